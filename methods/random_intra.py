@@ -1,0 +1,32 @@
+"""Uniform random choice inside the language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from unibench import Method, Selection, Stage, StageContext
+
+
+@dataclass(frozen=True)
+class RandomIntra(Method):
+    """Keeps a uniform random subset of the visual tokens that enter a decoder layer.
+
+    Paper: UniPruneBench, arXiv 2511.02650 (Random-Intra).
+    Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/Random_IntraLLM.py.
+    Deviations: at least one token stays; original positions are kept on every family.
+
+    Attributes:
+        layer: the decoder layer whose input is cut; the layers before it see everything.
+    """
+
+    layer: int = 2
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(self.layer, self.select),)
+
+    def select(self, ctx: StageContext) -> Selection:
+        order = torch.randperm(len(ctx.visual), generator=ctx.generator())
+        return Selection(order[: ctx.keep])

@@ -1,0 +1,14 @@
+"""Model families and how checkpoints are loaded.
+
+A family is one file: where its modules are and how vision patches become tokens. It holds no
+pruning code. Tiny trained checkpoints for offline use lie in ``models/tiny``.
+"""
+
+from __future__ import annotations
+
+if __name__ != "unibench.models":  # a second name would make a second copy of every class
+    raise ImportError("import unibench.models, not models")
+
+from unibench.models._loading import LoadedModel as LoadedModel
+from unibench.models._loading import load as load
+from unibench.models._loading import wrap as wrap

@@ -1,0 +1,29 @@
+"""LLaVA-1.5: CLIP tower, one token per patch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from unibench.pruning.family import Family, Shape, VisionCall
+
+
+class Llava(Family):
+    """LlavaForConditionalGeneration."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("llava",)
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token"})
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.prefix_tokens = 1 if model.config.vision_feature_select_strategy == "default" else 0
+
+    @property
+    def vit_blocks(self) -> list[nn.Module]:
+        return list(self.vision_tower.encoder.layers)
+
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
+        config = self.model.config.vision_config
+        side = config.image_size // config.patch_size
+        return [(side * side, (1, side, side))] * len(call.arguments["pixel_values"])

@@ -1,0 +1,18 @@
+"""Shared set-up of all tests."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from unibench._compat import repair_torchvision
+
+repair_torchvision()
+
+import torch
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+torch.set_num_threads(1)

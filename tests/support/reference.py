@@ -1,0 +1,83 @@
+"""The slow way: no cache, no cut. A dropped token stays in the sequence and is masked out.
+
+Independent of the engine: the whole sequence runs through every layer, dropped columns are hidden
+at the layers after their cut, and every generated token recomputes everything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
+Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
+
+
+@torch.no_grad()
+def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """inputs_embeds and position_ids as the unpatched model gives them to its language model."""
+    seen: dict[str, Any] = {}
+
+    def look(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        seen.update(kwargs)
+
+    handle = model.model.language_model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        model(**inputs)
+    finally:
+        handle.remove()
+    positions = seen.get("position_ids")
+    return seen["inputs_embeds"], torch.arange(seen["inputs_embeds"].shape[1])[None] if positions is None else positions
+
+
+@torch.no_grad()
+def logits(
+    model: Any, embeds: Tensor, positions: Tensor, drops: Drops, merges: Merges | None = None, evicted: tuple[int, Drops] | None = None
+) -> Tensor:
+    """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on, per layer."""
+    text = model.model.language_model
+    length = embeds.shape[1]
+    eager = text.config._attn_implementation == "eager"
+    rope_positions = positions[1:] if positions.ndim == 3 and positions.shape[0] == 4 else positions
+    rotary = text.rotary_emb(embeds, rope_positions)
+    hidden = embeds
+    gone = torch.zeros(length, dtype=torch.bool)
+    for index, layer in enumerate(text.layers):
+        gone = gone | drops.get(index, torch.zeros_like(gone))
+        if merges and index in merges:
+            rows, states = merges[index]
+            hidden = hidden.clone()
+            hidden[0, rows] = states
+        seen = torch.ones(length, length, dtype=torch.bool).tril() & ~gone[None, :]
+        if evicted:
+            seen[evicted[0] :] &= ~evicted[1][index][None, :]
+        seen |= torch.eye(length, dtype=torch.bool)  # a dropped row must see something
+        mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min) if eager else seen
+        hidden = layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary, position_ids=None, past_key_values=None)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+    out: Tensor = model.lm_head(text.norm(hidden))
+    return out
+
+
+@torch.no_grad()
+def greedy(
+    model: Any, inputs: dict[str, Any], steps: int, drops: Drops, merges: Merges | None = None, evicted: Drops | None = None
+) -> tuple[list[int], Tensor]:
+    """Greedy tokens and their logits ``[steps, V]``."""
+    embeds, positions = prompt_of(model, inputs)
+    prompt = embeds.shape[1]
+    tokens, scores = [], []
+    for step in range(steps):
+
+        def grown(masks: Drops, step: int = step) -> Drops:
+            return {layer: torch.nn.functional.pad(mask, (0, step)) for layer, mask in masks.items()}
+
+        last = logits(model, embeds, positions, grown(drops), merges, (prompt, grown(evicted)) if evicted else None)[0, -1]
+        token = last.argmax()
+        tokens.append(int(token))
+        scores.append(last)
+        embeds = torch.cat([embeds, model.get_input_embeddings()(token)[None, None]], 1)
+        positions = torch.cat([positions, positions[..., -1:] + 1], -1)
+    return tokens, torch.stack(scores)

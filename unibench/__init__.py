@@ -1,0 +1,54 @@
+"""unibench: fair comparison of visual token pruning in vision-language models.
+
+Three lines prune any supported Hugging Face model, whoever calls ``generate``::
+
+    with unibench.prune(model, "divprune", ratio=0.889) as session:
+        model.generate(**inputs)
+
+``ratio`` is the share of visual tokens REMOVED. Names are imported when first used, so that the
+command line answers without loading torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if not (Path(__file__).parent / "methods").is_dir():  # a checkout whose tool made no symbolic links
+    __path__.append(str(Path(__file__).resolve().parent.parent))
+
+if TYPE_CHECKING:
+    from unibench.api import prune as prune
+    from unibench.budget import Budget as Budget
+    from unibench.errors import UsageError as UsageError
+    from unibench.models import load as load
+    from unibench.pruning import Chain as Chain
+    from unibench.pruning import Method as Method
+    from unibench.pruning import Needs as Needs
+    from unibench.pruning import Selection as Selection
+    from unibench.pruning import Stage as Stage
+    from unibench.pruning import StageContext as StageContext
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "prune": "api",
+    "Budget": "budget",
+    "UsageError": "errors",
+    "load": "models",
+    "Chain": "pruning",
+    "Method": "pruning",
+    "Needs": "pruning",
+    "Selection": "pruning",
+    "Stage": "pruning",
+    "StageContext": "pruning",
+}
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'unibench' has no attribute {name!r}")
+    import_module("unibench._compat").repair_torchvision()  # before transformers imports torchvision
+    return getattr(import_module(f"unibench.{_HOME[name]}"), name)

@@ -1,0 +1,73 @@
+"""The library's front door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from unibench import registry
+from unibench.budget import Budget, Number
+from unibench.errors import UsageError, unknown
+from unibench.pruning import Family, Method, Session
+
+
+def build_method(name: str, **parameters: Any) -> Method:
+    """A method by name (or ``file.py:Class``) with its parameters.
+
+    Raises:
+        UsageError: no such method, or no such parameter.
+    """
+    card = registry.method(name)
+    for given in parameters:
+        if given not in card.parameters:
+            raise unknown(f"parameter of method {name}", given, card.parameters, f"python -m unibench show method {name}")
+    built = card.load()(**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
+    if not isinstance(built, Method):
+        raise UsageError(f"{card.class_name} in {card.path} is no subclass of unibench.Method")
+    return built
+
+
+def family_of(model: Any) -> Family:
+    """The adapter of a Hugging Face model.
+
+    Raises:
+        UsageError: no family serves its ``config.model_type``.
+    """
+    family: Family = registry.family_of(model.config.model_type).load()(model)
+    return family
+
+
+@contextmanager
+def prune(
+    model: Any,
+    method: Method | str,
+    *,
+    ratio: Number | None = None,
+    retention: Number | None = None,
+    keep: int | None = None,
+    scope: str = "sequence",
+    seed: int = 0,
+    **parameters: Any,
+) -> Iterator[Session]:
+    """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
+
+    Args:
+        model: a Hugging Face image-text-to-text model; who calls ``generate`` does not matter.
+        method: a :class:`Method`, or its name.
+        ratio: share of visual tokens REMOVED; or
+        retention: share kept; or
+        keep: number kept.
+        scope: ``"sequence"`` or ``"item"``: one budget for all images of a prompt, or one each.
+        seed: for methods that draw.
+        **parameters: of the method, when it is given by name.
+
+    Raises:
+        UsageError: unknown names, a budget out of range, a family that cannot serve the method.
+    """
+    built = build_method(method, **parameters) if isinstance(method, str) else method
+    budget = Budget.parse(ratio, retention, keep)
+    if scope not in ("sequence", "item"):
+        raise unknown("budget scope", scope, ("sequence", "item"))
+    with Session(model, built, family_of(model), budget, scope=scope, seed=seed).installed() as session:
+        yield session

@@ -1,0 +1,38 @@
+"""Errors that are the user's to mend: one line each, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class UsageError(Exception):
+    """Something the user gave cannot be used. The message says what was given and what is allowed."""
+
+
+class UsageErrors(UsageError):
+    """Every mistake of one command, found before anything is loaded."""
+
+    def __init__(self, errors: Sequence[UsageError]) -> None:
+        self.errors = list(dict.fromkeys(str(error) for error in errors))
+        super().__init__("\n".join(self.errors))
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """A clause that names the likeliest intended word, or nothing.
+
+    >>> nearest("divprun", ["divprune", "fastv"])
+    ' Did you mean divprune?'
+    >>> nearest("xyz", ["divprune", "fastv"])
+    ''
+    """
+    match = get_close_matches(given.lower(), list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]}?" if match else ""
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str], command: str = "") -> UsageError:
+    """The error for a name that does not exist: the nearest one, all that exist, where to read more."""
+    names = sorted(allowed)
+    shown = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + ", ..."
+    more = f" ({command})" if command else ""
+    return UsageError(f"unknown {kind} {given!r}.{nearest(given, names)} Known: {shown}{more}")

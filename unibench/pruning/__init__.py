@@ -1,0 +1,20 @@
+"""The engine: a method's stages cut the sequence that enters a decoder layer.
+
+Methods know :class:`Method`, :class:`Stage`, :class:`StageContext`, :class:`Selection` and
+:class:`Needs`. Model families implement :class:`Family`. :class:`Session` joins the two for the
+length of a ``with`` block.
+"""
+
+from __future__ import annotations
+
+from unibench.pruning.context import Item as Item
+from unibench.pruning.context import StageContext as StageContext
+from unibench.pruning.family import Family as Family
+from unibench.pruning.family import VisionCall as VisionCall
+from unibench.pruning.session import Session as Session
+from unibench.pruning.stage import BudgetError as BudgetError
+from unibench.pruning.stage import Chain as Chain
+from unibench.pruning.stage import Method as Method
+from unibench.pruning.stage import Needs as Needs
+from unibench.pruning.stage import Selection as Selection
+from unibench.pruning.stage import Stage as Stage

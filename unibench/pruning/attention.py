@@ -1,0 +1,154 @@
+"""Attention scores without attention maps: the tap keeps queries and keys, scores come from them on demand."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+QUERY_CHUNK = 256  # rows of a score matrix held at once: memory stays linear in the number of tokens
+
+
+@dataclass(frozen=True)
+class QueryKey:
+    """What entered one attention call, after RoPE and query/key norms.
+
+    Attributes:
+        query: ``[batch, heads, tokens, head_dim]``.
+        key: ``[batch, kv_heads, tokens, head_dim]``.
+        scaling: factor of the dot product.
+    """
+
+    query: Tensor
+    key: Tensor
+    scaling: float
+
+
+def attention_rows(query: Tensor, key: Tensor, scaling: float, last_seen: Tensor | None = None) -> Tensor:
+    """``softmax(q k^T)`` of the given query rows, in float32.
+
+    Args:
+        query: ``[..., heads, rows, head_dim]``.
+        key: ``[..., kv_heads, tokens, head_dim]``.
+        scaling: factor of the dot product.
+        last_seen: ``[rows]``, the last key each row may see (causal); None sees all.
+
+    Returns:
+        ``[..., heads, rows, tokens]``.
+    """
+    groups = query.shape[-3] // key.shape[-3]
+    if groups > 1:
+        key = key.repeat_interleave(groups, dim=-3)
+    scores = (query.float() @ key.float().transpose(-1, -2)) * scaling
+    if last_seen is not None:
+        columns = torch.arange(key.shape[-2], device=key.device)
+        scores = scores.masked_fill(columns[None, :] > last_seen[:, None], -torch.inf)
+    return scores.softmax(-1)
+
+
+def received_attention(qk: QueryKey) -> Tensor:
+    """Mean attention each token receives, over all heads and query rows, ``[batch, tokens]``, float32.
+
+    Accumulated in chunks of query rows; extra memory is ``O(batch * heads * QUERY_CHUNK * tokens)``.
+    """
+    batch, heads, tokens, _ = qk.query.shape
+    total = qk.query.new_zeros(batch, tokens, dtype=torch.float32)
+    for start in range(0, tokens, QUERY_CHUNK):
+        rows = qk.query[:, :, start : start + QUERY_CHUNK]
+        total += attention_rows(rows, qk.key, qk.scaling).sum(dim=(1, 2))
+    return total / (heads * tokens)
+
+
+class AttentionTap:
+    """Keeps references to the queries and keys of chosen attention modules.
+
+    The attention function is wrapped where transformers looks it up, so that the running kernel
+    (sdpa, flash attention, eager) stays what it was and no projection is computed twice.
+
+    Args:
+        modules: the attention modules to listen to.
+        listening: whether a call of a module is wanted at this moment.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], listening: Callable[[nn.Module], bool]) -> None:
+        self.modules = list(modules)
+        self._wanted = {id(module) for module in self.modules}
+        self._listening = listening
+        self._records: dict[int, list[QueryKey]] = {}
+
+    def take(self, module: nn.Module) -> list[QueryKey]:
+        """The calls recorded of a module since the last take, and forget them."""
+        return self._records.pop(id(module), [])
+
+    def of(self, module: nn.Module) -> list[QueryKey]:
+        """The calls recorded of a module."""
+        return self._records.get(id(module), [])
+
+    def clear(self) -> None:
+        self._records.clear()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Wrap the attention functions for the length of the block."""
+        undo: list[Callable[[], None]] = []
+        try:
+            for name in sorted({_implementation(module) for module in self.modules} - {"eager"}):
+                undo.append(self._wrap_entry(name))
+            # eager is not an entry of the interface: each modelling file passes its own function as the default
+            files = {type(module).__module__ for module in self.modules if _implementation(module) == "eager"}
+            for name in sorted(files):
+                undo.append(self._wrap_eager(sys.modules[name]))
+            yield
+        finally:
+            for step in reversed(undo):
+                step()
+            self.clear()
+
+    def _wrap_entry(self, name: str) -> Callable[[], None]:
+        local = ALL_ATTENTION_FUNCTIONS._local_mapping
+        before = local.get(name)
+        ALL_ATTENTION_FUNCTIONS[name] = self._tapped(ALL_ATTENTION_FUNCTIONS[name])
+
+        def restore() -> None:
+            if before is None:
+                del ALL_ATTENTION_FUNCTIONS[name]
+            else:
+                ALL_ATTENTION_FUNCTIONS[name] = before
+
+        return restore
+
+    def _wrap_eager(self, source: Any) -> Callable[[], None]:
+        original = source.eager_attention_forward
+        source.eager_attention_forward = self._tapped(original)
+        return functools.partial(setattr, source, "eager_attention_forward", original)
+
+    def _tapped(self, attention: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(attention)
+        def tapped(module: nn.Module, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if id(module) in self._wanted and self._listening(module):
+                scaling = kwargs.get("scaling")
+                scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+                calls = self._records.setdefault(id(module), [])
+                calls.extend(QueryKey(q, k, scaling) for q, k in _unpacked(query, key, kwargs.get("cu_seq_lens_q")))
+            return attention(module, query, key, *args, **kwargs)
+
+        return tapped
+
+
+def _implementation(module: nn.Module) -> str:
+    return str(module.config._attn_implementation)  # type: ignore[union-attr]
+
+
+def _unpacked(query: Tensor, key: Tensor, bounds: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Several sequences packed into one flash-attention call, one by one."""
+    if bounds is None or query.shape[0] != 1 or len(bounds) <= 2:
+        return [(query, key)]
+    sizes = (bounds[1:] - bounds[:-1]).tolist()
+    return list(zip(query.split(sizes, 2), key.split(sizes, 2), strict=True))

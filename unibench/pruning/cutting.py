@@ -1,0 +1,100 @@
+"""Cutting a batch of sequences: pure functions on tensors, no hooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Rotary = tuple[Tensor, Tensor]  # cos, sin: [..., batch or 1, tokens, head_dim]
+
+
+@dataclass
+class Segment:
+    """The tokens that a run of decoder layers sees.
+
+    Attributes:
+        origin: ``[B, L']`` index of each token in the unpruned sequence; 0 on padding.
+        valid: ``[B, L']`` False on the padding at the left that ragged counts need.
+        rotary: cos and sin of these tokens.
+        padded: whether any row has padding.
+        mask: attention mask of the forward that is running; rebuilt for every forward.
+    """
+
+    origin: Tensor
+    valid: Tensor
+    rotary: Rotary
+    padded: bool
+    mask: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def length(self) -> int:
+        return self.origin.shape[1]
+
+
+def left_padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Ragged index rows as one matrix, padded at the left.
+
+    Returns:
+        ``index [B, L']`` (0 on padding) and ``valid [B, L']``.
+    """
+    length = max(len(row) for row in rows)
+    index = rows[0].new_zeros(len(rows), length)
+    valid = torch.zeros(len(rows), length, dtype=torch.bool, device=rows[0].device)
+    for b, row in enumerate(rows):
+        index[b, length - len(row) :] = row
+        valid[b, length - len(row) :] = True
+    return index, valid
+
+
+def take_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """``x [B, L, D]`` at ``index [B, L']``."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def take_rotary(rotary: Rotary, index: Tensor) -> Rotary:
+    """cos and sin at ``index [B, L']``; a leading axis (three rope sections before transformers 5.20) stays."""
+
+    def take(part: Tensor) -> Tensor:
+        index_of = index.to(part.device)
+        lead = part.shape[:-3]
+        whole = part.expand(*lead, len(index_of), *part.shape[-2:])
+        return whole.gather(-2, index_of[..., None].expand(*lead, *index_of.shape, part.shape[-1]))
+
+    return take(rotary[0]), take(rotary[1])
+
+
+def segment(origin: Tensor, valid: Tensor, full_rotary: Rotary) -> Segment:
+    """The segment of the tokens ``origin`` of the unpruned sequence."""
+    return Segment(origin, valid, take_rotary(full_rotary, origin), padded=not bool(valid.all()))
+
+
+def causal_mask(implementation: str, valid: Tensor, hidden: Tensor, padded: bool) -> Tensor | None:
+    """The mask that lets the last queries see the earlier valid keys, in the form a kernel takes.
+
+    Args:
+        implementation: the attention implementation's name in transformers.
+        valid: ``[B, keys]`` keys that are no padding.
+        hidden: ``[B, queries, D]``; the queries are the last of the keys.
+        padded: whether any key is padding.
+
+    Returns:
+        None (flash attention without padding), ``[B, keys]`` (flash attention), boolean
+        ``[B, 1, queries, keys]`` (sdpa) or the same additive in ``hidden``'s dtype (eager).
+
+    Raises:
+        NotImplementedError: for another implementation.
+    """
+    if "flash" in implementation:
+        return valid if padded else None
+    if implementation not in ("sdpa", "eager"):
+        raise NotImplementedError(f"pruning knows no mask for the attention implementation {implementation!r}")
+    queries, keys = hidden.shape[1], valid.shape[1]
+    row = torch.arange(keys - queries, keys, device=valid.device)[:, None]
+    column = torch.arange(keys, device=valid.device)[None, :]
+    # a padding row sees itself: a row without any key is NaN in some kernels
+    seen = ((column <= row) & valid[:, None, None, :]) | (column == row)
+    if implementation == "sdpa":
+        return seen
+    return hidden.new_zeros(seen.shape).masked_fill(~seen, torch.finfo(hidden.dtype).min)

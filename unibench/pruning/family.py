@@ -1,0 +1,118 @@
+"""What the engine must know about a model family, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unibench.pruning.attention import QueryKey
+
+Shape = tuple[int, int, int]  # frames or tiles, height, width
+
+
+@dataclass
+class VisionCall:
+    """One call of the model's ``get_image_features`` or ``get_video_features``.
+
+    Attributes:
+        modality: ``"image"`` or ``"video"``.
+        arguments: by parameter name.
+        output: what the call returned.
+        attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
+        hidden: output hidden states by vision-tower layer.
+    """
+
+    modality: str
+    arguments: dict[str, Any]
+    output: Any = None
+    attention: dict[int, list[QueryKey]] = field(default_factory=dict)
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def features(self) -> Tensor:
+        """The projected features that enter the language model, ``[tokens, D]``."""
+        pooled = self.output.pooler_output
+        parts = [pooled] if isinstance(pooled, Tensor) else list(pooled)
+        return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
+
+
+class Family:
+    """Where the modules of a model are, and how its vision patches become language-model tokens.
+
+    The base describes towers that run tiles as a batch, one token per patch. A family overrides what
+    differs; :meth:`pack` is the one method that needs thought.
+
+    Class attributes:
+        model_types: ``config.model_type`` values served.
+        provides: what only some families have, for example ``"cls_token"``.
+        prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    provides: ClassVar[frozenset[str]] = frozenset()
+    prefix_tokens: int = 0
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
+        self.text_model: Any = model.model.language_model
+
+    @property
+    def vision_tower(self) -> Any:
+        return self.core.vision_tower
+
+    @property
+    def vit_blocks(self) -> list[nn.Module]:
+        raise NotImplementedError
+
+    @property
+    def vit_attentions(self) -> list[nn.Module]:
+        """The module of each vision block that calls the attention function."""
+        return [block.self_attn for block in self.vit_blocks]  # type: ignore[misc]
+
+    def llm_attention(self, layer: int) -> nn.Module:
+        """The module of a decoder layer that calls the attention function."""
+        module: nn.Module = self.text_model.layers[layer].self_attn
+        return module
+
+    def visual_kind(self, input_ids: Tensor) -> Tensor:
+        """What each token of ``input_ids [B, L]`` stands for: 0 text, 1 image, 2 video."""
+        kind = torch.zeros_like(input_ids)
+        for value, name in ((1, "image_token_id"), (2, "video_token_id")):
+            token = getattr(self.model.config, name, None)
+            if token is not None:
+                kind[input_ids == token] = value
+        return kind
+
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
+        """The images or videos of a call, in order: number of tokens and their grid (None: irregular).
+
+        Args:
+            call: the recorded call.
+            runs: lengths of the contiguous runs of this modality's tokens in the prompts of the batch.
+        """
+        return [(run, None) for run in runs]
+
+    def join(self, chunks: list[Tensor]) -> Tensor:
+        """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""
+        return self.strip(torch.cat(chunks))
+
+    def strip(self, hidden: Tensor) -> Tensor:
+        """Tower states without the prefix tokens."""
+        return hidden[:, self.prefix_tokens :]
+
+    def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        """Values per vision patch to values per language-model token, as the model does with its features.
+
+        Args:
+            values: ``[tiles, patches, C]`` (towers without a batch axis: ``[patches, C]``).
+            call: the call they are from.
+            fill: value of tokens that have no patch (newline rows).
+
+        Returns:
+            ``[N, C]``.
+        """
+        return values.flatten(0, 1)

@@ -1,0 +1,160 @@
+"""The prompt that a session is reading or has read: where its visual tokens are and what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unibench.pruning.context import Item
+from unibench.pruning.cutting import Rotary, Segment
+from unibench.pruning.family import Family, Shape, VisionCall
+
+KINDS = {1: "image", 2: "video"}  # values of Family.visual_kind
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The tokens of one sample that a stage kept.
+
+    Attributes:
+        origin: sorted indices in the unpruned sequence.
+        values: their new hidden states, or None.
+    """
+
+    origin: Tensor
+    values: Tensor | None
+
+
+@dataclass
+class Prompt:
+    """One batch of prompts.
+
+    Attributes:
+        ids: ``[B, L]`` token ids, None when the model was given embeddings.
+        valid: ``[B, L]`` False on padding.
+        visual: ``[B, L]`` True on visual tokens.
+        feature_row: ``[B, L]`` row of each visual token in the packed vision features.
+        items: images and videos of each sample.
+        names: one per sample.
+        positions: what the model handed to its text model as position_ids.
+        rotary: cos and sin of the whole prompt, while it is read.
+        segments: what each decoder layer after a cut sees.
+        current: the segment of the layer being read.
+        counts: visual tokens that entered each decoder layer, per sample.
+        choices: what each stage kept, per sample, in the order of the stages.
+    """
+
+    ids: Tensor | None
+    valid: Tensor
+    visual: Tensor
+    feature_row: Tensor
+    items: list[tuple[Item, ...]]
+    names: Sequence[str]
+    positions: Tensor | None
+    rotary: Rotary | None = None
+    segments: dict[int, Segment] = field(default_factory=dict)
+    current: Segment | None = None
+    counts: list[list[int]] = field(default_factory=list)
+    choices: list[list[Choice | None]] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        return self.valid.shape[1]
+
+    @property
+    def has_visual(self) -> bool:
+        return any(self.items)
+
+    def origin_of(self, row: int) -> tuple[Tensor, int]:
+        """Index in the unpruned sequence of each token of a sample now, and the padding before them."""
+        if self.current is None:
+            pad = int((~self.valid[row]).sum())
+            return torch.arange(pad, self.length, device=self.valid.device), pad
+        pad = int((~self.current.valid[row]).sum())
+        return self.current.origin[row, pad:], pad
+
+
+def prompt_of(
+    family: Family, ids: Tensor | None, valid: Tensor, positions: Tensor | None, calls: dict[str, VisionCall], names: Sequence[str] | None
+) -> Prompt:
+    """Locate the visual tokens of a batch and the vision features they came from."""
+    if ids is None:
+        nothing = torch.zeros_like(valid)
+        return Prompt(None, valid, nothing, nothing.long(), [()] * len(valid), names or [""] * len(valid), positions)
+    kind = family.visual_kind(ids.to(valid.device)) * valid
+    feature_row, copies = _feature_rows(kind, calls)
+    items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
+    if names is None:
+        names = [digest(row[good]) for row, good in zip(ids, valid.to(ids.device), strict=True)]
+    elif len(names) * copies == len(ids):
+        names = [name for name in names for _ in range(copies)]
+    else:
+        raise ValueError(f"{len(names)} sample names for a batch of {len(ids)}")
+    return Prompt(ids, valid, kind > 0, feature_row, items, names, positions)
+
+
+def digest(ids: Tensor) -> str:
+    """A name for a prompt that has none: a hash of its token ids."""
+    return hashlib.blake2b(ids.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+
+
+def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, int]:
+    """Row of each visual token in the features of the image call followed by those of the video call.
+
+    Beam search and several returned sequences repeat each sample; the number of copies is returned.
+    """
+    rows = torch.zeros_like(kind)
+    copies, offset = 1, 0
+    for value, modality in KINDS.items():
+        call = calls.get(modality)
+        if call is None:
+            continue
+        count, features = int((kind == value).sum()), len(call.features)
+        if features == 0 or count % features:
+            raise RuntimeError(f"{count} {modality} tokens in the prompt, but {features} {modality} features")
+        copies = max(copies, count // features)
+        rank = (kind[::copies] == value).flatten().cumsum(0).view_as(kind[::copies]) - 1 + offset
+        rows = torch.where(kind == value, rank.repeat_interleave(copies, 0), rows)
+        offset += features
+    return rows, copies
+
+
+def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[tuple[Item, ...]]:
+    """The images and videos of each sample, in sequence order."""
+    grids: dict[int, list[tuple[int, Shape | None]]] = {}
+    for value, modality in KINDS.items():
+        runs = [run for row in kind.tolist() for run in _runs(row, value)]
+        call = calls.get(modality)
+        grids[value] = family.items(call, runs) if call is not None else [(run, None) for run in runs]
+    samples = []
+    queues = {value: iter(found) for value, found in grids.items()}
+    for row in kind.tolist():
+        kinds = [value for value in row if value]
+        items: list[Item] = []
+        start = 0
+        while start < len(kinds):
+            size, shape = next(queues[kinds[start]])
+            items.append(Item(start, start + size, shape))
+            start += size
+        samples.append(tuple(items))
+    return samples
+
+
+def _runs(row: list[int], value: int) -> list[int]:
+    """Lengths of the contiguous runs of a value.
+
+    >>> _runs([0, 1, 1, 0, 1, 2], 1)
+    [2, 1]
+    """
+    runs, before = [], 0
+    for entry in row:
+        if entry == value:
+            if before != value:
+                runs.append(0)
+            runs[-1] += 1
+        before = entry
+    return runs

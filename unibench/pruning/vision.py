@@ -1,0 +1,97 @@
+"""Recording what the vision tower did for the prompt that is about to be read."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from unibench.cost import Clock, Mark
+from unibench.pruning.attention import AttentionTap
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.stage import Needs
+
+
+class VisionRecorder:
+    """Observes ``get_image_features`` and ``get_video_features`` of a model.
+
+    generate() calls them before its first forward and drops their arguments afterwards, so they are
+    shadowed on the instance for the length of the block.
+
+    Attributes:
+        calls: the last call of each modality, until :meth:`clear`.
+        spans: start and end of each call.
+    """
+
+    def __init__(self, family: Family, needs: Needs, clock: Clock) -> None:
+        self.family, self.clock = family, clock
+        blocks = len(family.vit_blocks) if needs.vit_attention or needs.vit_hidden else 0
+        self._attention = sorted({_index(layer, blocks) for layer in needs.vit_attention})
+        self._hidden = sorted({_index(layer, blocks) for layer in needs.vit_hidden})
+        self.calls: dict[str, VisionCall] = {}
+        self.spans: list[tuple[Mark, Mark]] = []
+        self._open: VisionCall | None = None
+        attentions = family.vit_attentions if self._attention else []
+        self.tap = AttentionTap([attentions[i] for i in self._attention], lambda module: self._open is not None)
+
+    def clear(self) -> None:
+        """Forget the calls of the prompt that was read."""
+        self.calls.clear()
+        self.spans.clear()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for index in self._hidden:
+                hook = functools.partial(self._after_block, index)
+                stack.callback(self.family.vit_blocks[index].register_forward_hook(hook).remove)
+            for modality in ("image", "video"):
+                stack.enter_context(self._observed(modality))
+            stack.enter_context(self.tap.installed())
+            stack.callback(self.clear)
+            yield
+
+    @contextmanager
+    def _observed(self, modality: str) -> Iterator[None]:
+        core, name = self.family.core, f"get_{modality}_features"
+        original = getattr(core, name, None)
+        if original is None:
+            yield
+            return
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)  # generate() reads the signature
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            call = VisionCall(modality, dict(signature.bind(*args, **kwargs).arguments))
+            start = self.clock.mark()
+            self._open = call
+            try:
+                call.output = original(*args, **kwargs)
+            finally:
+                self._open = None
+            self.spans.append((start, self.clock.mark()))
+            for index, module in zip(self._attention, self.tap.modules, strict=True):
+                call.attention[index] = self.tap.take(module)
+            self.calls[modality] = call
+            return call.output
+
+        setattr(core, name, observed)
+        try:
+            yield
+        finally:
+            delattr(core, name)
+
+    def _after_block(self, index: int, module: nn.Module, args: Any, output: Any) -> None:
+        if self._open is not None:
+            hidden: Tensor = output[0] if isinstance(output, tuple) else output
+            self._open.hidden[index] = hidden
+
+
+def _index(layer: int, blocks: int) -> int:
+    if not -blocks <= layer < blocks:
+        raise ValueError(f"vision layer {layer} of a tower with {blocks} blocks")
+    return layer % blocks
