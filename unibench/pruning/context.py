@@ -163,9 +163,9 @@ class RecordedVision:
         values = []
         for call in self._calls:
             packed = self._family.pack(per_call(call), call, fill)
-            if len(packed) != len(call.features):
+            if len(packed) != call.tokens:
                 raise RuntimeError(
-                    f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {len(call.features)}"
+                    f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {call.tokens}"
                 )
             values.append(packed)
         joined = torch.cat(values)

@@ -21,6 +21,8 @@ class VisionCall:
         modality: ``"image"`` or ``"video"``.
         arguments: by parameter name.
         output: what the call returned.
+        tokens: number of language-model tokens it made. Counted at once, since beam search repeats the
+            features in place afterwards.
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
     """
@@ -28,15 +30,9 @@ class VisionCall:
     modality: str
     arguments: dict[str, Any]
     output: Any = None
+    tokens: int = 0
     attention: dict[int, list[QueryKey]] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
-
-    @property
-    def features(self) -> Tensor:
-        """The projected features that enter the language model, ``[tokens, D]``."""
-        pooled = self.output.pooler_output
-        parts = [pooled] if isinstance(pooled, Tensor) else list(pooled)
-        return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
 
 
 class Family:

@@ -40,6 +40,7 @@ class Prompt:
         feature_row: ``[B, L]`` row of each visual token in the packed vision features.
         items: images and videos of each sample.
         names: one per sample.
+        asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
         rotary: cos and sin of the whole prompt, while it is read.
         segments: what each decoder layer after a cut sees.
@@ -54,6 +55,7 @@ class Prompt:
     feature_row: Tensor
     items: list[tuple[Item, ...]]
     names: Sequence[str]
+    asked: int
     positions: Tensor | None
     rotary: Rotary | None = None
     segments: dict[int, Segment] = field(default_factory=dict)
@@ -84,7 +86,7 @@ def prompt_of(
     """Locate the visual tokens of a batch and the vision features they came from."""
     if ids is None:
         nothing = torch.zeros_like(valid)
-        return Prompt(None, valid, nothing, nothing.long(), [()] * len(valid), names or [""] * len(valid), positions)
+        return Prompt(None, valid, nothing, nothing.long(), [()] * len(valid), names or [""] * len(valid), valid.shape[1], positions)
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
     items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
@@ -94,7 +96,7 @@ def prompt_of(
         names = [name for name in names for _ in range(copies)]
     else:
         raise ValueError(f"{len(names)} sample names for a batch of {len(ids)}")
-    return Prompt(ids, valid, kind > 0, feature_row, items, names, positions)
+    return Prompt(ids, valid, kind > 0, feature_row, items, names, valid.shape[1], positions)
 
 
 def digest(ids: Tensor) -> str:
@@ -113,7 +115,7 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
         call = calls.get(modality)
         if call is None:
             continue
-        count, features = int((kind == value).sum()), len(call.features)
+        count, features = int((kind == value).sum()), call.tokens
         if features == 0 or count % features:
             raise RuntimeError(f"{count} {modality} tokens in the prompt, but {features} {modality} features")
         copies = max(copies, count // features)

@@ -262,6 +262,7 @@ class Session:
             # generate(use_cache=False) reads the grown prompt anew at each step: what was dropped stays dropped
             self._replay = before.choices
             self._prompt = prompt_of(self.family, self._ids, valid, positions, {}, before.names)
+            self._prompt.asked = before.asked
         else:
             self._prompt = prompt_of(self.family, self._ids, valid, positions, self.vision.calls, self.samples)
 
@@ -466,7 +467,7 @@ def _check_selection(keep: Tensor, ctx: StageContext, stage: Stage, method: Meth
 
 
 def _continues(before: Prompt, ids: Tensor | None) -> bool:
-    """Whether the ids are those of the prompt before, with more at the end."""
-    if before.ids is None or ids is None or ids.shape[0] != before.ids.shape[0] or ids.shape[1] <= before.length:
+    """Whether the ids are those of the prompt before, with more generated at the end (beams change places)."""
+    if before.ids is None or ids is None or len(ids) != len(before.ids) or ids.shape[1] <= before.length:
         return False
-    return torch.equal(ids[:, : before.length], before.ids)
+    return torch.equal(ids[:, : before.asked], before.ids[:, : before.asked])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -76,6 +76,7 @@ class VisionRecorder:
             self.spans.append((start, self.clock.mark()))
             for index, module in zip(self._attention, self.tap.modules, strict=True):
                 call.attention[index] = self.tap.take(module)
+            call.tokens = _tokens(call.output.pooler_output)
             self.calls[modality] = call
             return call.output
 
@@ -89,6 +90,12 @@ class VisionRecorder:
         if self._open is not None:
             hidden: Tensor = output[0] if isinstance(output, tuple) else output
             self._open.hidden[index] = hidden
+
+
+def _tokens(features: Tensor | Sequence[Tensor]) -> int:
+    """Number of rows of ``[..., D]`` features, or of a list of them."""
+    parts = [features] if isinstance(features, Tensor) else features
+    return sum(part.shape[:-1].numel() for part in parts)
 
 
 def _index(layer: int, blocks: int) -> int:
