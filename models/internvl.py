@@ -15,6 +15,7 @@ class InternVL(Family):
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token"})
     prefix_tokens = 1
+    saliency_layer = -2
 
     @property
     def vit_blocks(self) -> list[nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from unibench.pruning.family import Family, Shape, VisionCall
 
@@ -14,6 +14,7 @@ class Llava(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token"})
+    saliency_layer = -2
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
@@ -22,6 +23,18 @@ class Llava(Family):
     @property
     def vit_blocks(self) -> list[nn.Module]:
         return list(self.vision_tower.encoder.layers)
+
+    @property
+    def feature_layer(self) -> int | None:
+        layer = self.model.config.vision_feature_layer
+        if not isinstance(layer, int):
+            return None  # several layers side by side
+        return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
+
+    def project(self, features: Tensor) -> Tensor:
+        projector = self.core.multi_modal_projector
+        projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
+        return projected
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
         config = self.model.config.vision_config

@@ -15,19 +15,27 @@ from unibench.pruning.family import Family, Shape, VisionCall
 
 
 class Vision(Protocol):
-    """Signals of the vision tower, one row per visual token of the context."""
+    """Signals of the vision tower, one row per visual token of the context, float32.
+
+    A token made of several patches has the mean of its patches; a token without a patch (a newline
+    row) has ``fill``.
+    """
 
     def received(self, layer: int, fill: float = 0.0) -> Tensor:
         """Mean attention each token receives from all queries and heads, ``[N]``."""
 
-    def cls(self, layer: int, fill: float = 0.0) -> Tensor:
-        """Attention of the CLS token, mean over heads, ``[N]``."""
+    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False) -> Tensor:
+        """Attention of the CLS token, mean over heads, ``[N]``; ``one_head`` joins the heads into one wide head."""
 
     def keys(self, layer: int) -> Tensor:
-        """Keys of all heads side by side, ``[N, C]``."""
+        """Keys after any rotation, ``[N, heads, head_dim]``."""
 
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
+
+    @property
+    def patchless(self) -> Tensor:
+        """``[N]`` True on tokens that stand for no patch."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,13 @@ class StageContext:
         items: the images and videos, by original visual tokens.
         input_ids: ``[T]`` the unpruned prompt.
         vision: signals of the vision tower, if the method declared them.
+        family: of the model.
+        margins: tokens of the chat template after the last picture and at the end of the prompt, so that
+            what lies between is the question.
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
+        query_key: queries and keys of a decoder layer.
+        note: stamps a remark into the row, for example that a substitute was used for a signal.
     """
 
     layer: int
@@ -76,9 +89,12 @@ class StageContext:
     items: tuple[Item, ...] = ()
     input_ids: Tensor | None = None
     vision: Vision | None = None
+    family: Family | None = field(default=None, repr=False)
+    margins: tuple[int, int] = (0, 0)
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
+    note: Callable[[str], None] = field(default=lambda text: None, repr=False)
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -90,6 +106,38 @@ class StageContext:
         """Rows of the text after the last visual token of the sample."""
         last = int(self.visual[-1]) if len(self.visual) else -1
         return torch.arange(last + 1, len(self.hidden), device=self.hidden.device)
+
+    @property
+    def question(self) -> Tensor:
+        """Rows of the question: the instruction without the chat template's own tokens."""
+        lead, tail = self.margins
+        rows = self.instruction
+        asked = rows[lead : len(rows) - tail]
+        return asked if len(asked) else rows
+
+    def saliency(self) -> Tensor:
+        """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's layer.
+
+        Towers without a CLS token have the mean attention that each token receives; the row says so.
+        Declare ``Needs(saliency=True)``.
+        """
+        assert self.family is not None and self.vision is not None
+        if self.family.prefix_tokens:
+            return self.vision.cls(self.family.saliency_layer)
+        self.note("received attention (no CLS token)")
+        return self.vision.received(self.family.saliency_layer)
+
+    def encoder_features(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Features before the projector ``[N, C]``, and the projector.
+
+        Families whose projector joins patches have the projected features and the identity instead;
+        the row says so. Declare ``Needs(features=True)``.
+        """
+        assert self.family is not None and self.vision is not None
+        if self.family.feature_layer is None:
+            self.note("projected features (the projector joins patches)")
+            return self.visual_hidden, lambda features: features
+        return self.vision.hidden(self.family.feature_layer), self.family.project
 
     def attention(self, layer: int, queries: Tensor | None = None) -> Tensor:
         """Attention of decoder layer ``layer`` on the visual tokens, ``[heads, queries, N]``, float32.
@@ -133,16 +181,40 @@ class RecordedVision:
     def received(self, layer: int, fill: float = 0.0) -> Tensor:
         return self._scores(layer, received_attention, fill)
 
-    def cls(self, layer: int, fill: float = 0.0) -> Tensor:
+    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False) -> Tensor:
         if not self._family.prefix_tokens:
             raise RuntimeError(f"the vision tower of {self._family.model_types[0]} has no CLS token")
-        return self._scores(layer, lambda qk: attention_rows(qk.query[:, :, :1], qk.key, qk.scaling).mean((1, 2)), fill)
+
+        def row(qk: QueryKey) -> Tensor:
+            query, key, scaling = qk.query[:, :, :1], qk.key, qk.scaling
+            if one_head:
+                query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (query, key))
+                scaling = query.shape[-1] ** -0.5
+            return attention_rows(query, key, scaling).mean((1, 2))
+
+        return self._scores(layer, row, fill)
 
     def keys(self, layer: int) -> Tensor:
-        def one(call: VisionCall) -> Tensor:
-            return self._family.join([qk.key.transpose(1, 2).flatten(2) for qk in self._attention(call, layer)])
+        heads = 0
 
-        return self._packed(one).float()
+        def one(call: VisionCall) -> Tensor:
+            nonlocal heads
+            recorded = self._attention(call, layer)
+            heads = recorded[0].key.shape[1]
+            return self._family.join([qk.key.float().transpose(1, 2).flatten(2) for qk in recorded])
+
+        return self._packed(one).unflatten(-1, (heads, -1))
+
+    @property
+    def patchless(self) -> Tensor:
+        def one(call: VisionCall) -> Tensor:
+            states = next(iter(call.hidden.values()), None)
+            if states is None:
+                recorded = next(iter(call.attention.values()))
+                return self._family.join([torch.zeros_like(qk.key[:, 0, :, :1]) for qk in recorded])
+            return torch.zeros_like(self._family.strip(states)[..., :1])
+
+        return self._packed(one, fill=1.0)[:, 0] > 0
 
     def hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:

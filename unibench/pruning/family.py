@@ -45,11 +45,14 @@ class Family:
         model_types: ``config.model_type`` values served.
         provides: what only some families have, for example ``"cls_token"``.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
+        saliency_layer: the vision block whose attention says what the tower looks at: the one that
+            produces the features, or the last that sees the whole picture.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     prefix_tokens: int = 0
+    saliency_layer: int = -1
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -73,6 +76,15 @@ class Family:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
+
+    @property
+    def feature_layer(self) -> int | None:
+        """The vision block whose output the projector takes token by token; None if it joins patches."""
+        return None
+
+    def project(self, features: Tensor) -> Tensor:
+        """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where :attr:`feature_layer` is given."""
+        raise NotImplementedError(f"the projector of {self.model_types[0]} does not work token by token")
 
     def visual_kind(self, input_ids: Tensor) -> Tensor:
         """What each token of ``input_ids [B, L]`` stands for: 0 text, 1 image, 2 video."""

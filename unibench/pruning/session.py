@@ -92,6 +92,8 @@ class Session:
 
     Attributes:
         samples: names of the samples of the next prompt; None names them by their token ids.
+        margins: tokens of the chat template around the question, see :class:`StageContext`.
+        notes: remarks of the method that belong into the row.
         records: one per sample read, oldest first.
 
     Raises:
@@ -105,6 +107,8 @@ class Session:
         self.model, self.method, self.family, self.budget = model, method, family, budget
         self.scope, self.seed = scope, seed
         self.samples: Sequence[str] | None = None
+        self.margins = (0, 0)
+        self.notes: set[str] = set()
         self.records: list[PromptRecord] = []
         self._unread: list[_Spans] = []
         self.layers: list[nn.Module] = list(family.text_model.layers)
@@ -352,9 +356,12 @@ class Session:
                     items=group,
                     input_ids=None if prompt.ids is None else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)],
                     vision=self._vision_of(row, origin[rows]),
+                    family=self.family,
+                    margins=self.margins,
                     seed=self.seed,
                     sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
                     query_key=functools.partial(self._query_key, row, len(origin)),
+                    note=self.notes.add,
                 )
             )
         return contexts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
@@ -42,14 +42,24 @@ class Needs:
         vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from the end).
         vit_hidden: vision-tower layers whose output hidden states are wanted.
         llm_attention: decoder layers whose queries and keys are wanted, in the prefill.
+        saliency: ``ctx.saliency()`` is wanted, from the layer the family names for it.
+        features: ``ctx.encoder_features()`` is wanted, from the layer that feeds the projector.
     """
 
     vit_attention: tuple[int, ...] = ()
     vit_hidden: tuple[int, ...] = ()
     llm_attention: tuple[int, ...] = ()
+    saliency: bool = False
+    features: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+        return Needs(
+            self.vit_attention + other.vit_attention,
+            self.vit_hidden + other.vit_hidden,
+            self.llm_attention + other.llm_attention,
+            self.saliency or other.saliency,
+            self.features or other.features,
+        )
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,12 @@ class VisionRecorder:
 
     def __init__(self, family: Family, needs: Needs, clock: Clock) -> None:
         self.family, self.clock = family, clock
-        blocks = len(family.vit_blocks) if needs.vit_attention or needs.vit_hidden else 0
-        self._attention = sorted({_index(layer, blocks) for layer in needs.vit_attention})
-        self._hidden = sorted({_index(layer, blocks) for layer in needs.vit_hidden})
+        attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
+        feature = family.feature_layer if needs.features else None
+        hidden = {*needs.vit_hidden, *([] if feature is None else [feature])}
+        blocks = len(family.vit_blocks) if attention or hidden else 0
+        self._attention = sorted({_index(layer, blocks) for layer in attention})
+        self._hidden = sorted({_index(layer, blocks) for layer in hidden})
         self.calls: dict[str, VisionCall] = {}
         self.spans: list[tuple[Mark, Mark]] = []
         self._open: VisionCall | None = None
