@@ -26,7 +26,8 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     >>> nearest("xyz", ["divprune", "fastv"])
     ''
     """
-    match = get_close_matches(given.lower(), list(allowed), n=1, cutoff=0.5)
+    names = list(allowed)
+    match = [name for name in names if len(given) > 2 and name.startswith(given)] or get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     return f" Did you mean {match[0]}?" if match else ""
 
 
