@@ -209,11 +209,10 @@ def _how_to_get(spec: ModelConfig, error: Exception) -> str:
 
 
 def _margins(loaded: LoadedModel) -> tuple[int, int]:
-    """Length of the chat template after the picture and after the question, from two prompts that differ in the question."""
-    one, other = (loaded.prompt(question, 1) for question in ("\u00abone\u00bb", "\u00abother\u00bb"))
-    before = os.path.commonprefix([one, other]).removesuffix("\u00abo").removesuffix("\u00ab")
-    after = os.path.commonprefix([one[::-1], other[::-1]])[::-1].removeprefix("\u00bb")
-    tokenizer = loaded.processor.tokenizer
+    """Length of the chat template after the picture and after the question."""
+    question = "\u00abQ\u00bb"
+    before, _, after = loaded.prompt(question, 1).partition(question)
     image = getattr(loaded.processor, "image_token", None)
     lead = before.rpartition(image)[2] if image and image in before else ""
-    return tuple(len(tokenizer.encode(text, add_special_tokens=False)) for text in (lead, after))  # type: ignore[return-value]
+    encode = loaded.processor.tokenizer.encode
+    return len(encode(lead, add_special_tokens=False)), len(encode(after, add_special_tokens=False))

@@ -50,7 +50,7 @@ class Cell:
         """``<out>/<model>/<task>/<method>@<ratio>[+seed]/<key>``."""
         seed = f"+seed{self.config.seed}" if self.config.seed else ""
         label = "vanilla" if self.method == "vanilla" else f"{self.method}@{self.budget.label}{seed}"
-        return Path(self.config.out) / self.config.model.name / self.config.task.name / label / self.key
+        return Path(str(self.config.out), str(self.config.model.name), str(self.config.task.name), label, self.key)
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -17,7 +18,7 @@ from unibench.registry import Card
 KINDS = {"methods": "method", "models": "model", "tasks": "task"}
 
 
-def list(words: list[str]) -> int:  # noqa: A001 - the verb's name
+def list_(words: Sequence[str]) -> int:
     """``list methods|models|tasks [--json]``."""
     as_json = "--json" in words
     names = [word for word in words if word != "--json"]
@@ -38,7 +39,7 @@ def list(words: list[str]) -> int:  # noqa: A001 - the verb's name
     return 0
 
 
-def show(words: list[str]) -> int:
+def show(words: Sequence[str]) -> int:
     """``show method|model|task NAME``."""
     if len(words) != 2:
         raise UsageError("show what? python -m unibench show method|model|task NAME")
@@ -101,7 +102,12 @@ def _model(name: str) -> dict[str, Any]:
 
 def _task(name: str) -> dict[str, Any]:
     config = _yaml("task", name)
-    return {"name": name, "summary": f"{config['kind']}, {config.get('modality', 'image')}", **config, "file": str(CONFIGS / "task" / f"{name}.yaml")}
+    return {
+        "name": name,
+        "summary": f"{config['kind']}, {config.get('modality', 'image')}",
+        **config,
+        "file": str(CONFIGS / "task" / f"{name}.yaml"),
+    }
 
 
 def _yaml(group: str, name: str) -> dict[str, Any]:

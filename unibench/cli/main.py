@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, unknown
 
 USAGE = """\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
@@ -31,7 +31,7 @@ verbs:
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing", "show": "listing", "store": "storing"}
+VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,15 +59,12 @@ def _dispatch(words: list[str]) -> int:
         print(importlib.import_module("unibench").__version__)
         return 0
     if words and words[0] in VERBS:
-        module = importlib.import_module(f"unibench.cli.{VERBS[words[0]]}")
-        code: int = getattr(module, words[0])(words[1:])
-        return code
+        module, _, function = VERBS[words[0]].partition(":")
+        return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(words[1:]))
     if words and "=" not in words[0] and not words[0].startswith("-"):
-        from unibench.errors import unknown
-
         raise unknown("verb", words[0], VERBS, "python -m unibench --help")
     code = importlib.import_module("unibench.cli.running").run(words)
-    return code
+    return int(code)
 
 
 def _quiet() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from unibench import _compat
 from unibench.cli.progress import Progress
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
@@ -19,21 +19,7 @@ from unibench.store import CellFolder
 
 SWEEP = ("-m", "--multirun")
 
-COLUMNS = {
-    "method": "method",
-    "budget": "ratio",
-    "n": "n",
-    "score_100": "score",
-    "interval": "95 %",
-    "drop_pct": "drop %",
-    "kept": "tokens kept",
-    "tflops": "TFLOP",
-    "tflops_ratio": "of vanilla",
-    "total_s": "total s",
-    "vision_ms": "vision ms",
-    "prefill_ms": "prefill ms",
-    "method_ms": "method ms",
-}
+Cell = Callable[[dict[str, Any]], str]
 
 
 def run(words: list[str]) -> int:
@@ -44,48 +30,83 @@ def run(words: list[str]) -> int:
     cells = [cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))]
     if not any(word.lstrip("+").startswith("task=") for word in overrides):
         print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
-    _compat.repair_torchvision()
-    from unibench.runner import Runner  # loads torch and transformers, which a mistaken command need not wait for
-
-    runner = Runner(Progress())
     rows: list[dict[str, Any]] = []
+    runner = None
     for cell in cells:
-        row = runner.run(cell)
+        row = CellFolder(cell).row()
+        if row is None:
+            runner = runner or _runner()
+            row = runner.run(cell)
         vanilla = CellFolder(vanilla_of(cell)).row()
         rows += [entry for entry in (vanilla, row) if entry is not None and entry["key"] not in {seen["key"] for seen in rows}]
     _print_tables(rows)
     return 0
 
 
+def _runner() -> Any:
+    """A runner; loads torch and transformers, which a mistaken command or a finished cell need not wait for."""
+    importlib.import_module("unibench._compat").repair_torchvision()
+    return importlib.import_module("unibench.runner").Runner(Progress())
+
+
 def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for title in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        group = [row for row in rows if (row["model"], row["task"]) == title]
-        table = Table(title=f"{title[0]} on {title[1]}", box=box.SIMPLE, title_justify="left")
-        abilities = list(group[0]["abilities"]) if len(group[0]["abilities"]) > 1 else []
-        for name in [*COLUMNS.values(), *abilities]:
-            table.add_column(name, justify="left" if name == "method" else "right")
-        for row in group:
-            table.add_row(*(_shown(row, column) for column in COLUMNS), *(f"{row['abilities'][name]['score_100']:.1f}" for name in abilities))
-        console.print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for model, task in dict.fromkeys((row["model"], row["task"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["task"]) == (model, task)]
+        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent", group, {**SCORES, **_abilities(group[0])}))
+        console.print(_table("cost of a sample, median", group, COSTS))
         for row in group:
             for note in row["notes"]:
                 console.print(f"{row['method']}: {note}")
-    console.print("ratio: share of visual tokens removed; drop: relative to vanilla; 95 %: bootstrap over pictures; times: median per sample on this machine")
+    console.print("ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.")
+    console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
     for row in rows:
         console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
 
 
-def _shown(row: dict[str, Any], column: str) -> str:
-    if column == "interval":
-        return f"{row['ci_low']:.1f}-{row['ci_high']:.1f}"
-    if column == "kept":
-        return f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}"
-    value = row[column]
-    if value is None:
-        return "-"
-    if column == "tflops":
-        return f"{value:.3g}"
-    if column == "tflops_ratio":
-        return f"{100 * value:.1f} %"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> Table:
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in rows:
+        table.add_row(*(shown(row) for shown in columns.values()))
+    return table
+
+
+def _number(key: str, form: str = ".1f", factor: float = 1.0, unit: str = "") -> Cell:
+    def shown(row: dict[str, Any]) -> str:
+        return "-" if row[key] is None else f"{factor * row[key]:{form}}{unit}"
+
+    return shown
+
+
+def _abilities(row: dict[str, Any]) -> dict[str, Cell]:
+    """A column for each ability, where there are several."""
+    names = list(row["abilities"])
+
+    def column(name: str) -> Cell:
+        return lambda row: f"{row['abilities'][name]['score_100']:.1f}" if name in row["abilities"] else "-"
+
+    return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
+
+
+NAMES: dict[str, Cell] = {"method": lambda row: row["method"], "ratio": lambda row: row["budget"]}
+SCORES: dict[str, Cell] = {
+    **NAMES,
+    "n": _number("n", ".0f"),
+    "score": _number("score_100"),
+    "95 %": lambda row: f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
+    "drop %": _number("drop_pct"),
+}
+COSTS: dict[str, Cell] = {
+    **NAMES,
+    "tokens kept": lambda row: f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}",
+    "TFLOP": _number("tflops", ".3g"),
+    "of vanilla": _number("tflops_ratio", ".1f", 100, " %"),
+    "KV MiB": _number("kv_mib", ".3g"),
+    "vision ms": _number("vision_ms"),
+    "prefill ms": _number("prefill_ms"),
+    "method ms": _number("method_ms", ".2f"),
+    "decode ms/token": _number("decode_ms_per_token", ".2f"),
+    "total s": _number("total_s"),
+}

@@ -101,9 +101,7 @@ class Session:
         ValueError: a stage names a layer that does not exist.
     """
 
-    def __init__(
-        self, model: Any, method: Method, family: Family, budget: Budget, *, scope: str = "sequence", seed: int = 0
-    ) -> None:
+    def __init__(self, model: Any, method: Method, family: Family, budget: Budget, *, scope: str = "sequence", seed: int = 0) -> None:
         self.model, self.method, self.family, self.budget = model, method, family, budget
         self.scope, self.seed = scope, seed
         self.samples: Sequence[str] | None = None
@@ -188,7 +186,7 @@ class Session:
         if self._prefilling:
             self._read(embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), without_cache=cache is None)
             return None
-        if self._prompt is None:
+        if self._prompt is None or cache is None:
             return None
         if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
             raise NotImplementedError("an image in the continuation of a cached prompt; give the whole prompt at once")
@@ -293,10 +291,8 @@ class Session:
         assert prompt is not None and prompt.rotary is not None
         start = self._clock.mark()
         with torch.no_grad():
-            if self._replay is not None:
-                choices = self._replay[number]
-            else:
-                choices = [self._choose(stage, hidden, row) for row in range(len(hidden))]
+            replay = self._replay
+            choices = [self._choose(stage, hidden, row) for row in range(len(hidden))] if replay is None else replay[number]
             prompt.choices.append(choices)
             cut = self._apply(choices, hidden)
         self._method_spans.append((start, self._clock.mark()))
@@ -465,7 +461,7 @@ def _check_decoder(family: Family) -> None:
 def _check_selection(keep: Tensor, ctx: StageContext, stage: Stage, method: Method) -> None:
     """``keep`` is sorted."""
     name = type(method).__name__
-    if len(keep) and not (0 <= int(keep[0]) and int(keep[-1]) < len(ctx.visual)):
+    if len(keep) and not (int(keep[0]) >= 0 and int(keep[-1]) < len(ctx.visual)):
         raise ValueError(f"{name} at layer {stage.layer} kept a token outside 0..{len(ctx.visual) - 1}")
     if bool((keep[1:] == keep[:-1]).any()):
         raise ValueError(f"{name} at layer {stage.layer} kept a token twice")

@@ -117,23 +117,21 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
             end = clock.mark()
             records, (time,) = session.take_records(), session.take_times()
             _check(records, batch)
-            times = {
+            spans = {
                 "total_ms": clock.seconds(start, end),
                 "vision_ms": time.vision,
                 "prefill_ms": time.prefill,
                 "method_ms": time.method,
                 "decode_ms": clock.seconds(time.end, decoded),
             }
-            times = {name: seconds * 1000 / len(batch) for name, seconds in times.items()}
+            times: dict[str, Any] = {name: seconds * 1000 / len(batch) for name, seconds in spans.items()}
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
             notes = tuple(sorted(session.notes))
             for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
                 prompt = _tokens(record, _length(tokens, ends), shape)
                 score = task.score(sample, text)
                 truth = sample.answers[0]
-                yield Answered(
-                    sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run
-                )
+                yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
 
 
 def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from unibench.tasks import Sample, Task
 
 log = logging.getLogger(__name__)
 
+
 class Listener(Protocol):
     """Who is told how a run goes."""
 
@@ -105,7 +106,8 @@ class Runner:
                 self.listener.step(record)
 
     def _answers(self, cell: Cell, loaded: LoadedModel, task: Task, samples: Iterator[Sample], run: int) -> Iterator[Answered]:
-        options = {key: value for key, value in OmegaConf.to_container(cell.config.method).items() if key not in ("name", "source")}  # type: ignore[union-attr]
+        chosen: Any = OmegaConf.to_container(cell.config.method)
+        options = {key: value for key, value in chosen.items() if key not in ("name", "source")}
         setting = Setting(
             method=build_method(cell.config.method.get("source", cell.method), **options),
             budget=cell.budget,
