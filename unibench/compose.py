@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -138,8 +139,9 @@ def _option(group: str, name: str) -> str:
     if missing:
         raise UsageError(f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every field one")
     node = {"name": card.name, **({} if card.module else {"source": f"{card.path}:{card.class_name}"}), **card.parameters}
-    ConfigStore.instance().store(group="method", name=f"external_{card.name}", node=node)
-    return f"external_{card.name}"
+    stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
+    ConfigStore.instance().store(group="method", name=stored, node=node)
+    return stored
 
 
 @cache
@@ -164,7 +166,7 @@ def _apply(cell: DictConfig, override: Override) -> None:
         OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{override.input_line}: {reason!s}") from None
+        raise UsageError(f"{override.input_line!s}: {reason}") from None
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:

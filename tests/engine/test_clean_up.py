@@ -11,9 +11,9 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import unibench
-from tests.support.methods import Fixed, Look, MergeVit, Pyramid
+from tests.support.methods import Fixed, MergeVit, Pyramid
 from tests.support.models import FAMILIES, generate, inputs_of, model_of
-from unibench import Chain
+from unibench import Chain, UsageError
 
 
 def fingerprint(model: Any) -> list[Any]:
@@ -55,9 +55,10 @@ def test_signals_are_forgotten_with_the_prompt() -> None:
         assert session.prompt is not None and session.prompt.rotary is None
 
 
-def test_blocks_nest_and_the_inner_one_sees_the_outer_cut() -> None:
-    model, inputs = model_of("qwen2_5_vl"), inputs_of("qwen2_5_vl")
-    lengths: list[int] = []
-    with unibench.prune(model, Look(lambda ctx: lengths.append(len(ctx.visual)), 3)), torch.no_grad():
-        model(**copy.deepcopy(inputs))
-    assert lengths == [24]
+def test_a_model_is_pruned_by_one_block_at_a_time() -> None:
+    model = model_of("llava")
+    with unibench.prune(model, "divprune", ratio=0.5):
+        with pytest.raises(UsageError, match="already"), unibench.prune(model, "fastv", ratio=0.5):
+            pass
+    with unibench.prune(model, "fastv", ratio=0.5):
+        generate(model, inputs_of("llava"))

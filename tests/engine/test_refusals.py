@@ -31,9 +31,7 @@ def with_text_model(text: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize(
-    "text", [MistralConfig(**TEXT, sliding_window=None), Qwen3Config(**TEXT, head_dim=16)], ids=["mistral", "qwen3"]
-)
+@pytest.mark.parametrize("text", [MistralConfig(**TEXT, sliding_window=None), Qwen3Config(**TEXT, head_dim=16)], ids=["mistral", "qwen3"])
 def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
     model, inputs = with_text_model(text), inputs_of("llava")
     with unibench.prune(model, Chain((Fixed({0: every(2)}), Pyramid((2, 4))))) as session:
@@ -99,7 +97,10 @@ def test_a_method_that_misses_its_budget_fails_the_run() -> None:
     class Free(Half):
         adaptive = True
 
-    with pytest.raises(BudgetError, match="kept 8 of 16 visual tokens; the budget is 4"), unibench.prune(model_of("llava"), Half(), ratio=0.75):
+    with (
+        pytest.raises(BudgetError, match="kept 8 of 16 visual tokens; the budget is 4"),
+        unibench.prune(model_of("llava"), Half(), ratio=0.75),
+    ):
         generate(model_of("llava"), inputs_of("llava"))
     with unibench.prune(model_of("llava"), Free(), ratio=0.75) as session:
         generate(model_of("llava"), inputs_of("llava"))

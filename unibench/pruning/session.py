@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
 from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
+
+_ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,16 @@ class Session:
 
     @contextmanager
     def installed(self) -> Iterator[Session]:
-        """Attach for the length of the block; afterwards the model is as it was."""
+        """Attach for the length of the block; afterwards the model is as it was.
+
+        Raises:
+            UsageError: the model is being pruned already.
+        """
+        if self.model in _ATTACHED:
+            raise UsageError("this model is being pruned already; to join two methods give unibench.Chain")
         with ExitStack() as stack:
+            _ATTACHED.add(self.model)
+            stack.callback(_ATTACHED.discard, self.model)
 
             def attach(handle: Any) -> None:
                 stack.callback(handle.remove)

@@ -6,8 +6,6 @@ import importlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -68,13 +66,12 @@ class Runner:
             log.info("%s is done: %s", cell.title, folder.path)
             return row
         task = load_task(cell)
-        with logged(folder.path / "run.log"):
+        with folder.logged():
             try:
                 self._answer_missing(cell, folder, task)
-            except BaseException as error:
-                if folder.path.exists() and not isinstance(error, KeyboardInterrupt):
-                    folder.status("failed", error=f"{type(error).__name__}: {error}")
-                    log.exception("failed")
+            except Exception as error:
+                folder.status("failed", error=f"{type(error).__name__}: {error}")
+                log.log(logging.INFO, "failed", exc_info=True)
                 raise
             samples = list(folder.samples().values())
             environments = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
@@ -86,9 +83,6 @@ class Runner:
     def _answer_missing(self, cell: Cell, folder: CellFolder, task: Task) -> None:
         done = folder.samples()
         wanted = cell.config.task.limit
-        self.listener.begin(cell, len(done), wanted)
-        for sample in done.values():
-            self.listener.step(sample)
         missing = (sample for sample in task.samples(wanted) if sample.id not in done)
         first = next(missing, None)
         if first is None:
@@ -96,6 +90,9 @@ class Runner:
                 raise UsageError(f"task {cell.config.task.name} has no samples")
             return
         loaded = self.model_of(cell)
+        self.listener.begin(cell, len(done), wanted)
+        for sample in done.values():
+            self.listener.step(sample)
         if loaded.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.device)
         where = environment(loaded.device)
@@ -147,21 +144,6 @@ def load_task(cell: Cell) -> Task:
     except TypeError as error:
         raise UsageError(f"task.options of {config.name}: {str(error).replace(name + '.__init__() ', '')}") from None
     return task
-
-
-@contextmanager
-def logged(file: Path) -> Iterator[None]:
-    """Log to a file, once its folder is there."""
-    handler = logging.FileHandler(file, delay=True, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger("unibench")
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 def _chained(first: Sample, rest: Iterator[Sample]) -> Iterator[Sample]:

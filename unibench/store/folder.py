@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -74,10 +75,8 @@ class CellFolder:
         """The finished cell's row, or None."""
         try:
             row: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return None  # written again from the samples
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None  # a damaged one is written again from the samples
         return row
 
     # -- writing
@@ -107,6 +106,21 @@ class CellFolder:
             with _disk_errors(self.path):
                 os.fsync(stream.fileno())
                 stream.close()
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Everything that unibench logs inside the block also goes to ``run.log``."""
+        with _disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(self.path / "run.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger = logging.getLogger("unibench")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
 
     def append(self, sample: Mapping[str, Any]) -> None:
         """Add an answered sample.
