@@ -23,19 +23,24 @@ class Vision(Protocol):
 
     def received(self, layer: int, fill: float = 0.0) -> Tensor:
         """Mean attention each token receives from all queries and heads, ``[N]``."""
+        ...
 
     def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False) -> Tensor:
         """Attention of the CLS token, mean over heads, ``[N]``; ``one_head`` joins the heads into one wide head."""
+        ...
 
     def keys(self, layer: int) -> Tensor:
         """Keys after any rotation, ``[N, heads, head_dim]``."""
+        ...
 
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
+        ...
 
     @property
     def patchless(self) -> Tensor:
         """``[N]`` True on tokens that stand for no patch."""
+        ...
 
 
 @dataclass(frozen=True)

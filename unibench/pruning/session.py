@@ -108,7 +108,7 @@ class Session:
         self.model, self.method, self.family, self.budget = model, method, family, budget
         self.scope, self.seed = scope, seed
         self.samples: Sequence[str] | None = None
-        self.margins = (0, 0)
+        self.margins: tuple[int, int] = (0, 0)
         self.notes: set[str] = set()
         self.records: list[PromptRecord] = []
         self._unread: list[_Spans] = []
