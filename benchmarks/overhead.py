@@ -55,9 +55,10 @@ def with_runner(loaded: LoadedModel, samples: Sequence[Sample]) -> None:
         start = time.perf_counter()
         with folder.appending(environment(loaded.device)):
             setup = time.perf_counter() - start  # writing config.yaml and env.json: once per cell, not per sample
-            for record in answer(loaded, SynthVQA(), iter(samples), setting):
-                folder.append(record.as_dict())
-                progress.step(record.as_dict())
+            for answered in answer(loaded, SynthVQA(), iter(samples), setting):
+                record = answered.as_dict()
+                folder.append(record)
+                progress.step(record)
         with_runner.setup = setup  # type: ignore[attr-defined]
 
 
