@@ -7,7 +7,7 @@ To add one, write a function that takes a :class:`Call`, decorate it with :func:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +138,12 @@ def selector(call: Call) -> Answer:
     ctx = _context.context(call.case, call.dtype, call.note)
     torch.testing.assert_close(method.score(ctx).float(), arrays["scores"], rtol=1e-4, atol=1e-5)
     return answer(one_stage(method), ctx)
+
+
+@adapter
+def clip(call: Call) -> Answer:
+    """Embeddings of patches and question in the space of CLIP."""
+    arrays = _context.tensors(call.case, call.dtype)
+    ctx = _context.context(call.case, call.dtype, call.note)
+    ctx = replace(ctx, hidden=ctx.hidden[ctx.visual], clip=lambda: (arrays["image_embeds"], arrays["text"]))
+    return answer(one_stage(call.build()), ctx)

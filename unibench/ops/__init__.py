@@ -8,6 +8,7 @@ from unibench.ops.greedy import farthest as farthest
 from unibench.ops.greedy import greedy as greedy
 from unibench.ops.greedy import max_min as max_min
 from unibench.ops.greedy import mmr as mmr
+from unibench.ops.greedy import quality_determinantal as quality_determinantal
 from unibench.ops.greedy import rep_max as rep_max
 from unibench.ops.merging import Matching as Matching
 from unibench.ops.merging import bipartite as bipartite

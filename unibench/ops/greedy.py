@@ -148,3 +148,17 @@ def coverage(similarity: Tensor, k: int, score: Callable[[Tensor], Tensor]) -> T
         return gains()
 
     return greedy(gains(), k, update)
+
+
+def quality_determinantal(similarity: Tensor, relevance: Tensor, k: int) -> Tensor:
+    """Greedy MAP of a DPP whose kernel is ``q_i S_ij q_j`` with ``q`` the relevance scaled to (0, 1] (CDPruner).
+
+    Args:
+        similarity: ``[N, N]``, cosines.
+        relevance: ``[N]``, any scale; constant relevance leaves diversity alone.
+        k: at most N.
+    """
+    low, high = relevance.aminmax()
+    spread = high - low
+    quality = torch.where(spread > 0, (relevance - low + 1e-6) / spread, torch.ones_like(relevance))
+    return determinantal(quality[:, None] * similarity * quality, k)
