@@ -147,3 +147,13 @@ def clip(call: Call) -> Answer:
     ctx = _context.context(call.case, call.dtype, call.note)
     ctx = replace(ctx, hidden=ctx.hidden[ctx.visual], clip=lambda: (arrays["image_embeds"], arrays["text"]))
     return answer(one_stage(call.build()), ctx)
+
+
+@adapter
+def aligned(call: Call) -> Answer:
+    """The alignment of TrimTokenator is stored, so it is compared on the way."""
+    method, arrays = call.build(), _context.tensors(call.case, call.dtype)
+    ctx = _context.context(call.case, call.dtype, call.note)
+    # scikit-learn adds noise of size 1e-10, and counts by trees what is counted exactly here
+    torch.testing.assert_close(method.alignment(ctx), arrays["alignment"], rtol=1e-4, atol=1e-5)  # type: ignore[attr-defined]
+    return answer(one_stage(method), ctx)

@@ -10,6 +10,7 @@ from unibench.ops.greedy import max_min as max_min
 from unibench.ops.greedy import mmr as mmr
 from unibench.ops.greedy import quality_determinantal as quality_determinantal
 from unibench.ops.greedy import rep_max as rep_max
+from unibench.ops.information import mutual_information as mutual_information
 from unibench.ops.merging import Matching as Matching
 from unibench.ops.merging import bipartite as bipartite
 from unibench.ops.merging import mean_weights as mean_weights
