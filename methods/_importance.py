@@ -45,5 +45,6 @@ class ByImportance(Method):
         if self.importance == "saliency":
             return ctx.saliency()
         if self.importance == "l2norm":
-            return features.norm(dim=-1)
+            norm: Tensor = features.norm(dim=-1)
+            return norm
         return torch.rand(len(features), generator=ctx.generator()).to(features.device)

@@ -36,7 +36,8 @@ class Selector:
         if features.shape[1] != q_weight.shape[1]:
             raise UsageError(f"the selector takes features of width {q_weight.shape[1]}; this model's are {features.shape[1]} wide")
         mean_key = features.mean(0) @ k_weight.T + k_bias
-        return (features @ q_weight.T + q_bias) @ mean_key * len(q_bias) ** -0.5
+        agreement: Tensor = (features @ q_weight.T + q_bias) @ mean_key
+        return agreement * len(q_bias) ** -0.5
 
 
 def check(path: str | None, method: str) -> None:
@@ -66,7 +67,7 @@ def load(path: str, width: int) -> Selector:
     if path.startswith("random:"):
         return _random(int(path.partition(":")[2]), width)
     file = _weight_file(path)
-    return _from_file(file, file.stat().st_mtime_ns)
+    return _from_file(file, (file.stat().st_mtime_ns, file.stat().st_size))
 
 
 def _weight_file(path: str) -> Path:
@@ -82,7 +83,7 @@ def _weight_file(path: str) -> Path:
 
 
 @lru_cache(maxsize=4)
-def _from_file(file: Path, changed: int) -> Selector:
+def _from_file(file: Path, version: tuple[int, int]) -> Selector:
     found: dict[str, Tensor] = {}
     unknown = []
     stored = _tensors(file)
@@ -110,7 +111,7 @@ def _from_file(file: Path, changed: int) -> Selector:
 def _tensors(file: Path) -> dict[str, Any]:
     """A reader for each tensor of a file."""
     if file.suffix == ".safetensors":
-        opened = safe_open(file, framework="pt")
+        opened: Any = safe_open(file, framework="pt")
         return {name: (lambda name=name: opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     state = torch.load(file, map_location="cpu", weights_only=True)
     return {name: (lambda value=value: value) for name, value in state.items()}

@@ -43,4 +43,5 @@ class GPrune(Method):
         mass = features.norm(dim=-1)
         for _ in range(self.iterations):
             mass = mass @ flow
-        return mass / (flow > 0).sum(-1)
+        score: Tensor = mass / (flow > 0).sum(-1)
+        return score

@@ -44,8 +44,8 @@ class HiPrune(Method):
             raise unknown("variant of hiprune", self.variant, VARIANTS)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        middle = {"object_attention": (self._offset,)} if self.object_layer is None else {"vit_attention": (self.object_layer,)}
-        return (Stage(0, self.select, Needs(saliency=True, **middle), exact=self.variant != "official_bug"),)
+        middle = Needs(object_attention=(self._offset,)) if self.object_layer is None else Needs(vit_attention=(self.object_layer,))
+        return (Stage(0, self.select, Needs(saliency=True) | middle, exact=self.variant != "official_bug"),)
 
     @property
     def _offset(self) -> int:
@@ -80,4 +80,5 @@ def _with_neighbours(ctx: StageContext, anchors: Tensor) -> Tensor:
         first[grid.rows], last[grid.rows], width[grid.rows] = grid.rows[0], grid.rows[-1], grid.width
     across = width[anchors]
     around = torch.stack([anchors, anchors - 1, anchors + 1, anchors - across, anchors + across])
-    return torch.minimum(torch.maximum(around, first[anchors]), last[anchors]).unique()
+    near: Tensor = torch.minimum(torch.maximum(around, first[anchors]), last[anchors]).unique()
+    return near

@@ -27,4 +27,5 @@ class KNorm(Method):
 
     def score(self, ctx: StageContext) -> Tensor:
         assert ctx.vision is not None
-        return -ctx.vision.keys(-1).mean(1).norm(dim=-1)
+        norm: Tensor = ctx.vision.keys(-1).mean(1).norm(dim=-1)
+        return -norm

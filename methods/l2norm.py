@@ -27,5 +27,5 @@ class L2Norm(Method):
     largest: bool = True
 
     def score(self, ctx: StageContext) -> Tensor:
-        norm = ctx.visual_hidden.norm(dim=-1)
+        norm: Tensor = ctx.visual_hidden.norm(dim=-1)
         return norm if self.largest else -norm

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.errors import unknown
 from unibench.methods._prumerge import MODES, cls_attention
 from unibench.ops import complement, nearest_weights, outliers, ranking
-from unibench.errors import unknown
 
 
 @dataclass(frozen=True)

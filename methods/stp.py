@@ -48,10 +48,8 @@ class Stp(Method):
         features = ctx.visual_hidden
         magnitude, distance = _magnitude(features), cosine_distance(features)
         apart = distance.clone().fill_diagonal_(torch.inf)
-        if self.reading == "two_stage":
-            nearest = apart[:, max_min(distance, ctx.keep)].amin(1)
-        else:
-            nearest = apart.amin(1)
+        among = apart[:, max_min(distance, ctx.keep)] if self.reading == "two_stage" else apart
+        nearest = among.amin(1)
         nearest = nearest.masked_fill(nearest.isinf(), 0)  # a token alone
         if self.reading != "greedy":
             return Selection(top_k(self._mixed(nearest, magnitude), ctx.keep))
@@ -77,7 +75,8 @@ class Stp(Method):
 def _magnitude(features: Tensor) -> Tensor:
     deviation = features.std(0, correction=0)
     standard = (features - features.mean(0)) / (deviation + 1e-6)
-    return standard.norm(dim=-1) * features.abs().amax(-1)
+    magnitude: Tensor = standard.norm(dim=-1) * features.abs().amax(-1)
+    return magnitude
 
 
 def _scaled(term: Tensor, gone: Tensor | None) -> Tensor:

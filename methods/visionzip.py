@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, StageContext
+from unibench import Method, Needs, Selection, StageContext, UsageError
 from unibench.errors import unknown
 from unibench.ops import complement, cosine, membership, top_k
 
@@ -49,8 +49,8 @@ class VisionZip(Method):
         features, project = ctx.encoder_features() if before_projector else (ctx.visual_hidden, lambda rows: rows)
         keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
         wanted = max(1, round(ctx.keep * 10 / 64)) if self.contextual is None else self.contextual
-        merged = min(wanted, ctx.keep)
-        on_cls = int(self.variant == "official_bug" and ctx.family.prefix_tokens > 0 and merged < ctx.keep < len(keys))
+        on_cls = int(self.variant == "official_bug")
+        merged = min(wanted, ctx.keep - on_cls)
         dominant = top_k(self._scores(ctx), ctx.keep - merged - on_cls)
         rest = complement(dominant, len(keys))
         every = max(1, len(rest) // max(1, merged))
@@ -58,9 +58,11 @@ class VisionZip(Method):
         kept = torch.cat([dominant, targets])
         values = torch.cat([ctx.visual_hidden[dominant], project(self._contextual(features, keys, kept, targets))])
         if on_cls:
+            if not ctx.family.prefix_tokens or ctx.family.feature_layer is None:
+                raise UsageError("visionzip variant=official_bug needs a CLS token and a projector that works token by token (llava)")
             ctx.note("visionzip official_bug: one row of the budget is the CLS token")
             spare = complement(kept, len(keys))[:1]  # the CLS row needs a position: the first that is free
-            states = ctx.vision.cls_hidden(ctx.family.feature_layer or ctx.family.saliency_layer)
+            states = ctx.vision.cls_hidden(ctx.family.feature_layer)
             kept, values = torch.cat([kept, spare]), torch.cat([values, project(states[spare])])
         return Selection(kept, values)
 

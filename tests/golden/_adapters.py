@@ -19,8 +19,8 @@ from tests.golden import _context
 from tests.golden._cases import Case
 from unibench import Method, Stage
 from unibench.api import build_method
-from unibench.pruning.attention import QueryKey, received_attention
 from unibench.ops import proportional_attention, top_k
+from unibench.pruning.attention import QueryKey, received_attention
 
 DEPTH = 32  # decoder layers of the imagined model
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+EXHAUSTED = 1e-6  # share of a token's own gain below which it is noise
+
 Update = Callable[[Tensor, Tensor, int], Tensor]  # running [N], pick [1], step -> running [N]
 
 
@@ -119,14 +121,18 @@ def determinantal(kernel: Tensor, k: int) -> Tensor:
         k: at most N; beyond the kernel's rank the picks follow rounding, but stay distinct.
     """
     factor = kernel.new_zeros(k, len(kernel))
+    whole = kernel.diagonal()
 
     def update(gain: Tensor, pick: Tensor, step: int) -> Tensor:
         own, known = factor[:step].index_select(1, pick), factor[:step]
         row = kernel.index_select(0, pick)[0] - (own * known).sum(0)
-        factor[step] = row / gain.index_select(0, pick).clamp_min(1e-10).sqrt()
+        left = gain.index_select(0, pick)
+        # what rounding leaves of a token that the picks span already would blow up when divided by its root
+        spans = left > EXHAUSTED * whole.index_select(0, pick)
+        factor[step] = torch.where(spans, row / left.clamp_min(torch.finfo(left.dtype).tiny).sqrt(), 0)
         return gain - factor[step] ** 2
 
-    return greedy(kernel.diagonal().clone(), k, update)
+    return greedy(whole.clone(), k, update)
 
 
 def coverage(similarity: Tensor, k: int, score: Callable[[Tensor], Tensor]) -> Tensor:

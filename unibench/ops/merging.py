@@ -91,4 +91,5 @@ def proportional_attention(query: Tensor, key: Tensor, value: Tensor, size: Tens
         size: ``[n]`` number of tokens in each.
     """
     logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return (logits + size.log()).softmax(-1) @ value
+    attended: Tensor = (logits + size.log()).softmax(-1) @ value
+    return attended

@@ -16,4 +16,5 @@ def outliers(x: Tensor, factor: float = 1.5) -> Tensor:
     """
     x = at_least_float32(x)
     low, high = torch.quantile(x, x.new_tensor([0.25, 0.75]))
-    return x > high + factor * (high - low)
+    above: Tensor = x > high + factor * (high - low)
+    return above
