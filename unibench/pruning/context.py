@@ -297,7 +297,7 @@ class RecordedVision:
     def cls_hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:
             states = call.hidden[layer % len(self._family.vit_blocks)]
-            return states[:, :1].expand_as(self._family.strip(states))
+            return states[:, :1].expand_as(self._family.strip(states)).contiguous()
 
         return self._packed(one).float()
 
