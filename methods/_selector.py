@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,7 +38,7 @@ class Selector:
             raise UsageError(f"the selector takes features of width {q_weight.shape[1]}; this model's are {features.shape[1]} wide")
         mean_key = features.mean(0) @ k_weight.T + k_bias
         agreement: Tensor = (features @ q_weight.T + q_bias) @ mean_key
-        return agreement * len(q_bias) ** -0.5
+        return agreement / math.sqrt(len(q_bias))
 
 
 def check(path: str | None, method: str) -> None:
