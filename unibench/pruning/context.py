@@ -275,7 +275,8 @@ class RecordedVision:
             heads = recorded[0].key.shape[1]
             return self._family.join([qk.key.float().transpose(1, 2).flatten(2) for qk in recorded])
 
-        return self._packed(one).unflatten(-1, (heads, -1))
+        tokens = self._packed(one)
+        return tokens.reshape(len(tokens), heads, -1)
 
     @property
     def patchless(self) -> Tensor:
@@ -315,9 +316,7 @@ class RecordedVision:
         for call in self._calls:
             packed = self._family.pack(per_call(call), call, fill)
             if len(packed) != call.tokens:
-                raise RuntimeError(
-                    f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {call.tokens}"
-                )
+                raise RuntimeError(f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {call.tokens}")
             values.append(packed)
         joined = torch.cat(values)
         return joined[self._rows.to(joined.device)]

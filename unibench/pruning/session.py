@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
 from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
+
+_ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,7 @@ class Session:
         ValueError: a stage names a layer that does not exist.
     """
 
-    def __init__(
-        self, model: Any, method: Method, family: Family, budget: Budget, *, scope: str = "sequence", seed: int = 0
-    ) -> None:
+    def __init__(self, model: Any, method: Method, family: Family, budget: Budget, *, scope: str = "sequence", seed: int = 0) -> None:
         self.model, self.method, self.family, self.budget = model, method, family, budget
         self.scope, self.seed = scope, seed
         self.samples: Sequence[str] | None = None
@@ -154,8 +155,16 @@ class Session:
 
     @contextmanager
     def installed(self) -> Iterator[Session]:
-        """Attach for the length of the block; afterwards the model is as it was."""
+        """Attach for the length of the block; afterwards the model is as it was.
+
+        Raises:
+            UsageError: the model is being pruned already.
+        """
+        if self.model in _ATTACHED:
+            raise UsageError("this model is being pruned already; to join two methods give unibench.Chain")
         with ExitStack() as stack:
+            _ATTACHED.add(self.model)
+            stack.callback(_ATTACHED.discard, self.model)
 
             def attach(handle: Any) -> None:
                 stack.callback(handle.remove)
@@ -188,7 +197,7 @@ class Session:
         if self._prefilling:
             self._read(embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), without_cache=cache is None)
             return None
-        if self._prompt is None:
+        if self._prompt is None or cache is None:
             return None
         if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
             raise NotImplementedError("an image in the continuation of a cached prompt; give the whole prompt at once")
@@ -293,10 +302,8 @@ class Session:
         assert prompt is not None and prompt.rotary is not None
         start = self._clock.mark()
         with torch.no_grad():
-            if self._replay is not None:
-                choices = self._replay[number]
-            else:
-                choices = [self._choose(stage, hidden, row) for row in range(len(hidden))]
+            replay = self._replay
+            choices = [self._choose(stage, hidden, row) for row in range(len(hidden))] if replay is None else replay[number]
             prompt.choices.append(choices)
             cut = self._apply(choices, hidden)
         self._method_spans.append((start, self._clock.mark()))
@@ -465,7 +472,7 @@ def _check_decoder(family: Family) -> None:
 def _check_selection(keep: Tensor, ctx: StageContext, stage: Stage, method: Method) -> None:
     """``keep`` is sorted."""
     name = type(method).__name__
-    if len(keep) and not (0 <= int(keep[0]) and int(keep[-1]) < len(ctx.visual)):
+    if len(keep) and not (int(keep[0]) >= 0 and int(keep[-1]) < len(ctx.visual)):
         raise ValueError(f"{name} at layer {stage.layer} kept a token outside 0..{len(ctx.visual) - 1}")
     if bool((keep[1:] == keep[:-1]).any()):
         raise ValueError(f"{name} at layer {stage.layer} kept a token twice")

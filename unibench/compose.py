@@ -1,0 +1,248 @@
+"""From what the user typed to checked cells: overrides, sweeps, names, values, all mistakes at once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unibench import config, registry
+from unibench.budget import Budget
+from unibench.errors import UsageError, UsageErrors, nearest, unknown
+
+GROUPS = ("model", "method", "task")
+HERE = Path(__file__).parent
+CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
+CHOICES = {
+    "model.weights": ("pretrained", "random"),
+    "model.dtype": ("float32", "bfloat16", "float16"),
+    "model.attn": ("sdpa", "eager", "flash_attention_2"),
+    "budget.mode": ("at_stage",),
+    "budget.scope": ("sequence", "item"),
+}
+
+
+def options(group: str) -> list[str]:
+    """Names of the YAML files of a group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[DictConfig]:
+    """The checked configuration of every cell that the overrides name.
+
+    Args:
+        overrides: in Hydra's grammar, for example ``["method=divprune,fastv", "ratio=0.889"]``.
+        sweep: whether comma lists make a grid (``-m``).
+
+    Raises:
+        UsageErrors: every mistake found, before anything is loaded.
+    """
+    errors: list[UsageError] = []
+    cells: list[DictConfig] = []
+    for combination in _combinations(_parsed(overrides), sweep):
+        try:
+            cells.append(_cell(combination))
+        except UsageErrors as error:
+            errors += [UsageError(line) for line in error.errors]
+    if errors:
+        raise UsageErrors(errors)
+    return cells
+
+
+def budget_of(cell: DictConfig) -> Budget:
+    """The budget of a cell; vanilla keeps everything."""
+    if cell.method.name == "vanilla":
+        return Budget.parse()
+    if cell.ratio is None and cell.retention is None and cell.keep is None:
+        return Budget.parse(ratio="0.889")
+    return Budget.parse(cell.ratio, cell.retention, cell.keep)
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return list(OverridesParser.create().parse_overrides(list(overrides)))
+    except OverrideParseException as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UsageError(f"cannot read {error.override!r}: {reason}. Write key=value, for example ratio=0.889") from None
+
+
+def _combinations(overrides: list[Override], sweep: bool) -> Iterator[list[Override]]:
+    """Each cell's overrides, sweeps spelled out, the last one given varying fastest."""
+    axes: list[list[Override]] = []
+    for override in overrides:
+        if not override.is_sweep_override():
+            axes.append([override])
+            continue
+        if not sweep:
+            raise UsageError(f"{override.input_line} is a list: add -m to run one cell for each of its values")
+        key = override.get_key_element()
+        axes.append(_parsed([f"{key}={value!s}" for value in override.sweep_string_iterator()]))
+    yield from (list(combination) for combination in itertools.product(*axes))
+
+
+def _cell(overrides: list[Override]) -> DictConfig:
+    """One checked cell from simple overrides."""
+    errors: list[UsageError] = []
+    chosen: dict[str, str] = {}
+    values: list[Override] = []
+    for override in overrides:
+        key = override.key_or_group
+        if key.startswith("hydra"):
+            continue
+        if key not in GROUPS:
+            values.append(override)
+            continue
+        try:
+            chosen[key] = _option(key, override.get_value_string())
+        except UsageError as error:
+            errors.append(error)
+    cell = _composed(tuple(chosen.items())).copy()
+    failed = {override.key_or_group for override in overrides if override.key_or_group in GROUPS} - chosen.keys()
+    for override in values:
+        if override.get_key_element().partition(".")[0] in failed:
+            continue  # its keys are those of a choice that does not exist
+        try:
+            _apply(cell, override)
+        except UsageError as error:
+            errors.append(error)
+    errors += _mistakes(cell)
+    if errors:
+        raise UsageErrors(errors)
+    return cell
+
+
+def _option(group: str, name: str) -> str:
+    """The name under which Hydra finds a choice of a group.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in options(group):
+        return name
+    if group != "method" or (name not in registry.methods() and ".py" not in name):
+        raise unknown(group, name, options(group), f"python -m unibench list {group}s")
+    card = registry.method(name)
+    missing = [key for key, default in card.parameters.items() if default is registry.REQUIRED]
+    if missing:
+        raise UsageError(f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every field one")
+    node = {"name": card.name, **({} if card.module else {"source": f"{card.path}:{card.class_name}"}), **card.parameters}
+    stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
+    ConfigStore.instance().store(group="method", name=stored, node=node)
+    return stored
+
+
+@cache
+def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
+    config.register()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("unibench.configs", version_base="1.3"):
+        cell: DictConfig = compose("config", overrides=[f"{group}={name}" for group, name in chosen])
+    return cell
+
+
+def _apply(cell: DictConfig, override: Override) -> None:
+    """Set one value of a cell.
+
+    Raises:
+        UsageError: the key does not exist, or the value is of another type.
+    """
+    key = override.get_key_element().lstrip("+~")
+    if not override.is_add() and key not in _keys(cell):
+        raise UsageError(f"unknown key {key!r}.{nearest(key, _keys(cell))} A new key would be +{key}=...; see python -m unibench --help")
+    try:
+        OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{override.input_line!s}: {reason}") from None
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
+    found: list[str] = []
+    if isinstance(node, DictConfig) and not node._is_missing() and not node._is_none():
+        for key in (key for key in node if key != "name"):
+            found += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
+    return found
+
+
+def _mistakes(cell: DictConfig) -> Iterator[UsageError]:
+    """What is wrong with the values of a cell, each with what is allowed."""
+    try:
+        budget_of(cell)
+    except UsageError as error:
+        yield error
+    for key, allowed in CHOICES.items():
+        if (given := OmegaConf.select(cell, key)) not in allowed:
+            yield unknown(key, str(given), allowed)
+    if cell.pixels not in cell.model.pixels:
+        yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
+    for key, least in (("batch_size", 1), ("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
+        if (given := OmegaConf.select(cell, key)) is not None and given < least:
+            yield UsageError(f"{key}={given} is too small; at least {least}")
+    yield from _model_mistakes(cell)
+    yield from _method_mistakes(cell)
+    if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
+        yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+
+
+def _model_mistakes(cell: DictConfig) -> Iterator[UsageError]:
+    families = registry.families()
+    if cell.model.family not in families:
+        yield unknown("family", cell.model.family, families)
+        return
+    path = model_path(cell.model.path)
+    if path is None:
+        return
+    if not (path / "config.json").is_file():
+        yield UsageError(f"model.path={cell.model.path}: there is no config.json in {path}; give the folder of a Hugging Face checkpoint")
+        return
+    found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    served = families[cell.model.family].constants["model_types"]
+    if found not in served:
+        yield UsageError(
+            f"model.path={cell.model.path} holds a {found!r} checkpoint, "
+            f"but model={cell.model.name} is of family {cell.model.family} ({', '.join(served)})"
+        )
+
+
+def _method_mistakes(cell: DictConfig) -> Iterator[UsageError]:
+    card = registry.method(cell.method.get("source", cell.method.name))
+    for key, default in card.parameters.items():
+        given = cell.method.get(key)
+        if type(default) in (int, float, bool, str) and not _fits(given, default):
+            yield UsageError(f"method.{key}={given}: {type(default).__name__} wanted, for example {default}")
+    requires = card.constants.get("requires", frozenset())
+    if cell.model.family in registry.families() and cell.model.family not in registry.serving(requires):
+        served = ", ".join(registry.serving(requires)) or "no family yet"
+        yield UsageError(
+            f"method={cell.method.name} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
+        )
+
+
+def _fits(given: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(given, bool):
+        return isinstance(given, bool) and isinstance(default, bool)
+    return isinstance(given, (int, float) if isinstance(default, float) else type(default))
+
+
+def model_path(path: str | None) -> Path | None:
+    """The folder that ``model.path`` names; ``pkg://unibench.models/tiny/x`` lies inside the package."""
+    if path is None:
+        return None
+    if path.startswith("pkg://unibench."):
+        inside = path.removeprefix("pkg://unibench.")
+        return HERE / inside if (HERE / inside).is_dir() else HERE.parent / inside
+    return Path(path).expanduser()
