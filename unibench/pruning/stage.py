@@ -44,6 +44,8 @@ class Needs:
         llm_attention: decoder layers whose queries and keys are wanted, in the prefill.
         saliency: ``ctx.saliency()`` is wanted, from the layer the family names for it.
         features: ``ctx.encoder_features()`` is wanted, from the layer that feeds the projector.
+        object_attention: queries and keys of vision-tower layers counted from the family's ``object_layer``:
+            ``(0,)`` is that layer itself.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -51,6 +53,7 @@ class Needs:
     llm_attention: tuple[int, ...] = ()
     saliency: bool = False
     features: bool = False
+    object_attention: tuple[int, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -59,6 +62,7 @@ class Needs:
             self.llm_attention + other.llm_attention,
             self.saliency or other.saliency,
             self.features or other.features,
+            self.object_attention + other.object_attention,
         )
 
 
