@@ -77,6 +77,8 @@ class StageContext:
         sample: name of the sample.
         query_key: queries and keys of a decoder layer.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
+        memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
+            leaves for the next.
     """
 
     layer: int
@@ -95,6 +97,7 @@ class StageContext:
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=lambda text: None, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -143,7 +146,7 @@ class StageContext:
         """Attention of decoder layer ``layer`` on the visual tokens, ``[heads, queries, N]``, float32.
 
         Args:
-            layer: a declared layer after the last cut.
+            layer: a declared layer after the last cut; or this stage's own, with ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
         qk = self._recorded(layer)
@@ -151,9 +154,20 @@ class StageContext:
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[:, :, self.visual.to(qk.key.device)]
 
-    def keys(self, layer: int) -> Tensor:
-        """Post-RoPE keys of the visual tokens at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32."""
-        return self._recorded(layer).key[:, self.visual].float()
+    def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
+        """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
+
+        Args:
+            layer: a declared layer after the last cut.
+            rows: of ``hidden``; default the visual tokens.
+        """
+        return self._recorded(layer).key[:, self.visual if rows is None else rows].float()
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """Hidden states through the norm in front of the language model's head, float32."""
+        assert self.family is not None
+        normed: Tensor = self.family.text_model.norm(hidden)
+        return normed.float()
 
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or shard."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from unibench.cost.accounting import averaged
 from unibench.ops import top_k
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Needs:
         llm_attention: decoder layers whose queries and keys are wanted, in the prefill.
         saliency: ``ctx.saliency()`` is wanted, from the layer the family names for it.
         features: ``ctx.encoder_features()`` is wanted, from the layer that feeds the projector.
+        entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states that enter it.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -51,6 +53,7 @@ class Needs:
     llm_attention: tuple[int, ...] = ()
     saliency: bool = False
     features: bool = False
+    entering: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -59,6 +62,7 @@ class Needs:
             self.llm_attention + other.llm_attention,
             self.saliency or other.saliency,
             self.features or other.features,
+            self.entering or other.entering,
         )
 
 
@@ -105,6 +109,13 @@ class Method:
         """The cuts this method makes in a language model of ``depth`` decoder layers."""
         return (Stage(0, self.select, self.needs, exact=not self.adaptive),)
 
+    def averaged(self, depth: int) -> Sequence[Stage]:
+        """The cuts when the budget is the mean over layers of the tokens processed (``budget.mode=layer_average``).
+
+        Default: those of :meth:`stages`, with the ``keep`` that gives this mean.
+        """
+        return averaged(self.stages(depth), depth)
+
     def select(self, ctx: StageContext) -> Selection | None:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower index."""
         return Selection(top_k(self.score(ctx), ctx.keep))
@@ -141,6 +152,10 @@ class Chain(Method):
     def __post_init__(self) -> None:
         if self.budgets is not None and len(self.budgets) != len(self.methods):
             raise ValueError(f"{len(self.methods)} methods but {len(self.budgets)} budgets")
+        # what holds for one part holds for the whole; class attributes cannot say it
+        object.__setattr__(self, "requires", frozenset().union(*(method.requires for method in self.methods)))
+        object.__setattr__(self, "adaptive", any(method.adaptive for method in self.methods))
+        object.__setattr__(self, "text_aware", any(method.text_aware for method in self.methods))
 
     def stages(self, depth: int) -> Sequence[Stage]:
         budgets = self.budgets or (None,) * len(self.methods)
