@@ -138,3 +138,6 @@ def selector(call: Call) -> Answer:
     ctx = _context.context(call.case, call.dtype, call.note)
     torch.testing.assert_close(method.score(ctx).float(), arrays["scores"], rtol=1e-4, atol=1e-5)
     return answer(one_stage(method), ctx)
+
+
+from tests.golden import _adapters_intra  # noqa: E402, F401  registers the adapters of the methods inside the language model

@@ -1,0 +1,72 @@
+"""Few pivots and the tokens least like them, inside the language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.ops import unit
+
+
+@dataclass(frozen=True)
+class DART(Method):
+    """Keeps a few pivot tokens and, for each pivot in turn, the visual tokens least similar to it.
+
+    Duplication says more than importance: pivots are the visual and text tokens with the greatest
+    keys (L1) at layer ``layer - 1``; similarity is the cosine of the states entering ``layer`` after
+    the model's final norm. Every pivot gets ``(keep - pivots_image) // (pivots_image + pivots_text)``
+    tokens; what the division leaves over goes to the visual tokens with the greatest keys.
+
+    Paper: Stop Looking for Important Tokens in MLLMs: Duplication Matters More, EMNLP 2025, arXiv 2502.11494.
+    Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/DART_IntraLLM.py and
+        ModelTC/LightCompress@9701d035 token_reduction/dart.py (the authors' own repository was not at hand).
+    Deviations: exactly ``keep`` tokens (official: pivots_image + pivots * (keep // pivots)); pivots by
+        descending norm, image first (official: the order of a Python set of positions); float32, ties by
+        lower index.
+
+    Attributes:
+        layer: the decoder layer whose input is cut; at least 1.
+        pivots_image: visual pivots, which are kept.
+        pivots_text: pivots among the tokens after the picture.
+        variant: ``default``, or ``official_bug``: count and pivot order of the official code.
+    """
+
+    layer: int = 2
+    pivots_image: int = 4
+    pivots_text: int = 4
+    variant: str = "default"
+    text_aware: ClassVar[bool] = True
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,)), exact=self.variant == "default"),)
+
+    def select(self, ctx: StageContext) -> Selection:
+        norms = [ctx.keys(ctx.layer - 1, rows).abs().sum((0, 2)) for rows in (ctx.visual, ctx.instruction)]
+        visual, text = (norm.argsort(descending=True, stable=True) for norm in norms)
+        own, asked = visual[: min(self.pivots_image, ctx.keep)], text[: self.pivots_text]
+        pivots = torch.cat([ctx.visual[own], ctx.instruction[asked]])
+        if self.variant == "official_bug":
+            ctx.note("dart: official count and pivot order")
+            pivots = pivots.new_tensor(list(set(pivots.tolist())))
+            each = ctx.keep // len(pivots)
+        else:
+            each = (ctx.keep - len(own)) // len(pivots)
+        normed = unit(ctx.final_norm(ctx.hidden))
+        free = torch.ones(len(ctx.visual), dtype=torch.bool, device=visual.device)
+        free[own] = False
+        for similarity in normed[pivots] @ normed[ctx.visual].T:
+            far = similarity.masked_fill(~free, torch.inf).argsort(stable=True)
+            free[far[:each]] = False
+        if self.variant == "default":
+            free[_first(visual, free, ctx.keep - len(own) - each * len(pivots))] = False
+        return Selection((~free).nonzero()[:, 0])
+
+
+def _first(order: Tensor, free: Tensor, count: int) -> Tensor:
+    """The first ``count`` of ``order`` that are free."""
+    return order[free[order]][:count]
