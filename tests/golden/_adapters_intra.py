@@ -126,3 +126,37 @@ def dart(call: Call) -> Answer:
         assert same.keep.tolist() == arrays["kept_order_image_first"].tolist()
     method = call.build()
     return Answer(chosen(one_stage(method), context(method, call.case.params["requested"])).keep, None)
+
+
+@adapter
+def sparsevlm(call: Call) -> None:
+    """Three cuts, each with the states, the text rows and the raters of its own; kept and merged rows of all."""
+    arrays = _context.tensors(call.case, call.dtype)
+    look, *cuts = call.build(layers=[layer + 1 for layer in call.case.params["layers"]]).stages(32)
+    first = stored(call, look, arrays["hidden"], *span(arrays))
+    assert look.layer == 0 and look.select(first) is None
+    assert (first.memory["raters"] - span(arrays)[1]).tolist() == arrays["s0_raters"].tolist()  # stored relative to the text
+    for number, stage in enumerate(cuts):
+        own = {name.removeprefix(f"s{number}_"): array for name, array in arrays.items() if name.startswith(f"s{number}_")}
+        start, stop = span(own)
+        asked = own["attention"]  # [heads, text, N]
+        ctx = stored(
+            call,
+            stage,
+            own["hidden"],
+            start,
+            stop,
+            memory={"raters": own["raters"] + stop},
+            rows=lambda queries, asked=asked, stop=stop: asked[:, queries - stop],
+        )
+        official = call.case.params["stages"][number]
+        assert stage.count is not None and stage.count(1, call.case.params["n_visual"]) == official["n_visual_out"]
+        selection = stage.select(ctx)
+        assert selection is not None and selection.values is not None
+        kept = len(own["kept"])
+        given = set(selection.keep[:kept].tolist())
+        may = set(own.get("may", own["kept"]).tolist())
+        assert set(own.get("must", own["kept"]).tolist()) <= given <= may | set(own["kept"].tolist())
+        torch.testing.assert_close(selection.values[:kept], ctx.visual_hidden[selection.keep[:kept]])
+        assert len(selection.keep) == official["n_visual_out"]
+        assert _context.same_rows(own["merged"].numpy(), selection.values[kept:])
