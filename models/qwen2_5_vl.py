@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import vision_utils
 
+from unibench.pruning.attention import QueryKey
 from unibench.pruning.family import Family, Shape, VisionCall
 
 
@@ -28,6 +29,13 @@ class Qwen2VL(Family):
     def vit_attentions(self) -> list[nn.Module]:
         return [block.attn for block in self.vision_tower.blocks]
 
+    @property
+    def object_layer(self) -> int:
+        """The block in the middle, or the last before it that sees the whole picture: 15 of 32."""
+        middle = max(0, len(self.vit_blocks) // 2 - 1)
+        full = getattr(self.vision_tower, "fullatt_block_indexes", None) or range(middle + 1)
+        return max((block for block in full if block <= middle), default=min(full))
+
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
         merge = self.vision_tower.spatial_merge_size
         grids = [(t, h // merge, w // merge) for t, h, w in self._grid(call).tolist()]
@@ -35,6 +43,12 @@ class Qwen2VL(Family):
 
     def join(self, chunks: list[Tensor]) -> Tensor:  # [1, tokens, ...] for each image or window
         return torch.cat(chunks, dim=1)[0]
+
+    def whole(self, chunks: list[QueryKey], call: VisionCall) -> list[QueryKey]:
+        query, key = (torch.cat([getattr(qk, part) for qk in chunks], dim=2) for part in ("query", "key"))
+        sizes = [h * w for t, h, w in self._grid(call).tolist() for _ in range(t)]  # frames are attended one by one
+        pairs = zip(query.split(sizes, 2), key.split(sizes, 2), strict=True)
+        return [QueryKey(q, k, chunks[0].scaling) for q, k in pairs]
 
     def strip(self, hidden: Tensor) -> Tensor:
         return hidden

@@ -6,8 +6,9 @@ To add one, write a function that takes a :class:`Call`, decorate it with :func:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.golden import _context
 from tests.golden._cases import Case
 from unibench import Method, Stage
 from unibench.api import build_method
+from unibench.ops import proportional_attention, top_k
+from unibench.pruning.attention import QueryKey, received_attention
 
 DEPTH = 32  # decoder layers of the imagined model
 
@@ -138,6 +141,64 @@ def selector(call: Call) -> Answer:
     ctx = _context.context(call.case, call.dtype, call.note)
     torch.testing.assert_close(method.score(ctx).float(), arrays["scores"], rtol=1e-4, atol=1e-5)
     return answer(one_stage(method), ctx)
+
+
+@adapter
+def clip(call: Call) -> Answer:
+    """Embeddings of patches and question in the space of CLIP."""
+    arrays = _context.tensors(call.case, call.dtype)
+    ctx = _context.context(call.case, call.dtype, call.note)
+    ctx = replace(ctx, hidden=ctx.hidden[ctx.visual], clip=lambda: (arrays["image_embeds"], arrays["text"]))
+    return answer(one_stage(call.build()), ctx)
+
+
+@adapter
+def aligned(call: Call) -> Answer:
+    """The alignment of TrimTokenator is stored, so it is compared on the way."""
+    method, arrays = call.build(), _context.tensors(call.case, call.dtype)
+    ctx = _context.context(call.case, call.dtype, call.note)
+    # scikit-learn adds noise of size 1e-10, and counts by trees what is counted exactly here
+    torch.testing.assert_close(method.alignment(ctx), arrays["alignment"], rtol=1e-4, atol=1e-5)  # type: ignore[attr-defined]
+    return answer(one_stage(method), ctx)
+
+
+@adapter
+def windows(call: Call) -> Answer:
+    """The key set of MustDrop belongs to its later stages; its rule is checked here where it is stored."""
+    arrays = _context.tensors(call.case, call.dtype)
+    if "key_set" in arrays:
+        heads = arrays["merged_cls_attention_heads"]
+        number = math.ceil(call.case.params["key_rate"] * heads.shape[1])
+        assert torch.equal(top_k(heads.mean(0), number), arrays["key_set"].sort().values)
+    return select(call)
+
+
+@adapter
+def matched(call: Call) -> Answer:
+    """Bipartite matching, with the CLS token as an ordinary row where the case has one."""
+    return answer(one_stage(call.build()), _context.context(call.case, call.dtype, call.note))
+
+
+@adapter
+def proportional(call: Call) -> None:
+    """Attention weighted by the size of merged tokens: shared mathematics, no selection."""
+    arrays, heads = _context.tensors(call.case, call.dtype), call.case.params["num_heads"]
+    query, key, value = (arrays["x"] @ arrays["w_qkv"]).unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)
+    out = proportional_attention(query, key, value, arrays["size"])
+    torch.testing.assert_close(out.transpose(0, 1).flatten(1), arrays["out"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(key.mean(0), arrays["key_mean"], rtol=1e-4, atol=1e-5)
+
+
+@adapter
+def recomputed(call: Call) -> Answer:
+    """Queries and keys are stored too: what the engine makes of them is what the method is given."""
+    arrays = _context.tensors(call.case, call.dtype)
+    pairs = {"q": ("k", "scores"), "q_shallow": ("k_shallow", "shallow_scores"), "q_deep": ("k_deep", "deep_scores")}
+    for query, (key, scores) in pairs.items():
+        if query in arrays:
+            qk = QueryKey(arrays[query][None], arrays[key][None], arrays[query].shape[-1] ** -0.5)
+            torch.testing.assert_close(received_attention(qk)[0] * len(arrays[scores]), arrays[scores].float(), rtol=1e-4, atol=1e-6)
+    return select(call)
 
 
 from tests.golden import _adapters_intra  # noqa: E402, F401  registers the adapters of the methods inside the language model

@@ -41,7 +41,7 @@ class StubVision:
 
     def received(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
         if "shallow_scores" in self.arrays:
-            return self.arrays["shallow_scores" if layer == OBJECT_LAYER else "deep_scores"]
+            return self.arrays["deep_scores" if layer == StubFamily.saliency_layer else "shallow_scores"]
         return self._first("received_attention", "scores", "cls_attention", "importance")
 
     def cls(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:

@@ -102,8 +102,9 @@ def _merged_differ(case: Case, entry: Entry, answer: Answer) -> str | None:
 def _anchors(case: Case, count: int) -> np.ndarray | None:
     """The token that each official row stands for, where the case tells."""
     arrays = case.arrays
+    found = next((arrays[name] for name in ("representative", "selected_order") if name in arrays), None)
     if "dominant" in arrays:
         found = np.concatenate([arrays["dominant"], arrays["contextual_targets"]])
-    else:
-        found = next((arrays[name] for name in ("representative", "selected_order", "kept") if name in arrays), None)
+    elif found is None and "raster order" in case.text.lower():
+        found = arrays.get("kept")
     return found if found is not None and len(found) == count and len(set(found.tolist())) == count else None

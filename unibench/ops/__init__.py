@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from unibench.ops.greedy import coverage as coverage
+from unibench.ops.greedy import determinantal as determinantal
+from unibench.ops.greedy import farthest as farthest
+from unibench.ops.greedy import greedy as greedy
 from unibench.ops.greedy import max_min as max_min
+from unibench.ops.greedy import mmr as mmr
+from unibench.ops.greedy import quality_determinantal as quality_determinantal
+from unibench.ops.greedy import rep_max as rep_max
+from unibench.ops.information import mutual_information as mutual_information
+from unibench.ops.merging import Matching as Matching
+from unibench.ops.merging import bipartite as bipartite
+from unibench.ops.merging import mean_weights as mean_weights
+from unibench.ops.merging import membership as membership
+from unibench.ops.merging import nearest_weights as nearest_weights
+from unibench.ops.merging import proportional_attention as proportional_attention
+from unibench.ops.outliers import outliers as outliers
+from unibench.ops.sharing import shares as shares
+from unibench.ops.sharing import spaced as spaced
+from unibench.ops.similarity import at_least_float32 as at_least_float32
+from unibench.ops.similarity import cosine as cosine
 from unibench.ops.similarity import cosine_distance as cosine_distance
+from unibench.ops.similarity import min_max as min_max
 from unibench.ops.similarity import unit as unit
+from unibench.ops.topk import complement as complement
+from unibench.ops.topk import ranking as ranking
+from unibench.ops.topk import ranks as ranks
+from unibench.ops.topk import soft_top_k as soft_top_k
 from unibench.ops.topk import top_k as top_k

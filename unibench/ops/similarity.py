@@ -1,17 +1,38 @@
-"""Cosine similarity of rows."""
+"""Cosine similarity of rows, and the scales that scores are brought to."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows of ``x`` ``[N, D]`` scaled to length one, in float32 (float64 stays); zero rows stay zero."""
-    return normalize(x if x.dtype.itemsize > 4 else x.float(), dim=-1)
+    return normalize(at_least_float32(x), dim=-1)
+
+
+def cosine(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Cosine of all rows of ``x`` ``[N, D]`` with all rows of ``y`` ``[M, D]`` (default ``x``), ``[N, M]``."""
+    u = unit(x)
+    return u @ (u if y is None else unit(y)).T
 
 
 def cosine_distance(x: Tensor) -> Tensor:
     """``1 - cos`` between all rows of ``x`` ``[N, D]``, as ``[N, N]``."""
-    u = unit(x)
-    return 1 - u @ u.T
+    return 1 - cosine(x)
+
+
+def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
+    """``(x - min) / (max - min + eps)``; a constant vector becomes zero.
+
+    >>> min_max(torch.tensor([2.0, 4.0, 3.0])), min_max(torch.ones(2))
+    (tensor([0.0000, 1.0000, 0.5000]), tensor([0., 0.]))
+    """
+    low, high = x.aminmax()
+    return (x - low) / torch.where(high > low, high - low + eps, torch.ones_like(high))

@@ -1,8 +1,11 @@
-"""Top-k with a tie rule that does not depend on the device."""
+"""Top-k with a tie rule that does not depend on the device, and its smooth relative."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+HALVINGS = 64
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
@@ -19,4 +22,38 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     >>> top_k(torch.tensor([1.0, 3.0, 2.0, 3.0, 2.0]), 3)
     tensor([1, 2, 3])
     """
-    return scores.argsort(descending=True, stable=True)[:k].sort().values
+    return ranking(scores)[:k].sort().values
+
+
+def ranking(scores: Tensor) -> Tensor:
+    """Indices by falling score along the last axis; equal scores by rising index."""
+    return scores.argsort(dim=-1, descending=True, stable=True)
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """Place of each score in :func:`ranking`, along the last axis.
+
+    >>> ranks(torch.tensor([1.0, 3.0, 2.0, 3.0]))
+    tensor([3, 0, 2, 1])
+    """
+    return ranking(scores).argsort(dim=-1)
+
+
+def complement(indices: Tensor, count: int) -> Tensor:
+    """The indices below ``count`` that are not among distinct ``indices``, ascending.
+
+    >>> complement(torch.tensor([2, 0]), 4)
+    tensor([1, 3])
+    """
+    taken = torch.zeros(count, dtype=torch.long, device=indices.device).index_fill_(0, indices, 1)
+    return taken.argsort(stable=True)[: count - len(indices)]
+
+
+def soft_top_k(scores: Tensor, k: float) -> Tensor:
+    """``sigmoid(scores + t)`` with the shift ``t`` that makes the sum ``k`` (DiffTopK), by bisection."""
+    low, high = -scores.max() - 10, -scores.min() + 10
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        too_many = torch.sigmoid(scores + middle).sum() > k
+        low, high = torch.where(too_many, low, middle), torch.where(too_many, middle, high)
+    return torch.sigmoid(scores + (low + high) / 2)

@@ -7,6 +7,7 @@ length of a ``with`` block.
 
 from __future__ import annotations
 
+from unibench.pruning.context import Grid as Grid
 from unibench.pruning.context import Item as Item
 from unibench.pruning.context import StageContext as StageContext
 from unibench.pruning.family import Family as Family

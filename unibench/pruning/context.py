@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unibench.ops import at_least_float32
 from unibench.pruning.attention import QueryKey, attention_rows, received_attention
 from unibench.pruning.family import Family, Shape, VisionCall
 
@@ -21,17 +22,35 @@ class Vision(Protocol):
     row) has ``fill``.
     """
 
-    def received(self, layer: int, fill: float = 0.0) -> Tensor:
-        """Mean attention each token receives from all queries and heads, ``[N]``."""
+    def received(self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False) -> Tensor:
+        """Mean attention each token receives from all queries and heads, ``[N]``.
 
-    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False) -> Tensor:
-        """Attention of the CLS token, mean over heads, ``[N]``; ``one_head`` joins the heads into one wide head."""
+        Args:
+            layer: of the tower.
+            fill: value of tokens without a patch.
+            total: the sum over queries instead, one on average, so that pictures or windows of different
+                sizes compare.
+            whole: attention over the whole picture, also where the tower attends in windows.
+        """
+
+    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False) -> Tensor:
+        """Attention of the CLS token, mean over heads, ``[N]``.
+
+        Args:
+            layer: of the tower.
+            fill: value of tokens without a patch.
+            one_head: join the heads into one wide head.
+            patches_only: leave the keys of the prefix tokens out of the softmax.
+        """
 
     def keys(self, layer: int) -> Tensor:
         """Keys after any rotation, ``[N, heads, head_dim]``."""
 
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
+
+    def cls_hidden(self, layer: int) -> Tensor:
+        """Hidden state of the CLS token of each token's tile, after a block, ``[N, C]``."""
 
     @property
     def patchless(self) -> Tensor:
@@ -56,6 +75,23 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """One tile, picture or frame: tokens in raster order.
+
+    Attributes:
+        rows: ``[height * width]`` indices into ``ctx.visual``.
+        height, width: in tokens.
+    """
+
+    rows: Tensor
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return self.height * self.width
+
+
+@dataclass(frozen=True)
 class StageContext:
     """One sample at one stage.
 
@@ -76,6 +112,8 @@ class StageContext:
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
         query_key: queries and keys of a decoder layer.
+        clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the CLIP that the
+            vision tower comes from; None where no text tower is there.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
             leaves for the next.
@@ -96,13 +134,14 @@ class StageContext:
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
+    clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=lambda text: None, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def visual_hidden(self) -> Tensor:
-        """Hidden states of the visual tokens, ``[N, D]``, float32 whatever the model's dtype."""
-        return self.hidden[self.visual].float()
+        """Hidden states of the visual tokens, ``[N, D]``, float32 whatever the model's dtype (float64 stays)."""
+        return at_least_float32(self.hidden[self.visual])
 
     @property
     def instruction(self) -> Tensor:
@@ -118,17 +157,22 @@ class StageContext:
         asked = rows[lead : len(rows) - tail]
         return asked if len(asked) else rows
 
-    def saliency(self) -> Tensor:
+    def saliency(self, *, recomputed: bool = False) -> Tensor:
         """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's layer.
 
         Towers without a CLS token have the mean attention that each token receives; the row says so.
         Declare ``Needs(saliency=True)``.
+
+        Args:
+            recomputed: as AngelSlim computes it anew: the CLS key is left out of the softmax; without a CLS
+                token, attention over the whole picture, summed over queries.
         """
         assert self.family is not None and self.vision is not None
+        layer = self.family.saliency_layer
         if self.family.prefix_tokens:
-            return self.vision.cls(self.family.saliency_layer)
+            return self.vision.cls(layer, patches_only=recomputed)
         self.note("received attention (no CLS token)")
-        return self.vision.received(self.family.saliency_layer)
+        return self.vision.received(layer, total=recomputed, whole=recomputed)
 
     def encoder_features(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Features before the projector ``[N, C]``, and the projector.
@@ -169,6 +213,24 @@ class StageContext:
         normed: Tensor = self.family.text_model.norm(hidden)
         return normed.float()
 
+    def grids(self) -> list[Grid]:
+        """The token grids of the context: one per tile, picture or frame, all tokens in one of them.
+
+        A picture without a regular grid has the one nearest to a square that its tokens fill; where earlier
+        stages took tokens, what is left of a picture is one row.
+        """
+        found, start = [], 0
+        inside = self.vision_rows
+        for item in self.items or (Item(0, self.total, None),):
+            count = int(((inside >= item.start) & (inside < item.stop)).sum())
+            frames, height, width = item.shape or (1, *_nearly_square(count))
+            if count != len(item) or frames * height * width != count:
+                frames, height, width = 1, 1, count
+            rows = torch.arange(start, start + count, device=inside.device).split(height * width)
+            found += [Grid(row, height, width) for row in rows if count]
+            start += count
+        return found
+
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or shard."""
         digest = hashlib.blake2b(f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8).digest()
@@ -192,19 +254,29 @@ class RecordedVision:
     def __init__(self, family: Family, calls: list[VisionCall], rows: Tensor) -> None:
         self._family, self._calls, self._rows = family, calls, rows
 
-    def received(self, layer: int, fill: float = 0.0) -> Tensor:
-        return self._scores(layer, received_attention, fill)
+    def received(self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False) -> Tensor:
+        def column(qk: QueryKey) -> Tensor:
+            return received_attention(qk) * (qk.key.shape[2] if total else 1)
 
-    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False) -> Tensor:
+        def one(call: VisionCall) -> Tensor:
+            recorded = self._attention(call, layer)
+            pictures = self._family.whole(recorded, call) if whole else recorded
+            return self._family.join([column(qk) for qk in pictures])[..., None]
+
+        return self._packed(one, fill)[..., 0]
+
+    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False) -> Tensor:
         if not self._family.prefix_tokens:
             raise RuntimeError(f"the vision tower of {self._family.model_types[0]} has no CLS token")
 
+        skipped = self._family.prefix_tokens if patches_only else 0
+
         def row(qk: QueryKey) -> Tensor:
-            query, key, scaling = qk.query[:, :, :1], qk.key, qk.scaling
+            query, key, scaling = qk.query[:, :, :1], qk.key[:, :, skipped:], qk.scaling
             if one_head:
                 query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (query, key))
                 scaling = query.shape[-1] ** -0.5
-            return attention_rows(query, key, scaling).mean((1, 2))
+            return torch.nn.functional.pad(attention_rows(query, key, scaling).mean((1, 2)), (skipped, 0))
 
         return self._scores(layer, row, fill)
 
@@ -236,6 +308,13 @@ class RecordedVision:
 
         return self._packed(one).float()
 
+    def cls_hidden(self, layer: int) -> Tensor:
+        def one(call: VisionCall) -> Tensor:
+            states = call.hidden[layer % len(self._family.vit_blocks)]
+            return states[:, :1].expand_as(self._family.strip(states))
+
+        return self._packed(one).float()
+
     def _attention(self, call: VisionCall, layer: int) -> list[QueryKey]:
         return call.attention[layer % len(self._family.vit_blocks)]
 
@@ -256,3 +335,13 @@ class RecordedVision:
             values.append(packed)
         joined = torch.cat(values)
         return joined[self._rows.to(joined.device)]
+
+
+def _nearly_square(count: int) -> tuple[int, int]:
+    """The factors of a number that are closest to each other, the smaller one first.
+
+    >>> _nearly_square(96), _nearly_square(7)
+    ((8, 12), (1, 7))
+    """
+    height = next(side for side in range(int(count**0.5), 0, -1) if count % side == 0) if count else 1
+    return height, count // height

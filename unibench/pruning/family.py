@@ -78,6 +78,11 @@ class Family:
         return module
 
     @property
+    def object_layer(self) -> int:
+        """A middle vision block, where attention outlines objects: 8 of 24, as HiPrune found for CLIP."""
+        return max(0, len(self.vit_blocks) * 3 // 8 - 1)
+
+    @property
     def feature_layer(self) -> int | None:
         """The vision block whose output the projector takes token by token; None if it joins patches."""
         return None
@@ -107,6 +112,10 @@ class Family:
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""
         return self.strip(torch.cat(chunks))
+
+    def whole(self, chunks: list[QueryKey], call: VisionCall) -> list[QueryKey]:
+        """The chunks of one layer with every picture in one piece, for towers that attend in windows."""
+        return chunks
 
     def strip(self, hidden: Tensor) -> Tensor:
         """Tower states without the prefix tokens."""

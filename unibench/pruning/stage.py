@@ -46,6 +46,8 @@ class Needs:
         saliency: ``ctx.saliency()`` is wanted, from the layer the family names for it.
         features: ``ctx.encoder_features()`` is wanted, from the layer that feeds the projector.
         entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states that enter it.
+        object_attention: queries and keys of vision-tower layers counted from the family's ``object_layer``:
+            ``(0,)`` is that layer itself.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -54,6 +56,7 @@ class Needs:
     saliency: bool = False
     features: bool = False
     entering: bool = False
+    object_attention: tuple[int, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -63,6 +66,7 @@ class Needs:
             self.saliency or other.saliency,
             self.features or other.features,
             self.entering or other.entering,
+            self.object_attention + other.object_attention,
         )
 
 

@@ -30,6 +30,7 @@ class VisionRecorder:
     def __init__(self, family: Family, needs: Needs, clock: Clock) -> None:
         self.family, self.clock = family, clock
         attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
+        attention |= {family.object_layer + offset for offset in needs.object_attention}
         feature = family.feature_layer if needs.features else None
         hidden = {*needs.vit_hidden, *([] if feature is None else [feature])}
         blocks = len(family.vit_blocks) if attention or hidden else 0

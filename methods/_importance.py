@@ -1,0 +1,50 @@
+"""Methods that take the importance of a token from a source that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Needs, Stage, StageContext
+from unibench.errors import unknown
+from unibench.methods import _selector
+from unibench.ops import soft_top_k
+
+SOURCES = ("saliency", "visionselector", "l2norm", "random")
+SOFT_SHARE = 0.2  # AngelSlim's DiffTopK keeps to the ratio of training
+
+
+class ByImportance(Method):
+    """Base of the methods with a pluggable importance; they declare the fields, :meth:`weights` reads them."""
+
+    importance: str
+    selector_path: str | None
+
+    def __post_init__(self) -> None:
+        if self.importance not in SOURCES:
+            raise unknown("importance", self.importance, SOURCES)
+        if self.importance == "visionselector":
+            _selector.check(self.selector_path, f"{type(self).__name__} with importance=visionselector")
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(0, self.select, Needs(saliency=self.importance == "saliency")),)
+
+    def weights(self, ctx: StageContext, transform: str = "raw") -> Tensor:
+        """Raw importance of each visual token, ``[N]``, or its DiffTopK image."""
+        raw = self._raw(ctx)
+        return soft_top_k(raw, SOFT_SHARE * len(raw)) if transform == "difftopk" else raw
+
+    def _raw(self, ctx: StageContext) -> Tensor:
+        features = ctx.visual_hidden
+        if self.importance == "visionselector":
+            assert self.selector_path is not None
+            return _selector.load(self.selector_path, features.shape[1]).scores(features)
+        ctx.note(f"importance={self.importance}, not a trained selector")
+        if self.importance == "saliency":
+            return ctx.saliency()
+        if self.importance == "l2norm":
+            norm: Tensor = features.norm(dim=-1)
+            return norm
+        return torch.rand(len(features), generator=ctx.generator()).to(features.device)

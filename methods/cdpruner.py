@@ -1,0 +1,53 @@
+"""A determinantal point process conditioned on the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from unibench import Method, Selection, StageContext, UsageError
+from unibench.errors import unknown
+from unibench.ops import at_least_float32, cosine, quality_determinantal
+
+
+@dataclass(frozen=True)
+class CDPruner(Method):
+    """Keeps the likeliest set of a determinantal point process: relevant to the question and diverse.
+
+    The kernel is cosine similarity times the relevance of both tokens; the set is found greedily.
+
+    Paper: CDPruner, NeurIPS 2025, arXiv 2506.10967.
+    Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images.
+    Deviations: the official relevance needs the CLIP text tower of the vision tower (``relevance=clip``), which no
+        family here has; by default it is the mean cosine between projected tokens and the embeddings of the
+        question, with a plus sign, and the row says cdpruner-adapted. Residuals are clamped and picks masked, so
+        ``keep`` distinct tokens come back. One pool for all crops.
+
+    Attributes:
+        relevance: embedding (ours, any model) or clip (official).
+        relevance_sign: of the embedding's relevance; CLIP's is official and negative.
+    """
+
+    relevance: str = "embedding"
+    relevance_sign: int = 1
+    text_aware: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.relevance not in ("embedding", "clip"):
+            raise unknown("relevance of cdpruner", self.relevance, ("embedding", "clip"))
+
+    def select(self, ctx: StageContext) -> Selection:
+        return Selection(quality_determinantal(cosine(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
+
+    def relevance_of(self, ctx: StageContext) -> Tensor:
+        """Relevance of each visual token to the question, ``[N]``."""
+        if self.relevance == "embedding":
+            ctx.note("cdpruner-adapted: relevance from the language model's embeddings")
+            question = at_least_float32(ctx.hidden[ctx.question])
+            return self.relevance_sign * cosine(ctx.visual_hidden, question).mean(1)
+        if ctx.clip is None:
+            raise UsageError("cdpruner with relevance=clip needs a family with a CLIP text tower; none has one: use relevance=embedding")
+        patches, text = ctx.clip()
+        return -cosine(patches, text).mean(1)  # the official sign: patches of CLIP are inverted

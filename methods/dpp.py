@@ -1,0 +1,37 @@
+"""A determinantal point process with a given importance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unibench import Selection, StageContext
+from unibench.methods._importance import ByImportance
+from unibench.ops import cosine, quality_determinantal
+
+
+@dataclass(frozen=True)
+class Dpp(ByImportance):
+    """Keeps the likeliest set of a determinantal point process: important tokens that span much.
+
+    The kernel is cosine similarity times the importance of both tokens; the set is found greedily. Unlike
+    MMR it has no weight to tune.
+
+    Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7; kernel of CDPruner, arXiv 2506.10967.
+    Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images (kernel and search); none for
+        this ablation.
+    Deviations: residuals are clamped and picks masked, so ``keep`` distinct tokens come back beyond the
+        kernel's rank too; the importance is a choice, and the row names it.
+
+    Attributes:
+        importance: saliency (CLS or received attention), visionselector, l2norm or random.
+        importance_transform: raw or difftopk.
+        selector_path: trained weights for visionselector.
+    """
+
+    importance: str = "saliency"
+    importance_transform: str = "raw"
+    selector_path: str | None = None
+
+    def select(self, ctx: StageContext) -> Selection:
+        relevance = self.weights(ctx, self.importance_transform)
+        return Selection(quality_determinantal(cosine(ctx.visual_hidden), relevance, ctx.keep))

@@ -1,0 +1,24 @@
+"""Diversity alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unibench import Method, Selection, StageContext
+from unibench.ops import cosine_distance, max_min
+
+
+@dataclass(frozen=True)
+class GreedyDiversity(Method):
+    """Keeps tokens by farthest point sampling in cosine distance.
+
+    The other end of IDPruner's trade-off. The authors' own sampling starts from the token whose nearest
+    neighbour is farthest, which makes it DivPrune in float32.
+
+    Paper: IDPruner, arXiv 2602.13315, section 3.2.
+    Code: Tencent/AngelSlim@67394ce5 token_compressor/algorithm/divprune.py.
+    Deviations: none; ties by lower index.
+    """
+
+    def select(self, ctx: StageContext) -> Selection:
+        return Selection(max_min(cosine_distance(ctx.visual_hidden), ctx.keep))

@@ -1,0 +1,31 @@
+"""Norm of the vision tower's keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from unibench import Method, Needs, StageContext
+
+
+@dataclass(frozen=True)
+class KNorm(Method):
+    """Keeps the tokens whose keys in the last vision block are shortest.
+
+    In language models short keys draw attention; here the rule is carried over to the tower's keys,
+    averaged over heads.
+
+    Paper: A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, arXiv 2406.11430.
+    Code: NVIDIA/kvpress@8bb29b9c presses/knorm_press.py.
+    Deviations: the official method removes cache entries of the language model, head by head; this one
+        chooses visual tokens before it, and no publication did so.
+    """
+
+    needs: ClassVar[Needs] = Needs(vit_attention=(-1,))
+
+    def score(self, ctx: StageContext) -> Tensor:
+        assert ctx.vision is not None
+        norm: Tensor = ctx.vision.keys(-1).mean(1).norm(dim=-1)
+        return -norm

@@ -1,0 +1,78 @@
+"""Windows of similar patches become one token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Needs, Selection, StageContext
+from unibench.errors import unknown
+from unibench.ops import complement, ranking, unit
+
+MODES = ("budget", "threshold")
+
+
+@dataclass(frozen=True)
+class MustDropVit(Method):
+    """Keeps the mean of each window whose patches are most alike, and every patch of the others.
+
+    The vision-encoding stage of MustDrop: background is uniform, so a window of it needs one token.
+
+    Paper: Multi-Stage Vision Token Dropping (MustDrop), arXiv 2411.10803.
+    Code: liuting20/MustDrop@909afa53 multimodal_encoder/local_merge.py (mode=threshold);
+        ModelTC/LightCompress@9701d035 token_reduction/mustdrop.py (mode=budget).
+    Deviations: windows are merged after the tower, not after its first layer (the row says so); sequence order,
+        a merged window at its last patch. It cannot meet every budget: with windows of p patches the budget mode merges
+        ``min(windows, (N + 1 - keep) // (p - 1))`` of them, and what is left is stated in the row. Rows and
+        columns that no whole window covers stay.
+
+    Attributes:
+        mode: budget (as many windows as it takes) or threshold (all above it, as published).
+        window: side of a window in patches.
+        threshold: mean cosine within a window from which it is merged.
+    """
+
+    mode: str = "budget"
+    window: int = 3
+    threshold: float = 0.8
+    adaptive: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(features=True)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown("mode of mustdrop_vit", self.mode, MODES)
+        if self.window < 2:
+            raise unknown("window of mustdrop_vit", str(self.window), ("2", "3", "4"))
+
+    def select(self, ctx: StageContext) -> Selection:
+        ctx.note("mustdrop_vit: windows merged after the vision tower")
+        features, project = ctx.encoder_features()
+        windows = torch.cat([self._windows(grid.rows.view(grid.height, grid.width)) for grid in ctx.grids()])
+        patches = self.window**2
+        likeness = _mean_cosine(features[windows])
+        if self.mode == "threshold":
+            merges = int((likeness >= self.threshold).sum())
+        else:
+            merges = min(len(windows), max(0, len(features) + 1 - ctx.keep) // (patches - 1))
+        merged = windows[ranking(likeness)[:merges]]
+        single = complement(merged.flatten(), len(features))
+        values = torch.cat([project(features[merged].mean(1)), ctx.visual_hidden[single]])
+        return Selection(torch.cat([merged[:, -1], single]), values)
+
+    def _windows(self, rows: Tensor) -> Tensor:
+        """The whole windows of a grid, ``[windows, window ** 2]``."""
+        side = self.window
+        tall, wide = rows.shape[0] // side, rows.shape[1] // side
+        whole = rows[: tall * side, : wide * side]
+        return whole.reshape(tall, side, wide, side).transpose(1, 2).reshape(tall * wide, side * side)
+
+
+def _mean_cosine(features: Tensor) -> Tensor:
+    """Mean cosine of all ordered pairs of different patches in each window of ``[windows, patches, C]``."""
+    directions = unit(features)
+    pairs = directions @ directions.transpose(1, 2)
+    count = features.shape[1]
+    return (pairs.sum((1, 2)) - pairs.diagonal(dim1=1, dim2=2).sum(1)) / (count * (count - 1))

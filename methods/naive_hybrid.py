@@ -1,0 +1,52 @@
+"""Importance first, then diversity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from unibench import Selection, StageContext
+from unibench.errors import unknown
+from unibench.methods._importance import ByImportance
+from unibench.ops import cosine_distance, farthest, max_min, top_k
+
+
+@dataclass(frozen=True)
+class NaiveHybrid(ByImportance):
+    """Keeps a diverse subset of the most important tokens.
+
+    IDPruner's straw man: a filter by importance, then farthest point sampling in what is left.
+
+    Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7.
+    Code: none published. The meaning of lambda is our reading: ``prefilter`` shrinks the candidates with
+        lambda; ``split`` keeps a share lambda of the budget by importance and spreads the rest.
+    Deviations: none to compare with; any table must name the variant.
+
+    Attributes:
+        weight: lambda in [0, 1]; 1 is importance alone, 0 is DivPrune.
+        variant: prefilter or split.
+        importance: saliency (CLS or received attention), visionselector, l2norm or random.
+        selector_path: trained weights for visionselector.
+    """
+
+    weight: float = 0.5
+    variant: str = "prefilter"
+    importance: str = "saliency"
+    selector_path: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant not in ("prefilter", "split"):
+            raise unknown("variant of naive_hybrid", self.variant, ("prefilter", "split"))
+
+    def select(self, ctx: StageContext) -> Selection:
+        importance, distance = self.weights(ctx), cosine_distance(ctx.visual_hidden)
+        ctx.note(f"naive_hybrid variant={self.variant}")
+        if self.variant == "split":
+            sure = top_k(importance, int(self.weight * ctx.keep + 0.5))
+            if not len(sure):
+                return Selection(max_min(distance, ctx.keep))
+            return Selection(torch.cat([sure, farthest(distance, ctx.keep - len(sure), sure)]))
+        candidates = top_k(importance, ctx.keep + int((1 - self.weight) * (len(importance) - ctx.keep) + 0.5))
+        return Selection(candidates[max_min(distance[candidates][:, candidates], ctx.keep)])

@@ -1,0 +1,74 @@
+"""Adaptive pooling of the token grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+
+from unibench import Method, Selection, StageContext
+from unibench.errors import unknown
+from unibench.ops import shares
+
+
+@dataclass(frozen=True)
+class Pooling(Method):
+    """Keeps one mean (or maximum) for each cell of a coarser grid.
+
+    Merging by place alone: the floor for methods that merge by content.
+
+    Paper: UniPruneBench, arXiv 2511.02650 (in the code, not in the main tables).
+    Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/Pool_PreLLM.py.
+    Deviations: the official code makes 4, 16 or 25 cells per picture whatever the ratio; here the grid is the
+        largest that the picture's share of the budget allows, as close to its shape as possible, and the row
+        states the real number (never more than ``keep``, but at least one cell per picture). A cell takes
+        the position of its central token. ``cells=square`` is the official shape.
+
+    Attributes:
+        mode: avg or max.
+        cells: aspect (the shape of the picture) or square.
+    """
+
+    mode: str = "avg"
+    cells: str = "aspect"
+    adaptive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, allowed in {"mode": ("avg", "max"), "cells": ("aspect", "square")}.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(f"{name} of pooling", getattr(self, name), allowed)
+
+    def select(self, ctx: StageContext) -> Selection:
+        features, kept, values = ctx.visual_hidden, [], []
+        grids = ctx.grids()
+        parts = shares(ctx.keep, [len(grid) for grid in grids])
+        pool = adaptive_avg_pool2d if self.mode == "avg" else adaptive_max_pool2d
+        for grid, part in zip(grids, parts, strict=True):
+            picture = features[grid.rows].T.unflatten(1, (grid.height, grid.width))
+            rows, columns = self._shape(grid.height, grid.width, max(1, part))
+            values.append(pool(picture, (rows, columns)).flatten(1).T)
+            centres = _centres(grid.height, rows)[:, None] * grid.width + _centres(grid.width, columns)
+            kept.append(grid.rows[centres.flatten().to(grid.rows.device)])
+        return Selection(torch.cat(kept), torch.cat(values))
+
+    def _shape(self, height: int, width: int, most: int) -> tuple[int, int]:
+        """Rows and columns of the coarser grid, at most ``most`` cells."""
+        if self.cells == "square":
+            side = min(int(most**0.5), height, width)
+            return side, side
+        shapes = [(rows, min(width, most // rows)) for rows in range(1, min(height, most) + 1)]
+
+        def fit(shape: tuple[int, int]) -> float:
+            stretch = shape[1] * height / (shape[0] * width)
+            return shape[0] * shape[1] * min(stretch, 1 / stretch)
+
+        return max(shapes, key=fit)
+
+
+def _centres(length: int, cells: int) -> Tensor:
+    """The middle of each pooling cell; strictly rising, as there are no more cells than places."""
+    bounds = [(i * length // cells, -(-(i + 1) * length // cells) - 1) for i in range(cells)]
+    return torch.tensor([(first + last) // 2 for first, last in bounds])

@@ -1,0 +1,58 @@
+"""Attention outliers that gather their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.errors import unknown
+from unibench.methods._prumerge import MODES, cls_attention
+from unibench.ops import complement, nearest_weights, outliers, ranking
+
+
+@dataclass(frozen=True)
+class PruMerge(Method):
+    """Keeps the patches that stand out in CLS attention, adds their nearest neighbours to them, and sums up the rest.
+
+    Neighbours are the patches with the most similar keys, weighted by attention; one more token sums all
+    patches that were not chosen.
+
+    Paper: LLaVA-PruMerge, ICCV 2025, arXiv 2403.15388.
+    Code: 42Shawn/LLaVA-PruMerge@097c0411 llava/model/multimodal_encoder/clip_encoder.py:token_prune_merge_advanced.
+    Deviations: by default the budget decides how many (``keep - 1`` and the sum), not the outliers; rows take the
+        position of their own patch, the sum that of the last patch not chosen. As in the code, attention
+        and keys come from the last vision block as one wide head, features from the block the projector reads,
+        and weights are not normalised. Without a CLS token: attention received, over all heads; the row says so.
+
+    Attributes:
+        mode: fixed, or adaptive: as many as lie above Q3 + 1.5 IQR, plus the sum.
+        neighbours: patches that each row gathers.
+    """
+
+    mode: str = "fixed"
+    neighbours: int = 32
+    adaptive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown("mode of prumerge", self.mode, MODES)
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(0, self.select, Needs(vit_attention=(-1,), features=True), exact=self.mode == "fixed"),)
+
+    def select(self, ctx: StageContext) -> Selection:
+        assert ctx.vision is not None
+        attention = cls_attention(ctx)
+        count = len(attention)
+        features, project = ctx.encoder_features()
+        above = int(outliers(attention).sum()) if self.mode == "adaptive" else 0
+        number = int(count * (above / count)) if self.mode == "adaptive" else ctx.keep - 1  # the official floor of a float
+        chosen = ranking(attention)[:number]
+        rest = complement(chosen, count)
+        weights = nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention)
+        summed = attention[rest] @ features[rest]
+        return Selection(torch.cat([chosen, rest[-1:]]), project(torch.cat([weights @ features, summed[None]])))

@@ -1,0 +1,47 @@
+"""Saliency times coverage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from unibench import Method, Needs, Selection, StageContext
+from unibench.errors import unknown
+from unibench.ops import cosine, coverage
+
+
+@dataclass(frozen=True)
+class Scope(Method):
+    """Keeps salient tokens that resemble what no kept token resembles yet.
+
+    A facility location greedy: the gain in coverage of the whole picture, times the saliency.
+
+    Paper: SCOPE, arXiv 2510.24214.
+    Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE.
+    Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers without a
+        CLS token use received attention; families whose projector joins patches use projected features.
+        The row says which. One pool for all crops.
+
+    Attributes:
+        alpha: exponent of the saliency.
+        combined: multi (gain times saliency) or add.
+    """
+
+    alpha: float = 1.0
+    combined: str = "multi"
+    needs: ClassVar[Needs] = Needs(saliency=True, features=True)
+
+    def __post_init__(self) -> None:
+        if self.combined not in ("multi", "add"):
+            raise unknown("combination of scope", self.combined, ("multi", "add"))
+
+    def select(self, ctx: StageContext) -> Selection:
+        features, _ = ctx.encoder_features()
+        saliency = ctx.saliency() ** self.alpha
+
+        def score(gain: Tensor) -> Tensor:
+            return gain * saliency if self.combined == "multi" else gain + saliency
+
+        return Selection(coverage(cosine(features), ctx.keep, score))

@@ -1,0 +1,86 @@
+"""A mix of diversity and feature magnitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Selection, StageContext
+from unibench.errors import unknown
+from unibench.ops import cosine_distance, greedy, max_min, min_max, top_k
+
+CHOICES = {"reading": ("two_stage", "one_shot", "greedy"), "normalize": ("minmax", "none"), "alpha_role": ("eq11", "eq3")}
+
+
+@dataclass(frozen=True)
+class Stp(Method):
+    """Keeps the tokens with the highest mix of distance to the chosen set and magnitude.
+
+    Distance is that to the nearest token of DivPrune's choice; magnitude is the standardised norm times
+    the largest entry. Nothing is differentiated, in spite of the paper's word "gradient".
+
+    Paper: STP (Smart Token Pruning), section 3.2, equations 3 to 11.
+    Code: none published.
+    Deviations: the paper leaves three things open, and each is an option: which set the distance is to
+        (``reading``), the scale of the two terms (``normalize``; unscaled, magnitude decides alone), and which term
+        alpha weighs (equations 3 and 11 disagree).
+
+    Attributes:
+        alpha: weight; 0.28 lies in the paper's tuned range.
+        reading: two_stage (distance to DivPrune's set), one_shot (to any other token) or greedy (to the growing set).
+        normalize: minmax or none.
+        alpha_role: eq11 (alpha weighs diversity) or eq3 (alpha weighs magnitude).
+    """
+
+    alpha: float = 0.28
+    reading: str = "two_stage"
+    normalize: str = "minmax"
+    alpha_role: str = "eq11"
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(f"{name} of stp", getattr(self, name), allowed)
+
+    def select(self, ctx: StageContext) -> Selection:
+        features = ctx.visual_hidden
+        magnitude, distance = _magnitude(features), cosine_distance(features)
+        apart = distance.clone().fill_diagonal_(torch.inf)
+        among = apart[:, max_min(distance, ctx.keep)] if self.reading == "two_stage" else apart
+        nearest = among.amin(1)
+        nearest = nearest.masked_fill(nearest.isinf(), 0)  # a token alone
+        if self.reading != "greedy":
+            return Selection(top_k(self._mixed(nearest, magnitude), ctx.keep))
+        gone = torch.zeros(len(features), dtype=torch.bool, device=features.device)
+
+        def update(running: Tensor, pick: Tensor, step: int) -> Tensor:
+            nonlocal nearest
+            gone.index_fill_(0, pick, True)
+            row = distance.index_select(0, pick)[0]
+            nearest = row if step == 0 else torch.minimum(nearest, row)
+            return self._mixed(nearest, magnitude, gone)
+
+        return Selection(greedy(self._mixed(nearest, magnitude), ctx.keep, update))
+
+    def _mixed(self, diversity: Tensor, magnitude: Tensor, gone: Tensor | None = None) -> Tensor:
+        """The two terms mixed, diversity on the scale of the tokens that are not ``gone``."""
+        if self.normalize == "minmax":
+            diversity, magnitude = _scaled(diversity, gone), min_max(magnitude)
+        weight = self.alpha if self.alpha_role == "eq11" else 1 - self.alpha
+        return weight * diversity + (1 - weight) * magnitude
+
+
+def _magnitude(features: Tensor) -> Tensor:
+    deviation = features.std(0, correction=0)
+    standard = (features - features.mean(0)) / (deviation + 1e-6)
+    magnitude: Tensor = standard.norm(dim=-1) * features.abs().amax(-1)
+    return magnitude
+
+
+def _scaled(term: Tensor, gone: Tensor | None) -> Tensor:
+    if gone is None:
+        return min_max(term)
+    low, high = term.masked_fill(gone, torch.inf).amin(), term.masked_fill(gone, -torch.inf).amax()
+    return (term - low) / torch.where(high > low, high - low, torch.ones_like(high))

@@ -1,0 +1,88 @@
+"""Alignment with the question, then spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Selection, StageContext
+from unibench.errors import unknown
+from unibench.ops import at_least_float32, complement, cosine, cosine_distance, max_min, mutual_information, rep_max, top_k
+
+CHOICES = {
+    "align": ("l2", "cos", "mi"),
+    "intra": ("cos", "l2"),
+    "order": ("align_first", "repmax_first", "align_only", "repmax_only"),
+    "stage2": ("repmax", "divprune"),
+    "text_scope": ("question", "all"),
+}
+
+
+@dataclass(frozen=True)
+class TrimTokenator(Method):
+    """Keeps tokens close to the question's words in embedding space, then those least similar on average.
+
+    Closeness stands in for mutual information between the modalities; the second step (Greedy RepMax) takes
+    the token with the smallest mean similarity to those taken.
+
+    Paper: TrimTokenator, sections 4.2 and 4.3; ablations in appendix D.
+    Code: none published.
+    Deviations: none to compare with; the text is the question alone, since the paper leaves it open. With the L2
+        alignment of the paper the first step mostly drops the longest vectors, whatever the question.
+
+    Attributes:
+        n1: share of the tokens that the first step leaves.
+        align: l2, cos, or mi: the estimate of mutual information that l2 replaces.
+        intra: similarity of the second step, cos or l2.
+        order: align_first, repmax_first, align_only or repmax_only.
+        stage2: repmax, or divprune (the paper's DivPrune*).
+        text_scope: question, or all text of the prompt.
+    """
+
+    n1: float = 0.8
+    align: str = "l2"
+    intra: str = "cos"
+    order: str = "align_first"
+    stage2: str = "repmax"
+    text_scope: str = "question"
+    text_aware: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(f"{name} of trimtokenator", getattr(self, name), allowed)
+
+    def select(self, ctx: StageContext) -> Selection:
+        features = ctx.visual_hidden
+        middle = max(ctx.keep, int(self.n1 * len(features)))
+        if self.order == "repmax_only":
+            return Selection(self._spread(features, ctx.keep))
+        alignment = self.alignment(ctx)
+        if self.order == "align_only":
+            return Selection(top_k(alignment, ctx.keep))
+        if self.order == "repmax_first":
+            kept = self._spread(features, middle).sort().values
+            return Selection(kept[top_k(alignment[kept], ctx.keep)])
+        kept = top_k(alignment, middle)
+        return Selection(kept[self._spread(features[kept], ctx.keep)])
+
+    def alignment(self, ctx: StageContext) -> Tensor:
+        """Closeness of each visual token to the text, ``[N]``."""
+        rows = ctx.question if self.text_scope == "question" else complement(ctx.visual, len(ctx.hidden))
+        features, text = ctx.visual_hidden, at_least_float32(ctx.hidden[rows])
+        if self.align == "l2":
+            return -_distance(features, text).mean(1)
+        return (cosine(features, text) if self.align == "cos" else mutual_information(features, text)).mean(1)
+
+    def _spread(self, features: Tensor, keep: int) -> Tensor:
+        if self.stage2 == "divprune":
+            return max_min(cosine_distance(features), keep)
+        return rep_max(cosine(features) if self.intra == "cos" else -_distance(features, features), keep)
+
+
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distance of all pairs, without the cancellation of the matrix form."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,0 +1,84 @@
+"""Dominant tokens by attention, and a few that gather the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Needs, Selection, StageContext, UsageError
+from unibench.errors import unknown
+from unibench.ops import complement, cosine, membership, top_k
+
+VARIANTS = ("official", "qwen", "angelslim", "official_bug")
+
+
+@dataclass(frozen=True)
+class VisionZip(Method):
+    """Keeps the tokens the vision tower attends to, and merges the others into a few contextual ones.
+
+    Contextual targets lie at even distances in what is not dominant; every other token joins the target with
+    the most similar key.
+
+    Paper: VisionZip, CVPR 2025, arXiv 2412.04467.
+    Code: dvlab-research/VisionZip@3151f6df visionzip/clip_encoder.py; ModelTC/LightCompress@9701d035
+        token_reduction/visionzip.py (variant=qwen: received attention, projected features);
+        Tencent/AngelSlim@67394ce5 algorithm/visionzip.py (variant=angelslim: a plain mean).
+    Deviations: each row takes the position of its own token, where the official code appends the contextual rows;
+        the budget counts patches only (variant=official_bug spends one row on the CLS token, as
+        published); without a CLS token attention received is used, and the row says so. One pool for all crops.
+
+    Attributes:
+        contextual: number of contextual rows; None is 10 of 64, rounded half to even, at least 1.
+        variant: official, qwen, angelslim or official_bug.
+    """
+
+    contextual: int | None = None
+    variant: str = "official"
+    needs: ClassVar[Needs] = Needs(saliency=True, features=True)
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise unknown("variant of visionzip", self.variant, VARIANTS)
+
+    def select(self, ctx: StageContext) -> Selection:
+        assert ctx.vision is not None and ctx.family is not None
+        before_projector = self.variant in ("official", "official_bug")
+        features, project = ctx.encoder_features() if before_projector else (ctx.visual_hidden, lambda rows: rows)
+        keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
+        wanted = max(1, round(ctx.keep * 10 / 64)) if self.contextual is None else self.contextual
+        on_cls = int(self.variant == "official_bug")
+        merged = min(wanted, ctx.keep - on_cls)
+        dominant = top_k(self._scores(ctx), ctx.keep - merged - on_cls)
+        rest = complement(dominant, len(keys))
+        every = max(1, len(rest) // max(1, merged))
+        targets = rest[every * torch.arange(merged, device=rest.device)]
+        kept = torch.cat([dominant, targets])
+        values = torch.cat([ctx.visual_hidden[dominant], project(self._contextual(features, keys, kept, targets))])
+        if on_cls:
+            if not ctx.family.prefix_tokens or ctx.family.feature_layer is None:
+                raise UsageError("visionzip variant=official_bug needs a CLS token and a projector that works token by token (llava)")
+            ctx.note("visionzip official_bug: one row of the budget is the CLS token")
+            spare = complement(kept, len(keys))[:1]  # the CLS row needs a position: the first that is free
+            states = ctx.vision.cls_hidden(ctx.family.feature_layer)
+            kept, values = torch.cat([kept, spare]), torch.cat([values, project(states[spare])])
+        return Selection(kept, values)
+
+    def _scores(self, ctx: StageContext) -> Tensor:
+        assert ctx.vision is not None and ctx.family is not None
+        if self.variant == "qwen":
+            return ctx.vision.received(ctx.family.saliency_layer, total=True)
+        return ctx.saliency(recomputed=self.variant == "angelslim")
+
+    def _contextual(self, features: Tensor, keys: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
+        """Each target with what it gathers of the tokens that are not kept."""
+        others = complement(kept, len(keys))
+        if not len(others) or not len(targets):
+            return features[targets]
+        joins = membership(cosine(keys[others], keys[targets]).argmax(1), len(targets), torch.ones_like(others)).to(features)
+        size, gathered = joins.sum(1, keepdim=True), joins @ features[others]
+        if self.variant == "angelslim":
+            return (features[targets] + gathered) / (1 + size)
+        return features[targets] + gathered / size.clamp_min(1)

@@ -1,0 +1,65 @@
+"""Important tokens, and what remains when duplicates are removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Needs, Selection, StageContext
+from unibench.errors import unknown
+from unibench.ops import cosine, ranking
+
+STEP = 8  # tokens removed at once
+
+
+@dataclass(frozen=True)
+class VisPruner(Method):
+    """Keeps the tokens of highest CLS attention, and diverse ones among the rest.
+
+    The rest is split into every other token again and again; those most similar to the other half go.
+
+    Paper: VisPruner, ICCV 2025, arXiv 2412.01818.
+    Code: Theia-4869/VisPruner@aefa01ad llava/model/llava_arch.py:encode_images; Tencent/AngelSlim@67394ce5
+        token_compressor/algorithm/vispruner.py (variant=angelslim: rest in raster order, projected features).
+    Deviations: float32; a step never removes more than half, where the official code fails; towers without a CLS
+        token use received attention, and the row says so. One pool for all crops. The rule is chaotic:
+        rounding decides between near ties.
+
+    Attributes:
+        important_ratio: share of the budget kept by attention.
+        variant: official or angelslim.
+    """
+
+    important_ratio: float = 0.5
+    variant: str = "official"
+    needs: ClassVar[Needs] = Needs(saliency=True, features=True)
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("official", "angelslim"):
+            raise unknown("variant of vispruner", self.variant, ("official", "angelslim"))
+
+    def select(self, ctx: StageContext) -> Selection:
+        if self.variant == "official":
+            features, _ = ctx.encoder_features()
+            order, important = ranking(ctx.saliency()), int(ctx.keep * self.important_ratio)
+        else:
+            features, order = ctx.visual_hidden, ranking(ctx.saliency(recomputed=True))
+            important = min(round(ctx.keep * self.important_ratio), max(1, ctx.keep - 1))
+        rest = order[important:]
+        return Selection(torch.cat([order[:important], self._diverse(cosine(features), rest, ctx.keep - important)]))
+
+    def _diverse(self, similarity: Tensor, rest: Tensor, keep: int) -> Tensor:
+        if keep == 0:
+            return rest[:0]
+        in_place = self.variant == "angelslim"  # keeps the list in raster order; the official one is re-ordered by each step
+        rest = rest.sort().values if in_place else rest
+        while len(rest) > keep:
+            gone = min(STEP, len(rest) - keep, len(rest) // 2)
+            ours, others = rest[0::2], rest[1::2]
+            doubled = similarity[ours][:, others].amax(1)
+            rest = torch.cat([ours[ranking(doubled)][gone:], others])
+            rest = rest.sort().values if in_place else rest
+        return rest

@@ -1,0 +1,116 @@
+"""Contexts as real tiny models make them, recorded once and shared by all methods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+
+import unibench
+from tests.support.methods import Look
+from tests.support.models import LAYERS, inputs_of, model_of
+from unibench import Method, Needs, StageContext, registry
+from unibench.api import build_method
+from unibench.budget import Budget
+
+RATIOS = (0.1, 0.667, 0.889, 0.99)
+EVERYTHING = Needs(vit_attention=(-1, -2), vit_hidden=(-1,), saliency=True, features=True, object_attention=(0, 1))
+
+# what a method cannot do without: trained weights stand in by random ones
+OPTIONS: dict[str, dict[str, Any]] = {
+    "visionselector": {"selector_path": "random:0"},
+    "idpruner": {"selector_path": "random:0"},
+}
+# further forms of a method, tested like a method of its own
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpp[random]": ("dpp", {"importance": "random"}),
+    "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
+    "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
+    "idpruner[difftopk]": ("idpruner", {"selector_path": "random:0", "importance_transform": "difftopk"}),
+    "mustdrop_vit[threshold]": ("mustdrop_vit", {"mode": "threshold", "window": 2, "threshold": 0.1}),
+    "naive_hybrid[split]": ("naive_hybrid", {"variant": "split"}),
+    "pooling[square]": ("pooling", {"cells": "square", "mode": "max"}),
+    "prumerge[adaptive]": ("prumerge", {"mode": "adaptive"}),
+    "prumerge_plus[adaptive]": ("prumerge_plus", {"mode": "adaptive"}),
+    "prumerge_plus[official_bug]": ("prumerge_plus", {"variant": "official_bug"}),
+    "scope[add]": ("scope", {"combined": "add"}),
+    "stp[greedy]": ("stp", {"reading": "greedy"}),
+    "stp[one_shot]": ("stp", {"reading": "one_shot", "alpha_role": "eq3"}),
+    "trimtokenator[cos]": ("trimtokenator", {"align": "cos", "stage2": "divprune", "text_scope": "all"}),
+    "trimtokenator[repmax_first]": ("trimtokenator", {"order": "repmax_first", "intra": "l2"}),
+    "vispruner[angelslim]": ("vispruner", {"variant": "angelslim"}),
+    "visionzip[angelslim]": ("visionzip", {"variant": "angelslim"}),
+    "visionzip[official_bug]": ("visionzip", {"variant": "official_bug"}),
+    "visionzip[qwen]": ("visionzip", {"variant": "qwen"}),
+}
+METHODS = sorted(registry.methods())
+
+
+def build(name: str) -> Method:
+    """A method, or one of its further forms."""
+    base, options = FORMS.get(name, (name, OPTIONS.get(name, {})))
+    return build_method(base, **options)
+
+
+def before_the_model(name: str) -> bool:
+    """Whether a method is one cut at the input of the language model."""
+    stages = build(name).stages(LAYERS)
+    return [stage.layer for stage in stages] == [0]
+
+
+PRE = [name for name in [*METHODS, *FORMS] if before_the_model(name)]
+
+
+def _one_token(ctx: StageContext) -> StageContext:
+    """The context after an earlier stage left a single token in the middle."""
+    middle = slice(len(ctx.visual) // 2, len(ctx.visual) // 2 + 1)
+    rest = torch.cat([ctx.visual[: middle.start], ctx.visual[middle.stop :]])
+    stays = torch.ones(len(ctx.hidden), dtype=torch.bool)
+    stays[rest] = False
+    inner = ctx.vision
+    return replace(
+        ctx,
+        hidden=ctx.hidden[stays],
+        visual=torch.tensor([int(stays[: int(ctx.visual[middle][0])].sum())]),
+        origin=ctx.origin[stays],
+        vision_rows=ctx.vision_rows[middle],
+        vision=_Sliced(inner, middle),  # type: ignore[arg-type]
+    )
+
+
+class _Sliced:
+    """The vision signals of some tokens of a context."""
+
+    def __init__(self, inner: Any, rows: slice) -> None:
+        self._inner, self._rows = inner, rows
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *args, **kwargs: getattr(self._inner, name)(*args, **kwargs)[self._rows]
+
+
+PROMPTS: dict[str, int] = {"one_token": 1, "grid": 1, "images": 3}
+
+
+@cache
+def recorded(family: str, prompt: str, dtype: torch.dtype = torch.float32) -> StageContext:
+    """The context before the language model; grids of Qwen models are not square."""
+    model, found = model_of(family), []
+    if dtype != torch.float32:
+        model = copy.deepcopy(model).to(dtype)
+    inputs = inputs_of(family, 1, PROMPTS[prompt])
+    inputs = {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
+    with unibench.prune(model, Look(found.append, 0, EVERYTHING)), torch.no_grad():
+        model(**inputs)
+    (ctx,) = found
+    return _one_token(ctx) if prompt == "one_token" else ctx
+
+
+def under(ctx: StageContext, ratio: float) -> StageContext:
+    """The context with the budget of a ratio."""
+    return replace(ctx, keep=Budget.parse(ratio=ratio).keep(len(ctx.visual)))
+
+

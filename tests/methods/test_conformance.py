@@ -1,0 +1,178 @@
+"""What every method must do on every family, at every budget, whatever the prompt."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import unibench
+from tests.methods._contexts import METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
+from tests.support.models import FAMILIES, collate, inputs_of, model_of
+from unibench import Method, Selection, StageContext, UsageError, registry
+from unibench.budget import Budget
+from unibench.methods.mustdrop_vit import MustDropVit
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def select(method: Method, ctx: StageContext) -> tuple[Tensor, Tensor | None]:
+    """Kept indices in sequence order, and their new values."""
+    (stage,) = method.stages(6)
+    try:
+        selection = stage.select(ctx)
+    except UsageError as error:  # a refusal says why
+        pytest.skip(str(error))
+    assert isinstance(selection, Selection)
+    keep, order = selection.keep.sort()
+    return keep, None if selection.values is None else selection.values[order]
+
+
+def _of_pooling(method: Method, ctx: StageContext) -> Callable[[int], bool]:
+    return lambda kept: len(ctx.grids()) <= kept <= max(ctx.keep, len(ctx.grids()))
+
+
+def _of_mustdrop_vit(method: Method, ctx: StageContext) -> Callable[[int], bool]:
+    assert isinstance(method, MustDropVit)
+    windows = sum((grid.height // method.window) * (grid.width // method.window) for grid in ctx.grids())
+    total, saved = len(ctx.visual), method.window**2 - 1
+    if method.mode == "threshold":
+        return lambda kept: kept in range(total - windows * saved, total + 1, saved)
+    return lambda kept: kept == total - saved * min(windows, (total + 1 - ctx.keep) // saved)
+
+
+def _of_outliers(method: Method, ctx: StageContext) -> Callable[[int], bool]:
+    if getattr(method, "mode", "") == "adaptive":
+        return lambda kept: 1 <= kept <= len(ctx.visual)
+    return lambda kept: kept == ctx.keep
+
+
+# the only methods that may miss the budget, and the rule that each follows instead
+FORMULAS = {"pooling": _of_pooling, "mustdrop_vit": _of_mustdrop_vit, "prumerge": _of_outliers, "prumerge_plus": _of_outliers}
+
+
+@families
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("name", PRE)
+def test_the_budget_is_met_with_distinct_tokens(name: str, family: str, prompt: str) -> None:
+    method = build(name)
+    for ratio in RATIOS:
+        ctx = under(recorded(family, prompt), ratio)
+        keep, values = select(method, ctx)
+        assert keep.dtype == torch.long
+        assert keep.device == ctx.hidden.device
+        assert (keep[1:] > keep[:-1]).all()
+        assert 0 <= int(keep[0]) and int(keep[-1]) < len(ctx.visual)
+        if method.adaptive:
+            assert FORMULAS[name.partition("[")[0]](method, ctx)(len(keep)), (len(keep), ctx.keep)
+        elif name != "vanilla":
+            assert len(keep) == ctx.keep
+        if values is not None:
+            assert values.shape == (len(keep), ctx.hidden.shape[1])
+            assert values.isfinite().all()
+
+
+@families
+@pytest.mark.parametrize("name", PRE)
+def test_the_same_seed_gives_the_same_choice_and_drawing_needs_a_note_or_name(name: str, family: str) -> None:
+    method, ctx = build(name), under(recorded(family, "images"), 0.667)
+    keep, values = select(method, ctx)
+    torch.rand(3)  # the global generator must not matter
+    again, same = select(method, ctx)
+    assert torch.equal(keep, again)
+    assert values is None or (same is not None and torch.equal(values, same))
+    other, _ = select(method, replace(ctx, seed=1))
+    assert torch.equal(keep, other) or "random" in name
+
+
+@families
+@pytest.mark.parametrize("name", PRE)
+def test_selections_are_made_in_float32_whatever_the_model(name: str, family: str) -> None:
+    method, ctx = build(name), under(recorded(family, "grid", torch.bfloat16), 0.667)
+    keep, values = select(method, ctx)
+    wide, same = select(method, replace(ctx, hidden=ctx.hidden.float()))
+    assert torch.equal(keep, wide)
+    assert values is None or (same is not None and values.dtype == torch.float32 and torch.equal(values, same))
+
+
+@families
+@pytest.mark.parametrize("name", PRE)
+def test_everything_kept_is_everything(name: str, family: str) -> None:
+    ctx = recorded(family, "grid")
+    method, ctx = build(name), replace(ctx, keep=len(ctx.visual))
+    if not method.adaptive:
+        keep, _ = select(method, ctx)
+        assert torch.equal(keep, torch.arange(len(ctx.visual)))
+
+
+@families
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family: str) -> None:
+    model, method = model_of(family), build(name)
+    inputs = inputs_of(family, 2, 2)
+    ratio = RATIOS[(METHODS.index(name) + list(FAMILIES).index(family)) % len(RATIOS)]
+    with torch.no_grad():
+        before, hooks = model(**copy.deepcopy(inputs)).logits, _hooks(model)
+        try:
+            with unibench.prune(model, method, ratio=ratio) as session:
+                pruned = model(**copy.deepcopy(inputs)).logits
+        except UsageError as error:
+            assert registry.serving(method.requires) != list(FAMILIES), error
+            pytest.skip(str(error))
+        after = model(**copy.deepcopy(inputs)).logits
+    assert torch.equal(before, after)
+    assert _hooks(model) == hooks
+    assert pruned.dtype == before.dtype
+    assert pruned.isfinite().all()
+    (record,) = session.take_records()
+    if method.adaptive or name == "vanilla":
+        assert 0 <= record.kept <= record.visual_tokens
+    elif name in PRE:
+        assert record.processed == (Budget.parse(ratio=ratio).keep(record.visual_tokens),) * len(record.processed)
+    else:
+        assert record.kept <= record.visual_tokens
+
+
+@families
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
+    model, method = model_of(family), build(name)
+    samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]
+    try:
+        with unibench.prune(model, method, ratio=0.667) as session, torch.no_grad():
+            model(**collate(samples))
+            together = _kept(session)
+            for row, sample in enumerate(samples):
+                model(**copy.deepcopy(sample))
+                (alone,) = _kept(session)
+                assert alone == together[row]
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def _hooks(model: nn.Module) -> list[tuple[int, int]]:
+    return [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
+
+
+def _kept(session: unibench.pruning.Session) -> list[list[list[int]]]:
+    """Visual tokens kept by each stage of each sample, by their number within the sample."""
+    prompt = session.prompt
+    assert prompt is not None
+    rank = prompt.visual.cumsum(1) - 1
+    rows = range(len(prompt.visual))
+    return [[[] if choice[row] is None else rank[row, choice[row].origin].tolist() for choice in prompt.choices] for row in rows]  # type: ignore[union-attr]
+
+
+def test_methods_import_nothing_of_transformers() -> None:
+    for card in registry.methods().values():
+        assert "transformers" not in card.path.read_text(encoding="utf-8"), card.path
+
+
+def test_only_documented_methods_may_miss_the_budget() -> None:
+    assert {name for name in METHODS if name in PRE and build(name).adaptive} == set(FORMULAS)
+
+

@@ -1,0 +1,95 @@
+"""Several tokens become one: which go together, and the weights of their mean.
+
+A merge is a matrix of weights ``[rows, tokens]`` times the tokens, so that it gives the same bits each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unibench.ops.similarity import at_least_float32, cosine
+from unibench.ops.topk import ranking
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How ``n`` tokens become fewer rows.
+
+    Attributes:
+        anchor: ``[rows]`` the token whose place each row takes.
+        slot: ``[n]`` the row that each token goes into.
+    """
+
+    anchor: Tensor
+    slot: Tensor
+
+
+def bipartite(metric: Tensor, merges: int, protect_first: bool = False) -> Matching:
+    """One step of bipartite soft matching (ToMe): tokens at even places join their most similar odd one.
+
+    Args:
+        metric: ``[n, C]`` what similarity is measured on.
+        merges: number of tokens that disappear, at most ``n // 2``.
+        protect_first: token 0 (CLS) takes no part, and the even tokens that stay keep their order.
+
+    Returns:
+        Rows in the official order: even tokens that stay, by falling similarity, then all odd ones.
+    """
+    even = torch.arange(0, len(metric), 2, device=metric.device)
+    odd = torch.arange(1, len(metric), 2, device=metric.device)
+    similarity = cosine(metric[even], metric[odd])
+    if protect_first:
+        similarity[0] = -torch.inf
+    best, partner = similarity.max(-1)
+    order = ranking(best)
+    gone, stays = order[:merges], order[merges:]
+    if protect_first:
+        stays = stays.sort().values
+    slot = torch.empty(len(metric), dtype=torch.long, device=metric.device)
+    slot[even[stays]] = torch.arange(len(stays), device=metric.device)
+    slot[odd] = torch.arange(len(odd), device=metric.device) + len(stays)
+    slot[even[gone]] = partner[gone] + len(stays)
+    return Matching(torch.cat([even[stays], odd]), slot)
+
+
+def membership(slot: Tensor, rows: int, weight: Tensor) -> Tensor:
+    """``[rows, n]``: ``weight [n]`` of each token in the row that it goes into, zero elsewhere."""
+    inside = torch.arange(rows, device=slot.device)[:, None] == slot[None]
+    return inside * at_least_float32(weight)
+
+
+def mean_weights(slot: Tensor, rows: int, weight: Tensor) -> Tensor:
+    """``[rows, n]``: the weighted mean of what goes into each row; an empty row stays zero."""
+    inside = membership(slot, rows, weight)
+    return inside / inside.sum(1, keepdim=True).clamp_min(torch.finfo(inside.dtype).tiny)
+
+
+def nearest_weights(keys: Tensor, rows: Tensor, neighbours: int, weight: Tensor) -> Tensor:
+    """``[len(rows), N]``: one for the row's own token plus ``weight`` of those most similar to it.
+
+    Args:
+        keys: ``[N, C]`` what similarity is measured on, by cosine.
+        rows: tokens that gather others.
+        neighbours: how many each gathers, itself excluded, whether gathered by others or not.
+        weight: ``[N]`` of a gathered token; the sum is not normalised.
+    """
+    similarity = cosine(keys[rows], keys)
+    similarity.scatter_(1, rows[:, None], -torch.inf)
+    near = ranking(similarity)[:, : min(neighbours, len(keys) - 1)]
+    gathered = torch.zeros_like(similarity).scatter_(1, near, at_least_float32(weight)[near])
+    return gathered.scatter_(1, rows[:, None], 1.0)
+
+
+def proportional_attention(query: Tensor, key: Tensor, value: Tensor, size: Tensor) -> Tensor:
+    """Attention in which a merged token counts as often as the tokens it stands for (ToMe).
+
+    Args:
+        query, key, value: ``[heads, n, head_dim]``.
+        size: ``[n]`` number of tokens in each.
+    """
+    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    attended: Tensor = (logits + size.log()).softmax(-1) @ value
+    return attended

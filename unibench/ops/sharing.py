@@ -1,0 +1,28 @@
+"""Dividing a budget, and spacing it out. Whole numbers only: the result does not depend on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def shares(total: int, sizes: Sequence[int]) -> list[int]:
+    """``total`` divided in proportion to ``sizes``, whole and never above a size, by largest remainder.
+
+    >>> shares(5, [10, 10, 20]), shares(2, [1, 1, 1])
+    ([1, 1, 3], [1, 1, 0])
+    """
+    whole = sum(sizes)
+    parts = [total * size // whole for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: (-(total * sizes[i] % whole), i))
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def spaced(count: int, length: int) -> list[int]:
+    """``count`` places out of ``length``, each in the middle of its stretch.
+
+    >>> spaced(3, 9), spaced(2, 5), spaced(4, 4)
+    ([1, 4, 7], [1, 3], [0, 1, 2, 3])
+    """
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
