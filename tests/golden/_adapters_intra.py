@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, one_stage
-from unibench import Selection, Stage, StageContext
+from unibench import Selection, Stage, StageContext, registry
+from unibench.api import build_method
 from unibench.cost.accounting import processed
+from unibench.methods.fitprune import attention_flow
+from unibench.methods.mustdrop import MustDrop
+from unibench.pruning import Item
 from unibench.pruning.attention import QueryKey
 
 
@@ -160,3 +166,107 @@ def sparsevlm(call: Call) -> None:
         torch.testing.assert_close(selection.values[:kept], ctx.visual_hidden[selection.keep[:kept]])
         assert len(selection.keep) == official["n_visual_out"]
         assert _context.same_rows(own["merged"].numpy(), selection.values[kept:])
+
+
+@adapter
+def fitprune(call: Call) -> Answer:
+    """Queries and keys of one layer; both parts of the score, and the tokens left by a recipe for that layer alone."""
+    arrays = _context.tensors(call.case, torch.float32)
+    start, stop = span(arrays)
+    recipe = [0] * 32
+    recipe[call.case.params["layer"]] = 1
+    stage = one_stage(call.build(recipe=recipe))
+    assert stage.layer == call.case.params["layer"] + 1 and stage.count is not None
+    assert stage.count(call.case.keep, stop - start) == call.case.keep
+    qk = QueryKey(arrays["queries"], arrays["keys"], arrays["keys"].shape[-1] ** -0.5)
+    ctx = stored(call, stage, arrays["hidden"], start, stop, query_key=lambda layer: qk)
+    cross, own = attention_flow(ctx, stage.layer - 1)
+    torch.testing.assert_close(cross, arrays["cross"], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(own, arrays["self_attention"], rtol=1e-4, atol=1e-7)
+    kept = chosen(stage, ctx).keep
+    assert kept.tolist() != arrays["kept_uniprunebench_defective"].tolist()
+    return Answer(kept, None)
+
+
+@adapter
+def mustdrop(call: Call) -> None:
+    """Merged windows, key set, four cuts and the caches; numbers are those of the official order of merged tokens."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    slot, start = arrays["merge_slot"], int(arrays["visual_start"])
+    method = call.build(window=params["window"][0], layers=[layer + 1 for layer in params["layers"]])
+    assert isinstance(method, MustDrop)
+    merge, *cuts = method.stages(32)
+    count, side = len(slot), math.isqrt(len(slot))
+    vision = _context.StubVision({"features": arrays["vision_hidden"][1:], "cls_attention": arrays["cls_attention"].mean(0)[1:][slot]})
+    memory: dict[str, Tensor] = {}
+    more: dict[str, Any] = dict(vision=vision, family=_context.StubFamily(cls=True), items=(Item(0, count, (1, side, side)),), memory=memory)
+    merged = chosen(merge, stored(call, merge, arrays["vision_hidden"][1:], 0, count, **more))
+    assert merged.values is not None and _context.same_rows(arrays["merged"].numpy(), merged.values)
+    anchor = torch.empty(len(merged.keep), dtype=torch.long)
+    anchor[slot[merged.keep]] = merged.keep
+    assert set(slot[memory["key"]].tolist()) == set(arrays["key_set"].tolist())
+    present, entering = anchor.sort().values, [len(anchor)] * 3
+    for number, stage in enumerate(cuts):
+        asked = arrays[f"attention_s{number}"][:, :, slot[present].argsort().argsort()]  # columns in our order
+        hidden = torch.zeros(start + len(present) + asked.shape[1], 1)
+        ctx = stored(call, stage, hidden, start, start + len(present), vision_rows=present, memory=memory, rows=lambda _, a=asked: a)
+        present = present[chosen(stage, ctx).keep]
+        assert slot[present].sort().values.tolist() == arrays[f"kept_s{number}"].tolist()
+        entering += [len(present)] * (4 if number < 3 else 17)
+    held = []
+    seen = {layer: anchor.sort().values for layer in range(3)}
+    kept = [torch.arange(len(anchor)), *(arrays[f"kept_s{number}"] for number in range(4))]
+    for layer in range(32):
+        slots = kept[sum(layer >= stage.layer for stage in cuts)]
+        rows = seen.get(layer, anchor[slots].sort().values)
+        ctx = stored(call, merge, torch.zeros(start + len(rows), 0), start, start + len(rows), layer=layer, vision_rows=rows, memory=memory)
+        stays = method.evict(ctx)
+        held.append(len(rows) if stays is None else len(stays))
+    assert held == arrays["kv_visual_per_layer_after_prefill"].tolist()
+    assert entering[:32] == [len(kept[sum(layer >= stage.layer for stage in cuts)]) for layer in range(32)]
+
+
+@adapter
+def two_stage(call: Call) -> Answer:
+    """The scheduler of UniPruneBench on synthetic attention rows: whole parts of the current number, stage by stage."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    start, stop = span(arrays)
+    total = stop - start
+    pre = params["pre"].removesuffix("_pre_llm")
+    if pre not in registry.methods():
+        pytest.xfail(f"{pre} is not here yet")
+    plan = [entry.split(":") for entry in params["plan"].split(";")]
+    options: dict[str, Any] = {"pre": pre, "pre_ratio": round(1 - params["pre_keep_ratio"], 6), **call.options}
+    if len(plan) == 1:
+        ((layer, name, share),) = plan
+        options |= {"intra": name.removesuffix("_llm").replace("fastv_intra", "fastv"), "intra_options": {"layer": int(layer)}}
+        options["intra_ratio"] = round(1 - float(share), 6)
+    else:  # pdrop of UniPruneBench scores as fastv does
+        cuts = [[int(layer), float(share)] for layer, _, share in plan]
+        options |= {"intra": "schedule", "intra_options": {"cuts": cuts, "variant": "official_bug"}}
+    first, *cuts_ = build_method("two_stage", **options).stages(params["n_layers"])
+    ctx = stored(call, first, arrays["hidden"], start, stop, keep=first.count(params["kept_final"], total))
+    kept = chosen(first, ctx).keep
+    official = "variant" in call.options or len(plan) > 1
+    if official:
+        expected = arrays["kept_pre"].tolist()
+        assert len(kept) == len(expected) if "random" in pre else kept.tolist() == expected
+    for stage in cuts_:
+        assert stage.count is not None
+        before = arrays.get(f"tokens_before_layer{stage.layer}", kept)
+        rows = arrays.get(f"attention_row_layer{stage.layer}")
+        order = before.argsort()  # columns in sequence order
+        ctx = stored(
+            call,
+            stage,
+            torch.zeros(start + len(before) + 1, 1),
+            start,
+            start + len(before),
+            keep=stage.count(params["kept_final"], total),
+            vision_rows=before[order],
+            rows=lambda _, rows=rows, order=order: rows[:, None, start : start + len(order)][:, :, order],
+        )
+        kept = before[order][chosen(stage, ctx).keep]
+        if official and rows is not None:
+            assert kept.tolist() == arrays[f"kept_layer{stage.layer}"].tolist()
+    return Answer(kept, None)

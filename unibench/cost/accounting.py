@@ -94,10 +94,13 @@ def matched_keep(stages: Sequence[Stage], average: int, total: int, depth: int) 
     """The budget whose mean of processed tokens is nearest to ``average``; of two equally near the smaller.
 
     Raises:
-        UsageError: even one token is too many. Layers before the first cut process everything.
+        UsageError: even one token is too many, since layers before the first cut process everything; or the cuts
+            do not follow the budget.
     """
     if average >= total:
         return total
+    if stages and processed(stages, 1, total, depth) == processed(stages, total, total, depth):
+        raise UsageError("budget.mode=layer_average: the numbers of this method are given, not taken from the budget; use at_stage")
     low, high = 1, total
     while low < high:  # the mean does not fall when the budget grows
         middle = (low + high) // 2
