@@ -31,7 +31,7 @@ class Schedule(Method):
     """
 
     method: str = "fastv"
-    cuts: tuple[Cut, ...] = ((2, 0.5), (4, None))
+    cuts: tuple[Cut, ...] = ([2, 0.5], [4, None])  # lists inside, as a configuration gives them
     options: Mapping[str, Any] | None = None
     variant: str = "default"
 
