@@ -384,7 +384,7 @@ class Session:
             contexts.append(
                 StageContext(
                     layer=stage.layer,
-                    keep=min(stage.count(keep, total) if stage.count else keep, len(rows)),
+                    keep=min(stage.count(keep, total) if stage.count and total else keep, len(rows)),
                     total=total,
                     hidden=hidden[row, pad:],
                     visual=rows,
