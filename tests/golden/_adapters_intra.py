@@ -14,6 +14,7 @@ from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, one_stage
 from unibench import Selection, Stage, StageContext
 from unibench.api import build_method
+from unibench.calibrate import divergences, found
 from unibench.cost.accounting import processed
 from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
@@ -84,6 +85,11 @@ def vtw(call: Call) -> Answer:
     assert stage.layer == int(arrays["withdraw_layer"])
     counts = processed([stage], 1, stop - start, depth)
     assert list(counts) == arrays["tokens_per_layer"].tolist()
+    kl = torch.stack([divergences(*logits) for logits in zip(arrays["logits_full"], arrays["logits_drop"], strict=True)])
+    torch.testing.assert_close(kl, arrays["kl"], rtol=1e-4, atol=1e-6)
+    search = found(arrays["kl"], float(arrays["eta"]), 5)
+    torch.testing.assert_close(torch.tensor(search.divergences), arrays["kl_mean"], rtol=1e-4, atol=1e-6)
+    assert search.layer == found(kl, float(arrays["eta"]), 5).layer == int(arrays["k_found"])
     ctx = stored(call, stage, torch.zeros(len(arrays["position_ids_keep"]) + stop - start, 1), start, stop, keep=0)
     return Answer(chosen(stage, ctx).keep, None)
 
