@@ -9,8 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.errors import unknown
 from unibench.ops import unit
+
+VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class DART(Method):
     pivots_text: int = 4
     variant: str = "default"
     text_aware: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.layer < 1:
+            raise UsageError(f"method.layer={self.layer}: dart looks at the layer before its cut; at least 1")
+        if self.variant not in VARIANTS:
+            raise unknown("variant of dart", self.variant, VARIANTS)
+        if self.pivots_image < 1 or self.pivots_text < 0:
+            raise UsageError(f"dart needs a visual pivot: pivots_image={self.pivots_image}, pivots_text={self.pivots_text}")
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,)), exact=self.variant == "default"),)

@@ -71,7 +71,8 @@ class MustDrop(Method):
         return merged
 
     def _cls(self, ctx: StageContext) -> Tensor:
-        assert ctx.vision is not None and ctx.family is not None
+        assert ctx.vision is not None
+        assert ctx.family is not None
         if ctx.family.prefix_tokens:
             return ctx.vision.cls(-1)
         ctx.note("received attention (no CLS token)")

@@ -10,8 +10,10 @@ from typing import Any
 from unibench import Chain, Method, Selection, Stage, StageContext, UsageError
 from unibench.api import build_method  # the part is named in a configuration
 from unibench.cost.accounting import rounded
+from unibench.errors import unknown
 
 Cut = Sequence[int | float | None]
+VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Schedule(Method):
     variant: str = "default"
 
     def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise unknown("variant of schedule", self.variant, VARIANTS)
         for layer, share in self.cuts:
             if not isinstance(layer, int) or not (share is None or 0 < share <= 1):
                 raise UsageError(f"method.cuts: [{layer}, {share}] is no pair of a layer and a share in (0, 1] or null")

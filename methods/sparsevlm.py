@@ -12,8 +12,8 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
-from unibench.ops import top_k
 from unibench.methods import _recycling
+from unibench.ops import top_k
 from unibench.ops.clustering import density_peaks
 
 

@@ -12,6 +12,9 @@ from unibench import Budget, Chain, Method, Selection, Stage, StageContext, Usag
 from unibench.api import build_method  # parts are named in a configuration: names are looked up where users' names are
 from unibench.budget import as_fraction
 from unibench.cost.accounting import rounded
+from unibench.errors import unknown
+
+VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,16 @@ class TwoStage(Method):
     variant: str = "default"
 
     def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise unknown("variant of two_stage", self.variant, VARIANTS)
         if not 0 <= self.split <= 1:
             raise UsageError(f"method.split={self.split} is outside [0, 1]")
         for ratio in (self.pre_ratio, self.intra_ratio):
             Budget.parse(ratio=ratio)
         if self.intra_ratio is not None and self.pre_ratio is None:
-            raise UsageError("method.intra_ratio needs method.pre_ratio; with one of them the other follows from the budget: give method.pre_ratio")
+            raise UsageError(
+                "method.intra_ratio needs method.pre_ratio; with one of them the other follows from the budget: give method.pre_ratio"
+            )
         if self.variant == "official_bug" and self.intra_ratio is None:
             raise UsageError("method.variant=official_bug rounds the ratio of each stage: give method.pre_ratio and method.intra_ratio")
         chain = self._chain

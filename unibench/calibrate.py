@@ -179,7 +179,9 @@ def fit_recipe(flows: Sequence[Sequence[Flow]], ratio: float, width: float = 0.0
     """
     low, high, best = 0.0, 1.0, _deletions(flows, 1.0, 1 - ratio)
     if best.average > 1 - ratio:
-        raise UsageError(f"ratio={ratio:g}: layer 0 processes everything, so that no recipe removes more than {1 - best.average:.3f} on average")
+        raise UsageError(
+            f"ratio={ratio:g}: layer 0 processes everything, so that no recipe removes more than {1 - best.average:.3f} on average"
+        )
     while high - low > width:
         middle = (low + high) / 2
         tried = _deletions(flows, middle, 1 - ratio)

@@ -103,7 +103,8 @@ def pyramiddrop(call: Call) -> Answer:
     stages = call.build().stages(32)
     present = torch.arange(stop - start)
     for number, stage in enumerate(stages):
-        assert stage.layer == call.case.params["layers"][number] and stage.needs.entering
+        assert stage.layer == call.case.params["layers"][number]
+        assert stage.needs.entering
         rows = torch.cat([torch.arange(start), present + start, torch.arange(stop, length)])
         keys = arrays["keys"][number][:, rows]
         query = torch.zeros_like(keys)
@@ -145,7 +146,8 @@ def sparsevlm(call: Call) -> None:
     arrays = _context.tensors(call.case, call.dtype)
     look, *cuts = call.build(layers=[layer + 1 for layer in call.case.params["layers"]]).stages(32)
     first = stored(call, look, arrays["hidden"], *span(arrays))
-    assert look.layer == 0 and look.select(first) is None
+    assert look.layer == 0
+    assert look.select(first) is None
     assert (first.memory["raters"] - span(arrays)[1]).tolist() == arrays["s0_raters"].tolist()  # stored relative to the text
     for number, stage in enumerate(cuts):
         own = {name.removeprefix(f"s{number}_"): array for name, array in arrays.items() if name.startswith(f"s{number}_")}
@@ -161,9 +163,11 @@ def sparsevlm(call: Call) -> None:
             rows=lambda queries, asked=asked, stop=stop: asked[:, queries - stop],
         )
         official = call.case.params["stages"][number]
-        assert stage.count is not None and stage.count(1, call.case.params["n_visual"]) == official["n_visual_out"]
+        assert stage.count is not None
+        assert stage.count(1, call.case.params["n_visual"]) == official["n_visual_out"]
         selection = stage.select(ctx)
-        assert selection is not None and selection.values is not None
+        assert selection is not None
+        assert selection.values is not None
         kept = len(own["kept"])
         given = set(selection.keep[:kept].tolist())
         may = set(own.get("may", own["kept"]).tolist())
@@ -181,7 +185,8 @@ def fitprune(call: Call) -> Answer:
     recipe = [0] * 32
     recipe[call.case.params["layer"]] = 1
     stage = one_stage(call.build(recipe=recipe))
-    assert stage.layer == call.case.params["layer"] + 1 and stage.count is not None
+    assert stage.layer == call.case.params["layer"] + 1
+    assert stage.count is not None
     assert stage.count(call.case.keep, stop - start) == call.case.keep
     qk = QueryKey(arrays["queries"], arrays["keys"], arrays["keys"].shape[-1] ** -0.5)
     ctx = stored(call, stage, arrays["hidden"], start, stop, query_key=lambda layer: qk)
@@ -204,9 +209,12 @@ def mustdrop(call: Call) -> None:
     count, side = len(slot), math.isqrt(len(slot))
     vision = _context.StubVision({"features": arrays["vision_hidden"][1:], "cls_attention": arrays["cls_attention"].mean(0)[1:][slot]})
     memory: dict[str, Tensor] = {}
-    more: dict[str, Any] = dict(vision=vision, family=_context.StubFamily(cls=True), items=(Item(0, count, (1, side, side)),), memory=memory)
+    more: dict[str, Any] = dict(
+        vision=vision, family=_context.StubFamily(cls=True), items=(Item(0, count, (1, side, side)),), memory=memory
+    )
     merged = chosen(merge, stored(call, merge, arrays["vision_hidden"][1:], 0, count, **more))
-    assert merged.values is not None and _context.same_rows(arrays["merged"].numpy(), merged.values)
+    assert merged.values is not None
+    assert _context.same_rows(arrays["merged"].numpy(), merged.values)
     anchor = torch.empty(len(merged.keep), dtype=torch.long)
     anchor[slot[merged.keep]] = merged.keep
     assert set(slot[memory["key"]].tolist()) == set(arrays["key_set"].tolist())

@@ -112,10 +112,10 @@ def matched_keep(stages: Sequence[Stage], average: int, total: int, depth: int) 
     best = min(near, key=lambda keep: (abs(_mean(processed(stages, keep, total, depth)) - average), keep))
     reached = _mean(processed(stages, best, total, depth))
     if best == 1 and reached - average > 1:
+        layers = ", ".join(str(layer) for layer in sorted({stage.layer for stage in stages}))
         raise UsageError(
-            f"budget.mode=layer_average: {average} of {total} visual tokens per layer cannot be reached; the cuts at layer "
-            f"{', '.join(str(layer) for layer in sorted({stage.layer for stage in stages}))} of {depth} process at least {float(reached):.1f} on average. "
-            "Cut earlier, keep more, or use budget.mode=at_stage"
+            f"budget.mode=layer_average: {average} of {total} visual tokens per layer cannot be reached; the cuts at layer {layers} "
+            f"of {depth} process at least {float(reached):.1f} on average. Cut earlier, keep more, or use budget.mode=at_stage"
         )
     return best
 
