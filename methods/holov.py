@@ -21,6 +21,8 @@ class HoloV(Method):
 
     Paper: HoloV, NeurIPS 2025, arXiv 2510.02912.
     Code: obananas/HoloV@1d2e65e9 llava/model/utils.py:HoloV, qwen-model-HoloV/utils.py:HoloV.
+    Finding: the variance of a run is scaled to the run's own mean attention, so that every run's score is
+        (1 + beta) times its attention and beta cancels in the budgets; kept as in the official code.
     Deviations: a run's budget beyond its size goes to the most attended tokens left, where the official code
         pads with zero vectors; sequence order; towers without a CLS token use received attention, and
         the row says so; the number of runs follows the formula of the Qwen code everywhere.
