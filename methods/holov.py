@@ -50,9 +50,8 @@ class HoloV(Method):
 
         budget = self._budget(attention[place] * real, features[place] * real[..., None], real, ctx.keep)
         first = ranks(attention[place].masked_fill(~real, -torch.inf)) < budget[:, None]
-        chosen = torch.zeros(count, dtype=torch.bool, device=attention.device)
-        chosen[place[first & real]] = True
-        return Selection(top_k(attention.masked_fill(chosen, torch.inf), ctx.keep))
+        chosen = torch.zeros_like(attention).index_add_(0, place.flatten(), (first & real).flatten().to(attention))
+        return Selection(top_k(attention.masked_fill(chosen > 0, torch.inf), ctx.keep))
 
     def _budget(self, attention: Tensor, features: Tensor, real: Tensor, keep: int) -> Tensor:
         """Tokens for each run, from attention ``[runs, n]`` and unit features ``[runs, n, D]``, zero where not ``real``."""
