@@ -23,6 +23,7 @@ class HoloV(Method):
     Code: obananas/HoloV@1d2e65e9 llava/model/utils.py:HoloV, qwen-model-HoloV/utils.py:HoloV.
     Finding: the variance of a run is scaled to the run's own mean attention, so that every run's score is
         (1 + beta) times its attention and beta cancels in the budgets; kept as in the official code.
+    Cost: O(N^2 D / runs) after one row of attention.
     Deviations: a run's budget beyond its size goes to the most attended tokens left, where the official code
         pads with zero vectors; sequence order; towers without a CLS token use received attention, and
         the row says so; the number of runs follows the formula of the Qwen code everywhere.
