@@ -166,14 +166,16 @@ def _apply(cell: DictConfig, override: Override) -> None:
         OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{override.input_line!s}: {reason}") from None
+        raise UsageError(": ".join([str(override.input_line), reason])) from None
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:
     """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
     found: list[str] = []
     if isinstance(node, DictConfig) and not node._is_missing() and not node._is_none():
-        for key in (key for key in node if key != "name"):
+        for key in map(str, node):
+            if key == "name":
+                continue
             found += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
     return found
 

@@ -32,6 +32,7 @@ class Vision(Protocol):
                 sizes compare.
             whole: attention over the whole picture, also where the tower attends in windows.
         """
+        ...
 
     def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False) -> Tensor:
         """Attention of the CLS token, mean over heads, ``[N]``.
@@ -42,19 +43,24 @@ class Vision(Protocol):
             one_head: join the heads into one wide head.
             patches_only: leave the keys of the prefix tokens out of the softmax.
         """
+        ...
 
     def keys(self, layer: int) -> Tensor:
         """Keys after any rotation, ``[N, heads, head_dim]``."""
+        ...
 
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
+        ...
 
     def cls_hidden(self, layer: int) -> Tensor:
         """Hidden state of the CLS token of each token's tile, after a block, ``[N, C]``."""
+        ...
 
     @property
     def patchless(self) -> Tensor:
         """``[N]`` True on tokens that stand for no patch."""
+        ...
 
 
 @dataclass(frozen=True)

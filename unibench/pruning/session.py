@@ -108,7 +108,7 @@ class Session:
         self.model, self.method, self.family, self.budget = model, method, family, budget
         self.scope, self.seed = scope, seed
         self.samples: Sequence[str] | None = None
-        self.margins = (0, 0)
+        self.margins: tuple[int, int] = (0, 0)
         self.notes: set[str] = set()
         self.records: list[PromptRecord] = []
         self._unread: list[_Spans] = []
@@ -123,6 +123,8 @@ class Session:
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
         for number, stage in enumerate(stages):
             self.stages.setdefault(stage.layer, []).append((number, stage))
+        # layers before the first cut run as they are; eviction alone may shorten any cache
+        self._first = 0 if method.evicts else min(self.stages, default=len(self.layers))
         needs = needs_of(stages)
         self._clock = Clock(next(model.parameters()).device)
         self.vision = VisionRecorder(family, needs, self._clock)
@@ -174,9 +176,9 @@ class Session:
             attach(self.family.core.register_forward_pre_hook(self._before_core, with_kwargs=True))
             attach(self.family.text_model.register_forward_pre_hook(self._before_text, with_kwargs=True))
             attach(self.family.text_model.register_forward_hook(self._after_text, with_kwargs=True))
-            for index, layer in enumerate(self.layers):
+            for index in range(self._first, len(self.layers)):
                 hook = functools.partial(self._before_layer, index)
-                attach(layer.register_forward_pre_hook(hook, with_kwargs=True))
+                attach(self.layers[index].register_forward_pre_hook(hook, with_kwargs=True))
             stack.enter_context(self.vision.installed())
             stack.enter_context(self._tap.installed())
             yield self
@@ -219,7 +221,7 @@ class Session:
             return None
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         if self._prefilling:
-            if index == 0:
+            if index == self._first:
                 prompt.rotary = kwargs["position_embeddings"]
             for number, stage in self.stages.get(index, ()):
                 hidden = self._cut(number, stage, hidden)
@@ -282,7 +284,8 @@ class Session:
     def _record(self, prompt: Prompt) -> None:
         for row, items in enumerate(prompt.items):
             visual = sum(len(item) for item in items)
-            processed = tuple(layer[row] for layer in prompt.counts) or (0,) * len(self.layers)
+            uncut = [visual] * (len(self.layers) - len(prompt.counts))
+            processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
             self.records.append(PromptRecord(prompt.names[row], text, visual, processed))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -63,7 +63,7 @@ class Answered:
     run: int
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return {key: round(value, 6) if isinstance(value, float) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,15 @@ class Listener(Protocol):
 
     def begin(self, cell: Cell, done: int, total: int | None) -> None:
         """A cell is started or continued, ``done`` samples are there."""
+        ...
 
     def step(self, sample: dict[str, Any]) -> None:
         """A sample was answered (or found answered)."""
+        ...
 
     def end(self, row: dict[str, Any]) -> None:
         """The cell is complete."""
+        ...
 
 
 class Runner:
