@@ -20,6 +20,7 @@ class FastV(Method):
 
     Paper: An Image is Worth 1/2 Tokens After Layer 2, ECCV 2024, arXiv 2403.06764.
     Code: pkunlp-icler/FastV@d1659729 modeling_llama.py:LlamaModel.forward (in-place version).
+    Cost: O(H T) for one row of attention.
     Deviations: float32 scores, ties by lower index; the true visual span (the official start is one
         too high); sequence order and original positions are kept.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import at_least_float32, complement, cosine, cosine_distance, max_min, mutual_information, rep_max, top_k
+from unibench.ops import at_least_float32, complement, cosine, cosine_distance, euclidean, max_min, mutual_information, rep_max, top_k
 
 CHOICES = {
     "align": ("l2", "cos", "mi"),
@@ -30,6 +29,7 @@ class TrimTokenator(Method):
 
     Paper: TrimTokenator, sections 4.2 and 4.3; ablations in appendix D.
     Code: none published.
+    Cost: O(N M D + N^2 D + K N), N x N floats; align=mi O(N M D^2).
     Deviations: none to compare with; the text is the question alone, since the paper leaves it open. With the L2
         alignment of the paper the first step mostly drops the longest vectors, whatever the question.
 
@@ -74,15 +74,10 @@ class TrimTokenator(Method):
         rows = ctx.question if self.text_scope == "question" else complement(ctx.visual, len(ctx.hidden))
         features, text = ctx.visual_hidden, at_least_float32(ctx.hidden[rows])
         if self.align == "l2":
-            return -_distance(features, text).mean(1)
+            return -euclidean(features, text).mean(1)
         return (cosine(features, text) if self.align == "cos" else mutual_information(features, text)).mean(1)
 
     def _spread(self, features: Tensor, keep: int) -> Tensor:
         if self.stage2 == "divprune":
             return max_min(cosine_distance(features), keep)
-        return rep_max(cosine(features) if self.intra == "cos" else -_distance(features, features), keep)
-
-
-def _distance(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distance of all pairs, without the cancellation of the matrix form."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+        return rep_max(cosine(features) if self.intra == "cos" else -euclidean(features, features), keep)

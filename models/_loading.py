@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -22,6 +20,7 @@ from unibench import registry
 from unibench.compose import model_path
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
+from unibench.identity import model_digest
 from unibench.pruning.family import Family
 
 log = logging.getLogger(__name__)
@@ -127,13 +126,8 @@ def wrap(model: PreTrainedModel, processor: Any, *, digest: str = "", image_opti
 
 
 def digest_of(spec: ModelConfig) -> str:
-    """What identifies the weights, without loading them: a hash of the files, or hub id and revision."""
-    path = model_path(spec.path)
-    if path is not None:
-        return f"files:{_file_digest(path)}"
-    if spec.weights == "random":
-        return f"random:{spec.name}"
-    return f"hub:{spec.checkpoint}@{spec.revision or 'main'}"
+    """What identifies the weights, see :func:`unibench.identity.model_digest`."""
+    return model_digest(vars(spec))
 
 
 def _pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
@@ -214,26 +208,11 @@ def _how_to_get(spec: ModelConfig, error: Exception) -> str:
     )
 
 
-def _file_digest(folder: Path) -> str:
-    """Hash of names, sizes and contents; of large files the first and last megabyte stand for the rest."""
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in (".json", ".jinja", ".safetensors", ".bin", ".model")):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(1 << 20))
-            if size > 1 << 20:
-                stream.seek(max(1 << 20, size - (1 << 20)))
-                digest.update(stream.read())
-    return digest.hexdigest()
-
-
 def _margins(loaded: LoadedModel) -> tuple[int, int]:
-    """Length of the chat template after the picture and after the question, from two prompts that differ in the question."""
-    one, other = (loaded.prompt(question, 1) for question in ("\u00abone\u00bb", "\u00abother\u00bb"))
-    before = os.path.commonprefix([one, other]).removesuffix("\u00abo").removesuffix("\u00ab")
-    after = os.path.commonprefix([one[::-1], other[::-1]])[::-1].removeprefix("\u00bb")
-    tokenizer = loaded.processor.tokenizer
+    """Length of the chat template after the picture and after the question."""
+    question = "\u00abQ\u00bb"
+    before, _, after = loaded.prompt(question, 1).partition(question)
     image = getattr(loaded.processor, "image_token", None)
     lead = before.rpartition(image)[2] if image and image in before else ""
-    return tuple(len(tokenizer.encode(text, add_special_tokens=False)) for text in (lead, after))  # type: ignore[return-value]
+    encode = loaded.processor.tokenizer.encode
+    return len(encode(lead, add_special_tokens=False)), len(encode(after, add_special_tokens=False))

@@ -54,7 +54,8 @@ class Qwen2VL(Family):
         return hidden
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
-        tokens = values.unflatten(0, (-1, self.vision_tower.spatial_merge_size**2)).mean(1)
+        patches = self.vision_tower.spatial_merge_size**2
+        tokens = values.reshape(-1, patches, *values.shape[1:]).mean(1)
         order = self._window_order(call)
         return tokens if order is None else tokens[order.to(tokens.device)]
 

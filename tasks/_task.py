@@ -45,6 +45,8 @@ class Task(Protocol):
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """The first ``limit`` samples; the order is fixed and mixes the abilities evenly."""
+        ...
 
     def score(self, sample: Sample, answer: str) -> float:
         """Score of one answer, in [0, 1]."""
+        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,7 @@ def _combinations(overrides: list[Override], sweep: bool) -> Iterator[list[Overr
         if not sweep:
             raise UsageError(f"{override.input_line} is a list: add -m to run one cell for each of its values")
         key = override.get_key_element()
-        axes.append(_parsed([f"{key}={value}" for value in override.sweep_string_iterator()]))
+        axes.append(_parsed([f"{key}={value!s}" for value in override.sweep_string_iterator()]))
     yield from (list(combination) for combination in itertools.product(*axes))
 
 
@@ -138,8 +139,9 @@ def _option(group: str, name: str) -> str:
     if missing:
         raise UsageError(f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every field one")
     node = {"name": card.name, **({} if card.module else {"source": f"{card.path}:{card.class_name}"}), **card.parameters}
-    ConfigStore.instance().store(group="method", name=f"external_{card.name}", node=node)
-    return f"external_{card.name}"
+    stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
+    ConfigStore.instance().store(group="method", name=stored, node=node)
+    return stored
 
 
 @cache
@@ -147,7 +149,8 @@ def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
     config.register()
     GlobalHydra.instance().clear()
     with initialize_config_module("unibench.configs", version_base="1.3"):
-        return compose("config", overrides=[f"{group}={name}" for group, name in chosen])
+        cell: DictConfig = compose("config", overrides=[f"{group}={name}" for group, name in chosen])
+    return cell
 
 
 def _apply(cell: DictConfig, override: Override) -> None:
@@ -163,14 +166,16 @@ def _apply(cell: DictConfig, override: Override) -> None:
         OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{override.input_line}: {reason}") from None
+        raise UsageError(": ".join([str(override.input_line), reason])) from None
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:
     """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
     found: list[str] = []
     if isinstance(node, DictConfig) and not node._is_missing() and not node._is_none():
-        for key in (key for key in node if key != "name"):
+        for key in map(str, node):
+            if key == "name":
+                continue
             found += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
     return found
 
@@ -210,7 +215,8 @@ def _model_mistakes(cell: DictConfig) -> Iterator[UsageError]:
     served = families[cell.model.family].constants["model_types"]
     if found not in served:
         yield UsageError(
-            f"model.path={cell.model.path} holds a {found!r} checkpoint, but model={cell.model.name} is of family {cell.model.family} ({', '.join(served)})"
+            f"model.path={cell.model.path} holds a {found!r} checkpoint, "
+            f"but model={cell.model.name} is of family {cell.model.family} ({', '.join(served)})"
         )
 
 
@@ -223,7 +229,9 @@ def _method_mistakes(cell: DictConfig) -> Iterator[UsageError]:
     requires = card.constants.get("requires", frozenset())
     if cell.model.family in registry.families() and cell.model.family not in registry.serving(requires):
         served = ", ".join(registry.serving(requires)) or "no family yet"
-        yield UsageError(f"method={cell.method.name} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}")
+        yield UsageError(
+            f"method={cell.method.name} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
+        )
 
 
 def _fits(given: Any, default: Any) -> bool:

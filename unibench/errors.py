@@ -10,7 +10,7 @@ class UsageError(Exception):
     """Something the user gave cannot be used. The message says what was given and what is allowed."""
 
 
-class UsageErrors(UsageError):
+class UsageErrors(UsageError):  # noqa: N818 - several of them
     """Every mistake of one command, found before anything is loaded."""
 
     def __init__(self, errors: Sequence[UsageError]) -> None:
@@ -27,7 +27,9 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     ''
     """
     names = list(allowed)
-    match = [name for name in names if len(given) > 2 and name.startswith(given)] or get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    match = [name for name in names if len(given) > 2 and name.startswith(given)] or get_close_matches(
+        given.lower(), names, n=1, cutoff=0.5
+    )
     return f" Did you mean {match[0]}?" if match else ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -51,17 +52,16 @@ class Card:
 
     @property
     def sections(self) -> dict[str, str]:
-        """Google-style sections of the docstring, by lower-case title, on one line each."""
+        """Sections of the docstring (``Paper: ...``, ``Attributes:`` and the lines below) on one line each, by lower-case title."""
         found: dict[str, list[str]] = {"": []}
         title = ""
         for line in self.doc.splitlines():
-            words = line.strip()
-            if words.endswith(":") and words[:-1].replace(" ", "").isalpha() and line == words:
-                title = words[:-1].lower()
-            elif not line.startswith(" ") and words:
+            start = re.match(r"([A-Z][a-z]+):(?:\s+(.*))?$", line)
+            if start:
+                title, line = start[1].lower(), start[2] or ""
+            elif line and not line.startswith(" "):
                 title = ""
-            if not words.endswith(":") or line != words:
-                found.setdefault(title, []).append(words)
+            found.setdefault(title, []).append(line.strip())
         return {key: " ".join(" ".join(lines).split()) for key, lines in found.items()}
 
     def load(self) -> type[Any]:

@@ -175,8 +175,15 @@ def windows(call: Call) -> Answer:
 
 @adapter
 def matched(call: Call) -> Answer:
-    """Bipartite matching, with the CLS token as an ordinary row where the case has one."""
-    return answer(one_stage(call.build()), _context.context(call.case, call.dtype, call.note))
+    """Bipartite matching, with the CLS token as an ordinary row where the case has one.
+
+    A schedule that halves until the budget is met is the method's default, and run as such.
+    """
+    ctx, steps = _context.context(call.case, call.dtype, call.note), []
+    while (left := len(ctx.visual) - sum(steps)) > ctx.keep:
+        steps.append(min(left - ctx.keep, left // 2))
+    default = steps == call.options["schedule"] and not call.options["class_token"]
+    return answer(one_stage(call.build(**({"schedule": ()} if default else {}))), ctx)
 
 
 @adapter

@@ -112,5 +112,3 @@ def recorded(family: str, prompt: str, dtype: torch.dtype = torch.float32) -> St
 def under(ctx: StageContext, ratio: float) -> StageContext:
     """The context with the budget of a ratio."""
     return replace(ctx, keep=Budget.parse(ratio=ratio).keep(len(ctx.visual)))
-
-

@@ -123,7 +123,7 @@ class Look(Method):
 
     see: Callable[[StageContext], object]
     layer: int = 0
-    wanted: Needs = Needs()
+    wanted: Needs = field(default_factory=Needs)
 
     def stages(self, depth: int) -> Sequence[Stage]:
         def select(ctx: StageContext) -> None:

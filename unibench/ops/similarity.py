@@ -28,6 +28,17 @@ def cosine_distance(x: Tensor) -> Tensor:
     return 1 - cosine(x)
 
 
+def euclidean(x: Tensor, y: Tensor) -> Tensor:
+    """Distance of all rows of ``x`` ``[N, D]`` and ``y`` ``[M, D]``, ``[N, M]``; inside in float64, where a matrix product is exact enough.
+
+    >>> euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
+    tensor([[5.]])
+    """
+    a, b = x.double(), y.double()
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
+    return squared.clamp_min(0).sqrt().to(at_least_float32(x).dtype)
+
+
 def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
     """``(x - min) / (max - min + eps)``; a constant vector becomes zero.
 

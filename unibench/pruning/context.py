@@ -32,6 +32,7 @@ class Vision(Protocol):
                 sizes compare.
             whole: attention over the whole picture, also where the tower attends in windows.
         """
+        ...
 
     def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False) -> Tensor:
         """Attention of the CLS token, mean over heads, ``[N]``.
@@ -42,19 +43,24 @@ class Vision(Protocol):
             one_head: join the heads into one wide head.
             patches_only: leave the keys of the prefix tokens out of the softmax.
         """
+        ...
 
     def keys(self, layer: int) -> Tensor:
         """Keys after any rotation, ``[N, heads, head_dim]``."""
+        ...
 
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
+        ...
 
     def cls_hidden(self, layer: int) -> Tensor:
         """Hidden state of the CLS token of each token's tile, after a block, ``[N, C]``."""
+        ...
 
     @property
     def patchless(self) -> Tensor:
         """``[N]`` True on tokens that stand for no patch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -289,7 +295,8 @@ class RecordedVision:
             heads = recorded[0].key.shape[1]
             return self._family.join([qk.key.float().transpose(1, 2).flatten(2) for qk in recorded])
 
-        return self._packed(one).unflatten(-1, (heads, -1))
+        tokens = self._packed(one)
+        return tokens.reshape(len(tokens), heads, -1)
 
     @property
     def patchless(self) -> Tensor:
@@ -311,7 +318,7 @@ class RecordedVision:
     def cls_hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:
             states = call.hidden[layer % len(self._family.vit_blocks)]
-            return states[:, :1].expand_as(self._family.strip(states))
+            return states[:, :1].expand_as(self._family.strip(states)).contiguous()
 
         return self._packed(one).float()
 
@@ -329,9 +336,7 @@ class RecordedVision:
         for call in self._calls:
             packed = self._family.pack(per_call(call), call, fill)
             if len(packed) != call.tokens:
-                raise RuntimeError(
-                    f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {call.tokens}"
-                )
+                raise RuntimeError(f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {call.tokens}")
             values.append(packed)
         joined = torch.cat(values)
         return joined[self._rows.to(joined.device)]

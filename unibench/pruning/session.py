@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
 from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
+
+_ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Session:
         self.model, self.method, self.family, self.budget = model, method, family, budget
         self.scope, self.mode, self.seed = scope, mode, seed
         self.samples: Sequence[str] | None = None
-        self.margins = (0, 0)
+        self.margins: tuple[int, int] = (0, 0)
         self.notes: set[str] = set()
         self.records: list[PromptRecord] = []
         self._unread: list[_Spans] = []
@@ -137,6 +140,8 @@ class Session:
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
         for number, stage in enumerate(stages):
             self.stages.setdefault(stage.layer, []).append((number, stage))
+        # layers before the first cut run as they are; eviction alone may shorten any cache
+        self._first = 0 if method.evicts else min(self.stages, default=len(self.layers))
         needs = needs_of(stages)
         entered = {stage.layer for stage in stages if stage.needs.entering}
         self._clock = Clock(next(model.parameters()).device)
@@ -172,8 +177,16 @@ class Session:
 
     @contextmanager
     def installed(self) -> Iterator[Session]:
-        """Attach for the length of the block; afterwards the model is as it was."""
+        """Attach for the length of the block; afterwards the model is as it was.
+
+        Raises:
+            UsageError: the model is being pruned already.
+        """
+        if self.model in _ATTACHED:
+            raise UsageError("this model is being pruned already; to join two methods give unibench.Chain")
         with ExitStack() as stack:
+            _ATTACHED.add(self.model)
+            stack.callback(_ATTACHED.discard, self.model)
 
             def attach(handle: Any) -> None:
                 stack.callback(handle.remove)
@@ -183,9 +196,9 @@ class Session:
             attach(self.family.core.register_forward_pre_hook(self._before_core, with_kwargs=True))
             attach(self.family.text_model.register_forward_pre_hook(self._before_text, with_kwargs=True))
             attach(self.family.text_model.register_forward_hook(self._after_text, with_kwargs=True))
-            for index, layer in enumerate(self.layers):
+            for index in range(self._first, len(self.layers)):
                 hook = functools.partial(self._before_layer, index)
-                attach(layer.register_forward_pre_hook(hook, with_kwargs=True))
+                attach(self.layers[index].register_forward_pre_hook(hook, with_kwargs=True))
             stack.enter_context(self.vision.installed())
             stack.enter_context(self._tap.installed())
             yield self
@@ -206,7 +219,7 @@ class Session:
         if self._prefilling:
             self._read(embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), without_cache=cache is None)
             return None
-        if self._prompt is None:
+        if self._prompt is None or cache is None:
             return None
         if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
             raise NotImplementedError("an image in the continuation of a cached prompt; give the whole prompt at once")
@@ -228,7 +241,7 @@ class Session:
             return None
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         if self._prefilling:
-            if index == 0:
+            if index == self._first:
                 prompt.rotary = kwargs["position_embeddings"]
             for number, stage in self.stages.get(index, ()):
                 hidden = self._cut(number, stage, hidden)
@@ -292,7 +305,8 @@ class Session:
     def _record(self, prompt: Prompt) -> None:
         for row, items in enumerate(prompt.items):
             visual = sum(len(item) for item in items)
-            processed = tuple(layer[row] for layer in prompt.counts) or (0,) * len(self.layers)
+            uncut = [visual] * (len(self.layers) - len(prompt.counts))
+            processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
             self.records.append(PromptRecord(prompt.names[row], text, visual, processed))
 
@@ -312,12 +326,10 @@ class Session:
         assert prompt is not None and prompt.rotary is not None
         start = self._clock.mark()
         with torch.no_grad():
-            if self._replay is not None:
-                choices = self._replay[number]
-            else:
-                if stage.needs.entering:
-                    self._enter(stage.layer, hidden)
-                choices = [self._choose(stage, hidden, row) for row in range(len(hidden))]
+            replay = self._replay
+            if stage.needs.entering and replay is None:
+                self._enter(stage.layer, hidden)
+            choices = [self._choose(stage, hidden, row) for row in range(len(hidden))] if replay is None else replay[number]
             self._entering.clear()
             prompt.choices.append(choices)
             cut = self._apply(choices, hidden)
@@ -508,7 +520,7 @@ def _check_decoder(family: Family) -> None:
 def _check_selection(keep: Tensor, ctx: StageContext, stage: Stage, method: Method) -> None:
     """``keep`` is sorted."""
     name = type(method).__name__
-    if len(keep) and not (0 <= int(keep[0]) and int(keep[-1]) < len(ctx.visual)):
+    if len(keep) and not (int(keep[0]) >= 0 and int(keep[-1]) < len(ctx.visual)):
         raise ValueError(f"{name} at layer {stage.layer} kept a token outside 0..{len(ctx.visual) - 1}")
     if bool((keep[1:] == keep[:-1]).any()):
         raise ValueError(f"{name} at layer {stage.layer} kept a token twice")

@@ -1,0 +1,64 @@
+"""Outside the block the model is as it was, also after an error."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+import pytest
+import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+import unibench
+from tests.support.methods import Fixed, MergeVit, Pyramid
+from tests.support.models import FAMILIES, generate, inputs_of, model_of
+from unibench import Chain, UsageError
+
+
+def fingerprint(model: Any) -> list[Any]:
+    files = sorted({type(module).__module__ for module in model.modules()})
+    eager = {name: sys.modules[name].eager_attention_forward for name in files if hasattr(sys.modules[name], "eager_attention_forward")}
+    hooks = [
+        (name, len(module._forward_hooks), len(module._forward_pre_hooks), "forward" in module.__dict__)
+        for name, module in model.named_modules()
+    ]
+    own = sorted(key for key in model.model.__dict__ if not key.startswith("_"))
+    return [hooks, own, dict(ALL_ATTENTION_FUNCTIONS._local_mapping), eager, list(model.state_dict())]
+
+
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_left_behind(family: str, attn: str) -> None:
+    model, inputs = model_of(family, attn), inputs_of(family)
+    with torch.no_grad():
+        plain = model(**copy.deepcopy(inputs)).logits
+    tokens, scores, _ = generate(model, inputs)
+    before = fingerprint(model)
+    with unibench.prune(model, Chain((MergeVit(), Pyramid((2,))))):
+        generate(model, inputs)
+    assert fingerprint(model) == before
+    with pytest.raises(ZeroDivisionError), unibench.prune(model, Fixed({2: lambda count: 1 // 0})):  # type: ignore[dict-item,return-value]
+        generate(model, inputs)
+    assert fingerprint(model) == before
+    with torch.no_grad():
+        assert torch.equal(model(**copy.deepcopy(inputs)).logits, plain)
+    again, again_scores, _ = generate(model, inputs)
+    assert torch.equal(again, tokens) and torch.equal(again_scores, scores)
+
+
+def test_signals_are_forgotten_with_the_prompt() -> None:
+    model, inputs = model_of("llava"), inputs_of("llava")
+    with unibench.prune(model, MergeVit()) as session:
+        generate(model, inputs)
+        assert not session.vision.calls and not session._tap._records
+        assert session.prompt is not None and session.prompt.rotary is None
+
+
+def test_a_model_is_pruned_by_one_block_at_a_time() -> None:
+    model = model_of("llava")
+    with unibench.prune(model, "divprune", ratio=0.5):
+        with pytest.raises(UsageError, match="already"), unibench.prune(model, "fastv", ratio=0.5):
+            pass
+    with unibench.prune(model, "fastv", ratio=0.5):
+        generate(model, inputs_of("llava"))

@@ -1,0 +1,115 @@
+"""``list`` and ``show``: what there is, read from source files and YAML without loading torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from unibench import registry
+from unibench.compose import CONFIGS, options
+from unibench.errors import UsageError, unknown
+from unibench.registry import Card
+
+KINDS = {"methods": "method", "models": "model", "tasks": "task"}
+
+
+def list_(words: Sequence[str]) -> int:
+    """``list methods|models|tasks [--json]``."""
+    as_json = "--json" in words
+    names = [word for word in words if word != "--json"]
+    if len(names) != 1:
+        raise UsageError("list what? python -m unibench list methods|models|tasks [--json]")
+    if names[0] not in KINDS:
+        raise unknown("list", names[0], KINDS)
+    entries = [describe(KINDS[names[0]], name) for name in _names(KINDS[names[0]])]
+    if as_json:
+        print(json.dumps(entries, indent=1))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "what"):
+        table.add_column(title, overflow="fold")
+    for entry in entries:
+        table.add_row(entry["name"], entry["summary"])
+    Console().print(table)
+    return 0
+
+
+def show(words: Sequence[str]) -> int:
+    """``show method|model|task NAME``."""
+    if len(words) != 2:
+        raise UsageError("show what? python -m unibench show method|model|task NAME")
+    kind, name = words
+    if kind not in KINDS.values():
+        raise unknown("kind", kind, KINDS.values())
+    if kind != "method" and name not in options(kind):
+        raise unknown(kind, name, options(kind), f"python -m unibench list {kind}s")
+    entry = describe(kind, name)
+    for key, value in entry.items():
+        if value not in (None, "", {}, []):
+            shown = value if isinstance(value, str) else json.dumps(value)
+            print(f"{key:12s} {shown}")
+    return 0
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """The card of a method, model or task."""
+    return {"method": _method, "model": _model, "task": _task}[kind](name)
+
+
+def _names(kind: str) -> Any:
+    return sorted({*options(kind), *(registry.methods() if kind == "method" else ())})
+
+
+def _method(name: str) -> dict[str, Any]:
+    card: Card = registry.method(name)
+    sections = card.sections
+    requires = frozenset(card.constants.get("requires", frozenset()))
+    return {
+        "name": name,
+        "summary": card.summary,
+        "paper": sections.get("paper"),
+        "code": sections.get("code"),
+        "deviations": sections.get("deviations"),
+        "parameters": {key: None if value is registry.REQUIRED else value for key, value in card.parameters.items()},
+        "meaning": sections.get("attributes"),
+        "text aware": bool(card.constants.get("text_aware", False)),
+        "adaptive": bool(card.constants.get("adaptive", False)),
+        "needs": sorted(requires),
+        "families": registry.serving(requires),
+        "file": str(card.path),
+    }
+
+
+def _model(name: str) -> dict[str, Any]:
+    config = _yaml("model", name)
+    source = config.get("checkpoint") or config.get("path")
+    return {
+        "name": name,
+        "summary": f"{config['family']}, {source}",
+        "family": config["family"],
+        "checkpoint": config.get("checkpoint"),
+        "path": config.get("path"),
+        "dtype": config.get("dtype", "bfloat16"),
+        "pixels": config.get("pixels", {"native": {}}),
+        "file": str(CONFIGS / "model" / f"{name}.yaml"),
+    }
+
+
+def _task(name: str) -> dict[str, Any]:
+    config = _yaml("task", name)
+    return {
+        "name": name,
+        "summary": f"{config['kind']}, {config.get('modality', 'image')}",
+        **config,
+        "file": str(CONFIGS / "task" / f"{name}.yaml"),
+    }
+
+
+def _yaml(group: str, name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    return loaded

@@ -1,0 +1,81 @@
+"""Verbs, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from unibench.errors import UsageError, unknown
+
+USAGE = """\
+unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
+
+  python -m unibench model=M method=X ratio=R task=T     one cell; the same command again continues it
+  python -m unibench -m method=divprune,fastv ratio=0.667,0.889     a grid: one cell for each combination
+
+  ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
+  model.path=<folder>      a checkpoint on this disk      model.weights=random   the real size without a download
+  method=./mine.py:Mine    a method of your own           method.layer=3         a parameter of the method
+  task.limit=500           number of samples              task.data=<folder>     your own pictures (task=folder)
+  pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
+
+verbs:
+  list methods|models|tasks [--json]      what there is
+  show method|model|task NAME             the card of one
+  store repair FOLDER                     set damaged lines of a cell aside
+  --help, --version
+
+Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
+"""
+
+VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _quiet()
+    try:
+        return _dispatch(words)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; every answered sample is kept, the same command continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        print(USAGE, end="")
+        return 0
+    if "--version" in words:
+        print(importlib.import_module("unibench").__version__)
+        return 0
+    if words and words[0] in VERBS:
+        module, _, function = VERBS[words[0]].partition(":")
+        return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(words[1:]))
+    if words and "=" not in words[0] and not words[0].startswith("-"):
+        raise unknown("verb", words[0], VERBS, "python -m unibench --help")
+    code = importlib.import_module("unibench.cli.running").run(words)
+    return int(code)
+
+
+def _quiet() -> None:
+    """The libraries' own talk goes to run.log or nowhere; ours is a warning or worse on the screen."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("unibench")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(handler)

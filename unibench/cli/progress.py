@@ -1,0 +1,76 @@
+"""One live line where there is a terminal, a plain line now and then where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from unibench.identity import Cell
+
+PLAIN_SECONDS = 15.0
+
+
+class Progress:
+    """A :class:`unibench.runner.Listener` that writes to stderr: rate, time left, running score, kept tokens."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._title, self._total = "", 0
+        self._done = self._fresh = 0
+        self._score = self._kept = self._tokens = 0.0
+        self._start = self._shown = 0.0
+        self._old = 0
+
+    def begin(self, cell: Cell, done: int, total: int | None) -> None:
+        self._title, self._total, self._old = cell.title, total or 0, done
+        self._done = 0
+        self._score = self._kept = self._tokens = 0.0
+        self._start = self._shown = time.monotonic()
+        if not self._live:
+            print(self._title + (f" ({done} samples are there)" if done else ""), file=sys.stderr)
+
+    def step(self, sample: dict[str, Any]) -> None:
+        self._done += 1
+        self._score += sample["score"]
+        self._kept += sample["kept"]
+        self._tokens += sample["visual_tokens"]
+        if self._done <= self._old:
+            self._start = time.monotonic()
+            return
+        now = time.monotonic()
+        if now - self._shown >= (0.1 if self._live else PLAIN_SECONDS):
+            self._shown = now
+            self._print(now)
+
+    def end(self, row: dict[str, Any]) -> None:
+        if self._done:
+            self._print(time.monotonic(), last=True)
+
+    def _print(self, now: float, *, last: bool = False) -> None:
+        fresh = self._done - self._old
+        rate = fresh / max(1e-9, now - self._start)
+        left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._total and not last else ""
+        of = f"/{self._total}" if self._total else ""
+        line = (
+            f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}, score {100 * self._score / self._done:.1f}, "
+            f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
+        )
+        if self._live:
+            print(f"\r\x1b[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    """A duration for people.
+
+    >>> _clock(5), _clock(65), _clock(3700)
+    ('5s', '1m05s', '1h01m')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,0 +1,161 @@
+"""What makes a cell the same cell: everything that can change its numbers, hashed into one key.
+
+Nothing here imports torch: a plan of thousands of cells takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from unibench import registry
+from unibench.budget import Budget
+from unibench.compose import budget_of, model_path
+from unibench.config import BudgetConfig
+
+SCHEMA = 1  # of the files in a cell's folder
+ENGINE = 1  # raise it when a change of code can change a number of any method
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid.
+
+    Attributes:
+        config: the resolved configuration.
+        budget: parsed.
+        identity: all that the key hashes.
+        key: hash of the identity.
+    """
+
+    config: DictConfig
+    budget: Budget
+    identity: dict[str, Any]
+    key: str
+
+    @property
+    def method(self) -> str:
+        return str(self.config.method.name)
+
+    @property
+    def folder(self) -> Path:
+        """``<out>/<model>/<task>/<method>@<ratio>[+seed]/<key>``."""
+        seed = f"+seed{self.config.seed}" if self.config.seed else ""
+        label = "vanilla" if self.method == "vanilla" else f"{self.method}@{self.budget.label}{seed}"
+        return Path(str(self.config.out), str(self.config.model.name), str(self.config.task.name), label, self.key)
+
+    @property
+    def title(self) -> str:
+        """For people: model, method, budget, task."""
+        budget = "" if self.method == "vanilla" else f" {self.budget.label}"
+        return f"{self.config.model.name} x {self.method}{budget} x {self.config.task.name}"
+
+
+def cell_of(config: DictConfig) -> Cell:
+    """The cell of a checked configuration."""
+    config = config.copy()
+    budget = budget_of(config)
+    if config.method.name == "vanilla":
+        config.seed = 0
+        config.budget = BudgetConfig()
+        config.ratio = config.retention = config.keep = None
+    identity = _identity(config, budget)
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return Cell(config, budget, identity, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def vanilla_of(cell: Cell) -> Cell:
+    """The unpruned cell that a cell's drop is measured against: it differs in method and budget alone."""
+    config = cell.config.copy()
+    OmegaConf.set_struct(config, False)
+    config.method = {"name": "vanilla"}
+    return cell_of(config)
+
+
+def _identity(config: DictConfig, budget: Budget) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    model, task, method = plain["model"], plain["task"], plain["method"]
+    card = registry.method(method.get("source", method["name"]))
+    return {
+        "schema": SCHEMA,
+        "engine": ENGINE,
+        "model": {
+            "name": model["name"],
+            "weights": model_digest(model),
+            "dtype": model["dtype"],
+            "attn": model["attn"],
+            "architecture": model["architecture"] if model["weights"] == "random" else None,
+        },
+        "method": {key: value for key, value in method.items() if key != "source"},
+        "source": source_digest([card.path]),
+        "budget": {"label": budget.label, **plain["budget"]},
+        "seed": plain["seed"],
+        "task": {key: task[key] for key in ("name", "limit", "options", "modality")},
+        "data": data_digest(task),
+        "pixels": {plain["pixels"]: model["pixels"][plain["pixels"]]},
+        "generation": plain["generation"],
+        "batch_size": plain["batch_size"],
+        "harness": "none",
+    }
+
+
+def model_digest(model: dict[str, Any]) -> str:
+    """What identifies the weights without loading them: a hash of the files, or hub id and revision."""
+    path = model_path(model["path"])
+    if model["weights"] == "random":
+        return f"random:{model['name']}"
+    if path is not None:
+        return f"files:{file_digest(path)}"
+    return f"hub:{model['checkpoint']}@{model['revision'] or 'main'}"
+
+
+def data_digest(task: dict[str, Any]) -> str:
+    """What identifies the samples: the files of a data folder, or the source code of what draws them."""
+    if task["data"] is not None:
+        return f"files:{file_digest(Path(task['data']).expanduser())}"
+    if task["target"] is not None:
+        module = str(task["target"]).partition(":")[0].removeprefix("unibench.").replace(".", "/")
+        place = registry.ROOT / module if (registry.ROOT / "tasks").is_dir() else registry.ROOT.parent / module
+        sources = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        return f"code:{source_digest(sources)}"
+    return f"published:{task['name']}"
+
+
+@cache
+def file_digest(folder: Path) -> str:
+    """Hash of names, sizes and contents below a folder; of large files the first and last megabyte stand for the rest."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder)}:{size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+            if size > 1 << 20:
+                stream.seek(max(1 << 20, size - (1 << 20)))
+                digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def source_digest(paths: Iterable[Path]) -> str:
+    """Hash of Python source without its comments and docstrings, so that a better sentence changes no key."""
+    return _source_digest(tuple(paths))
+
+
+@cache
+def _source_digest(paths: tuple[Path, ...]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        digest.update(f"{path.name}:{ast.dump(tree)}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""Where a run happened: machine and versions, for ``env.json``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from unibench import __version__
+from unibench.registry import ROOT
+
+PACKAGES = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "hydra-core", "omegaconf", "ms-vlmeval", "lmms-eval")
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a number may depend on."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "code": code_version(),
+    }
+
+
+def code_version() -> str:
+    """Version, commit and whether the checkout was changed."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{commit}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

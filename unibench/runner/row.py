@@ -1,0 +1,104 @@
+"""From the samples of a cell to its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import Any
+
+from unibench.identity import Cell
+from unibench.stats import mean_interval
+
+MILLISECONDS = ("vision_ms", "prefill_ms", "method_ms")
+
+
+def row_of(
+    cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None, metric: str
+) -> dict[str, Any]:
+    """The row of a complete cell.
+
+    Args:
+        cell: which one.
+        samples: all of its samples.
+        environments: of its runs.
+        vanilla: row of the unpruned cell, None for that cell itself.
+        metric: name of the task's score.
+
+    Returns:
+        Column -> value. ``score`` is the task's own number; ``score_100`` the same out of 100.
+        ``drop_pct`` is relative: 100 (vanilla - score) / vanilla.
+    """
+    scores = [float(sample["score"]) for sample in samples]
+    interval = mean_interval(scores, [sample["group"] for sample in samples])
+    score = fmean(scores)
+    reference = score if vanilla is None else float(vanilla["score"])
+    kept = [sample["kept"] for sample in samples]
+    config = cell.config
+    return {
+        "model": config.model.name,
+        "family": config.model.family,
+        "method": cell.method,
+        "method_options": {key: value for key, value in cell.identity["method"].items() if key != "name"},
+        "ratio": cell.budget.ratio if cell.method != "vanilla" else 0.0,
+        "budget": cell.budget.label if cell.method != "vanilla" else "0",
+        "budget_mode": config.budget.mode,
+        "budget_scope": config.budget.scope,
+        "seed": config.seed,
+        "task": config.task.name,
+        "harness": "none",
+        "metric": metric,
+        "n": len(samples),
+        "score": score,
+        "score_100": 100 * score,
+        "vanilla_100": 100 * reference,
+        "drop_pct": 100 * (reference - score) / reference if reference else None,
+        "retention_pct": 100 * score / reference if reference else None,
+        "ci_low": 100 * interval.low,
+        "ci_high": 100 * interval.high,
+        "abilities": _by_ability(samples),
+        **_costs(samples, kept),
+        "batch": config.batch_size,
+        "dtype": config.model.dtype,
+        "attn": config.model.attn,
+        "device": " + ".join(dict.fromkeys(str(environment["device"]) for environment in environments)),
+        "peak_mib": max((environment["peak_mib"] for environment in environments if environment.get("peak_mib")), default=None),
+        "pixels": config.pixels,
+        "max_new_tokens": config.generation.max_new_tokens,
+        "notes": sorted({note for sample in samples for note in sample["notes"]}),
+        "judge": None,
+        "data": cell.identity["data"],
+        "weights": cell.identity["model"]["weights"],
+        "code": environments[-1]["code"],
+        "key": cell.key,
+        "folder": str(cell.folder),
+    }
+
+
+def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, Any]:
+    decoded = [sample for sample in samples if sample["new_tokens"] > 1]
+    steps = sum(sample["new_tokens"] - 1 for sample in decoded)
+    layers = list(zip(*(sample["processed"] for sample in samples), strict=True))
+    full = fmean(sample["tflops_full"] for sample in samples)
+    tflops = fmean(sample["tflops"] for sample in samples)
+    return {
+        "tokens_in": fmean(sample["visual_tokens"] for sample in samples),
+        "text_tokens": fmean(sample["text_tokens"] for sample in samples),
+        "kept_mean": fmean(kept),
+        "kept_min": min(kept),
+        "kept_max": max(kept),
+        "tokens_per_layer": [round(fmean(layer), 3) for layer in layers],
+        "equiv_tokens": fmean(fmean(sample["processed"]) for sample in samples),
+        "tflops": tflops,
+        "tflops_ratio": tflops / full if full else None,
+        "kv_mib": fmean(sample["kv_mib"] for sample in samples),
+        "total_s": sum(sample["total_ms"] for sample in samples) / 1000,
+        **{name: median(sample[name] for sample in samples) for name in MILLISECONDS},
+        "decode_ms_per_token": sum(sample["decode_ms"] for sample in decoded) / steps if steps else None,
+    }
+
+
+def _by_ability(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    found: dict[str, list[float]] = {}
+    for sample in samples:
+        found.setdefault(sample["ability"], []).append(float(sample["score"]))
+    return {ability: {"n": len(scores), "score_100": 100 * fmean(scores)} for ability, scores in found.items()}

@@ -1,0 +1,6 @@
+"""Intervals and tests."""
+
+from __future__ import annotations
+
+from unibench.stats.interval import Interval as Interval
+from unibench.stats.interval import mean_interval as mean_interval
