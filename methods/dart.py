@@ -28,6 +28,7 @@ class DART(Method):
     Paper: Stop Looking for Important Tokens in MLLMs: Duplication Matters More, EMNLP 2025, arXiv 2502.11494.
     Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/DART_IntraLLM.py and
         ModelTC/LightCompress@9701d035 token_reduction/dart.py (the authors' own repository was not at hand).
+    Cost: O(pivots N D); no attention.
     Deviations: exactly ``keep`` tokens (official: pivots_image + pivots * (keep // pivots)); pivots by
         descending norm, image first (official: the order of a Python set of positions); float32, ties by
         lower index.
@@ -68,16 +69,15 @@ class DART(Method):
         else:
             each = (ctx.keep - len(own)) // len(pivots)
         normed = unit(ctx.final_norm(ctx.hidden))
-        free = torch.ones(len(ctx.visual), dtype=torch.bool, device=visual.device)
-        free[own] = False
+        picks = [own]
         for similarity in normed[pivots] @ normed[ctx.visual].T:
-            far = similarity.masked_fill(~free, torch.inf).argsort(stable=True)
-            free[far[:each]] = False
+            picks.append(_first(similarity.argsort(stable=True), picks, each))
         if self.variant == "default":
-            free[_first(visual, free, ctx.keep - len(own) - each * len(pivots))] = False
-        return Selection((~free).nonzero()[:, 0])
+            picks.append(_first(visual, picks, ctx.keep - len(own) - each * len(pivots)))
+        return Selection(torch.cat(picks))
 
 
-def _first(order: Tensor, free: Tensor, count: int) -> Tensor:
-    """The first ``count`` of ``order`` that are free."""
-    return order[free[order]][:count]
+def _first(order: Tensor, picks: list[Tensor], count: int) -> Tensor:
+    """The first ``count`` of ``order`` that are in no earlier pick, found without waiting for the device."""
+    taken = torch.zeros(len(order), dtype=torch.long, device=order.device).index_fill_(0, torch.cat(picks), 1)
+    return order[taken[order].argsort(stable=True)][: min(count, len(order) - sum(map(len, picks)))]

@@ -33,6 +33,7 @@ class FitPrune(Method):
 
     Paper: Fit and Prune, AAAI 2025, arXiv 2409.10197.
     Code: ywh187/FitPrune@d28e418c modeling_llama.py:LlamaAttention.forward.
+    Cost: O(H T N) attention at almost every layer, in pieces of 256 rows.
     Deviations: the tokens leave before the next layer instead of before the projection and FFN of this one
         (their values are not used there); float32, ties stay with the lower index.
 

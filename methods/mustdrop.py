@@ -28,6 +28,7 @@ class MustDrop(Method):
 
     Paper: Multi-Stage Vision Token Dropping (MustDrop), arXiv 2411.10803.
     Code: liuting20/MustDrop@909afa53 clip_encoder.py, local_merge.py, modelling_sparse_llama.py.
+    Cost: O(N D) for the windows, one layer's CLS attention, O(H T N) attention at each cut.
     Deviations: windows are merged after the tower, not after its first layer; sequence order and original
         positions (official: merged windows first, renumbered); towers without a CLS token give received
         attention. Not a budget method: what is left depends on the sample and is measured;

@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 from unibench import Chain, Method, Selection, Stage, StageContext, UsageError
-from unibench.api import build_method  # the part is named in a configuration
 from unibench.cost.accounting import rounded
 from unibench.errors import unknown
+from unibench.methods import _parts
 
 Cut = Sequence[int | float | None]
-VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Schedule(Method):
 
     Paper: UniPruneBench, arXiv 2511.02650 (INTRA_LLM_LAYER_SPECS).
     Code: TianfanPeng/VLMUniPruneBench@f93768fc layer_prune.py.
+    Cost: that of the method, at each cut.
     Deviations: shares are of the original number of tokens, rounded once (official: of the current number,
         whole parts, so that they compound and can reach 0).
 
@@ -38,16 +38,14 @@ class Schedule(Method):
     variant: str = "default"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of schedule", self.variant, VARIANTS)
+        if self.variant not in _parts.VARIANTS:
+            raise unknown("variant of schedule", self.variant, _parts.VARIANTS)
         for layer, share in self.cuts:
             if not isinstance(layer, int) or not (share is None or 0 < share <= 1):
                 raise UsageError(f"method.cuts: [{layer}, {share}] is no pair of a layer and a share in (0, 1] or null")
         if len({layer for layer, _ in self.cuts}) < len(self.cuts):
             raise UsageError(f"method.cuts={[list(cut) for cut in self.cuts]} cuts twice at one layer")
-        chain = self._chain
-        for name in ("requires", "adaptive", "text_aware"):
-            object.__setattr__(self, name, getattr(chain, name))
+        _parts.like(self, self._chain)
 
     @property
     def _sorted(self) -> list[Cut]:
@@ -55,7 +53,7 @@ class Schedule(Method):
 
     @property
     def _chain(self) -> Chain:
-        return Chain(tuple(build_method(self.method, layer=layer, **(self.options or {})) for layer, _ in self._sorted))
+        return Chain(tuple(_parts.part(self.method, self.options, layer=layer) for layer, _ in self._sorted))
 
     def stages(self, depth: int) -> Sequence[Stage]:
         parts = enumerate(self._chain.methods)

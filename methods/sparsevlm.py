@@ -13,7 +13,7 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods import _recycling
-from unibench.ops import top_k
+from unibench.ops import complement, top_k
 from unibench.ops.clustering import density_peaks
 
 
@@ -29,6 +29,7 @@ class SparseVLM(Method):
     Paper: SparseVLM, ICML 2025, arXiv 2410.04417.
     Code: Gumpest/SparseVLMs@26a5f488 modelling_sparse_llama.py, score.py (v1.5);
         liuting20/MustDrop@909afa53 score.py:attn_postprocess_rank for the ranks.
+    Cost: O(H R T) attention for R raters at each cut, O(n^2 D) for n recycled tokens.
     Deviations: merged tokens stand at their centre, with its position (official: appended, positions
         renumbered); of equal densities the lower index wins (official: noise); the published counts are
         scaled so that the last cut leaves ``keep``, merged ones included.
@@ -85,9 +86,7 @@ class SparseVLM(Method):
         top = top_k(score, kept)
         if not clusters:
             return Selection(top)
-        gone = torch.ones_like(score, dtype=torch.bool)
-        gone[top] = False
-        dropped = gone.nonzero()[:, 0]
+        dropped = complement(top, present)
         again = dropped[top_k(score[dropped], _recycling.recycled(len(dropped), self.recycle))]
         found = density_peaks(ctx.visual_hidden[again], clusters, clusters)
         inside = torch.nn.functional.one_hot(found.slot, clusters).T.float()

@@ -9,12 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from unibench import Budget, Chain, Method, Selection, Stage, StageContext, UsageError
-from unibench.api import build_method  # parts are named in a configuration: names are looked up where users' names are
 from unibench.budget import as_fraction
 from unibench.cost.accounting import rounded
 from unibench.errors import unknown
-
-VARIANTS = ("default", "official_bug")
+from unibench.methods import _parts
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class TwoStage(Method):
 
     Paper: UniPruneBench, arXiv 2511.02650, section 4.3 and Table 5.
     Code: TianfanPeng/VLMUniPruneBench@f93768fc layer_prune.py, custom_internvl.py.
+    Cost: that of both.
     Deviations: one rounding rule, of the original number of tokens (official: whole parts of the current
         number, stage by stage); sequence order between the stages.
 
@@ -51,8 +50,8 @@ class TwoStage(Method):
     variant: str = "default"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of two_stage", self.variant, VARIANTS)
+        if self.variant not in _parts.VARIANTS:
+            raise unknown("variant of two_stage", self.variant, _parts.VARIANTS)
         if not 0 <= self.split <= 1:
             raise UsageError(f"method.split={self.split} is outside [0, 1]")
         for ratio in (self.pre_ratio, self.intra_ratio):
@@ -63,14 +62,11 @@ class TwoStage(Method):
             )
         if self.variant == "official_bug" and self.intra_ratio is None:
             raise UsageError("method.variant=official_bug rounds the ratio of each stage: give method.pre_ratio and method.intra_ratio")
-        chain = self._chain
-        for name in ("requires", "adaptive", "text_aware"):  # of the parts; class attributes cannot say it
-            object.__setattr__(self, name, getattr(chain, name))
+        _parts.like(self, self._chain)
 
     @property
     def _chain(self) -> Chain:
-        parts = ((self.pre, self.pre_options), (self.intra, self.intra_options))
-        return Chain(tuple(build_method(name, **(options or {})) for name, options in parts))
+        return Chain((_parts.part(self.pre, self.pre_options), _parts.part(self.intra, self.intra_options)))
 
     def stages(self, depth: int) -> Sequence[Stage]:
         pre, intra = self._chain.methods

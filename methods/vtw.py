@@ -21,6 +21,7 @@ class VTW(Method):
 
     Paper: Boosting MLLMs with Visual Tokens Withdrawal, AAAI 2025, arXiv 2405.05803.
     Code: lzhxmu/VTW@a3d8cfc3 llava/model/language_model/VTW.py (pe_type keep).
+    Cost: none in a run; findk takes depth - 4 prefills for each sample.
     Deviations: the true visual span instead of positions 35..610; the search of the layer, findk, is
         ``unibench.calibrate.withdrawal_layer``.
 

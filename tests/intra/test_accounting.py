@@ -12,7 +12,7 @@ from unibench import Method, UsageError, registry
 from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.cost import accounting
-from unibench.cost.accounting import averaged, equivalent_tokens, keep_after_cut, matched_keep, processed, steps
+from unibench.cost.accounting import equivalent_tokens, keep_after_cut, matched_keep, processed, steps
 from unibench.methods import _recycling
 from unibench.methods.fitprune import PUBLISHED
 
@@ -170,7 +170,7 @@ def test_numbers_that_are_given_do_not_follow_an_average() -> None:
         build_method("schedule", cuts=[[2, 0.5], [4, 0.1]]),
     ):
         with pytest.raises(UsageError, match="at_stage"):
-            processed(averaged(method.stages(32), 32), 64, N, 32)
+            processed(method.averaged(32), 64, N, 32)
     with pytest.raises(UsageError, match="both say where vtw withdraws"):
         build_method("vtw", layer=4).averaged(32)
 

@@ -7,18 +7,27 @@ with everything, so ``keep`` after the cut is less than the average. Published b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from unibench.errors import UsageError
 
-if TYPE_CHECKING:
-    from unibench.pruning.stage import Stage
-
 REFERENCE = 576  # visual tokens of a LLaVA-1.5 picture: what published schedules and budgets are stated for
+
+
+class Cut(Protocol):
+    """A stage, as far as its numbers go."""
+
+    @property
+    def layer(self) -> int:
+        """The decoder layer whose input is cut."""
+        ...
+
+    @property
+    def count(self) -> Callable[[int, int], int] | None:
+        """``(keep, total) -> number`` left; None is ``keep``."""
+        ...
 
 
 def rounded(value: Fraction | float) -> int:
@@ -30,7 +39,7 @@ def rounded(value: Fraction | float) -> int:
     return int(Fraction(value + Fraction(1, 2)).__floor__())
 
 
-def processed(stages: Sequence[Stage], keep: int, total: int, depth: int) -> tuple[int, ...]:
+def processed(stages: Sequence[Cut], keep: int, total: int, depth: int) -> tuple[int, ...]:
     """Visual tokens that enter each of ``depth`` decoder layers when every stage keeps its count.
 
     Args:
@@ -90,7 +99,7 @@ def withdrawal_layer(keep: int, total: int, depth: int) -> int:
     return min(depth, max(1, rounded(Fraction(keep * depth, total))))
 
 
-def matched_keep(stages: Sequence[Stage], average: int, total: int, depth: int) -> int:
+def matched_keep(stages: Sequence[Cut], average: int, total: int, depth: int) -> int:
     """The budget whose mean of processed tokens is nearest to ``average``; of two equally near the smaller.
 
     Raises:
@@ -120,20 +129,6 @@ def matched_keep(stages: Sequence[Stage], average: int, total: int, depth: int) 
     return best
 
 
-def averaged(stages: Sequence[Stage], depth: int) -> list[Stage]:
-    """The same cuts under a budget that is the mean of processed tokens over layers."""
-
-    @cache
-    def keep_for(average: int, total: int) -> int:
-        return matched_keep(stages, average, total, depth)
-
-    def under(stage: Stage) -> Stage:
-        inner = stage.count or _itself
-        return replace(stage, count=lambda average, total: inner(keep_for(average, total), total))
-
-    return [under(stage) for stage in stages]
-
-
 def spread(layers: Sequence[int], published: int, depth: int) -> tuple[int, ...]:
     """Layers published for a model of ``published`` layers, at the same relative depth of another.
 
@@ -152,7 +147,3 @@ def spread(layers: Sequence[int], published: int, depth: int) -> tuple[int, ...]
 
 def _mean(per_layer: Sequence[int]) -> Fraction:
     return Fraction(sum(per_layer), len(per_layer))
-
-
-def _itself(keep: int, total: int) -> int:
-    return keep

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from unibench.cost.accounting import averaged
+from unibench.cost.accounting import matched_keep
 from unibench.ops import top_k
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Method:
 
         Default: those of :meth:`stages`, with the ``keep`` that gives this mean.
         """
-        return averaged(self.stages(depth), depth)
+        return _averaged(self.stages(depth), depth)
 
     def select(self, ctx: StageContext) -> Selection | None:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower index."""
@@ -181,6 +181,20 @@ def _under(stage: Stage, budget: Budget | None) -> Stage:
         return stage
     inner = stage.count or (lambda keep, total: keep)
     return replace(stage, count=lambda _, total: inner(budget.keep(total), total))
+
+
+def _averaged(stages: Sequence[Stage], depth: int) -> list[Stage]:
+    """The same cuts under a budget that is the mean of processed tokens over layers."""
+
+    @cache
+    def keep_for(average: int, total: int) -> int:
+        return matched_keep(stages, average, total, depth)
+
+    def under(stage: Stage) -> Stage:
+        inner = stage.count or (lambda keep, total: keep)
+        return replace(stage, count=lambda average, total: inner(keep_for(average, total), total))
+
+    return [under(stage) for stage in stages]
 
 
 def needs_of(stages: Sequence[Stage]) -> Needs:
