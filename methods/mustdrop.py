@@ -66,7 +66,7 @@ class MustDrop(Method):
     def _merge(self, ctx: StageContext) -> Selection:
         ctx.note("mustdrop: thresholds decide, not the budget")
         merged = MustDropVit("threshold", self.window, self.similarity).select(ctx)
-        looked_at = self._cls(ctx)[merged.keep]
+        looked_at = self._cls(ctx).to(merged.keep.device)[merged.keep]
         key = top_k(looked_at, math.ceil(self.key_share * len(looked_at)))
         ctx.memory["key"] = ctx.vision_rows[merged.keep[key]]
         return merged

@@ -211,7 +211,8 @@ class StageContext:
             layer: a declared layer after the last cut.
             rows: of ``hidden``; default the visual tokens.
         """
-        return self._recorded(layer).key[:, self.visual if rows is None else rows].float()
+        key = self._recorded(layer).key
+        return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""

@@ -343,6 +343,7 @@ class Session:
         cos, sin = prompt.rotary if prompt.current is None else prompt.current.rotary
         module, before = self.family.llm_attention(layer), self.layers[layer].input_layernorm
         assert isinstance(before, nn.Module)
+        hidden = hidden.to(next(before.parameters()).device)  # accelerate moves it in front of the whole layer only
         module(
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
