@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -114,7 +115,10 @@ def _tensors(file: Path) -> dict[str, Any]:
     if file.suffix == ".safetensors":
         opened: Any = safe_open(file, framework="pt")
         return {name: (lambda name=name: opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise UsageError(f"{file} is no file of tensors: {str(error).splitlines()[0]}") from None
     return {name: (lambda value=value: value) for name, value in state.items()}
 
 

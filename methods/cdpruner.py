@@ -20,6 +20,7 @@ class CDPruner(Method):
 
     Paper: CDPruner, NeurIPS 2025, arXiv 2506.10967.
     Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images.
+    Cost: O(N^2 D + K^2 N), N x N and K x N floats.
     Deviations: the official relevance needs the CLIP text tower of the vision tower (``relevance=clip``), which no
         family here has; by default it is the mean cosine between projected tokens and the embeddings of the
         question, with a plus sign, and the row says cdpruner-adapted. Residuals are clamped and picks masked, so

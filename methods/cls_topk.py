@@ -19,6 +19,7 @@ class ClsTopK(Method):
     Paper: FasterVLM, arXiv 2412.01818v1.
     Code: Theia-4869/VisPruner@aefa01ad llava/model/llava_arch.py:encode_images with important_ratio 1;
         ModelTC/LightCompress@9701d035 token_reduction/fastervlm.py.
+    Cost: O(N log N) after one row of attention (all rows without a CLS token).
     Deviations: towers without a CLS token have the attention each token receives, averaged over queries
         (recv_topk in reports; the row says so); ties by lower index; original positions are kept.
     """

@@ -17,6 +17,7 @@ class DivPrune(Method):
 
     Paper: DivPrune, CVPR 2025, arXiv 2503.02175.
     Code: vbdi/divprune@799e2d95 LLaVA/llava/model/llava_arch.py:DivPrune.
+    Cost: O(N^2 D + K N), N x N floats.
     Deviations: float32 whatever the model's dtype; picked tokens are masked, so ``keep`` distinct
         tokens come back also where fewer differ; original positions are kept.
     """

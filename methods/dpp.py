@@ -19,6 +19,7 @@ class Dpp(ByImportance):
     Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7; kernel of CDPruner, arXiv 2506.10967.
     Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images (kernel and search); none for
         this ablation.
+    Cost: O(N^2 D + K^2 N), N x N and K x N floats.
     Deviations: residuals are clamped and picks masked, so ``keep`` distinct tokens come back beyond the
         kernel's rank too; the importance is a choice, and the row names it.
 

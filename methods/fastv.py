@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from unibench import Method, Needs, Stage, StageContext
+from unibench import Method, Needs, Stage, StageContext, UsageError
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class FastV(Method):
 
     Paper: An Image is Worth 1/2 Tokens After Layer 2, ECCV 2024, arXiv 2403.06764.
     Code: pkunlp-icler/FastV@d1659729 modeling_llama.py:LlamaModel.forward (in-place version).
+    Cost: O(H T) for one row of attention.
     Deviations: float32 scores, ties by lower index; the true visual span (the official start is one
         too high); sequence order and original positions are kept.
 
@@ -29,6 +30,10 @@ class FastV(Method):
 
     layer: int = 2
     text_aware: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.layer < 1:
+            raise UsageError(f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1")
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)

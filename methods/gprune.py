@@ -21,6 +21,7 @@ class GPrune(Method):
     Paper: G-Prune, AAAI 2025, arXiv 2501.02268.
     Code: jytmelon/G-Prune@762c6377 LLaVA-NeXT/llava/model/llava_arch.py; TianfanPeng/VLMUniPruneBench@f93768fc
         methods/GPrune_PreLLM.py.
+    Cost: O(N^2 D + iterations N^2), N x N floats.
     Deviations: float32 (fp16 loses edges); vector times matrix ``iterations`` times instead of a matrix power;
         one pool per context, where LLaVA-NeXT keeps two and all newline tokens; ties by lower index.
 

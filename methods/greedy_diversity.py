@@ -17,6 +17,7 @@ class GreedyDiversity(Method):
 
     Paper: IDPruner, arXiv 2602.13315, section 3.2.
     Code: Tencent/AngelSlim@67394ce5 token_compressor/algorithm/divprune.py.
+    Cost: O(N^2 D + K N), N x N floats.
     Deviations: none; ties by lower index.
     """
 

@@ -25,6 +25,7 @@ class HiPrune(Method):
     Code: Danielement321/HiPrune@6e83a124 LLaVA/llava/model/llava_arch.py:encode_images,
         Qwen2_5_VL/qwen2_5_vl_HiPrune.py; Tencent/AngelSlim@67394ce5 algorithm/hiprune.py (variant=angelslim: at least
         one anchor, one layer deeper, attention computed anew over the whole picture).
+    Cost: O(N log N) after attention of two vision layers, in chunks of query rows.
     Deviations: a token chosen as anchor or neighbour is barred from the deep choice, so exactly ``keep`` stay
         (the Qwen code only subtracts 1 and keeps fewer: variant=official_bug). As in the code, neighbours
         wrap around rows and are clamped to the picture. One pool for all pictures.

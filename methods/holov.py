@@ -21,6 +21,9 @@ class HoloV(Method):
 
     Paper: HoloV, NeurIPS 2025, arXiv 2510.02912.
     Code: obananas/HoloV@1d2e65e9 llava/model/utils.py:HoloV, qwen-model-HoloV/utils.py:HoloV.
+    Finding: the variance of a run is scaled to the run's own mean attention, so that every run's score is
+        (1 + beta) times its attention and beta cancels in the budgets; kept as in the official code.
+    Cost: O(N^2 D / runs) after one row of attention.
     Deviations: a run's budget beyond its size goes to the most attended tokens left, where the official code
         pads with zero vectors; sequence order; towers without a CLS token use received attention, and
         the row says so; the number of runs follows the formula of the Qwen code everywhere.
@@ -48,9 +51,8 @@ class HoloV(Method):
 
         budget = self._budget(attention[place] * real, features[place] * real[..., None], real, ctx.keep)
         first = ranks(attention[place].masked_fill(~real, -torch.inf)) < budget[:, None]
-        chosen = torch.zeros(count, dtype=torch.bool, device=attention.device)
-        chosen[place[first & real]] = True
-        return Selection(top_k(attention.masked_fill(chosen, torch.inf), ctx.keep))
+        chosen = torch.zeros_like(attention).index_add_(0, place.flatten(), (first & real).flatten().to(attention))
+        return Selection(top_k(attention.masked_fill(chosen > 0, torch.inf), ctx.keep))
 
     def _budget(self, attention: Tensor, features: Tensor, real: Tensor, keep: int) -> Tensor:
         """Tokens for each run, from attention ``[runs, n]`` and unit features ``[runs, n, D]``, zero where not ``real``."""

@@ -18,6 +18,7 @@ class IDPruner(ByImportance):
 
     Paper: IDPruner, arXiv 2602.13315, algorithm 1.
     Code: Tencent/AngelSlim@67394ce5 token_compressor/algorithm/idpruner.py.
+    Cost: O(N^2 D + K N), N x N floats, and that of the importance.
     Deviations: with another importance than the trained selector the row says so, and the numbers are not
         IDPruner's; one token per step (parallel_k = 1).
 

@@ -18,6 +18,7 @@ class L2Norm(Method):
 
     Paper: none; feature norms appear as a baseline in IDPruner's related work (arXiv 2602.13315).
     Code: none; ours.
+    Cost: O(N D).
     Deviations: none.
 
     Attributes:

@@ -24,6 +24,7 @@ class MustDropVit(Method):
     Paper: Multi-Stage Vision Token Dropping (MustDrop), arXiv 2411.10803.
     Code: liuting20/MustDrop@909afa53 multimodal_encoder/local_merge.py (mode=threshold);
         ModelTC/LightCompress@9701d035 token_reduction/mustdrop.py (mode=budget).
+    Cost: O(N window^2 C).
     Deviations: windows are merged after the tower, not after its first layer (the row says so); sequence order,
         a merged window at its last patch. It cannot meet every budget: with windows of p patches the budget mode merges
         ``min(windows, (N + 1 - keep) // (p - 1))`` of them, and what is left is stated in the row. Rows and

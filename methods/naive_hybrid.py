@@ -21,6 +21,7 @@ class NaiveHybrid(ByImportance):
     Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7.
     Code: none published. The meaning of lambda is our reading: ``prefilter`` shrinks the candidates with
         lambda; ``split`` keeps a share lambda of the budget by importance and spreads the rest.
+    Cost: O(N^2 D + K N), N x N floats, and that of the importance.
     Deviations: none to compare with; any table must name the variant.
 
     Attributes:

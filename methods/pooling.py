@@ -22,6 +22,7 @@ class Pooling(Method):
 
     Paper: UniPruneBench, arXiv 2511.02650 (in the code, not in the main tables).
     Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/Pool_PreLLM.py.
+    Cost: O(N D).
     Deviations: the official code makes 4, 16 or 25 cells per picture whatever the ratio; here the grid is the
         largest that the picture's share of the budget allows, as close to its shape as possible, and the row
         states the real number (never more than ``keep``, but at least one cell per picture). A cell takes

@@ -23,6 +23,7 @@ class PruMerge(Method):
 
     Paper: LLaVA-PruMerge, ICCV 2025, arXiv 2403.15388.
     Code: 42Shawn/LLaVA-PruMerge@097c0411 llava/model/multimodal_encoder/clip_encoder.py:token_prune_merge_advanced.
+    Cost: O(K N C), K x N floats, after one row of attention.
     Deviations: by default the budget decides how many (``keep - 1`` and the sum), not the outliers; rows take the
         position of their own patch, the sum that of the last patch not chosen. As in the code, attention
         and keys come from the last vision block as one wide head, features from the block the projector reads,

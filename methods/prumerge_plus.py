@@ -26,6 +26,7 @@ class PruMergePlus(Method):
     Paper: LLaVA-PruMerge, ICCV 2025, arXiv 2403.15388 (PruMerge+).
     Code: 42Shawn/LLaVA-PruMerge@097c0411 clip_encoder.py:token_prune_merge_advanced_plus (mode=adaptive);
         EffiVLM-Bench/EffiVLM-Bench@ab3ee183 kv_cache_compression/qwen2vl_model.py (mode=fixed).
+    Cost: O(K N C), K x N floats, after one row of attention.
     Deviations: rows take the position of their own patch. The fixed-budget code returns rows by attention
         beside sorted indices, so that each row gets the position of another: variant=official_bug. As there, surplus
         spaced patches are cut at the bottom of the picture. Without a CLS token: attention received, over all

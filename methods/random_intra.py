@@ -16,6 +16,7 @@ class RandomIntra(Method):
 
     Paper: UniPruneBench, arXiv 2511.02650 (Random-Intra).
     Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/Random_IntraLLM.py.
+    Cost: O(N).
     Deviations: at least one token stays; original positions are kept on every family.
 
     Attributes:

@@ -20,6 +20,7 @@ class Scope(Method):
 
     Paper: SCOPE, arXiv 2510.24214.
     Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE.
+    Cost: O(N^2 C + K N^2), N x N floats: the slowest here.
     Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers without a
         CLS token use received attention; families whose projector joins patches use projected features.
         The row says which. One pool for all crops.

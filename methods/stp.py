@@ -23,6 +23,7 @@ class Stp(Method):
 
     Paper: STP (Smart Token Pruning), section 3.2, equations 3 to 11.
     Code: none published.
+    Cost: O(N^2 D + K N), N x N floats.
     Deviations: the paper leaves three things open, and each is an option: which set the distance is to
         (``reading``), the scale of the two terms (``normalize``; unscaled, magnitude decides alone), and which term
         alpha weighs (equations 3 and 11 disagree).

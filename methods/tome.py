@@ -21,6 +21,7 @@ class ToMe(Method):
 
     Paper: Token Merging, ICLR 2023, arXiv 2210.09461.
     Code: facebookresearch/ToMe@af95e4b1 tome/merge.py.
+    Cost: O(N^2 C) in few steps, N x N floats.
     Deviations: the original merges in every layer of the tower; this merges its output (tome_post; the row says
         so), with the keys of the layer that makes the features carried along. Families whose projector joins
         patches merge projected features. Rows take the position of their own token.

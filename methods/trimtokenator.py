@@ -29,6 +29,7 @@ class TrimTokenator(Method):
 
     Paper: TrimTokenator, sections 4.2 and 4.3; ablations in appendix D.
     Code: none published.
+    Cost: O(N M D + N^2 D + K N), N x N floats; align=mi O(N M D^2).
     Deviations: none to compare with; the text is the question alone, since the paper leaves it open. With the L2
         alignment of the paper the first step mostly drops the longest vectors, whatever the question.
 

@@ -19,6 +19,7 @@ class UniformGrid(Method):
 
     Paper: none.
     Code: none; ours.
+    Cost: O(K).
     Deviations: none.
     """
 

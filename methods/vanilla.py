@@ -13,6 +13,7 @@ class Vanilla(Method):
     """Keeps every visual token: the reference that drops are measured against.
 
     Code: none; the model runs as it is, with the same clocks attached.
+    Cost: none.
     """
 
     def stages(self, depth: int) -> Sequence[Stage]:

@@ -26,6 +26,7 @@ class VisionZip(Method):
     Code: dvlab-research/VisionZip@3151f6df visionzip/clip_encoder.py; ModelTC/LightCompress@9701d035
         token_reduction/visionzip.py (variant=qwen: received attention, projected features);
         Tencent/AngelSlim@67394ce5 algorithm/visionzip.py (variant=angelslim: a plain mean).
+    Cost: O(N K C), after one row of attention (all rows without a CLS token).
     Deviations: each row takes the position of its own token, where the official code appends the contextual rows;
         the budget counts patches only (variant=official_bug spends one row on the CLS token, as
         published); without a CLS token attention received is used, and the row says so. One pool for all crops.

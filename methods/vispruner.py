@@ -24,6 +24,7 @@ class VisPruner(Method):
     Paper: VisPruner, ICCV 2025, arXiv 2412.01818.
     Code: Theia-4869/VisPruner@aefa01ad llava/model/llava_arch.py:encode_images; Tencent/AngelSlim@67394ce5
         token_compressor/algorithm/vispruner.py (variant=angelslim: rest in raster order, projected features).
+    Cost: O(N^2 C + N^3 / 96), N x N floats, after one row of attention.
     Deviations: float32; a step never removes more than half, where the official code fails; towers without a CLS
         token use received attention, and the row says so. One pool for all crops. The rule is chaotic:
         rounding decides between near ties.

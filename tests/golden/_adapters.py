@@ -175,8 +175,15 @@ def windows(call: Call) -> Answer:
 
 @adapter
 def matched(call: Call) -> Answer:
-    """Bipartite matching, with the CLS token as an ordinary row where the case has one."""
-    return answer(one_stage(call.build()), _context.context(call.case, call.dtype, call.note))
+    """Bipartite matching, with the CLS token as an ordinary row where the case has one.
+
+    A schedule that halves until the budget is met is the method's default, and run as such.
+    """
+    ctx, steps = _context.context(call.case, call.dtype, call.note), []
+    while (left := len(ctx.visual) - sum(steps)) > ctx.keep:
+        steps.append(min(left - ctx.keep, left // 2))
+    default = steps == call.options["schedule"] and not call.options["class_token"]
+    return answer(one_stage(call.build(**({"schedule": ()} if default else {}))), ctx)
 
 
 @adapter
@@ -199,3 +206,6 @@ def recomputed(call: Call) -> Answer:
             qk = QueryKey(arrays[query][None], arrays[key][None], arrays[query].shape[-1] ** -0.5)
             torch.testing.assert_close(received_attention(qk)[0] * len(arrays[scores]), arrays[scores].float(), rtol=1e-4, atol=1e-6)
     return select(call)
+
+
+from tests.golden import _adapters_intra  # noqa: E402, F401  registers the adapters of the methods inside the language model

@@ -111,7 +111,7 @@ def entry_of(case: Case, known: dict[str, dict[str, Any]]) -> Entry | None:
     rules = line.pop("rules", [])
     names = {**case.params, "n_kept": len(case.arrays.get("kept", ())), "file": case.file.stem}
     for rule in rules:
-        if eval(rule["when"], {"__builtins__": {}}, _Params(names)):
+        if eval(rule["when"], {"__builtins__": {}}, _Params({**names, "max": max, "round": round})):
             options = {**line.get("options", {}), **rule.get("options", {})}
             line = {**line, **{key: value for key, value in rule.items() if key != "when"}, "options": options}
     line["options"] = {
