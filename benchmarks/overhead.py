@@ -91,8 +91,10 @@ def main() -> None:
         ratios.append((taken["runner"] - with_runner.setup) / taken["bare"])  # type: ignore[attr-defined]
     draws = np.random.default_rng(0).choice(ratios, (5000, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    print(f"runner / bare loop: median {median(ratios):.4f}, 95 % interval {low:.4f}-{high:.4f}, {len(ratios)} pairs of {len(samples)} samples")
-    print(f"threads {arguments.threads}, {Path('/proc/cpuinfo').read_text().split('model name')[1].splitlines()[0].strip(': ')}, torch {torch.__version__}")
+    pairs = f"{len(ratios)} pairs of {len(samples)} samples"
+    print(f"runner / bare loop: median {median(ratios):.4f}, 95 % interval {low:.4f}-{high:.4f}, {pairs}")
+    processor = Path("/proc/cpuinfo").read_text().split("model name")[1].splitlines()[0].strip(" :\t")
+    print(f"threads {arguments.threads}, {processor}, torch {torch.__version__}")
 
 
 if __name__ == "__main__":

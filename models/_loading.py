@@ -100,6 +100,8 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
         UsageError: the checkpoint cannot be had; the message names it and the ways to get it.
     """
     device = _device(spec)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
     options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "attn_implementation": spec.attn}
     if spec.weights == "random":
         model, processor, digest = _random(spec, options)

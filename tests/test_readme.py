@@ -1,0 +1,50 @@
+"""The README tells the truth: generated parts are fresh, its commands parse, its code runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unibench.cli import main
+from unibench.cli.documents import README, filled
+from unibench.compose import compose_cells
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+def test_generated_tables_are_fresh() -> None:
+    assert filled(TEXT) == TEXT, "run: python -m unibench.cli.documents"
+
+
+COMMANDS = [line.split("#")[0].split("-m unibench", 1)[1].split() for line in TEXT.splitlines() if line.strip().startswith(".venv/bin/python -m unibench ")]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_pictures").mkdir()
+    (tmp_path / "keep_borders.py").write_text(own_method())
+    monkeypatch.chdir(tmp_path)
+    if words[0] in ("list", "show"):
+        assert main(words) == 0
+    else:
+        assert compose_cells([word for word in words if word != "-m"], sweep="-m" in words)
+
+
+def own_method() -> str:
+    """The code under the heading on methods of one's own."""
+    (code,) = re.findall(r"    # keep_borders\.py\n(.*?)\n\n    \.venv", TEXT, flags=re.DOTALL)
+    return "\n".join(line.removeprefix("    ") for line in code.splitlines())
+
+
+def test_the_method_of_ones_own_runs(tmp_path: Path) -> None:
+    (tmp_path / "keep_borders.py").write_text(own_method())
+    assert main([f"method={tmp_path}/keep_borders.py:First", "ratio=0.889", "task.limit=2", f"out={tmp_path}"]) == 0
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"make ([a-z][a-z-]+)", TEXT))
+    makefile = (README.parent / "Makefile").read_text()
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)

@@ -1,0 +1,48 @@
+"""Generated parts of the documentation: the README's tables come from the cards.
+
+``python -m unibench.cli.documents`` rewrites them; a test fails when they are stale.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from unibench.cli.listing import describe
+from unibench.compose import options
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def methods_table() -> str:
+    """Markdown table of the methods."""
+    lines = ["| method | what it keeps | paper | text aware | families |", "|---|---|---|---|---|"]
+    everywhere = set(describe("method", "vanilla")["families"])
+    for name in options("method"):
+        card = describe("method", name)
+        families = "all" if set(card["families"]) == everywhere else ", ".join(card["families"])
+        lines.append(f"| {name} | {card['summary']} | {card['paper'] or '-'} | {'yes' if card['text aware'] else 'no'} | {families} |")
+    return "\n".join(lines)
+
+
+def models_table() -> str:
+    """Markdown table of the models."""
+    lines = ["| model | family | checkpoint | pixel presets |", "|---|---|---|---|"]
+    for name in options("model"):
+        card = describe("model", name)
+        source = card["checkpoint"] or "in the repository"
+        lines.append(f"| {name} | {card['family']} | {source} | {', '.join(card['pixels'])} |")
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """The text with the generated parts between ``<!-- name -->`` and ``<!-- /name -->`` made anew."""
+    for name, table in (("methods", methods_table()), ("models", models_table())):
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, count = re.subn(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)  # type: ignore[misc]
+        assert count == 1, f"the README has no place for {name}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
