@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import shares
+from unibench.ops import shares, spaced
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,13 @@ class Pooling(Method):
             picture = features[grid.rows].T.unflatten(1, (grid.height, grid.width))
             rows, columns = self._shape(grid.height, grid.width, max(1, part))
             values.append(pool(picture, (rows, columns)).flatten(1).T)
-            centres = _centres(grid.height, rows)[:, None] * grid.width + _centres(grid.width, columns)
-            kept.append(grid.rows[centres.flatten().to(grid.rows.device)])
+            kept.append(grid.rows[_places(grid.height, grid.width, rows, columns)])
         return Selection(torch.cat(kept), torch.cat(values))
 
     def _shape(self, height: int, width: int, most: int) -> tuple[int, int]:
         """Rows and columns of the coarser grid, at most ``most`` cells."""
         if self.cells == "square":
-            side = min(int(most**0.5), height, width)
+            side = int(most**0.5)
             return side, side
         shapes = [(rows, min(width, most // rows)) for rows in range(1, min(height, most) + 1)]
 
@@ -69,7 +67,17 @@ class Pooling(Method):
         return max(shapes, key=fit)
 
 
-def _centres(length: int, cells: int) -> Tensor:
+def _places(height: int, width: int, rows: int, columns: int) -> list[int]:
+    """A token for each cell, rising: its central one, or evenly spaced ones where cells share tokens.
+
+    >>> _places(4, 6, 2, 3)
+    [0, 2, 4, 12, 14, 16]
+    """
+    if rows > height or columns > width:
+        return spaced(rows * columns, height * width)
+    return [row * width + column for row in _centres(height, rows) for column in _centres(width, columns)]
+
+
+def _centres(length: int, cells: int) -> list[int]:
     """The middle of each pooling cell; strictly rising, as there are no more cells than places."""
-    bounds = [(i * length // cells, -(-(i + 1) * length // cells) - 1) for i in range(cells)]
-    return torch.tensor([(first + last) // 2 for first, last in bounds])
+    return [(i * length // cells + -(-(i + 1) * length // cells) - 1) // 2 for i in range(cells)]

@@ -19,7 +19,7 @@ from tests.golden import _context
 from tests.golden._cases import Case
 from unibench import Method, Stage
 from unibench.api import build_method
-from unibench.ops import proportional_attention, top_k
+from unibench.ops import proportional_attention, soft_top_k, top_k
 from unibench.pruning.attention import QueryKey, received_attention
 
 DEPTH = 32  # decoder layers of the imagined model
@@ -140,6 +140,9 @@ def selector(call: Call) -> Answer:
     method = call.build(selector_path=str(path))
     ctx = _context.context(call.case, call.dtype, call.note)
     torch.testing.assert_close(method.score(ctx).float(), arrays["scores"], rtol=1e-4, atol=1e-5)
+    for name, number in (("soft_topk_keep", ctx.keep), ("soft_topk_ratio02", 0.2 * len(ctx.visual))):
+        if name in arrays:
+            torch.testing.assert_close(soft_top_k(arrays["scores"], number), arrays[name], rtol=1e-3, atol=1e-5)
     return answer(one_stage(method), ctx)
 
 

@@ -79,7 +79,7 @@ def test_the_budget_is_met_with_distinct_tokens(name: str, family: str, prompt: 
 
 @families
 @pytest.mark.parametrize("name", PRE)
-def test_the_same_seed_gives_the_same_choice_and_drawing_needs_a_note_or_name(name: str, family: str) -> None:
+def test_the_same_seed_gives_the_same_choice(name: str, family: str) -> None:
     method, ctx = build(name), under(recorded(family, "images"), 0.667)
     keep, values = select(method, ctx)
     torch.rand(3)  # the global generator must not matter
@@ -98,6 +98,21 @@ def test_selections_are_made_in_float32_whatever_the_model(name: str, family: st
     wide, same = select(method, replace(ctx, hidden=ctx.hidden.float()))
     assert torch.equal(keep, wide)
     assert values is None or (same is not None and values.dtype == torch.float32 and torch.equal(values, same))
+
+
+@pytest.mark.parametrize("name", PRE)
+def test_only_text_aware_methods_read_the_question(name: str) -> None:
+    if name == "visionzip[official_bug]":
+        pytest.skip("runs on one family")
+    method, moved = build(name), []
+    for family in FAMILIES:
+        ctx = under(recorded(family, "images"), 0.667)
+        text = torch.ones(len(ctx.hidden), dtype=torch.bool)
+        text[ctx.visual] = False
+        other = ctx.hidden.clone()
+        other[text] = torch.randn(int(text.sum()), other.shape[1], generator=torch.Generator().manual_seed(0))
+        moved.append(not torch.equal(select(method, ctx)[0], select(method, replace(ctx, hidden=other))[0]))
+    assert any(moved) == method.text_aware
 
 
 @families
