@@ -50,7 +50,7 @@ def with_runner(loaded: LoadedModel, samples: Sequence[Sample]) -> None:
         (config,) = compose_cells(["method=vanilla", f"out={out}"], sweep=False)
         cell = cell_of(config)
         folder, progress = CellFolder(cell), Progress()
-        setting = Setting(build_method("vanilla"), cell.budget, "sequence", 0, None, 1.0, 1, 0)
+        setting = Setting(build_method("vanilla"), cell.budget, "sequence", "at_stage", 0, None, 1.0, 1, 0)
         progress.begin(cell, 0, len(samples))
         start = time.perf_counter()
         with folder.appending(environment(loaded.device)):

@@ -72,7 +72,7 @@ class TwoStage(Method):
         pre, intra = self._chain.methods
         return [
             *(self._under(stage, lambda keep, total: (self.counts(keep, total)[0], total)) for stage in pre.stages(depth)),
-            *(self._under(stage, lambda keep, total: self.counts(keep, total)[::-1]) for stage in intra.stages(depth)),
+            *(self._under(stage, lambda keep, total: _swapped(self.counts(keep, total))) for stage in intra.stages(depth)),
         ]
 
     def counts(self, keep: int, total: int) -> tuple[int, int]:
@@ -110,3 +110,7 @@ class TwoStage(Method):
     @property
     def evicts(self) -> bool:
         return self._chain.evicts
+
+
+def _swapped(pair: tuple[int, int]) -> tuple[int, int]:
+    return pair[1], pair[0]

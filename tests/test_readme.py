@@ -18,7 +18,8 @@ def test_generated_tables_are_fresh() -> None:
     assert filled(TEXT) == TEXT, "run: python -m unibench.cli.documents"
 
 
-COMMANDS = [line.split("#")[0].split("-m unibench", 1)[1].split() for line in TEXT.splitlines() if line.strip().startswith(".venv/bin/python -m unibench ")]
+LINES = [line for line in TEXT.splitlines() if line.strip().startswith(".venv/bin/python -m unibench ")]
+COMMANDS = [line.split("#")[0].split("-m unibench", 1)[1].split() for line in LINES]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

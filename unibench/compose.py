@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ CHOICES = {
     "model.weights": ("pretrained", "random"),
     "model.dtype": ("float32", "bfloat16", "float16"),
     "model.attn": ("sdpa", "eager", "flash_attention_2"),
-    "budget.mode": ("at_stage",),
+    "budget.mode": ("at_stage", "layer_average"),
     "budget.scope": ("sequence", "item"),
 }
 
@@ -224,14 +224,24 @@ def _method_mistakes(cell: DictConfig) -> Iterator[UsageError]:
     card = registry.method(cell.method.get("source", cell.method.name))
     for key, default in card.parameters.items():
         given = cell.method.get(key)
-        if type(default) in (int, float, bool, str) and not _fits(given, default):
+        if isinstance(default, str) and default in registry.methods():
+            if given not in registry.methods():
+                yield unknown(f"method.{key}", str(given), registry.methods())
+        elif type(default) in (int, float, bool, str) and not _fits(given, default):
             yield UsageError(f"method.{key}={given}: {type(default).__name__} wanted, for example {default}")
-    requires = card.constants.get("requires", frozenset())
+    requires = frozenset().union(*(part.constants.get("requires", frozenset()) for part in parts_of(cell.method)))
     if cell.model.family in registry.families() and cell.model.family not in registry.serving(requires):
         served = ", ".join(registry.serving(requires)) or "no family yet"
         yield UsageError(
             f"method={cell.method.name} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
         )
+
+
+def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
+    """The card of a configured method, and of the methods that its parameters name."""
+    card = registry.method(method.get("source") or method["name"])
+    named = [method.get(key) for key, default in card.parameters.items() if isinstance(default, str) and default in registry.methods()]
+    return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
 
 
 def _fits(given: Any, default: Any) -> bool:

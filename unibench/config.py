@@ -74,7 +74,8 @@ class BudgetConfig:
     """How the budget is meant.
 
     Attributes:
-        mode: ``at_stage``: ``keep`` tokens after the cut.
+        mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
+            processed per decoder layer on average.
         scope: ``sequence`` or ``item``: for all images of a prompt, or for each.
     """
 

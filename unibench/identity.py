@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unibench import registry
 from unibench.budget import Budget
-from unibench.compose import budget_of, model_path
+from unibench.compose import budget_of, model_path, parts_of
 from unibench.config import BudgetConfig
 
 SCHEMA = 1  # of the files in a cell's folder
@@ -83,7 +83,6 @@ def vanilla_of(cell: Cell) -> Cell:
 def _identity(config: DictConfig, budget: Budget) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model, task, method = plain["model"], plain["task"], plain["method"]
-    card = registry.method(method.get("source", method["name"]))
     return {
         "schema": SCHEMA,
         "engine": ENGINE,
@@ -95,7 +94,7 @@ def _identity(config: DictConfig, budget: Budget) -> dict[str, Any]:
             "architecture": model["architecture"] if model["weights"] == "random" else None,
         },
         "method": {key: value for key, value in method.items() if key != "source"},
-        "source": source_digest([card.path]),
+        "source": source_digest(card.path for card in parts_of(method)),
         "budget": {"label": budget.label, **plain["budget"]},
         "seed": plain["seed"],
         "task": {key: task[key] for key in ("name", "limit", "options", "modality")},

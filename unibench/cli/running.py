@@ -58,6 +58,7 @@ def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
             for note in row["notes"]:
                 console.print(f"{row['method']}: {note}")
     console.print("ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.")
+    console.print("same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.")
     console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
     for row in rows:
         console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
@@ -96,6 +97,7 @@ SCORES: dict[str, Cell] = {
     "score": _number("score_100"),
     "95 %": lambda row: f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
     "drop %": _number("drop_pct"),
+    "same budget as": lambda row: f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}" if row["tokens_in"] else "-",
 }
 COSTS: dict[str, Cell] = {
     **NAMES,

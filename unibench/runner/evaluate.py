@@ -71,7 +71,7 @@ class Setting:
     """What holds for all samples of a cell.
 
     Attributes:
-        method, budget, scope, seed: see :class:`unibench.pruning.Session`.
+        method, budget, scope, mode, seed: see :class:`unibench.pruning.Session`.
         max_new_tokens: None takes the task's.
         repetition_penalty: 1 is none.
         batch_size: prompts read together.
@@ -81,6 +81,7 @@ class Setting:
     method: Method
     budget: Budget
     scope: str
+    mode: str
     seed: int
     max_new_tokens: int | None
     repetition_penalty: float
@@ -103,7 +104,9 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     config = loaded.generation_config(setting.max_new_tokens or task.max_new_tokens, setting.repetition_penalty)
     shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
     clock = Clock(loaded.device)
-    session = Session(loaded.model, setting.method, loaded.family, setting.budget, scope=setting.scope, seed=setting.seed)
+    session = Session(
+        loaded.model, setting.method, loaded.family, setting.budget, scope=setting.scope, mode=setting.mode, seed=setting.seed
+    )
     session.margins = loaded.margins
     with session.installed(), torch.inference_mode():
         while batch := list(islice(samples, setting.batch_size)):

@@ -112,6 +112,7 @@ class Runner:
             method=build_method(cell.config.method.get("source", cell.method), **options),
             budget=cell.budget,
             scope=cell.config.budget.scope,
+            mode=cell.config.budget.mode,
             seed=cell.config.seed,
             max_new_tokens=cell.config.generation.max_new_tokens,
             repetition_penalty=cell.config.generation.repetition_penalty,
