@@ -59,30 +59,18 @@ def test_no_part_imports_upwards(part: str, path: Path) -> None:
     assert not upward, f"{path} imports {upward}"
 
 
+def roots_of(node: ast.AST) -> set[str]:
+    """First parts of the module names that a statement imports."""
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+    return {name.split(".")[0] for name in names}
+
+
 @pytest.mark.parametrize("path", sorted((TOP / "methods").glob("*.py")), ids=lambda path: path.stem)
 def test_methods_import_torch_and_unibench_only(path: Path) -> None:
-    allowed = {
-        "torch",
-        "unibench",
-        "__future__",
-        "collections",
-        "dataclasses",
-        "typing",
-        "math",
-        "functools",
-        "itertools",
-        "pathlib",
-        "safetensors",
-    }
+    allowed = {"torch", "unibench", "safetensors", *sys.stdlib_module_names}
     for node in ast.walk(ast.parse(path.read_text())):
-        roots = (
-            [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else []
-        )
-        assert {str(root).split(".")[0] for root in roots} <= allowed
+        assert roots_of(node) <= allowed
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
