@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 # further forms of a method, tested like a method of its own
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
     "dpp[random]": ("dpp", {"importance": "random"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
