@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import unibench
-from tests.methods._contexts import METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
+from tests.methods._contexts import FORMS, METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
 from tests.support.models import FAMILIES, HIDDEN, collate, inputs_of, model_of
 from unibench import Method, Selection, StageContext, UsageError, registry
 from unibench.budget import Budget
@@ -166,11 +166,11 @@ class _OnMeta:
 
 
 @families
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *FORMS])
 def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     inputs = inputs_of(family, 2, 2)
-    ratio = RATIOS[(METHODS.index(name) + list(FAMILIES).index(family)) % len(RATIOS)]
+    ratio = RATIOS[([*METHODS, *FORMS].index(name) + list(FAMILIES).index(family)) % len(RATIOS)]
     with torch.no_grad():
         before, hooks = model(**copy.deepcopy(inputs)).logits, _hooks(model)
         try:
