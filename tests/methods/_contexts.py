@@ -39,6 +39,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "prumerge_plus[adaptive]": ("prumerge_plus", {"mode": "adaptive"}),
     "prumerge_plus[official_bug]": ("prumerge_plus", {"variant": "official_bug"}),
     "scope[add]": ("scope", {"combined": "add"}),
+    "scope[angelslim]": ("scope", {"variant": "angelslim"}),
     "stp[greedy]": ("stp", {"reading": "greedy"}),
     "stp[one_shot]": ("stp", {"reading": "one_shot", "alpha_role": "eq3"}),
     "trimtokenator[cos]": ("trimtokenator", {"align": "cos", "stage2": "divprune", "text_scope": "all"}),
