@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from unibench import Method, Needs, Stage, StageContext
+from unibench import Method, Needs, Stage, StageContext, UsageError
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class FastV(Method):
 
     layer: int = 2
     text_aware: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.layer < 1:
+            raise UsageError(f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1")
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)

@@ -9,6 +9,10 @@ from __future__ import annotations
 if __name__ != "unibench.models":  # a second name would make a second copy of every class
     raise ImportError("import unibench.models, not models")
 
+from unibench._compat import repair_torchvision
+
+repair_torchvision()  # before anything here imports transformers
+
 from unibench.models._loading import LoadedModel as LoadedModel
 from unibench.models._loading import load as load
 from unibench.models._loading import wrap as wrap

@@ -20,7 +20,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("pruning",),
     ("methods", "registry"),
     ("config", "configs", "compose", "identity"),
-    ("models", "tasks", "api"),
+    ("models", "tasks", "api", "calibrate"),
     ("store",),
     ("runner",),
     ("cli", "__main__"),

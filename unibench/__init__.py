@@ -50,5 +50,4 @@ __all__ = ["__version__", *sorted(_HOME)]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'unibench' has no attribute {name!r}")
-    import_module("unibench._compat").repair_torchvision()  # before transformers imports torchvision
     return getattr(import_module(f"unibench.{_HOME[name]}"), name)

@@ -47,6 +47,7 @@ def prune(
     retention: Number | None = None,
     keep: int | None = None,
     scope: str = "sequence",
+    mode: str = "at_stage",
     seed: int = 0,
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -59,6 +60,7 @@ def prune(
         retention: share kept; or
         keep: number kept.
         scope: ``"sequence"`` or ``"item"``: one budget for all images of a prompt, or one each.
+        mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed per layer on average.
         seed: for methods that draw.
         **parameters: of the method, when it is given by name.
 
@@ -69,5 +71,7 @@ def prune(
     budget = Budget.parse(ratio, retention, keep)
     if scope not in ("sequence", "item"):
         raise unknown("budget scope", scope, ("sequence", "item"))
-    with Session(model, built, family_of(model), budget, scope=scope, seed=seed).installed() as session:
+    if mode not in ("at_stage", "layer_average"):
+        raise unknown("budget mode", mode, ("at_stage", "layer_average"))
+    with Session(model, built, family_of(model), budget, scope=scope, mode=mode, seed=seed).installed() as session:
         yield session

@@ -45,7 +45,6 @@ def run(words: list[str]) -> int:
 
 def _runner() -> Any:
     """A runner; loads torch and transformers, which a mistaken command or a finished cell need not wait for."""
-    importlib.import_module("unibench._compat").repair_torchvision()
     return importlib.import_module("unibench.runner").Runner(Progress())
 
 

@@ -7,6 +7,10 @@ length of a ``with`` block.
 
 from __future__ import annotations
 
+from unibench._compat import repair_torchvision
+
+repair_torchvision()  # before anything here imports transformers
+
 from unibench.pruning.context import Grid as Grid
 from unibench.pruning.context import Item as Item
 from unibench.pruning.context import StageContext as StageContext

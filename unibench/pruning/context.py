@@ -121,6 +121,8 @@ class StageContext:
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the CLIP that the
             vision tower comes from; None where no text tower is there.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
+        memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
+            leaves for the next.
     """
 
     layer: int
@@ -140,6 +142,7 @@ class StageContext:
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=lambda text: None, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -193,7 +196,7 @@ class StageContext:
         """Attention of decoder layer ``layer`` on the visual tokens, ``[heads, queries, N]``, float32.
 
         Args:
-            layer: a declared layer after the last cut.
+            layer: a declared layer after the last cut; or this stage's own, with ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
         qk = self._recorded(layer)
@@ -201,9 +204,21 @@ class StageContext:
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[:, :, self.visual.to(qk.key.device)]
 
-    def keys(self, layer: int) -> Tensor:
-        """Post-RoPE keys of the visual tokens at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32."""
-        return self._recorded(layer).key[:, self.visual].float()
+    def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
+        """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
+
+        Args:
+            layer: a declared layer after the last cut.
+            rows: of ``hidden``; default the visual tokens.
+        """
+        key = self._recorded(layer).key
+        return key[:, (self.visual if rows is None else rows).to(key.device)].float()
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """Hidden states through the norm in front of the language model's head, float32."""
+        assert self.family is not None
+        normed: Tensor = self.family.text_model.norm(hidden)
+        return normed.float()
 
     def grids(self) -> list[Grid]:
         """The token grids of the context: one per tile, picture or frame, all tokens in one of them.

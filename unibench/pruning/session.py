@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unibench.budget import Budget
 from unibench.cost import Clock, Mark
+from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import RecordedVision, StageContext
@@ -91,6 +92,8 @@ class Session:
         budget: how much to keep.
         scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for each
             image or video.
+        mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the mean over
+            layers of the tokens processed.
         seed: for methods that draw.
 
     Attributes:
@@ -104,9 +107,19 @@ class Session:
         ValueError: a stage names a layer that does not exist.
     """
 
-    def __init__(self, model: Any, method: Method, family: Family, budget: Budget, *, scope: str = "sequence", seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: Any,
+        method: Method,
+        family: Family,
+        budget: Budget,
+        *,
+        scope: str = "sequence",
+        mode: str = "at_stage",
+        seed: int = 0,
+    ) -> None:
         self.model, self.method, self.family, self.budget = model, method, family, budget
-        self.scope, self.seed = scope, seed
+        self.scope, self.mode, self.seed = scope, mode, seed
         self.samples: Sequence[str] | None = None
         self.margins: tuple[int, int] = (0, 0)
         self.notes: set[str] = set()
@@ -116,21 +129,28 @@ class Session:
         _check_decoder(family)
         if missing := method.requires - family.provides:
             raise UsageError(f"{type(method).__name__} needs {', '.join(sorted(missing))}, which {family.model_types[0]} does not have")
-        stages = sorted(method.stages(len(self.layers)), key=lambda stage: stage.layer)
+        depth = len(self.layers)
+        cuts = method.averaged(depth) if mode == "layer_average" else method.stages(depth)
+        stages = sorted(cuts, key=lambda stage: stage.layer)
         for stage in stages:
             if not 0 <= stage.layer < len(self.layers):
                 raise ValueError(f"a stage at layer {stage.layer}, but the model has {len(self.layers)} decoder layers")
+        if mode == "layer_average" and budget.retention is not None:  # a mean out of reach is told before the first sample
+            processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
         for number, stage in enumerate(stages):
             self.stages.setdefault(stage.layer, []).append((number, stage))
         # layers before the first cut run as they are; eviction alone may shorten any cache
         self._first = 0 if method.evicts else min(self.stages, default=len(self.layers))
         needs = needs_of(stages)
+        entered = {stage.layer for stage in stages if stage.needs.entering}
         self._clock = Clock(next(model.parameters()).device)
         self.vision = VisionRecorder(family, needs, self._clock)
         self._tap = AttentionTap(
-            [family.llm_attention(layer) for layer in sorted(set(needs.llm_attention))], lambda module: self._prefilling
+            [family.llm_attention(layer) for layer in sorted({*needs.llm_attention, *entered})], lambda module: self._prefilling
         )
+        self._entering: dict[int, QueryKey] = {}
+        self._memory: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._prompt: Prompt | None = None
         self._ids: Tensor | None = None
         self._replay: list[list[Choice | None]] | None = None
@@ -272,6 +292,7 @@ class Session:
         if not bool(valid[:, -1].all()):
             raise UsageError("a batch must be padded on the left: set padding_side='left' on the tokenizer")
         self._method_spans.clear()
+        self._memory.clear()
         before, self._replay = self._prompt, None
         if without_cache and before is not None and not self.vision.calls and _continues(before, self._ids):
             # generate(use_cache=False) reads the grown prompt anew at each step: what was dropped stays dropped
@@ -306,11 +327,30 @@ class Session:
         start = self._clock.mark()
         with torch.no_grad():
             replay = self._replay
+            if stage.needs.entering and replay is None:
+                self._enter(stage.layer, hidden)
             choices = [self._choose(stage, hidden, row) for row in range(len(hidden))] if replay is None else replay[number]
+            self._entering.clear()
             prompt.choices.append(choices)
             cut = self._apply(choices, hidden)
         self._method_spans.append((start, self._clock.mark()))
         return cut
+
+    def _enter(self, layer: int, hidden: Tensor) -> None:
+        """Queries and keys that a layer is about to compute, by its own attention module, whose output is not used."""
+        prompt = self._prompt
+        assert prompt is not None and prompt.rotary is not None
+        cos, sin = prompt.rotary if prompt.current is None else prompt.current.rotary
+        module, before = self.family.llm_attention(layer), self.layers[layer].input_layernorm
+        assert isinstance(before, nn.Module)
+        hidden = hidden.to(next(before.parameters()).device)  # accelerate moves it in front of the whole layer only
+        module(
+            hidden_states=before(hidden),
+            position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
+            attention_mask=None,
+            past_key_values=None,
+        )
+        (self._entering[layer],) = self._tap.take(module)
 
     def _choose(self, stage: Stage, hidden: Tensor, row: int) -> Choice | None:
         """Ask the method about one sample, item by item if budgets are per item."""
@@ -357,7 +397,7 @@ class Session:
             contexts.append(
                 StageContext(
                     layer=stage.layer,
-                    keep=min(stage.count(keep, total) if stage.count else keep, len(rows)),
+                    keep=min(stage.count(keep, total) if stage.count and total else keep, len(rows)),
                     total=total,
                     hidden=hidden[row, pad:],
                     visual=rows,
@@ -372,6 +412,7 @@ class Session:
                     sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
                     query_key=functools.partial(self._query_key, row, len(origin)),
                     note=self.notes.add,
+                    memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
                 )
             )
         return contexts
@@ -384,12 +425,17 @@ class Session:
         return RecordedVision(self.family, calls, rows)
 
     def _query_key(self, row: int, length: int, layer: int) -> QueryKey:
-        recorded = self._tap.of(self.family.llm_attention(layer))
+        entering = self._entering.get(layer)
+        recorded = self._tap.of(self.family.llm_attention(layer)) if entering is None else [entering]
         if len(recorded) != 1:
             raise RuntimeError(f"decoder layer {layer} was not declared in needs, or lies after the cut")
         (qk,) = recorded
         pad = qk.query.shape[2] - length
-        if pad < 0:
+        prompt = self._prompt
+        assert prompt is not None
+        part = None if entering is not None else prompt.segments.get(layer)
+        seen = prompt.valid[row] if part is None else part.valid[row]
+        if pad < 0 or (entering is None and int(seen.sum()) != length):  # the rows of another cut would be read as padding
             raise RuntimeError(f"decoder layer {layer} lies before an earlier cut's successor: its tokens are not this stage's")
         return QueryKey(qk.query[row, :, pad:], qk.key[row, :, pad:], qk.scaling)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from unibench.cost.accounting import matched_keep
 from unibench.ops import top_k
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Needs:
         llm_attention: decoder layers whose queries and keys are wanted, in the prefill.
         saliency: ``ctx.saliency()`` is wanted, from the layer the family names for it.
         features: ``ctx.encoder_features()`` is wanted, from the layer that feeds the projector.
+        entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states that enter it.
         object_attention: queries and keys of vision-tower layers counted from the family's ``object_layer``:
             ``(0,)`` is that layer itself.
     """
@@ -53,6 +55,7 @@ class Needs:
     llm_attention: tuple[int, ...] = ()
     saliency: bool = False
     features: bool = False
+    entering: bool = False
     object_attention: tuple[int, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
@@ -62,6 +65,7 @@ class Needs:
             self.llm_attention + other.llm_attention,
             self.saliency or other.saliency,
             self.features or other.features,
+            self.entering or other.entering,
             self.object_attention + other.object_attention,
         )
 
@@ -109,6 +113,13 @@ class Method:
         """The cuts this method makes in a language model of ``depth`` decoder layers."""
         return (Stage(0, self.select, self.needs, exact=not self.adaptive),)
 
+    def averaged(self, depth: int) -> Sequence[Stage]:
+        """The cuts when the budget is the mean over layers of the tokens processed (``budget.mode=layer_average``).
+
+        Default: those of :meth:`stages`, with the ``keep`` that gives this mean.
+        """
+        return _averaged(self.stages(depth), depth)
+
     def select(self, ctx: StageContext) -> Selection | None:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower index."""
         return Selection(top_k(self.score(ctx), ctx.keep))
@@ -145,6 +156,10 @@ class Chain(Method):
     def __post_init__(self) -> None:
         if self.budgets is not None and len(self.budgets) != len(self.methods):
             raise ValueError(f"{len(self.methods)} methods but {len(self.budgets)} budgets")
+        # what holds for one part holds for the whole; class attributes cannot say it
+        object.__setattr__(self, "requires", frozenset().union(*(method.requires for method in self.methods)))
+        object.__setattr__(self, "adaptive", any(method.adaptive for method in self.methods))
+        object.__setattr__(self, "text_aware", any(method.text_aware for method in self.methods))
 
     def stages(self, depth: int) -> Sequence[Stage]:
         budgets = self.budgets or (None,) * len(self.methods)
@@ -166,6 +181,20 @@ def _under(stage: Stage, budget: Budget | None) -> Stage:
         return stage
     inner = stage.count or (lambda keep, total: keep)
     return replace(stage, count=lambda _, total: inner(budget.keep(total), total))
+
+
+def _averaged(stages: Sequence[Stage], depth: int) -> list[Stage]:
+    """The same cuts under a budget that is the mean of processed tokens over layers."""
+
+    @cache
+    def keep_for(average: int, total: int) -> int:
+        return matched_keep(stages, average, total, depth)
+
+    def under(stage: Stage) -> Stage:
+        inner = stage.count or (lambda keep, total: keep)
+        return replace(stage, count=lambda average, total: inner(keep_for(average, total), total))
+
+    return [under(stage) for stage in stages]
 
 
 def needs_of(stages: Sequence[Stage]) -> Needs:

@@ -1,0 +1,99 @@
+"""Visual tokens leave in three stages: in the vision tower, in the prefill, and from the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.cost.accounting import spread
+from unibench.methods.mustdrop_vit import MustDropVit
+from unibench.ops import top_k
+
+
+@dataclass(frozen=True)
+class MustDrop(Method):
+    """Keeps what the vision tower or the text looks at, after windows of like patches became one token.
+
+    First, windows whose patches are alike are merged, and the tokens with the most CLS attention become
+    the key set. Then, at four cuts, a token goes if the text after the picture gives it less than
+    ``global_threshold`` of all it gives to visual tokens, and no word gives it ``individual_threshold``,
+    and it is not in the key set. Last, before decoding, the caches from the first cut's layer on lose the
+    tokens that did not reach the end.
+
+    Paper: Multi-Stage Vision Token Dropping (MustDrop), arXiv 2411.10803.
+    Code: liuting20/MustDrop@909afa53 clip_encoder.py, local_merge.py, modelling_sparse_llama.py.
+    Cost: O(N D) for the windows, one layer's CLS attention, O(H T N) attention at each cut.
+    Deviations: windows are merged after the tower, not after its first layer; sequence order and original
+        positions (official: merged windows first, renumbered); towers without a CLS token give received
+        attention. Not a budget method: what is left depends on the sample and is measured;
+        ``unibench.calibrate.thresholds`` finds thresholds for a mean on a set of samples.
+
+    Attributes:
+        layers: decoder layers whose inputs are cut; empty is 3, 7, 11 and 15 of 32, at the same relative depth.
+        global_threshold: published for TextVQA: 0.001 (nominal 192), 0.0012 (128), 0.011 (64).
+        individual_threshold: 0.001, 0.001, 0.01 there.
+        window: side of a window in patches.
+        similarity: mean cosine within a window from which it is merged.
+        key_share: of the tokens after merging, the key set.
+    """
+
+    layers: tuple[int, ...] = ()
+    global_threshold: float = 0.011
+    individual_threshold: float = 0.01
+    window: int = 3
+    similarity: float = 0.8
+    key_share: float = 0.08
+    adaptive: ClassVar[bool] = True
+    text_aware: ClassVar[bool] = True
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        layers = self.layers or spread((3, 7, 11, 15), 32, depth)
+        wanted = MustDropVit.needs | Needs(vit_attention=(-1,))
+        return [
+            Stage(0, self._merge, wanted, _unlimited, exact=False),
+            *(Stage(layer, self._filter, Needs(llm_attention=(layer - 1,)), _unlimited, exact=False) for layer in layers),
+        ]
+
+    def averaged(self, depth: int) -> Sequence[Stage]:
+        return self.stages(depth)  # thresholds decide, whatever the budget counts
+
+    def _merge(self, ctx: StageContext) -> Selection:
+        ctx.note("mustdrop: thresholds decide, not the budget")
+        merged = MustDropVit("threshold", self.window, self.similarity).select(ctx)
+        looked_at = self._cls(ctx).to(merged.keep.device)[merged.keep]
+        key = top_k(looked_at, math.ceil(self.key_share * len(looked_at)))
+        ctx.memory["key"] = ctx.vision_rows[merged.keep[key]]
+        return merged
+
+    def _cls(self, ctx: StageContext) -> Tensor:
+        assert ctx.vision is not None
+        assert ctx.family is not None
+        if ctx.family.prefix_tokens:
+            return ctx.vision.cls(-1)
+        ctx.note("received attention (no CLS token)")
+        return ctx.vision.received(-1)
+
+    def _filter(self, ctx: StageContext) -> Selection:
+        rows = ctx.instruction if len(ctx.instruction) else None
+        given = ctx.attention(ctx.layer - 1, rows).mean(0)  # [text, N]
+        overall, most = given.sum(0), given.amax(0)
+        little = (overall < self.global_threshold * overall.sum()) & (most < self.individual_threshold)
+        keep = (~little | torch.isin(ctx.vision_rows, ctx.memory["key"].to(ctx.vision_rows.device))).nonzero()[:, 0]
+        ctx.memory.setdefault("first", torch.tensor(ctx.layer - 1))
+        ctx.memory["left"] = ctx.vision_rows[keep]
+        return Selection(keep)
+
+    def evict(self, ctx: StageContext) -> Tensor | None:
+        if "left" not in ctx.memory or ctx.layer < int(ctx.memory["first"]):
+            return None
+        return torch.isin(ctx.vision_rows, ctx.memory["left"].to(ctx.vision_rows.device)).nonzero()[:, 0]
+
+
+def _unlimited(keep: int, total: int) -> int:
+    return total

@@ -1,0 +1,136 @@
+"""What the engine offers methods that look inside the language model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import unibench
+from tests.support.models import FAMILIES, LAYERS, collate, inputs_of, model_of
+from unibench import Chain, Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.api import build_method
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+@dataclass(frozen=True)
+class At(Method):
+    """Calls functions at layers, and keeps what they say."""
+
+    calls: dict[int, Callable[[StageContext], Selection | None]]
+    needs: Needs = field(default_factory=Needs)  # type: ignore[misc]
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return [Stage(layer, call, self.needs, exact=False) for layer, call in self.calls.items()]
+
+
+def prefill(model: Any, method: Method, inputs: dict[str, Any], **budget: Any) -> unibench.pruning.Session:
+    with unibench.prune(model, method, **budget) as session, torch.no_grad():
+        model.generate(**copy.deepcopy(inputs), max_new_tokens=2, do_sample=False)
+    return session
+
+
+@families
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize("layer", [0, 2, LAYERS - 2])
+def test_attention_of_the_layer_about_to_run_is_what_it_then_computes(family: str, attn: str, layer: int) -> None:
+    model, samples = model_of(family, attn), [inputs_of(family, 0), inputs_of(family, 1, 2)]
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+
+    def look(into: list[Tensor]) -> Callable[[StageContext], None]:
+        return lambda ctx: into.append(torch.cat([ctx.attention(layer), ctx.attention(layer, ctx.instruction)], 1))
+
+    third = At({1: lambda ctx: Selection(torch.arange(0, len(ctx.visual), 3))}) if layer > 1 else At({})
+    entering = At({layer: look(before)}, Needs(entering=True))
+    method = Chain((third, entering, At({layer + 1: look(after)}, Needs(llm_attention=(layer,)))))
+    prefill(model, method, collate(samples))
+    assert len(before) == len(after) == 2
+    for expected, seen in zip(after, before, strict=True):
+        torch.testing.assert_close(seen, expected, atol=1e-5, rtol=1e-4)
+
+
+@families
+def test_looking_at_the_layer_about_to_run_leaves_no_trace(family: str) -> None:
+    model, inputs = model_of(family), inputs_of(family, 0)
+    with torch.no_grad():
+        plain = model(**copy.deepcopy(inputs)).logits
+        with unibench.prune(model, At({2: lambda ctx: ctx.attention(2) and None}, Needs(entering=True))):  # type: ignore[func-returns-value]
+            pass
+        with unibench.prune(model, build_method("pyramiddrop"), ratio=0) as session:
+            again = model(**copy.deepcopy(inputs), use_cache=True)
+    assert torch.equal(again.logits, plain)
+    assert again.past_key_values.get_seq_length(2) == inputs["input_ids"].shape[1]
+    assert not session._entering
+
+
+def test_memory_is_of_one_sample_and_one_prompt() -> None:
+    model = model_of("llava")
+    found: list[list[int]] = []
+
+    def leave(ctx: StageContext) -> None:
+        assert not ctx.memory
+        ctx.memory["total"] = torch.tensor([ctx.total])
+
+    def read(ctx: StageContext) -> None:
+        found.append([int(ctx.memory["total"]), ctx.total])
+
+    method = At({0: leave, 3: read})
+    batch = collate([inputs_of("llava", 0, 1), inputs_of("llava", 1, 2)])
+    prefill(model, method, batch)
+    prefill(model, method, inputs_of("llava", 0, 3), scope="item")
+    with unibench.prune(model, method), torch.no_grad():
+        for images in (1, 2):
+            model(**inputs_of("llava", 0, images))
+    assert all(left == seen for left, seen in found)
+    assert [seen for _, seen in found] == [16, 32, 16, 16, 16, 16, 32]
+
+
+def test_keys_and_the_final_norm_are_of_any_rows() -> None:
+    model, inputs = model_of("llava"), inputs_of("llava", 0)
+    seen: dict[str, Tensor] = {}
+
+    def look(ctx: StageContext) -> None:
+        seen["all"] = ctx.keys(1, torch.arange(len(ctx.hidden)))
+        seen["visual"], seen["rows"] = ctx.keys(1), ctx.visual
+        seen["normed"], seen["hidden"] = ctx.final_norm(ctx.hidden), ctx.hidden
+
+    with unibench.prune(model, At({2: look}, Needs(llm_attention=(1,)))), torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+    assert torch.equal(seen["all"], cache.layers[1].keys[0])
+    assert torch.equal(seen["visual"], seen["all"][:, seen["rows"]])
+    assert torch.equal(seen["normed"], model.model.language_model.norm(seen["hidden"]))
+
+
+def test_attention_from_before_another_cut_at_the_same_layer_is_refused() -> None:
+    model = model_of("llava")
+    method = Chain((build_method("random_intra", layer=2), build_method("fastv", layer=2)), None)
+    with pytest.raises(RuntimeError, match="its tokens are not this stage's"):
+        prefill(model, method, inputs_of("llava", 0), ratio=0.5)
+    # one layer later the same attention is of the tokens that are there
+    prefill(model, Chain((build_method("random_intra", layer=2), build_method("fastv", layer=3))), inputs_of("llava", 0), ratio=0.5)
+
+
+def test_a_chain_has_the_requirements_of_its_parts() -> None:
+    chain = Chain((build_method("divprune"), build_method("vtw")))
+    assert chain.adaptive
+    assert not chain.text_aware
+    assert Chain((build_method("prumerge"), build_method("fastv"))).requires == build_method("prumerge").requires
+
+
+@families
+def test_an_average_is_met_and_one_out_of_reach_is_refused_before_the_model_runs(family: str) -> None:
+    model, inputs = model_of(family), inputs_of(family, 0, 2)
+    session = prefill(model, build_method("fastv"), inputs, ratio=0.5, mode="layer_average")
+    (record,) = session.take_records()
+    assert sum(record.processed) / LAYERS == pytest.approx(record.visual_tokens / 2, abs=0.5)
+    with pytest.raises(UsageError, match=r"64 of 576 visual tokens per layer cannot be reached; the cuts at layer 2 of 6"):
+        prefill(model, build_method("fastv"), inputs, ratio=0.889, mode="layer_average")
+    with pytest.raises(UsageError, match="Did you mean layer_average"):
+        prefill(model, build_method("fastv"), inputs, mode="layer_averag")
