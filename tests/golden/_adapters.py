@@ -211,4 +211,4 @@ def recomputed(call: Call) -> Answer:
     return select(call)
 
 
-from tests.golden import _adapters_intra  # noqa: E402, F401  registers the adapters of the methods inside the language model
+from tests.golden import _adapters_intra  # noqa: F401  registers the adapters of the methods inside the language model
