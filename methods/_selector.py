@@ -22,7 +22,7 @@ PREFIXES = ("module.", "_orig_mod.", IN_A_MODEL)
 RELEASED = "AngelSlim/Qwen2.5-VL-7B-Instruct-Selector or the VisionSelector checkpoints of JulietChoo on the Hugging Face hub"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selector:
     """``score_i = mean_j q_i . k_j / sqrt(h)``, without softmax.
 
@@ -34,12 +34,18 @@ class Selector:
 
     def scores(self, features: Tensor) -> Tensor:
         """Importance of each row of ``features [N, D]``, ``[N]``. The mean over keys is taken first: no N x N matrix."""
-        q_weight, q_bias, k_weight, k_bias = (self.weights[name].to(features) for name in TENSORS)
+        q_weight, q_bias, k_weight, k_bias = _placed(self, features.device, features.dtype)
         if features.shape[1] != q_weight.shape[1]:
             raise UsageError(f"the selector takes features of width {q_weight.shape[1]}; this model's are {features.shape[1]} wide")
         mean_key = features.mean(0) @ k_weight.T + k_bias
         agreement: Tensor = (features @ q_weight.T + q_bias) @ mean_key
         return agreement / math.sqrt(len(q_bias))
+
+
+@lru_cache(maxsize=4)
+def _placed(selector: Selector, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The four tensors where the features are; moved once, not for every prompt."""
+    return tuple(selector.weights[name].to(device, dtype) for name in TENSORS)
 
 
 def check(path: str | None, method: str) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from unibench import Method, Selection, StageContext, UsageError
+from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
 from unibench.ops import at_least_float32, cosine, quality_determinantal
 
@@ -39,6 +39,11 @@ class CDPruner(Method):
         if self.relevance not in ("embedding", "clip"):
             raise unknown("relevance of cdpruner", self.relevance, ("embedding", "clip"))
 
+    @property
+    def requires(self) -> frozenset[str]:  # type: ignore[override]
+        """The CLIP text tower, for the official relevance."""
+        return frozenset({"clip_text"} if self.relevance == "clip" else ())
+
     def select(self, ctx: StageContext) -> Selection:
         return Selection(quality_determinantal(cosine(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
 
@@ -48,7 +53,6 @@ class CDPruner(Method):
             ctx.note("cdpruner-adapted: relevance from the language model's embeddings")
             question = at_least_float32(ctx.hidden[ctx.question])
             return self.relevance_sign * cosine(ctx.visual_hidden, question).mean(1)
-        if ctx.clip is None:
-            raise UsageError("cdpruner with relevance=clip needs a family with a CLIP text tower; none has one: use relevance=embedding")
+        assert ctx.clip is not None
         patches, text = ctx.clip()
         return -cosine(patches, text).mean(1)  # the official sign: patches of CLIP are inverted

@@ -19,7 +19,8 @@ class Scope(Method):
     A facility location greedy: the gain in coverage of the whole picture, times the saliency.
 
     Paper: SCOPE, arXiv 2510.24214.
-    Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE.
+    Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE; Tencent/AngelSlim@67394ce5 algorithm/scope.py
+        (variant=angelslim: projected features, attention computed anew over the whole picture).
     Cost: O(N^2 C + K N^2), N x N floats: the slowest here.
     Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers without a
         CLS token use received attention; families whose projector joins patches use projected features.
@@ -28,19 +29,24 @@ class Scope(Method):
     Attributes:
         alpha: exponent of the saliency.
         combined: multi (gain times saliency) or add.
+        variant: official or angelslim.
     """
 
     alpha: float = 1.0
     combined: str = "multi"
+    variant: str = "official"
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
 
     def __post_init__(self) -> None:
         if self.combined not in ("multi", "add"):
             raise unknown("combination of scope", self.combined, ("multi", "add"))
+        if self.variant not in ("official", "angelslim"):
+            raise unknown("variant of scope", self.variant, ("official", "angelslim"))
 
     def select(self, ctx: StageContext) -> Selection:
-        features, _ = ctx.encoder_features()
-        saliency = ctx.saliency() ** self.alpha
+        official = self.variant == "official"
+        features = ctx.encoder_features()[0] if official else ctx.visual_hidden
+        saliency = ctx.saliency(recomputed=not official) ** self.alpha
 
         def score(gain: Tensor) -> Tensor:
             return gain * saliency if self.combined == "multi" else gain + saliency

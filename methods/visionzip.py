@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, StageContext, UsageError
+from unibench import Method, Needs, Selection, StageContext
 from unibench.errors import unknown
 from unibench.ops import complement, cosine, membership, top_k
 
@@ -44,6 +44,11 @@ class VisionZip(Method):
         if self.variant not in VARIANTS:
             raise unknown("variant of visionzip", self.variant, VARIANTS)
 
+    @property
+    def requires(self) -> frozenset[str]:  # type: ignore[override]
+        """A CLS token that the projector takes, for the published budget."""
+        return frozenset({"cls_token", "token_projector"} if self.variant == "official_bug" else ())
+
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.vision is not None and ctx.family is not None
         before_projector = self.variant in ("official", "official_bug")
@@ -59,8 +64,7 @@ class VisionZip(Method):
         kept = torch.cat([dominant, targets])
         values = torch.cat([ctx.visual_hidden[dominant], project(self._contextual(features, keys, kept, targets))])
         if on_cls:
-            if not ctx.family.prefix_tokens or ctx.family.feature_layer is None:
-                raise UsageError("visionzip variant=official_bug needs a CLS token and a projector that works token by token (llava)")
+            assert ctx.family.feature_layer is not None
             ctx.note("visionzip official_bug: one row of the budget is the CLS token")
             spare = complement(kept, len(keys))[:1]  # the CLS row needs a position: the first that is free
             states = ctx.vision.cls_hidden(ctx.family.feature_layer)

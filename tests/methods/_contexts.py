@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 # further forms of a method, tested like a method of its own
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
     "dpp[random]": ("dpp", {"importance": "random"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
@@ -38,6 +39,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "prumerge_plus[adaptive]": ("prumerge_plus", {"mode": "adaptive"}),
     "prumerge_plus[official_bug]": ("prumerge_plus", {"variant": "official_bug"}),
     "scope[add]": ("scope", {"combined": "add"}),
+    "scope[angelslim]": ("scope", {"variant": "angelslim"}),
     "stp[greedy]": ("stp", {"reading": "greedy"}),
     "stp[one_shot]": ("stp", {"reading": "one_shot", "alpha_role": "eq3"}),
     "trimtokenator[cos]": ("trimtokenator", {"align": "cos", "stage2": "divprune", "text_scope": "all"}),

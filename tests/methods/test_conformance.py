@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import unibench
-from tests.methods._contexts import METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
+from tests.methods._contexts import FORMS, METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
 from tests.support.models import FAMILIES, HIDDEN, collate, generate, inputs_of, model_of
 from unibench import Method, Selection, StageContext, UsageError, registry
 from unibench.budget import Budget
@@ -22,11 +22,11 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 def select(method: Method, ctx: StageContext) -> tuple[Tensor, Tensor | None]:
     """Kept indices in sequence order, and their new values."""
+    assert ctx.family is not None
+    if missing := method.requires - ctx.family.provides:
+        pytest.skip(f"refused: needs {', '.join(sorted(missing))}")
     (stage,) = method.stages(6)
-    try:
-        selection = stage.select(ctx)
-    except UsageError as error:  # a refusal says why
-        pytest.skip(str(error))
+    selection = stage.select(ctx)
     assert isinstance(selection, Selection)
     keep, order = selection.keep.sort()
     return keep, None if selection.values is None else selection.values[order]
@@ -102,8 +102,8 @@ def test_selections_are_made_in_float32_whatever_the_model(name: str, family: st
 
 @pytest.mark.parametrize("name", PRE)
 def test_only_text_aware_methods_read_the_question(name: str) -> None:
-    if name == "visionzip[official_bug]":
-        pytest.skip("runs on one family")
+    if build(name).requires:
+        pytest.skip("does not run on every family")
     method, moved = build(name), []
     for family in FAMILIES:
         ctx = under(recorded(family, "images"), 0.667)
@@ -129,6 +129,8 @@ def test_everything_kept_is_everything(name: str, family: str) -> None:
 def test_choosing_never_waits_for_the_device(name: str) -> None:
     if getattr(build(name), "mode", "") in ("adaptive", "threshold") or name.startswith(("hiprune", "prumerge_plus")):
         pytest.skip("a number that depends on the picture is read once")
+    if "clip_text" in build(name).requires:
+        pytest.skip("no family has a CLIP text tower")
     ctx, method = under(recorded("llava", "grid"), 0.667), build(name)
     meta = replace(
         ctx,
@@ -164,11 +166,11 @@ class _OnMeta:
 
 
 @families
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *FORMS])
 def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     inputs = inputs_of(family, 2, 2)
-    ratio = RATIOS[(METHODS.index(name) + list(FAMILIES).index(family)) % len(RATIOS)]
+    ratio = RATIOS[([*METHODS, *FORMS].index(name) + list(FAMILIES).index(family)) % len(RATIOS)]
     with torch.no_grad():
         before, hooks = model(**copy.deepcopy(inputs)).logits, _hooks(model)
         try:
@@ -188,6 +190,13 @@ def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family
         assert record.processed == (Budget.parse(ratio=ratio).keep(record.visual_tokens),) * len(record.processed)
     else:
         assert record.kept <= record.visual_tokens
+
+
+@pytest.mark.parametrize(("name", "family"), [("cdpruner[clip]", "llava"), ("visionzip[official_bug]", "qwen2_5_vl")])
+def test_a_family_without_the_signal_is_refused_with_what_is_missing(name: str, family: str) -> None:
+    method = build(name)
+    with pytest.raises(UsageError, match=", ".join(sorted(method.requires))), unibench.prune(model_of(family), method, ratio=0.5):
+        pass
 
 
 @families

@@ -43,7 +43,8 @@ class Family:
 
     Class attributes:
         model_types: ``config.model_type`` values served.
-        provides: what only some families have, for example ``"cls_token"``.
+        provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``: its projector
+            works token by token (:attr:`feature_layer` is given); ``"clip_text"``: :attr:`StageContext.clip`.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
