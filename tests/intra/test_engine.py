@@ -134,3 +134,27 @@ def test_an_average_is_met_and_one_out_of_reach_is_refused_before_the_model_runs
         prefill(model, build_method("fastv"), inputs, ratio=0.889, mode="layer_average")
     with pytest.raises(UsageError, match="Did you mean layer_average"):
         prefill(model, build_method("fastv"), inputs, mode="layer_averag")
+
+
+@pytest.mark.parametrize("scope", ["sequence", "item"])
+def test_the_instruction_follows_the_last_picture_also_where_each_has_a_budget_of_its_own(scope: str) -> None:
+    model, inputs = model_of("llava"), inputs_of("llava", 0, 3)
+    seen: list[Tensor] = []
+    with unibench.prune(model, At({0: lambda ctx: seen.append(ctx.instruction)}), scope=scope), torch.no_grad():
+        model(**inputs)
+    last = int((inputs["input_ids"][0] == 190).nonzero()[-1])
+    assert len(seen) == (3 if scope == "item" else 1)
+    assert all(rows.tolist() == list(range(last + 1, inputs["input_ids"].shape[1])) for rows in seen)
+
+
+@families
+@pytest.mark.parametrize("name", ["dart", "fastv", "fitprune", "mustdrop", "pyramiddrop", "schedule", "sparsevlm", "two_stage", "vtw"])
+def test_each_picture_may_have_a_budget_of_its_own(family: str, name: str) -> None:
+    model, inputs = model_of(family), inputs_of(family, 0, 3)
+    method = build_method(name)
+    session = prefill(model, method, inputs, ratio=0.75, scope="item")
+    (record,) = session.take_records()
+    assert session.prompt is not None
+    (items,) = session.prompt.items
+    if not method.adaptive:
+        assert record.kept == sum(session.budget.keep(len(item)) for item in items)

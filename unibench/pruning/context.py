@@ -123,6 +123,7 @@ class StageContext:
         note: stamps a remark into the row, for example that a substitute was used for a signal.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
             leaves for the next.
+        sample_visual: rows of all the sample's visual tokens, where this context has those of one item.
     """
 
     layer: int
@@ -143,6 +144,7 @@ class StageContext:
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=lambda text: None, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    sample_visual: Tensor | None = field(default=None, repr=False)
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -152,7 +154,8 @@ class StageContext:
     @property
     def instruction(self) -> Tensor:
         """Rows of the text after the last visual token of the sample."""
-        last = int(self.visual[-1]) if len(self.visual) else -1
+        rows = self.visual if self.sample_visual is None else self.sample_visual
+        last = int(rows[-1]) if len(rows) else -1
         return torch.arange(last + 1, len(self.hidden), device=self.hidden.device)
 
     @property

@@ -412,6 +412,7 @@ class Session:
                     sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
                     query_key=functools.partial(self._query_key, row, len(origin)),
                     note=self.notes.add,
+                    sample_visual=visual if self.scope == "item" else None,
                     memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
                 )
             )
