@@ -158,3 +158,12 @@ def test_each_picture_may_have_a_budget_of_its_own(family: str, name: str) -> No
     (items,) = session.prompt.items
     if not method.adaptive:
         assert record.kept == sum(session.budget.keep(len(item)) for item in items)
+
+
+def test_a_method_that_evicts_says_so_where_there_is_no_cache() -> None:
+    model, inputs = model_of("llava"), inputs_of("llava", 0)
+    with unibench.prune(model, "mustdrop") as session, torch.no_grad():
+        model(**inputs, use_cache=True)
+        assert not any("no cache" in note for note in session.notes)
+        model(**inputs, use_cache=False)
+        assert "no cache: nothing was evicted before decoding" in session.notes

@@ -267,8 +267,11 @@ class Session:
             return
         prompt = self._prompt
         assert prompt is not None
-        if prompt.has_visual and self.method.evicts and output.past_key_values is not None:
-            self._evict(output.past_key_values)
+        if prompt.has_visual and self.method.evicts:
+            if output.past_key_values is None:
+                self.notes.add("no cache: nothing was evicted before decoding")
+            else:
+                self._evict(output.past_key_values)
         if self._replay is None:
             self._record(prompt)
         self._replay = None
