@@ -190,3 +190,37 @@ def test_keeping_everything_changes_nothing(name: str, family: str, attn: str) -
     assert torch.equal(tokens, plain)
     if "[merged]" not in name:  # values that are a sum of one are the same only to rounding
         assert torch.equal(again, scores)
+
+
+@pytest.mark.parametrize(("name", "family"), [(name, list(FAMILIES)[i % len(FAMILIES)]) for i, name in enumerate(CASES)])
+def test_half_precision_models_choose_in_float32_and_keep_as_many(name: str, family: str) -> None:
+    method, mode = build(name)
+    model, inputs = model_of(family), inputs_of(family, 0, 2)
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    inputs_half = {key: value.to(torch.bfloat16) if value.is_floating_point() else value for key, value in inputs.items()}
+    dtypes: list[torch.dtype] = []
+    counts = []
+    for one, given in ((model, inputs), (half, inputs_half)):
+        with unibench.prune(one, method, ratio=RATIO, mode=mode) as session:
+            for stages in session.stages.values():
+                for _, stage in stages:
+                    object.__setattr__(stage, "select", _noting(stage.select, dtypes))
+            generate(one, given, STEPS)
+        counts.append(session.take_records()[0].processed)
+    assert set(dtypes) == {torch.float32}
+    if not method.adaptive and "[rank]" not in name:
+        assert counts[0] == counts[1]
+
+
+def _noting(select: Any, dtypes: list[torch.dtype]) -> Any:
+    """Notes the type of everything that a method looks at or makes."""
+
+    def noted(ctx: Any) -> Any:
+        selection = select(ctx)
+        seen = [ctx.visual_hidden, ctx.final_norm(ctx.hidden)]
+        if selection is not None and selection.values is not None:
+            seen.append(selection.values)
+        dtypes.extend(tensor.dtype for tensor in seen)
+        return selection
+
+    return noted

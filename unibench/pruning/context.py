@@ -220,7 +220,7 @@ class StageContext:
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""
         assert self.family is not None
-        normed: Tensor = self.family.text_model.norm(hidden)
+        normed: Tensor = self.family.text_model.norm(at_least_float32(hidden))
         return normed.float()
 
     def grids(self) -> list[Grid]:
