@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench import EncoderStage, Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
 from unibench.methods.mustdrop_vit import MustDropVit
 from unibench.ops import top_k
@@ -29,7 +29,7 @@ class MustDrop(Method):
     Paper: Multi-Stage Vision Token Dropping (MustDrop), arXiv 2411.10803.
     Code: liuting20/MustDrop@909afa53 clip_encoder.py, local_merge.py, modelling_sparse_llama.py.
     Cost: O(N D) for the windows, one layer's CLS attention, O(H T N) attention at each cut.
-    Deviations: windows are merged after the tower, not after its first layer; sequence order and original
+    Deviations: towers whose projector joins patches have their output merged, and the row says so; sequence order and original
         positions (official: merged windows first, renumbered); towers without a CLS token give received
         attention. Not a budget method: what is left depends on the sample and is measured;
         ``unibench.calibrate.thresholds`` finds thresholds for a mean on a set of samples.
@@ -60,16 +60,23 @@ class MustDrop(Method):
             *(Stage(layer, self._filter, Needs(llm_attention=(layer - 1,)), _unlimited, exact=False) for layer in layers),
         ]
 
+    def encoder(self, blocks: int) -> Sequence[EncoderStage]:
+        return self._windows.encoder(blocks)
+
     def averaged(self, depth: int) -> Sequence[Stage]:
         return self.stages(depth)  # thresholds decide, whatever the budget counts
 
     def _merge(self, ctx: StageContext) -> Selection:
         ctx.note("mustdrop: thresholds decide, not the budget")
-        merged = MustDropVit("threshold", self.window, self.similarity).select(ctx)
+        merged = self._windows.select(ctx)
         looked_at = self._cls(ctx).to(merged.keep.device)[merged.keep]
         key = top_k(looked_at, math.ceil(self.key_share * len(looked_at)))
         ctx.memory["key"] = ctx.vision_rows[merged.keep[key]]
         return merged
+
+    @property
+    def _windows(self) -> MustDropVit:
+        return MustDropVit("threshold", self.window, self.similarity)
 
     def _cls(self, ctx: StageContext) -> Tensor:
         assert ctx.vision is not None

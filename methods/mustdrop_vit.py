@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, StageContext
+from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import complement, ranking, unit
+from unibench.ops import Matching, complement, ranking, unit
 
 MODES = ("budget", "threshold")
 
@@ -25,8 +26,9 @@ class MustDropVit(Method):
     Code: liuting20/MustDrop@909afa53 multimodal_encoder/local_merge.py (mode=threshold);
         ModelTC/LightCompress@9701d035 token_reduction/mustdrop.py (mode=budget).
     Cost: O(N window^2 C).
-    Deviations: windows are merged after the tower, not after its first layer (the row says so); sequence order,
-        a merged window at its last patch. It cannot meet every budget: with windows of p patches the budget mode merges
+    Deviations: sequence order, a merged window at its last patch; each picture by itself (official: as many windows as
+        the poorest picture of a batch). Where the projector joins patches, windows are merged after the tower (the row
+        says so). It cannot meet every budget: with windows of p patches the budget mode merges
         ``min(windows, (N + 1 - keep) // (p - 1))`` of them, and what is left is stated in the row. Rows and
         columns that no whole window covers stay.
 
@@ -48,20 +50,40 @@ class MustDropVit(Method):
         if self.window < 2:
             raise unknown("window of mustdrop_vit", str(self.window), ("2", "3", "4"))
 
+    def encoder(self, blocks: int) -> Sequence[EncoderStage]:
+        return [EncoderStage(0, self._inside, inside=False, weighted=False)]
+
     def select(self, ctx: StageContext) -> Selection:
+        assert ctx.vision is not None
+        if ctx.vision.merged is not None:
+            return Selection(ctx.vision.merged.nonzero()[:, 0])
         ctx.note("mustdrop_vit: windows merged after the vision tower")
         features, project = ctx.encoder_features()
         windows = torch.cat([self._windows(grid.rows.view(grid.height, grid.width)) for grid in ctx.grids()])
-        patches = self.window**2
+        merged = self._alike(features, windows, ctx.keep)
+        single = complement(merged.flatten(), len(features))
+        values = torch.cat([project(features[merged].mean(1)), ctx.visual_hidden[single]])
+        return Selection(torch.cat([merged[:, -1], single]), values)
+
+    def _inside(self, ctx: EncoderContext) -> Matching | None:
+        """The merge behind the first block of the tower."""
+        windows = self._windows(torch.arange(ctx.side**2, device=ctx.tokens.device).view(ctx.side, ctx.side))
+        merged = self._alike(ctx.tokens[ctx.prefix :], windows, ctx.keep) + ctx.prefix
+        single = complement(merged.flatten(), len(ctx.tokens))
+        anchor = torch.cat([single, merged[:, -1]])  # the prefix stays first
+        slot = torch.empty(len(ctx.tokens), dtype=torch.long, device=ctx.tokens.device)
+        slot[single] = torch.arange(len(single), device=slot.device)
+        slot[merged] = torch.arange(len(merged), device=slot.device)[:, None] + len(single)
+        return Matching(anchor, slot)
+
+    def _alike(self, features: Tensor, windows: Tensor, keep: int) -> Tensor:
+        """The windows to merge, ``[merges, window ** 2]``."""
         likeness = _mean_cosine(features[windows])
         if self.mode == "threshold":
             merges = int((likeness >= self.threshold).sum())
         else:
-            merges = min(len(windows), max(0, len(features) + 1 - ctx.keep) // (patches - 1))
-        merged = windows[ranking(likeness)[:merges]]
-        single = complement(merged.flatten(), len(features))
-        values = torch.cat([project(features[merged].mean(1)), ctx.visual_hidden[single]])
-        return Selection(torch.cat([merged[:, -1], single]), values)
+            merges = min(len(windows), max(0, len(features) + 1 - keep) // (self.window**2 - 1))
+        return windows[ranking(likeness)[:merges]]
 
     def _windows(self, rows: Tensor) -> Tensor:
         """The whole windows of a grid, ``[windows, window ** 2]``."""

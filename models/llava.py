@@ -31,6 +31,13 @@ class Llava(Family):
             return None  # several layers side by side
         return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
 
+    @property
+    def merges(self) -> bool:
+        return self.feature_layer is not None
+
+    def halves(self, block: Any) -> tuple[nn.Module, nn.Module]:
+        return block.layer_norm2, block.mlp
+
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()

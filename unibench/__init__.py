@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from unibench.errors import UsageError as UsageError
     from unibench.models import load as load
     from unibench.pruning import Chain as Chain
+    from unibench.pruning import EncoderContext as EncoderContext
+    from unibench.pruning import EncoderStage as EncoderStage
     from unibench.pruning import Method as Method
     from unibench.pruning import Needs as Needs
     from unibench.pruning import Selection as Selection
@@ -38,6 +40,8 @@ _HOME = {
     "UsageError": "errors",
     "load": "models",
     "Chain": "pruning",
+    "EncoderContext": "pruning",
+    "EncoderStage": "pruning",
     "Method": "pruning",
     "Needs": "pruning",
     "Selection": "pruning",

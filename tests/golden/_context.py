@@ -58,6 +58,8 @@ class StubVision:
     def cls_hidden(self, layer: int) -> Tensor:
         return self.arrays["cls_feature"].expand_as(self.arrays["features"])
 
+    merged = None
+
     @property
     def patchless(self) -> Tensor:
         return torch.zeros(len(self.arrays["features"]), dtype=torch.bool)

@@ -87,6 +87,8 @@ def _one_token(ctx: StageContext) -> StageContext:
 class _Sliced:
     """The vision signals of some tokens of a context."""
 
+    merged = None
+
     def __init__(self, inner: Any, rows: slice) -> None:
         self._inner, self._rows = inner, rows
 

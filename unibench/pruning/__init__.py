@@ -14,6 +14,8 @@ repair_torchvision()  # before anything here imports transformers
 from unibench.pruning.context import Grid as Grid
 from unibench.pruning.context import Item as Item
 from unibench.pruning.context import StageContext as StageContext
+from unibench.pruning.encoder import EncoderContext as EncoderContext
+from unibench.pruning.encoder import EncoderStage as EncoderStage
 from unibench.pruning.family import Family as Family
 from unibench.pruning.family import VisionCall as VisionCall
 from unibench.pruning.session import Session as Session

@@ -75,12 +75,19 @@ class AttentionTap:
     Args:
         modules: the attention modules to listen to.
         listening: whether a call of a module is wanted at this moment.
+        bias: added to the attention logits of a module, broadcastable to ``[batch, heads, queries, keys]``.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], listening: Callable[[nn.Module], bool]) -> None:
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        listening: Callable[[nn.Module], bool],
+        bias: Callable[[nn.Module], Tensor | None] = lambda module: None,
+    ) -> None:
         self.modules = list(modules)
         self._wanted = {id(module) for module in self.modules}
         self._listening = listening
+        self._bias = bias
         self._records: dict[int, list[QueryKey]] = {}
 
     def take(self, module: nn.Module) -> list[QueryKey]:
@@ -132,6 +139,8 @@ class AttentionTap:
     def _tapped(self, attention: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(attention)
         def tapped(module: nn.Module, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if id(module) in self._wanted and (bias := self._bias(module)) is not None:
+                args = _biased(args, bias.to(query.dtype).expand(1, 1, query.shape[2], -1))
             if id(module) in self._wanted and self._listening(module):
                 scaling = kwargs.get("scaling")
                 scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
@@ -140,6 +149,12 @@ class AttentionTap:
             return attention(module, query, key, *args, **kwargs)
 
         return tapped
+
+
+def _biased(args: tuple[Any, ...], bias: Tensor) -> tuple[Any, ...]:
+    """The positional arguments after the key (value, mask) with the bias in the mask."""
+    value, mask, *rest = args
+    return (value, bias if mask is None else mask + bias, *rest)
 
 
 def _implementation(module: nn.Module) -> str:

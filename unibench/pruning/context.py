@@ -62,6 +62,11 @@ class Vision(Protocol):
         """``[N]`` True on tokens that stand for no patch."""
         ...
 
+    @property
+    def merged(self) -> Tensor | None:
+        """``[N]`` True on the tokens that encoder stages left, None where there were none; the others are zero."""
+        ...
+
 
 @dataclass(frozen=True)
 class Item:
@@ -181,7 +186,7 @@ class StageContext:
         if self.family.prefix_tokens:
             return self.vision.cls(layer, patches_only=recomputed)
         self.note("received attention (no CLS token)")
-        return self.vision.received(layer, total=recomputed, whole=recomputed)
+        return self.vision.received(layer, total=True, whole=recomputed)  # a mean would favour small pictures
 
     def encoder_features(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Features before the projector ``[N, C]``, and the projector.
@@ -271,7 +276,7 @@ class RecordedVision:
         def one(call: VisionCall) -> Tensor:
             recorded = self._attention(call, layer)
             pictures = self._family.whole(recorded, call) if whole else recorded
-            return self._family.join([column(qk) for qk in pictures])[..., None]
+            return self._joined(call, [column(qk) for qk in pictures], layer)[..., None]
 
         return self._packed(one, fill)[..., 0]
 
@@ -297,10 +302,17 @@ class RecordedVision:
             nonlocal heads
             recorded = self._attention(call, layer)
             heads = recorded[0].key.shape[1]
-            return self._family.join([qk.key.float().transpose(1, 2).flatten(2) for qk in recorded])
+            return self._joined(call, [qk.key.float().transpose(1, 2).flatten(2) for qk in recorded], layer)
 
         tokens = self._packed(one)
         return tokens.reshape(len(tokens), heads, -1)
+
+    @property
+    def merged(self) -> Tensor | None:
+        found = [torch.zeros(call.tokens, dtype=torch.bool) if call.merged is None else call.merged for call in self._calls]
+        if all(call.merged is None for call in self._calls):
+            return None
+        return torch.cat([mask.to(self._rows.device) for mask in found])[self._rows]
 
     @property
     def patchless(self) -> Tensor:
@@ -326,12 +338,17 @@ class RecordedVision:
 
         return self._packed(one).float()
 
+    def _joined(self, call: VisionCall, chunks: list[Tensor], layer: int) -> Tensor:
+        """Per-chunk values of a layer for :meth:`Family.pack`; where tokens were merged, at their places."""
+        block = layer % len(self._family.vit_blocks)
+        return self._family.join(call.spread(chunks, block, self._family.prefix_tokens))
+
     def _attention(self, call: VisionCall, layer: int) -> list[QueryKey]:
         return call.attention[layer % len(self._family.vit_blocks)]
 
     def _scores(self, layer: int, reduce: Callable[[QueryKey], Tensor], fill: float) -> Tensor:
         def one(call: VisionCall) -> Tensor:
-            return self._family.join([reduce(qk) for qk in self._attention(call, layer)])[..., None]
+            return self._joined(call, [reduce(qk) for qk in self._attention(call, layer)], layer)[..., None]
 
         return self._packed(one, fill)[..., 0]
 

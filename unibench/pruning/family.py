@@ -25,6 +25,9 @@ class VisionCall:
             features in place afterwards.
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
+        merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in the tower.
+        anchors: then, for each tile, the block of every merge and the place (prefix included) of each token
+            that it left.
     """
 
     modality: str
@@ -33,6 +36,20 @@ class VisionCall:
     tokens: int = 0
     attention: dict[int, list[QueryKey]] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
+    merged: Tensor | None = None
+    anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
+
+    def spread(self, chunks: list[Tensor], block: int, prefix: int) -> list[Tensor]:
+        """Values ``[1, n, ...]`` of the tokens that entered a block, per tile, at the places of all its patches; zero elsewhere."""
+        if self.merged is None:
+            return chunks
+        places = len(self.merged) // len(self.anchors) + prefix
+        found = []
+        for chunk, merges in zip(chunks, self.anchors, strict=True):
+            left = [anchor for before, anchor in merges if before < block]
+            whole = chunk.new_zeros(1, places, *chunk.shape[2:])
+            found.append(whole.index_copy(1, left[-1], chunk) if left else chunk)
+        return found
 
 
 class Family:
@@ -87,6 +104,15 @@ class Family:
     def feature_layer(self) -> int | None:
         """The vision block whose output the projector takes token by token; None if it joins patches."""
         return None
+
+    @property
+    def merges(self) -> bool:
+        """Whether tokens may be merged inside the vision tower: it has :meth:`halves`, and one token per patch."""
+        return False
+
+    def halves(self, block: nn.Module) -> tuple[nn.Module, nn.Module]:
+        """The second norm of a vision block and the feed-forward network behind it."""
+        raise NotImplementedError
 
     def project(self, features: Tensor) -> Tensor:
         """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where :attr:`feature_layer` is given."""

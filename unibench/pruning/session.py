@@ -19,6 +19,7 @@ from unibench.errors import UsageError
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import RecordedVision, StageContext
 from unibench.pruning.cutting import causal_mask, left_padded, segment, take_tokens
+from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
 from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
@@ -73,13 +74,14 @@ class _Spans:
     forward: tuple[Mark, Mark]
     vision: tuple[tuple[Mark, Mark], ...]
     method: tuple[tuple[Mark, Mark], ...]
+    merges: tuple[tuple[Mark, Mark], ...]  # of the method, inside the vision tower
 
     def time(self, clock: Clock) -> PrefillTime:
         start, end = self.forward
         # since transformers 5.17 generate() runs the vision tower before the first forward
         before = sum(clock.seconds(*span) for span in self.vision if clock.seconds(span[1], start) >= 0)
-        vision, method = (sum(clock.seconds(*span) for span in spans) for spans in (self.vision, self.method))
-        return PrefillTime(before + clock.seconds(start, end), vision, method, end)
+        vision, method, merges = (sum(clock.seconds(*span) for span in spans) for spans in (self.vision, self.method, self.merges))
+        return PrefillTime(before + clock.seconds(start, end), vision - merges, method + merges, end)
 
 
 class Session:
@@ -147,7 +149,7 @@ class Session:
         needs = needs_of(stages)
         entered = {stage.layer for stage in stages if stage.needs.entering}
         self._clock = Clock(next(model.parameters()).device)
-        self.vision = VisionRecorder(family, needs, self._clock)
+        self.vision = VisionRecorder(family, needs, self._clock, self._merger())
         self._tap = AttentionTap(
             [family.llm_attention(layer) for layer in sorted({*needs.llm_attention, *entered})], lambda module: self._prefilling
         )
@@ -164,6 +166,13 @@ class Session:
     def prompt(self) -> Prompt | None:
         """The prompt read last."""
         return self._prompt
+
+    def _merger(self) -> EncoderMerger | None:
+        layer = self.family.feature_layer
+        if not self.family.merges or layer is None:
+            return None
+        stages = self.method.encoder(layer % len(self.family.vit_blocks) + 1)
+        return EncoderMerger(self.family, stages, self.budget, self._clock) if stages else None
 
     def take_records(self) -> list[PromptRecord]:
         """The records since the last call, and forget them."""
@@ -285,7 +294,8 @@ class Session:
             return
         self._prefilling = False
         forward = (self._forward_start, self._clock.mark())
-        self._unread.append(_Spans(forward, tuple(self.vision.spans), tuple(self._method_spans)))
+        merges = tuple(self.vision.merger.spans) if self.vision.merger else ()
+        self._unread.append(_Spans(forward, tuple(self.vision.spans), tuple(self._method_spans), merges))
         self.vision.clear()
 
     # -- reading a prompt

@@ -15,6 +15,7 @@ from unibench.ops import top_k
 if TYPE_CHECKING:
     from unibench.budget import Budget
     from unibench.pruning.context import StageContext
+    from unibench.pruning.encoder import EncoderStage
 
 
 class BudgetError(RuntimeError):
@@ -113,6 +114,13 @@ class Method:
         """The cuts this method makes in a language model of ``depth`` decoder layers."""
         return (Stage(0, self.select, self.needs, exact=not self.adaptive),)
 
+    def encoder(self, blocks: int) -> Sequence[EncoderStage]:
+        """Merges inside the vision tower, on families that allow them; ``blocks`` make the features.
+
+        The cut at layer 0 must then keep what they left: ``ctx.vision.merged``.
+        """
+        return ()
+
     def averaged(self, depth: int) -> Sequence[Stage]:
         """The cuts when the budget is the mean over layers of the tokens processed (``budget.mode=layer_average``).
 
@@ -165,6 +173,9 @@ class Chain(Method):
         budgets = self.budgets or (None,) * len(self.methods)
         pairs = zip(self.methods, budgets, strict=True)
         return [_under(stage, budget) for method, budget in pairs for stage in method.stages(depth)]
+
+    def encoder(self, blocks: int) -> Sequence[EncoderStage]:
+        return [stage for method in self.methods for stage in method.encoder(blocks)]
 
     def evict(self, ctx: StageContext) -> Tensor | None:
         kept = (method.evict(ctx) for method in self.methods if method.evicts)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unibench.cost import Clock, Mark
 from unibench.pruning.attention import AttentionTap
+from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.stage import Needs
 
@@ -27,8 +28,8 @@ class VisionRecorder:
         spans: start and end of each call.
     """
 
-    def __init__(self, family: Family, needs: Needs, clock: Clock) -> None:
-        self.family, self.clock = family, clock
+    def __init__(self, family: Family, needs: Needs, clock: Clock, merger: EncoderMerger | None = None) -> None:
+        self.family, self.clock, self.merger = family, clock, merger
         attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
         attention |= {family.object_layer + offset for offset in needs.object_attention}
         feature = family.feature_layer if needs.features else None
@@ -46,6 +47,8 @@ class VisionRecorder:
         """Forget the calls of the prompt that was read."""
         self.calls.clear()
         self.spans.clear()
+        if self.merger is not None:
+            self.merger.spans.clear()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -56,6 +59,8 @@ class VisionRecorder:
             for modality in ("image", "video"):
                 stack.enter_context(self._observed(modality))
             stack.enter_context(self.tap.installed())
+            if self.merger is not None:
+                stack.enter_context(self.merger.installed())
             stack.callback(self.clear)
             yield
 
@@ -74,7 +79,8 @@ class VisionRecorder:
             start = self.clock.mark()
             self._open = call
             try:
-                call.output = original(*args, **kwargs)
+                merger = self.merger if modality == "image" else None
+                call.output = original(*args, **kwargs) if merger is None else merger.run(original, call)
             finally:
                 self._open = None
             self.spans.append((start, self.clock.mark()))
