@@ -225,8 +225,8 @@ def thresholds(model: Any, samples: Samples, *, ratio: Number, steps: int = 14, 
     best = min(tried, key=lambda one: (abs(one.average - one.wanted), one.threshold))
     if abs(best.average - best.wanted) > MISSED * best.wanted:
         raise UsageError(
-            f"ratio={ratio}: mustdrop comes no nearer to {best.wanted:.1f} tokens per layer than {best.average:.1f}; above, merging windows "
-            "alone removes more (raise similarity), below, the first layers and the key set keep more (cut earlier, lower key_share)"
+            f"ratio={ratio}: mustdrop comes no nearer to {best.wanted:.1f} tokens per layer than {best.average:.1f}; if that is fewer, "
+            "windows alone remove too much (raise similarity), if more, cut earlier or lower key_share"
         )
     return best
 
