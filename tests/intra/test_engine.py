@@ -167,3 +167,12 @@ def test_a_method_that_evicts_says_so_where_there_is_no_cache() -> None:
         assert not any("no cache" in note for note in session.notes)
         model(**inputs, use_cache=False)
         assert "no cache: nothing was evicted before decoding" in session.notes
+
+
+def test_a_layer_that_does_not_exist_is_the_users_mistake() -> None:
+    for parameters in ({"layer": 40}, {"layer": -1}):
+        with (
+            pytest.raises(UsageError, match="but the model has 6 decoder layers"),
+            unibench.prune(model_of("llava"), "random_intra", **parameters),
+        ):
+            pass

@@ -27,6 +27,10 @@ from unibench.pruning.vision import VisionRecorder
 _ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
 
 
+class LayerError(UsageError, ValueError):
+    """A stage names a layer that the model does not have."""
+
+
 @dataclass(frozen=True)
 class PromptRecord:
     """What pruning did to one sample.
@@ -104,7 +108,7 @@ class Session:
 
     Raises:
         UsageError: the family cannot serve the method, or the decoder cannot be pruned.
-        ValueError: a stage names a layer that does not exist.
+        LayerError: a stage names a layer that does not exist.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class Session:
         stages = sorted(cuts, key=lambda stage: stage.layer)
         for stage in stages:
             if not 0 <= stage.layer < len(self.layers):
-                raise ValueError(f"a stage at layer {stage.layer}, but the model has {len(self.layers)} decoder layers")
+                raise LayerError(f"a stage at layer {stage.layer}, but the model has {len(self.layers)} decoder layers")
         if mode == "layer_average" and budget.retention is not None:  # a mean out of reach is told before the first sample
             processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
