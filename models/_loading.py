@@ -141,6 +141,8 @@ def _pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, s
     try:
         processor = AutoProcessor.from_pretrained(source, **where)
         model = AutoModelForImageTextToText.from_pretrained(source, device_map=spec.device_map, **where, **options)
+    except ImportError as error:
+        raise UsageError(_how_to_install(spec, error)) from None
     except (OSError, ValueError) as error:
         raise UsageError(_how_to_get(spec, error)) from None
     return model, processor, digest_of(spec)
@@ -184,6 +186,12 @@ def _device(spec: ModelConfig) -> torch.device:
         return torch.device(spec.device)
     except RuntimeError:
         raise UsageError(f"model.device={spec.device} is no device; for example cpu, cuda, cuda:1") from None
+
+
+def _how_to_install(spec: ModelConfig, error: ImportError) -> str:
+    if spec.attn.startswith("flash"):
+        return f"model.attn={spec.attn} needs the package flash-attn and a GPU: pip install flash-attn, or take model.attn=sdpa"
+    return f"model={spec.name} needs a package that is not installed: {str(error).strip().splitlines()[0]}"
 
 
 def _hub_answers() -> bool:

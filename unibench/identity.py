@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -46,17 +47,30 @@ class Cell:
         return str(self.config.method.name)
 
     @property
+    def variant(self) -> str:
+        """The method's parameters that are not its defaults, for example ``layer=3``."""
+        defaults = registry.method(self.config.method.get("source", self.method)).parameters
+        given = self.identity["method"]
+        return ",".join(f"{key}={given[key]}" for key, default in defaults.items() if given[key] != _listed(default))
+
+    @property
     def folder(self) -> Path:
-        """``<out>/<model>/<task>/<method>@<ratio>[+seed]/<key>``."""
-        seed = f"+seed{self.config.seed}" if self.config.seed else ""
-        label = "vanilla" if self.method == "vanilla" else f"{self.method}@{self.budget.label}{seed}"
+        """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
+        parts = [f"{self.method}@{self.budget.label}", re.sub(r"[^\w=.,+-]", "_", self.variant)[:60]]
+        parts.append(f"seed{self.config.seed}" if self.config.seed else "")
+        label = "vanilla" if self.method == "vanilla" else "+".join(part for part in parts if part)
         return Path(str(self.config.out), str(self.config.model.name), str(self.config.task.name), label, self.key)
 
     @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
-        budget = "" if self.method == "vanilla" else f" {self.budget.label}"
-        return f"{self.config.model.name} x {self.method}{budget} x {self.config.task.name}"
+        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label])]
+        return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as YAML has them."""
+    return [_listed(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def cell_of(config: DictConfig) -> Cell:

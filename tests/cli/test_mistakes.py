@@ -79,6 +79,22 @@ def test_a_checkpoint_that_cannot_be_had_names_itself_and_the_ways_to_get_it(tmp
     assert len(err.strip().splitlines()) == 1
 
 
+def test_a_layer_that_the_model_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = failed(capsys, "method=fastv", "method.layer=40", "task.limit=1", f"out={tmp_path}")
+    assert "FastV cuts at layer 40, but the model has 5 decoder layers" in err
+
+
+def test_values_that_only_the_method_can_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = failed(capsys, "method=two_stage", "method.split=2", f"out={tmp_path}")
+    assert "method.split=2" in err and not list(tmp_path.iterdir())
+    assert "Did you mean divprune?" in failed(capsys, "method=two_stage", "method.pre=divprun")
+
+
+def test_a_kernel_that_is_not_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = failed(capsys, "model.attn=flash_attention_2", f"out={tmp_path}")
+    assert "pip install flash-attn" in err and len(err.strip().splitlines()) == 1
+
+
 def test_a_method_that_a_family_cannot_serve_says_which_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "cls.py"
     mine.write_text(

@@ -85,7 +85,7 @@ def test_selections_that_are_none(keep: list[int], message: str) -> None:
 
 
 def test_a_stage_beyond_the_model() -> None:
-    with pytest.raises(ValueError, match="6 decoder layers"), unibench.prune(model_of("llava"), Fixed({99: every(2)})):
+    with pytest.raises(UsageError, match="6 decoder layers"), unibench.prune(model_of("llava"), Fixed({99: every(2)})):
         pass
 
 

@@ -72,9 +72,10 @@ def _method(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "summary": card.summary,
+        "why": sections.get("", "").removeprefix(" ".join(card.summary.split())).strip(),
         "paper": sections.get("paper"),
         "code": sections.get("code"),
-        "deviations": sections.get("deviations"),
+        **{title: text for title, text in sections.items() if title not in ("", "paper", "code", "attributes")},
         "parameters": {key: None if value is registry.REQUIRED else value for key, value in card.parameters.items()},
         "meaning": sections.get("attributes"),
         "text aware": bool(card.constants.get("text_aware", False)),

@@ -11,9 +11,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from unibench import identity
 from unibench.cli.progress import Progress
 from unibench.compose import compose_cells
-from unibench.errors import UsageError
+from unibench.errors import UsageError, UsageErrors
 from unibench.identity import cell_of, vanilla_of
 from unibench.store import CellFolder
 
@@ -35,7 +36,7 @@ def run(words: list[str]) -> int:
     for cell in cells:
         row = CellFolder(cell).row()
         if row is None:
-            runner = runner or _runner()
+            runner = runner or _runner(cells)
             row = runner.run(cell)
         vanilla = CellFolder(vanilla_of(cell)).row()
         rows += [entry for entry in (vanilla, row) if entry is not None and entry["key"] not in {seen["key"] for seen in rows}]
@@ -43,9 +44,24 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def _runner() -> Any:
-    """A runner; loads torch and transformers, which a mistaken command or a finished cell need not wait for."""
-    return importlib.import_module("unibench.runner").Runner(Progress())
+def _runner(cells: Sequence[identity.Cell]) -> Any:
+    """A runner for the cells, whose methods can all be built.
+
+    It loads torch and transformers, which a mistaken command or a finished cell need not wait for.
+
+    Raises:
+        UsageErrors: values that only the methods themselves can refuse.
+    """
+    runner = importlib.import_module("unibench.runner")
+    errors: list[UsageError] = []
+    for cell in cells:
+        try:
+            runner.method_of(cell)
+        except UsageError as error:
+            errors.append(error)
+    if errors:
+        raise UsageErrors(errors)
+    return runner.Runner(Progress())
 
 
 def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
@@ -90,7 +106,7 @@ def _abilities(row: dict[str, Any]) -> dict[str, Cell]:
     return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
 
 
-NAMES: dict[str, Cell] = {"method": lambda row: row["method"], "ratio": lambda row: row["budget"]}
+NAMES: dict[str, Cell] = {"method": lambda row: f"{row['method']} {row['variant']}".strip(), "ratio": lambda row: row["budget"]}
 SCORES: dict[str, Cell] = {
     **NAMES,
     "n": _number("n", ".0f"),

@@ -27,10 +27,6 @@ from unibench.pruning.vision import VisionRecorder
 _ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
 
 
-class LayerError(UsageError, ValueError):
-    """A stage names a layer that the model does not have."""
-
-
 @dataclass(frozen=True)
 class PromptRecord:
     """What pruning did to one sample.
@@ -107,8 +103,8 @@ class Session:
         records: one per sample read, oldest first.
 
     Raises:
-        UsageError: the family cannot serve the method, or the decoder cannot be pruned.
-        LayerError: a stage names a layer that does not exist.
+        UsageError: the family cannot serve the method, the decoder cannot be pruned, or a stage names a
+            layer that does not exist.
     """
 
     def __init__(
@@ -138,7 +134,9 @@ class Session:
         stages = sorted(cuts, key=lambda stage: stage.layer)
         for stage in stages:
             if not 0 <= stage.layer < len(self.layers):
-                raise LayerError(f"a stage at layer {stage.layer}, but the model has {len(self.layers)} decoder layers")
+                raise UsageError(
+                    f"{type(method).__name__} cuts at layer {stage.layer}, but the model has {len(self.layers)} decoder layers"
+                )
         if mode == "layer_average" and budget.retention is not None:  # a mean out of reach is told before the first sample
             processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
         self.stages: dict[int, list[tuple[int, Stage]]] = {}

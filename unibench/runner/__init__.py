@@ -4,3 +4,4 @@ from __future__ import annotations
 
 from unibench.runner.run import Listener as Listener
 from unibench.runner.run import Runner as Runner
+from unibench.runner.run import method_of as method_of

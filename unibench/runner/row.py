@@ -38,6 +38,7 @@ def row_of(
         "model": config.model.name,
         "family": config.model.family,
         "method": cell.method,
+        "variant": cell.variant,
         "method_options": {key: value for key, value in cell.identity["method"].items() if key != "name"},
         "ratio": cell.budget.ratio if cell.method != "vanilla" else 0.0,
         "budget": cell.budget.label if cell.method != "vanilla" else "0",

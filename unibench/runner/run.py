@@ -15,6 +15,7 @@ from unibench.api import build_method
 from unibench.errors import UsageError
 from unibench.identity import Cell, vanilla_of
 from unibench.models import LoadedModel, load
+from unibench.pruning import Method
 from unibench.runner.environment import environment
 from unibench.runner.evaluate import Answered, Setting, answer
 from unibench.runner.row import row_of
@@ -106,10 +107,8 @@ class Runner:
                 self.listener.step(record)
 
     def _answers(self, cell: Cell, loaded: LoadedModel, task: Task, samples: Iterator[Sample], run: int) -> Iterator[Answered]:
-        chosen: Any = OmegaConf.to_container(cell.config.method)
-        options = {key: value for key, value in chosen.items() if key not in ("name", "source")}
         setting = Setting(
-            method=build_method(cell.config.method.get("source", cell.method), **options),
+            method=method_of(cell),
             budget=cell.budget,
             scope=cell.config.budget.scope,
             mode=cell.config.budget.mode,
@@ -129,6 +128,17 @@ class Runner:
             spec: Any = OmegaConf.to_object(cell.config.model)
             self._loaded[name] = load(spec, cell.config.pixels)
         return self._loaded[name]
+
+
+def method_of(cell: Cell) -> Method:
+    """The method of a cell with its parameters.
+
+    Raises:
+        UsageError: a parameter has a value that the method refuses.
+    """
+    chosen: Any = OmegaConf.to_container(cell.config.method)
+    options = {key: value for key, value in chosen.items() if key not in ("name", "source")}
+    return build_method(cell.config.method.get("source", cell.method), **options)
 
 
 def load_task(cell: Cell) -> Task:
