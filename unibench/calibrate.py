@@ -27,6 +27,7 @@ from unibench.pruning import Method, Needs, Stage, StageContext
 from unibench.pruning.session import PromptRecord
 
 Samples = Iterable[Mapping[str, Any]]
+MISSED = 0.1  # of the wanted mean
 Flow = tuple[Tensor, Tensor]  # attention that each visual token receives from the text, and from visual tokens
 
 
@@ -201,6 +202,9 @@ def thresholds(model: Any, samples: Samples, *, ratio: Number, steps: int = 14, 
         ratio: share REMOVED.
         steps: halvings of the search on a logarithmic scale from 1e-6 to 1.
         method: whose other parameters are used.
+
+    Raises:
+        UsageError: no threshold comes within a tenth.
     """
     cases, budget, plain = list(samples), Budget.parse(ratio=ratio), method or MustDrop()
 
@@ -218,7 +222,13 @@ def thresholds(model: Any, samples: Samples, *, ratio: Number, steps: int = 14, 
             low = (low + high) / 2
         else:
             high = (low + high) / 2
-    return min(tried, key=lambda one: (abs(one.average - one.wanted), one.threshold))
+    best = min(tried, key=lambda one: (abs(one.average - one.wanted), one.threshold))
+    if abs(best.average - best.wanted) > MISSED * best.wanted:
+        raise UsageError(
+            f"ratio={ratio}: mustdrop comes no nearer to {best.wanted:.1f} tokens per layer than {best.average:.1f}; if that is fewer, "
+            "windows alone remove too much (raise similarity), if more, cut earlier or lower key_share"
+        )
+    return best
 
 
 @dataclass(frozen=True)

@@ -86,3 +86,5 @@ def test_thresholds_of_mustdrop_are_solved_for_a_mean() -> None:
         assert sum(equivalent_tokens(record.processed) for record in records) / 3 == pytest.approx(solved.average)
     none = calibrate.thresholds(model, samples, ratio=0, steps=4, method=MustDrop(layers=(2,)))
     assert none.average == none.wanted
+    with pytest.raises(UsageError, match="comes no nearer to 5.3 tokens per layer than"):
+        calibrate.thresholds(model, samples, ratio=0.889, steps=3)

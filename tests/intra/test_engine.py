@@ -167,3 +167,33 @@ def test_a_method_that_evicts_says_so_where_there_is_no_cache() -> None:
         assert not any("no cache" in note for note in session.notes)
         model(**inputs, use_cache=False)
         assert "no cache: nothing was evicted before decoding" in session.notes
+
+
+def test_a_layer_that_does_not_exist_is_the_users_mistake() -> None:
+    for parameters in ({"layer": 40}, {"layer": -1}):
+        with (
+            pytest.raises(UsageError, match="but the model has 6 decoder layers"),
+            unibench.prune(model_of("llava"), "random_intra", **parameters),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("name", ["fastv", "pyramiddrop", "sparsevlm", "mustdrop"])
+def test_a_prompt_after_one_that_failed_halfway_is_as_if_it_were_the_first(name: str) -> None:
+    model, inputs = model_of("llava"), inputs_of("llava", 0)
+
+    def fail(ctx: StageContext) -> None:
+        if not failed:
+            failed.append(True)
+            raise KeyError("out of memory, say")
+
+    failed: list[bool] = []
+    method = Chain((build_method(name), At({4: fail}, Needs(entering=True))))
+    with unibench.prune(model, method, ratio=0.5) as session, torch.no_grad():
+        with pytest.raises(KeyError):
+            model(**inputs)
+        again = model(**inputs).logits
+        (record,) = session.take_records()
+    with unibench.prune(model, build_method(name), ratio=0.5) as session, torch.no_grad():
+        assert torch.equal(model(**inputs).logits, again)
+    assert session.take_records() == [record]

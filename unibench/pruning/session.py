@@ -308,6 +308,8 @@ class Session:
             raise UsageError("a batch must be padded on the left: set padding_side='left' on the tokenizer")
         self._method_spans.clear()
         self._memory.clear()
+        self._tap.clear()  # what a prompt left that failed halfway
+        self._entering.clear()
         before, self._replay = self._prompt, None
         if without_cache and before is not None and not self.vision.calls and _continues(before, self._ids):
             # generate(use_cache=False) reads the grown prompt anew at each step: what was dropped stays dropped
