@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -25,7 +26,7 @@ COMMANDS = [line.split("#")[0].split("-m unibench", 1)[1].split() for line in LI
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_pictures").mkdir()
-    (tmp_path / "keep_borders.py").write_text(own_method())
+    (tmp_path / "keep_first.py").write_text(own_method())
     monkeypatch.chdir(tmp_path)
     if words[0] in ("list", "show"):
         assert main(words) == 0
@@ -35,13 +36,24 @@ def test_every_command_is_understood(words: list[str], tmp_path: Path, monkeypat
 
 def own_method() -> str:
     """The code under the heading on methods of one's own."""
-    (code,) = re.findall(r"    # keep_borders\.py\n(.*?)\n\n    \.venv", TEXT, flags=re.DOTALL)
+    (code,) = re.findall(r"    # keep_first\.py\n(.*?)\n\n    \.venv", TEXT, flags=re.DOTALL)
     return "\n".join(line.removeprefix("    ") for line in code.splitlines())
 
 
 def test_the_method_of_ones_own_runs(tmp_path: Path) -> None:
-    (tmp_path / "keep_borders.py").write_text(own_method())
-    assert main([f"method={tmp_path}/keep_borders.py:First", "ratio=0.889", "task.limit=2", f"out={tmp_path}"]) == 0
+    (tmp_path / "keep_first.py").write_text(own_method())
+    assert main([f"method={tmp_path}/keep_first.py:KeepFirst", "ratio=0.889", "task.limit=2", f"out={tmp_path}"]) == 0
+
+
+def test_a_method_is_the_same_inside_the_repository_and_outside(tmp_path: Path) -> None:
+    copied = tmp_path / "keep_borders.py"
+    copied.write_text((README.parent / "methods" / "keep_borders.py").read_text())
+    out = tmp_path / "out"
+    for name in ("keep_borders", f"{copied}:KeepBorders"):
+        assert main([f"method={name}", "ratio=0.889", "task.limit=3", f"out={out}"]) == 0
+    answers = [file.read_text() for file in out.rglob("keep*/*/samples.jsonl")]
+    kept = [[json.loads(line)["answer"] for line in text.splitlines()] for text in answers]
+    assert len(kept) == 2 and kept[0] == kept[1]
 
 
 def test_every_make_target_exists() -> None:
