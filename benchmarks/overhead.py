@@ -19,7 +19,6 @@ repair_torchvision()
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 
 from unibench.api import build_method
 from unibench.cli.progress import Progress
@@ -78,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     (config,) = compose_cells([], sweep=False)
-    loaded = load(OmegaConf.to_object(config.model))  # type: ignore[arg-type]
+    loaded = load(config.model)
     samples = list(SynthVQA().samples(arguments.samples))
     sides = {"bare": lambda: bare(loaded, samples), "runner": lambda: with_runner(loaded, samples)}
     for run in sides.values():

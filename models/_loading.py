@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Sequence
@@ -156,7 +157,7 @@ def _random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
     for key, value in spec.processor.items():
         setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
     known = AutoConfig.from_pretrained(str(lender))
-    config = type(known)(**_plain(spec.architecture))
+    config = type(known)(**copy.deepcopy(spec.architecture))
     for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "image_token_index"):
         if getattr(known, name, None) is not None:
             setattr(config, name, getattr(known, name))
@@ -169,12 +170,6 @@ def _random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
     model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     return model, processor, digest_of(spec)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "items"):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) or type(value).__name__ == "ListConfig" else value
 
 
 def _device(spec: ModelConfig) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import itertools
 import json
@@ -21,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unibench import config, registry
 from unibench.budget import Budget
+from unibench.config import BudgetConfig, GenerationConfig, ModelConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 
 GROUPS = ("model", "method", "task")
@@ -33,14 +36,16 @@ CHOICES = {
     "budget.mode": ("at_stage", "layer_average"),
     "budget.scope": ("sequence", "item"),
 }
+FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
+@cache
 def options(group: str) -> list[str]:
     """Names of the YAML files of a group."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
-def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[DictConfig]:
+def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     """The checked configuration of every cell that the overrides name.
 
     Args:
@@ -51,7 +56,7 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[DictConfig]:
         UsageErrors: every mistake found, before anything is loaded.
     """
     errors: list[UsageError] = []
-    cells: list[DictConfig] = []
+    cells: list[RunConfig] = []
     for combination in _combinations(_parsed(overrides), sweep):
         try:
             cells.append(_cell(combination))
@@ -62,9 +67,9 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[DictConfig]:
     return cells
 
 
-def budget_of(cell: DictConfig) -> Budget:
+def budget_of(cell: RunConfig) -> Budget:
     """The budget of a cell; vanilla keeps everything."""
-    if cell.method.name == "vanilla":
+    if cell.method["name"] == "vanilla":
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         return Budget.parse(ratio="0.889")
@@ -93,7 +98,7 @@ def _combinations(overrides: list[Override], sweep: bool) -> Iterator[list[Overr
     yield from (list(combination) for combination in itertools.product(*axes))
 
 
-def _cell(overrides: list[Override]) -> DictConfig:
+def _cell(overrides: list[Override]) -> RunConfig:
     """One checked cell from simple overrides."""
     errors: list[UsageError] = []
     chosen: dict[str, str] = {}
@@ -109,15 +114,17 @@ def _cell(overrides: list[Override]) -> DictConfig:
             chosen[key] = _option(key, override.get_value_string())
         except UsageError as error:
             errors.append(error)
-    cell = _composed(tuple(chosen.items())).copy()
     failed = {override.key_or_group for override in overrides if override.key_or_group in GROUPS} - chosen.keys()
+    plain = _plain(chosen)
     for override in values:
-        if override.get_key_element().partition(".")[0] in failed:
+        group = override.get_key_element().lstrip("+~").partition(".")[0]
+        if group in failed:
             continue  # its keys are those of a choice that does not exist
         try:
-            _apply(cell, override)
+            _set(plain, *_converted(((group, chosen[group]),) if group in chosen else (), str(override.input_line)))
         except UsageError as error:
             errors.append(error)
+    cell = _typed(plain)
     errors += _mistakes(cell)
     if errors:
         raise UsageErrors(errors)
@@ -153,20 +160,55 @@ def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
     return cell
 
 
-def _apply(cell: DictConfig, override: Override) -> None:
-    """Set one value of a cell.
+def _plain(chosen: dict[str, str]) -> dict[str, Any]:
+    """The composed values of a combination of choices, as plain dictionaries. Groups do not depend on each other."""
+    plain = copy.deepcopy(_container(()))
+    plain.update({group: copy.deepcopy(_container(((group, name),))[group]) for group, name in chosen.items()})
+    return plain
+
+
+@cache
+def _container(chosen: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    found: Any = OmegaConf.to_container(_composed(chosen), resolve=True)
+    return dict(found)
+
+
+@cache
+def _converted(chosen: tuple[tuple[str, str], ...], line: str) -> tuple[str, Any]:
+    """Key and value of an override, checked against the schema and the choice it applies to.
 
     Raises:
         UsageError: the key does not exist, or the value is of another type.
     """
-    key = override.get_key_element().lstrip("+~")
-    if not override.is_add() and key not in _keys(cell):
-        raise UsageError(f"unknown key {key!r}.{nearest(key, _keys(cell))} A new key would be +{key}=...; see python -m unibench --help")
+    (override,) = _parsed([line])
+    cell, key = _composed(chosen).copy(), override.get_key_element().lstrip("+~")
+    if key not in _keys(cell) and not (override.is_add() and key.startswith(FREE)):
+        more = " Keys may be added below " + ", ".join(place.rstrip(".") for place in FREE) if override.is_add() else ""
+        raise UsageError(f"unknown key {key!r}.{nearest(key, _keys(cell))}{more} (python -m unibench --help)")
     try:
         OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(": ".join([str(override.input_line), reason])) from None
+        raise UsageError(f"{line}: {str(error).splitlines()[0]}") from None
+    value = OmegaConf.select(cell, key)
+    return key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _set(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key."""
+    *path, last = key.split(".")
+    for part in path:
+        plain = plain.setdefault(part, {})
+    plain[last] = copy.deepcopy(value)
+
+
+def _typed(plain: dict[str, Any]) -> RunConfig:
+    kinds = {"model": ModelConfig, "task": TaskConfig, "budget": BudgetConfig, "generation": GenerationConfig}
+    return RunConfig(**{key: kinds[key](**value) if key in kinds else value for key, value in plain.items()})
+
+
+def _value(cell: RunConfig, key: str) -> Any:
+    """The value of a dotted key."""
+    return functools.reduce(getattr, key.split("."), cell)
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:
@@ -180,19 +222,19 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _mistakes(cell: DictConfig) -> Iterator[UsageError]:
+def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
     """What is wrong with the values of a cell, each with what is allowed."""
     try:
         budget_of(cell)
     except UsageError as error:
         yield error
     for key, allowed in CHOICES.items():
-        if (given := OmegaConf.select(cell, key)) not in allowed:
+        if (given := _value(cell, key)) not in allowed:
             yield unknown(key, str(given), allowed)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
     for key, least in (("batch_size", 1), ("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
-        if (given := OmegaConf.select(cell, key)) is not None and given < least:
+        if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")
     yield from _model_mistakes(cell)
     yield from _method_mistakes(cell)
@@ -200,7 +242,7 @@ def _mistakes(cell: DictConfig) -> Iterator[UsageError]:
         yield UsageError(f"task.data={cell.task.data}: there is no such folder")
 
 
-def _model_mistakes(cell: DictConfig) -> Iterator[UsageError]:
+def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
     families = registry.families()
     if cell.model.family not in families:
         yield unknown("family", cell.model.family, families)
@@ -220,8 +262,8 @@ def _model_mistakes(cell: DictConfig) -> Iterator[UsageError]:
         )
 
 
-def _method_mistakes(cell: DictConfig) -> Iterator[UsageError]:
-    card = registry.method(cell.method.get("source", cell.method.name))
+def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    card = registry.method(cell.method.get("source", cell.method["name"]))
     for key, default in card.parameters.items():
         given = cell.method.get(key)
         if isinstance(default, str) and default in registry.methods():
@@ -233,7 +275,7 @@ def _method_mistakes(cell: DictConfig) -> Iterator[UsageError]:
     if cell.model.family in registry.families() and cell.model.family not in registry.serving(requires):
         served = ", ".join(registry.serving(requires)) or "no family yet"
         yield UsageError(
-            f"method={cell.method.name} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
+            f"method={cell.method['name']} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
         )
 
 

@@ -10,17 +10,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from unibench import registry
 from unibench.budget import Budget
 from unibench.compose import budget_of, model_path, parts_of
-from unibench.config import BudgetConfig
+from unibench.config import BudgetConfig, RunConfig
 
 SCHEMA = 1  # of the files in a cell's folder
 ENGINE = 1  # raise it when a change of code can change a number of any method
@@ -37,14 +35,14 @@ class Cell:
         key: hash of the identity.
     """
 
-    config: DictConfig
+    config: RunConfig
     budget: Budget
     identity: dict[str, Any]
     key: str
 
     @property
     def method(self) -> str:
-        return str(self.config.method.name)
+        return str(self.config.method["name"])
 
     @property
     def variant(self) -> str:
@@ -59,7 +57,7 @@ class Cell:
         parts = [f"{self.method}@{self.budget.label}", re.sub(r"[^\w=.,+-]", "_", self.variant)[:60]]
         parts.append(f"seed{self.config.seed}" if self.config.seed else "")
         label = "vanilla" if self.method == "vanilla" else "+".join(part for part in parts if part)
-        return Path(str(self.config.out), str(self.config.model.name), str(self.config.task.name), label, self.key)
+        return Path(self.config.out, self.config.model.name, self.config.task.name, label, self.key)
 
     @property
     def title(self) -> str:
@@ -73,14 +71,11 @@ def _listed(value: Any) -> Any:
     return [_listed(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
-def cell_of(config: DictConfig) -> Cell:
+def cell_of(config: RunConfig) -> Cell:
     """The cell of a checked configuration."""
-    config = config.copy()
     budget = budget_of(config)
-    if config.method.name == "vanilla":
-        config.seed = 0
-        config.budget = BudgetConfig()
-        config.ratio = config.retention = config.keep = None
+    if config.method["name"] == "vanilla":
+        config = replace(config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None)
     identity = _identity(config, budget)
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return Cell(config, budget, identity, hashlib.sha256(text.encode()).hexdigest()[:16])
@@ -88,14 +83,11 @@ def cell_of(config: DictConfig) -> Cell:
 
 def vanilla_of(cell: Cell) -> Cell:
     """The unpruned cell that a cell's drop is measured against: it differs in method and budget alone."""
-    config = cell.config.copy()
-    OmegaConf.set_struct(config, False)
-    config.method = {"name": "vanilla"}
-    return cell_of(config)
+    return cell_of(replace(cell.config, method={"name": "vanilla"}))
 
 
-def _identity(config: DictConfig, budget: Budget) -> dict[str, Any]:
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
+    plain = asdict(config)
     model, task, method = plain["model"], plain["task"], plain["method"]
     return {
         "schema": SCHEMA,

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
-from omegaconf import OmegaConf
 
 from unibench.api import build_method
 from unibench.errors import UsageError
@@ -125,8 +124,7 @@ class Runner:
         name = json.dumps([cell.identity["model"], cell.identity["pixels"], cell.config.model.device], sort_keys=True)
         if name not in self._loaded:
             self._loaded.clear()  # one model at a time: a second one of 7B would not fit
-            spec: Any = OmegaConf.to_object(cell.config.model)
-            self._loaded[name] = load(spec, cell.config.pixels)
+            self._loaded[name] = load(cell.config.model, cell.config.pixels)
         return self._loaded[name]
 
 
@@ -136,8 +134,7 @@ def method_of(cell: Cell) -> Method:
     Raises:
         UsageError: a parameter has a value that the method refuses.
     """
-    chosen: Any = OmegaConf.to_container(cell.config.method)
-    options = {key: value for key, value in chosen.items() if key not in ("name", "source")}
+    options = {key: value for key, value in cell.config.method.items() if key not in ("name", "source")}
     return build_method(cell.config.method.get("source", cell.method), **options)
 
 
@@ -149,7 +146,7 @@ def load_task(cell: Cell) -> Task:
     """
     config = cell.config.task
     module, _, name = str(config.target).partition(":")
-    options: Any = OmegaConf.to_container(config.options)
+    options = dict(config.options)
     if config.data is not None:
         options["data"] = config.data
     make = getattr(importlib.import_module(module), name)

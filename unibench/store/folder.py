@@ -20,10 +20,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from unibench.errors import UsageError
 from unibench.identity import Cell
@@ -91,7 +92,7 @@ class CellFolder:
         with _disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / "config.yaml").exists():
-                _replace(self.path / "config.yaml", OmegaConf.to_yaml(self.cell.config, resolve=True))
+                _replace(self.path / "config.yaml", yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True))
                 _replace(self.path / "identity.json", json.dumps(self.cell.identity, indent=1, sort_keys=True))
             runs = self._runs()
             if not runs or runs[-1] != dict(environment):
