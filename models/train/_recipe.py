@@ -1,0 +1,61 @@
+"""The numbers of the training, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the training.
+
+    Attributes:
+        steps: optimizer steps.
+        pictures: per step.
+        rate: peak learning rate; it rises over ``warmup`` steps and falls along a cosine to 3 % of itself.
+        decay: weight decay of matrices.
+        first_seed: of the training pictures. Stages share none; dev and test pictures start at 40,000,000.
+    """
+
+    steps: int
+    pictures: int
+    rate: float
+    warmup: int
+    decay: float
+    first_seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one checkpoint is made.
+
+    Attributes:
+        width, layers, heads, inner: of the decoder.
+        vision_width, vision_depth: of the tower.
+        sizes: picture sizes; batch ``i`` has size ``i mod len``.
+        questions: asked about each picture of a batch.
+        text_tokens: room for the questions of one picture.
+    """
+
+    family: str
+    width: int = 160
+    layers: int = 5
+    heads: int = 4
+    inner: int = 448
+    vision_width: int = 128
+    vision_depth: int = 4
+    sizes: tuple[Size, ...] = ((336, 336),)
+    questions: int = 12
+    text_tokens: int = 320
+    vision: Stage = field(default=Stage(3000, 12, 1.5e-3, 100, 0.05, 0))
+    language: Stage = field(default=Stage(6000, 8, 1.2e-3, 200, 0.02, 8_000_000))
+    joint: Stage = field(default=Stage(1500, 8, 6e-4, 100, 0.02, 16_000_000))
+
+
+RECIPES = {
+    "qwen2_5_vl": Recipe("qwen2_5_vl", sizes=((336, 336),) * 7 + ((448, 336),)),
+    "llava": Recipe("llava", vision_depth=5),
+    "internvl": Recipe("internvl", vision_depth=3),
+}
