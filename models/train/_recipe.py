@@ -27,6 +27,18 @@ class Stage:
     first_seed: int
 
 
+MIX = {
+    "existence": 0.16,
+    "multiple_choice": 0.2,
+    "reading": 0.16,
+    "counting": 0.2,
+    "format": 0.08,
+    "open": 0.1,
+    "letter": 0.05,
+    "glyph": 0.05,
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one checkpoint is made.
@@ -37,6 +49,9 @@ class Recipe:
         sizes: picture sizes; batch ``i`` has size ``i mod len``.
         questions: asked about each picture of a batch.
         text_tokens: room for the questions of one picture.
+        mix: share of each ability and training aid (``open``, ``letter``, ``glyph``) among the questions.
+        align: start the language stage from tokens near the words for what they show.
+        fading: weight of the vision stage's loss at the start of the joint stage.
     """
 
     family: str
@@ -47,11 +62,14 @@ class Recipe:
     vision_width: int = 128
     vision_depth: int = 4
     sizes: tuple[Size, ...] = ((336, 336),)
-    questions: int = 12
+    questions: int = 14
     text_tokens: int = 320
-    vision: Stage = field(default=Stage(3000, 12, 1.5e-3, 100, 0.05, 0))
-    language: Stage = field(default=Stage(6000, 8, 1.2e-3, 200, 0.02, 8_000_000))
-    joint: Stage = field(default=Stage(1500, 8, 6e-4, 100, 0.02, 16_000_000))
+    mix: dict[str, float] = field(default_factory=lambda: dict(MIX))
+    align: bool = True
+    fading: float = 0.2
+    vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
+    language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000))
+    joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
 
 
 RECIPES = {

@@ -1,0 +1,99 @@
+"""Stages 2 and 3: the decoder learns to answer, first from a frozen tower, then together with it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from unibench.models.train._align import align
+from unibench.models.train._decoder import Packed, decode, layout
+from unibench.models.train._layers import linear
+from unibench.models.train._loop import Place, Run
+from unibench.models.train._packing import IGNORE, Packer
+from unibench.models.train._pictures import Batch, Pictures
+from unibench.models.train._recipe import Recipe
+from unibench.models.train._towers import TOWERS, Tower
+from unibench.models.train._vision import Heads, shapes
+from unibench.models.train._words import Prompt, make_prompt
+
+LOG = logging.getLogger(__name__)
+
+
+class Answering:
+    """The whole model on batches of pictures with packed questions."""
+
+    def __init__(self, model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
+        self.model, self.family, self.place = model, recipe.family, place
+        self.tower: Tower = TOWERS[recipe.family](model.model)
+        self.prompt: Prompt = make_prompt(recipe.family, tokenizer)
+
+    @property
+    def embeddings(self) -> Tensor:
+        weight: Tensor = self.model.model.language_model.embed_tokens.weight
+        return weight
+
+    def logits(self, hidden: Tensor, grid: tuple[int, int], packed: Packed) -> Tensor:
+        """``[B, R, vocabulary]`` for the rows that predict an answer, from the projector's last input ``[B, N, C]``."""
+        visual = linear(hidden, self.tower.last)
+        text = F.embedding(torch.tensor(self.prompt.parts[0], device=hidden.device), self.embeddings).to(hidden.dtype)
+        prefix = torch.cat([text.expand(len(hidden), -1, -1), visual], 1)
+        states = decode(self.model.model.language_model, self.family, prefix, layout(self.family, self.prompt.parts, grid), packed)
+        return F.linear(states, self.embeddings.to(states.dtype)).float()
+
+
+def answer_loss(logits: Tensor, packed: Packed) -> tuple[Tensor, int, int]:
+    """Mean cross-entropy of the answers' tokens, how many were right, how many there are."""
+    flat, targets = logits.flatten(0, 1), packed.targets.flatten()
+    loss = F.cross_entropy(flat, targets, ignore_index=IGNORE)
+    asked = targets != IGNORE
+    return loss, int((flat.argmax(-1) == targets)[asked].sum()), int(asked.sum())
+
+
+def train_language(model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
+    """Trains the decoder and the projector's last map in place; continues a run that was cut short."""
+    whole = Answering(model, recipe, tokenizer, place)
+    pictures = Pictures(shapes(recipe, whole.tower), recipe.language.pictures, recipe.language.first_seed)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in (*model.model.language_model.parameters(), *whole.tower.last.parameters()):
+        parameter.requires_grad_(True)
+    run = Run("language", recipe.language, {"model": model}, model.parameters(), place)
+    if run.step == 0 and recipe.align:
+        share = align(whole.tower, whole.embeddings, tokenizer, pictures.batches(0, 24, place.workers), place)
+        LOG.info("tokens explain %.3f of the words", share)
+    packer = Packer(whole.prompt, recipe.mix, recipe.questions, recipe.text_tokens)
+    for batch in pictures.batches(run.step, recipe.language.steps, place.workers):
+        with torch.no_grad():
+            hidden = whole.tower.hidden(batch.images.to(place.device), place.dtype)
+        _learn(run, whole, hidden, batch, packer)
+    model.requires_grad_(True)
+
+
+def train_joint(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
+    """Trains everything in place. The loss of the vision stage fades out in the first half."""
+    whole = Answering(model, recipe, tokenizer, place)
+    model.requires_grad_(True)
+    pictures = Pictures(shapes(recipe, whole.tower), recipe.joint.pictures, recipe.joint.first_seed)
+    run = Run("joint", recipe.joint, {"model": model, "heads": heads}, [*model.parameters(), *heads.parameters()], place)
+    packer = Packer(whole.prompt, recipe.mix, recipe.questions, recipe.text_tokens)
+    for batch in pictures.batches(run.step, recipe.joint.steps, place.workers):
+        hidden = whole.tower.hidden(batch.images.to(place.device), place.dtype)
+        share = recipe.fading * max(0.0, 1 - 2 * run.step / recipe.joint.steps)
+        extra = heads(hidden, batch.labels.to(place.device))[0] * share if share else None
+        _learn(run, whole, hidden, batch, packer, extra)
+
+
+def _learn(run: Run, whole: Answering, hidden: Tensor, batch: Batch, packer: Packer, extra: Tensor | None = None) -> None:
+    packed = packer.pack(batch.scenes, run.step).to(whole.place.device)
+    loss, right, number = answer_loss(whole.logits(hidden, batch.grid, packed), packed)
+    run.take(loss if extra is None else loss + extra)
+    run.count("answers", loss.item())
+    run.count("right", right, number)
+    run.count("questions", float(packed.branch.max(1).values.sum()))
+    if line := run.report():
+        LOG.info("%s %s", run.name, line)
