@@ -64,9 +64,10 @@ def ask(ability: str, scene: Scene, rng: np.random.Generator, *, varied: bool = 
 def _existence(a: Asker) -> Question:
     """Half are true. Half of the false ones name a colour and a shape that are both there, apart (adversarial)."""
     true = a.rng.random() < 0.5
-    if a.rng.random() < 0.15:
-        shown = [sign.color for sign in a.scene.signs]
-        asked, topic = a.one_of(shown if true else [color for color in PLATES if color not in shown]) + " sign", "sign"
+    shown = [sign.color for sign in a.scene.signs]
+    plates = shown if true else [color for color in PLATES if color not in shown]
+    if plates and not a.held_out and a.rng.random() < 0.15:
+        asked, topic = a.one_of(plates) + " sign", "sign"
     else:
         asked, topic = _pair(a, true)
     text = a.voice.put("yes_no", a.voice.stem("exists", _article(asked)))
@@ -183,9 +184,10 @@ def _how_many(a: Asker, kinds: dict[str, float], least: int = 0, most: int = MOS
 def _counting(a: Asker) -> Question:
     topic = a.topic({"count": 0.6, "sum": 0.15, "less": 0.15, "more": 0.1})
     kinds = {"color": 0.45, "shape": 0.45, "sign": 0.1}
-    if topic == "sum":
-        first, second = a.rng.permutation([n for n in _counts(a, a.one_of(("color", "shape"))).items() if n[1] <= 3]).tolist()[:2]
-        stem, number = a.voice.stem("sum", first[0].removesuffix(" objects"), second[0]), int(first[1]) + int(second[1])
+    few = [(noun, shown) for noun, shown in _counts(a, a.one_of(("color", "shape"))).items() if shown <= 3]
+    if topic == "sum" and len(few) > 1:
+        (first, ones), (second, others) = (few[int(i)] for i in a.rng.permutation(len(few))[:2])
+        stem, number = a.voice.stem("sum", first.removesuffix(" objects"), second), ones + others
     elif topic == "less":
         _, shown, noun = _how_many(a, kinds, least=1)
         taken = int(a.rng.integers(1, min(shown, 2) + 1))
