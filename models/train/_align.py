@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from unibench.models.train._labels import FIELDS, IGNORE
@@ -46,7 +46,7 @@ def align(tower: Tower, embeddings: Tensor, tokenizer: PreTrainedTokenizerFast, 
         hidden, targets = tower.hidden(batch.images.to(place.device), place.dtype).float(), batch.labels.to(place.device)
         clear = (targets != IGNORE).all(1)
         shown = (targets[:, :-1] > 0).any(1)
-        vectors = sum(F.embedding(targets[:, i].clamp_min(0), table) for i, table in enumerate(words))
+        vectors = sum(functional.embedding(targets[:, i].clamp_min(0), table) for i, table in enumerate(words))
         assert isinstance(vectors, Tensor)
         known.append(hidden[clear])
         wanted.append(vectors[clear])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from unibench.models.train._layers import attend, join_heads, linear, rms_norm, rotate, split_heads
 
@@ -77,7 +77,7 @@ def decode(text_model: Any, family: str, prefix: Tensor, place: Layout, packed: 
         packed: the questions; their embeddings are looked up here.
     """
     batch, length = prefix.shape[:2]
-    x = torch.cat([prefix, F.embedding(packed.ids, text_model.embed_tokens.weight).to(prefix.dtype)], 1)
+    x = torch.cat([prefix, functional.embedding(packed.ids, text_model.embed_tokens.weight).to(prefix.dtype)], 1)
     own = (place.next + packed.positions).expand(3, -1, -1)
     positions = torch.cat([place.positions.to(own.device)[:, None].expand(-1, batch, -1), own], 2)
     cos, sin = text_model.rotary_emb(x, positions if family == "qwen2_5_vl" else positions[0])
@@ -104,9 +104,7 @@ def _masks(packed: Packed, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
 def _heads(layer: Any, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     attention = layer.self_attn
     depth = attention.head_dim
-    query, key, value = (
-        split_heads(linear(y, m), m.out_features // depth) for m in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    query, key, value = (split_heads(linear(y, m), m.out_features // depth) for m in (attention.q_proj, attention.k_proj, attention.v_proj))
     return rotate(query, cos, sin), rotate(key, cos, sin), value
 
 
@@ -130,4 +128,4 @@ def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, seen: Tensor, length:
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
     y, mlp = rms_norm(x, layer.post_attention_layernorm), layer.mlp
-    return x + linear(F.silu(linear(y, mlp.gate_proj)) * linear(y, mlp.up_proj), mlp.down_proj)
+    return x + linear(functional.silu(linear(y, mlp.gate_proj)) * linear(y, mlp.up_proj), mlp.down_proj)

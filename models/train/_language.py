@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from unibench.models.train._align import align
@@ -40,16 +40,16 @@ class Answering:
     def logits(self, hidden: Tensor, grid: tuple[int, int], packed: Packed) -> Tensor:
         """``[B, R, vocabulary]`` for the rows that predict an answer, from the projector's last input ``[B, N, C]``."""
         visual = linear(hidden, self.tower.last)
-        text = F.embedding(torch.tensor(self.prompt.parts[0], device=hidden.device), self.embeddings).to(hidden.dtype)
+        text = functional.embedding(torch.tensor(self.prompt.parts[0], device=hidden.device), self.embeddings).to(hidden.dtype)
         prefix = torch.cat([text.expand(len(hidden), -1, -1), visual], 1)
         states = decode(self.model.model.language_model, self.family, prefix, layout(self.family, self.prompt.parts, grid), packed)
-        return F.linear(states, self.embeddings.to(states.dtype)).float()
+        return functional.linear(states, self.embeddings.to(states.dtype)).float()
 
 
 def answer_loss(logits: Tensor, packed: Packed) -> tuple[Tensor, int, int]:
     """Mean cross-entropy of the answers' tokens, how many were right, how many there are."""
     flat, targets = logits.flatten(0, 1), packed.targets.flatten()
-    loss = F.cross_entropy(flat, targets, ignore_index=IGNORE)
+    loss = functional.cross_entropy(flat, targets, ignore_index=IGNORE)
     asked = targets != IGNORE
     return loss, int((flat.argmax(-1) == targets)[asked].sum()), int(asked.sum())
 

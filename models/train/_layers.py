@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def linear(x: Tensor, module: Any) -> Tensor:
     """``module`` (a Linear) on ``x``; the parameters stay in float32."""
-    return F.linear(x, module.weight.to(x.dtype), None if module.bias is None else module.bias.to(x.dtype))
+    weight: Tensor = module.weight
+    return functional.linear(x, weight.to(x.dtype), None if module.bias is None else module.bias.to(x.dtype))
 
 
 def rms_norm(x: Tensor, module: Any) -> Tensor:
@@ -20,7 +21,7 @@ def rms_norm(x: Tensor, module: Any) -> Tensor:
 
 
 def layer_norm(x: Tensor, module: Any) -> Tensor:
-    return F.layer_norm(x.float(), (x.shape[-1],), module.weight, module.bias, module.eps).to(x.dtype)
+    return functional.layer_norm(x.float(), (x.shape[-1],), module.weight, module.bias, module.eps).to(x.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """``[B, L, heads * D]`` to ``[B, heads, L, D]``."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:

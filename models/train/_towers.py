@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import vision_utils
 
 from unibench.models.train._layers import attend, join_heads, layer_norm, linear, rms_norm, rotate, split_heads
@@ -67,13 +67,13 @@ class QwenTower:
     def hidden(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         visual, windows = self.visual, self._windows(images.shape[1], images.shape[2], images.device)
         kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # a picture stands for two equal frames
-        x = F.linear(self._patches(normalise(images, dtype)), kernel.to(dtype))[:, windows.order]
+        x = functional.linear(self._patches(normalise(images, dtype)), kernel.to(dtype))[:, windows.order]
         cos, sin = windows.cos.to(dtype), windows.sin.to(dtype)
         for i, block in enumerate(visual.blocks):
             parts = 1 if i in visual.fullatt_block_indexes else windows.number
             x = self._block(x, block, cos, sin, parts)
         x = rms_norm(x, visual.merger.ln_q).unflatten(1, (-1, visual.spatial_merge_size**2)).flatten(2)
-        return F.gelu(linear(x, visual.merger.mlp[0]))[:, windows.back]
+        return functional.gelu(linear(x, visual.merger.mlp[0]))[:, windows.back]
 
     def _block(self, x: Tensor, block: Any, cos: Tensor, sin: Tensor, parts: int) -> Tensor:
         batch, length, width = x.shape
@@ -88,7 +88,7 @@ class QwenTower:
         mixed = attend(by_window(query), by_window(key), by_window(value.unflatten(-1, (heads, -1))))
         x = x + linear(join_heads(mixed).reshape(batch, length, width), block.attn.proj)
         y = rms_norm(x, block.norm2)
-        return x + linear(F.silu(linear(y, block.mlp.gate_proj)) * linear(y, block.mlp.up_proj), block.mlp.down_proj)
+        return x + linear(functional.silu(linear(y, block.mlp.gate_proj)) * linear(y, block.mlp.up_proj), block.mlp.down_proj)
 
     def _patches(self, images: Tensor) -> Tensor:
         """``[B, height, width, 3]`` to ``[B, patches, 3 * patch * patch]``, the four of a token together."""
@@ -107,7 +107,9 @@ class QwenTower:
         index, bounds = vision_utils.get_vision_window_index(
             grid, spatial_merge_size=merge, window_size=visual.window_size, patch_size=patch, kwargs={}
         )
-        cos, sin = visual.rotary_pos_emb(torch.zeros(1, device=device), vision_utils.get_vision_position_ids(grid, merge, kwargs={}).to(device))
+        cos, sin = visual.rotary_pos_emb(
+            torch.zeros(1, device=device), vision_utils.get_vision_position_ids(grid, merge, kwargs={}).to(device)
+        )
         order = (index[:, None] * merge**2 + torch.arange(merge**2)).flatten().to(device)
         number = len(torch.unique_consecutive(torch.as_tensor(bounds))) - 1
         return _Windows(order, torch.argsort(index).to(device), cos[order], sin[order], number)
@@ -134,7 +136,7 @@ class ClipTower:
     def hidden(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         embeddings = self.tower.embeddings
         kernel = embeddings.patch_embedding.weight.flatten(1)
-        x = F.linear(_row_patches(normalise(images, dtype), self.patch), kernel.to(dtype))
+        x = functional.linear(_row_patches(normalise(images, dtype), self.patch), kernel.to(dtype))
         x = torch.cat([embeddings.class_embedding.to(dtype).expand(len(x), 1, -1), x], 1)
         x = layer_norm(x + embeddings.position_embedding.weight.to(dtype), self.tower.pre_layrnorm)
         layers = self.tower.encoder.layers
@@ -145,7 +147,7 @@ class ClipTower:
             x = x + linear(join_heads(attend(*(split_heads(linear(y, m), heads) for m in maps))), attention.out_proj)
             y = linear(layer_norm(x, block.layer_norm2), block.mlp.fc1)
             x = x + linear(y * torch.sigmoid(1.702 * y), block.mlp.fc2)
-        return F.gelu(linear(x[:, 1:], self.projector.linear_1))
+        return functional.gelu(linear(x[:, 1:], self.projector.linear_1))
 
 
 class InternTower:
@@ -168,7 +170,8 @@ class InternTower:
     def hidden(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         embeddings = self.tower.embeddings
         convolution = embeddings.patch_embeddings.projection
-        x = F.linear(_row_patches(normalise(images, dtype), self.patch), convolution.weight.flatten(1).to(dtype), convolution.bias.to(dtype))
+        kernel, bias = convolution.weight.flatten(1).to(dtype), convolution.bias.to(dtype)
+        x = functional.linear(_row_patches(normalise(images, dtype), self.patch), kernel, bias)
         x = torch.cat([embeddings.cls_token.to(dtype).expand(len(x), -1, -1), x], 1)
         if embeddings.position_embeddings is not None:
             x = x + embeddings.position_embeddings.to(dtype)
@@ -177,13 +180,13 @@ class InternTower:
             maps = (attention.q_proj, attention.k_proj, attention.v_proj)
             mixed = join_heads(attend(*(split_heads(linear(y, m), attention.num_heads) for m in maps)))
             x = x + block.lambda_1.to(dtype) * linear(mixed, attention.projection_layer)
-            y = linear(F.gelu(linear(layer_norm(x, block.layernorm_after), block.mlp.fc1)), block.mlp.fc2)
+            y = linear(functional.gelu(linear(layer_norm(x, block.layernorm_after), block.mlp.fc1)), block.mlp.fc2)
             x = x + block.lambda_2.to(dtype) * y
         if not isinstance(self.tower.layernorm, nn.Identity):
             x = layer_norm(x, self.tower.layernorm)
         side = self.side // self.patch
         x = self.core.pixel_shuffle(x[:, 1:].unflatten(1, (side, side)), scale_factor=0.5).flatten(1, 2)
-        return F.gelu(linear(layer_norm(x, self.projector.layer_norm), self.projector.linear_1))
+        return functional.gelu(linear(layer_norm(x, self.projector.layer_norm), self.projector.linear_1))
 
 
 def _row_patches(images: Tensor, patch: int) -> Tensor:

@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unibench.models.train._labels import FIELDS, IGNORE, SIZES
 from unibench.models.train._loop import Place, Run
@@ -41,7 +41,7 @@ class Heads(nn.Module):
         loss, hits = hidden.new_zeros((), dtype=torch.float32), {}
         for i, (logits, (name, _, _)) in enumerate(zip(self.map(hidden.float()).split(SIZES, -1), FIELDS, strict=True)):
             target = targets[:, i].flatten()
-            loss = loss + F.cross_entropy(logits.flatten(0, 1), target, getattr(self, name), ignore_index=IGNORE)
+            loss = loss + functional.cross_entropy(logits.flatten(0, 1), target, getattr(self, name), ignore_index=IGNORE)
             shown = target > 0
             hits[name] = (float((logits.flatten(0, 1).argmax(-1) == target)[shown].sum()), int(shown.sum()))
         return loss, hits

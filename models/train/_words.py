@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from unibench.models.train._aids import AIDS, aid
-from unibench.tasks.synthvqa._palette import COLORS, GLYPHS, GROUNDS, PLATES, PLURALS, SHAPES
+from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, PLURALS, SHAPES
 from unibench.tasks.synthvqa._prompts import FORMS, STEMS
 from unibench.tasks.synthvqa._questions import ABILITIES, RULES, ask
 from unibench.tasks.synthvqa._scene import make_scene
@@ -20,7 +20,9 @@ _PIECES = r"\p{N}|\p{Lu}(?!\p{Ll})| ?\p{Lu}?\p{Ll}+|\n| ?[^\s\p{L}\p{N}]+|\s+"
 SYSTEM = "You are a helpful assistant."
 
 _CHATML = (
-    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n" + SYSTEM + "<|im_end|>\n{% endif %}"
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    + SYSTEM
+    + "<|im_end|>\n{% endif %}"
     "<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO"
     "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
@@ -31,7 +33,8 @@ _VICUNA = (
     "{{ message['content'] if message['content'] is string else message['content'][0]['text'] }} {% else %}{{ message['role'].upper() }}: "
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "{% if message['role'] == 'assistant' %}</s>{% else %} {% endif %}{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% if message['role'] == 'assistant' %}</s>{% else %} {% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
 
@@ -54,7 +57,16 @@ class Words:
 
 WORDS = {
     "qwen2_5_vl": Words(
-        ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+        (
+            "<|endoftext|>",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|vision_start|>",
+            "<|vision_end|>",
+            "<|vision_pad|>",
+            "<|image_pad|>",
+            "<|video_pad|>",
+        ),
         {
             "eos": "<|im_end|>",
             "pad": "<|endoftext|>",
@@ -63,7 +75,9 @@ WORDS = {
             "start": "<|vision_start|>",
             "end": "<|vision_end|>",
         },
-        _CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"),
+        _CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace(
+            "VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"
+        ),
     ),
     "internvl": Words(
         ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
@@ -82,7 +96,22 @@ WORDS = {
 
 def _vocabulary() -> list[str]:
     """Words that answers or stems are made of."""
-    return [*COLORS, *SHAPES, *PLURALS.values(), *PLATES, *GROUNDS, "left", "right", "top", "bottom", "objects", "signs", "sign", "Yes", "No"]
+    return [
+        *COLORS,
+        *SHAPES,
+        *PLURALS.values(),
+        *PLATES,
+        *GROUNDS,
+        "left",
+        "right",
+        "top",
+        "bottom",
+        "objects",
+        "signs",
+        "sign",
+        "Yes",
+        "No",
+    ]
 
 
 def _corpus() -> Iterator[str]:
@@ -93,7 +122,11 @@ def _corpus() -> Iterator[str]:
     for stems in STEMS.values():
         yield from [*stems] * 50
     yield from [instruction for instruction, _ in RULES.values()] * 50
-    yield from [f"system\n{SYSTEM}\nuser\nassistant\nUSER: ASSISTANT:", "Look at the first image. Look at the second image.", "Answer: A. B. C. D. E."] * 50
+    yield from [
+        f"system\n{SYSTEM}\nuser\nassistant\nUSER: ASSISTANT:",
+        "Look at the first image. Look at the second image.",
+        "Answer: A. B. C. D. E.",
+    ] * 50
     for seed in range(2000):
         scene, rng = make_scene(seed), np.random.default_rng([95, seed])
         asked = [*(ask(ability, scene, rng, varied=True) for ability in ABILITIES), *(aid(name, scene, rng) for name in AIDS)]
