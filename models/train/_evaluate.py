@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from unibench.models.train._language import Answering
 from unibench.models.train._packing import IGNORE, pack
@@ -24,7 +25,7 @@ def exact(whole: Answering, recipe: Recipe, batches: int = 8) -> dict[str, float
     By ability, and by ability and topic; each picture is asked once for each ability.
     """
     pictures = Pictures(shapes(recipe, whole.tower)[:1], 16, DEV)
-    tokenizer, hits = whole.prompt.tokenizer, defaultdict(list)
+    tokenizer, hits = whole.prompts[1].tokenizer, defaultdict(list)
     for number, batch in enumerate(pictures.batches(0, batches, 0)):
         pairs: list[list[tuple[list[int], list[int]]]] = []
         names: list[list[tuple[str, str]]] = []
@@ -32,10 +33,7 @@ def exact(whole: Answering, recipe: Recipe, batches: int = 8) -> dict[str, float
             rng = np.random.default_rng([96, number, scene.seed])
             asked = [(ability, ask(ability, scene, rng)) for ability in ABILITIES]
             known = [(ability, question) for ability, question in asked if question is not None]
-            encode = tokenizer.encode
-            pairs.append(
-                [(whole.prompt.question(q.text), [*encode(q.answer, add_special_tokens=False), tokenizer.eos_token_id]) for _, q in known]
-            )
+            pairs.append([(whole.prompts[1].question(q.text), _answer(tokenizer, q.answer)) for _, q in known])
             names.append([(ability, f"{ability}/{q.topic}") for ability, q in known])
         packed = pack(pairs, recipe.text_tokens, tokenizer).to(whole.place.device)
         hidden = whole.tower.hidden(batch.images.to(whole.place.device), whole.place.dtype)
@@ -47,3 +45,7 @@ def exact(whole: Answering, recipe: Recipe, batches: int = 8) -> dict[str, float
                 for key in both:
                     hits[key].append(hit)
     return {key: float(np.mean(values)) for key, values in sorted(hits.items())}
+
+
+def _answer(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]

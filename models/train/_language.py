@@ -30,7 +30,7 @@ class Answering:
     def __init__(self, model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
         self.model, self.family, self.place = model, recipe.family, place
         self.tower: Tower = TOWERS[recipe.family](model.model)
-        self.prompt: Prompt = make_prompt(recipe.family, tokenizer)
+        self.prompts: dict[int, Prompt] = {number: make_prompt(recipe.family, tokenizer, number) for number in (1, 2)}
 
     @property
     def embeddings(self) -> Tensor:
@@ -38,11 +38,25 @@ class Answering:
         return weight
 
     def logits(self, hidden: Tensor, grid: tuple[int, int], packed: Packed) -> Tensor:
-        """``[B, R, vocabulary]`` for the rows that predict an answer, from the projector's last input ``[B, N, C]``."""
-        visual = linear(hidden, self.tower.last)
-        text = functional.embedding(torch.tensor(self.prompt.parts[0], device=hidden.device), self.embeddings).to(hidden.dtype)
-        prefix = torch.cat([text.expand(len(hidden), -1, -1), visual], 1)
-        states = decode(self.model.model.language_model, self.family, prefix, layout(self.family, self.prompt.parts, grid), packed)
+        """What the model predicts at the rows whose next token is part of an answer.
+
+        Args:
+            hidden: ``[B * pictures, N, C]``, the input of the projector's last map.
+            grid: of visual tokens, rows and columns.
+            packed: questions of ``B`` conversations.
+
+        Returns:
+            ``[B, R, vocabulary]``.
+        """
+        batch = len(packed.ids)
+        visual = linear(hidden, self.tower.last).unflatten(0, (batch, -1))
+        parts = self.prompts[visual.shape[1]].parts
+        prefix = []
+        for i, part in enumerate(parts):
+            text = functional.embedding(torch.tensor(part, device=hidden.device), self.embeddings).to(hidden.dtype)
+            prefix += [text.expand(batch, -1, -1), visual[:, i]]
+        place = layout(self.family, parts, grid)
+        states = decode(self.model.model.language_model, self.family, torch.cat(prefix, 1), place, packed)
         return functional.linear(states, self.embeddings.to(states.dtype)).float()
 
 
@@ -66,11 +80,11 @@ def train_language(model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFas
     if run.step == 0 and recipe.align:
         share = align(whole.tower, whole.embeddings, tokenizer, pictures.batches(0, 24, place.workers), place)
         LOG.info("tokens explain %.3f of the words", share)
-    packer = Packer(whole.prompt, recipe.mix, recipe.questions, recipe.text_tokens)
+    packers = _packers(whole, recipe)
     for batch in pictures.batches(run.step, recipe.language.steps, place.workers):
         with torch.no_grad():
             hidden = whole.tower.hidden(batch.images.to(place.device), place.dtype)
-        _learn(run, whole, hidden, batch, packer)
+        _learn(run, whole, hidden, batch, packers, 1)
     model.requires_grad_(True)
 
 
@@ -80,16 +94,24 @@ def train_joint(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedT
     model.requires_grad_(True)
     pictures = Pictures(shapes(recipe, whole.tower), recipe.joint.pictures, recipe.joint.first_seed)
     run = Run("joint", recipe.joint, {"model": model, "heads": heads}, [*model.parameters(), *heads.parameters()], place)
-    packer = Packer(whole.prompt, recipe.mix, recipe.questions, recipe.text_tokens)
+    packers = _packers(whole, recipe)
     for batch in pictures.batches(run.step, recipe.joint.steps, place.workers):
         hidden = whole.tower.hidden(batch.images.to(place.device), place.dtype)
         share = recipe.fading * max(0.0, 1 - 2 * run.step / recipe.joint.steps)
         extra = heads(hidden, batch.labels.to(place.device))[0] * share if share else None
-        _learn(run, whole, hidden, batch, packer, extra)
+        _learn(run, whole, hidden, batch, packers, recipe.pictures_at(run.step), extra)
 
 
-def _learn(run: Run, whole: Answering, hidden: Tensor, batch: Batch, packer: Packer, extra: Tensor | None = None) -> None:
-    packed = packer.pack(batch.scenes, run.step).to(whole.place.device)
+def _packers(whole: Answering, recipe: Recipe) -> dict[int, Packer]:
+    """By number of pictures in a conversation."""
+    return {number: Packer(prompt, recipe.mix, recipe.questions, recipe.text_tokens) for number, prompt in whole.prompts.items()}
+
+
+def _learn(
+    run: Run, whole: Answering, hidden: Tensor, batch: Batch, packers: dict[int, Packer], together: int, extra: Tensor | None = None
+) -> None:
+    groups = [batch.scenes[i : i + together] for i in range(0, len(batch.scenes), together)]
+    packed = packers[together].pack(groups, run.step).to(whole.place.device)
     loss, right, number = answer_loss(whole.logits(hidden, batch.grid, packed), packed)
     run.take(loss if extra is None else loss + extra)
     run.count("answers", loss.item())

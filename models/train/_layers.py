@@ -17,7 +17,8 @@ def linear(x: Tensor, module: Any) -> Tensor:
 
 def rms_norm(x: Tensor, module: Any) -> Tensor:
     scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
-    return x * scale.to(x.dtype) * module.weight.to(x.dtype)
+    weight: Tensor = module.weight
+    return x * scale.to(x.dtype) * weight.to(x.dtype)
 
 
 def layer_norm(x: Tensor, module: Any) -> Tensor:

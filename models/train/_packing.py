@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from unibench.models.train._aids import AIDS, aid
 from unibench.models.train._decoder import Packed
 from unibench.models.train._words import Prompt
+from unibench.tasks.synthvqa._prompts import about
 from unibench.tasks.synthvqa._questions import ask
 from unibench.tasks.synthvqa._scene import Scene
 
@@ -36,18 +37,20 @@ class Packer:
         self._encode = lru_cache(100_000)(lambda text: tuple(self.prompt.question(text)))
         self._answer = lru_cache(100_000)(lambda text: tuple(self.tokenizer.encode(text, add_special_tokens=False)))
 
-    def pack(self, scenes: Sequence[Scene], seed: int) -> Packed:
-        """New questions about the scenes; the same for the same seed."""
-        return pack([self._pairs(scene, np.random.default_rng([94, seed, scene.seed])) for scene in scenes], self.room, self.tokenizer)
+    def pack(self, groups: Sequence[Sequence[Scene]], seed: int) -> Packed:
+        """New questions about the scenes that share a conversation; the same for the same seed."""
+        pairs = [self._pairs(group, np.random.default_rng([94, seed, group[0].seed])) for group in groups]
+        return pack(pairs, self.room, self.tokenizer)
 
-    def _pairs(self, scene: Scene, rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
+    def _pairs(self, group: Sequence[Scene], rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
         pairs, used, seen = [], 0, set()
         for name in rng.choice(self.names, self.number, p=self.shares):
-            question = aid(name, scene, rng) if name in AIDS else ask(name, scene, rng, varied=True)
-            if question is None or question.text in seen:
+            which = int(rng.integers(len(group))) if len(group) > 1 else 0
+            question = aid(name, group[which], rng) if name in AIDS else ask(name, group[which], rng, varied=True)
+            if question is None or (which, question.text) in seen:
                 continue
-            seen.add(question.text)
-            asked = list(self._encode(question.text))
+            seen.add((which, question.text))
+            asked = list(self._encode(question.text if len(group) == 1 else about(which, question.text)))
             answer = [*self._answer(question.answer), self.tokenizer.eos_token_id]
             if used + len(asked) + len(answer) <= self.room:
                 pairs.append((asked, answer))

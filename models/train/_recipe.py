@@ -51,6 +51,7 @@ class Recipe:
         text_tokens: room for the questions of one picture.
         mix: share of each ability and training aid (``open``, ``letter``, ``glyph``) among the questions.
         align: start the language stage from tokens near the words for what they show.
+        pair_every: in the joint stage each so-many-th batch shows its pictures two by two; 0: none does.
         fading: weight of the vision stage's loss at the start of the joint stage.
     """
 
@@ -66,10 +67,15 @@ class Recipe:
     text_tokens: int = 320
     mix: dict[str, float] = field(default_factory=lambda: dict(MIX))
     align: bool = True
+    pair_every: int = 0
     fading: float = 0.2
     vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
     language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000))
     joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
+
+    def pictures_at(self, step: int) -> int:
+        """Pictures in a conversation, at a step of the joint stage."""
+        return 2 if self.pair_every and step % self.pair_every == self.pair_every - 1 else 1
 
 
 RECIPES = {

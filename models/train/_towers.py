@@ -81,7 +81,7 @@ class QwenTower:
         query, key, value = linear(rms_norm(x, block.norm1), block.attn.qkv).chunk(3, -1)
 
         def by_window(z: Tensor) -> Tensor:
-            return z.unflatten(1, (parts, length // parts)).flatten(0, 1).transpose(1, 2)
+            return z.reshape(batch * parts, length // parts, heads, -1).transpose(1, 2)
 
         query = rotate(query.unflatten(-1, (heads, -1)), cos[:, None], sin[:, None])
         key = rotate(key.unflatten(-1, (heads, -1)), cos[:, None], sin[:, None])

@@ -12,12 +12,12 @@ import numpy as np
 from unibench.errors import unknown
 from unibench.tasks._task import Sample
 from unibench.tasks.synthvqa._draw import draw
+from unibench.tasks.synthvqa._prompts import about
 from unibench.tasks.synthvqa._questions import ABILITIES, Question, ask
 from unibench.tasks.synthvqa._scene import SIDE, Scene, make_scene
 
 _SPLITS = {"test": 50_000_000, "dev": 40_000_000, "combinations": 60_000_000}  # training stays below 30,000,000
 _SIZES = {"single": (SIDE, SIDE), "large": (448, 448), "pair": (SIDE, SIDE)}
-_ORDINALS = ("first", "second")
 
 
 class SynthVQA:
@@ -80,4 +80,4 @@ class SynthVQA:
         question = ask(ability, scenes[which], rng, held_out=self.split == "combinations")
         if question is None or len(scenes) == 1:
             return question
-        return replace(question, text=f"Look at the {_ORDINALS[which]} image. {question.text}")
+        return replace(question, text=about(which, question.text))

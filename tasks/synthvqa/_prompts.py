@@ -16,6 +16,7 @@ import numpy as np
 T = TypeVar("T")
 
 LETTERS = "ABCDE"
+ORDINALS = ("first", "second")
 
 STEMS: dict[str, tuple[str, ...]] = {
     "exists": (
@@ -88,6 +89,11 @@ _CHOICE = (
 )
 _FORMAT = ("{}",)
 FORMS = {"yes_no": _YES_NO, "open": _OPEN, "integer": _INTEGER, "choice": _CHOICE, "format": _FORMAT}
+
+
+def about(which: int, text: str) -> str:
+    """A question about one of several pictures."""
+    return f"Look at the {ORDINALS[which]} image. {text}"
 
 
 class Voice:

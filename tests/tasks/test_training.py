@@ -56,7 +56,7 @@ def test_the_packed_forward_equals_the_models_own(family, size, tokenizers, tmp_
     model, processor = untrained(recipe, tokenizer), make_processor(family, tokenizer)
     whole = Answering(model, recipe, tokenizer, place(tmp_path))
     batch = Pictures((Shape(size, whole.tower.pixels(size), whole.tower.grid(size)),), 2, 0)[0]
-    packed = Packer(whole.prompt, recipe.mix, 6, 160).pack(batch.scenes, seed=0)
+    packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[scene] for scene in batch.scenes], seed=0)
     logits = whole.logits(whole.tower.hidden(batch.images, torch.float32), batch.grid, packed)
     for b, scene in enumerate(batch.scenes):
         rows = packed.targets[b] != -100
@@ -64,15 +64,33 @@ def test_the_packed_forward_equals_the_models_own(family, size, tokenizers, tmp_
             here = packed.branch[b, packed.rows[b]].eq(k) & rows
             answer = packed.targets[b][here].tolist()
             asked = packed.ids[b][packed.branch[b] == k].tolist()[: -len(answer)]
-            text = tokenizer.decode(asked)[len(whole.prompt.before) : -len(whole.prompt.after)]
-            inputs = conversation(processor, draw(scene), text)
+            text = tokenizer.decode(asked)[len(whole.prompts[1].before) : -len(whole.prompts[1].after)]
+            inputs = conversation(processor, [draw(scene)], text)
             theirs = continued(model, inputs, answer)
             # LLaVA's processor reduces pictures with another library than the training does
             torch.testing.assert_close(logits[b][here], theirs, atol=5e-3 if family == "llava" else 1e-4, rtol=0)
 
 
-def conversation(processor, image, text):
-    content = [{"type": "image", "image": image}, {"type": "text", "text": text}]
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_two_pictures_in_a_conversation_equal_the_models_own(family, tokenizers, tmp_path):
+    recipe, tokenizer = small(family), tokenizers[family]
+    model, processor = untrained(recipe, tokenizer), make_processor(family, tokenizer)
+    whole = Answering(model, recipe, tokenizer, place(tmp_path))
+    size = (336, 336)
+    batch = Pictures((Shape(size, whole.tower.pixels(size), whole.tower.grid(size)),), 2, 0)[0]
+    packed = Packer(whole.prompts[2], recipe.mix, 3, 160).pack([batch.scenes], seed=0)
+    logits = whole.logits(whole.tower.hidden(batch.images, torch.float32), batch.grid, packed)
+    here = packed.branch[0, packed.rows[0]].eq(1) & (packed.targets[0] != -100)
+    answer = packed.targets[0][here].tolist()
+    prompt = whole.prompts[2]
+    text = tokenizer.decode(packed.ids[0][packed.branch[0] == 1].tolist()[: -len(answer)])[len(prompt.before) : -len(prompt.after)]
+    theirs = continued(model, conversation(processor, [draw(scene) for scene in batch.scenes], text), answer)
+    torch.testing.assert_close(logits[0][here], theirs, atol=5e-3 if family == "llava" else 1e-4, rtol=0)
+
+
+def conversation(processor, images, text):
+    content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": text}]
     return processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
@@ -94,7 +112,7 @@ def test_a_question_does_not_see_the_others(tokenizers, tmp_path):
     whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(tmp_path))
     scene = make_scene(5)
     hidden = torch.randn(1, 144, whole.tower.last.in_features)
-    packed = Packer(whole.prompt, recipe.mix, 6, 160).pack([scene], seed=0)
+    packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[scene]], seed=0)
     changed = dataclasses.replace(packed, ids=torch.where(packed.branch == 1, packed.ids.flip(1), packed.ids))
     other = packed.branch[0, packed.rows[0]] > 1
     before, after = (whole.logits(hidden, (12, 12), p)[0][other] for p in (packed, changed))
@@ -154,7 +172,7 @@ def test_the_vision_stage_learns_and_logs(tokenizers, tmp_path):
 def test_answer_loss_counts_answer_tokens_only(tokenizers):
     recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
     whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(None))
-    packed = Packer(whole.prompt, recipe.mix, 6, 160).pack([make_scene(1), make_scene(2)], seed=1)
+    packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[make_scene(1)], [make_scene(2)]], seed=1)
     _, _, number = answer_loss(torch.zeros(2, packed.rows.shape[1], vocabulary_size(tokenizer)), packed)
     assert number == int((packed.targets != -100).sum())
     assert bool((packed.ids.gather(1, packed.rows + 1)[packed.targets != -100] == packed.targets[packed.targets != -100]).all())
