@@ -1,7 +1,9 @@
-"""A start for the projector: the last map that brings tokens nearest to the words for what they show.
+"""Visual tokens near the words for what they show: where the decoder starts from.
 
-It spares the language stage the search for a common space. Only the starting point is set, nothing
-holds the tokens there; ``align=False`` in the recipe leaves it out.
+It spares the decoder the search for a common space. During the language stages the last map of the
+projector is a fixed estimate of what each token shows, times the words' current embeddings, so that the
+two stay together while the embeddings move. Afterwards it is an ordinary map and free to leave.
+``align=False`` in the recipe leaves all of it out.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
@@ -18,44 +20,94 @@ from unibench.models.train._loop import Place
 from unibench.models.train._pictures import Batch
 from unibench.models.train._towers import Tower
 
-
-def tables(embeddings: Tensor, tokenizer: PreTrainedTokenizerFast, scale: float) -> list[Tensor]:
-    """For each field the vector of each value: the embedding of its word, with and without a space before it."""
-    generator = torch.Generator().manual_seed(0)
-    out = []
-    for name, values, _ in FIELDS:
-        if name in ("middle", "slot"):  # no word stands for them
-            vectors = torch.randn(len(values), embeddings.shape[1], generator=generator) * embeddings.std().cpu() * 2**0.5
-        else:
-            ids = [[tokenizer.encode(word, add_special_tokens=False)[-1] for word in (value, " " + value)] for value in values]
-            vectors = embeddings.cpu()[torch.tensor(ids)].sum(1)
-        out.append(torch.cat([torch.zeros(1, vectors.shape[1]), vectors]).to(embeddings.device) * scale)
-    return out
+_WORDLESS = ("middle", "slot")  # fields whose values no word stands for
+_VALUES = sum(len(values) for _, values, _ in FIELDS)
 
 
-@torch.no_grad()
-def align(tower: Tower, embeddings: Tensor, tokenizer: PreTrainedTokenizerFast, batches: Iterator[Batch], place: Place) -> float:
-    """Sets the last map of the projector by ridge regression.
+def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What tokens show as ones and zeros, and how much each token counts.
+
+    Args:
+        targets: ``[B, fields, N]`` indices of values.
 
     Returns:
-        Share of the words' variance that the tokens explain.
+        ``[B, N, values]``, and ``[B, N]``: nothing where it is unclear what a token shows, little on
+        plain ground, which is most of a picture.
     """
-    words = tables(embeddings, tokenizer, 1.5)
-    known, wanted, weight = [], [], []
-    for batch in batches:
-        hidden, targets = tower.hidden(batch.images.to(place.device), place.dtype).float(), batch.labels.to(place.device)
-        clear = (targets != IGNORE).all(1)
-        shown = (targets[:, :-1] > 0).any(1)
-        vectors = sum(functional.embedding(targets[:, i].clamp_min(0), table) for i, table in enumerate(words))
-        assert isinstance(vectors, Tensor)
-        known.append(hidden[clear])
-        wanted.append(vectors[clear])
-        weight.append(torch.where(shown, 1.0, 0.15)[clear])  # plain ground is most of a picture
-    x, y, w = torch.cat(known), torch.cat(wanted), torch.cat(weight)[:, None]
-    x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-    gram = (x * w).T @ x
-    solution = torch.linalg.solve(gram + 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), device=x.device), (x * w).T @ y)
-    tower.last.weight.copy_(solution[:-1].T)
-    tower.last.bias.copy_(solution[-1])
-    centred = y - (y * w).sum(0) / w.sum()
-    return float(1 - ((x @ solution - y).pow(2) * w).sum() / (centred.pow(2) * w).sum())
+    known = targets.clamp_min(0)
+    hot = [functional.one_hot(known[:, i], len(values) + 1)[..., 1:] for i, (_, values, _) in enumerate(FIELDS)]
+    shown, clear = (targets[:, :-1] > 0).any(1), (targets != IGNORE).all(1)
+    return torch.cat(hot, -1).float(), torch.where(shown, 1.0, 0.15) * clear
+
+
+def unexplained(guess: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Share of the variance of ``wanted`` that ``guess`` leaves, with a weight for each row."""
+    w = weight[..., None]
+    axes = tuple(range(wanted.dim() - 1))
+    centred = wanted - (wanted * w).sum(axes) / w.sum()
+    return ((guess - wanted).pow(2) * w).sum() / (centred.pow(2) * w).sum()
+
+
+class Wording(nn.Module):
+    """The projector's last map as an estimate of what is shown, times words.
+
+    Attributes:
+        estimate: from the projector's last input to the indicators; set by :meth:`solve`.
+    """
+
+    pairs: Tensor
+
+    def __init__(self, inputs: int, width: int, tokenizer: PreTrainedTokenizerFast, spread: float) -> None:
+        super().__init__()
+        self.estimate = nn.Linear(inputs, _VALUES)
+        self.scale = nn.Parameter(torch.full((len(FIELDS),), 1.5))
+        free = sum(len(values) for name, values, _ in FIELDS if name in _WORDLESS)
+        self.free = nn.Parameter(torch.randn(free, width, generator=torch.Generator().manual_seed(0)) * spread * 2**0.5)
+        words = [value for name, values, _ in FIELDS if name not in _WORDLESS for value in values]
+        ids = [[tokenizer.encode(form, add_special_tokens=False)[-1] for form in (word, " " + word)] for word in words]
+        self.register_buffer("pairs", torch.tensor(ids), persistent=False)
+
+    def words(self, embeddings: Tensor) -> Tensor:
+        """The vector of each value: its word's embeddings with and without a space before it: ``[values, width]``."""
+        spoken, free, out = embeddings[self.pairs].sum(1), self.free, []
+        for i, (name, values, _) in enumerate(FIELDS):
+            wordless = name in _WORDLESS
+            source = free if wordless else spoken
+            out.append(source[: len(values)] * self.scale[i])
+            free, spoken = (source[len(values) :], spoken) if wordless else (free, source[len(values) :])
+        return torch.cat(out)
+
+    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        """``[B, N, inputs]`` to visual tokens ``[B, N, width]``."""
+        guess = functional.linear(hidden, self.estimate.weight.to(hidden.dtype), self.estimate.bias.to(hidden.dtype))
+        return guess @ self.words(embeddings).to(hidden.dtype)
+
+    @torch.no_grad()
+    def fold(self, last: nn.Linear, embeddings: Tensor) -> None:
+        """Makes the projector's last map what :meth:`forward` computes."""
+        words = self.words(embeddings)
+        last.weight.copy_(words.T @ self.estimate.weight)
+        last.bias.copy_(words.T @ self.estimate.bias)
+
+    @torch.no_grad()
+    def solve(self, tower: Tower, batches: Iterator[Batch], place: Place) -> float:
+        """Sets the estimate by ridge regression.
+
+        Returns:
+            Share of the indicators' variance that it explains.
+        """
+        known, wanted, weight = [], [], []
+        for batch in batches:
+            hidden = tower.hidden(batch.images.to(place.device), place.dtype).float()
+            shown, counts = indicators(batch.labels.to(place.device))
+            known.append(hidden[counts > 0])
+            wanted.append(shown[counts > 0])
+            weight.append(counts[counts > 0])
+        x, y, w = torch.cat(known), torch.cat(wanted), torch.cat(weight)
+        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        gram = (x * w[:, None]).T @ x
+        ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), device=x.device)
+        solution = torch.linalg.solve(gram + ridge, (x * w[:, None]).T @ y)
+        self.estimate.weight.copy_(solution[:-1].T)
+        self.estimate.bias.copy_(solution[-1])
+        return 1 - float(unexplained(x @ solution, y, w))

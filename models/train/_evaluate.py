@@ -24,7 +24,7 @@ def exact(whole: Answering, recipe: Recipe, batches: int = 8) -> dict[str, float
 
     By ability, and by ability and topic; each picture is asked once for each ability.
     """
-    pictures = Pictures(shapes(recipe, whole.tower)[:1], 16, DEV)
+    pictures = Pictures(shapes(recipe.sizes[:1], whole.tower), 16, DEV)
     tokenizer, hits = whole.prompts[1].tokenizer, defaultdict(list)
     for number, batch in enumerate(pictures.batches(0, batches, 0)):
         pairs: list[list[tuple[list[int], list[int]]]] = []

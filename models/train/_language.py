@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from unibench.models.train._align import align
+from unibench.models.train._align import Wording
 from unibench.models.train._decoder import Packed, decode, layout
 from unibench.models.train._layers import linear
 from unibench.models.train._loop import Place, Run
@@ -30,6 +30,7 @@ class Answering:
     def __init__(self, model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
         self.model, self.family, self.place = model, recipe.family, place
         self.tower: Tower = TOWERS[recipe.family](model.model)
+        self.wording: Wording | None = None
         self.prompts: dict[int, Prompt] = {number: make_prompt(recipe.family, tokenizer, number) for number in (1, 2)}
 
     @property
@@ -49,7 +50,8 @@ class Answering:
             ``[B, R, vocabulary]``.
         """
         batch = len(packed.ids)
-        visual = linear(hidden, self.tower.last).unflatten(0, (batch, -1))
+        visual = linear(hidden, self.tower.last) if self.wording is None else self.wording(hidden, self.embeddings)
+        visual = visual.unflatten(0, (batch, -1))
         parts = self.prompts[visual.shape[1]].parts
         prefix = []
         for i, part in enumerate(parts):
@@ -68,23 +70,32 @@ def answer_loss(logits: Tensor, packed: Packed) -> tuple[Tensor, int, int]:
     return loss, int((flat.argmax(-1) == targets)[asked].sum()), int(asked.sum())
 
 
-def train_language(model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
-    """Trains the decoder and the projector's last map in place; continues a run that was cut short."""
+def train_language(
+    model: Any, wording: Wording | None, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place, easy: bool = False
+) -> None:
+    """Trains the decoder in place, on small pictures if ``easy``; continues a run that was cut short.
+
+    With a wording the projector's last map follows the words, without one it learns for itself.
+    """
+    name, stage, sizes = ("easy", recipe.easy, recipe.small) if easy else ("language", recipe.language, recipe.sizes)
     whole = Answering(model, recipe, tokenizer, place)
-    pictures = Pictures(shapes(recipe, whole.tower), recipe.language.pictures, recipe.language.first_seed)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in (*model.model.language_model.parameters(), *whole.tower.last.parameters()):
-        parameter.requires_grad_(True)
-    run = Run("language", recipe.language, {"model": model}, model.parameters(), place)
-    if run.step == 0 and recipe.align:
-        share = align(whole.tower, whole.embeddings, tokenizer, pictures.batches(0, 24, place.workers), place)
-        LOG.info("tokens explain %.3f of the words", share)
+    pictures = Pictures(shapes(sizes, whole.tower), stage.pictures, stage.first_seed)
+    whole.wording = wording
+    model.requires_grad_(False)
+    model.model.language_model.requires_grad_(True)
+    whole.tower.last.requires_grad_(wording is None)
+    learnt: dict[str, nn.Module] = {"model": model} if wording is None else {"model": model, "wording": wording}
+    parameters = [*model.parameters(), *([] if wording is None else (wording.free, wording.scale))]
+    run = Run(name, stage, learnt, parameters, place, whole.tower.last.parameters(), _matrices(model))
     packers = _packers(whole, recipe)
-    for batch in pictures.batches(run.step, recipe.language.steps, place.workers):
+    for batch in pictures.batches(run.step, stage.steps, place.workers):
         with torch.no_grad():
             hidden = whole.tower.hidden(batch.images.to(place.device), place.dtype)
+        if wording is not None:
+            wording.fold(whole.tower.last, whole.embeddings)
         _learn(run, whole, hidden, batch, packers, 1)
+    if wording is not None:
+        wording.fold(whole.tower.last, whole.embeddings)
     model.requires_grad_(True)
 
 
@@ -92,14 +103,21 @@ def train_joint(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedT
     """Trains everything in place. The loss of the vision stage fades out in the first half."""
     whole = Answering(model, recipe, tokenizer, place)
     model.requires_grad_(True)
-    pictures = Pictures(shapes(recipe, whole.tower), recipe.joint.pictures, recipe.joint.first_seed)
-    run = Run("joint", recipe.joint, {"model": model, "heads": heads}, [*model.parameters(), *heads.parameters()], place)
+    pictures = Pictures(shapes(recipe.sizes, whole.tower), recipe.joint.pictures, recipe.joint.first_seed)
+    parameters = [*model.parameters(), *heads.parameters()]
+    modules = {"model": model, "heads": heads}
+    run = Run("joint", recipe.joint, modules, parameters, place, whole.tower.last.parameters(), _matrices(model))
     packers = _packers(whole, recipe)
     for batch in pictures.batches(run.step, recipe.joint.steps, place.workers):
         hidden = whole.tower.hidden(batch.images.to(place.device), place.dtype)
         share = recipe.fading * max(0.0, 1 - 2 * run.step / recipe.joint.steps)
         extra = heads(hidden, batch.labels.to(place.device))[0] * share if share else None
         _learn(run, whole, hidden, batch, packers, recipe.pictures_at(run.step), extra)
+
+
+def _matrices(model: Any) -> list[nn.Parameter]:
+    """Of the decoder's layers."""
+    return [parameter for parameter in model.model.language_model.layers.parameters() if parameter.dim() == 2]
 
 
 def _packers(whole: Answering, recipe: Recipe) -> dict[int, Packer]:

@@ -47,6 +47,8 @@ class Recipe:
         width, layers, heads, inner: of the decoder.
         vision_width, vision_depth: of the tower.
         sizes: picture sizes; batch ``i`` has size ``i mod len``.
+        small: sizes of the first language stage, with few things in a picture: where one token in 144
+            answers the question, the decoder takes very long to find out that it should look.
         questions: asked about each picture of a batch.
         text_tokens: room for the questions of one picture.
         mix: share of each ability and training aid (``open``, ``letter``, ``glyph``) among the questions.
@@ -63,6 +65,7 @@ class Recipe:
     vision_width: int = 128
     vision_depth: int = 4
     sizes: tuple[Size, ...] = ((336, 336),)
+    small: tuple[Size, ...] = ((224, 112), (224, 224))
     questions: int = 14
     text_tokens: int = 320
     mix: dict[str, float] = field(default_factory=lambda: dict(MIX))
@@ -70,6 +73,8 @@ class Recipe:
     pair_every: int = 0
     fading: float = 0.2
     vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
+    alignment: Stage = field(default=Stage(400, 12, 6e-4, 50, 0.05, 4_000_000))
+    easy: Stage = field(default=Stage(2000, 8, 1.2e-3, 100, 0.02, 6_000_000))
     language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000))
     joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
 

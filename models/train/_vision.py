@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unibench.models.train._align import Wording, indicators, unexplained
 from unibench.models.train._labels import FIELDS, IGNORE, SIZES
 from unibench.models.train._loop import Place, Run
 from unibench.models.train._pictures import Pictures, Shape
-from unibench.models.train._recipe import Recipe
+from unibench.models.train._recipe import Recipe, Size
 from unibench.models.train._towers import TOWERS, Tower
 
 LOG = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ class Heads(nn.Module):
         return loss, hits
 
 
-def shapes(recipe: Recipe, tower: Tower) -> tuple[Shape, ...]:
-    return tuple(Shape(size, tower.pixels(size), tower.grid(size)) for size in recipe.sizes)
+def shapes(sizes: tuple[Size, ...], tower: Tower) -> tuple[Shape, ...]:
+    return tuple(Shape(size, tower.pixels(size), tower.grid(size)) for size in sizes)
 
 
 def vision_parameters(model: Any) -> list[nn.Parameter]:
@@ -56,11 +57,32 @@ def vision_parameters(model: Any) -> list[nn.Parameter]:
     return [parameter for name, parameter in model.model.named_parameters() if name.startswith(_VISION)]
 
 
+def train_align(model: Any, heads: Heads, wording: Wording, recipe: Recipe, place: Place) -> None:
+    """Makes what tokens show readable by a linear map, for the projector's last one to start from."""
+    tower: Tower = TOWERS[recipe.family](model.model)
+    pictures = Pictures(shapes(recipe.sizes, tower), recipe.alignment.pictures, recipe.alignment.first_seed)
+    modules = {"model": model, "heads": heads, "wording": wording}
+    parameters = [*vision_parameters(model), *heads.parameters(), *wording.estimate.parameters()]
+    run = Run("align", recipe.alignment, modules, parameters, place, wording.estimate.parameters())
+    if run.step == 0:
+        LOG.info("tokens explain %.3f", wording.solve(tower, pictures.batches(0, 12, place.workers), place))
+    for batch in pictures.batches(run.step, recipe.alignment.steps, place.workers):
+        targets, hidden = batch.labels.to(place.device), tower.hidden(batch.images.to(place.device), place.dtype)
+        apart = unexplained(wording.estimate(hidden.float()), *indicators(targets))
+        loss, hits = heads(hidden, targets)
+        run.take(loss + 4 * apart)
+        run.count("apart", apart.item())
+        for name, (hit, number) in hits.items():
+            run.count(name, hit, number)
+        if line := run.report():
+            LOG.info("align %s", line)
+
+
 def train_vision(model: Any, heads: Heads, recipe: Recipe, place: Place) -> None:
     """Trains in place; continues a run that was cut short."""
     tower: Tower = TOWERS[recipe.family](model.model)
     run = Run("vision", recipe.vision, {"model": model, "heads": heads}, [*vision_parameters(model), *heads.parameters()], place)
-    pictures = Pictures(shapes(recipe, tower), recipe.vision.pictures, recipe.vision.first_seed)
+    pictures = Pictures(shapes(recipe.sizes, tower), recipe.vision.pictures, recipe.vision.first_seed)
     for batch in pictures.batches(run.step, recipe.vision.steps, place.workers):
         loss, hits = heads(tower.hidden(batch.images.to(place.device), place.dtype), batch.labels.to(place.device))
         run.take(loss)

@@ -107,7 +107,7 @@ def make_scene(seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool =
     area = size[0] * size[1] / SIDE**2
     ground = str(rng.choice(list(GROUNDS)))
     lengths = _lengths(rng, area)
-    kinds = _kinds(rng, int(rng.integers(round(6 * area), round(12 * area) + 1)), held_out)
+    kinds = _kinds(rng, max(1, int(rng.integers(round(6 * area), round(12 * area) + 1))), held_out)
     radii = rng.uniform(12, 17, len(kinds))
     plates = [str(color) for color in rng.permutation(list(PLATES))]
     texts = ["".join(rng.choice(list(GLYPHS), length)) for length in lengths]
@@ -134,7 +134,7 @@ def _lengths(rng: np.random.Generator, area: float) -> list[int]:
     """Lengths of the texts, longest first because they are hardest to place."""
     fewest, most = round(12 * area), round(24 * area)
     while True:
-        number = min(len(PLATES), int(rng.integers(round(3 * area), round(5 * area) + 1)))
+        number = min(len(PLATES), max(1, int(rng.integers(round(3 * area), round(5 * area) + 1))))
         lengths = [int(length) for length in rng.integers(2, 7, number)]
         if min(fewest, 5 * number) <= sum(lengths) <= most:
             return sorted(lengths, reverse=True)

@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from unibench.models.train._align import Wording
 from unibench.models.train._build import build
 from unibench.models.train._labels import FIELDS, labels
 from unibench.models.train._language import Answering, answer_loss, train_language
@@ -16,7 +17,7 @@ from unibench.models.train._packing import Packer
 from unibench.models.train._pictures import Pictures, Shape
 from unibench.models.train._processors import make_processor
 from unibench.models.train._recipe import RECIPES, Recipe
-from unibench.models.train._vision import Heads, train_vision
+from unibench.models.train._vision import Heads, shapes, train_vision
 from unibench.models.train._words import make_tokenizer, role_ids, vocabulary_size
 from unibench.tasks.synthvqa._draw import draw
 from unibench.tasks.synthvqa._scene import make_scene
@@ -134,7 +135,7 @@ def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(tokenizers, tmp_p
     def train(folder, steps_before_the_cut):
         folder.mkdir(exist_ok=True)
         model = untrained(recipe, tokenizer)
-        train_language(model, recipe, tokenizer, place(folder))
+        train_language(model, None, recipe, tokenizer, place(folder))
         return model
 
     whole = train(tmp_path / "whole", None)
@@ -155,6 +156,18 @@ def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(tokenizers, tmp_p
     continued_run = train(tmp_path / "cut", None)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(value, continued_run.state_dict()[name], msg=name)
+
+
+def test_a_folded_wording_makes_the_same_tokens(tokenizers, tmp_path):
+    recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
+    whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(tmp_path))
+    wording = Wording(whole.tower.last.in_features, recipe.width, tokenizer, spread=0.05)
+    batches = Pictures(shapes(recipe.sizes, whole.tower), 2, 0).batches(0, 2, 0)
+    assert 0 < wording.solve(whole.tower, batches, whole.place) <= 1
+    hidden = torch.randn(1, 144, whole.tower.last.in_features)
+    with torch.no_grad():
+        wording.fold(whole.tower.last, whole.embeddings)
+        torch.testing.assert_close(whole.tower.last(hidden), wording(hidden, whole.embeddings), atol=1e-4, rtol=1e-4)
 
 
 def test_the_vision_stage_learns_and_logs(tokenizers, tmp_path):
