@@ -14,7 +14,6 @@ from unibench._compat import repair_torchvision
 
 repair_torchvision()
 
-from unibench.models.train._align import Wording
 from unibench.models.train._build import build
 from unibench.models.train._evaluate import exact
 from unibench.models.train._language import Answering, train_joint, train_language
@@ -22,12 +21,12 @@ from unibench.models.train._loop import Place
 from unibench.models.train._processors import make_processor
 from unibench.models.train._recipe import RECIPES, Recipe
 from unibench.models.train._towers import TOWERS
-from unibench.models.train._vision import Heads, train_align, train_vision
+from unibench.models.train._vision import Heads, make_wording, train_vision
 from unibench.models.train._words import make_tokenizer, role_ids, vocabulary_size
 
 LOG = logging.getLogger(__name__)
 STAGES = ("vision", "language", "joint")
-STEPS = ("vision", "alignment", "easy", "language", "joint")
+STEPS = ("vision", "easy", "language", "joint")
 _SPAN = 500_000  # training pictures that belong to one seed
 
 
@@ -45,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     train_vision(model, heads, recipe, place)
     if options.until == "vision":
         return
-    wording = _wording(model, heads, recipe, tokenizer, place) if recipe.align else None
+    wording = make_wording(model, heads, recipe, tokenizer, place) if recipe.align else None
     train_language(model, wording, recipe, tokenizer, place, easy=True)
     train_language(model, wording, recipe, tokenizer, place)
     _show(model, recipe, tokenizer, place)
@@ -53,13 +52,6 @@ def main(argv: list[str] | None = None) -> None:
         train_joint(model, heads, recipe, tokenizer, place)
         _show(model, recipe, tokenizer, place)
     export(model, recipe.family, tokenizer, options.export or place.folder / "export")
-
-
-def _wording(model: Any, heads: Heads, recipe: Recipe, tokenizer: Any, place: Place) -> Wording:
-    spread = float(model.model.language_model.embed_tokens.weight.std())
-    wording = Wording(TOWERS[recipe.family](model.model).last.in_features, recipe.width, tokenizer, spread).to(place.device)
-    train_align(model, heads, wording, recipe, place)
-    return wording
 
 
 def export(model: Any, family: str, tokenizer: Any, folder: Path) -> None:
@@ -82,7 +74,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     changes = {}
     for name in STEPS:
         stage, steps = getattr(recipe, name), getattr(options, f"{name}_steps")
-        changes[name] = dataclasses.replace(stage, steps=steps or stage.steps, first_seed=stage.first_seed + _SPAN * options.seed)
+        steps, first_seed = stage.steps if steps is None else steps, stage.first_seed + _SPAN * options.seed
+        changes[name] = dataclasses.replace(stage, steps=steps, first_seed=first_seed)
     return dataclasses.replace(recipe, align=recipe.align and not options.no_align, **changes)
 
 

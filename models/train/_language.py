@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from unibench.models.train._align import Wording
 from unibench.models.train._decoder import Packed, decode, layout
 from unibench.models.train._layers import linear
 from unibench.models.train._loop import Place, Run
@@ -19,6 +18,7 @@ from unibench.models.train._pictures import Batch, Pictures
 from unibench.models.train._recipe import Recipe
 from unibench.models.train._towers import TOWERS, Tower
 from unibench.models.train._vision import Heads, shapes
+from unibench.models.train._wording import Wording
 from unibench.models.train._words import Prompt, make_prompt
 
 LOG = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def train_language(
     """
     name, stage, sizes = ("easy", recipe.easy, recipe.small) if easy else ("language", recipe.language, recipe.sizes)
     whole = Answering(model, recipe, tokenizer, place)
-    pictures = Pictures(shapes(sizes, whole.tower), stage.pictures, stage.first_seed)
+    pictures = Pictures(shapes(sizes, whole.tower), stage.pictures, stage.first_seed, stage.fill)
     whole.wording = wording
     model.requires_grad_(False)
     model.model.language_model.requires_grad_(True)

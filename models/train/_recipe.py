@@ -17,6 +17,7 @@ class Stage:
         rate: peak learning rate; it rises over ``warmup`` steps and falls along a cosine to 3 % of itself.
         decay: weight decay of matrices.
         first_seed: of the training pictures. Stages share none; dev and test pictures start at 40,000,000.
+        fill: share of the usual number of signs and things in a picture.
     """
 
     steps: int
@@ -25,6 +26,7 @@ class Stage:
     warmup: int
     decay: float
     first_seed: int
+    fill: float = 1.0
 
 
 MIX = {
@@ -47,12 +49,12 @@ class Recipe:
         width, layers, heads, inner: of the decoder.
         vision_width, vision_depth: of the tower.
         sizes: picture sizes; batch ``i`` has size ``i mod len``.
-        small: sizes of the first language stage, with few things in a picture: where one token in 144
-            answers the question, the decoder takes very long to find out that it should look.
+        small: sizes of the easy stage. It shows few things: where one token in 144 answers the question,
+            the decoder takes very long to find out that it should look.
         questions: asked about each picture of a batch.
         text_tokens: room for the questions of one picture.
         mix: share of each ability and training aid (``open``, ``letter``, ``glyph``) among the questions.
-        align: start the language stage from tokens near the words for what they show.
+        align: keep tokens near the words for what they show during the language stages.
         pair_every: in the joint stage each so-many-th batch shows its pictures two by two; 0: none does.
         fading: weight of the vision stage's loss at the start of the joint stage.
     """
@@ -73,8 +75,7 @@ class Recipe:
     pair_every: int = 0
     fading: float = 0.2
     vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
-    alignment: Stage = field(default=Stage(400, 12, 6e-4, 50, 0.05, 4_000_000))
-    easy: Stage = field(default=Stage(2000, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    easy: Stage = field(default=Stage(1000, 8, 1.2e-3, 100, 0.02, 6_000_000))
     language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000))
     joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
 
@@ -83,8 +84,9 @@ class Recipe:
         return 2 if self.pair_every and step % self.pair_every == self.pair_every - 1 else 1
 
 
+_SPARSE = Stage(1000, 8, 1.2e-3, 100, 0.02, 6_000_000, fill=0.3)
 RECIPES = {
     "qwen2_5_vl": Recipe("qwen2_5_vl", sizes=((336, 336),) * 7 + ((448, 336),)),
-    "llava": Recipe("llava", vision_depth=5),
-    "internvl": Recipe("internvl", vision_depth=3),
+    "llava": Recipe("llava", vision_depth=5, small=((336, 336),), easy=_SPARSE),  # these towers have one size
+    "internvl": Recipe("internvl", vision_depth=3, small=((336, 336),), easy=_SPARSE),
 }

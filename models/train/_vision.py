@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
 
-from unibench.models.train._align import Wording, indicators, unexplained
 from unibench.models.train._labels import FIELDS, IGNORE, SIZES
 from unibench.models.train._loop import Place, Run
 from unibench.models.train._pictures import Pictures, Shape
 from unibench.models.train._recipe import Recipe, Size
 from unibench.models.train._towers import TOWERS, Tower
+from unibench.models.train._wording import Wording
 
 LOG = logging.getLogger(__name__)
 _VISION = ("visual.", "vision_tower.", "multi_modal_projector.")
@@ -57,25 +58,14 @@ def vision_parameters(model: Any) -> list[nn.Parameter]:
     return [parameter for name, parameter in model.model.named_parameters() if name.startswith(_VISION)]
 
 
-def train_align(model: Any, heads: Heads, wording: Wording, recipe: Recipe, place: Place) -> None:
-    """Makes what tokens show readable by a linear map, for the projector's last one to start from."""
+def make_wording(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> Wording:
+    """The start of the projector's last map, from what the vision stage has learnt."""
     tower: Tower = TOWERS[recipe.family](model.model)
-    pictures = Pictures(shapes(recipe.sizes, tower), recipe.alignment.pictures, recipe.alignment.first_seed)
-    modules = {"model": model, "heads": heads, "wording": wording}
-    parameters = [*vision_parameters(model), *heads.parameters(), *wording.estimate.parameters()]
-    run = Run("align", recipe.alignment, modules, parameters, place, wording.estimate.parameters())
-    if run.step == 0:
-        LOG.info("tokens explain %.3f", wording.solve(tower, pictures.batches(0, 12, place.workers), place))
-    for batch in pictures.batches(run.step, recipe.alignment.steps, place.workers):
-        targets, hidden = batch.labels.to(place.device), tower.hidden(batch.images.to(place.device), place.dtype)
-        apart = unexplained(wording.estimate(hidden.float()), *indicators(targets))
-        loss, hits = heads(hidden, targets)
-        run.take(loss + 4 * apart)
-        run.count("apart", apart.item())
-        for name, (hit, number) in hits.items():
-            run.count(name, hit, number)
-        if line := run.report():
-            LOG.info("align %s", line)
+    spread = float(model.model.language_model.embed_tokens.weight.detach().std())
+    wording = Wording(tower.last.in_features, recipe.width, tokenizer, spread).to(place.device)
+    pictures = Pictures(shapes(recipe.sizes, tower), recipe.vision.pictures, recipe.vision.first_seed + 4_000_000)
+    LOG.info("tokens name %s", wording.solve(tower, heads.map, pictures.batches(0, 30, place.workers), place))
+    return wording
 
 
 def train_vision(model: Any, heads: Heads, recipe: Recipe, place: Place) -> None:

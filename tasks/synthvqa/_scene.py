@@ -94,7 +94,7 @@ class _Layout:
         return None
 
 
-def make_scene(seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool = False) -> Scene:
+def make_scene(seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool = False, fill: float = 1.0) -> Scene:
     """The scene of a seed, the same in every process.
 
     Args:
@@ -102,9 +102,10 @@ def make_scene(seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool =
         size: width and height; the number of signs and things grows with the area.
         held_out: show at least two things whose pair of colour and shape is kept from training;
             otherwise none.
+        fill: share of the usual number of signs and things; training starts with fewer.
     """
     rng = np.random.default_rng([91, seed])
-    area = size[0] * size[1] / SIDE**2
+    area = fill * size[0] * size[1] / SIDE**2
     ground = str(rng.choice(list(GROUNDS)))
     lengths = _lengths(rng, area)
     kinds = _kinds(rng, max(1, int(rng.integers(round(6 * area), round(12 * area) + 1))), held_out)

@@ -8,7 +8,6 @@ import json
 import pytest
 import torch
 
-from unibench.models.train._align import Wording
 from unibench.models.train._build import build
 from unibench.models.train._labels import FIELDS, labels
 from unibench.models.train._language import Answering, answer_loss, train_language
@@ -18,6 +17,7 @@ from unibench.models.train._pictures import Pictures, Shape
 from unibench.models.train._processors import make_processor
 from unibench.models.train._recipe import RECIPES, Recipe
 from unibench.models.train._vision import Heads, shapes, train_vision
+from unibench.models.train._wording import Wording
 from unibench.models.train._words import make_tokenizer, role_ids, vocabulary_size
 from unibench.tasks.synthvqa._draw import draw
 from unibench.tasks.synthvqa._scene import make_scene
@@ -163,7 +163,8 @@ def test_a_folded_wording_makes_the_same_tokens(tokenizers, tmp_path):
     whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(tmp_path))
     wording = Wording(whole.tower.last.in_features, recipe.width, tokenizer, spread=0.05)
     batches = Pictures(shapes(recipe.sizes, whole.tower), 2, 0).batches(0, 2, 0)
-    assert 0 < wording.solve(whole.tower, batches, whole.place) <= 1
+    heads = Heads(whole.tower.last.in_features)
+    assert 0 < wording.solve(whole.tower, heads.map, batches, whole.place)["ground"] <= 1
     hidden = torch.randn(1, 144, whole.tower.last.in_features)
     with torch.no_grad():
         wording.fold(whole.tower.last, whole.embeddings)
