@@ -79,7 +79,7 @@ def train_language(
     """
     name, stage, sizes = ("easy", recipe.easy, recipe.small) if easy else ("language", recipe.language, recipe.sizes)
     whole = Answering(model, recipe, tokenizer, place)
-    pictures = Pictures(shapes(sizes, whole.tower), stage.pictures, stage.first_seed, stage.fill)
+    pictures = Pictures(shapes(sizes, whole.tower), stage.pictures, stage.first_seed, stage.fills)
     whole.wording = wording
     model.requires_grad_(False)
     model.model.language_model.requires_grad_(True)

@@ -17,7 +17,7 @@ class Stage:
         rate: peak learning rate; it rises over ``warmup`` steps and falls along a cosine to 3 % of itself.
         decay: weight decay of matrices.
         first_seed: of the training pictures. Stages share none; dev and test pictures start at 40,000,000.
-        fill: share of the usual number of signs and things in a picture.
+        fills: shares of the usual number of signs and things; batch ``i`` has share ``i mod len``.
     """
 
     steps: int
@@ -26,7 +26,7 @@ class Stage:
     warmup: int
     decay: float
     first_seed: int
-    fill: float = 1.0
+    fills: tuple[float, ...] = (1.0,)
 
 
 MIX = {
@@ -76,7 +76,7 @@ class Recipe:
     fading: float = 0.2
     vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
     easy: Stage = field(default=Stage(1000, 8, 1.2e-3, 100, 0.02, 6_000_000))
-    language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000))
+    language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000, fills=(0.4, 0.7, 1.0)))
     joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
 
     def pictures_at(self, step: int) -> int:
@@ -84,7 +84,7 @@ class Recipe:
         return 2 if self.pair_every and step % self.pair_every == self.pair_every - 1 else 1
 
 
-_SPARSE = Stage(1000, 8, 1.2e-3, 100, 0.02, 6_000_000, fill=0.3)
+_SPARSE = Stage(1000, 8, 1.2e-3, 100, 0.02, 6_000_000, fills=(0.3,))
 RECIPES = {
     "qwen2_5_vl": Recipe("qwen2_5_vl", sizes=((336, 336),) * 7 + ((448, 336),)),
     "llava": Recipe("llava", vision_depth=5, small=((336, 336),), easy=_SPARSE),  # these towers have one size
