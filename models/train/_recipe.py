@@ -76,7 +76,7 @@ class Recipe:
     fading: float = 0.2
     vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
     easy: Stage = field(default=Stage(1000, 8, 1.2e-3, 100, 0.02, 6_000_000))
-    language: Stage = field(default=Stage(4500, 8, 1.2e-3, 200, 0.02, 8_000_000, fills=(0.4, 0.7, 1.0)))
+    language: Stage = field(default=Stage(4500, 8, 5e-4, 50, 0.02, 8_000_000, fills=(0.4, 0.7, 1.0)))
     joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
 
     def pictures_at(self, step: int) -> int:
