@@ -150,8 +150,8 @@ def _ground(color: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray
         wave = np.sign(np.sin(x * pitch) * np.sin(y * pitch))
     else:
         wave = np.zeros_like(x)
-    drawn: np.ndarray = np.clip(pixels + grain + (wave * rng.uniform(4, 14))[..., None], 0, 255).astype(np.uint8)
-    return drawn
+    picture: np.ndarray = np.clip(pixels + grain + (wave * rng.uniform(4, 14))[..., None], 0, 255).astype(np.uint8)
+    return picture
 
 
 def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, color: tuple[int, ...], tilt: float) -> None:

@@ -1,0 +1,44 @@
+"""Questions for training only: parts of harder ones, which are then learnt sooner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, SHAPES
+from unibench.tasks.synthvqa._prompts import LETTERS, Voice
+from unibench.tasks.synthvqa._questions import Asker, Question, attribute
+from unibench.tasks.synthvqa._scene import Scene
+
+
+def aid(name: str, scene: Scene, rng: np.random.Generator) -> Question | None:
+    return AIDS[name](Asker(scene, rng, Voice(rng, True)))
+
+
+def _open(a: Asker) -> Question | None:
+    """An attribute without options."""
+    if a.rng.random() < 0.15:
+        return Question(a.voice.put("open", a.voice.stem("ground")), a.scene.ground, "ground", 0.0)
+    found = attribute(a)
+    return None if found is None else Question(a.voice.put("open", found[0]), found[1], found[3], 0.0)
+
+
+def _letter(a: Asker) -> Question:
+    """Finding the letter of an option; the picture is not needed."""
+    pools = (tuple(COLORS), SHAPES, tuple(GROUNDS), tuple(PLATES), tuple("0123456"), ("left", "right"), ("top", "bottom"))
+    pool = pools[int(a.rng.integers(len(pools)))]
+    options = [pool[int(i)] for i in a.rng.permutation(len(pool))[: int(a.rng.integers(2, 6))]]
+    place = int(a.rng.integers(len(options)))
+    return Question(a.voice.choose(f"Which letter is {options[place]}?", options), LETTERS[place], "letter", 0.0)
+
+
+def _glyph(a: Asker) -> Question:
+    """One character of a sign."""
+    sign = a.scene.signs[int(a.rng.integers(len(a.scene.signs)))]
+    place = int(a.rng.integers(len(sign.text)))
+    ordinal = ("first", "second", "third", "fourth", "fifth", "sixth")[place]
+    return Question(a.voice.put("open", f"What is the {ordinal} character on the {sign.color} sign?"), sign.text[place], "glyph", 0.0)
+
+
+AIDS: dict[str, Callable[[Asker], Question | None]] = {"open": _open, "letter": _letter, "glyph": _glyph}
