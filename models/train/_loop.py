@@ -34,7 +34,7 @@ def rate(stage: Stage, step: int) -> float:
 
     >>> stage = Stage(steps=100, pictures=1, rate=1.0, warmup=10, decay=0.0, first_seed=0)
     >>> [round(rate(stage, step), 2) for step in (0, 9, 55, 99)]
-    [0.1, 1.0, 0.5, 0.03]
+    [0.1, 1.0, 0.52, 0.03]
     """
     done = max(0.0, (step - stage.warmup) / max(1, stage.steps - stage.warmup))
     return stage.rate * min(1.0, (step + 1) / stage.warmup) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))

@@ -305,7 +305,7 @@ def test_a_combination_is_named_on_the_command_line() -> None:
     line = ["method=two_stage", "method.pre=divprune", "method.intra=fastv", "method.intra_options={layer: 3}", "ratio=0.889"]
     (cell,) = compose_cells(line, sweep=False)
     parameters = {key: value for key, value in cell.method.items() if key != "name"}
-    stages = build_method(cell.method.name, **parameters).stages(28)
+    stages = build_method(cell.method["name"], **parameters).stages(28)
     assert [(stage.layer, stage.count(64, 576)) for stage in stages] == [(0, 192), (3, 64)]  # type: ignore[misc]
     (cell,) = compose_cells(["method=schedule", "method.cuts=[[1,0.5],[3,null]]"], sweep=False)
     parameters = {key: value for key, value in cell.method.items() if key != "name"}
