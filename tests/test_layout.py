@@ -22,7 +22,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("config", "configs", "compose", "identity"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
-    ("runner",),
+    ("runner", "analysis"),
     ("cli", "__main__"),
 )
 
