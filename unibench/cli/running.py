@@ -13,7 +13,7 @@ from rich.table import Table
 
 from unibench import identity
 from unibench.cli.progress import Progress
-from unibench.compose import compose_cells
+from unibench.compose import compose_cells, is_experiment
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import cell_of, vanilla_of
 from unibench.store import CellFolder
@@ -29,23 +29,31 @@ def run(words: list[str]) -> int:
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UsageError(f"unknown option {flags[0]}; see python -m unibench --help")
     cells = [cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))]
-    if not any(word.lstrip("+").startswith("task=") for word in overrides):
+    if not is_experiment(overrides) and not any(word.lstrip("+").startswith("task=") for word in overrides):
         print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
     rows: list[dict[str, Any]] = []
+    blocked: dict[str, str] = {}
     runner = None
     for cell in cells:
         row = CellFolder(cell).row()
         if row is None:
-            runner = runner or _runner(cells)
-            row = runner.run(cell)
+            runner = runner or _runner(cells, strict=not is_experiment(overrides))
+            try:
+                row = runner.run(cell)
+            except UsageError as error:
+                if len(cells) == 1:
+                    raise
+                blocked[cell.title] = str(error)
         vanilla = CellFolder(vanilla_of(cell)).row()
         rows += [entry for entry in (vanilla, row) if entry is not None and entry["key"] not in {seen["key"] for seen in rows}]
     _print_tables(rows)
-    return 0
+    for title, reason in blocked.items():
+        print(f"blocked: {title}: {reason}", file=sys.stderr)
+    return 2 if blocked else 0
 
 
-def _runner(cells: Sequence[identity.Cell]) -> Any:
-    """A runner for the cells, whose methods can all be built.
+def _runner(cells: Sequence[identity.Cell], *, strict: bool) -> Any:
+    """A runner for the cells. Their methods can all be built; if not strict, one is enough: the others block their cells.
 
     It loads torch and transformers, which a mistaken command or a finished cell need not wait for.
 
@@ -59,7 +67,7 @@ def _runner(cells: Sequence[identity.Cell]) -> Any:
             runner.method_of(cell)
         except UsageError as error:
             errors.append(error)
-    if errors:
+    if errors and (strict or len(errors) == len(cells)):
         raise UsageErrors(errors)
     return runner.Runner(Progress())
 
