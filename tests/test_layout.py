@@ -23,6 +23,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("models", "tasks", "api", "calibrate"),
     ("store",),
     ("frame",),
+    ("compare", "recommend"),
     ("runner",),
     ("cli", "__main__"),
 )
