@@ -135,10 +135,9 @@ def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame)
         raise UsageError(f"{one['folder'][0]} and {two['folder'][0]} have no sample in common")
     result = paired(both["score"].tolist(), both["score_second"].tolist(), both["group"].tolist())
     reference = vanilla["folder"].get(one["setting"])
-    sides = [_side(line, reference) for line in (one, two)]
     budget = two if one["method"] == "vanilla" else one
     where = {name: one[name] for name in WHERE} | {name: budget[name] for name in BUDGET}
-    return Comparison(where, *sides, result)
+    return Comparison(where, _side(one, reference), _side(two, reference), result)
 
 
 def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:

@@ -136,9 +136,7 @@ def _recommendation(model: str, device: str, lines: pd.DataFrame, max_drop: floa
     candidates = [_candidate(group, tables, metric) for group in complete]
     good = [one for one in candidates if one.drop.value <= max_drop]
     front = [one for one in good if not any(_beats(other, one) for other in good)]
-    left_out = [
-        f"{group.iloc[0]['method']} {group.iloc[0]['budget']}" for _, group in groups if set(group["setting"]) != set(vanilla.index)
-    ]
+    missing = [group.iloc[0] for _, group in groups if set(group["setting"]) != set(vanilla.index)]
     return Recommendation(
         model=model,
         device=device,
@@ -147,7 +145,7 @@ def _recommendation(model: str, device: str, lines: pd.DataFrame, max_drop: floa
         admissible=len(good),
         tried=len(candidates),
         nearest=min(candidates, key=lambda one: one.drop.value),
-        incomplete=left_out,
+        incomplete=[f"{first['method']} {first['budget']}" for first in missing],
     )
 
 

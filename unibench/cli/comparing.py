@@ -142,7 +142,7 @@ def _print_ranking(console: Console, cells: pd.DataFrame, names: Sequence[str]) 
 def _ranks(found: Ranking) -> Table:
     table = _table("mean rank, and Nemenyi's p of each pair", ("method", "rank", *found.mean_ranks.index))
     for name, mean in found.mean_ranks.items():
-        table.add_row(str(name), f"{mean:.2f}", *(f"{found.nemenyi.loc[name, other]:.3g}" for other in found.mean_ranks.index))
+        table.add_row(str(name), f"{mean:.2f}", *(f"{p:.3g}" for p in found.nemenyi.loc[[name]].iloc[0]))
     return table
 
 
