@@ -40,7 +40,7 @@ class Paired:
     lost: int
 
 
-def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str], seed: int = 0) -> Paired:
+def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str], *, draws: int = TEST_DRAWS, seed: int = 0) -> Paired:
     """Compare two lists of scores of the same samples.
 
     McNemar's test takes the samples for independent; where several questions share a picture they are not, and the
@@ -49,6 +49,7 @@ def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str
     Args:
         first, second: scores, sample by sample.
         groups: the picture of each sample.
+        draws: of the bootstrap.
         seed: of the draws.
 
     >>> result = paired([1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0], list("abcdefgh"))
@@ -57,7 +58,7 @@ def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     sums = picture_sums([one.tolist(), two.tolist()], groups)
-    found = estimate(sums, lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis), draws=TEST_DRAWS, seed=seed)
+    found = estimate(sums, lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis), draws=draws, seed=seed)
     won, lost = int((two > one).sum()), int((two < one).sum())
     exact = len(sums[0]) == len(one) and bool(np.isin([one, two], (0.0, 1.0)).all())
     p = mcnemar_p(won, lost) if exact else shifted_p(found)
