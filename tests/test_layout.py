@@ -24,7 +24,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("store",),
     ("frame",),
     ("compare", "recommend"),
-    ("runner",),
+    ("runner", "analysis"),
     ("cli", "__main__"),
 )
 
