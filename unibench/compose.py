@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -68,17 +69,17 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     combinations = _combinations(rest, sweep or bool(names))
     if names:
         combinations = _experiment(names, list(combinations))
-    errors: dict[str, UsageError] = {}
+    errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
     for combination in combinations:
         try:
             cells.append(_cell(combination))
         except UsageErrors as error:
-            errors |= {line: UsageError(line) for line in error.errors}
+            errors.update(error.errors)
     if errors and not (names and cells):
-        raise UsageErrors(list(errors.values()))
-    for line in errors:
-        log.warning("left out of the experiment: %s", line)
+        raise UsageErrors([UsageError(line) for line in errors])
+    for line, count in errors.items():
+        log.warning("left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line)
     return cells
 
 

@@ -51,6 +51,8 @@ class Experiment:
         """
         seen = set()
         for grid in self.grids:
+            if "method" in given and grid.get("method") == ("vanilla",):
+                continue  # it has no budget; vanilla is run anyway, as the reference of the others
             axes = [[f"{key}={value}" for value in values] for key, values in grid.items() if not _replaced(key, given)]
             for combination in itertools.product(*axes):
                 if combination not in seen:
