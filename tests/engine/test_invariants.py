@@ -78,7 +78,7 @@ def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings
     embeds, positions = reference.prompt_of(model, inputs)
     assert 0 < len(kept) < embeds.shape[1]
     with torch.no_grad():
-        text = model.model.language_model(
+        text = text_of(model)(
             inputs_embeds=embeds[:, kept],
             position_ids=positions[..., kept],
             attention_mask=torch.ones(1, len(kept), dtype=torch.long),
@@ -235,7 +235,6 @@ def test_beams_of_a_ragged_batch_with_vision_signals(family: str, attn: str) -> 
 
 def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(family: str, attn: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=3)
-    text = model.model.language_model
     visual = inputs["input_ids"][0] == 190
     for scope in ("sequence", "item"):
         with unibench.prune(model, "divprune", ratio=0.75, scope=scope) as session, torch.no_grad():
@@ -252,4 +251,3 @@ def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(f
         if scope == "item":
             assert per_item == [budget.keep(size) for size in sizes]
         assert sum(per_item) == (budget.keep(sum(sizes)) if scope == "sequence" else sum(budget.keep(size) for size in sizes))
-    assert text is model.model.language_model

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.support.models import text_of
+
 Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
 Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
 
@@ -23,7 +25,7 @@ def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
     def look(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         seen.update(kwargs)
 
-    handle = model.model.language_model.register_forward_pre_hook(look, with_kwargs=True)
+    handle = text_of(model).register_forward_pre_hook(look, with_kwargs=True)
     try:
         model(**inputs)
     finally:
@@ -37,7 +39,7 @@ def logits(
     model: Any, embeds: Tensor, positions: Tensor, drops: Drops, merges: Merges | None = None, evicted: tuple[int, Drops] | None = None
 ) -> Tensor:
     """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on, per layer."""
-    text = model.model.language_model
+    text = text_of(model)
     length = embeds.shape[1]
     eager = text.config._attn_implementation == "eager"
     rope_positions = positions[1:] if positions.ndim == 3 and positions.shape[0] == 4 else positions

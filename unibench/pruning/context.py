@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unibench.ops import at_least_float32
 from unibench.pruning.attention import QueryKey, attention_rows, received_attention
-from unibench.pruning.family import Family, Shape, VisionCall
+from unibench.pruning.family import Family, Part, VisionCall
 
 
 class Vision(Protocol):
@@ -58,11 +58,6 @@ class Vision(Protocol):
         ...
 
     @property
-    def patchless(self) -> Tensor:
-        """``[N]`` True on tokens that stand for no patch."""
-        ...
-
-    @property
     def merged(self) -> Tensor | None:
         """``[N]`` True on the tokens that encoder stages left, None where there were none; the others are zero."""
         ...
@@ -74,29 +69,50 @@ class Item:
 
     Attributes:
         start, stop: its tokens, as a range of the sample's ORIGINAL visual tokens.
-        shape: the token grid (frames or tiles, height, width), or None where it is irregular.
+        parts: the grids they lie in, in order; empty where that is not known.
     """
 
     start: int
     stop: int
-    shape: Shape | None
+    parts: tuple[Part, ...] = ()
 
     def __len__(self) -> int:
         return self.stop - self.start
 
+    @property
+    def separators(self) -> Tensor:
+        """``[len]`` True on the tokens that show no patch."""
+        marks = [mark for part in self.parts for mark in part.separators]
+        return torch.tensor(marks or [False] * len(self), dtype=torch.bool)
+
+    def tiles(self) -> list[Item]:
+        """Each tile or frame as an item of its own, with the separators that follow it."""
+        found, start = [], self.start
+        for part in self.parts or (Part(1, 1, len(self)),):
+            for frame in range(part.frames):
+                last = frame == part.frames - 1
+                tile = replace(part, frames=1, newline=part.newline if part.newline != "end" or last else "")
+                found.append(Item(start, start + len(tile), (tile,)))
+                start += len(tile)
+        return found
+
 
 @dataclass(frozen=True)
 class Grid:
-    """One tile, picture or frame: tokens in raster order.
+    """One tile, picture or frame: tokens in raster order. The separators of a picture are a grid of one column.
 
     Attributes:
         rows: ``[height * width]`` indices into ``ctx.visual``.
         height, width: in tokens.
+        separators: whether these tokens show no patch (newline tokens).
+        overview: whether it shows the whole picture, beside tiles that show it in detail.
     """
 
     rows: Tensor
     height: int
     width: int
+    separators: bool = False
+    overview: bool = False
 
     def __len__(self) -> int:
         return self.height * self.width
@@ -228,22 +244,32 @@ class StageContext:
         normed: Tensor = self.family.text_model.norm(at_least_float32(hidden))
         return normed.float()
 
+    @property
+    def separators(self) -> Tensor:
+        """``[N]`` True on tokens that show no patch: newline tokens of LLaVA-NeXT and LLaVA-OneVision."""
+        marks = torch.zeros(int(self.vision_rows.max()) + 1 if len(self.vision_rows) else 0, dtype=torch.bool)
+        for item in self.items:
+            marks[item.start : item.stop] = item.separators[: max(0, len(marks) - item.start)]
+        return marks.to(self.vision_rows.device)[self.vision_rows]
+
     def grids(self) -> list[Grid]:
         """The token grids of the context: one per tile, picture or frame, all tokens in one of them.
 
-        A picture without a regular grid has the one nearest to a square that its tokens fill; where earlier
-        stages took tokens, what is left of a picture is one row.
+        Newline tokens are a grid of their own, one column behind the grids of their picture. A picture of
+        unknown layout has the grid nearest to a square that its tokens fill; where earlier stages took
+        tokens with a patch, what is left of a picture is one row.
         """
-        found, start = [], 0
-        inside = self.vision_rows
-        for item in self.items or (Item(0, self.total, None),):
-            count = int(((inside >= item.start) & (inside < item.stop)).sum())
-            frames, height, width = item.shape or (1, *_nearly_square(count))
-            if count != len(item) or frames * height * width != count:
-                frames, height, width = 1, 1, count
-            rows = torch.arange(start, start + count, device=inside.device).split(height * width)
-            found += [Grid(row, height, width) for row in rows if count]
-            start += count
+        found = []
+        separators, rows = self.separators, torch.arange(len(self.vision_rows), device=self.vision_rows.device)
+        for item in self.items or (Item(0, self.total),):
+            inside = (self.vision_rows >= item.start) & (self.vision_rows < item.stop)
+            patches, rest = rows[inside & ~separators], rows[inside & separators]
+            if len(patches) == len(item) - int(item.separators.sum()):
+                found += _whole(item, patches)
+            elif len(patches):
+                found.append(Grid(patches, 1, len(patches)))
+            if len(rest):
+                found.append(Grid(rest, len(rest), 1, separators=True))
         return found
 
     def generator(self) -> torch.Generator:
@@ -314,17 +340,6 @@ class RecordedVision:
             return None
         return torch.cat([mask.to(self._rows.device) for mask in found])[self._rows]
 
-    @property
-    def patchless(self) -> Tensor:
-        def one(call: VisionCall) -> Tensor:
-            states = next(iter(call.hidden.values()), None)
-            if states is None:
-                recorded = next(iter(call.attention.values()))
-                return self._family.join([torch.zeros_like(qk.key[:, 0, :, :1]) for qk in recorded])
-            return torch.zeros_like(self._family.strip(states)[..., :1])
-
-        return self._packed(one, fill=1.0)[:, 0] > 0
-
     def hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:
             return self._family.strip(call.hidden[layer % len(self._family.vit_blocks)])
@@ -361,6 +376,16 @@ class RecordedVision:
             values.append(packed)
         joined = torch.cat(values)
         return joined[self._rows.to(joined.device)]
+
+
+def _whole(item: Item, rows: Tensor) -> list[Grid]:
+    """The grids of a picture of which no patch is gone, given the rows of its patches."""
+    found = []
+    for part in item.parts or (Part(1, *_nearly_square(len(item))),):
+        size = part.height * part.width
+        taken, rows = rows[: part.frames * size], rows[part.frames * size :]
+        found += [Grid(frame, part.height, part.width, overview=part.overview) for frame in taken.split(size)]
+    return found
 
 
 def _nearly_square(count: int) -> tuple[int, int]:

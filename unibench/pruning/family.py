@@ -10,7 +10,34 @@ from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
 
-Shape = tuple[int, int, int]  # frames or tiles, height, width
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens of a picture or video that lie in grids of one size, one grid after the other, in raster order.
+
+    Attributes:
+        frames: number of grids: frames, or tiles.
+        height, width: of a grid, in tokens.
+        newline: where tokens stand that show no patch but separate: ``"row"`` at the end of each row, ``"end"``
+            after the last one, ``""`` nowhere.
+        overview: shows the whole picture, beside tiles that show it in detail.
+    """
+
+    frames: int
+    height: int
+    width: int
+    newline: str = ""
+    overview: bool = False
+
+    def __len__(self) -> int:
+        return len(self.separators)
+
+    @property
+    def separators(self) -> list[bool]:
+        """For each token, whether it is one that separates."""
+        row = [False] * self.width + [True] * (self.newline == "row")
+        return row * self.height * self.frames + [True] * (self.newline == "end")
 
 
 @dataclass
@@ -75,7 +102,11 @@ class Family:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
-        self.text_model: Any = model.model.language_model
+
+    @property
+    def text_model(self) -> Any:
+        """The decoder without its head: ``layers``, ``norm``, ``rotary_emb``."""
+        return self.core.language_model
 
     @property
     def vision_tower(self) -> Any:
@@ -94,6 +125,11 @@ class Family:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
+
+    @property
+    def deepstack(self) -> int:
+        """Number of decoder layers after which the text model adds features to the visual tokens."""
+        return 0
 
     @property
     def object_layer(self) -> int:
@@ -127,14 +163,14 @@ class Family:
                 kind[input_ids == token] = value
         return kind
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
-        """The images or videos of a call, in order: number of tokens and their grid (None: irregular).
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        """The images or videos of a call, in order, each as the grids that its tokens lie in.
 
         Args:
             call: the recorded call.
             runs: lengths of the contiguous runs of this modality's tokens in the prompts of the batch.
         """
-        return [(run, None) for run in runs]
+        raise NotImplementedError
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""

@@ -19,6 +19,7 @@ from unibench.errors import UsageError
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import RecordedVision, StageContext
 from unibench.pruning.cutting import causal_mask, left_padded, segment, take_tokens
+from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
@@ -154,6 +155,7 @@ class Session:
             [family.llm_attention(layer) for layer in sorted({*needs.llm_attention, *entered})], lambda module: self._prefilling
         )
         self._entering: dict[int, QueryKey] = {}
+        self._deepstack = Deepstack(family, lambda: self._prompt.current if self._prompt is not None else None)
         self._memory: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._prompt: Prompt | None = None
         self._ids: Tensor | None = None
@@ -212,6 +214,7 @@ class Session:
                 attach(self.layers[index].register_forward_pre_hook(hook, with_kwargs=True))
             stack.enter_context(self.vision.installed())
             stack.enter_context(self._tap.installed())
+            stack.enter_context(self._deepstack.installed())
             yield self
 
     # -- hooks, in the order in which a forward meets them
@@ -229,7 +232,7 @@ class Session:
         self._prefilling = cache is None or cache.get_seq_length() == 0
         if self._prefilling:
             self._read(embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), without_cache=cache is None)
-            return None
+            return args, self._deepstack.take(kwargs)
         if self._prompt is None or cache is None:
             return None
         if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
@@ -287,6 +290,7 @@ class Session:
             self._record(prompt)
         self._replay = None
         self._tap.clear()
+        self._deepstack.clear()
         prompt.rotary = None
 
     def _after_model(self, module: nn.Module, args: Any, output: Any) -> None:
