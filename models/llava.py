@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unibench.pruning.family import Family, Part, VisionCall
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
 
 
 class Llava(Family):

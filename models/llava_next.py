@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from unibench.models.llava import Llava
-from unibench.pruning.family import Part, VisionCall
+from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Part
 
 
 class LlavaNext(Llava):

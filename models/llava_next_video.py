@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from unibench.models.llava_next import LlavaNext
-from unibench.pruning.family import Part, VisionCall
+from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Part
 
 
 class LlavaNextVideo(LlavaNext):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from unibench.models.llava_next import LlavaNext
-from unibench.pruning.family import Part, VisionCall
+from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Part
 
 
 class LlavaOnevision(LlavaNext):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
-from unibench.pruning.family import Family, Part, VisionCall
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
 
 
 class Qwen2VL(Family):

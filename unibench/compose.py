@@ -34,7 +34,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16", "float16"),
     "model.attn": ("sdpa", "eager", "flash_attention_2"),
     "budget.mode": ("at_stage", "layer_average"),
-    "budget.scope": ("sequence", "item"),
+    "budget.scope": ("sequence", "item", "tile"),
 }
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 

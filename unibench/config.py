@@ -76,7 +76,7 @@ class BudgetConfig:
     Attributes:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
-        scope: ``sequence`` or ``item``: for all images of a prompt, or for each.
+        scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each tile or frame.
     """
 
     mode: str = "at_stage"

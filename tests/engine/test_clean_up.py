@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import unibench
 from tests.support.methods import Fixed, MergeVit, Pyramid
-from tests.support.models import FAMILIES, generate, inputs_of, model_of
+from tests.support.models import families, generate, inputs_of, model_of
 from unibench import Chain, UsageError
 
 
@@ -28,7 +28,7 @@ def fingerprint(model: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
+@families
 def test_nothing_is_left_behind(family: str, attn: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_signals_are_forgotten_with_the_prompt() -> None:
     model, inputs = model_of("llava"), inputs_of("llava")
     with unibench.prune(model, MergeVit()) as session:
         generate(model, inputs)
-        assert not session.vision.calls and not session._tap._records
+        assert not session.vision.calls and not session.chooser.tap._records
         assert session.prompt is not None and session.prompt.rotary is None
 
 

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 import unibench
-from tests.support.models import FAMILIES, LAYERS, collate, inputs_of, model_of
+from tests.support.models import LAYERS, collate, families, inputs_of, model_of
 from unibench import Chain, Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.api import build_method
-
-families = pytest.mark.parametrize("family", FAMILIES)
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def test_looking_at_the_layer_about_to_run_leaves_no_trace(family: str) -> None:
             again = model(**copy.deepcopy(inputs), use_cache=True)
     assert torch.equal(again.logits, plain)
     assert again.past_key_values.get_seq_length(2) == inputs["input_ids"].shape[1]
-    assert not session._entering
+    assert not session.chooser._entering
 
 
 def test_memory_is_of_one_sample_and_one_prompt() -> None:

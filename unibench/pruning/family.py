@@ -9,35 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
-
-
-
-@dataclass(frozen=True)
-class Part:
-    """Tokens of a picture or video that lie in grids of one size, one grid after the other, in raster order.
-
-    Attributes:
-        frames: number of grids: frames, or tiles.
-        height, width: of a grid, in tokens.
-        newline: where tokens stand that show no patch but separate: ``"row"`` at the end of each row, ``"end"``
-            after the last one, ``""`` nowhere.
-        overview: shows the whole picture, beside tiles that show it in detail.
-    """
-
-    frames: int
-    height: int
-    width: int
-    newline: str = ""
-    overview: bool = False
-
-    def __len__(self) -> int:
-        return len(self.separators)
-
-    @property
-    def separators(self) -> list[bool]:
-        """For each token, whether it is one that separates."""
-        row = [False] * self.width + [True] * (self.newline == "row")
-        return row * self.height * self.frames + [True] * (self.newline == "end")
+from unibench.pruning.layout import Part
 
 
 @dataclass
