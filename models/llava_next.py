@@ -17,7 +17,7 @@ class LlavaNext(Llava):
     """LlavaNextForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector"})
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
 
     @property
     def merges(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ class Chooser:
         self.notes: set[str] = set()
         wanted = {*needs_of(stages).llm_attention, *(stage.layer for stage in stages if stage.needs.entering)}
         self.tap = AttentionTap([family.llm_attention(layer) for layer in sorted(wanted)], lambda module: listening())
+        self._clip = family.clip() if family.clip is not None and needs_of(stages).clip else None
         self._entering: dict[int, QueryKey] = {}
         self._memory: dict[tuple[int, int], dict[str, Tensor]] = {}
 
@@ -94,30 +96,29 @@ class Chooser:
             keep = self.budget.keep(total) if total else 0
             rows, withheld = visual[inside & ~blind], visual[inside & blind]
             budget = min(stage.count(keep, total) if stage.count and total else keep, len(rows) + len(withheld))
-            contexts.append(
-                StageContext(
-                    layer=stage.layer,
-                    keep=min(budget, len(rows)),
-                    total=total,
-                    hidden=hidden[row, pad:],
-                    visual=rows,
-                    origin=origin,
-                    vision_rows=rank[inside & ~blind],
-                    items=group,
-                    input_ids=None if prompt.ids is None else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)],
-                    vision=self._vision_of(prompt, row, origin[rows]),
-                    family=self.family,
-                    margins=prompt.margins,
-                    seed=self.seed,
-                    sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
-                    query_key=functools.partial(self._query_key, prompt, row, len(origin)),
-                    note=self.notes.add,
-                    sample_visual=None if self.scope == "sequence" else visual,
-                    memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
-                    withheld=withheld,
-                    spare=max(0, budget - len(rows)),
-                )
+            ctx = StageContext(
+                layer=stage.layer,
+                keep=min(budget, len(rows)),
+                total=total,
+                hidden=hidden[row, pad:],
+                visual=rows,
+                origin=origin,
+                vision_rows=rank[inside & ~blind],
+                items=group,
+                input_ids=None if prompt.ids is None else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)],
+                vision=self._vision_of(prompt, row, origin[rows]),
+                family=self.family,
+                margins=prompt.margins,
+                seed=self.seed,
+                sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
+                query_key=functools.partial(self._query_key, prompt, row, len(origin)),
+                note=self.notes.add,
+                sample_visual=None if self.scope == "sequence" else visual,
+                memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
+                withheld=withheld,
+                spare=max(0, budget - len(rows)),
             )
+            contexts.append(ctx if self._clip is None else replace(ctx, clip=functools.partial(self._in_clip, prompt, row, ctx)))
         return contexts
 
     def _groups(self, items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
@@ -125,6 +126,14 @@ class Chooser:
         if self.scope == "sequence":
             return [items]
         return [(part,) for item in items for part in (item.tiles() if self.scope == "tile" else [item])]
+
+    def _in_clip(self, prompt: Prompt, row: int, ctx: StageContext) -> tuple[Tensor, Tensor]:
+        """Patches and question of a context where CLIP compares them."""
+        layer = self.family.feature_layer
+        assert self._clip is not None and prompt.ids is not None and ctx.vision is not None and layer is not None
+        asked = prompt.ids[row][ctx.origin[ctx.question].to(prompt.ids.device)]
+        device = ctx.hidden.device
+        return self._clip.patches(ctx.vision.hidden(layer)).to(device), self._clip.question(asked).to(device)
 
     def _enter(self, prompt: Prompt, layer: int, hidden: Tensor) -> None:
         """Queries and keys that a layer is about to compute, by its own attention module, whose output is not used."""
