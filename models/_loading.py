@@ -66,12 +66,12 @@ class LoadedModel:
             modality: ``"image"`` or ``"video"``.
         """
         texts = [self.prompt(question, len(pictures), modality) for question, pictures in zip(questions, images, strict=True)]
-        given = [list(group) for group in images if group]
+        given = [list(group) for group in images]
         seen: dict[str, Any] = {}
-        if given and modality == "image":  # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
+        if any(given) and modality == "image":  # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
             seen = {"images": given, "images_kwargs": self.image_options}
-        elif given:
-            videos = [np.stack([np.asarray(frame.convert("RGB")) for frame in group]) for group in given]
+        elif any(given):
+            videos = [np.stack([np.asarray(frame.convert("RGB")) for frame in group]) for group in given if group]
             seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
         batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
         return {key: value.to(self.device) for key, value in batch.items()}

@@ -79,9 +79,7 @@ def _folder(spec: ModelConfig) -> Path | None:
     if path is None:
         return None
     if path.is_file():
-        raise UsageError(
-            f"model.path={spec.path} is a file; give the folder that holds it with config.json and the tokenizer: {path.parent}"
-        )
+        raise UsageError(f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer: {path.parent}")
     if not (path / "snapshots").is_dir():
         return path
     named = path / "refs" / (spec.revision or "main")

@@ -50,7 +50,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_form_of_a_checkpoint_is_loaded(family: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = FORMATS[form](family, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    where.pop("_", None)
     if form == "shards":
         assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     loaded = load(spec_of(family, **where))
@@ -83,13 +82,13 @@ def test_a_batch_of_several_one_and_no_pictures_equals_single_prompts(family: st
 def test_a_video_is_read_frame_by_frame(family: str, small: Any) -> None:
     loaded = small(family)
     frames = [picture(seed, 80, 60) for seed in range(4)]
-    inputs = loaded.inputs(QUESTIONS[:2], [frames, frames[:2]], modality="video")
+    inputs = loaded.inputs(QUESTIONS[:2], [frames, frames[::-1]], modality="video")
     for scope in ("sequence", "item", "tile"):
         with unibench.prune(loaded.model, "divprune", ratio=0.5, scope=scope) as session, torch.no_grad():
             loaded.model.generate(**inputs, generation_config=loaded.generation_config(3, 1.0))
-        long, short = session.take_records()
-        assert long.visual_tokens > short.visual_tokens > 0
-        assert abs(long.kept - long.visual_tokens / 2) <= 2
+        for record in session.take_records():
+            assert record.visual_tokens > 0
+            assert abs(record.kept - record.visual_tokens / 2) <= 2
     assert session.prompt is not None
     (first, *more), _ = session.prompt.items
     frames_read = sum(part.frames for item in (first, *more) for part in item.parts)
@@ -115,15 +114,15 @@ def test_quantisation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
 def test_quantisation_reaches_transformers(bits: str, field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given: dict[str, Any] = {}
 
-    class Stop(Exception):
+    class ReachedError(Exception):
         """Before weights are read."""
 
     def look(source: str, **options: Any) -> None:
         given.update(options)
-        raise Stop
+        raise ReachedError
 
     monkeypatch.setattr("unibench.models._sources.is_bitsandbytes_available", lambda: True)
     monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", look)
-    with pytest.raises(Stop):
+    with pytest.raises(ReachedError):
         load(spec_of("llava", path=str(save("llava", tmp_path)), quantization=bits))
     assert getattr(given["quantization_config"], field) is True

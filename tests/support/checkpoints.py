@@ -73,12 +73,14 @@ def spec_of(family: str, **options: Any) -> ModelConfig:
     return ModelConfig(name=f"small_{family}", family=family, dtype="float32", device="cpu", **options)
 
 
-FORMATS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
+def _by_name(family: str, place: Path) -> dict[str, Any]:
+    as_hub_cache(save(family, place / "made"), place / "hub", "some/model")
+    return {"checkpoint": "some/model"}
+
+
+FORMATS: dict[str, Callable[[str, Path], dict[str, Any]]] = {  # what a user gives for a checkpoint made in a folder
     "one_file": lambda family, place: {"path": str(save(family, place))},
     "shards": lambda family, place: {"path": str(save(family, place, "100KB"))},
     "cache_folder": lambda family, place: {"path": str(as_hub_cache(save(family, place / "made"), place, "some/model"))},
-    "hub_name": lambda family, place: {
-        "checkpoint": "some/model",
-        "_": as_hub_cache(save(family, place / "made"), place / "hub", "some/model"),
-    },
+    "hub_name": _by_name,
 }
