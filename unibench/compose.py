@@ -37,9 +37,10 @@ CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "co
 CHOICES = {
     "model.weights": ("pretrained", "random"),
     "model.dtype": ("float32", "bfloat16", "float16"),
+    "model.quantization": ("8bit", "4bit"),
     "model.attn": ("sdpa", "eager", "flash_attention_2"),
     "budget.mode": ("at_stage", "layer_average"),
-    "budget.scope": ("sequence", "item"),
+    "budget.scope": ("sequence", "item", "tile"),
 }
 SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
 INSIDE = "pkg://unibench."  # a place inside this package
@@ -326,7 +327,7 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
     except UsageError as error:
         yield error
     for key, allowed in CHOICES.items():
-        if (given := _value(cell, key)) not in allowed:
+        if (given := _value(cell, key)) is not None and given not in allowed:
             yield unknown(key, str(given), allowed)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)

@@ -105,6 +105,8 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "weights": model_digest(model),
             "dtype": model["dtype"],
             "attn": model["attn"],
+            "quantization": model["quantization"],
+            "processor": model["processor"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
             "clip": model["clip"],
         },
