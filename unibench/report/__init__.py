@@ -1,0 +1,12 @@
+"""Tables: of the papers, and of one's own results."""
+
+from __future__ import annotations
+
+from unibench.report.paper import published as published
+from unibench.report.published import names as names
+from unibench.report.table import Block as Block
+from unibench.report.table import Entry as Entry
+from unibench.report.table import Line as Line
+from unibench.report.table import Table as Table
+from unibench.report.writers import WRITERS as WRITERS
+from unibench.report.writers import terminal as terminal
