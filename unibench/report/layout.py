@@ -24,6 +24,7 @@ class Layout:
         average: ``columns``, ``ratios`` or None: the table has no average.
         changes: below each method its change against vanilla, in per cent.
         bold: the best of each block and column is bold.
+        experiment: whose cells fill it, where that is not the table's own.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Layout:
     average: str | None = None
     changes: bool = False
     bold: bool = False
+    experiment: str | None = None
 
 
 @cache
@@ -55,12 +57,21 @@ def method_name(method: str) -> str:
     return " + ".join(shown("methods", part) for part in method.split("+"))
 
 
+def experiment_of(name: str, folder: Path = FOLDER) -> str:
+    """Name under ``configs/experiment`` of the cells of a table."""
+    return layout_of(name, folder).experiment or name
+
+
+def is_cost(column: Column, folder: Path = FOLDER) -> bool:
+    """A time, a size, a count of operations: no score."""
+    return column[1] in _layouts(folder)["names"]["metrics"]
+
+
 def column_name(column: Column, columns: Sequence[Column]) -> str:
     """The benchmark, and its metric where the benchmark has several columns or the number is a cost."""
     benchmark, metric = column
     several = sum(other == benchmark for other, _ in columns) > 1
-    cost = metric in _layouts(FOLDER)["names"]["metrics"]
-    parts = [shown("benchmarks", benchmark), shown("metrics", metric) if several or cost else ""]
+    parts = [shown("benchmarks", benchmark), shown("metrics", metric) if several or is_cost(column) else ""]
     return " ".join(part for part in parts if part)
 
 
