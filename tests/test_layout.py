@@ -22,6 +22,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("config", "configs", "compose", "identity"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
+    ("frame",),
     ("runner",),
     ("cli", "__main__"),
 )
