@@ -31,7 +31,7 @@ verbs:
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store"}
+VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store", "report": "reporting:report", "audit": "auditing:audit"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Beyond = Callable[[str, str], bool]
-"""Whether the difference between two cells, given by folder, lies beyond its paired interval."""
+Beyond = Callable[[Sequence[str], Sequence[str]], bool]
+"""Whether the difference between two cells, given by the folders of their seeds, lies beyond its paired interval."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class Candidate:
 
     Attributes:
         value: higher is better.
-        cell: folder of its samples.
+        cell: folders of its samples, one for each seed.
     """
 
     value: float
-    cell: str
+    cell: Sequence[str]
 
 
 def ranked(candidates: Sequence[Candidate | None], beyond: Beyond) -> tuple[int | None, int | None]:
