@@ -14,7 +14,8 @@ from unibench.report import Comparison, Results, StandIn, Table
 
 MODES = ("published", "ours", "difference")
 OWN = ("paper", "table", "mode", "format", "out", "to", "view", "model", "task")
-FILTERS = ("budget_mode", "budget_scope", "harness", "judge", "pixels", "dtype", "attn", "device", "method", "variant", "batch", "n", "setting", "data", "code")
+PRUNED = ("method", "variant", "budget", "budget_mode", "budget_scope")  # vanilla has none of them and always stays
+FILTERS = (*PRUNED, "harness", "judge", "pixels", "dtype", "attn", "device", "batch", "n", "setting", "data", "code")
 
 
 def report(words: Sequence[str]) -> int:
@@ -69,9 +70,9 @@ def _results(given: Mapping[str, str], empty: bool = False) -> pd.DataFrame:
     for key in (*FILTERS, "model", "task"):
         if key in given:
             known = sorted(set(found[key].astype(str)))
-            found = found[found[key].astype(str) == given[key]]
-            if found.empty and known:
+            if given[key] not in known and known:
                 raise unknown(f"{key} in {folder}", given[key], known)
+            found = found[(found[key].astype(str) == given[key]) | ((found["method"] == "vanilla") & (key in PRUNED))]
     return frames.over_seeds(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,23 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ablation2: cross-modal stage only": {"*": {"order": "align_only"}},
     "ablation3: intra-modal stage only": {"*": {"order": "repmax_only"}},
 }
-METRICS = {
+METRICS = {  # names on the task cards, where a paper does not print a card's first metric
     ("mme", "mme_0_100"): "mme_sum",
     ("mme", "perception"): "mme_perception",
     ("mme", "score"): "mme_perception",
-    ("pope", "F1"): "pope_f1_score",
-    ("pope", "precision"): "pope_precision",
-    ("pope", "acc"): "pope_accuracy",
+    ("pope", "F1"): "f1",
+    ("pope", "score"): "f1",  # VLMEvalKit's overall number
+    ("pope", "precision"): "precision",
+    ("coco_cap", "ROUGE-L"): "rouge_l",
+    **{("coco_cap", f"BLEU-{n}"): f"bleu_{n}" for n in (1, 2, 3, 4)},
+    ("seedbench", "all"): "accuracy_all",
 }
+#: Shares kept that follow from printed FLOPs where a paper states no number of tokens (docs/published.md).
+UNSTATED = {"divprune": (0.098,), "stp": (0.098,), "vtw": (0.098,), "fastv": (0.001, 0.022)}
+APART = ("budget_scope", "judge", "pixels", "variant", "budget", "dtype", "attn", "device", "batch", "n", "setting")
 GIGABYTE = 2**20 / 1e9  # in MiB
+
+Record = dict[Hashable, Any]  # one line of the frame
 
 
 @dataclass(frozen=True)
@@ -85,26 +93,28 @@ class Results:
 
     def __init__(self, frame: pd.DataFrame, lines: Sequence[Row], standin: StandIn) -> None:
         self.standin = standin
-        self.frame = frame[frame["ability"] == "all"]
-        self.apart: dict[str, set[str]] = {}
+        self._cells: dict[tuple[str, str], list[Record]] = {}
+        for record in frame[frame["ability"] == "all"].to_dict("records"):
+            params = json.loads(record["params"])
+            self._cells.setdefault((record["model"], record["method"]), []).append({**record, "params": params})
+        self._apart: dict[str, set[str]] = {}
         for row in lines:
             method, wanted = method_of(row)
-            self.apart.setdefault(method, set()).update(wanted)
+            self._apart.setdefault(method, set()).update(wanted)
 
-    def find(self, row: Row, column: Column) -> pd.Series | None:
+    def find(self, row: Row, column: Column) -> Record | None:
         """The result that belongs to a printed number, or None.
 
         Raises:
             UsageError: several do, which differ in budget mode, judge or another setting.
         """
-        found = self._line(row)
         task, metric = column
-        found = found[found["task"] == (self.standin.task or task)]
+        found = [record for record in self._line(row) if record["task"] == (self.standin.task or task)]
         named = None if self.standin.task else METRICS.get(column)
-        found = found[found["metric"] == named] if named in set(found["metric"]) else found[found["main"]] if named is None else found[:0]
+        found = [record for record in found if (record["main"] if named is None else record["metric"] == named)]
         if len(found) > 1:
             raise _ambiguous(row, task, found)
-        return found.iloc[0] if len(found) else None
+        return found[0] if found else None
 
     def score(self, row: Row, column: Column) -> float | None:
         """Our number on the paper's scale."""
@@ -118,45 +128,53 @@ class Results:
     def cost(self, row: Row, column: Column) -> float | None:
         """Our number where the paper prints a cost; over all benchmarks where it names none."""
         benchmark, metric = column
-        found = self._line(row)
-        found = found[found["main"]]
-        if self.standin.task or benchmark != "efficiency":
-            found = found[found["task"] == (self.standin.task or benchmark)]
-        values = [value for _, line in found.iterrows() if (value := _cost(line, metric)) is not None]
+        task = self.standin.task or (None if benchmark == "efficiency" else benchmark)
+        found = [record for record in self._line(row) if record["main"] and task in (None, record["task"])]
+        values = [value for record in found if (value := _cost(record, metric)) is not None]
         return sum(values) / len(values) if values else None
 
-    def _line(self, row: Row) -> pd.DataFrame:
+    def averaged(self, row: Row) -> bool:
+        """Whether a line's budget is an average over layers."""
+        return any(record["budget_mode"] == "layer_average" for record in self._line(row))
+
+    def _line(self, row: Row) -> list[Record]:
         method, wanted = method_of(row)
-        frame = self.frame[(self.frame["model"] == (self.standin.model or config_name(row.model))) & (self.frame["method"] == method)]
+        found = self._cells.get((self.standin.model or config_name(row.model), method), [])
         if not self.standin.task:
-            frame = frame[frame["harness"] == HARNESSES[row.harness]]
+            found = [record for record in found if record["harness"] == HARNESSES[row.harness]]
         if method == "vanilla":
-            return frame
-        defaults = {key: value for key, value in registry.method(method).parameters.items() if key in self.apart[method]}
-        fits = [_fits(line, {**defaults, **wanted}) and _same_budget(line, row) for _, line in frame.iterrows()]
-        return frame[pd.Series(fits, index=frame.index, dtype=bool)]
+            return found
+        defaults = {key: value for key, value in registry.method(method).parameters.items() if key in self._apart[method]}
+        fitting = {**defaults, **wanted}
+        return _as_published([record for record in found if _has(record, fitting) and _same_budget(record, row)])
 
 
-def _fits(line: pd.Series, wanted: Mapping[str, Any]) -> bool:
-    given = json.loads(line["params"])
-    return all(given.get(key) == value for key, value in wanted.items())
+def _has(record: Record, params: Mapping[str, Any]) -> bool:
+    return all(record["params"].get(key) == value for key, value in params.items())
 
 
-def _same_budget(line: pd.Series, row: Row) -> bool:
-    if not row.retention:
-        return True  # the paper matches FLOPs and states no number of tokens; the experiment sets it
-    return line["budget"] == f"keep{row.kept}" or abs(line["ratio"] - (1 - float(row.retention))) < SAME_RATIO
+def _same_budget(record: Record, row: Row) -> bool:
+    shares = (float(row.retention),) if row.retention else UNSTATED.get(row.method, ())
+    return record["budget"] == f"keep{row.kept}" or any(abs(1 - record["ratio"] - share) < SAME_RATIO for share in shares)
 
 
-def _ambiguous(row: Row, task: str, found: pd.DataFrame) -> UsageError:
-    apart = [name for name in ("budget_mode", "budget_scope", "judge", "pixels", "variant", "budget", "dtype", "attn", "batch", "n", "setting") if name in found]
-    differ = [name for name in apart if found[name].astype(str).nunique() > 1]
-    told = ", ".join(f"{name}={'|'.join(sorted(set(found[name].astype(str))))}" for name in differ)
-    return UsageError(f"{len(found)} results for {row.method} {row.retention} on {task} must not share a table: {told}. Choose one, such as {differ[0]}=..."
-                      if differ else f"{len(found)} results for {row.method} {row.retention} on {task}; choose one with key=...")  # fmt: skip
+def _as_published(found: list[Record]) -> list[Record]:
+    """Budgets at the stage, as papers mean them, where there are others as well."""
+    at_stage = [record for record in found if record["budget_mode"] == "at_stage"]
+    return at_stage or found
 
 
-def _cost(line: pd.Series, metric: str) -> float | None:
+def _ambiguous(row: Row, task: str, found: Sequence[Record]) -> UsageError:
+    values = {name: sorted({str(record[name]) for record in found}) for name in APART}
+    told = {name: "|".join(given) for name, given in values.items() if len(given) > 1} or {"folder": "|".join(str(record["folder"]) for record in found)}
+    first = next(iter(told))
+    return UsageError(
+        f"{len(found)} results for {row.method} {row.retention} on {task} must not share a table: "
+        f"{', '.join(f'{name}={given}' for name, given in told.items())}. Choose one: report ... {first}=..."
+    )
+
+
+def _cost(line: Record, metric: str) -> float | None:
     """A cost in the paper's unit; None for what is no measurement of ours."""
     seconds, n = float(line["total_s"]), float(line["n"])
     values = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -46,12 +47,18 @@ class Comparison:
         if self.difference and self.results.standin.overrides:
             raise UsageError("mode=difference compares with the paper's own model and benchmarks; leave out model= and task=, or take mode=ours")
 
-    @property
+    @cached_property
     def lines(self) -> list[Row]:
-        """The paper's lines, each once; a stand-in for the benchmarks is the only column."""
+        """The paper's lines, each once."""
         unique = [row for row in rows(self.name, self.folder) if not row.duplicate and row.model != "average"]
         task = self.results.standin.task
-        return unique if task is None else [replace(row, values={(task, "score"): Value("0.0")}) for row in unique]
+        return unique if task is None else [replace(row, values=self._standing(row, task)) for row in unique]
+
+    def _standing(self, row: Row, task: str) -> dict[Column, Value]:
+        """The columns of a line when one task stands in for all benchmarks: one score, and the costs."""
+        costs = {(task, column[1]): value for column, value in row.values.items() if is_cost(column, self.folder)}
+        scores = len(costs) < len(row.values)
+        return ({(task, "score"): Value("0.0")} if scores else {}) | costs
 
     def table(self) -> Table:
         """Missing numbers are a dash; below the table they are named, with the command that fills them."""
@@ -64,8 +71,8 @@ class Comparison:
         return replace(table, title=f"{table.title}: {what}", remarks=tuple(self._remarks()))
 
     def missing(self) -> list[tuple[Row, list[Column]]]:
-        """For each line the columns that no finished cell fills; averages follow from the others."""
-        found = [(row, [column for column in row.values if column[0] != "avg" and column[1] != STATED and self.value(row, column) is None]) for row in self.lines]
+        """For each line the columns that no finished cell fills."""
+        found = [(row, [column for column in row.values if _measured(column) and self.value(row, column) is None]) for row in self.lines]
         return [(row, columns) for row, columns in found if columns]
 
     def value(self, row: Row, column: Column) -> float | None:
@@ -130,23 +137,33 @@ class Comparison:
 
     def _remarks(self) -> list[str]:
         missing = self.missing()
-        total = sum(column[0] != "avg" and column[1] != STATED for row in self.lines for column in row.values)
+        total = sum(_measured(column) for row in self.lines for column in row.values)
         gone = sum(len(columns) for _, columns in missing)
         standin = self.results.standin
         remarks = [f"stands in for the paper's:{standin.overrides}"] if standin.overrides else []
         if not self.difference:
             remarks.append("bold, underlined: best and second of a block, where the difference to the next lies beyond the paired 95 % interval")
+        if averaged := [method_name(method) for method in dict.fromkeys(row.method for row in self.lines if self.results.averaged(row))]:
+            remarks.append(f"budget.mode=layer_average: {', '.join(averaged)}; the others at_stage")
         if not missing:
             return remarks
         command = f"python -m unibench experiment={experiment_of(self.name, self.folder)}{standin.overrides}"
-        named = "; ".join(f"{_title(row)} ({', '.join(column_name(column, columns) for column in columns)})" for row, columns in missing)
+        named = "; ".join(_named(row, columns) for row, columns in missing) if gone < total else "all"
         return [*remarks, f"{gone} of {total} numbers are missing; {command} fills them: {named}"]
 
 
-def _title(row: Row) -> str:
+def _named(row: Row, missing: Sequence[Column]) -> str:
+    """A line and its missing columns, for example ``FastV 192 (MME, POPE)``."""
     budget = row.kept or row.retention
     parts = [method_name(row.method), *row.setting, budget if row.method != "vanilla" else ""]
-    return " ".join(part for part in parts if part)
+    title = " ".join(part for part in parts if part)
+    measured = [column for column in row.values if _measured(column)]
+    return title if len(missing) == len(measured) else f"{title} ({', '.join(column_name(column, measured) for column in missing)})"
+
+
+def _measured(column: Column) -> bool:
+    """A run fills it: averages follow from the others."""
+    return column[0] != "avg" and column[1] != STATED
 
 
 def _set(line: Line, place: int, *, bold: bool, underline: bool) -> Line:

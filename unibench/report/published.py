@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +62,7 @@ class Row:
     harness: str
     values: dict[Column, Value]
 
-    @property
+    @cached_property
     def duplicate(self) -> bool:
         """The paper prints this line a second time."""
         return any(note.startswith("DUPLICATE") for value in self.values.values() for note in value.notes)
