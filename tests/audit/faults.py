@@ -11,6 +11,7 @@ from unibench.audit import Sheet
 from unibench.report.published import Column, Value
 
 Cells = set[tuple[int, str, str]]
+CLEAR = 1.45  # factor between two columns from which exchanging them contradicts other tables
 PER_CENT = ("EM", "relaxed", "ANLS", "score", "acc", "avg", "group", "perception", "all", "gpt_score", "F1", "precision")
 
 
@@ -50,7 +51,7 @@ def per_cent(sheet: Sheet, column: Column) -> bool:
 def with_changes(sheet: Sheet) -> Sheet:
     """The table with the change against vanilla that some papers print below each number."""
     new = {}
-    for line in sheet.pruned():
+    for line in sheet.pruned:
         full = sheet.vanilla(line)
         for column in sheet.scores:
             value, whole = sheet.value(line, column), None if full is None else sheet.value(full, column)
@@ -71,7 +72,7 @@ def average(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | No
 
 def change(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
     full = with_changes(sheet)
-    line = rng.choice(full.pruned())
+    line = rng.choice(full.pruned)
     column = rng.choice([column for column in full.rows[line].values if column[1] == "change_pct_printed"] or [None])
     if column is None:
         return None
@@ -82,7 +83,7 @@ def change(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | Non
 
 def sign(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
     full = with_changes(sheet)
-    line = rng.choice(full.pruned())
+    line = rng.choice(full.pruned)
     columns = [column for column, value in full.rows[line].values.items() if column[1] == "change_pct_printed" and abs(float(value.text)) >= 1]
     if not columns:
         return None
@@ -92,9 +93,9 @@ def sign(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
 
 
 def copied_line(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
-    if len(sheet.scores) < 3 or len(sheet.pruned()) < 3:
+    if len(sheet.scores) < 3 or len(sheet.pruned) < 3:
         return None
-    one, other = rng.sample(sheet.pruned(), 2)
+    one, other = rng.sample(sheet.pruned, 2)
     if sheet.rows[one].method == sheet.rows[other].method and sheet.rows[one].retention == sheet.rows[other].retention:
         return None
     columns = [column for column in sheet.scores if column in sheet.rows[one].values and column in sheet.rows[other].values]
@@ -103,7 +104,7 @@ def copied_line(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault 
 
 
 def copied_block(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
-    blocks = [lines for _, lines in sheet.budgets() if len(lines) >= 3]
+    blocks = [lines for _, lines in sheet.budgets if len(lines) >= 3]
     if len(blocks) < 2 or len(sheet.scores) < 3:
         return None
     one, other = rng.sample(blocks, 2)
@@ -121,7 +122,7 @@ def swapped(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | No
     one, other = rng.sample(columns, 2)
     own = first(sheet, one, other)
     same = [ratio for table in others if table.rows[0].model != sheet.rows[0].model and (ratio := first(table, one, other))]
-    if own is None or not (own > 1.7 or own < 1 / 1.7) or sum((ratio > 1.7) if own > 1 else (ratio < 1 / 1.7) for ratio in same) < 2:
+    if own is None or not (own > CLEAR or own < 1 / CLEAR) or sum((ratio > CLEAR) if own > 1 else (ratio < 1 / CLEAR) for ratio in same) < 2:
         return None
     new = {(line, a): row.values[b].text for line, row in enumerate(sheet.rows) for a, b in ((one, other), (other, one)) if one in row.values and other in row.values}
     return Fault("swapped columns", changed(sheet, new), {(line, *column) for line, column in new}, ("swap",))
@@ -146,10 +147,10 @@ def impossible(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault |
 def subset(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
     """The methods, but not vanilla, were run on a part of the benchmark."""
     columns = [column for column in sheet.scores if per_cent(sheet, column)]
-    if not columns or sheet.vanilla(1) is None or len(sheet.pruned()) < 6:
+    if not columns or sheet.vanilla(1) is None or len(sheet.pruned) < 6:
         return None
     column, size = rng.choice(columns), rng.choice((50, 100, 200))
-    texts = {line: sheet.rows[line].values[column].text for line in sheet.pruned() if column in sheet.rows[line].values}
+    texts = {line: sheet.rows[line].values[column].text for line in sheet.pruned if column in sheet.rows[line].values}
     new = {(line, column): like(text, 100 * round(float(text) * size / 100) / size) for line, text in texts.items()}
     return Fault("subset", changed(sheet, new), {(line, *column) for line in texts}, ("subset",))
 

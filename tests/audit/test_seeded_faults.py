@@ -10,12 +10,14 @@ from tests.audit.faults import Fault, faults
 from unibench.audit import Finding, Sheet, audit, sheet_of
 from unibench.report.published import FOLDER, read
 
-CLEAN = [f"idpruner_table{k}" for k in (1, 2, 3, 5, 6, 7)] + [f"trimtokenator_table{k}" for k in (1, 2, 7, 8)] + ["stp_table1"]
+CLEAN = [f"idpruner_table{k}" for k in (1, 2, 3, 5, 6, 7)] + [f"trimtokenator_table{k}" for k in (1, 2, 3, 7)] + ["stp_table1"]
 
 
 def clean() -> list[Sheet]:
-    """Tables in which the transcription (results/published/README.md) names no fault."""
-    return [sheet_of(name, read(FOLDER / f"{name}.csv")) for name in CLEAN]
+    """Tables in which results/published/README.md names no fault, less a column with one likely misprint."""
+    frames = {name: read(FOLDER / f"{name}.csv") for name in CLEAN}
+    suspect = {name: set(frame.loc[frame["note"].str.contains("suspect"), "benchmark"]) for name, frame in frames.items()}
+    return [sheet_of(name, frame[~frame["benchmark"].isin(suspect[name])]) for name, frame in frames.items()]
 
 
 def found(fault: Fault, tables: list[Sheet]) -> tuple[bool, list[Finding]]:

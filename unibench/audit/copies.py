@@ -17,12 +17,12 @@ SURE = 4.0  # decimal orders by which chance must be excluded, over all pairs of
 
 def copies(sheet: Sheet) -> Iterator[Finding]:
     """Blocks printed twice, then single lines, then parts of lines."""
-    pairs = [pair for pair in combinations(sheet.pruned(), 2) if _comparable(sheet, *pair)]
+    pairs = [pair for pair in combinations(sheet.pruned, 2) if _comparable(sheet, *pair)]
     whole = [pair for pair in pairs if _identical(sheet, *pair)]
     blocks, lines = _blocks(sheet, whole)
     for first, second in blocks:
-        told = f"{len(second)} lines are the same as {sheet.title(first[0])} to {sheet.title(first[-1])}, number for number"
-        yield sheet.finding("copied block", told, second, sheet.scores)
+        told = f"{sheet.title(second[0])} and the {len(second) - 1} lines below it are those from {sheet.title(first[0])} on, number for number"
+        yield sheet.finding("copied block", told, [*first, *second], sheet.scores)
     for one, other in lines:
         yield sheet.finding("copied line", "the same numbers in every column", [one, other], sheet.scores)
     chance = {column: _chance(sheet, column, pairs) for column in sheet.scores}

@@ -12,7 +12,8 @@ from unibench.audit.finding import Finding
 from unibench.audit.sheet import Sheet, half_digit
 from unibench.report.published import Column
 
-CLEAR = 0.5  # |log ratio| from which the order of two benchmarks counts: between weak and strong models smaller ones turn round
+CLEAR = 0.35  # |log ratio| from which the order of two benchmarks counts: between weak and strong models smaller ones turn round
+MODELS = 2  # other models that must disagree
 NEARER = 0.6  # the columns exchanged must lie this much nearer to the other tables
 
 
@@ -71,6 +72,6 @@ def _reversed(models: dict[str, list[tuple[Sheet, float]]]) -> Iterator[tuple[Sh
         others = own if any(other * order < 0 for other in own) else [median(o for _, o in tables) for name, tables in models.items() if name != model]
         against = [other for other in others if other * order < 0 and abs(order + other) < NEARER * abs(order - other)]
         agreeing = [other for other in others if other * order > 0]
-        itself = 0 if others is own else 1
-        if against and len(against) >= len(agreeing) + itself:
+        least = 1 + len(agreeing) if others is own else max(MODELS, 1 + len(agreeing))
+        if len(against) >= least:
             yield sheet, model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,10 +44,14 @@ class Sheet:
         """The columns that hold a benchmark's score."""
         return [column for column in self.columns if column[0] != "avg" and not NO_SCORE.fullmatch(column[1])]
 
+    @cached_property
+    def numbers(self) -> list[dict[Column, float]]:
+        """The numbers of each line."""
+        return [{column: float(value.text) for column, value in row.values.items()} for row in self.rows]
+
     def value(self, line: int, column: Column) -> float | None:
         """A number, or None."""
-        found = self.rows[line].values.get(column)
-        return None if found is None else float(found.text)
+        return self.numbers[line].get(column)
 
     def known(self, line: int, columns: Sequence[Column]) -> dict[Column, float]:
         """The numbers that a line has in these columns."""
@@ -58,16 +62,18 @@ class Sheet:
         """The unpruned line that a line is measured against."""
         return next((i for i, row in enumerate(self.rows) if row.method == "vanilla" and row.model == self.rows[line].model), None)
 
+    @cached_property
     def pruned(self) -> list[int]:
         """Lines of methods."""
         return [i for i, row in enumerate(self.rows) if row.method != "vanilla"]
 
-    def budgets(self) -> Iterator[tuple[tuple[str, str], list[int]]]:
+    @cached_property
+    def budgets(self) -> list[tuple[tuple[str, str], list[int]]]:
         """Lines of methods by model and share kept."""
         places: dict[tuple[str, str], list[int]] = {}
-        for line in self.pruned():
+        for line in self.pruned:
             places.setdefault((self.rows[line].model, self.rows[line].retention), []).append(line)
-        yield from places.items()
+        return list(places.items())
 
     def title(self, line: int) -> str:
         """For people, for example ``fastv 0.333``."""

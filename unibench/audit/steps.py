@@ -19,8 +19,8 @@ def subsets(sheet: Sheet) -> Iterator[Finding]:
     for column in sheet.scores:
         if top(column) != 100.0:
             continue
-        found = _part(sheet, sheet.pruned(), column)
-        places = [sheet.pruned()] if found else [lines for _, lines in sheet.budgets()]
+        found = _part(sheet, sheet.pruned, column)
+        places = [sheet.pruned] if found else [lines for _, lines in sheet.budgets]
         for lines in places:
             if size := found or _part(sheet, lines, column):
                 told = f"every pruned score is a whole part of {size} samples, vanilla's is not"

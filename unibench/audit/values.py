@@ -31,7 +31,7 @@ def impossible(sheet: Sheet) -> Iterator[Finding]:
 def above_vanilla(sheet: Sheet) -> Iterator[Finding]:
     """Columns in which pruned models are far better than the unpruned one: it, or they, ran in another way."""
     for column in sheet.scores:
-        better = {line: share for line in sheet.pruned() if (share := _share(sheet, line, column)) is not None and share > ABOVE}
+        better = {line: share for line in sheet.pruned if (share := _share(sheet, line, column)) is not None and share > ABOVE}
         if better:
             told = f"up to {100 * max(better.values()) - 100:.1f} % above vanilla"
             yield sheet.finding("above vanilla", told, list(better), [column])
@@ -45,12 +45,10 @@ def _share(sheet: Sheet, line: int, column: Column) -> float | None:
 
 def rises(sheet: Sheet) -> Iterator[Finding]:
     """Methods that get better with fewer tokens: much in one column, or at all on average."""
-    for line in sheet.pruned():
-        row = sheet.rows[line]
-        more = [i for i in sheet.pruned() if _same(sheet, i, line) and row.retention and float(sheet.rows[i].retention) > float(row.retention)]
-        for column in sheet.columns:
-            if column not in sheet.scores and column[0] != "avg":
-                continue
+    columns = [column for column in sheet.columns if column in sheet.scores or column[0] == "avg"]
+    for line in sheet.pruned:
+        more = [i for i in sheet.pruned if _more(sheet, i, line)]
+        for column in columns:
             values = [value for i in more if (value := sheet.value(i, column)) is not None]
             value = sheet.value(line, column)
             limit = 1.0 if column[0] == "avg" else RISE
@@ -58,21 +56,25 @@ def rises(sheet: Sheet) -> Iterator[Finding]:
                 yield sheet.finding("rises", f"{value:g} with fewer tokens, {min(values):g} with more", [line], [column])
 
 
-def _same(sheet: Sheet, one: int, other: int) -> bool:
+def _more(sheet: Sheet, one: int, other: int) -> bool:
+    """Whether a line is another one with more tokens."""
     a, b = sheet.rows[one], sheet.rows[other]
-    return (a.model, a.method, a.setting) == (b.model, b.method, b.setting) and bool(a.retention) and bool(b.retention)
+    same = (a.model, a.method, a.setting) == (b.model, b.method, b.setting) and bool(a.retention) and bool(b.retention)
+    return same and float(a.retention) > float(b.retention)
 
 
 def below_random(sheet: Sheet) -> Iterator[Finding]:
     """Single columns in which a method that equals random pruning elsewhere falls far below it: a fault of format."""
     for column in sheet.scores:
-        found = [line for _, lines in sheet.budgets() for line in lines if _collapsed(sheet, line, lines, column)]
+        found = [line for _, lines in sheet.budgets for line in lines if _collapsed(sheet, line, lines, column)]
         if found:
             yield sheet.finding("below random", "far below random pruning here alone", found, [column])
 
 
 def _collapsed(sheet: Sheet, line: int, lines: list[int], column: Column) -> bool:
     drawn = [i for i in lines if sheet.rows[i].category == "random" and i != line]
+    if not drawn:
+        return False
     shares = {one: value / best for one, value in sheet.known(line, sheet.scores).items() if (best := _best(sheet, drawn, one))}
     elsewhere = [share for one, share in shares.items() if one != column]
     return column in shares and shares[column] < BELOW_RANDOM and bool(elsewhere) and median(elsewhere) > 0.95
@@ -86,12 +88,12 @@ def cliffs(sheet: Sheet) -> Iterator[Finding]:
     """Columns in which vanilla, or a whole group of methods, stands apart from all others at any budget."""
     for column in sheet.scores:
         yield from _vanilla_apart(sheet, column)
-        for _, lines in sheet.budgets():
+        for _, lines in sheet.budgets:
             yield from _group_apart(sheet, lines, column)
 
 
 def _vanilla_apart(sheet: Sheet, column: Column) -> Iterator[Finding]:
-    shares = {line: share for line in sheet.pruned() if (share := _share(sheet, line, column)) is not None}
+    shares = {line: share for line in sheet.pruned if (share := _share(sheet, line, column)) is not None}
     budgets = {sheet.rows[line].retention for line in shares}
     if len(shares) >= FEW and len(budgets) > 1 and max(shares.values()) * CLIFF < 1 and max(shares.values()) < 1.5 * min(shares.values()):
         told = f"every pruned line has {100 * min(shares.values()):.0f} to {100 * max(shares.values()):.0f} % of vanilla, whatever its budget"
@@ -110,12 +112,12 @@ def _group_apart(sheet: Sheet, lines: list[int], column: Column) -> Iterator[Fin
 
 def gaps(sheet: Sheet) -> Iterator[Finding]:
     """Methods that lack a budget which the table has, or a number that the other lines have."""
-    budgets = [key for key, _ in sheet.budgets()]
+    budgets = [key for key, _ in sheet.budgets]
     have = {(row.model, row.method, row.setting, row.retention) for row in sheet.rows}
-    for line in sheet.pruned():
+    for line in sheet.pruned:
         row = sheet.rows[line]
         absent = [share for model, share in budgets if model == row.model and (row.model, row.method, row.setting, share) not in have]
-        first = next(i for i in sheet.pruned() if (sheet.rows[i].model, sheet.rows[i].method, sheet.rows[i].setting) == (row.model, row.method, row.setting))
+        first = next(i for i in sheet.pruned if (sheet.rows[i].model, sheet.rows[i].method, sheet.rows[i].setting) == (row.model, row.method, row.setting))
         if absent and line == first:
             yield sheet.finding("gap", f"no line of this method at {', '.join(absent)}", [line], sheet.columns)
         usual = [column for column in sheet.columns if sum(column in other.values for other in sheet.rows) > USUAL * len(sheet.rows)]
