@@ -19,11 +19,15 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "compose", "identity"),
+    ("config", "configs", "experiment", "compose", "identity"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
     ("frame",),
-    ("runner",),
+    ("compare", "recommend"),
+    ("report",),
+    ("audit",),
+    ("runner", "analysis"),
+    ("plots",),
     ("cli", "__main__"),
 )
 

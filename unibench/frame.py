@@ -53,7 +53,8 @@ def load(folder: Path) -> pd.DataFrame:
     files = sorted(folder.rglob("metrics.json"))
     stamp, index = _stamp(folder, files), folder / INDEX
     if index.exists() and (pq.read_schema(index).metadata or {}).get(b"stamp") == stamp:
-        return pq.read_table(index).to_pandas()
+        kept: pd.DataFrame = pq.read_table(index).to_pandas()
+        return kept
     frame = build(files)
     _write(frame, index, stamp)
     return frame
@@ -109,8 +110,8 @@ def mean_scores(folders: Sequence[str], ability: str = ALL) -> pd.DataFrame:
     return pd.DataFrame({"score": scores.mean(axis=1), "group": tables[0]["group"].reindex(scores.index)})
 
 
-def _joined(group: pd.DataFrame) -> dict[str, Any]:
-    line: dict[str, Any] = group.iloc[0].to_dict()
+def _joined(group: pd.DataFrame) -> dict[Any, Any]:
+    line: dict[Any, Any] = group.iloc[0].to_dict()
     means = [name for name in NUMBERS if name not in ("ratio", "low", "high")]
     line.update(group[means].mean().to_dict())
     line.update({name: group[name].tolist() for name in ("seed", "key", "folder")})

@@ -62,7 +62,9 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
-        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label])]
+        mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
+        seed = f"seed {self.config.seed}" if self.config.seed else ""
+        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed])]
         return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
 
 
@@ -103,6 +105,8 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "weights": model_digest(model),
             "dtype": model["dtype"],
             "attn": model["attn"],
+            "quantization": model["quantization"],
+            "processor": model["processor"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
             "clip": model["clip"],
         },

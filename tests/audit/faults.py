@@ -84,7 +84,9 @@ def change(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | Non
 def sign(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
     full = with_changes(sheet)
     line = rng.choice(full.pruned)
-    columns = [column for column, value in full.rows[line].values.items() if column[1] == "change_pct_printed" and abs(float(value.text)) >= 1]
+    columns = [
+        column for column, value in full.rows[line].values.items() if column[1] == "change_pct_printed" and abs(float(value.text)) >= 1
+    ]
     if not columns:
         return None
     column = rng.choice(columns)
@@ -100,7 +102,9 @@ def copied_line(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault 
         return None
     columns = [column for column in sheet.scores if column in sheet.rows[one].values and column in sheet.rows[other].values]
     new = {(other, column): sheet.rows[one].values[column].text for column in columns}
-    return Fault("copied line", changed(sheet, new), {(other, *column) for column in columns}, ("copied line", "copied part", "copied block"))
+    return Fault(
+        "copied line", changed(sheet, new), {(other, *column) for column in columns}, ("copied line", "copied part", "copied block")
+    )
 
 
 def copied_block(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
@@ -122,9 +126,18 @@ def swapped(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | No
     one, other = rng.sample(columns, 2)
     own = first(sheet, one, other)
     same = [ratio for table in others if table.rows[0].model != sheet.rows[0].model and (ratio := first(table, one, other))]
-    if own is None or not (own > CLEAR or own < 1 / CLEAR) or sum((ratio > CLEAR) if own > 1 else (ratio < 1 / CLEAR) for ratio in same) < 2:
+    if (
+        own is None
+        or not (own > CLEAR or own < 1 / CLEAR)
+        or sum((ratio > CLEAR) if own > 1 else (ratio < 1 / CLEAR) for ratio in same) < 2
+    ):
         return None
-    new = {(line, a): row.values[b].text for line, row in enumerate(sheet.rows) for a, b in ((one, other), (other, one)) if one in row.values and other in row.values}
+    new = {
+        (line, a): row.values[b].text
+        for line, row in enumerate(sheet.rows)
+        for a, b in ((one, other), (other, one))
+        if one in row.values and other in row.values
+    }
     return Fault("swapped columns", changed(sheet, new), {(line, *column) for line, column in new}, ("swap",))
 
 

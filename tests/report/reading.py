@@ -73,7 +73,16 @@ def _markdown_cell(text: str, minor: bool) -> Cell:
 
 # -- LaTeX
 
-TEX = {r"\%": "%", r"\&": "&", r"\_": "_", r"\#": "#", r"\$": "$", "{\\textasteriskcentered}": "*", r"\ensuremath{\pm}": "±", r"\ensuremath{\lambda}": "λ"}
+TEX = {
+    r"\%": "%",
+    r"\&": "&",
+    r"\_": "_",
+    r"\#": "#",
+    r"\$": "$",
+    "{\\textasteriskcentered}": "*",
+    r"\ensuremath{\pm}": "±",
+    r"\ensuremath{\lambda}": "λ",
+}
 PLAIN = re.compile(r"[^\\{}$&#^~]*")
 
 

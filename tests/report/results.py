@@ -15,8 +15,8 @@ from unibench.report.matching import HARNESSES, METRICS, config_name, method_of
 from unibench.report.published import rows
 
 SAME = {
-    "family": "f", "setting": "s", "pixels": "paper", "batch": 1, "dtype": "bfloat16", "attn": "sdpa", "device": "cpu", "max_new_tokens": 8,
-    "weights": "w", "data": "d", "code": "c", "judge": None, "budget_mode": "at_stage", "budget_scope": "sequence", "seed": [0], "ability": "all",
+    "family": "f", "setting": "s", "pixels": "paper", "batch": 1, "dtype": "bfloat16", "attn": "sdpa", "device": "cpu",
+    "max_new_tokens": 8,     "weights": "w", "data": "d", "code": "c", "judge": None, "budget_mode": "at_stage", "budget_scope": "sequence", "seed": [0], "ability": "all",
     "n": 100, "tokens_in": 100.0, "equiv_tokens": 50.0, "seeds": 1, "std": float("nan"), "variant": "",
 }  # fmt: skip
 
@@ -40,9 +40,18 @@ def printed(name: str) -> pd.DataFrame:
         if row.duplicate:
             continue
         method, wanted = method_of(row)
-        params = json.dumps({**{key: value for key, value in registry.method(method).parameters.items() if value is not registry.REQUIRED}, **wanted})
+        params = json.dumps(
+            {**{key: value for key, value in registry.method(method).parameters.items() if value is not registry.REQUIRED}, **wanted}
+        )
         kept = float(row.retention or "nan")
-        same = {"model": config_name(row.model), "method": method, "params": params, "harness": HARNESSES[row.harness], "budget": str(row.kept), "ratio": 1 - kept}
+        same = {
+            "model": config_name(row.model),
+            "method": method,
+            "params": params,
+            "harness": HARNESSES[row.harness],
+            "budget": str(row.kept),
+            "ratio": 1 - kept,
+        }
         for column, value in row.values.items():
             if column[0] != "avg" and not is_cost(column):
                 metric = METRICS.get(column, column[1])  # as a card with several metrics has them

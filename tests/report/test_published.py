@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def test_changes_follow_from_the_values_above_them(name: str) -> None:
     lines = READERS["html"](WRITERS["html"](published(name))).lines
     vanilla = lines[0].cells
     assert sum(line.minor for line in lines) == sum(not line.minor for line in lines) - 1
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         for reference, value, change in zip(vanilla[2:], above.cells[2:], line.cells[2:], strict=True):
             if line.minor and value.text:
                 assert float(change.text) == pytest.approx(100 * float(value.text) / float(reference.text) - 100, abs=0.0501)
@@ -97,10 +97,13 @@ def test_two_lines_that_change_places_are_noticed() -> None:
     assert differences(read, expected(FOLDER / "idpruner_table3.csv"))
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here; the LaTeX reader of these tests parses strictly all the same")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="no pdflatex here; the LaTeX reader of these tests parses strictly all the same"
+)
 def test_latex_compiles(tmp_path: Path) -> None:
     tables = "\n".join(WRITERS["tex"](published(name)) + "\\clearpage" for name in TABLES)
-    document = f"\\documentclass{{article}}\\usepackage[utf8]{{inputenc}}\\usepackage{{booktabs}}\\begin{{document}}\n{tables}\n\\end{{document}}\n"
+    head = "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs}"
+    document = f"{head}\\begin{{document}}\n{tables}\n\\end{{document}}\n"
     (tmp_path / "tables.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

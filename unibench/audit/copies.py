@@ -21,7 +21,7 @@ def copies(sheet: Sheet) -> Iterator[Finding]:
     whole = [pair for pair in pairs if _identical(sheet, *pair)]
     blocks, lines = _blocks(sheet, whole)
     for first, second in blocks:
-        told = f"{sheet.title(second[0])} and the {len(second) - 1} lines below it are those from {sheet.title(first[0])} on, number for number"
+        told = f"{len(second)} lines from {sheet.title(second[0])} on are those from {sheet.title(first[0])} on, number for number"
         yield sheet.finding("copied block", told, [*first, *second], sheet.scores)
     for one, other in lines:
         yield sheet.finding("copied line", "the same numbers in every column", [one, other], sheet.scores)
@@ -29,7 +29,9 @@ def copies(sheet: Sheet) -> Iterator[Finding]:
     for one, other in pairs:
         equal = _equal(sheet, one, other)
         if (one, other) not in whole and _surprising(sheet, one, equal, chance, len(pairs)):
-            yield sheet.finding("copied part", f"{len(equal)} of {len(sheet.known(one, sheet.scores))} numbers are the same", [one, other], equal)
+            yield sheet.finding(
+                "copied part", f"{len(equal)} of {len(sheet.known(one, sheet.scores))} numbers are the same", [one, other], equal
+            )
 
 
 def _comparable(sheet: Sheet, one: int, other: int) -> bool:

@@ -69,7 +69,11 @@ def _reversed(models: dict[str, list[tuple[Sheet, float]]]) -> Iterator[tuple[Sh
     every = [(sheet, model, order) for model, tables in models.items() for sheet, order in tables]
     for sheet, model, order in every:
         own = [other for table, other in models[model] if table is not sheet]
-        others = own if any(other * order < 0 for other in own) else [median(o for _, o in tables) for name, tables in models.items() if name != model]
+        others = (
+            own
+            if any(other * order < 0 for other in own)
+            else [median(o for _, o in tables) for name, tables in models.items() if name != model]
+        )
         against = [other for other in others if other * order < 0 and abs(order + other) < NEARER * abs(order - other)]
         agreeing = [other for other in others if other * order > 0]
         least = 1 + len(agreeing) if others is own else max(MODELS, 1 + len(agreeing))

@@ -96,30 +96,32 @@ def _vanilla_apart(sheet: Sheet, column: Column) -> Iterator[Finding]:
     shares = {line: share for line in sheet.pruned if (share := _share(sheet, line, column)) is not None}
     budgets = {sheet.rows[line].retention for line in shares}
     if len(shares) >= FEW and len(budgets) > 1 and max(shares.values()) * CLIFF < 1 and max(shares.values()) < 1.5 * min(shares.values()):
-        told = f"every pruned line has {100 * min(shares.values()):.0f} to {100 * max(shares.values()):.0f} % of vanilla, whatever its budget"
+        told = (
+            f"every pruned line has {100 * min(shares.values()):.0f} to {100 * max(shares.values()):.0f} % of vanilla, whatever its budget"
+        )
         yield sheet.finding("apart", told, list(shares), [column])
 
 
 def _group_apart(sheet: Sheet, lines: list[int], column: Column) -> Iterator[Finding]:
+    values = {line: value for line in lines if (value := sheet.value(line, column)) is not None}
     for group in dict.fromkeys(sheet.rows[line].category for line in lines):
-        own = [line for line in lines if sheet.rows[line].category == group]
-        mine = [value for line in own if (value := sheet.value(line, column)) is not None]
-        others = [value for line in lines if line not in own and (value := sheet.value(line, column)) is not None]
-        if group and min(len(mine), len(others)) >= FEW and max(mine) * APART < min(others):
-            told = f"all of group {group} at {min(mine):g} to {max(mine):g}, the others at the same budget at {min(others):g} to {max(others):g}"
-            yield sheet.finding("apart", told, own, [column])
+        mine = {line: value for line, value in values.items() if sheet.rows[line].category == group}
+        others = [value for line, value in values.items() if line not in mine]
+        if group and min(len(mine), len(others)) >= FEW and max(mine.values()) * APART < min(others):
+            told = f"group {group}: {min(mine.values()):g} to {max(mine.values()):g}; the others: {min(others):g} to {max(others):g}"
+            yield sheet.finding("apart", told, list(mine), [column])
 
 
 def gaps(sheet: Sheet) -> Iterator[Finding]:
     """Methods that lack a budget which the table has, or a number that the other lines have."""
-    budgets = [key for key, _ in sheet.budgets]
-    have = {(row.model, row.method, row.setting, row.retention) for row in sheet.rows}
+    usual = [column for column in sheet.columns if sum(column in row.values for row in sheet.rows) > USUAL * len(sheet.rows)]
+    methods: dict[tuple[object, ...], list[int]] = {}
     for line in sheet.pruned:
         row = sheet.rows[line]
-        absent = [share for model, share in budgets if model == row.model and (row.model, row.method, row.setting, share) not in have]
-        first = next(i for i in sheet.pruned if (sheet.rows[i].model, sheet.rows[i].method, sheet.rows[i].setting) == (row.model, row.method, row.setting))
-        if absent and line == first:
-            yield sheet.finding("gap", f"no line of this method at {', '.join(absent)}", [line], sheet.columns)
-        usual = [column for column in sheet.columns if sum(column in other.values for other in sheet.rows) > USUAL * len(sheet.rows)]
+        methods.setdefault((row.model, row.method, row.setting), []).append(line)
         if lost := [column for column in usual if column not in row.values]:
             yield sheet.finding("gap", "numbers are missing that the other lines have", [line], lost)
+    for (model, *_), lines in methods.items():
+        have = {sheet.rows[line].retention for line in lines}
+        if absent := [share for (other, share), _ in sheet.budgets if other == model and share not in have]:
+            yield sheet.finding("gap", f"no line of this method at {', '.join(absent)}", lines, sheet.columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -19,7 +19,6 @@ SETTING = ("pixels", "dtype", "attn", "device", "batch", "max_new_tokens", "weig
 JUDGED = ("task", "harness", "judge", "metric")
 VIEWS = ("tasks", "abilities", "place", "aim")
 
-Shown = Callable[[pd.Series], str]
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,9 @@ def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) ->
     groups = part["method"].map(lambda method: "vanilla" if method == "vanilla" else category(method, grouping))
     for (group, budget), own in part.groupby([groups, part["budget"]], sort=False):
         members = [[_cell(cells, column) for column in columns] for _, cells in own.groupby(list(METHOD), sort=False, dropna=False)]
-        complete = [[cell for cell in line if cell is not None] for line in members if None not in [None if cell is None else 0 for cell in line]]
+        complete = [
+            [cell for cell in line if cell is not None] for line in members if None not in [None if cell is None else 0 for cell in line]
+        ]
         label = f"{group} ({len(complete)})" if group != "vanilla" else "vanilla"
         if not complete:
             yield Line((label, str(budget)), (Entry(MISSING),) * (len(columns) + 3))

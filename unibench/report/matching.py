@@ -108,8 +108,8 @@ class Results:
         Raises:
             UsageError: several do, which differ in budget mode, judge or another setting.
         """
-        task, metric = column
-        found = [record for record in self._line(row) if record["task"] == (self.standin.task or task)]
+        task = self.standin.task or column[0]
+        found = [record for record in self._line(row) if record["task"] == task]
         named = None if self.standin.task else METRICS.get(column)
         found = [record for record in found if (record["main"] if named is None else record["metric"] == named)]
         if len(found) > 1:
@@ -166,7 +166,9 @@ def _as_published(found: list[Record]) -> list[Record]:
 
 def _ambiguous(row: Row, task: str, found: Sequence[Record]) -> UsageError:
     values = {name: sorted({str(record[name]) for record in found}) for name in APART}
-    told = {name: "|".join(given) for name, given in values.items() if len(given) > 1} or {"folder": "|".join(str(record["folder"]) for record in found)}
+    told = {name: "|".join(given) for name, given in values.items() if len(given) > 1} or {
+        "folder": "|".join(str(record["folder"]) for record in found)
+    }
     first = next(iter(told))
     return UsageError(
         f"{len(found)} results for {row.method} {row.retention} on {task} must not share a table: "

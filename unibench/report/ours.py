@@ -45,7 +45,9 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if self.difference and self.results.standin.overrides:
-            raise UsageError("mode=difference compares with the paper's own model and benchmarks; leave out model= and task=, or take mode=ours")
+            raise UsageError(
+                "mode=difference compares with the paper's own model and benchmarks; leave out model= and task=, or take mode=ours"
+            )
 
     @cached_property
     def lines(self) -> list[Row]:
@@ -142,8 +144,10 @@ class Comparison:
         standin = self.results.standin
         remarks = [f"stands in for the paper's:{standin.overrides}"] if standin.overrides else []
         if not self.difference:
-            remarks.append("bold, underlined: best and second of a block, where the difference to the next lies beyond the paired 95 % interval")
-        if averaged := [method_name(method) for method in dict.fromkeys(row.method for row in self.lines if self.results.averaged(row))]:
+            remarks.append(
+                "bold, underlined: best and second of a block, where the difference to the next lies beyond the paired 95 % interval"
+            )
+        if averaged := dict.fromkeys(method_name(row.method) for row in self.lines if self.results.averaged(row)):
             remarks.append(f"budget.mode=layer_average: {', '.join(averaged)}; the others at_stage")
         if not missing:
             return remarks

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from unibench.errors import UsageError
 from unibench.frame import mean_scores
-from unibench.stats import mean_interval
+from unibench.stats.interval import DRAWS
+from unibench.stats.paired import paired
 
 
 def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -23,8 +24,8 @@ def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
         left, right = mean_scores(one), mean_scores(other)
     except UsageError:
         return False
-    paired = left.join(right["score"], how="inner", rsuffix="_other").dropna()
-    if paired.empty:
+    both = left.join(right["score"], how="inner", rsuffix="_other").dropna()
+    if both.empty:
         return False
-    interval = mean_interval((paired["score"] - paired["score_other"]).tolist(), paired["group"].tolist())
-    return interval.low > 0 or interval.high < 0
+    found = paired(both["score"].tolist(), both["score_other"].tolist(), both["group"].tolist(), draws=DRAWS)
+    return found.low > 0 or found.high < 0

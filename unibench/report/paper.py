@@ -12,7 +12,6 @@ from unibench.report.layout import Layout, block_label, column_name, layout_of, 
 from unibench.report.published import FOLDER, Column, Row, rows
 from unibench.report.table import Block, Entry, Line, Table
 
-
 Filled = Callable[[Row, Column], Entry]
 
 
@@ -106,20 +105,11 @@ def _bold(table: Table) -> Table:
 
 def _best(block: Block) -> Block:
     """The highest of every column in bold."""
-    highest = [max((float(entry.text) for entry in column if entry.text), default=None) for column in _columns(block)]
-    return replace(
-        block,
-        lines=tuple(
-            replace(
-                line,
-                entries=tuple(
-                    replace(entry, bold=bool(entry.text) and float(entry.text) == best) for entry, best in zip(line.entries, highest, strict=True)
-                ),
-            )
-            for line in block.lines
-        ),
-    )
+    columns = zip(*(line.entries for line in block.lines), strict=True)
+    highest = [max((float(entry.text) for entry in column if entry.text), default=None) for column in columns]
+    return replace(block, lines=tuple(_bold_where(line, highest) for line in block.lines))
 
 
-def _columns(block: Block) -> Iterable[tuple[Entry, ...]]:
-    return zip(*(line.entries for line in block.lines), strict=True)
+def _bold_where(line: Line, highest: Sequence[float | None]) -> Line:
+    pairs = zip(line.entries, highest, strict=True)
+    return replace(line, entries=tuple(replace(entry, bold=bool(entry.text) and float(entry.text) == best) for entry, best in pairs))

@@ -43,7 +43,9 @@ def markdown(table: Table) -> str:
         body += [cells(line, _set_markdown) for line in block.lines]
     align = ["left"] * len(table.heads) + ["right"] * len(table.columns)
     grid = tabulate(body, [_md(title) for title in table.heads + table.columns], tablefmt="pipe", colalign=align, disable_numparse=True)
-    below = [f"- <sup>{letter}</sup> {_md(note)}" for letter, note in table.notes.items()] + [f"- {_md(remark)}" for remark in table.remarks]
+    below = [f"- <sup>{letter}</sup> {_md(note)}" for letter, note in table.notes.items()] + [
+        f"- {_md(remark)}" for remark in table.remarks
+    ]
     return "\n".join([f"### {_md(table.title)}", "", grid, *([""] if below else []), *below, ""])
 
 
