@@ -16,8 +16,9 @@ from unibench.report.published import rows
 
 SAME = {
     "family": "f", "setting": "s", "pixels": "paper", "batch": 1, "dtype": "bfloat16", "attn": "sdpa", "device": "cpu",
-    "max_new_tokens": 8,     "weights": "w", "data": "d", "code": "c", "judge": None, "budget_mode": "at_stage", "budget_scope": "sequence", "seed": [0], "ability": "all",
-    "n": 100, "tokens_in": 100.0, "equiv_tokens": 50.0, "seeds": 1, "std": float("nan"), "variant": "",
+    "max_new_tokens": 8,
+    "weights": "w", "data": "d", "code": "c", "judge": None, "budget_mode": "at_stage", "budget_scope": "sequence",
+    "seed": [0], "ability": "all", "n": 100, "tokens_in": 100.0, "equiv_tokens": 50.0, "seeds": 1, "std": float("nan"), "variant": "",
 }  # fmt: skip
 
 

@@ -1,30 +1,35 @@
-"""The results of a run in detail: what it prints when it ends."""
+"""The rows of a run in detail: what it prints when it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-import pandas as pd
-
-from unibench.report.grid import same_budget
+from unibench.config import BudgetConfig
 from unibench.report.table import Block, Entry, Line, Table
 
-Shown = Callable[[pd.Series], str]
+Row = Mapping[str, Any]
+Shown = Callable[[Row], str]
+ABSENT = "-"
 
 
 def _number(key: str, form: str = ".1f", factor: float = 1.0, unit: str = "") -> Shown:
-    return lambda line: "-" if pd.isna(line[key]) else f"{factor * line[key]:{form}}{unit}"
+    return lambda row: ABSENT if row[key] is None else f"{factor * row[key]:{form}}{unit}"
+
+
+def _equal_budget(row: Row) -> str:
+    return f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}" if row["tokens_in"] else ABSENT
 
 
 SCORES: dict[str, Shown] = {
     "n": _number("n", ".0f"),
     "score": _number("score_100"),
-    "95 %": lambda line: "-" if pd.isna(line["low"]) else f"{line['low']:.1f}-{line['high']:.1f}",
+    "95 %": lambda row: ABSENT if row["ci_low"] is None else f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
     "drop %": _number("drop_pct"),
-    "same budget as": lambda line: same_budget([line]),
+    "same budget as": _equal_budget,
 }
 COSTS: dict[str, Shown] = {
-    "tokens kept": lambda line: f"{line['kept_mean']:.1f} of {line['tokens_in']:.1f}",
+    "tokens kept": lambda row: f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}",
     "TFLOP": _number("tflops", ".3g"),
     "of vanilla": _number("tflops_ratio", ".1f", 100, " %"),
     "KV MiB": _number("kv_mib", ".3g"),
@@ -36,29 +41,43 @@ COSTS: dict[str, Shown] = {
 }
 
 
-def details(frame: pd.DataFrame) -> Iterator[Table]:
-    """For each model and task a table of scores and one of costs.
+def details(rows: Sequence[Row]) -> Iterator[Table]:
+    """For each model, task and budget mode a table of scores and one of costs.
 
     Args:
-        frame: finished cells, the columns of ``unibench.frame``.
+        rows: of finished cells, as in their ``metrics.json``.
     """
-    for (model, task), part in frame[frame["main"]].groupby(["model", "task"], sort=False):
-        whole = part[part["ability"] == "all"]
-        abilities = [name for name in part["ability"].unique() if name != "all"]
-        scores = dict(SCORES) | ({name.replace("_", " "): _of(part, name) for name in abilities} if len(abilities) > 1 else {})
-        metric = whole.iloc[0]["metric"]
-        yield _table(f"{model}_{task}_scores", f"{model} on {task}: {metric}, per cent", whole, scores)
-        yield _table(f"{model}_{task}_costs", "cost of a sample, median", whole, COSTS)
+    for (model, task, mode), group in _groups(rows).items():
+        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
+        title = f"{model} on {task}: {group[0]['metric']}, per cent{meant}"
+        notes = [f"{row['method']}: {note}" for row in group for note in row["notes"]]
+        yield _table(f"{model}_{task}_{mode}_scores", title, group, {**SCORES, **_abilities(group[0])}, ())
+        yield _table(f"{model}_{task}_{mode}_costs", "cost of a sample, median", group, COSTS, notes)
 
 
-def _of(part: pd.DataFrame, ability: str) -> Shown:
-    scores = part[part["ability"] == ability].set_index("key")["score_100"].to_dict()
-    return lambda line: f"{scores[line['key']]:.1f}" if line["key"] in scores else "-"
+def _groups(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in each."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
+        here = [row for row in rows if (row["model"], row["task"]) == place]
+        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {here[0]["budget_mode"]: None}
+        found |= {(*place, mode): [row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode] for mode in modes}
+    return found
 
 
-def _table(name: str, title: str, lines: pd.DataFrame, columns: dict[str, Shown]) -> Table:
-    made = [
-        Line((f"{line['method']} {line['variant']}".strip(), str(line["budget"])), tuple(Entry(shown(line)) for shown in columns.values()))
-        for _, line in lines.iterrows()
+def _abilities(row: Row) -> dict[str, Shown]:
+    """A column for each ability, where there are several."""
+    names = list(row["abilities"])
+
+    def column(name: str) -> Shown:
+        return lambda row: f"{row['abilities'][name]['score_100']:.1f}" if name in row["abilities"] else ABSENT
+
+    return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
+
+
+def _table(name: str, title: str, rows: Sequence[Row], columns: Mapping[str, Shown], remarks: Sequence[str]) -> Table:
+    lines = [
+        Line((f"{row['method']} {row['variant']}".strip(), str(row["budget"])), tuple(Entry(shown(row)) for shown in columns.values()))
+        for row in rows
     ]
-    return Table(name, title, ("method", "ratio"), tuple(columns), (Block("", tuple(made)),))
+    return Table(name, title, ("method", "ratio"), tuple(columns), (Block("", tuple(lines)),), remarks=tuple(remarks))

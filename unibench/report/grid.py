@@ -20,7 +20,6 @@ JUDGED = ("task", "harness", "judge", "metric")
 VIEWS = ("tasks", "abilities", "place", "aim")
 
 
-
 @dataclass(frozen=True)
 class Column:
     """A column of scores: one task as one harness and judge score it, or one ability."""
@@ -45,7 +44,8 @@ def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
     if not len(frame):
         raise UsageError("there are no finished cells; out=<folder> names the results of earlier runs")
     pruned = frame[frame["method"] != "vanilla"]
-    modes = list(pruned.groupby(list(BUDGET), sort=False).groups) or [tuple(frame.iloc[0][list(BUDGET)])]
+    budgets = (pruned if len(pruned) else frame)[list(BUDGET)].drop_duplicates()
+    modes = [(str(mode), str(scope)) for mode, scope in budgets.itertuples(index=False, name=None)]
     return [_table(_of_mode(frame, mode), view, mode, len(modes) > 1) for mode in modes]
 
 
@@ -152,20 +152,21 @@ def same_budget(cells: Sequence[pd.Series]) -> str:
 
 
 def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) -> Iterator[Line]:
-    """Means over the methods of a category at one budget, over the methods that have every column."""
+    """Means over the methods of a category at one budget, of those that have every column."""
     groups = part["method"].map(lambda method: "vanilla" if method == "vanilla" else category(method, grouping))
     for (group, budget), own in part.groupby([groups, part["budget"]], sort=False):
-        members = [[_cell(cells, column) for column in columns] for _, cells in own.groupby(list(METHOD), sort=False, dropna=False)]
-        complete = [
-            [cell for cell in line if cell is not None] for line in members if None not in [None if cell is None else 0 for cell in line]
-        ]
-        label = f"{group} ({len(complete)})" if group != "vanilla" else "vanilla"
+        complete = list(_complete(own, columns))
+        label = (str(group) if group == "vanilla" else f"{group} ({len(complete)})", str(budget))
         if not complete:
-            yield Line((label, str(budget)), (Entry(MISSING),) * (len(columns) + 3))
+            yield Line(label, (Entry(MISSING),) * (len(columns) + 3))
             continue
-        means = [fmean(float(line[place]["score_100"]) for line in complete) for place in range(len(columns))]
-        shares = [float(cell["retention_pct"]) for line in complete for cell in line]
-        share = MISSING if any(pd.isna(value) for value in shares) else f"{fmean(shares):.1f}"
-        every = [cell for line in complete for cell in line]
-        entries = [*(Entry(f"{mean:.1f}") for mean in means), Entry(f"{fmean(means):.1f}"), Entry(share), Entry(same_budget(every))]
-        yield Line((label, str(budget)), tuple(entries))
+        means = [Entry(f"{fmean(float(line[place]['score_100']) for line in complete):.1f}") for place in range(len(columns))]
+        yield Line(label, (*means, *_summary([cell for line in complete for cell in line])))
+
+
+def _complete(own: pd.DataFrame, columns: Sequence[Column]) -> Iterator[list[pd.Series]]:
+    """The results of each method that has one for every column."""
+    for _, cells in own.groupby(list(METHOD), sort=False, dropna=False):
+        found = [cell for column in columns if (cell := _cell(cells, column)) is not None]
+        if len(found) == len(columns):
+            yield found

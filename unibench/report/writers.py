@@ -17,6 +17,8 @@ from tabulate import tabulate
 
 from unibench.report.table import Entry, Line, Table
 
+LEFT = ("method", "setting", "category")  # the other heads are numbers
+
 
 class Setting(Protocol):
     """How a format sets one cell."""
@@ -96,15 +98,18 @@ def _set_html(text: str, entry: Entry, minor: bool) -> Markup:
 
 @cache
 def _templates(tex: bool) -> jinja2.Environment:
-    signs = {"block_start_string": "\\BLOCK{", "block_end_string": "}", "variable_start_string": "\\VAR{", "variable_end_string": "}"}
+    """Templates; those for LaTeX leave single braces alone."""
     environment = jinja2.Environment(
+        block_start_string="\\BLOCK{" if tex else "{%",
+        block_end_string="}" if tex else "%}",
+        variable_start_string="\\VAR{" if tex else "{{",
+        variable_end_string="}" if tex else "}}",
         loader=jinja2.PackageLoader("unibench.report"),
         autoescape=not tex,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        **(signs if tex else {}),
     )
     environment.filters.update(tex=_tex, cells=cells)
     environment.globals.update(set_tex=_set_tex, set_html=_set_html)
@@ -134,7 +139,7 @@ def terminal(table: Table) -> RichTable:
     """For ``rich.console.Console.print``."""
     shown = RichTable(title=table.title, box=box.SIMPLE, title_justify="left", pad_edge=False)
     for title in table.heads:
-        shown.add_column(title)
+        shown.add_column(title, justify="left" if title in LEFT else "right")
     for title in table.columns:
         shown.add_column(title, justify="right")
     for block in table.blocks:
