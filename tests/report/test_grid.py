@@ -64,7 +64,7 @@ def test_budget_modes_never_share_a_table() -> None:
         f"score out of 100, budget.mode={mode} budget.scope=sequence" for mode in ("at_stage", "layer_average")
     ]
     assert shown(tables[0])["divprune", "0.667"][0] == "70.0"
-    assert list(shown(tables[1])) == [("divprune", "0.667"), ("vanilla", "0")]
+    assert list(shown(tables[1])) == [("vanilla", "0"), ("divprune", "0.667")]
 
 
 @pytest.mark.parametrize(("key", "value"), [("judge", "gpt"), ("harness", "lmms_eval"), ("metric", "f1")])
@@ -79,7 +79,7 @@ def test_one_task_by_two_judges_harnesses_or_metrics_is_two_columns(key: str, va
 def test_one_model_with_two_kernels_is_two_blocks() -> None:
     other = frame_of([result("divprune", "0.667", "one", 10.0, attn="eager")])
     (table,) = grid(pd.concat([results(), other], ignore_index=True))
-    assert [block.label for block in table.blocks] == ["tiny, attn=eager", "tiny, attn=sdpa"] or len(table.blocks) == 2
+    assert [block.label for block in table.blocks] == ["tiny, attn=sdpa", "tiny, attn=eager"]
 
 
 def test_two_results_for_one_place_are_refused() -> None:
@@ -102,7 +102,7 @@ def test_abilities_are_columns() -> None:
 
 def test_seeds_show_their_spread() -> None:
     (table,) = grid(frame_of([result("random_pre", "0.667", "one", 50.0, std=1.25, seeds=3)]))
-    assert shown(table)["random_pre", "0.667"][0] in ("50.0 ± 1.2", "50.0 ± 1.3")
+    assert shown(table)["random_pre", "0.667"][0] == "50.0 ± 1.2"
     assert math.isclose(float(shown(table)["random_pre", "0.667"][1]), 50)
 
 

@@ -59,6 +59,7 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool)
     lines = frame[frame["main"] & ((frame["ability"] == "all") != (view == "abilities"))]
     if not len(lines):
         raise UsageError("no result has abilities; leave view=abilities out")
+    lines = lines.sort_values("method", key=lambda methods: methods != "vanilla", kind="stable")
     columns = list(_columns(lines, view))
     blocks = tuple(Block(label, tuple(_lines(part, columns, view))) for label, part in _models(lines))
     title = "score out of 100" + (f", budget.mode={mode[0]} budget.scope={mode[1]}" if several or mode != ("at_stage", "sequence") else "")
