@@ -13,7 +13,7 @@ from unibench.report import WRITERS, Block, Line, Table
 
 def audit(words: Sequence[str]) -> int:
     """``audit CSV|FOLDER [format=md|tex|html|csv]``."""
-    options = dict(word.partition("=")[::2] for word in words if "=" in word)
+    options: dict[str, str] = {key: value for key, _, value in (word.partition("=") for word in words) if value}
     paths = [Path(word) for word in words if "=" not in word]
     if len(paths) != 1 or options.keys() - {"format"}:
         raise UsageError("audit what? python -m unibench audit <file.csv or folder> [format=md|tex|html|csv]")
