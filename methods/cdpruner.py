@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import at_least_float32, cosine, quality_determinantal
+from unibench.ops import at_least_float32, cosine, cosine_pairs, quality_determinantal
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CDPruner(Method):
         return frozenset({"clip_text"} if self.relevance == "clip" else ())
 
     def select(self, ctx: StageContext) -> Selection:
-        return Selection(quality_determinantal(cosine(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
+        return Selection(quality_determinantal(cosine_pairs(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
 
     def relevance_of(self, ctx: StageContext) -> Tensor:
         """Relevance of each visual token to the question, ``[N]``."""
