@@ -33,3 +33,7 @@ from unibench.ops.topk import ranking as ranking
 from unibench.ops.topk import ranks as ranks
 from unibench.ops.topk import soft_top_k as soft_top_k
 from unibench.ops.topk import top_k as top_k
+from unibench.ops.work import Work as Work
+from unibench.ops.work import counted as counted
+from unibench.ops.work import did as did
+from unibench.ops.work import product as product

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unibench.ops.greedy import greedy
 from unibench.ops.pairs import Pairs, reduced, rows_of
+from unibench.ops.work import did
 
 AT_ONCE = 16  # gains evaluated together
 SLACK = 1e-5  # rounding of a gain: bounds this close below the best gain are evaluated too
@@ -31,6 +32,7 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
     everything = torch.arange(len(first), device=first.device)
 
     def gains(rows: Tensor) -> Tensor:
+        did(len(rows) * len(covered))
         return score((rows_of(similarity, rows) - covered).clamp_min_(0).sum(1), rows)
 
     def all_gains(_: Tensor) -> Tensor:

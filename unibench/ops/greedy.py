@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unibench.ops.pairs import Pairs, diagonal, nearest, reduced, rows_of
+from unibench.ops.work import product
 
 EXHAUSTED = 1e-6  # share of a token's own gain below which it is noise
 
@@ -128,7 +129,7 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
     def update(gain: Tensor, pick: Tensor, step: int) -> Tensor:
         row = rows_of(kernel, pick)[0]
         row = row if quality is None else quality.index_select(0, pick) * row * quality
-        row = row - (factor[:step].index_select(1, pick).T @ factor[:step])[0]
+        row = row - product(factor[:step].index_select(1, pick).T, factor[:step])[0]
         left = gain.index_select(0, pick)
         # what rounding leaves of a token that the picks span already would blow up when divided by its root
         spans = left > EXHAUSTED * whole.index_select(0, pick)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench.ops.similarity import unit
+from unibench.ops.work import product
 
 DENSE_BYTES = 2**31  # of a matrix that is held whole: about 23,000 tokens in float32
 BLOCK = 256  # rows worked on at once: a block of a few thousand columns stays in the cache
@@ -31,7 +32,7 @@ class OnDemand:
 
     def rows(self, part: Tensor | slice) -> Tensor:
         """``[rows, N]`` of the matrix."""
-        cosines = self.unit[part] @ self.unit.T
+        cosines = product(self.unit[part], self.unit.T)
         return 1 - cosines if self.distance else cosines
 
 

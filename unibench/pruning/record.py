@@ -16,12 +16,14 @@ class PromptRecord:
         text_tokens: tokens of the prompt that are not visual.
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
+        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a batch, the mean.
     """
 
     sample: str
     text_tokens: int
     visual_tokens: int
     processed: tuple[int, ...]
+    method_macs: float = 0.0
 
     @property
     def kept(self) -> int:
