@@ -42,6 +42,7 @@ class MustDropVit(Method):
     window: int = 3
     threshold: float = 0.8
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(features=True)
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ class PruMerge(Method):
     mode: str = "fixed"
     neighbours: int = 32
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -42,6 +42,7 @@ class PruMergePlus(Method):
     neighbours: int = 32
     variant: str = "official"
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -36,6 +36,7 @@ class Scope(Method):
     alpha: float = 1.0
     combined: str = "multi"
     variant: str = "official"
+    data_timed: ClassVar[bool] = True  # few gains are evaluated where few change
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ class VisPruner(Method):
 
     important_ratio: float = 0.5
     variant: str = "official"
+    data_timed: ClassVar[bool] = True  # rows whose neighbours are gone are read again
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("models", "tasks", "api", "calibrate"),
     ("store",),
     ("runner",),
+    ("profile",),
     ("cli", "__main__"),
 )
 

@@ -54,7 +54,7 @@ def test_lazy_coverage_picks_what_evaluating_everything_picks() -> None:
             expected.append(int(gain.argmax()))
             covered = torch.maximum(covered, likeness[expected[-1]])
         with ops.counted() as work:
-            found = ops.coverage(likeness, 40, lambda gain, rows: gain * weight[rows])
+            found = ops.coverage(likeness, 40, lambda gain, rows, weight=weight: gain * weight[rows])
         assert found.tolist() == expected
         assert work.macs < 40 * 90 * 90 / 2  # most gains were not looked at
 
