@@ -15,7 +15,7 @@ import pytest
 from unibench.cli import main
 from unibench.errors import UsageErrors
 from unibench.profile import PROTOCOLS, Request, parse
-from unibench.profile.measure import Table, profile
+from unibench.profile.measure import SPANS, Table, profile
 from unibench.profile.table import COLUMNS, markdown
 
 SMALL = ["image=112x112", "new_tokens=3", "text_tokens=6", "repeats=2", "warmup=0"]
@@ -74,9 +74,7 @@ def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(tmp_pa
     assert len({row["vision_tflops"] for row in (vanilla, keep_all, divprune, fastv)}) == 1 and vanilla["vision_tflops"] > 0
     for row in (vanilla, keep_all, divprune, fastv):
         assert row["attn"] == "sdpa" and row["batch"] == 2 and row["new_tokens"] == 3
-        total, vision, prefill, method, decode = (
-            row[f"{span}_ms"]["median"] for span in ("total", "vision", "prefill", "method", "decode")
-        )
+        total, vision, prefill, method, decode = (row[f"{span}_ms"]["median"] for span in SPANS)
         assert 0 <= method < prefill < total and 0 < vision < prefill and decode > 0
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 from statistics import median, quantiles
 from typing import Any
 
-from unibench.compose import budget_of
 from unibench.config import RunConfig
-from unibench.identity import cell_of
+from unibench.identity import cell_of, vanilla_of
 from unibench.models import LoadedModel, load
 from unibench.profile.inputs import fixed_inputs
 from unibench.profile.passes import Contender, Facts, KeepAll, Times, facts, steps_to_the_end, timed
@@ -65,19 +64,15 @@ def _by_model(cells: Sequence[RunConfig]) -> list[list[RunConfig]]:
 
 def _contenders(cells: Sequence[RunConfig]) -> list[Contender]:
     """Vanilla and a session that keeps everything, then the methods; one of each."""
-    identities = [cell_of(cell) for cell in cells]
-    first, whole = cells[0], budget_of(RunConfig(model=cells[0].model, method={"name": "vanilla"}, task=cells[0].task))
-    vanilla = cell_of(RunConfig(**{**vars(first), "method": {"name": "vanilla"}}))
+    vanilla = vanilla_of(cell_of(cells[0]))
     found = {
-        "vanilla": Contender("vanilla", "0", method_of(vanilla), whole, vanilla.config.budget),
-        "keep-all": Contender("keep-all", "0", KeepAll(), whole, first.budget),
+        "vanilla": Contender("vanilla", "0", method_of(vanilla), vanilla.budget, vanilla.config.budget),
+        "keep-all": Contender("keep-all", "0", KeepAll(), vanilla.budget, vanilla.config.budget),
     }
-    for cell in identities:
+    for cell in map(cell_of, cells):
         if cell.method != "vanilla":
-            name = " ".join(part for part in (cell.method, cell.variant) if part)
-            found.setdefault(
-                cell.key, Contender(name, cell.budget.label, method_of(cell), cell.budget, cell.config.budget, cell.config.seed)
-            )
+            name, config = f"{cell.method} {cell.variant}".strip(), cell.config
+            found[cell.key] = Contender(name, cell.budget.label, method_of(cell), cell.budget, config.budget, config.seed)
     return list(found.values())
 
 

@@ -121,7 +121,8 @@ def steps_to_the_end(loaded: LoadedModel, contender: Contender, batches: Sequenc
     """Tokens until the first prompt's batch has ended its answers, at most ``tokens``; the fewest over batches."""
     with contender.session(loaded).installed(), torch.inference_mode():
         config = decoding(loaded, tokens, stops=True)
-        return min(loaded.model.generate(**inputs, generation_config=config).shape[1] - inputs["input_ids"].shape[1] for inputs in batches)
+        answers = ((loaded.model.generate(**inputs, generation_config=config), inputs["input_ids"].shape[1]) for inputs in batches)
+        return min(int(answer.shape[1] - prompt) for answer, prompt in answers)
 
 
 def facts(loaded: LoadedModel, contender: Contender, inputs: dict[str, Tensor], tokens: int) -> Facts:
