@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -42,7 +43,8 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         yield peak
     assert watched.profiler is not None and watched.profiler.kineto_results is not None
-    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    found: Any = watched.profiler.kineto_results.events()
+    events = [event for event in found if event.name() == "[memory]"]
     held = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()

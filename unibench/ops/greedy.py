@@ -31,17 +31,17 @@ def greedy(running: Tensor, k: int, update: Update, taken: Tensor | None = None)
     Returns:
         ``[k]`` row indices in the order of the picks.
     """
-    picks = torch.empty(k, dtype=torch.long, device=running.device)
+    picks: list[Tensor] = []
     gone = torch.zeros(len(running), dtype=torch.bool, device=running.device)
     if taken is not None:
         gone.index_fill_(0, taken, True)
     for step in range(k):
-        pick = running.masked_fill(gone, -torch.inf).argmax()[None]
-        picks[step : step + 1] = pick
+        pick = running.masked_fill(gone, -torch.inf).argmax(0, keepdim=True)
+        picks.append(pick)
         gone.index_fill_(0, pick, True)
         if step + 1 < k:
             running = update(running, pick, step)
-    return picks
+    return torch.cat(picks) if picks else gone.new_empty(0, dtype=torch.long)
 
 
 def max_min(distance: Pairs, k: int) -> Tensor:

@@ -12,7 +12,7 @@ from unibench.ops.similarity import unit
 from unibench.ops.work import product
 
 DENSE_BYTES = 2**31  # of a matrix that is held whole: about 23,000 tokens in float32
-BLOCK = 256  # rows worked on at once: a block of a few thousand columns stays in the cache
+BLOCK = 64  # rows worked on at once: a block of a few thousand columns stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,9 @@ def nearest(distance: Pairs) -> Tensor:
     """Distance of each row to the nearest other, ``[N]``; infinite for a row alone."""
 
     def smallest(start: int, block: Tensor) -> Tensor:
-        own = torch.arange(len(block), device=block.device)
-        return block.index_put((own, own + start), block.new_tensor(torch.inf)).amin(1)
+        block = block.clone()
+        block.diagonal(start).fill_(torch.inf)
+        return block.amin(1)
 
     return torch.cat([smallest(start, block) for start, block in blocks(distance)])
 

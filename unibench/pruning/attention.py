@@ -45,10 +45,9 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, last_seen: Tensor
     Returns:
         ``[..., heads, rows, tokens]``.
     """
-    groups = query.shape[-3] // key.shape[-3]
-    if groups > 1:
-        key = key.repeat_interleave(groups, dim=-3)
-    scores = product(query.float(), key.float().transpose(-1, -2)) * scaling
+    heads, rows = query.shape[-3:-1]
+    together = query.float().unflatten(-3, (key.shape[-3], -1)).flatten(-3, -2)  # the heads of a group share keys: no copy of them
+    scores = (product(together, key.float().transpose(-1, -2)) * scaling).view(*query.shape[:-3], heads, rows, -1)
     if last_seen is not None:
         columns = torch.arange(key.shape[-2], device=key.device)
         scores = scores.masked_fill(columns[None, :] > last_seen[:, None], -torch.inf)
