@@ -81,10 +81,12 @@ def flow(similarity: Tensor, mass: Tensor, edge: float, temperature: float, step
     power = flow
     for _ in range(steps - 1):
         power = power @ flow
-    return mass @ power / (flow > 0).sum(-1)
+    score: Tensor = mass @ power / (flow > 0).sum(-1)
+    return score
 
 
 def agreement(features: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """VisionSelector: queries of all tokens times keys of all tokens, ``O(N D h + N^2 h)``."""
     scores = (features @ query.T) @ (features @ key.T).T / query.shape[0] ** 0.5
-    return scores.mean(-1)
+    mean: Tensor = scores.mean(-1)
+    return mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -63,7 +64,7 @@ def short(value: float) -> str:
 def exponent(counts: Sequence[int], values: Sequence[float]) -> str:
     """Growth from one count to the next: the power of N that explains it."""
     pairs = list(zip(counts, values, strict=True))
-    steps = zip(pairs, pairs[1:], strict=False)
+    steps = itertools.pairwise(pairs)
     return ", ".join(f"{math.log(b / a) / math.log(m / n):.2f}" if min(a, b) > 0 else "-" for (n, a), (m, b) in steps)
 
 
