@@ -10,6 +10,7 @@ from torch import Tensor
 from unibench import StageContext
 from unibench.pruning import Item
 from unibench.pruning.attention import QueryKey
+from unibench.pruning.layout import Part
 
 WIDTH, CHANNELS, HEADS, KV_HEADS, HEAD_DIM, TEXT = 3584, 1280, 28, 4, 128, 64  # Qwen2.5-VL-7B
 GRIDS = {576: (24, 24), 2691: (39, 69), 11000: (88, 125)}
@@ -106,7 +107,7 @@ def case(count: int, kind: str) -> Case:
         visual=torch.arange(count),
         origin=torch.arange(len(hidden)),
         vision_rows=torch.arange(count),
-        items=(Item(0, count, (1, *GRIDS[count])),),
+        items=(Item(0, count, (Part(1, *GRIDS[count]),)),),
         vision=DrawnVision(hidden[:count]),
         family=DrawnFamily(),  # type: ignore[arg-type]
         sample="drawn",

@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from unibench.ops import did
-from unibench.pruning.family import Family, Shape, VisionCall
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
 
 
 class Llava(Family):
     """LlavaForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector"})
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
     saliency_layer = -2
 
     def __init__(self, model: Any) -> None:
@@ -45,7 +46,11 @@ class Llava(Family):
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
+    @property
+    def side(self) -> int:
+        """Patches along an edge of a tile."""
         config = self.model.config.vision_config
-        side = config.image_size // config.patch_size
-        return [(side * side, (1, side, side))] * len(call.arguments["pixel_values"])
+        return int(config.image_size // config.patch_size)
+
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        return [(Part(1, self.side, self.side),)] * len(call.arguments["pixel_values"])

@@ -9,7 +9,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -62,7 +62,9 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
-        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label])]
+        mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
+        seed = f"seed {self.config.seed}" if self.config.seed else ""
+        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed])]
         return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
 
 
@@ -86,6 +88,12 @@ def vanilla_of(cell: Cell) -> Cell:
     return cell_of(replace(cell.config, method={"name": "vanilla"}))
 
 
+def setting_of(identity: Mapping[str, Any]) -> str:
+    """Hash of all that an identity says but method and budget: cells of one setting may be compared."""
+    same = {key: value for key, value in identity.items() if key not in ("method", "source", "budget", "seed")}
+    return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
 def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
     plain = asdict(config)
     model, task, method = plain["model"], plain["task"], plain["method"]
@@ -97,9 +105,12 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "weights": model_digest(model),
             "dtype": model["dtype"],
             "attn": model["attn"],
+            "quantization": model["quantization"],
+            "processor": model["processor"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
+            "clip": model["clip"],
         },
-        "method": {key: value for key, value in method.items() if key != "source"},
+        "method": {key: _content(value) for key, value in method.items() if key != "source"},
         "source": source_digest(card.path for card in parts_of(method)),
         "budget": {"label": budget.label, **plain["budget"]},
         "seed": plain["seed"],
@@ -110,6 +121,13 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "batch_size": plain["batch_size"],
         "harness": "none",
     }
+
+
+def _content(value: Any) -> Any:
+    """What a parameter stands for: the file that it names by its digest, anything else itself."""
+    if not isinstance(value, str) or "/" not in value or not Path(value).expanduser().exists():
+        return value
+    return f"files:{file_digest(Path(value).expanduser())}"
 
 
 def model_digest(model: dict[str, Any]) -> str:
@@ -135,12 +153,13 @@ def data_digest(task: dict[str, Any]) -> str:
 
 
 @cache
-def file_digest(folder: Path) -> str:
-    """Hash of names, sizes and contents below a folder; of large files the first and last megabyte stand for the rest."""
+def file_digest(place: Path) -> str:
+    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last megabyte stand for it."""
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and path.name[0] != ".")
+    for file in files:
         size = file.stat().st_size
-        digest.update(f"{file.relative_to(folder)}:{size}".encode())
+        digest.update(f"{file.relative_to(place.parent if place.is_file() else place)}:{size}".encode())
         with file.open("rb") as stream:
             digest.update(stream.read(1 << 20))
             if size > 1 << 20:

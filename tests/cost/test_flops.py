@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 import unibench
 from tests.methods._contexts import OPTIONS
 from tests.support.models import FAMILIES, inputs_of, model_of
 from unibench import registry
 from unibench.api import family_of
+from unibench.cost.counter import flop_counter, flops_of
 from unibench.cost.flops import DecoderShape, decoder_shape, published_macs, tflops
 from unibench.ops import cosine_pairs, max_min, quality_determinantal
 from unibench.ops import counted as counted_work
@@ -23,13 +22,13 @@ MORE = {"idpruner", "visionselector", "sparsevlm", "scope", "mustdrop", "mustdro
 def counted(family: str, method: str, ratio: float) -> tuple[float, float, float]:
     """FLOPs inside the decoder layers as torch counts them; of the closed formula; of the selection."""
     model, inputs = model_of(family), inputs_of(family, 1)
-    with unibench.prune(model, method, ratio=ratio, **OPTIONS.get(method, {})) as session, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as mode:
+    with unibench.prune(model, method, ratio=ratio, **OPTIONS.get(method, {})) as session, torch.no_grad():
+        with flop_counter() as counter:
             model(**inputs)
         (record,) = session.take_records()
-    layers = [name for name in mode.get_flop_counts() if name.rpartition(".")[0].endswith("language_model.layers")]
-    executed = sum(sum(mode.get_flop_counts()[name].values()) for name in layers)
-    shape = decoder_shape(family_of(model).text_model.config, 4)
+    text_model = family_of(model).text_model
+    executed = sum(flops_of(counter, model, layer) for layer in text_model.layers)
+    shape = decoder_shape(text_model.config, 4)
     tokens = [record.text_tokens + visual for visual in record.processed]
     return executed, 1e12 * shape.prefill_tflops(tokens), 1e12 * tflops(record.method_macs)
 

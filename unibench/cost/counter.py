@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 aten: Any = torch.ops.aten
@@ -19,6 +20,12 @@ FUSED = (  # torch's own formulas know neither the CPU's kernel nor grouped quer
 def flop_counter() -> FlopCounterMode:
     """A context that counts the FLOPs of products, by module; kernels from outside torch are not seen."""
     return FlopCounterMode(display=False, custom_mapping=dict.fromkeys(FUSED, _attention))
+
+
+def flops_of(counter: FlopCounterMode, model: nn.Module, part: nn.Module) -> int:
+    """What was counted inside one module of the model that ran."""
+    (name,) = (name for name, module in model.named_modules() if module is part)
+    return sum(counter.get_flop_counts().get(f"{type(model).__name__}.{name}", {}).values())
 
 
 def _attention(query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from unibench.budget import Budget
 from unibench.config import BudgetConfig
 from unibench.cost import Clock
-from unibench.cost.counter import flop_counter
+from unibench.cost.counter import flop_counter, flops_of
 from unibench.cost.flops import decoder_shape, tflops
 from unibench.cost.memory import peak_memory
 from unibench.models import LoadedModel
@@ -127,7 +127,7 @@ def steps_to_the_end(loaded: LoadedModel, contender: Contender, batches: Sequenc
 
 def facts(loaded: LoadedModel, contender: Contender, inputs: dict[str, Tensor], tokens: int) -> Facts:
     """What a pass computes and holds; three passes that nobody times."""
-    model, batch = loaded.model, len(inputs["input_ids"])
+    model, family, batch = loaded.model, loaded.family, len(inputs["input_ids"])
     with contender.session(loaded).installed() as session, torch.inference_mode():
         with flop_counter() as counter:
             model(**inputs, use_cache=True, logits_to_keep=1)
@@ -135,25 +135,18 @@ def facts(loaded: LoadedModel, contender: Contender, inputs: dict[str, Tensor], 
         with peak_memory(loaded.device) as peak:
             model(**inputs, use_cache=True, logits_to_keep=1)
         out = model.generate(**inputs, generation_config=decoding(loaded, tokens), return_dict_in_generate=True)
-    shape = decoder_shape(loaded.family.text_model.config, model.dtype.itemsize)
+    shape = decoder_shape(family.text_model.config, model.dtype.itemsize)
     processed = [record.text_tokens + visual for visual in record.processed]
     selection = tflops(record.method_macs) * batch
     return Facts(
         record=record,
-        vision_tflops=_vision_flops(loaded, counter.get_flop_counts()) / 1e12,
+        vision_tflops=(flops_of(counter, model, family.core) - flops_of(counter, model, family.text_model)) / 1e12,
         tflops=shape.prefill_tflops(processed) * batch + selection,
         method_tflops=selection,
         peak_mib=peak.mib,
         kv_mib=_cache_bytes(out.past_key_values) / 2**20,
         notes=tuple(sorted(session.notes)),
     )
-
-
-def _vision_flops(loaded: LoadedModel, counts: dict[str, dict[Any, int]]) -> int:
-    """Of the core without the language model; a selection works inside the latter's layers."""
-    root = type(loaded.model).__name__
-    core, text = (sum(counts.get(f"{root}.{name}", {}).values()) for name in ("model", "model.language_model"))
-    return core - text
 
 
 def _cache_bytes(cache: Any) -> int:

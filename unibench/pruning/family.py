@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
-
-Shape = tuple[int, int, int]  # frames or tiles, height, width
+from unibench.pruning.layout import Part
 
 
 @dataclass
@@ -52,6 +52,18 @@ class VisionCall:
         return found
 
 
+class CommonSpace(Protocol):
+    """Patches and questions where they can be compared."""
+
+    def patches(self, hidden: Tensor) -> Tensor:
+        """Tower states ``[N, C]`` to ``[N, P]``."""
+        ...
+
+    def question(self, ids: Tensor) -> Tensor:
+        """Ids of a question ``[T]`` to one row per segment, ``[M, P]``."""
+        ...
+
+
 class Family:
     """Where the modules of a model are, and how its vision patches become language-model tokens.
 
@@ -61,10 +73,13 @@ class Family:
     Class attributes:
         model_types: ``config.model_type`` values served.
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``: its projector
-            works token by token (:attr:`feature_layer` is given); ``"clip_text"``: :attr:`StageContext.clip`.
+            works token by token (:attr:`feature_layer` is given); ``"clip_tower"``: its tower is a CLIP's.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
+
+    Attributes:
+        clip: opens the CLIP that the tower comes from; None where the model came without it.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -74,8 +89,13 @@ class Family:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.clip: Callable[[], CommonSpace] | None = None
         self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
-        self.text_model: Any = model.model.language_model
+
+    @property
+    def text_model(self) -> Any:
+        """The decoder without its head: ``layers``, ``norm``, ``rotary_emb``."""
+        return self.core.language_model
 
     @property
     def vision_tower(self) -> Any:
@@ -94,6 +114,11 @@ class Family:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
+
+    @property
+    def deepstack(self) -> int:
+        """Number of decoder layers after which the text model adds features to the visual tokens."""
+        return 0
 
     @property
     def object_layer(self) -> int:
@@ -127,14 +152,14 @@ class Family:
                 kind[input_ids == token] = value
         return kind
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
-        """The images or videos of a call, in order: number of tokens and their grid (None: irregular).
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        """The images or videos of a call, in order, each as the grids that its tokens lie in.
 
         Args:
             call: the recorded call.
             runs: lengths of the contiguous runs of this modality's tokens in the prompts of the batch.
         """
-        return [(run, None) for run in runs]
+        raise NotImplementedError
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""

@@ -40,6 +40,10 @@ class Selection:
 class Needs:
     """What must be recorded on the way. Only what is declared is recorded.
 
+    A stage that needs the vision tower is not shown separators (newline tokens), which the tower knows nothing
+    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages they are
+    visual tokens like any.
+
     Attributes:
         vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from the end).
         vit_hidden: vision-tower layers whose output hidden states are wanted.
@@ -49,6 +53,7 @@ class Needs:
         entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states that enter it.
         object_attention: queries and keys of vision-tower layers counted from the family's ``object_layer``:
             ``(0,)`` is that layer itself.
+        clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -58,6 +63,12 @@ class Needs:
     features: bool = False
     entering: bool = False
     object_attention: tuple[int, ...] = ()
+    clip: bool = False
+
+    @property
+    def vision(self) -> bool:
+        """Whether anything of the vision tower is needed."""
+        return bool(self.vit_attention or self.vit_hidden or self.saliency or self.features or self.object_attention)
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -68,6 +79,7 @@ class Needs:
             self.features or other.features,
             self.entering or other.entering,
             self.object_attention + other.object_attention,
+            self.clip or other.clip,
         )
 
 
