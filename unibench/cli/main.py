@@ -25,6 +25,8 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs:
   list methods|models|tasks [--json]      what there is
   show method|model|task NAME             the card of one
+  profile model=M method=X,Y ratio=R,S    cost on fixed inputs: image=1920x1080 text_tokens=64 new_tokens=32 batch=1,8
+                                          repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   store repair FOLDER                     set damaged lines of a cell aside
@@ -36,6 +38,7 @@ Without task= the embedded task synthvqa is asked: drawn pictures, nothing is do
 """
 
 VERBS = {
+    "profile": "profiling:profile",
     "list": "listing:list_",
     "show": "listing:show",
     "store": "storing:store",

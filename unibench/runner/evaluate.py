@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unibench.budget import Budget
 from unibench.cost import Clock
-from unibench.cost.flops import DecoderShape, decoder_shape
+from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
 from unibench.pruning.layout import Box, written
@@ -38,7 +38,8 @@ class Answered:
         prefill_ms: from pixels to the first logits; contains vision and method.
         method_ms: scoring, choosing and cutting.
         decode_ms: all tokens after the first.
-        tflops: of the pruned prefill of the language model; ``tflops_full``: of the unpruned one.
+        tflops: of the pruned prefill of the language model and the selection; ``tflops_full``: of the unpruned one.
+        method_tflops: of which the selection, extra attention included.
         kv_mib: keys and values of the prompt.
         notes: remarks of the method, for example that a substitute was used for a signal.
         run: which entry of ``env.json``.
@@ -65,6 +66,7 @@ class Answered:
     decode_ms: float
     tflops: float
     tflops_full: float
+    method_tflops: float
     kv_mib: float
     notes: tuple[str, ...]
     run: int
@@ -157,7 +159,8 @@ def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[
         "last": record.last,
         "layout": written(record.items),
         "new_tokens": new_tokens,
-        "tflops": shape.prefill_tflops(tokens),
+        "tflops": shape.prefill_tflops(tokens) + tflops(record.method_macs),
+        "method_tflops": tflops(record.method_macs),
         "tflops_full": shape.prefill_tflops(full),
         "kv_mib": shape.cache_mib(tokens),
     }
