@@ -19,9 +19,10 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "compose", "identity"),
+    ("config", "configs", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
+    ("plan",),
     ("runner",),
     ("cli", "__main__"),
 )

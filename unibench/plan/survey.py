@@ -27,6 +27,7 @@ class PlannedCell:
         reason: of a failed or blocked cell.
         holder: ``host:process`` of a worker that has claimed a part of it.
         row: of a done cell.
+        vanilla: what the cell is compared to; None for a vanilla cell.
     """
 
     cell: Cell
@@ -36,6 +37,7 @@ class PlannedCell:
     reason: str = ""
     holder: str | None = None
     row: dict[str, Any] | None = None
+    vanilla: Cell | None = None
 
 
 def ordered(cells: Sequence[Cell]) -> list[Cell]:
@@ -61,9 +63,11 @@ def survey(cells: Sequence[Cell]) -> list[PlannedCell]:
     vanillas: dict[str, PlannedCell] = {}
     watch = Watch()
     for cell in ordered(cells):
-        plan = _planned(cell, vanillas.get(_shared(cell)), watch)
-        if cell.method == "vanilla":
-            vanillas[_shared(cell)] = plan
+        shared = _shared(cell)
+        vanilla = None if cell.method == "vanilla" else vanillas[shared]
+        plan = replace(_planned(cell, vanilla, watch), vanilla=vanilla.cell if vanilla else None)
+        if vanilla is None:
+            vanillas[shared] = plan
         found.append(plan)
     sizes = {_questions(plan.cell): plan.row["n"] for plan in found if plan.row}
     return [replace(plan, total=sizes.get(_questions(plan.cell), plan.total)) for plan in found]

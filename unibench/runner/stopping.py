@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,16 +13,20 @@ from typing import Any
 
 
 class Stop:
-    """Whether the user wants the work to end.
+    """Whether the work is to end.
 
-    Attributes:
-        asked: set by the first signal that comes while samples are answered; whoever answers them looks at it
-            after each batch.
+    Args:
+        orphaned_from: process id of the parent; when that is gone, the work is to end too. None does not look.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
-        self._answering = False
+    def __init__(self, orphaned_from: int | None = None) -> None:
+        self._parent = orphaned_from
+        self._signalled = self._answering = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came while samples were answered; whoever answers them looks at this before each batch."""
+        return self._signalled or (self._parent is not None and os.getppid() != self._parent)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -38,7 +43,7 @@ class Stop:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Inside, the first signal only sets :attr:`asked`; the block must end soon then.
+        """Inside, the first signal only sets :attr:`asked`; the block is to end soon then.
 
         Raises:
             KeyboardInterrupt: after the block, if a signal came.
@@ -52,7 +57,7 @@ class Stop:
             raise KeyboardInterrupt
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self._answering:
+        if self._signalled or not self._answering:
             raise KeyboardInterrupt
-        self.asked = True
+        self._signalled = True
         print("finishing the sample; Ctrl-C again stops at once", file=sys.stderr)

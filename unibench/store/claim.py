@@ -50,7 +50,7 @@ class Watch:
 
 
 class Claim:
-    """A claim that is held; its heart beats until :meth:`release`."""
+    """A claim that is held; its heart beats until :meth:`close`."""
 
     def __init__(self, file: Path, descriptor: int, older: list[Path], beat: float) -> None:
         self.file, self._descriptor, self._older = file, descriptor, older
@@ -65,7 +65,7 @@ class Claim:
         """False when somebody took over, thinking this process dead, or the folder was removed."""
         return self.file.exists() and not self._next.exists()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others have the part."""
         if self.held:
             for file in self._older:  # before the newest: while an old one is there, so is this one

@@ -18,7 +18,7 @@ class LostClaimError(Exception):
 
 
 class ClaimedPart:
-    """The samples of a cell that this process alone answers, until :meth:`release`.
+    """The samples of a cell that this process alone answers, until :meth:`close`.
 
     Attributes:
         folder: of the cell.
@@ -62,9 +62,9 @@ class ClaimedPart:
         with disk_errors(self.folder.path):
             replace(_mark(self.folder.path, self.number, self.of), str(len(self.answered())))
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others have the part."""
-        self._claim.release()
+        self._claim.close()
 
 
 def part_of(sample: str, of: int) -> int:
@@ -101,10 +101,10 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
                 continue
             # others may have gone on between the look and the claim
             if folder.row() is not None or _split(folder.path, shards) != of or _mark(folder.path, number, of).exists():
-                claim.release()
+                claim.close()
             elif of == 1 < shards:  # nobody else can be at work in it now
                 replace(folder.path / "split", str(shards))
-                claim.release()
+                claim.close()
                 return claim_part(folder, shards, watch)
             else:
                 return ClaimedPart(folder, number, of, claim)

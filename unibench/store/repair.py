@@ -62,7 +62,9 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
     if not isinstance(identity, dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
     elif identity.get("schema") != SCHEMA:
-        yield Problem(cell / "identity.json", f"schema {identity.get('schema')}; this unibench reads {SCHEMA}", "use the unibench that wrote it")
+        yield Problem(
+            cell / "identity.json", f"schema {identity.get('schema')}; this unibench reads {SCHEMA}", "use the unibench that wrote it"
+        )
     elif key_of(identity) != cell.name:
         yield Problem(cell / "identity.json", f"hashes to {key_of(identity)}, which is not the folder's name", f"remove {cell}")
     for name in ("env.json", "status.json", "metrics.json"):
@@ -85,7 +87,9 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
 def _verify_row(cell: Path, row: dict[str, Any], samples: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     lines = sum(parsed(line) is not None for file in sample_files(cell) for line in file.read_bytes().split(b"\n"))
     if row.get("n") != len(samples):
-        yield Problem(cell / "metrics.json", f"counts {row.get('n')} samples, there are {len(samples)}", f"remove {cell / 'metrics.json'}, run again")
+        yield Problem(
+            cell / "metrics.json", f"counts {row.get('n')} samples, there are {len(samples)}", f"remove {cell / 'metrics.json'}, run again"
+        )
     if lines != len(samples):
         yield Problem(cell / "samples.jsonl", f"{lines - len(samples)} samples are there twice", f"python -m unibench store repair {cell}")
 
