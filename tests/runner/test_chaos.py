@@ -19,7 +19,7 @@ from unibench.registry import ROOT
 
 METHODS = (
     "divprune,fastv,random_pre,random_intra,cls_topk,dart,l2norm,dpp,stp,uniform_grid,"
-    "knorm,gprune,greedy_diversity,greedy_importance,keep_borders,naive_hybrid,idpruner,scope,visionzip,pyramiddrop"
+    "knorm,gprune,greedy_diversity,greedy_importance,keep_borders,naive_hybrid,tome,scope,visionzip,pyramiddrop"
 )
 TIMES = {"total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run"}
 ROW_OF_A_RUN = {"total_s", "vision_ms", "prefill_ms", "method_ms", "decode_ms_per_token", "folder", "device", "code", "peak_mib"}
