@@ -64,7 +64,9 @@ def test_every_state_is_told_and_a_run_does_what_is_planned(tmp_path: Path, caps
     executor = Timed()
     outcome = work(grid(tmp_path, *GRID), executors={"embedded": executor})
     assert {key for key, _ in executor.asked} == {entry["key"] for entry in report["cells"] if entry["state"] in ("partial", "missing")}
-    assert len(executor.asked) == sum(entry["total"] - entry["answered"] for entry in report["cells"] if entry["state"] in ("partial", "missing"))
+    assert len(executor.asked) == sum(
+        entry["total"] - entry["answered"] for entry in report["cells"] if entry["state"] in ("partial", "missing")
+    )
     assert [failure.cell.key for failure in outcome.failures] == [cells["divprune@0.8"]["key"]]
     assert main(["plan", "-m", *words]) == 0
     table = capsys.readouterr().out

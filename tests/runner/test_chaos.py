@@ -101,7 +101,11 @@ def killed_often(out: Path, size: Size, log: Path) -> int:
             for victim in hit:
                 os.kill(victim, signal.SIGKILL)
             kills += bool(hit)
-            print(f"{time.monotonic() - begin:7.1f} s  kill {kills:3d}: {'parent and ' * everyone}{hit}, {count} samples", file=lines, flush=True)
+            print(
+                f"{time.monotonic() - begin:7.1f} s  kill {kills:3d}: {'parent and ' * everyone}{hit}, {count} samples",
+                file=lines,
+                flush=True,
+            )
             if everyone:
                 process.wait()
                 process = start(command_line)

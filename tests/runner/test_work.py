@@ -112,7 +112,9 @@ def test_who_lost_its_claim_leaves_the_cell_to_its_successor(tmp_path: Path) -> 
     executor = Scripted(stolen)
     outcome = work(cells, executors={"embedded": executor})
     assert not outcome.failures and outcome.rows[cells[0].key]["n"] == 5
-    assert Counter(name for _, name in executor.asked) == {"0": 1, "1": 1, "2": 2, "3": 1, "4": 1}, "2 was answered, not written, and answered again"
+    assert Counter(name for _, name in executor.asked) == {"0": 1, "1": 1, "2": 2, "3": 1, "4": 1}, (
+        "2 was answered, not written, and answered again"
+    )
 
 
 @pytest.mark.parametrize("shards", [1, 3, 8])

@@ -39,7 +39,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def abandoned(folder: Path) -> Path:
     """A claim whose holder was killed."""
-    code = f"import os; from pathlib import Path; from unibench.store import *; acquire(Path({str(folder)!r}), '0-of-1', Watch()); os._exit(9)"
+    code = (
+        f"import os; from pathlib import Path; from unibench.store import *; acquire(Path({str(folder)!r}), '0-of-1', Watch()); os._exit(9)"
+    )
     subprocess.run([sys.executable, "-c", code], check=False)
     (file,) = folder.glob("claim-*")
     return file
@@ -120,7 +122,9 @@ def test_a_holder_that_slept_too_long_knows_that_it_lost(tmp_path: Path, elsewhe
     taken.close()
 
 
-def test_a_holder_that_wakes_up_while_it_is_taken_over_keeps_its_claim(tmp_path: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_wakes_up_while_it_is_taken_over_keeps_its_claim(
+    tmp_path: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = abandoned(tmp_path)
     watch = Watch(0.0)
     assert take(tmp_path, watch) is None

@@ -42,7 +42,9 @@ def damage(file: Path, how: bytes | None) -> None:
 
 @pytest.mark.parametrize("how", [None, *GARBAGE], ids=["cut", "empty", "bytes", "json", "list"])
 @pytest.mark.parametrize("name", FILES)
-def test_any_damaged_file_of_a_finished_cell_is_mended(done: Cell, name: str, how: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_damaged_file_of_a_finished_cell_is_mended(
+    done: Cell, name: str, how: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     damage(done.folder / name, how)
     before = main(["store", "verify", str(done.folder)])
     main(["store", "repair", str(done.folder)])
@@ -58,7 +60,9 @@ def test_any_damaged_file_of_a_finished_cell_is_mended(done: Cell, name: str, ho
 
 
 @pytest.mark.parametrize("how", [None, *GARBAGE], ids=["cut", "empty", "bytes", "json", "list"])
-@pytest.mark.parametrize("name", ["config.yaml", "identity.json", "status.json", "samples-0.jsonl", "claim-0-of-1.0", "split", "done-0-of-1"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "identity.json", "status.json", "samples-0.jsonl", "claim-0-of-1.0", "split", "done-0-of-1"]
+)
 def test_any_damaged_file_of_an_unfinished_cell_is_mended(tmp_path: Path, name: str, how: bytes | None) -> None:
     (cell,) = grid(tmp_path, "method=vanilla", "task.limit=5")
 

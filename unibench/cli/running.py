@@ -17,6 +17,7 @@ from unibench.compose import compose_cells
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import Cell, cell_of
 from unibench.plan import survey
+from unibench.stats import over_seeds
 
 SWEEP = ("-m", "--multirun")
 
@@ -104,6 +105,8 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
     for model, task in dict.fromkeys((row["model"], row["task"]) for row in rows):
         group = [row for row in rows if (row["model"], row["task"]) == (model, task)]
         console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent", group, {**SCORES, **_abilities(group[0])}))
+        if len({row["seed"] for row in group}) > 1:
+            console.print(_seeds(group))
         console.print(_table("cost of a sample, median", group, COSTS))
         for row in group:
             for note in row["notes"]:
@@ -113,6 +116,12 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
     console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
     for row in rows:
         console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+
+
+def _seeds(rows: Sequence[dict[str, Any]]) -> Table:
+    """Mean and spread of what was run with several seeds."""
+    lines = [{**found.row, "mean": found.mean, "std": found.std, "seeds": found.n} for found in over_seeds(rows) if found.n > 1]
+    return _table("over seeds: score", lines, {**NAMES, "mean": _number("mean"), "std": _number("std"), "n": _number("seeds", ".0f")})
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Shown]) -> Table:
