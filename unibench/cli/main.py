@@ -28,12 +28,24 @@ verbs:
   plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
   work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
   store index|verify|repair|prune|merge|export|import ...     look after results
+  compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
+  recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   --help, --version
+
+  experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing:list_", "show": "listing:show", "plan": "planning:plan", "work": "working:work", "store": "storing:store"}
+VERBS = {
+    "list": "listing:list_",
+    "show": "listing:show",
+    "plan": "planning:plan",
+    "work": "working:work",
+    "store": "storing:store",
+    "compare": "comparing:compare",
+    "recommend": "comparing:recommend",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
