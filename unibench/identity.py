@@ -120,6 +120,7 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "generation": plain["generation"],
         "batch_size": plain["batch_size"],
         "harness": "none",
+        **({} if config.timing else {"timing": False}),
     }
 
 
