@@ -46,6 +46,12 @@ def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
     assert tokens[0].tolist() == expected
 
 
+def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
+    model, samples = model_of("llava_onevision_1_5"), [dict(inputs_of("llava_onevision_1_5", seed)) for seed in range(2)]
+    with pytest.raises(UsageError, match="batch_size=1"), unibench.prune(model, "divprune", ratio=0.5), torch.no_grad():
+        model(**collate(samples))
+
+
 def test_sliding_windows() -> None:
     model = with_text_model(MistralConfig(**TEXT, sliding_window=8))
     with pytest.raises(UsageError, match="full attention"), unibench.prune(model, "divprune", ratio=0.5):
