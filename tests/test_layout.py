@@ -19,10 +19,13 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "compose", "identity"),
+    ("config", "configs", "experiment", "compose", "identity"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
-    ("runner",),
+    ("frame",),
+    ("compare", "recommend"),
+    ("runner", "analysis"),
+    ("plots",),
     ("cli", "__main__"),
 )
 

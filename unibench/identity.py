@@ -9,7 +9,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -62,7 +62,9 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
-        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label])]
+        mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
+        seed = f"seed {self.config.seed}" if self.config.seed else ""
+        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed])]
         return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
 
 
@@ -84,6 +86,12 @@ def cell_of(config: RunConfig) -> Cell:
 def vanilla_of(cell: Cell) -> Cell:
     """The unpruned cell that a cell's drop is measured against: it differs in method and budget alone."""
     return cell_of(replace(cell.config, method={"name": "vanilla"}))
+
+
+def setting_of(identity: Mapping[str, Any]) -> str:
+    """Hash of all that an identity says but method and budget: cells of one setting may be compared."""
+    same = {key: value for key, value in identity.items() if key not in ("method", "source", "budget", "seed")}
+    return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from unibench import Chain, Method
 from unibench.budget import Budget
 from unibench.pruning import Session
 from unibench.pruning.eviction import evict
+from unibench.pruning.record import unpacked
 
 STEPS = 6
 PROMPTS: dict[str, dict[str, Any]] = {"image": {"images": 1}, "images": {"images": 3}, "video": {"video": True}}
@@ -272,6 +273,8 @@ def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(f
         budget = Budget.parse(ratio=0.75)
         rank = visual.cumsum(0) - 1
         stays = rank[kept[visual[kept]]]
+        (record,) = session.take_records()
+        assert unpacked(record.last, sum(sizes)).nonzero()[:, 0].tolist() == stays.tolist()
         per_item = [int(((stays >= item.start) & (stays < item.stop)).sum()) for item in session.prompt.items[0]]
         if scope == "item":
             assert per_item == [budget.keep(size) for size in sizes]

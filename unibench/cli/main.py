@@ -25,13 +25,23 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs:
   list methods|models|tasks [--json]      what there is
   show method|model|task NAME             the card of one
+  compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
+  recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   store repair FOLDER                     set damaged lines of a cell aside
   --help, --version
+
+  experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store"}
+VERBS = {
+    "list": "listing:list_",
+    "show": "listing:show",
+    "store": "storing:store",
+    "compare": "comparing:compare",
+    "recommend": "comparing:recommend",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

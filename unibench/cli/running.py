@@ -13,7 +13,8 @@ from rich.table import Table
 
 from unibench import identity
 from unibench.cli.progress import Progress
-from unibench.compose import compose_cells
+from unibench.compose import compose_cells, is_experiment
+from unibench.config import BudgetConfig
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import cell_of, vanilla_of
 from unibench.store import CellFolder
@@ -29,23 +30,31 @@ def run(words: list[str]) -> int:
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UsageError(f"unknown option {flags[0]}; see python -m unibench --help")
     cells = [cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))]
-    if not any(word.lstrip("+").startswith("task=") for word in overrides):
+    if not is_experiment(overrides) and not any(word.lstrip("+").startswith("task=") for word in overrides):
         print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
+    blocked: dict[str, str] = {}
     runner = None
     for cell in cells:
         row = CellFolder(cell).row()
         if row is None:
-            runner = runner or _runner(cells)
-            row = runner.run(cell)
+            runner = runner or _runner(cells, strict=not is_experiment(overrides))
+            try:
+                row = runner.run(cell)
+            except UsageError as error:
+                if len(cells) == 1:
+                    raise
+                blocked[cell.title] = str(error)
         vanilla = CellFolder(vanilla_of(cell)).row()
-        rows += [entry for entry in (vanilla, row) if entry is not None and entry["key"] not in {seen["key"] for seen in rows}]
-    _print_tables(rows)
-    return 0
+        rows |= {entry["key"]: entry for entry in (vanilla, row) if entry is not None and entry["key"] not in rows}
+    _print_tables(list(rows.values()))
+    for title, reason in blocked.items():
+        print(f"blocked: {title}: {reason}", file=sys.stderr)
+    return 2 if blocked else 0
 
 
-def _runner(cells: Sequence[identity.Cell]) -> Any:
-    """A runner for the cells, whose methods can all be built.
+def _runner(cells: Sequence[identity.Cell], *, strict: bool) -> Any:
+    """A runner for the cells. Their methods can all be built; if not strict, one is enough: the others block their cells.
 
     It loads torch and transformers, which a mistaken command or a finished cell need not wait for.
 
@@ -59,16 +68,16 @@ def _runner(cells: Sequence[identity.Cell]) -> Any:
             runner.method_of(cell)
         except UsageError as error:
             errors.append(error)
-    if errors:
+    if errors and (strict or len(errors) == len(cells)):
         raise UsageErrors(errors)
     return runner.Runner(Progress())
 
 
 def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for model, task in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        group = [row for row in rows if (row["model"], row["task"]) == (model, task)]
-        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent", group, {**SCORES, **_abilities(group[0])}))
+    for (model, task, mode), group in _groups(rows).items():
+        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
+        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent{meant}", group, {**SCORES, **_abilities(group[0])}))
         console.print(_table("cost of a sample, median", group, COSTS))
         for row in group:
             for note in row["notes"]:
@@ -78,6 +87,16 @@ def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
     console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
     for row in rows:
         console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+
+
+def _groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in each."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
+        here = [row for row in rows if (row["model"], row["task"]) == place]
+        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {here[0]["budget_mode"]: None}
+        found |= {(*place, mode): [row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode] for mode in modes}
+    return found
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> Table:

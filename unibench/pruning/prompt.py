@@ -89,6 +89,11 @@ class Prompt:
         seen = self.visual.gather(1, self.current.origin.to(self.visual.device)) & self.current.valid.to(self.visual.device)
         return [int(count) for count in seen.sum(1)]
 
+    def left(self, row: int) -> Tensor:
+        """``[N]`` True on the visual tokens of a sample that are there now."""
+        visual = self.visual[row].nonzero()[:, 0]
+        return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
+
     def origins(self, hidden: Tensor) -> Tensor:
         """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on padding after a cut."""
         if self.current is not None:

@@ -22,7 +22,7 @@ from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
-from unibench.pruning.record import PrefillTime, PromptRecord, Spans
+from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
 from unibench.pruning.stage import Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
 
@@ -262,7 +262,7 @@ class Session:
             uncut = [visual] * (len(self.layers) - len(prompt.counts))
             processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
-            self.records.append(PromptRecord(prompt.names[row], text, visual, processed))
+            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row))))
 
     # -- cutting
 

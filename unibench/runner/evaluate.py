@@ -28,6 +28,7 @@ class Answered:
         text_tokens, visual_tokens: of the prompt before pruning.
         kept: visual tokens that entered the last decoder layer.
         processed: visual tokens that entered each decoder layer.
+        last: which of them entered the last one, see :func:`unibench.pruning.record.packed`.
         new_tokens: of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
@@ -50,6 +51,7 @@ class Answered:
     visual_tokens: int
     kept: int
     processed: tuple[int, ...]
+    last: str
     new_tokens: int
     total_ms: float
     vision_ms: float
@@ -146,6 +148,7 @@ def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[
         "visual_tokens": record.visual_tokens,
         "kept": record.kept,
         "processed": record.processed,
+        "last": record.last,
         "new_tokens": new_tokens,
         "tflops": shape.prefill_tflops(tokens),
         "tflops_full": shape.prefill_tflops(full),
