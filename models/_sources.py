@@ -13,7 +13,7 @@ import torch
 import transformers
 from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
-from transformers.utils import is_bitsandbytes_available
+from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench.compose import model_path
 from unibench.config import ModelConfig

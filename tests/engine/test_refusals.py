@@ -78,7 +78,7 @@ def test_a_picture_in_the_continuation_of_a_cached_prompt() -> None:
     with unibench.prune(model, Fixed({2: every(2)})), torch.no_grad():
         model(input_ids=torch.tensor([[5, 6]]), past_key_values=cache, use_cache=True)
         longer = {**inputs, "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 2, dtype=torch.long)}
-        with pytest.raises(NotImplementedError, match="continuation"):
+        with pytest.raises(UsageError, match="continuation"):
             model(**longer, past_key_values=cache, use_cache=True)
 
 
