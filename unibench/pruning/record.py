@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench.cost import Clock, Mark
+from unibench.pruning.layout import Item
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class PromptRecord:
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
         last: which of them entered the last one, see :func:`packed`.
+        items: how the visual tokens lie.
     """
 
     sample: str
@@ -29,6 +31,7 @@ class PromptRecord:
     visual_tokens: int
     processed: tuple[int, ...]
     last: str
+    items: tuple[Item, ...]
 
     @property
     def kept(self) -> int:
