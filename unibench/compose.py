@@ -331,7 +331,9 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
             yield unknown(key, str(given), allowed)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    for key, least in (("batch_size", 1), ("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
+    if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
+        yield UsageError(f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto")
+    for key, least in (("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
         if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")
     yield from _model_mistakes(cell)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a picture's width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
