@@ -116,7 +116,7 @@ class RunConfig:
         keep: number kept. With none of the three, ratio is 0.889.
         seed: for methods that draw.
         pixels: preset of the model's image settings.
-        batch_size: prompts read together; time per sample is comparable at 1 only.
+        batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time per sample is comparable at 1 only.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on ``disk``
@@ -133,7 +133,7 @@ class RunConfig:
     keep: Any = None
     seed: int = 0
     pixels: str = "native"
-    batch_size: int = 1
+    batch_size: Any = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     out: str = "outputs"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from unibench.pruning import Method, Session
 from unibench.pruning.family import VisionCall
 from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PromptRecord
+from unibench.runner.batching import Batches
 from unibench.tasks import Sample, Task
 
 
@@ -84,7 +84,7 @@ class Setting:
         method, budget, scope, mode, seed: see :class:`unibench.pruning.Session`.
         max_new_tokens: None takes the task's.
         repetition_penalty: 1 is none.
-        batch_size: prompts read together.
+        batch_size: prompts read together, or ``"auto"``, see :class:`~unibench.runner.batching.Batches`.
         run: number of this run in ``env.json``.
         reuse: remembers vision features for other cells, see :class:`unibench.pruning.vision.VisionRecorder`.
     """
@@ -96,7 +96,7 @@ class Setting:
     seed: int
     max_new_tokens: int | None
     repetition_penalty: float
-    batch_size: int
+    batch_size: int | str
     run: int
     reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
 
@@ -121,11 +121,16 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     )
     session.margins, session.vision.reuse = loaded.margins, setting.reuse
     with session.installed(), torch.inference_mode():
-        while batch := list(islice(samples, setting.batch_size)):
+        batches = Batches(samples, setting.batch_size, loaded)
+        for batch in batches:
             start = clock.mark()
             inputs = loaded.inputs([sample.question for sample in batch], [sample.images for sample in batch])
             session.samples = [sample.id for sample in batch]
-            out = loaded.model.generate(**inputs, generation_config=config)
+            try:
+                out = loaded.model.generate(**inputs, generation_config=config)
+            except torch.OutOfMemoryError as error:
+                batches.did_not_fit(batch, error)
+                continue
             generated: Tensor = out[:, inputs["input_ids"].shape[1] :]
             decoded = clock.mark()
             texts = loaded.answers(generated)
