@@ -25,6 +25,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("frame",),
     ("compare", "recommend"),
     ("runner", "analysis"),
+    ("plots",),
     ("cli", "__main__"),
 )
 
