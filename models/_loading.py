@@ -21,6 +21,7 @@ from unibench.identity import model_digest
 from unibench.models._clip import ClipSpace, open_clip
 from unibench.models._sources import device_of, hub_answers, pretrained, random
 from unibench.pruning.family import Family
+from unibench.pruning.layout import WHOLE, Box, crop_seen
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,14 @@ class LoadedModel:
             seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
         batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
         return {key: value.to(self.device) for key, value in batch.items()}
+
+    def seen(self, picture: Image) -> Box:
+        """The part of a picture that the processor hands on: left, top, right, bottom as shares."""
+        processor = self.processor.image_processor
+        crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None) or {}
+        if not getattr(processor, "do_center_crop", False) or not crop:
+            return WHOLE
+        return crop_seen(picture.width, picture.height, (crop["width"], crop["height"]), size.get("shortest_edge"))
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:
         """Greedy decoding with the checkpoint's end tokens and none of its sampling settings."""

@@ -24,6 +24,8 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("store",),
     ("frame",),
     ("compare", "recommend"),
+    ("report",),
+    ("audit",),
     ("runner", "analysis"),
     ("profile",),
     ("plots",),

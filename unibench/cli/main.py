@@ -44,6 +44,8 @@ VERBS = {
     "store": "storing:store",
     "compare": "comparing:compare",
     "recommend": "comparing:recommend",
+    "report": "reporting:report",
+    "audit": "auditing:audit",
 }
 
 

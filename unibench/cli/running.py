@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from unibench import identity
 from unibench.cli.progress import Progress
+from unibench.cli.showing import print_tables
 from unibench.compose import compose_cells, is_experiment
-from unibench.config import BudgetConfig
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import cell_of, vanilla_of
 from unibench.store import CellFolder
 
 SWEEP = ("-m", "--multirun")
-
-Cell = Callable[[dict[str, Any]], str]
 
 
 def run(words: list[str]) -> int:
@@ -47,7 +41,7 @@ def run(words: list[str]) -> int:
                 blocked[cell.title] = str(error)
         vanilla = CellFolder(vanilla_of(cell)).row()
         rows |= {entry["key"]: entry for entry in (vanilla, row) if entry is not None and entry["key"] not in rows}
-    _print_tables(list(rows.values()))
+    print_tables(list(rows.values()))
     for title, reason in blocked.items():
         print(f"blocked: {title}: {reason}", file=sys.stderr)
     return 2 if blocked else 0
@@ -71,78 +65,3 @@ def _runner(cells: Sequence[identity.Cell], *, strict: bool) -> Any:
     if errors and (strict or len(errors) == len(cells)):
         raise UsageErrors(errors)
     return runner.Runner(Progress())
-
-
-def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for (model, task, mode), group in _groups(rows).items():
-        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
-        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent{meant}", group, {**SCORES, **_abilities(group[0])}))
-        console.print(_table("cost of a sample, median", group, COSTS))
-        for row in group:
-            for note in row["notes"]:
-                console.print(f"{row['method']}: {note}")
-    console.print("ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.")
-    console.print("same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.")
-    console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
-    for row in rows:
-        console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
-
-
-def _groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in each."""
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        here = [row for row in rows if (row["model"], row["task"]) == place]
-        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {here[0]["budget_mode"]: None}
-        found |= {(*place, mode): [row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode] for mode in modes}
-    return found
-
-
-def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> Table:
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for row in rows:
-        table.add_row(*(shown(row) for shown in columns.values()))
-    return table
-
-
-def _number(key: str, form: str = ".1f", factor: float = 1.0, unit: str = "") -> Cell:
-    def shown(row: dict[str, Any]) -> str:
-        return "-" if row[key] is None else f"{factor * row[key]:{form}}{unit}"
-
-    return shown
-
-
-def _abilities(row: dict[str, Any]) -> dict[str, Cell]:
-    """A column for each ability, where there are several."""
-    names = list(row["abilities"])
-
-    def column(name: str) -> Cell:
-        return lambda row: f"{row['abilities'][name]['score_100']:.1f}" if name in row["abilities"] else "-"
-
-    return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
-
-
-NAMES: dict[str, Cell] = {"method": lambda row: f"{row['method']} {row['variant']}".strip(), "ratio": lambda row: row["budget"]}
-SCORES: dict[str, Cell] = {
-    **NAMES,
-    "n": _number("n", ".0f"),
-    "score": _number("score_100"),
-    "95 %": lambda row: f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
-    "drop %": _number("drop_pct"),
-    "same budget as": lambda row: f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}" if row["tokens_in"] else "-",
-}
-COSTS: dict[str, Cell] = {
-    **NAMES,
-    "tokens kept": lambda row: f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}",
-    "TFLOP": _number("tflops", ".3g"),
-    "of vanilla": _number("tflops_ratio", ".1f", 100, " %"),
-    "KV MiB": _number("kv_mib", ".3g"),
-    "vision ms": _number("vision_ms"),
-    "prefill ms": _number("prefill_ms"),
-    "method ms": _number("method_ms", ".2f"),
-    "decode ms/token": _number("decode_ms_per_token", ".2f"),
-    "total s": _number("total_s"),
-}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a picture's width and height
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,40 @@ class Item:
                 found.append(Item(start, start + len(tile), (tile,)))
                 start += len(tile)
         return found
+
+
+def written(items: Sequence[Item]) -> list[Any]:
+    """Items as JSON takes them, see :func:`read`."""
+    return [[len(item), [list(vars(part).values()) for part in item.parts]] for item in items]
+
+
+def read(layout: Sequence[Any]) -> tuple[Item, ...]:
+    """The items that :func:`written` wrote: the length of each, and its parts.
+
+    >>> read([[3, [[1, 1, 3, "", False]]], [2, []]])[1]
+    Item(start=3, stop=5, parts=())
+    """
+    items: list[Item] = []
+    for length, parts in layout:
+        start = items[-1].stop if items else 0
+        items.append(Item(start, start + length, tuple(Part(*part) for part in parts)))
+    return tuple(items)
+
+
+def crop_seen(width: int, height: int, crop: tuple[int, int] | None, shortest: int | None) -> Box:
+    """The part of a picture that is left after its shorter side became ``shortest`` pixels and the middle was cut out.
+
+    Args:
+        width, height: of the picture.
+        crop: width and height of the cut in pixels, None without one.
+        shortest: None where the picture was squeezed instead, which keeps all of it.
+    """
+    if crop is None or shortest is None:
+        return WHOLE
+    scale = shortest / min(width, height)
+    shares = [min(1.0, side / (scale * length)) for side, length in zip(crop, (width, height), strict=True)]
+    left, top = ((1 - share) / 2 for share in shares)
+    return left, top, left + shares[0], top + shares[1]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench.cost import Clock, Mark
+from unibench.pruning.layout import Item
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class PromptRecord:
         processed: visual tokens that entered each decoder layer.
         method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a batch, the mean.
         last: which of them entered the last one, see :func:`packed`.
+        items: how the visual tokens lie.
     """
 
     sample: str
@@ -30,6 +32,7 @@ class PromptRecord:
     visual_tokens: int
     processed: tuple[int, ...]
     last: str
+    items: tuple[Item, ...]
     method_macs: float = 0.0
 
     @property

@@ -266,7 +266,7 @@ class Session:
             uncut = [visual] * (len(self.layers) - len(prompt.counts))
             processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
-            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row)), macs))
+            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row)), items, macs))
 
     # -- cutting
 

@@ -15,6 +15,7 @@ from unibench.cost import Clock
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
+from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PromptRecord
 from unibench.tasks import Sample, Task
 
@@ -29,6 +30,8 @@ class Answered:
         kept: visual tokens that entered the last decoder layer.
         processed: visual tokens that entered each decoder layer.
         last: which of them entered the last one, see :func:`unibench.pruning.record.packed`.
+        layout: how the visual tokens lie, see :func:`unibench.pruning.layout.written`.
+        seen: the part of each picture that the processor hands on.
         new_tokens: of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
@@ -53,6 +56,8 @@ class Answered:
     kept: int
     processed: tuple[int, ...]
     last: str
+    layout: list[Any]
+    seen: list[Box]
     new_tokens: int
     total_ms: float
     vision_ms: float
@@ -136,6 +141,7 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
             notes = tuple(sorted(session.notes))
             for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
                 prompt = _tokens(record, _length(tokens, ends), shape)
+                prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
                 score = task.score(sample, text)
                 truth = sample.answers[0]
                 yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
@@ -151,6 +157,7 @@ def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[
         "kept": record.kept,
         "processed": record.processed,
         "last": record.last,
+        "layout": written(record.items),
         "new_tokens": new_tokens,
         "tflops": shape.prefill_tflops(tokens) + tflops(record.method_macs),
         "method_tflops": tflops(record.method_macs),
