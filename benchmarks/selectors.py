@@ -109,8 +109,7 @@ def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names:
     likeness = cosine(this.features)
     runs = {name: selection(name, this) for name in names}
     for name, run in runs.items():
-        run()
-        with peak_memory(torch.device("cpu")) as peak:
+        with peak_memory(torch.device("cpu")) as peak:  # which warms up as well
             run()
         found[name].memory[count] = peak.mib
     for _ in range(repeats):
