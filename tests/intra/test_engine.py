@@ -67,7 +67,7 @@ def test_looking_at_the_layer_about_to_run_leaves_no_trace(family: str) -> None:
             again = model(**copy.deepcopy(inputs), use_cache=True)
     assert torch.equal(again.logits, plain)
     assert again.past_key_values.get_seq_length(2) == inputs["input_ids"].shape[1]
-    assert not session._entering
+    assert not session.chooser._entering
 
 
 def test_memory_is_of_one_sample_and_one_prompt() -> None:
