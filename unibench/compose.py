@@ -21,9 +21,9 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import config, registry
+from unibench import benchmark, config, registry
 from unibench.budget import Budget
-from unibench.config import BudgetConfig, GenerationConfig, ModelConfig, RunConfig, TaskConfig
+from unibench.config import RunConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 
 GROUPS = ("model", "method", "task")
@@ -124,7 +124,7 @@ def _cell(overrides: list[Override]) -> RunConfig:
             _set(plain, *_converted(((group, chosen[group]),) if group in chosen else (), str(override.input_line)))
         except UsageError as error:
             errors.append(error)
-    cell = _typed(plain)
+    cell = config.run_config(plain)
     errors += _mistakes(cell)
     if errors:
         raise UsageErrors(errors)
@@ -201,11 +201,6 @@ def _set(plain: dict[str, Any], key: str, value: Any) -> None:
     plain[last] = copy.deepcopy(value)
 
 
-def _typed(plain: dict[str, Any]) -> RunConfig:
-    kinds = {"model": ModelConfig, "task": TaskConfig, "budget": BudgetConfig, "generation": GenerationConfig}
-    return RunConfig(**{key: kinds[key](**value) if key in kinds else value for key, value in plain.items()})
-
-
 def _value(cell: RunConfig, key: str) -> Any:
     """The value of a dotted key."""
     return functools.reduce(getattr, key.split("."), cell)
@@ -240,6 +235,8 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
     yield from _method_mistakes(cell)
     if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
         yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+    else:
+        yield from benchmark.mistakes(cell)
 
 
 def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
