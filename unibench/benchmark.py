@@ -145,7 +145,8 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
     for path in data_of(config.task, benchmark.harness):
         if not path.exists():
             yield UsageError(
-                f"task.data={config.task.data}: {benchmark.harness} looks for {path.name} there; columns: {', '.join(benchmark.card.columns)}"
+                f"task.data={config.task.data}: {benchmark.harness} looks for {path.name} there, "
+                f"with the columns {', '.join(benchmark.card.columns)}"
             )
 
 
@@ -156,8 +157,8 @@ def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageEr
         yield unknown(f"judge of {where} (harness_options.judge.kind)", judge.kind, allowed)
     elif judge.kind == "endpoint" and not (judge.url and judge.model):
         yield UsageError(
-            f"task={config.task.name} in {benchmark.harness} is scored by a judge: give harness_options.judge.url=<OpenAI-compatible server>/v1 "
-            f"and harness_options.judge.model=<its model>; the key is read from ${judge.key}"
+            f"task={config.task.name} in {benchmark.harness} is scored by a judge: give harness_options.judge.url=<server>/v1 "
+            f"(OpenAI-compatible) and harness_options.judge.model=<its model>; the key is read from ${judge.key}"
         )
 
 
