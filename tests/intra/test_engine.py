@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,22 +11,12 @@ import torch
 from torch import Tensor
 
 import unibench
+from tests.support.methods import At
 from tests.support.models import FAMILIES, LAYERS, collate, inputs_of, model_of
-from unibench import Chain, Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Chain, Method, Needs, Selection, StageContext, UsageError
 from unibench.api import build_method
 
 families = pytest.mark.parametrize("family", FAMILIES)
-
-
-@dataclass(frozen=True)
-class At(Method):
-    """Calls functions at layers, and keeps what they say."""
-
-    calls: dict[int, Callable[[StageContext], Selection | None]]
-    needs: Needs = field(default_factory=Needs)  # type: ignore[misc]
-
-    def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(layer, call, self.needs, exact=False) for layer, call in self.calls.items()]
 
 
 def prefill(model: Any, method: Method, inputs: dict[str, Any], **budget: Any) -> unibench.pruning.Session:

@@ -131,9 +131,7 @@ class Gate:
         """
         key = self._environment.get(judge.key)
         if judge.kind == "endpoint" and key is None:
-            raise UsageError(
-                f"the judge's key is read from ${judge.key}, which is not set; where none is wanted, set it to anything"
-            )
+            raise UsageError(f"the judge's key is read from ${judge.key}, which is not set; where none is wanted, set it to anything")
         url = f"http://127.0.0.1:{self._port()}/v1/chat/completions"
         self._cell = cell = JudgedCell(judge, folder, url, key or "")
         shown = {"OPENAI_API_BASE": url, "OPENAI_API_URL": url, "API_TYPE": "openai", "MODEL_VERSION": judge.model or "none"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,7 @@ class Chooser:
         self.notes: set[str] = set()
         wanted = {*needs_of(stages).llm_attention, *(stage.layer for stage in stages if stage.needs.entering)}
         self.tap = AttentionTap([family.llm_attention(layer) for layer in sorted(wanted)], lambda module: listening())
+        self._clip = family.clip() if family.clip is not None and needs_of(stages).clip else None
         self._entering: dict[int, QueryKey] = {}
         self._memory: dict[tuple[int, int], dict[str, Tensor]] = {}
 
@@ -93,29 +95,36 @@ class Chooser:
             total = sum(len(item) for item in group)
             keep = self.budget.keep(total) if total else 0
             rows = visual[inside]
-            contexts.append(
-                StageContext(
-                    layer=stage.layer,
-                    keep=min(stage.count(keep, total) if stage.count and total else keep, len(rows)),
-                    total=total,
-                    hidden=hidden[row, pad:],
-                    visual=rows,
-                    origin=origin,
-                    vision_rows=rank[inside],
-                    items=group,
-                    input_ids=None if prompt.ids is None else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)],
-                    vision=self._vision_of(prompt, row, origin[rows]),
-                    family=self.family,
-                    margins=prompt.margins,
-                    seed=self.seed,
-                    sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
-                    query_key=functools.partial(self._query_key, prompt, row, len(origin)),
-                    note=self.notes.add,
-                    sample_visual=visual if self.scope == "item" else None,
-                    memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
-                )
+            ctx = StageContext(
+                layer=stage.layer,
+                keep=min(stage.count(keep, total) if stage.count and total else keep, len(rows)),
+                total=total,
+                hidden=hidden[row, pad:],
+                visual=rows,
+                origin=origin,
+                vision_rows=rank[inside],
+                items=group,
+                input_ids=None if prompt.ids is None else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)],
+                vision=self._vision_of(prompt, row, origin[rows]),
+                family=self.family,
+                margins=prompt.margins,
+                seed=self.seed,
+                sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
+                query_key=functools.partial(self._query_key, prompt, row, len(origin)),
+                note=self.notes.add,
+                sample_visual=visual if self.scope == "item" else None,
+                memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
             )
+            contexts.append(ctx if self._clip is None else replace(ctx, clip=functools.partial(self._in_clip, prompt, row, ctx)))
         return contexts
+
+    def _in_clip(self, prompt: Prompt, row: int, ctx: StageContext) -> tuple[Tensor, Tensor]:
+        """Patches and question of a context where CLIP compares them."""
+        layer = self.family.feature_layer
+        assert self._clip is not None and prompt.ids is not None and ctx.vision is not None and layer is not None
+        asked = prompt.ids[row][ctx.origin[ctx.question].to(prompt.ids.device)]
+        device = ctx.hidden.device
+        return self._clip.patches(ctx.vision.hidden(layer)).to(device), self._clip.question(asked).to(device)
 
     def _enter(self, prompt: Prompt, layer: int, hidden: Tensor) -> None:
         """Queries and keys that a layer is about to compute, by its own attention module, whose output is not used."""

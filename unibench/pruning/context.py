@@ -71,7 +71,7 @@ class StageContext:
         sample: name of the sample.
         query_key: queries and keys of a decoder layer.
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the CLIP that the
-            vision tower comes from; None where no text tower is there.
+            vision tower comes from; None where the model came without it. Declare ``Needs(clip=True)``.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
             leaves for the next.
