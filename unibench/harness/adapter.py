@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL.Image import Image
-
 from unibench.benchmark import Benchmark
 from unibench.config import RunConfig
 from unibench.harness.answers import Answers
+from unibench.harness.asking import Asker
 from unibench.harness.place import Place
 from unibench.identity import Cell
 from unibench.models import LoadedModel
@@ -26,7 +25,7 @@ class Run:
         benchmark: the task in this harness.
         place: folders of the cell.
         answers: every question goes through them.
-        chat: our model under a chat template: pieces of a user turn and a length -> answer.
+        asker: the pruned model.
         native: the harness's own model object instead, None with our own.
         begin: told how many samples there are.
         judge: url of the judge on this machine and its model, None if rules alone score.
@@ -36,7 +35,7 @@ class Run:
     benchmark: Benchmark
     place: Place
     answers: Answers
-    chat: Callable[[Sequence[str | Image], int], str]
+    asker: Asker
     native: Any
     begin: Callable[[int], None]
     judge: str | None
@@ -56,7 +55,7 @@ class Scored:
         raw: its result, flat.
         samples: its values by sample, as far as it has any.
         data: what was asked, with a digest.
-        generation: settings of decoding that it set itself.
+        generation: settings of decoding.
     """
 
     raw: dict[str, Any]

@@ -85,6 +85,11 @@ class Asker:
         )
         return loaded.answers(out[:, inputs["input_ids"].shape[1] :])[0]
 
+    def settings(self, max_new_tokens: int) -> dict[str, Any]:
+        """How :meth:`chat` decodes."""
+        own = self.cell.config.generation
+        return {"max_new_tokens": own.max_new_tokens or max_new_tokens, "do_sample": False, "repetition_penalty": own.repetition_penalty}
+
     def ask(self, question: Question, answer: Callable[[], str]) -> dict[str, Any]:
         """The record of one sample.
 

@@ -38,28 +38,47 @@ class WorkerProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, cell: Cell) -> Iterator[dict[str, Any]]:
-        """Answer a cell; yields the child's events up to its ``result``.
+        """Answer a cell; yields the child's events, the last one its ``result``.
 
         Raises:
             UsageError: the child says that the user can mend it.
             WorkerError: it failed or died.
         """
         folder = cell.folder.absolute()
-        job = folder / "job.json"
-        write_job([cell], job)
-        process = self._started(job, folder / "run.log")
+        write_job([cell], folder / "job.json")
+        try:
+            yield from self.events(folder / "job.json", folder / "run.log", "result")
+        except WorkerError as error:
+            raise WorkerError(
+                f"{cell.title}: {error}. Every answered sample is safe and the same command continues; the reason is in {folder}/run.log"
+            ) from None
+
+    def events(self, job: Path, log: Path, last: str) -> Iterator[dict[str, Any]]:
+        """Hand the child a job; yields its events up to the one named ``last``.
+
+        Args:
+            job: file to read.
+            log: for what the child prints before it has a place of its own.
+            last: name of an event.
+
+        Raises:
+            UsageError, WorkerError: as :meth:`run`.
+        """
+        process = self._started(job, log)
         assert process.stdout is not None
         for line in process.stdout:
             event: dict[str, Any] = json.loads(line)
             if event["event"] == "refused":
                 raise UsageError(event["message"])
             if event["event"] == "failed":
-                raise WorkerError(f"{cell.title}: {event['message']}. {_safe(folder)}")
+                raise WorkerError(event["message"])
             yield event
-            if event["event"] == "result":
+            if event["event"] == last:
                 return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)  # for its own exit code, before it is ended
         self.close()
-        raise WorkerError(f"{cell.title}: the worker {_death(process.returncode)}. {_safe(folder)}")
+        raise WorkerError(f"the worker {_death(process.returncode)}")
 
     def close(self) -> None:
         """End the child and whatever it started."""
@@ -108,7 +127,3 @@ def _death(code: int) -> str:
         hint = ", as the system does when memory is short" if -code == signal.SIGKILL else ""
         return f"was killed by {signal.Signals(-code).name}{hint}"
     return f"ended with code {code}"
-
-
-def _safe(folder: Path) -> str:
-    return f"Every answered sample is safe and the same command continues; the reason is in {folder}/run.log"

@@ -6,6 +6,8 @@ event       content
 cell        ``key``, ``done``, ``total``: a cell is begun
 sample      ``record``: a line for ``samples.jsonl``
 result      an :class:`Outcome`: the cell is complete
+fetched     ``name``, ``fine``, ``message``: a benchmark's data
+done        the last benchmark of a prefetch was tried
 refused     ``message``: the user can mend it
 failed      ``message``: anything else; the traceback is in run.log
 ==========  =====================================================
@@ -70,6 +72,17 @@ def read_job(file: Path) -> list[Cell]:
             raise ValueError(f"{file} was written by another version of unibench: key {entry['key']} is {cell.key} here")
         cells.append(cell)
     return cells
+
+
+def read_prefetch(file: Path) -> tuple[str, list[str]] | None:
+    """Harness and names of a job that only fetches data, None for any other."""
+    job = json.loads(file.read_text(encoding="utf-8"))
+    return (job["harness"], job["prefetch"]) if "prefetch" in job else None
+
+
+def write_prefetch(harness: str, names: list[str], file: Path) -> None:
+    """A job that only fetches data."""
+    file.write_text(json.dumps({"harness": harness, "prefetch": names}), encoding="utf-8")
 
 
 def plain(value: Any) -> Any:

@@ -58,7 +58,9 @@ class LmmsEval:
         raw = {key.partition(",")[0]: value for key, value in result["results"][name].items() if "stderr" not in key and key != "alias"}
         samples = {str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]}
         data = f"local:{name}:{file_digest(run.data / name)}" if run.data else f"published:{name}:{_fingerprint(task)}"
-        return Scored(plain(raw), samples, data, plain(dict(task.config.generation_kwargs or {})) if run.native else {})
+        asked = dict(task.config.generation_kwargs or {})
+        length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
+        return Scored(plain(raw), samples, data, plain(asked) if run.native else run.asker.settings(length))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         name = convention_of(config.model.family, "lmms_eval").native
@@ -87,7 +89,7 @@ class Recording(lmms):  # type: ignore[misc]
     def __init__(self, run: Run, task: Any) -> None:
         super().__init__()
         self._answers: Answers = run.answers
-        self._chat: Callable[[Sequence[str | Image.Image], int], str] = run.chat
+        self._chat: Callable[[Sequence[str | Image.Image], int], str] = run.asker.chat
         self._native, self._task = run.native, task
         self._max_new_tokens = run.benchmark.convention.max_new_tokens
         if self._native is not None:

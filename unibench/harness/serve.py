@@ -23,7 +23,7 @@ from unibench.errors import UsageError
 from unibench.harness.adapter import Adapter, Run
 from unibench.harness.answers import Answers
 from unibench.harness.asking import Asker
-from unibench.harness.job import Outcome, read_job
+from unibench.harness.job import Outcome, read_job, read_prefetch
 from unibench.harness.judge import Gate
 from unibench.harness.place import placed
 from unibench.harness.results import metrics_of, sample_scores
@@ -46,6 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     worker = Worker(_channel())
     for job in _jobs(arguments[0]):
+        wanted = read_prefetch(job)
+        if wanted is not None:
+            worker.fetch(*wanted)
+            continue
         for cell in read_job(job):
             worker.answer(cell)
     return 0
@@ -78,12 +82,28 @@ class Worker:
         else:
             self._say({"event": "result", **outcome.as_dict()})
 
+    def fetch(self, harness: str, names: Sequence[str]) -> None:
+        """Fetch the published data of benchmarks, and say of each where it is or why it is not."""
+        try:
+            adapter = self._adapter(harness)
+        except UsageError as error:
+            self._say({"event": "refused", "message": str(error)})
+            return
+        for name in names:
+            try:
+                message, fine = adapter.prefetch(name), True
+            except Exception as error:  # whatever a download raises, the next one is tried
+                traceback.print_exc()
+                message, fine = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", False
+            self._say({"event": "fetched", "name": name, "fine": fine, "message": message})
+        self._say({"event": "done"})
+
     def _run(self, cell: Cell) -> Outcome:
         benchmark = benchmark_of(cell.config)
         assert benchmark is not None
         known = CellFolder(cell).samples()
         with placed(cell) as place, self._gate.judging(benchmark.judge, cell.folder) as judge:
-            adapter = self._adapter(benchmark)
+            adapter = self._adapter(benchmark.harness)
             native, loaded = self._model(cell, benchmark, adapter)
             asker = Asker(loaded, cell)
             answers = Answers(asker, known, lambda record: self._say({"event": "sample", "record": record}))
@@ -92,16 +112,14 @@ class Worker:
                 self._say({"event": "cell", "key": cell.key, "done": len(known), "total": total, "environment": environment(loaded.device)})
 
             with asker.installed():
-                scored = adapter.run(Run(cell, benchmark, place, answers, asker.chat, native, begin, judge.url))
+                scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, begin, judge.url))
         scores = sample_scores(benchmark.card.metrics[0], scored.samples)
-        own = {"max_new_tokens": cell.config.generation.max_new_tokens or "of the task", "do_sample": False}
         return Outcome(
             metrics_of(benchmark.card, scored.raw, scores), scores, scored.raw, scored.data, answers.prompts,
-            scored.generation or own, judge.label, judge.answered,
+            scored.generation, judge.label, judge.answered,
         )  # fmt: skip
 
-    def _adapter(self, benchmark: Benchmark) -> Adapter:
-        harness = benchmark.harness
+    def _adapter(self, harness: str) -> Adapter:
         if harness not in self._adapters:
             check_installed(harness)
             module, _, name = ADAPTERS[harness].partition(":")

@@ -5,7 +5,6 @@ Imported by the worker alone: it takes 15 s, and changes TLS, logging and gradie
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Iterator
@@ -48,14 +47,14 @@ class VLMEvalKit:
                 dataset.data = dataset.data.iloc[: config.task.limit]
             run.begin(len(dataset.data))
             convention = run.benchmark.convention
-            inner = run.native or RULES[convention.prompts](run.chat, convention.max_new_tokens)
-            before = copy.deepcopy(getattr(inner, "generate_kwargs", {}))
+            inner = run.native or RULES[convention.prompts](run.asker.chat, convention.max_new_tokens)
+            settings = run.asker.settings(convention.max_new_tokens) if run.native is None else run.native.generate_kwargs
             model = Recording(inner, dataset, run.answers)
             infer_data_job(model, work_dir=str(run.place.work), model_name=MODEL, dataset=dataset)
             result = dataset.evaluate(str(run.place.work / f"{MODEL}_{name}.tsv"), **_judging(run.benchmark, run.judge))
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
-        return Scored(plain(flat(result)), _samples(run.place.work), digest, plain(before))
+        return Scored(plain(flat(result)), _samples(run.place.work), digest, plain(settings))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
