@@ -73,8 +73,13 @@ def _save(rows: list[Row], folder: Path, split: str, images: Sequence[str]) -> P
     return path
 
 
+def _file(asked: Asked) -> Row:
+    """A picture as a data set's column of pictures holds it."""
+    return {"bytes": asked.png, "path": None}
+
+
 def _row(asked: Asked, **more: object) -> Row:
-    return {"image": asked.picture, "question": asked.text, "answer": asked.answer, **more}
+    return {"image": _file(asked), "question": asked.text, "answer": asked.answer, **more}
 
 
 def _mme(size: int) -> list[Row]:
@@ -104,7 +109,7 @@ def _hallusion(size: int) -> list[Row]:
             "question": asked.text,
             "gt_answer": str(int(asked.answer == "Yes")),
             "gt_answer_details": f"{asked.answer}: {caption(asked.scene)}.",
-            "image": asked.picture,
+            "image": _file(asked),
         }
         for i, asked in enumerate(exists_in_pairs(size // 2))
     ]
@@ -169,7 +174,7 @@ def _answered(size: int, questions: Callable[[int], list[Asked]], people: int, *
     rows = []
     for i, asked in enumerate(questions(size)):
         answers = [asked.answer] * (people - CONFUSED) + ["unanswerable"] * CONFUSED if people > 1 else [asked.answer]
-        rows.append({"image": asked.picture, "question": asked.text, "answers": answers, **{name: value(i) for name, value in columns.items()}})
+        rows.append({"image": _file(asked), "question": asked.text, "answers": answers, **{name: value(i) for name, value in columns.items()}})
     return rows
 
 
@@ -189,7 +194,7 @@ def _gqa(size: int) -> list[Row]:
 def _seedbench(size: int) -> list[Row]:
     return [
         _row(asked, question_id=str(i), data_id=str(i), data_type="image", question_type_id=1, segment=[0])
-        | {"image": [asked.picture]}
+        | {"image": [_file(asked)]}
         | {f"choice_{letter.lower()}": option for letter, option in zip(LETTERS, asked.options, strict=True)}
         for i, asked in enumerate(choices(size))
     ]
@@ -210,7 +215,7 @@ def _mmmu(size: int) -> list[Row]:
             "id": f"validation_{kinds[i % 2]}_{i // 2 + 1}",
             "question": f"<image 1> {asked.text}",
             "options": str(list(asked.options)),
-            "image_1": asked.picture,
+            "image_1": _file(asked),
             "answer": asked.answer,
             "question_type": "multiple-choice",
             "subfield": kinds[i % 2],
@@ -237,7 +242,7 @@ def _mathvision(size: int) -> list[Row]:
             "question": asked.text,
             "options": list(asked.options),
             "image": f"images/{i}.png",
-            "decoded_image": asked.picture,
+            "decoded_image": _file(asked),
             "answer": asked.answer,
             "level": 1,
             "subject": "counting" if not asked.options else "metric geometry - area",
@@ -254,7 +259,7 @@ def _mathvista(size: int) -> list[Row]:
             {
                 "pid": str(i + 1),
                 "question": asked.text,
-                "decoded_image": asked.picture,
+                "decoded_image": _file(asked),
                 "choices": list(asked.options) or None,
                 "unit": None,
                 "precision": None,
@@ -271,7 +276,7 @@ def _mathvista(size: int) -> list[Row]:
 def _mia_bench(size: int) -> list[Row]:
     return [
         {
-            "image": asked.picture,
+            "image": _file(asked),
             "instruction": f"{asked.text} Answer in capital letters.",
             "type": "basic",
             "num_of_component": 2,
@@ -289,17 +294,17 @@ def _captions(asked: Asked) -> list[str]:
 
 def _coco(size: int) -> list[Row]:
     return [
-        {"question_id": f"{i + 1:012d}.jpg", "id": i + 1, "image": asked.picture, "question": "", "answer": _captions(asked)}
+        {"question_id": f"{i + 1:012d}.jpg", "id": i + 1, "image": _file(asked), "question": "", "answer": _captions(asked)}
         for i, asked in enumerate(exists(size))
     ]
 
 
 def _nocaps(size: int) -> list[Row]:
-    return [{"image_id": i + 1, "image": asked.picture, "annotations_captions": _captions(asked)} for i, asked in enumerate(exists(size))]
+    return [{"image_id": i + 1, "image": _file(asked), "annotations_captions": _captions(asked)} for i, asked in enumerate(exists(size))]
 
 
 def _flickr30k(size: int) -> list[Row]:
-    return [{"img_id": str(i + 1), "image": asked.picture, "caption": _captions(asked)} for i, asked in enumerate(exists(size))]
+    return [{"img_id": str(i + 1), "image": _file(asked), "caption": _captions(asked)} for i, asked in enumerate(exists(size))]
 
 
 def _videomme(size: int) -> list[Row]:

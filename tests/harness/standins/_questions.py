@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,18 +25,26 @@ class Asked:
     """One question about one picture.
 
     Attributes:
-        picture: RGB, 336 x 336.
+        scene: what the picture shows.
         text: the question alone.
         answer: ``Yes`` or ``No``, a word, a number, what a sign says, or the letter of the right option.
         options: empty unless it is multiple choice.
-        scene: what the picture shows.
     """
 
-    picture: Image.Image
+    scene: Scene
     text: str
     answer: str
-    options: tuple[str, ...]
-    scene: Scene
+    options: tuple[str, ...] = ()
+
+    @property
+    def picture(self) -> Image.Image:
+        """RGB, 336 x 336."""
+        return draw(self.scene)
+
+    @property
+    def png(self) -> bytes:
+        """The picture as a file."""
+        return _png(self.scene.seed)
 
     @property
     def right(self) -> str:
@@ -100,7 +109,7 @@ def _until(scene: Scene, ability: str, wanted: Callable[[Question], bool]) -> As
 def _attribute(scene: Scene) -> Asked | None:
     rng = _rng(scene, 0)
     found = attribute(Asker(scene, rng, Voice(rng, varied=False)))
-    return None if found is None else Asked(_picture(scene.seed), found[0], found[1], (), scene)
+    return None if found is None else Asked(scene, found[0], found[1])
 
 
 def _bare(scene: Scene, question: Question) -> Asked:
@@ -110,7 +119,7 @@ def _bare(scene: Scene, question: Question) -> Asked:
         before, _, after = forms[0].replace("{question}\n{options}", "{}").partition("{}")
         text = text.removeprefix(before).removesuffix(after)
     text, *lines = text.split("\n")
-    return Asked(_picture(scene.seed), text, question.answer, tuple(line.partition(". ")[2] for line in lines), scene)
+    return Asked(scene, text, question.answer, tuple(line.partition(". ")[2] for line in lines))
 
 
 def _rng(scene: Scene, attempt: int) -> np.random.Generator:
@@ -131,5 +140,7 @@ def _scene(seed: int) -> Scene:
 
 
 @cache
-def _picture(seed: int) -> Image.Image:
-    return draw(_scene(seed))
+def _png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    draw(_scene(seed)).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

@@ -7,13 +7,11 @@ Names and columns: ms-vlmeval 0.0.20, ``vlmeval/dataset/image_yorn.py``, ``image
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from tests.harness.standins._questions import (
     LETTERS,
@@ -48,14 +46,12 @@ def write(name: str, folder: Path, size: int) -> Path:
     return path
 
 
-def _encode(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+def _encode(asked: Asked) -> str:
+    return base64.b64encode(asked.png).decode()
 
 
 def _row(index: int | str, asked: Asked, **more: object) -> Row:
-    return {"index": index, "image": _encode(asked.picture), "question": asked.text, "answer": asked.answer, **more}
+    return {"index": index, "image": _encode(asked), "question": asked.text, "answer": asked.answer, **more}
 
 
 def _lettered(options: Sequence[str]) -> Row:
@@ -89,7 +85,8 @@ def _mmbench(size: int, before: str = "", number: int = 2) -> list[Row]:
         category, parent = ABILITIES[i % 2]
         for turn in range(number):
             options = asked.options[turn:] + asked.options[:turn]
-            row = _row(i + turn * 1_000_000, asked, category=category, **{"l2-category": parent}, split="dev", **_lettered(options))
+            row = _row(i + turn * 1_000_000, asked, category=category, **{"l2-category": parent}, split="dev")
+            row |= dict.fromkeys(LETTERS) | _lettered(options)
             row |= {"question": before + asked.text, "answer": LETTERS[options.index(asked.right)]}
             rows.append(row if turn == 0 else row | {"image": str(i)})
     return rows
@@ -138,7 +135,7 @@ def _gqa(size: int) -> list[Row]:
 def _coco(size: int) -> list[Row]:
     """No question: the data set's class brings it."""
     return [
-        {"index": i, "image": _encode(asked.picture), "answer": str([caption(asked.scene), caption(asked.scene) + " ground"])}
+        {"index": i, "image": _encode(asked), "answer": str([caption(asked.scene), caption(asked.scene) + " ground"])}
         for i, asked in enumerate(exists(size))
     ]
 
@@ -176,7 +173,7 @@ def _mia_bench(size: int) -> list[Row]:
     return [
         {
             "index": i,
-            "image": _encode(asked.picture),
+            "image": _encode(asked),
             "question": f"{asked.text} Answer in capital letters.",
             "type": "basic",
             "num_of_component": 2,
