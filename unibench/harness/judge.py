@@ -110,8 +110,10 @@ class JudgedCell:
     def _read(self) -> dict[str, dict[str, Any]]:
         if not self._file.exists():
             return {}
-        lines = self._file.read_bytes().split(b"\n")[:-1]  # a last line without its end was torn by a kill
-        return {entry["request"]: entry["reply"] for entry in map(json.loads, lines)}
+        content = self._file.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        os.truncate(self._file, len(whole))  # a last line without its end was torn by a kill
+        return {entry["request"]: entry["reply"] for entry in map(json.loads, whole.splitlines())}
 
 
 class Gate:
