@@ -17,35 +17,35 @@ import pandas as pd
 from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError
-from unibench.harness import tls
-from unibench.harness.adapter import Run, Scored
-from unibench.harness.answers import Answers
-from unibench.harness.asking import Question, group_of
 from unibench.harness.job import plain
-from unibench.harness.place import USER, variables
-from unibench.harness.results import flat
 from unibench.models import LoadedModel
+from unibench.worker import tls
+from unibench.worker.adapter import Run, Scored
+from unibench.worker.answers import Answers
+from unibench.worker.asking import Question, group_of
+from unibench.worker.place import USER, variables
+from unibench.worker.results import flat
 
 with tls.kept():
     from vlmeval.dataset import DATASET_CLASSES, build_dataset
     from vlmeval.inference import infer_data_job
     from vlmeval.vlm.base import BaseModel
 
-    from unibench.harness.vlmevalkit_models import RULES, native
+    from unibench.worker.vlmevalkit_models import RULES, native
 
 MODEL = "unibench"
 
 
 class VLMEvalKit:
-    """See :class:`unibench.harness.adapter.Adapter`."""
+    """See :class:`unibench.worker.adapter.Adapter`."""
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
         with _data(run) as digest:
-            dataset = build_dataset(name)
+            dataset: Any = build_dataset(name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
-            run.begin(len(dataset.data))
+            run.answers.begin(len(dataset.data))
             convention = run.benchmark.convention
             inner = run.native or RULES[convention.prompts](run.asker.chat, convention.max_new_tokens)
             settings = run.asker.settings(convention.max_new_tokens) if run.native is None else run.native.generate_kwargs
