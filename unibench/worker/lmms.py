@@ -46,7 +46,7 @@ class LmmsEval:
         config, name = run.cell.config, run.benchmark.card.name
         manager = self._manager(run.benchmark.convention.prompts)
         with _data(run) as options:
-            task = _task(manager, name, options)
+            task = task_of(manager, name, options)
             size = len(task.eval_docs)
             run.answers.begin(min(config.task.limit or size, size))
             model = Recording(run, task)
@@ -73,7 +73,7 @@ class LmmsEval:
         return model, wrap(model.model, processor)
 
     def prefetch(self, name: str) -> str:
-        task = _task(self._manager("default"), name, {})
+        task = task_of(self._manager("default"), name, {})
         return f"{len(task.eval_docs)} samples in {cache.HF_DATASETS_CACHE}"
 
     def _manager(self, model_name: str) -> TaskManager:
@@ -145,7 +145,7 @@ def content_of(messages: list[dict[str, Any]]) -> list[str | Image.Image]:
     return pieces
 
 
-def _task(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
+def task_of(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
     """An official task as a chat task, with some of its settings replaced."""
     if name not in manager.all_subtasks:
         raise UsageError(f"lmms-eval {VERSIONS['lmms_eval']} has no task {name!r}.{nearest(name, manager.all_subtasks)}")
