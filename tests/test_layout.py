@@ -19,11 +19,13 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "benchmark", "compose", "identity", "hub"),
+    ("config", "configs", "experiment", "benchmark", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
     ("store", "harness"),
-    ("plan",),
-    ("runner",),
+    ("frame", "plan"),
+    ("compare", "recommend"),
+    ("runner", "analysis"),
+    ("plots",),
     ("cli", "worker", "__main__"),
 )
 

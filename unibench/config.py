@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +24,13 @@ class ModelConfig:
         attn: attention implementation of transformers: sdpa, eager, flash_attention_2.
         device: auto, cpu, cuda, cuda:1.
         device_map: of accelerate, for several GPUs, for example auto.
+        quantization: 8bit or 4bit (nf4), by bitsandbytes; null leaves the weights in ``dtype``.
+        trust_remote_code: whether code that comes with a checkpoint may run.
         threads: of torch on a CPU; null leaves it alone. A tiny model is several times faster with one.
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
-        processor: image settings for ``weights=random``.
+        processor: image settings, pinned: they hold whatever the checkpoint's own file says; ``video`` holds those
+            of the video processor.
         clip: folder or hub id of the CLIP that the vision tower comes from, for methods that compare patches with
             the question; loaded when such a method runs.
         selector: file or folder of a trained importance scorer for this model (visionselector, idpruner).
@@ -44,6 +46,8 @@ class ModelConfig:
     attn: str = "sdpa"
     device: str = "auto"
     device_map: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
     threads: int | None = None
     pixels: dict[str, Any] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
@@ -136,7 +140,7 @@ class BudgetConfig:
     Attributes:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
-        scope: ``sequence`` or ``item``: for all images of a prompt, or for each.
+        scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each tile or frame.
     """
 
     mode: str = "at_stage"
@@ -231,23 +235,6 @@ class RunConfig:
     share: str = "none"
     share_mib: int = 1024
     shards: int = 1
-
-
-def run_config(plain: Mapping[str, Any]) -> RunConfig:
-    """A cell from plain dictionaries, as YAML or JSON have them."""
-    values = dict(plain)
-    values["model"] = ModelConfig(**values["model"])
-    task = dict(values["task"])
-    for harness in ("vlmevalkit", "lmms_eval"):
-        if task.get(harness) is not None:
-            card = dict(task[harness])
-            task[harness] = HarnessTask(**{**card, "metrics": [MetricConfig(**metric) for metric in card.get("metrics", [])]})
-    values["task"] = TaskConfig(**task)
-    values["budget"] = BudgetConfig(**values["budget"])
-    values["generation"] = GenerationConfig(**values["generation"])
-    options = dict(values["harness_options"])
-    values["harness_options"] = HarnessOptions(**{**options, "judge": JudgeConfig(**options["judge"])})
-    return RunConfig(**values)
 
 
 def register() -> None:

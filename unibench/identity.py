@@ -9,7 +9,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -63,7 +63,9 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
-        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label])]
+        mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
+        seed = f"seed {self.config.seed}" if self.config.seed else ""
+        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed])]
         return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
 
 
@@ -87,6 +89,12 @@ def vanilla_of(cell: Cell) -> Cell:
     return cell_of(replace(cell.config, method={"name": "vanilla"}))
 
 
+def setting_of(identity: Mapping[str, Any]) -> str:
+    """Hash of all that an identity says but method and budget: cells of one setting may be compared."""
+    same = {key: value for key, value in identity.items() if key not in ("method", "source", "budget", "seed")}
+    return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
 def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
     plain = asdict(config)
     model, task, method = plain["model"], plain["task"], plain["method"]
@@ -98,6 +106,8 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "weights": model_digest(model),
             "dtype": model["dtype"],
             "attn": model["attn"],
+            "quantization": model["quantization"],
+            "processor": model["processor"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
             "clip": model["clip"],
         },

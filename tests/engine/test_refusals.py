@@ -19,7 +19,7 @@ from transformers import (
 import unibench
 from tests.support import reference
 from tests.support.methods import Fixed, KeepAll, MergeVit, Pyramid, every
-from tests.support.models import CLIP, FAMILIES, IMAGE, TEXT, collate, generate, inputs_of, model_of
+from tests.support.models import CLIP, IMAGE, TEXT, collate, families, generate, inputs_of, model_of
 from unibench import Chain, Method, Selection, StageContext, UsageError
 from unibench.pruning import BudgetError
 
@@ -120,7 +120,7 @@ def test_a_vision_layer_beyond_the_tower() -> None:
         pass
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@families
 def test_half_precision_keeps_identity_and_stays_finite(family: str) -> None:
     model = copy.deepcopy(model_of(family)).to(torch.bfloat16)
     inputs = inputs_of(family)

@@ -30,7 +30,11 @@ verbs:
   prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
   doctor [--import]                       what is installed here and what is missing
   store index|verify|repair|prune|merge|export|import ...     look after results
+  compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
+  recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   --help, --version
+
+  experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
@@ -41,6 +45,8 @@ VERBS = {
     "plan": "planning:plan",
     "work": "working:work",
     "store": "storing:store",
+    "compare": "comparing:compare",
+    "recommend": "comparing:recommend",
     "doctor": "doctor:doctor",
     "prefetch": "prefetching:prefetch",
 }

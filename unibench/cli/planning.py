@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ def _print(report: dict[str, Any]) -> None:
         left = "?" if entry["seconds"] is None else clock(entry["seconds"]) if entry["seconds"] else ""
         remark = entry["reason"] or (f"worked on by {entry['holder']}" if entry["holder"] else "")
         table.add_row(entry["model"], entry["task"], entry["method"], entry["budget"], str(entry["seed"]), state, left, remark)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     unknown = report["cells_of_unknown_time"]
     console.print(", ".join(f"{count} {state}" for state, count in report["states"].items()))

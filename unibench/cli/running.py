@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from unibench.cli.progress import Progress
-from unibench.compose import compose_cells
+from unibench.compose import compose_cells, is_experiment
+from unibench.config import BudgetConfig
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import Cell, cell_of
 from unibench.plan import survey
+from unibench.stats import over_seeds
 
 SWEEP = ("-m", "--multirun")
 
@@ -32,7 +34,11 @@ def run(words: list[str]) -> int:
     if len(rows) == len(plans):
         print_tables(list(rows.values()))
         return 0
-    return finish(work_here(cells))
+    runner = check_methods(cells, strict=not is_experiment(words))
+    runner.forgive(cells)
+    stop = runner.Stop()
+    with stop.listening():
+        return finish(runner.work(cells, listener=Progress(), stop=stop))
 
 
 def cells_of(words: Sequence[str]) -> list[Cell]:
@@ -49,12 +55,12 @@ def cells_of(words: Sequence[str]) -> list[Cell]:
 
 def say_which_task(words: Sequence[str]) -> None:
     """Where no task is given, the first line of output names the one that is asked."""
-    if not any(word.lstrip("+").startswith("task=") for word in words):
+    if not is_experiment(words) and not any(word.lstrip("+").startswith("task=") for word in words):
         print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
 
 
-def check_methods(cells: Sequence[Cell]) -> ModuleType:
-    """The runner, once it can build the methods of all cells.
+def check_methods(cells: Sequence[Cell], *, strict: bool = True) -> ModuleType:
+    """The runner, once it can build the methods of all cells; if not strict, one is enough: the others will fail alone.
 
     It loads torch and transformers, which a mistaken command or a finished cell need not wait for.
 
@@ -68,42 +74,35 @@ def check_methods(cells: Sequence[Cell]) -> ModuleType:
             runner.method_of(cell)
         except UsageError as error:
             errors.append(error)
-    if errors:
+    if errors and (strict or len(errors) == len(cells)):
         raise UsageErrors(errors)
     return runner
 
 
-def work_here(cells: Sequence[Cell]) -> Any:
-    """The outcome of the cells, worked off in this process; failed ones are tried again."""
-    runner = check_methods(cells)
-    runner.forgive(cells)
-    stop = runner.Stop()
-    with stop.listening():
-        return runner.work(cells, listener=Progress(), stop=stop)
-
-
 def finish(outcome: Any) -> int:
-    """Print the tables of what is done; returns 0, or 1 if a cell failed.
+    """Print the tables of what is done; returns 0, 1 if a cell failed, or 2 if nothing but the user's mistakes stood in the way.
 
     Raises:
-        UsageErrors: nothing but mistakes of the user's stood in the way.
+        UsageErrors: those mistakes, if nothing is done.
     """
+    failures = outcome.failures
+    if failures and not outcome.rows and all(failure.usage for failure in failures):
+        raise UsageErrors([UsageError(failure.error) for failure in failures])
     print_tables(list(outcome.rows.values()))
-    if outcome.failures and all(failure.usage for failure in outcome.failures):
-        raise UsageErrors([UsageError(failure.error) for failure in outcome.failures])
-    for failure in outcome.failures:
-        print(f"{failure.cell.title}: failed: {failure.error} (traceback: {failure.cell.folder}/status.json)", file=sys.stderr)
-    return 1 if outcome.failures else 0
+    for failure in failures:
+        where = "" if failure.usage else f" (traceback: {failure.cell.folder}/status.json)"
+        print(f"{'blocked' if failure.usage else 'failed'}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
+    return 0 if not failures else 2 if all(failure.usage for failure in failures) else 1
 
 
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:
     """Scores and costs of each model and task, and where the rows lie."""
-    if not rows:
-        return
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for model, task in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        group = [row for row in rows if (row["model"], row["task"]) == (model, task)]
-        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent", group, {**SCORES, **_abilities(group[0])}))
+    for (model, task, mode), group in _groups(rows).items():
+        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
+        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent{meant}", group, {**SCORES, **_abilities(group[0])}))
+        if len({row["seed"] for row in group}) > 1:
+            console.print(_seeds(group))
         console.print(_table("cost of a sample, median", group, COSTS))
         for row in group:
             for note in row["notes"]:
@@ -113,6 +112,22 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
     console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
     for row in rows:
         console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+
+
+def _seeds(rows: Sequence[dict[str, Any]]) -> Table:
+    """Mean and spread of what was run with several seeds."""
+    lines = [{**found.row, "mean": found.mean, "std": found.std, "seeds": found.n} for found in over_seeds(rows) if found.n > 1]
+    return _table("over seeds: score", lines, {**NAMES, "mean": _number("mean"), "std": _number("std"), "n": _number("seeds", ".0f")})
+
+
+def _groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in each."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
+        here = [row for row in rows if (row["model"], row["task"]) == place]
+        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {here[0]["budget_mode"]: None}
+        found |= {(*place, mode): [row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode] for mode in modes}
+    return found
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Shown]) -> Table:

@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.config import RunConfig, run_config
+from unibench.compose import typed
+from unibench.config import RunConfig
 from unibench.identity import Cell, cell_of
 
 
@@ -68,7 +69,7 @@ def read_job(file: Path) -> list[Cell]:
     """
     cells = []
     for entry in json.loads(file.read_text(encoding="utf-8"))["cells"]:
-        cell = cell_of(run_config(entry["config"]))
+        cell = cell_of(typed(entry["config"]))
         if cell.key != entry["key"]:
             raise ValueError(f"{file} was written by another version of unibench: key {entry['key']} is {cell.key} here")
         cells.append(cell)

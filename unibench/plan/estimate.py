@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from unibench.plan.survey import PlannedCell
-from unibench.store.files import read_json
+from unibench.store.folder import read_row
 
 LEVELS = (("model", "task", "method", "batch"), ("model", "task"), ("model",))  # what a cell takes is looked up by, finest first
 
@@ -49,8 +49,8 @@ def history_of(rows: Iterable[Mapping[str, Any]]) -> History:
 def rows_below(folder: Path) -> Iterable[dict[str, Any]]:
     """The rows of a store."""
     for file in folder.glob("*/*/*/*/metrics.json"):
-        row = read_json(file)
-        if isinstance(row, dict):
+        row = read_row(file.parent)
+        if row is not None:
             yield row
 
 

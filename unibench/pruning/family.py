@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
-
-Shape = tuple[int, int, int]  # frames or tiles, height, width
+from unibench.pruning.layout import Part
 
 
 @dataclass
@@ -92,7 +91,11 @@ class Family:
         self.model = model
         self.clip: Callable[[], CommonSpace] | None = None
         self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
-        self.text_model: Any = model.model.language_model
+
+    @property
+    def text_model(self) -> Any:
+        """The decoder without its head: ``layers``, ``norm``, ``rotary_emb``."""
+        return self.core.language_model
 
     @property
     def vision_tower(self) -> Any:
@@ -111,6 +114,11 @@ class Family:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
+
+    @property
+    def deepstack(self) -> int:
+        """Number of decoder layers after which the text model adds features to the visual tokens."""
+        return 0
 
     @property
     def object_layer(self) -> int:
@@ -144,14 +152,14 @@ class Family:
                 kind[input_ids == token] = value
         return kind
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
-        """The images or videos of a call, in order: number of tokens and their grid (None: irregular).
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        """The images or videos of a call, in order, each as the grids that its tokens lie in.
 
         Args:
             call: the recorded call.
             runs: lengths of the contiguous runs of this modality's tokens in the prompts of the batch.
         """
-        return [(run, None) for run in runs]
+        raise NotImplementedError
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from unibench.pruning.context import Item
 from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
-from unibench.pruning.family import Family, Shape, VisionCall
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Item, Part
 
 KINDS = {1: "image", 2: "video"}  # values of Family.visual_kind
 
@@ -87,6 +87,11 @@ class Prompt:
             return [sum(len(item) for item in items) for items in self.items]
         seen = self.visual.gather(1, self.current.origin.to(self.visual.device)) & self.current.valid.to(self.visual.device)
         return [int(count) for count in seen.sum(1)]
+
+    def left(self, row: int) -> Tensor:
+        """``[N]`` True on the visual tokens of a sample that are there now."""
+        visual = self.visual[row].nonzero()[:, 0]
+        return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
 
     def origins(self, hidden: Tensor) -> Tensor:
         """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on padding after a cut."""
@@ -165,21 +170,21 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
 
 def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[tuple[Item, ...]]:
     """The images and videos of each sample, in sequence order."""
-    grids: dict[int, list[tuple[int, Shape | None]]] = {}
+    found: dict[int, list[tuple[Part, ...]]] = {}
     for value, modality in KINDS.items():
         runs = [run for row in kind.tolist() for run in _runs(row, value)]
         call = calls.get(modality)
-        grids[value] = family.items(call, runs) if call is not None else [(run, None) for run in runs]
+        found[value] = family.items(call, runs) if call is not None else [(Part(1, 1, run),) for run in runs]
     samples = []
-    queues = {value: iter(found) for value, found in grids.items()}
+    queues = {value: iter(pictures) for value, pictures in found.items()}
     for row in kind.tolist():
         kinds = [value for value in row if value]
         items: list[Item] = []
         start = 0
         while start < len(kinds):
-            size, shape = next(queues[kinds[start]])
-            items.append(Item(start, start + size, shape))
-            start += size
+            parts = next(queues[kinds[start]])
+            items.append(Item(start, start + sum(len(part) for part in parts), parts))
+            start = items[-1].stop
         samples.append(tuple(items))
     return samples
 

@@ -40,6 +40,10 @@ class Selection:
 class Needs:
     """What must be recorded on the way. Only what is declared is recorded.
 
+    A stage that needs the vision tower is not shown separators (newline tokens), which the tower knows nothing
+    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages they are
+    visual tokens like any.
+
     Attributes:
         vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from the end).
         vit_hidden: vision-tower layers whose output hidden states are wanted.
@@ -60,6 +64,11 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+
+    @property
+    def vision(self) -> bool:
+        """Whether anything of the vision tower is needed."""
+        return bool(self.vit_attention or self.vit_hidden or self.saliency or self.features or self.object_attention)
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(

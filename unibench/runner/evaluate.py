@@ -16,6 +16,7 @@ from unibench.cost.flops import DecoderShape, decoder_shape
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
 from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PromptRecord
 from unibench.tasks import Sample, Task
 
@@ -29,6 +30,9 @@ class Answered:
         text_tokens, visual_tokens: of the prompt before pruning.
         kept: visual tokens that entered the last decoder layer.
         processed: visual tokens that entered each decoder layer.
+        last: which of them entered the last one, see :func:`unibench.pruning.record.packed`.
+        layout: how the visual tokens lie, see :func:`unibench.pruning.layout.written`.
+        seen: the part of each picture that the processor hands on.
         new_tokens: of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
@@ -51,6 +55,9 @@ class Answered:
     visual_tokens: int
     kept: int
     processed: tuple[int, ...]
+    last: str
+    layout: list[Any]
+    seen: list[Box]
     new_tokens: int
     total_ms: float
     vision_ms: float
@@ -135,6 +142,7 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
             notes = tuple(sorted(session.notes))
             for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
                 prompt = tokens_of(record, _length(tokens, ends), shape)
+                prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
                 score = task.score(sample, text)
                 truth = sample.answers[0]
                 yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
@@ -149,6 +157,8 @@ def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dic
         "visual_tokens": record.visual_tokens,
         "kept": record.kept,
         "processed": record.processed,
+        "last": record.last,
+        "layout": written(record.items),
         "new_tokens": new_tokens,
         "tflops": shape.prefill_tflops(tokens),
         "tflops_full": shape.prefill_tflops(full),

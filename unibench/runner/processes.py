@@ -21,7 +21,7 @@ from unibench.runner.stopping import Stop
 from unibench.runner.work import Failure, Outcome, work
 from unibench.store import CellFolder
 
-MAX_DEATHS = 3  # in a row, without an answered sample between them, until the cell counts as failed
+MAX_DEATHS = 10  # in a row, without an answered sample between them, until the cell counts as failed
 STOPPED = 130
 
 
@@ -56,7 +56,7 @@ def work_in_processes(
     """Complete cells with one process for each device.
 
     A process that is killed or crashes is started again and the cell continued; a cell at which processes
-    die three times without an answered sample is marked as failed.
+    die again and again without an answered sample is marked as failed.
 
     Args:
         cells: as of :func:`work`.

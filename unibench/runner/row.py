@@ -149,8 +149,14 @@ def _out_of_memory(environments: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _by_ability(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for sample in samples:
         if sample["score"] is not None:
-            found.setdefault(sample["ability"], []).append(float(sample["score"]))
-    return {ability: {"n": len(scores), "score_100": 100 * fmean(scores)} for ability, scores in found.items()}
+            found.setdefault(sample["ability"], []).append(sample)
+    return {ability: _scored(own) for ability, own in found.items()}
+
+
+def _scored(samples: Sequence[dict[str, Any]]) -> dict[str, float]:
+    scores = [float(sample["score"]) for sample in samples]
+    interval = mean_interval(scores, [sample["group"] for sample in samples])
+    return {"n": len(scores), "score_100": 100 * fmean(scores), "ci_low": 100 * interval.low, "ci_high": 100 * interval.high}

@@ -182,6 +182,7 @@ class _Worker:
         except DiskError:
             raise
         except Exception as error:
+            folder.open()
             folder.status("failed", error=_line(error), traceback=traceback.format_exc(), usage=isinstance(error, UsageError))
             self._fail(cell, _line(error), usage=isinstance(error, UsageError))
             return True, True

@@ -75,8 +75,7 @@ class CellFolder:
 
     def row(self) -> dict[str, Any] | None:
         """The finished cell's row, or None; a damaged one is written again from the samples."""
-        row = read_json(self.path / "metrics.json")
-        return row if isinstance(row, dict) else None
+        return read_row(self.path)
 
     def failure(self) -> dict[str, Any] | None:
         """``error`` and ``traceback`` of the last attempt, if it failed."""
@@ -180,6 +179,12 @@ class CellFolder:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._descriptor)
                 self._synced = time.monotonic()
+
+
+def read_row(folder: Path) -> dict[str, Any] | None:
+    """The row in a cell's folder; None if there is none or it is damaged."""
+    row = read_json(folder / "metrics.json")
+    return row if isinstance(row, dict) and isinstance(row.get("n"), int) else None
 
 
 def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:

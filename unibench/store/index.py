@@ -13,7 +13,7 @@ from typing import Any
 from unibench.errors import UsageError
 from unibench.store.claim import Watch, holder
 from unibench.store.files import disk_errors, read_json
-from unibench.store.folder import DamagedError, read_samples
+from unibench.store.folder import DamagedError, read_row, read_samples
 
 FEATURES = ".features"  # vision features on disk, see unibench.runner.features
 
@@ -57,8 +57,8 @@ def index(folder: Path) -> list[Entry]:
 
 def entry_of(folder: Path) -> Entry:
     """State of one cell."""
-    row, status = read_json(folder / "metrics.json"), read_json(folder / "status.json")
-    if isinstance(row, dict):
+    row, status = read_row(folder), read_json(folder / "status.json")
+    if row is not None:
         return Entry(folder, "done", row["n"], row)
     try:
         count = len(read_samples(folder)[0])

@@ -94,13 +94,13 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
         folder.path.mkdir(parents=True, exist_ok=True)
         of = _split(folder.path, shards)
         for number in range(of):
-            if _mark(folder.path, number, of).exists():
+            if _counted(folder.path, number, of) is not None:
                 continue
             claim = acquire(folder.path, f"{number}-of-{of}", watch)
             if claim is None:
                 continue
             # others may have gone on between the look and the claim
-            if folder.row() is not None or _split(folder.path, shards) != of or _mark(folder.path, number, of).exists():
+            if folder.row() is not None or _split(folder.path, shards) != of or _counted(folder.path, number, of) is not None:
                 claim.close()
             elif of == 1 < shards:  # nobody else can be at work in it now
                 replace(folder.path / "split", str(shards))
@@ -116,12 +116,19 @@ def answered_parts(folder: CellFolder) -> int | None:
     of = read_json(folder.path / "split")
     if not isinstance(of, int):
         return None
-    counts = [read_json(_mark(folder.path, number, of)) for number in range(of)]
-    return sum(counts) if all(isinstance(count, int) for count in counts) else None
+    counts = [_counted(folder.path, number, of) for number in range(of)]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == of else None
 
 
 def _mark(folder: Path, number: int, of: int) -> Path:
     return folder / f"done-{number}-of-{of}"
+
+
+def _counted(folder: Path, number: int, of: int) -> int | None:
+    """Samples of a part that is marked as done; None if it is not, or the mark is damaged."""
+    count = read_json(_mark(folder, number, of))
+    return count if isinstance(count, int) else None
 
 
 def _split(folder: Path, shards: int) -> int:

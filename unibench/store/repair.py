@@ -15,7 +15,7 @@ import yaml
 from unibench.errors import UsageError
 from unibench.identity import SCHEMA
 from unibench.store.files import disk_errors, read_json, replace
-from unibench.store.folder import DamagedError, environment_of, forget_parts, parsed, read_samples, sample_files
+from unibench.store.folder import DamagedError, environment_of, forget_parts, parsed, read_row, read_samples, sample_files
 from unibench.store.index import cells_below
 
 
@@ -67,9 +67,8 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
         )
     elif key_of(identity) != cell.name:
         yield Problem(cell / "identity.json", f"hashes to {key_of(identity)}, which is not the folder's name", f"remove {cell}")
-    for name in ("env.json", "status.json", "metrics.json"):
-        if (cell / name).exists() and read_json(cell / name) is None:
-            yield Problem(cell / name, "cannot be read", mend)
+    for file in _damaged_files(cell):
+        yield Problem(file, "cannot be read", mend)
     try:
         yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -79,8 +78,8 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
     except DamagedError:
         yield from (Problem(file, f"line {number} is damaged", mend) for file, number in _damaged_lines(cell))
         return
-    row = read_json(cell / "metrics.json")
-    if isinstance(row, dict):
+    row = read_row(cell)
+    if row is not None:
         yield from _verify_row(cell, row, samples)
 
 
@@ -97,14 +96,22 @@ def _verify_row(cell: Path, row: dict[str, Any], samples: dict[str, dict[str, An
 def _repair_cell(cell: Path) -> int:
     with disk_errors(cell):
         count = sum(_set_lines_aside(file) for file in sample_files(cell))
-        for name in ("env.json", "status.json", "metrics.json"):
-            if (cell / name).exists() and read_json(cell / name) is None:
-                (cell / name).replace(cell / f"{name}.damaged")
-                count += 1
+        for file in _damaged_files(cell):
+            file.replace(file.with_name(f"{file.name}.damaged"))
+            count += 1
         if count:
             (cell / "metrics.json").unlink(missing_ok=True)
             forget_parts(cell)
     return count
+
+
+def _damaged_files(cell: Path) -> list[Path]:
+    whole = {
+        "env.json": isinstance(read_json(cell / "env.json"), list),
+        "status.json": isinstance(read_json(cell / "status.json"), dict),
+        "metrics.json": read_row(cell) is not None,
+    }
+    return [cell / name for name, sound in whole.items() if not sound and (cell / name).exists()]
 
 
 def _set_lines_aside(file: Path) -> int:
