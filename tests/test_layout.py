@@ -19,9 +19,9 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "experiment", "compose", "identity", "hub"),
+    ("config", "configs", "experiment", "benchmark", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
-    ("store",),
+    ("store", "harness"),
     ("frame", "plan"),
     ("compare", "recommend"),
     ("report",),
@@ -29,7 +29,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("runner", "analysis"),
     ("profile",),
     ("plots",),
-    ("cli", "__main__"),
+    ("cli", "worker", "__main__"),
 )
 
 

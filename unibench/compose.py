@@ -24,7 +24,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import config, experiment, registry
+from unibench import benchmark, config, experiment, registry
 from unibench.budget import Budget
 from unibench.config import ModelConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -176,7 +176,7 @@ def _cell(overrides: list[Override]) -> RunConfig:
         except UsageError as error:
             errors.append(error)
     _follow(plain)
-    cell = _typed(plain)
+    cell = typed(plain)
     errors += _mistakes(cell)
     if errors:
         raise UsageErrors(errors)
@@ -280,7 +280,8 @@ def _follow(plain: dict[str, Any]) -> None:
     plain["method"] = method
 
 
-def _typed(plain: dict[str, Any]) -> RunConfig:
+def typed(plain: Mapping[str, Any]) -> RunConfig:
+    """A cell from plain values, as YAML and JSON have them."""
     cell: RunConfig = _built(RunConfig, plain)
     return cell
 
@@ -344,6 +345,8 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
     yield from _method_mistakes(cell)
     if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
         yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+    else:
+        yield from benchmark.mistakes(cell)
 
 
 def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:

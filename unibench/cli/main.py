@@ -29,6 +29,8 @@ verbs:
                                           repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
   plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
   work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
+  prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
+  doctor [--import]                       what is installed here and what is missing
   store index|verify|repair|prune|merge|export|import ...     look after results
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
@@ -50,6 +52,8 @@ VERBS = {
     "recommend": "comparing:recommend",
     "report": "reporting:report",
     "audit": "auditing:audit",
+    "doctor": "doctor:doctor",
+    "prefetch": "prefetching:prefetch",
 }
 
 

@@ -7,9 +7,8 @@ from functools import cache
 from importlib.util import find_spec
 
 from unibench import hub
+from unibench.benchmark import MODULES, benchmark_of
 from unibench.identity import Cell
-
-HARNESSES = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}  # module that a harness imports as
 
 
 def obstacle(cell: Cell) -> str | None:
@@ -19,9 +18,9 @@ def obstacle(cell: Cell) -> str | None:
         return f"model.attn={model.attn} needs the package flash-attn and a GPU: pip install flash-attn, or take model.attn=sdpa"
     if not hub.cached(model) and not hub.answers():
         return hub.how_to_get(model)
-    module = HARNESSES.get(cell.identity["harness"])
-    if module is not None and not _installed(module):
-        return f"harness={cell.identity['harness']} is not installed: make harnesses"
+    benchmark = benchmark_of(cell.config)
+    if benchmark is not None and cell.config.harness_options.python is None and not _installed(MODULES[benchmark.harness]):
+        return f"harness={benchmark.harness} is not installed: make harnesses"
     return None
 
 
@@ -38,9 +37,9 @@ def downloads(cells: Iterable[Cell]) -> list[str]:
 
 def judge_of(cell: Cell) -> str | None:
     """Who scores what rules cannot, if a server must be asked for it."""
-    judge = cell.identity.get("judge")
-    kind = judge.get("kind") if isinstance(judge, dict) else judge
-    return None if kind in (None, "none", "exact") else str(kind)
+    benchmark = benchmark_of(cell.config)
+    judge = None if benchmark is None else benchmark.judge
+    return f"{judge.model} at {judge.url}" if judge is not None and judge.kind == "endpoint" else None
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unibench.benchmark import benchmark_of
 from unibench.identity import Cell, vanilla_of
 from unibench.plan.needs import obstacle
 from unibench.store import CellFolder, DamagedError, Watch, holder
@@ -97,8 +98,9 @@ def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCe
 
 def _size(cell: Cell) -> int | None:
     """Samples that a cell will have, as far as its configuration tells: a benchmark's card names its size."""
-    card = getattr(cell.config.task, cell.identity["harness"], None)
-    sizes = [size for size in (cell.config.task.limit, getattr(card, "size", None)) if size is not None]
+    benchmark = benchmark_of(cell.config)
+    published = benchmark.card.size if benchmark is not None and cell.config.task.data is None else None
+    sizes = [size for size in (cell.config.task.limit, published) if size is not None]
     return min(sizes, default=None)
 
 

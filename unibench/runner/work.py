@@ -20,7 +20,7 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from unibench.identity import Cell
 from unibench.plan import survey
 from unibench.plan.survey import PlannedCell
 from unibench.runner.embedded import Embedded
+from unibench.runner.harnessed import Harnessed
 from unibench.runner.listener import Listener, Silent
 from unibench.runner.stopping import Stop
 from unibench.store import CellFolder, ClaimedPart, DiskError, Watch, acquire, claim_part, holder
@@ -105,7 +106,7 @@ def work(
 
     Args:
         cells: any, in any order.
-        executors: by ``task.kind``; an :class:`Embedded` without it. Hand the same ones to several calls and
+        executors: by ``task.kind``; an :class:`Embedded` and a :class:`Harnessed` without it. Hand the same ones to several calls and
             models stay loaded between them.
         listener: is told how it goes.
         stop: lets the caller end it between two samples.
@@ -118,7 +119,10 @@ def work(
         DiskError: the folder cannot be written.
         KeyboardInterrupt: the user stopped; everything answered is kept.
     """
-    return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(survey(cells))
+    with ExitStack() as stack:
+        if executors is None:
+            executors = {"embedded": Embedded(), "harness": stack.enter_context(closing(Harnessed()))}
+        return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(survey(cells))
 
 
 def forgive(cells: Sequence[Cell]) -> int:
@@ -132,8 +136,8 @@ def forgive(cells: Sequence[Cell]) -> int:
 class _Worker:
     """One call of :func:`work`."""
 
-    def __init__(self, executors: Mapping[str, Executor] | None, listener: Listener, stop: Stop, expiry: float) -> None:
-        self.executors = executors or {"embedded": Embedded()}
+    def __init__(self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float) -> None:
+        self.executors = executors
         self.listener, self.stop, self.watch = listener, stop, Watch(expiry)
         self.outcome = Outcome()
 
