@@ -154,7 +154,7 @@ def same_budget(cells: Sequence[pd.Series]) -> str:
 
 def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) -> Iterator[Line]:
     """Means over the methods of a category at one budget, of those that have every column."""
-    groups = part["method"].map(lambda method: "vanilla" if method == "vanilla" else category(method, grouping))
+    groups = part["method"].map(lambda method: "vanilla" if method == "vanilla" else category(str(method), grouping))
     for (group, budget), own in part.groupby([groups, part["budget"]], sort=False):
         complete = list(_complete(own, columns))
         label = (str(group) if group == "vanilla" else f"{group} ({len(complete)})", str(budget))
