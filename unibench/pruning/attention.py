@@ -112,7 +112,7 @@ class AttentionTap:
                 undo.append(self._wrap_entry(name))
             # eager is not an entry of the interface: each modelling file passes its own function as the default
             files = {type(module).__module__ for module in self.modules if _implementation(module) == "eager"}
-            for name in sorted(files):
+            for name in sorted(name for name in files if hasattr(sys.modules[name], "eager_attention_forward")):
                 undo.append(self._wrap_eager(sys.modules[name]))
             yield
         finally:

@@ -173,7 +173,7 @@ class Session:
         if self._prompt is None or cache is None:
             return None
         if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
-            raise NotImplementedError("an image in the continuation of a cached prompt; give the whole prompt at once")
+            raise UsageError("a picture in the continuation of a cached prompt cannot be pruned; give the whole prompt at once")
         for part in self._prompt.segments.values():
             part.mask = None
         first = self._prompt.segments.get(0)

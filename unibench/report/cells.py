@@ -7,6 +7,7 @@ from typing import Any
 
 from unibench.config import BudgetConfig
 from unibench.report.table import Block, Entry, Line, Table
+from unibench.stats import OverSeeds, over_seeds
 
 Row = Mapping[str, Any]
 Shown = Callable[[Row], str]
@@ -40,6 +41,8 @@ COSTS: dict[str, Shown] = {
     "total s": _number("total_s"),
 }
 
+SEEDS: dict[str, Shown] = {"mean": _number("mean"), "std": _number("std"), "seeds": _number("seeds", ".0f")}
+
 
 def details(rows: Sequence[Row]) -> Iterator[Table]:
     """For each model, task and budget mode a table of scores and one of costs.
@@ -52,7 +55,13 @@ def details(rows: Sequence[Row]) -> Iterator[Table]:
         title = f"{model} on {task}: {group[0]['metric']}, per cent{meant}"
         notes = [f"{row['method']}: {note}" for row in group for note in row["notes"]]
         yield _table(f"{model}_{task}_{mode}_scores", title, group, {**SCORES, **_abilities(group[0])}, ())
+        if several := [found for found in over_seeds(group) if found.n > 1]:
+            yield _table(f"{model}_{task}_{mode}_seeds", "over seeds: score", [_over(found) for found in several], SEEDS, ())
         yield _table(f"{model}_{task}_{mode}_costs", "cost of a sample, median", group, COSTS, notes)
+
+
+def _over(found: OverSeeds) -> Row:
+    return {**found.row, "mean": found.mean, "std": found.std, "seeds": found.n}
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
