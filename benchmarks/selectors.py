@@ -20,7 +20,7 @@ from unibench import registry
 from unibench.api import build_method
 from unibench.cost.memory import peak_memory
 from unibench.methods._selector import load
-from unibench.ops import cosine, max_min, min_max, mmr, quality_determinantal, rep_max, top_k
+from unibench.ops import cosine, max_min, min_max, mmr, quality_determinantal, rep_max
 
 COUNTS = (576, 2691, 11000)
 LONGEST = 40.0  # processor seconds that a reference may take at the next count
@@ -51,12 +51,6 @@ def _kernel(this: Case, likeness: torch.Tensor) -> torch.Tensor:
     return quality[:, None] * likeness * quality
 
 
-def _part(this: Case, likeness: torch.Tensor) -> torch.Tensor:
-    """Similarities of the 80 % of the tokens that TrimTokenator's first step leaves."""
-    kept = top_k(this.saliency, int(0.8 * len(likeness)))
-    return likeness[kept][:, kept]
-
-
 MAX_MIN = Loop(lambda this, s: max_min(1 - s, this.keep), lambda this, s: plain.max_min(1 - s, this.keep))
 DPP = Loop(
     lambda this, s: quality_determinantal(s, this.saliency, this.keep), lambda this, s: plain.determinantal(_kernel(this, s), this.keep)
@@ -70,7 +64,7 @@ LOOPS = {
     "cdpruner": DPP,
     "dpp": DPP,
     "idpruner": Loop(lambda this, s: mmr(this.saliency, s, this.keep, 0.5), lambda this, s: plain.mmr(this.saliency, s, this.keep, 0.5)),
-    "trimtokenator": Loop(lambda this, s: rep_max(_part(this, s), this.keep), lambda this, s: plain.rep_max(_part(this, s), this.keep)),
+    "trimtokenator": Loop(lambda this, s: rep_max(s, this.keep), lambda this, s: plain.rep_max(s, this.keep)),
     "scope": Loop(None, lambda this, s: plain.coverage(cosine(this.features), this.saliency, this.keep)),
     "vispruner": Loop(None, lambda this, s: plain.thinned(this.features, this.saliency, this.keep)),
     "gprune": Loop(None, lambda this, s: plain.flow(cosine(this.features), this.features.norm(dim=-1), 0.5, 0.03, 5)),

@@ -48,6 +48,7 @@ def _sample(number: int, score: float, milliseconds: float, per_picture: int) ->
         **spans,
         "tflops": 1.0,
         "tflops_full": 2.0,
+        "method_tflops": 0.0,
         "kv_mib": 1.0,
         "notes": [],
         "run": 0,
