@@ -29,6 +29,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("runner", "analysis"),
     ("profile",),
     ("plots",),
+    ("page",),
     ("cli", "worker", "__main__"),
 )
 

@@ -52,6 +52,9 @@ VERBS = {
     "recommend": "comparing:recommend",
     "report": "reporting:report",
     "audit": "auditing:audit",
+    "plot": "plotting:plot",
+    "overlay": "plotting:overlay",
+    "analyze": "analyzing:analyze",
     "doctor": "doctor:doctor",
     "prefetch": "prefetching:prefetch",
 }

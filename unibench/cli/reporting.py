@@ -10,6 +10,7 @@ import pandas as pd
 from unibench import frame as frames
 from unibench import report as reports
 from unibench.errors import UsageError, unknown
+from unibench.page import build
 from unibench.report import Comparison, Results, StandIn, Table
 
 MODES = ("published", "ours", "difference")
@@ -19,8 +20,14 @@ FILTERS = (*PRUNED, "harness", "judge", "pixels", "dtype", "attn", "device", "ba
 
 
 def report(words: Sequence[str]) -> int:
-    """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [out=outputs] [to=FOLDER]``."""
-    given = _options(words)
+    """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [out=outputs] [to=FOLDER]``.
+
+    With ``--html`` a page of all results instead.
+    """
+    given = options([word for word in words if word != "--html"])
+    if "--html" in words:
+        print(build(finished(given), Path(given.get("to", "report"))))
+        return 0
     form = given.get("format", "md")
     if form not in reports.WRITERS:
         raise unknown("format", form, reports.WRITERS)
@@ -33,7 +40,12 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def _options(words: Sequence[str]) -> dict[str, str]:
+def options(words: Sequence[str]) -> dict[str, str]:
+    """The ``key=value`` words of a verb that reads results.
+
+    Raises:
+        UsageError: an unknown key, or another word.
+    """
     given: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -63,9 +75,18 @@ def _results(given: Mapping[str, str], empty: bool = False) -> pd.DataFrame:
     Raises:
         UsageError: no such folder, or nothing fits.
     """
-    folder = Path(given.get("out", "outputs"))
-    if empty and not folder.is_dir():
+    if empty and not Path(given.get("out", "outputs")).is_dir():
         return frames.over_seeds(frames.build([]))
+    return frames.over_seeds(finished(given))
+
+
+def finished(given: Mapping[str, str]) -> pd.DataFrame:
+    """Finished cells of the folder ``out`` that fit the filters; vanilla always stays.
+
+    Raises:
+        UsageError: no such folder, or nothing fits.
+    """
+    folder = Path(given.get("out", "outputs"))
     found = frames.load(folder)
     for key in (*FILTERS, "model", "task"):
         if key in given:
@@ -73,7 +94,7 @@ def _results(given: Mapping[str, str], empty: bool = False) -> pd.DataFrame:
             if given[key] not in known and known:
                 raise unknown(f"{key} in {folder}", given[key], known)
             found = found[(found[key].astype(str) == given[key]) | ((found["method"] == "vanilla") & (key in PRUNED))]
-    return frames.over_seeds(found)
+    return found
 
 
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from unibench import store as results
 from unibench.cli.options import taken
-from unibench.config import BudgetConfig, GenerationConfig, ModelConfig, RunConfig, TaskConfig
+from unibench.compose import typed
 from unibench.errors import UsageError, unknown
 from unibench.identity import cell_of
 
@@ -115,9 +115,7 @@ def _outdated(folder: Path) -> Sequence[Path]:
     for cell in results.cells_below(folder):
         try:
             plain = yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
-            kinds = {"model": ModelConfig, "task": TaskConfig, "budget": BudgetConfig, "generation": GenerationConfig}
-            config = RunConfig(**{key: kinds[key](**value) if key in kinds else value for key, value in plain.items()})
-            if cell_of(config).key != cell.name:
+            if cell_of(typed(plain)).key != cell.name:
                 found.append(cell)
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError, UsageError):
             found.append(cell)
