@@ -23,10 +23,11 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
 
 verbs:
-  list methods|models|tasks [--json]      what there is
-  show method|model|task NAME             the card of one
+  list methods|models|tasks|experiments [--json]   what there is
+  show method|model|task|experiment NAME  the card of one
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
+  calibrate method=vtw|fitprune|mustdrop ..    a method's own numbers, from a few samples
   store repair FOLDER                     set damaged lines of a cell aside
   --help, --version
 
@@ -41,6 +42,7 @@ VERBS = {
     "store": "storing:store",
     "compare": "comparing:compare",
     "recommend": "comparing:recommend",
+    "calibrate": "calibrating:calibrate",
 }
 
 
