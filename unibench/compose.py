@@ -37,12 +37,15 @@ CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "co
 CHOICES = {
     "model.weights": ("pretrained", "random"),
     "model.dtype": ("float32", "bfloat16", "float16"),
+    "model.quantization": ("8bit", "4bit"),
     "model.attn": ("sdpa", "eager", "flash_attention_2"),
     "budget.mode": ("at_stage", "layer_average"),
-    "budget.scope": ("sequence", "item"),
+    "budget.scope": ("sequence", "item", "tile"),
+    "share": ("none", "memory", "disk"),
 }
 SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
 INSIDE = "pkg://unibench."  # a place inside this package
+LEAST = {"seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
@@ -326,11 +329,15 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
     except UsageError as error:
         yield error
     for key, allowed in CHOICES.items():
-        if (given := _value(cell, key)) not in allowed:
+        if (given := _value(cell, key)) is not None and given not in allowed:
             yield unknown(key, str(given), allowed)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    for key, least in (("batch_size", 1), ("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
+    if cell.share != "none" and cell.timing:
+        yield UsageError(f"share={cell.share} leaves the vision tower's time out of all cells but one: add timing=false")
+    if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
+        yield UsageError(f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto")
+    for key, least in LEAST.items():
         if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")
     yield from _model_mistakes(cell)

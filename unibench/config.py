@@ -24,10 +24,13 @@ class ModelConfig:
         attn: attention implementation of transformers: sdpa, eager, flash_attention_2.
         device: auto, cpu, cuda, cuda:1.
         device_map: of accelerate, for several GPUs, for example auto.
+        quantization: 8bit or 4bit (nf4), by bitsandbytes; null leaves the weights in ``dtype``.
+        trust_remote_code: whether code that comes with a checkpoint may run.
         threads: of torch on a CPU; null leaves it alone. A tiny model is several times faster with one.
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
-        processor: image settings for ``weights=random``.
+        processor: image settings, pinned: they hold whatever the checkpoint's own file says; ``video`` holds those
+            of the video processor.
         clip: folder or hub id of the CLIP that the vision tower comes from, for methods that compare patches with
             the question; loaded when such a method runs.
         selector: file or folder of a trained importance scorer for this model (visionselector, idpruner).
@@ -43,6 +46,8 @@ class ModelConfig:
     attn: str = "sdpa"
     device: str = "auto"
     device_map: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
     threads: int | None = None
     pixels: dict[str, Any] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +86,7 @@ class BudgetConfig:
     Attributes:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
-        scope: ``sequence`` or ``item``: for all images of a prompt, or for each.
+        scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each tile or frame.
     """
 
     mode: str = "at_stage"
@@ -111,8 +116,13 @@ class RunConfig:
         keep: number kept. With none of the three, ratio is 0.889.
         seed: for methods that draw.
         pixels: preset of the model's image settings.
-        batch_size: prompts read together; time per sample is comparable at 1 only.
+        batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time per sample is comparable at 1 only.
         out: folder of the results.
+        timing: false leaves times out of the row, so that cells may share work.
+        share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on ``disk``
+            (below ``out``); needs ``timing=false``, since the tower's time would be missing.
+        share_mib: most memory for shared features; when it is full, further ones are computed each time.
+        shards: parts that several workers may answer at once; an unfinished cell keeps those it has.
     """
 
     model: ModelConfig = MISSING
@@ -123,10 +133,14 @@ class RunConfig:
     keep: Any = None
     seed: int = 0
     pixels: str = "native"
-    batch_size: int = 1
+    batch_size: Any = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     out: str = "outputs"
+    timing: bool = True
+    share: str = "none"
+    share_mib: int = 1024
+    shards: int = 1
 
 
 def register() -> None:

@@ -20,7 +20,7 @@ from unibench.budget import Budget
 from unibench.compose import budget_of, model_path, parts_of
 from unibench.config import BudgetConfig, RunConfig
 
-SCHEMA = 1  # of the files in a cell's folder
+SCHEMA = 2  # of the files in a cell's folder
 ENGINE = 1  # raise it when a change of code can change a number of any method
 
 
@@ -105,6 +105,8 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "weights": model_digest(model),
             "dtype": model["dtype"],
             "attn": model["attn"],
+            "quantization": model["quantization"],
+            "processor": model["processor"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
             "clip": model["clip"],
         },
@@ -118,6 +120,7 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "generation": plain["generation"],
         "batch_size": plain["batch_size"],
         "harness": "none",
+        **({} if config.timing else {"timing": False}),
     }
 
 

@@ -39,7 +39,7 @@ def _prompts(cell: Cell, count: int) -> tuple[Any, list[Any]]:
     Raises:
         UsageError: the task has no others.
     """
-    runner, models = importlib.import_module("unibench.runner.run"), importlib.import_module("unibench.models")
+    runner, models = importlib.import_module("unibench.runner.embedded"), importlib.import_module("unibench.models")
     if cell.config.task.target is None:
         raise UsageError(
             f"calibrate reads embedded tasks; task={cell.config.task.name} is asked by a harness. Use task=synthvqa or task=folder"

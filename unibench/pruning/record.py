@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench.cost import Clock, Mark
+from unibench.pruning.layout import Item
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class PromptRecord:
         text_tokens: tokens of the prompt that are not visual.
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
+        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a batch, the mean.
         last: which of them entered the last one, see :func:`packed`.
+        items: how the visual tokens lie.
     """
 
     sample: str
@@ -29,6 +32,8 @@ class PromptRecord:
     visual_tokens: int
     processed: tuple[int, ...]
     last: str
+    items: tuple[Item, ...]
+    method_macs: float = 0.0
 
     @property
     def kept(self) -> int:

@@ -25,7 +25,7 @@ def row_of(
         metric: name of the task's score.
 
     Returns:
-        Column -> value. ``score`` is the task's own number; ``score_100`` the same out of 100.
+        Column -> value; times are None where ``timing=false``. ``score`` is the task's own number; ``score_100`` the same out of 100.
         ``drop_pct`` is relative: 100 (vanilla - score) / vanilla.
     """
     scores = [float(sample["score"]) for sample in samples]
@@ -58,14 +58,15 @@ def row_of(
         "ci_high": 100 * interval.high,
         "abilities": _by_ability(samples),
         **_costs(samples, kept),
-        "batch": config.batch_size,
+        **(_times(samples) if config.timing else dict.fromkeys(_times([]))),
+        "batch": min(environment.get("batch", config.batch_size) for environment in environments),
         "dtype": config.model.dtype,
         "attn": config.model.attn,
         "device": " + ".join(dict.fromkeys(str(environment["device"]) for environment in environments)),
         "peak_mib": max((environment["peak_mib"] for environment in environments if environment.get("peak_mib")), default=None),
         "pixels": config.pixels,
         "max_new_tokens": config.generation.max_new_tokens,
-        "notes": sorted({note for sample in samples for note in sample["notes"]}),
+        "notes": sorted({note for sample in samples for note in sample["notes"]}) + _out_of_memory(environments),
         "judge": None,
         "data": cell.identity["data"],
         "weights": cell.identity["model"]["weights"],
@@ -76,8 +77,6 @@ def row_of(
 
 
 def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, Any]:
-    decoded = [sample for sample in samples if sample["new_tokens"] > 1]
-    steps = sum(sample["new_tokens"] - 1 for sample in decoded)
     layers = list(zip(*(sample["processed"] for sample in samples), strict=True))
     full = fmean(sample["tflops_full"] for sample in samples)
     tflops = fmean(sample["tflops"] for sample in samples)
@@ -90,12 +89,26 @@ def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, 
         "tokens_per_layer": [round(fmean(layer), 3) for layer in layers],
         "equiv_tokens": fmean(fmean(sample["processed"]) for sample in samples),
         "tflops": tflops,
+        "method_tflops": fmean(sample["method_tflops"] for sample in samples),
         "tflops_ratio": tflops / full if full else None,
         "kv_mib": fmean(sample["kv_mib"] for sample in samples),
+    }
+
+
+def _times(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    decoded = [sample for sample in samples if sample["new_tokens"] > 1]
+    steps = sum(sample["new_tokens"] - 1 for sample in decoded)
+    return {
         "total_s": sum(sample["total_ms"] for sample in samples) / 1000,
-        **{name: median(sample[name] for sample in samples) for name in MILLISECONDS},
+        **{name: median(sample[name] for sample in samples) if samples else None for name in MILLISECONDS},
         "decode_ms_per_token": sum(sample["decode_ms"] for sample in decoded) / steps if steps else None,
     }
+
+
+def _out_of_memory(environments: Sequence[dict[str, Any]]) -> list[str]:
+    """A remark where a batch did not fit: times of such rows are those of two batch sizes."""
+    halved = {(environment["out_of_memory_at"], environment["batch"]) for environment in environments if "out_of_memory_at" in environment}
+    return [f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)]
 
 
 def _by_ability(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
