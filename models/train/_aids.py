@@ -8,12 +8,26 @@ import numpy as np
 
 from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, SHAPES
 from unibench.tasks.synthvqa._prompts import LETTERS, Voice
-from unibench.tasks.synthvqa._questions import Asker, Question, attribute
+from unibench.tasks.synthvqa._questions import Asker, Question, article, attribute
 from unibench.tasks.synthvqa._scene import Scene
 
 
-def aid(name: str, scene: Scene, rng: np.random.Generator) -> Question | None:
-    return AIDS[name](Asker(scene, rng, Voice(rng, True)))
+def aid(name: str, scene: Scene, rng: np.random.Generator, brief: float = 0.0) -> Question | None:
+    return AIDS[name](Asker(scene, rng, Voice(rng, True, brief)))
+
+
+def _one(a: Asker) -> Question:
+    """Existence by one attribute: a colour, a shape or a sign."""
+    kinds = (
+        ([f"{color} object" for color in COLORS], {f"{thing.color} object" for thing in a.scene.things}),
+        (list(SHAPES), {thing.shape for thing in a.scene.things}),
+        ([f"{color} sign" for color in PLATES], {f"{sign.color} sign" for sign in a.scene.signs}),
+    )
+    pool, there = kinds[int(a.rng.choice(3, p=(0.4, 0.4, 0.2)))]
+    absent = [noun for noun in pool if noun not in there]
+    true = not absent or a.rng.random() < 0.5
+    asked = a.one_of(sorted(there) if true else absent)
+    return Question(a.voice.put("yes_no", a.voice.stem("exists", article(asked))), "Yes" if true else "No", "one", 0.5)
 
 
 def _open(a: Asker) -> Question | None:
@@ -41,4 +55,4 @@ def _glyph(a: Asker) -> Question:
     return Question(a.voice.put("open", f"What is the {ordinal} character on the {sign.color} sign?"), sign.text[place], "glyph", 0.0)
 
 
-AIDS: dict[str, Callable[[Asker], Question | None]] = {"open": _open, "letter": _letter, "glyph": _glyph}
+AIDS: dict[str, Callable[[Asker], Question | None]] = {"one": _one, "open": _open, "letter": _letter, "glyph": _glyph}

@@ -193,7 +193,8 @@ class Prompt:
 
 def make_prompt(family: str, tokenizer: PreTrainedTokenizerFast, images: int = 1) -> Prompt:
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": "@@"}]
-    text = tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+    talk, template = [{"role": "user", "content": content}], WORDS[family].template
+    text = str(tokenizer.apply_chat_template(talk, chat_template=template, add_generation_prompt=True, tokenize=False))
     if family == "internvl":  # its processor puts each picture between two tokens
         text = text.replace("<IMG_CONTEXT>", "<img><IMG_CONTEXT></img>")
     *parts, rest = text.split(WORDS[family].roles["image"])

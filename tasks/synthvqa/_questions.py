@@ -56,9 +56,11 @@ class Asker:
         return str(self.rng.choice(list(weights), p=shares / shares.sum()))
 
 
-def ask(ability: str, scene: Scene, rng: np.random.Generator, *, varied: bool = False, held_out: bool = False) -> Question | None:
+def ask(
+    ability: str, scene: Scene, rng: np.random.Generator, *, varied: bool = False, held_out: bool = False, brief: float = 0.0
+) -> Question | None:
     """A question of an ability about a scene, or None where the scene has nothing to ask about."""
-    return _MAKERS[ability](Asker(scene, rng, Voice(rng, varied), held_out))
+    return _MAKERS[ability](Asker(scene, rng, Voice(rng, varied, brief), held_out))
 
 
 def _existence(a: Asker) -> Question:
@@ -70,11 +72,11 @@ def _existence(a: Asker) -> Question:
         asked, topic = a.one_of(plates) + " sign", "sign"
     else:
         asked, topic = _pair(a, true)
-    text = a.voice.put("yes_no", a.voice.stem("exists", _article(asked)))
+    text = a.voice.put("yes_no", a.voice.stem("exists", article(asked)))
     return Question(text, "Yes" if true else "No", topic, 0.5)
 
 
-def _article(noun: str) -> str:
+def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
