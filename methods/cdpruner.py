@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from unibench import Method, Selection, StageContext
+from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.errors import unknown
 from unibench.ops import at_least_float32, cosine, quality_determinantal
+
+RELEVANCES = ("auto", "clip", "embedding")
 
 
 @dataclass(frozen=True)
@@ -21,38 +24,42 @@ class CDPruner(Method):
     Paper: CDPruner, NeurIPS 2025, arXiv 2506.10967.
     Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images.
     Cost: O(N^2 D + K^2 N), N x N and K x N floats.
-    Deviations: the official relevance needs the CLIP text tower of the vision tower (``relevance=clip``), which no
-        family here has; by default it is the mean cosine between projected tokens and the embeddings of the
-        question, with a plus sign, and the row says cdpruner-adapted. Residuals are clamped and picks masked, so
-        ``keep`` distinct tokens come back. One pool for all crops.
+    Deviations: the official relevance needs the CLIP that the vision tower comes from (``model.clip``); elsewhere it
+        is the mean cosine between projected tokens and the embeddings of the question, with a plus sign, and the
+        row says cdpruner-adapted. Residuals are clamped and picks masked, so ``keep`` distinct tokens come back.
+        One pool for all crops.
 
     Attributes:
-        relevance: embedding (ours, any model) or clip (official).
+        relevance: clip (official), embedding (ours, any model) or auto: clip where the model has its CLIP.
         relevance_sign: of the embedding's relevance; CLIP's is official and negative.
     """
 
-    relevance: str = "embedding"
+    relevance: str = "auto"
     relevance_sign: int = 1
     text_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.relevance not in ("embedding", "clip"):
-            raise unknown("relevance of cdpruner", self.relevance, ("embedding", "clip"))
+        if self.relevance not in RELEVANCES:
+            raise unknown("relevance of cdpruner", self.relevance, RELEVANCES)
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
-        """The CLIP text tower, for the official relevance."""
-        return frozenset({"clip_text"} if self.relevance == "clip" else ())
+        """A CLIP tower, for the official relevance."""
+        return frozenset({"clip_tower"} if self.relevance == "clip" else ())
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(0, self.select, Needs(clip=self.relevance != "embedding")),)
 
     def select(self, ctx: StageContext) -> Selection:
         return Selection(quality_determinantal(cosine(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
 
     def relevance_of(self, ctx: StageContext) -> Tensor:
         """Relevance of each visual token to the question, ``[N]``."""
-        if self.relevance == "embedding":
+        if self.relevance == "embedding" or (self.relevance == "auto" and ctx.clip is None):
             ctx.note("cdpruner-adapted: relevance from the language model's embeddings")
             question = at_least_float32(ctx.hidden[ctx.question])
             return self.relevance_sign * cosine(ctx.visual_hidden, question).mean(1)
-        assert ctx.clip is not None
+        if ctx.clip is None:
+            raise UsageError("method.relevance=clip needs the CLIP of the vision tower: model.clip=<folder or hub id>")
         patches, text = ctx.clip()
         return -cosine(patches, text).mean(1)  # the official sign: patches of CLIP are inverted

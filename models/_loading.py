@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from unibench.compose import model_path
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
 from unibench.identity import model_digest
+from unibench.models._clip import ClipSpace, open_clip
 from unibench.pruning.family import Family
 
 log = logging.getLogger(__name__)
@@ -111,6 +113,8 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
     if spec.device_map is None:
         model = model.to(device)
     loaded = wrap(model.eval(), processor, digest=digest, image_options=dict(spec.pixels[pixels]))
+    if spec.clip is not None:
+        loaded.family.clip = functools.cache(functools.partial(_clip, spec, loaded))
     log.info("loaded %s (%s) on %s", spec.name, digest, loaded.device)
     return loaded
 
@@ -147,6 +151,14 @@ def _pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, s
     except (OSError, ValueError) as error:
         raise UsageError(_how_to_get(spec, error)) from None
     return model, processor, digest_of(spec)
+
+
+def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
+    """The CLIP that the vision tower comes from."""
+    path = model_path(spec.clip)
+    folder = path is not None and path.is_dir()
+    options = {} if folder else {"local_files_only": not _hub_answers()}
+    return open_clip(str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options)
 
 
 def _random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:

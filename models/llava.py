@@ -13,7 +13,7 @@ class Llava(Family):
     """LlavaForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector"})
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
     saliency_layer = -2
 
     def __init__(self, model: Any) -> None:

@@ -24,7 +24,7 @@ from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
 from unibench.methods.vtw import VTW
 from unibench.pruning import Method, Needs, Stage, StageContext
-from unibench.pruning.session import PromptRecord
+from unibench.pruning.record import PromptRecord
 
 Samples = Iterable[Mapping[str, Any]]
 MISSED = 0.1  # of the wanted mean

@@ -36,6 +36,7 @@ CHOICES = {
     "budget.mode": ("at_stage", "layer_average"),
     "budget.scope": ("sequence", "item"),
 }
+INSIDE = "pkg://unibench."  # a place inside this package
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
@@ -124,6 +125,7 @@ def _cell(overrides: list[Override]) -> RunConfig:
             _set(plain, *_converted(((group, chosen[group]),) if group in chosen else (), str(override.input_line)))
         except UsageError as error:
             errors.append(error)
+    _follow(plain)
     cell = _typed(plain)
     errors += _mistakes(cell)
     if errors:
@@ -169,7 +171,7 @@ def _plain(chosen: dict[str, str]) -> dict[str, Any]:
 
 @cache
 def _container(chosen: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    found: Any = OmegaConf.to_container(_composed(chosen), resolve=True)
+    found: Any = OmegaConf.to_container(_composed(chosen), resolve=False)
     return dict(found)
 
 
@@ -199,6 +201,14 @@ def _set(plain: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         plain = plain.setdefault(part, {})
     plain[last] = copy.deepcopy(value)
+
+
+def _follow(plain: dict[str, Any]) -> None:
+    """Give a method's fields that say ``${model.x}`` the model's value; files of this package by their place."""
+    for key, value in plain["method"].items():
+        if isinstance(value, str) and value.startswith("${model."):
+            given = plain["model"][value.removeprefix("${model.").rstrip("}")]
+            plain["method"][key] = str(model_path(given)) if str(given).startswith(INSIDE) else given
 
 
 def _typed(plain: dict[str, Any]) -> RunConfig:
@@ -296,7 +306,7 @@ def model_path(path: str | None) -> Path | None:
     """The folder that ``model.path`` names; ``pkg://unibench.models/tiny/x`` lies inside the package."""
     if path is None:
         return None
-    if path.startswith("pkg://unibench."):
-        inside = path.removeprefix("pkg://unibench.")
-        return HERE / inside if (HERE / inside).is_dir() else HERE.parent / inside
+    if path.startswith(INSIDE):
+        inside = path.removeprefix(INSIDE)
+        return HERE / inside if (HERE / inside).exists() else HERE.parent / inside
     return Path(path).expanduser()

@@ -28,6 +28,9 @@ class ModelConfig:
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
         processor: image settings for ``weights=random``.
+        clip: folder or hub id of the CLIP that the vision tower comes from, for methods that compare patches with
+            the question; loaded when such a method runs.
+        selector: file or folder of a trained importance scorer for this model (visionselector, idpruner).
     """
 
     name: str = MISSING
@@ -44,6 +47,8 @@ class ModelConfig:
     pixels: dict[str, Any] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
+    clip: str | None = None
+    selector: str | None = None
 
 
 @dataclass

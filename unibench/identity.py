@@ -98,8 +98,9 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "dtype": model["dtype"],
             "attn": model["attn"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
+            "clip": model["clip"],
         },
-        "method": {key: value for key, value in method.items() if key != "source"},
+        "method": {key: _content(value) for key, value in method.items() if key != "source"},
         "source": source_digest(card.path for card in parts_of(method)),
         "budget": {"label": budget.label, **plain["budget"]},
         "seed": plain["seed"],
@@ -110,6 +111,13 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "batch_size": plain["batch_size"],
         "harness": "none",
     }
+
+
+def _content(value: Any) -> Any:
+    """What a parameter stands for: the file that it names by its digest, anything else itself."""
+    if not isinstance(value, str) or "/" not in value or not Path(value).expanduser().exists():
+        return value
+    return f"files:{file_digest(Path(value).expanduser())}"
 
 
 def model_digest(model: dict[str, Any]) -> str:
@@ -135,12 +143,13 @@ def data_digest(task: dict[str, Any]) -> str:
 
 
 @cache
-def file_digest(folder: Path) -> str:
-    """Hash of names, sizes and contents below a folder; of large files the first and last megabyte stand for the rest."""
+def file_digest(place: Path) -> str:
+    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last megabyte stand for it."""
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and path.name[0] != ".")
+    for file in files:
         size = file.stat().st_size
-        digest.update(f"{file.relative_to(folder)}:{size}".encode())
+        digest.update(f"{file.relative_to(place.parent if place.is_file() else place)}:{size}".encode())
         with file.open("rb") as stream:
             digest.update(stream.read(1 << 20))
             if size > 1 << 20:

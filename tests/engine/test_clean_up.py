@@ -51,7 +51,7 @@ def test_signals_are_forgotten_with_the_prompt() -> None:
     model, inputs = model_of("llava"), inputs_of("llava")
     with unibench.prune(model, MergeVit()) as session:
         generate(model, inputs)
-        assert not session.vision.calls and not session._tap._records
+        assert not session.vision.calls and not session.chooser.tap._records
         assert session.prompt is not None and session.prompt.rotary is None
 
 

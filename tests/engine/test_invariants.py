@@ -17,6 +17,7 @@ from tests.support.models import FAMILIES, LAYERS, collate, generate, inputs_of,
 from unibench import Chain, Method
 from unibench.budget import Budget
 from unibench.pruning import Session
+from unibench.pruning.eviction import evict
 
 STEPS = 6
 PROMPTS = {"image": 1, "images": 3}
@@ -106,19 +107,18 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, prompt: st
 
 
 @prompts
-def test_evicted_cache_entries_are_invisible_to_decoding_only(family: str, attn: str, prompt: str) -> None:
+def test_evicted_cache_entries_are_invisible_to_decoding_only(family: str, attn: str, prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, PROMPTS[prompt])
     method = Recording(Evict())
     length = inputs["input_ids"].shape[1]
     prefill: reference.Drops = {}
     with unibench.prune(model, method) as session:
-        evict = session._evict
 
-        def noted(cache: Any) -> None:
+        def noted(prompt: Any, chooser: Any, cache: Any) -> None:
             prefill.update(dropped(session, length))
-            evict(cache)
+            evict(prompt, chooser, cache)
 
-        session._evict = noted  # type: ignore[method-assign]
+        monkeypatch.setattr("unibench.pruning.session.evict", noted)
         tokens, scores, cache = generate(model, inputs, STEPS)
     expected, expected_scores = reference.greedy(model, inputs, STEPS, prefill, method.merges, dropped(session, length))
     torch.testing.assert_close(scores[0], expected_scores, atol=3e-4, rtol=3e-4)

@@ -21,7 +21,7 @@ class StubFamily:
     """A family whose projector is the identity; ``cls`` says whether its tower has a CLS token."""
 
     model_types = ("golden",)
-    provides = frozenset({"cls_token", "clip_text"})
+    provides = frozenset({"cls_token", "clip_tower"})
     saliency_layer = -2
     object_layer = OBJECT_LAYER
     feature_layer = -2

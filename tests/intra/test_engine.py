@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,22 +11,12 @@ import torch
 from torch import Tensor
 
 import unibench
+from tests.support.methods import At
 from tests.support.models import FAMILIES, LAYERS, collate, inputs_of, model_of
-from unibench import Chain, Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Chain, Method, Needs, Selection, StageContext, UsageError
 from unibench.api import build_method
 
 families = pytest.mark.parametrize("family", FAMILIES)
-
-
-@dataclass(frozen=True)
-class At(Method):
-    """Calls functions at layers, and keeps what they say."""
-
-    calls: dict[int, Callable[[StageContext], Selection | None]]
-    needs: Needs = field(default_factory=Needs)  # type: ignore[misc]
-
-    def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(layer, call, self.needs, exact=False) for layer, call in self.calls.items()]
 
 
 def prefill(model: Any, method: Method, inputs: dict[str, Any], **budget: Any) -> unibench.pruning.Session:
@@ -67,7 +56,7 @@ def test_looking_at_the_layer_about_to_run_leaves_no_trace(family: str) -> None:
             again = model(**copy.deepcopy(inputs), use_cache=True)
     assert torch.equal(again.logits, plain)
     assert again.past_key_values.get_seq_length(2) == inputs["input_ids"].shape[1]
-    assert not session._entering
+    assert not session.chooser._entering
 
 
 def test_memory_is_of_one_sample_and_one_prompt() -> None:

@@ -17,6 +17,7 @@ from tests.support.methods import Recording
 from tests.support.models import FAMILIES, LAYERS, collate, generate, inputs_of, model_of
 from unibench import Method, Stage
 from unibench.api import build_method
+from unibench.pruning.eviction import evict
 
 STEPS = 5
 RATIO = 0.7
@@ -104,20 +105,19 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, name: str)
 
 @families
 @attentions
-def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(family: str, attn: str) -> None:
+def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(family: str, attn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=2)
     inner, mode = build("mustdrop")
     method = Seen(inner)
     length = inputs["input_ids"].shape[1]
     prefill: reference.Drops = {}
     with unibench.prune(model, method, mode=mode) as session:
-        evict = session._evict
 
-        def noted(cache: Any) -> None:
+        def noted(prompt: Any, chooser: Any, cache: Any) -> None:
             prefill.update(dropped(session, length))
-            evict(cache)
+            evict(prompt, chooser, cache)
 
-        session._evict = noted  # type: ignore[method-assign]
+        monkeypatch.setattr("unibench.pruning.session.evict", noted)
         tokens, scores, cache = generate(model, inputs, STEPS)
     after = dropped(session, length)
     expected, expected_scores = reference.greedy(model, inputs, STEPS, prefill, method.merges, after)

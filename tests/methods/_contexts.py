@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -114,5 +115,14 @@ def recorded(family: str, prompt: str, dtype: torch.dtype = torch.float32) -> St
 
 
 def under(ctx: StageContext, ratio: float) -> StageContext:
-    """The context with the budget of a ratio."""
-    return replace(ctx, keep=Budget.parse(ratio=ratio).keep(len(ctx.visual)))
+    """The context with the budget of a ratio, and with a CLIP where the family may have one."""
+    assert ctx.family is not None
+    clip = functools.partial(_in_clip, ctx) if "clip_tower" in ctx.family.provides else None
+    return replace(ctx, keep=Budget.parse(ratio=ratio).keep(len(ctx.visual)), clip=clip)
+
+
+def _in_clip(ctx: StageContext) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stand-ins for patches and question in CLIP's space: the features, and as many columns of the question's embeddings."""
+    assert ctx.vision is not None
+    patches = ctx.vision.hidden(-1)
+    return patches, ctx.hidden[ctx.question].float()[:, : patches.shape[1]]

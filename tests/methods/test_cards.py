@@ -22,7 +22,9 @@ def test_the_yaml_of_a_method_states_every_parameter_with_its_default(name: str)
     stated = yaml.safe_load(text)
     fields = {field.name: field.default for field in dataclasses.fields(registry.method(name).load())}
     defaults = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-    assert stated == {"name": name, **defaults}
+    followed = {key: value for key, value in stated.items() if str(value).startswith("${model.")}  # the model's own
+    assert stated == {"name": name, **defaults, **followed}
+    assert set(followed) <= {"selector_path"}
     assert list(stated) == ["name", *fields]
 
 

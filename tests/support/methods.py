@@ -166,3 +166,14 @@ class Recording(Method):
     @property
     def merges(self) -> dict[int, tuple[Tensor, Tensor]]:
         return {layer: (rows, values) for layer, (rows, values) in self.seen.items() if values is not None}
+
+
+@dataclass(frozen=True)
+class At(Method):
+    """Calls functions at layers, and keeps what they say."""
+
+    calls: dict[int, Callable[[StageContext], Selection | None]]
+    needs: Needs = field(default_factory=Needs)  # type: ignore[misc]
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return [Stage(layer, call, self.needs, exact=False) for layer, call in self.calls.items()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,18 @@ class VisionCall:
         return found
 
 
+class CommonSpace(Protocol):
+    """Patches and questions where they can be compared."""
+
+    def patches(self, hidden: Tensor) -> Tensor:
+        """Tower states ``[N, C]`` to ``[N, P]``."""
+        ...
+
+    def question(self, ids: Tensor) -> Tensor:
+        """Ids of a question ``[T]`` to one row per segment, ``[M, P]``."""
+        ...
+
+
 class Family:
     """Where the modules of a model are, and how its vision patches become language-model tokens.
 
@@ -61,10 +74,13 @@ class Family:
     Class attributes:
         model_types: ``config.model_type`` values served.
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``: its projector
-            works token by token (:attr:`feature_layer` is given); ``"clip_text"``: :attr:`StageContext.clip`.
+            works token by token (:attr:`feature_layer` is given); ``"clip_tower"``: its tower is a CLIP's.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
+
+    Attributes:
+        clip: opens the CLIP that the tower comes from; None where the model came without it.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -74,6 +90,7 @@ class Family:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.clip: Callable[[], CommonSpace] | None = None
         self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
         self.text_model: Any = model.model.language_model
 

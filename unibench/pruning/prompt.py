@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench.pruning.context import Item
-from unibench.pruning.cutting import Rotary, Segment
+from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
 from unibench.pruning.family import Family, Shape, VisionCall
 
 KINDS = {1: "image", 2: "video"}  # values of Family.visual_kind
@@ -42,6 +42,7 @@ class Prompt:
         names: one per sample.
         asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
+        margins: tokens of the chat template around the question, see :class:`StageContext`.
         rotary: cos and sin of the whole prompt, while it is read.
         segments: what each decoder layer after a cut sees.
         current: the segment of the layer being read.
@@ -57,6 +58,7 @@ class Prompt:
     names: Sequence[str]
     asked: int
     positions: Tensor | None
+    margins: tuple[int, int] = (0, 0)
     rotary: Rotary | None = None
     segments: dict[int, Segment] = field(default_factory=dict)
     current: Segment | None = None
@@ -78,6 +80,42 @@ class Prompt:
             return torch.arange(pad, self.length, device=self.valid.device), pad
         pad = int((~self.current.valid[row]).sum())
         return self.current.origin[row, pad:], pad
+
+    def visual_counts(self) -> list[int]:
+        """Visual tokens of each sample now."""
+        if self.current is None:
+            return [sum(len(item) for item in items) for items in self.items]
+        seen = self.visual.gather(1, self.current.origin.to(self.visual.device)) & self.current.valid.to(self.visual.device)
+        return [int(count) for count in seen.sum(1)]
+
+    def origins(self, hidden: Tensor) -> Tensor:
+        """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on padding after a cut."""
+        if self.current is not None:
+            return self.current.origin.to(hidden.device)
+        return torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
+
+    def cut(self, choices: list[Choice | None], hidden: Tensor) -> Tensor:
+        """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the current segment."""
+        assert self.rotary is not None
+        new = hidden.clone() if any(choice is not None and choice.values is not None for choice in choices) else hidden
+        rows = [self._staying(choice, new, row) for row, choice in enumerate(choices)]
+        if all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows)):
+            return new
+        index, valid = left_padded(rows)
+        self.current = segment(self.origins(hidden).gather(1, index), valid, self.rotary)
+        return take_tokens(new, index)
+
+    def _staying(self, choice: Choice | None, hidden: Tensor, row: int) -> Tensor:
+        """Places of one sample's tokens that go on; their new values are written into ``hidden``."""
+        origin, pad = self.origin_of(row)
+        origin = origin.to(hidden.device)
+        if choice is None:
+            return torch.arange(len(origin), device=hidden.device) + pad
+        kept = torch.isin(origin, choice.origin)
+        if choice.values is not None:
+            hidden[row, kept.nonzero()[:, 0] + pad] = choice.values
+        visual = self.visual[row].to(hidden.device)[origin]
+        return (~visual | kept).nonzero()[:, 0] + pad
 
 
 def prompt_of(

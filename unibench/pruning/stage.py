@@ -49,6 +49,7 @@ class Needs:
         entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states that enter it.
         object_attention: queries and keys of vision-tower layers counted from the family's ``object_layer``:
             ``(0,)`` is that layer itself.
+        clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -58,6 +59,7 @@ class Needs:
     features: bool = False
     entering: bool = False
     object_attention: tuple[int, ...] = ()
+    clip: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -68,6 +70,7 @@ class Needs:
             self.features or other.features,
             self.entering or other.entering,
             self.object_attention + other.object_attention,
+            self.clip or other.clip,
         )
 
 

@@ -15,7 +15,7 @@ from unibench.cost import Clock
 from unibench.cost.flops import DecoderShape, decoder_shape
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
-from unibench.pruning.session import PromptRecord
+from unibench.pruning.record import PromptRecord
 from unibench.tasks import Sample, Task
 
 

@@ -1,0 +1,73 @@
+"""The CLIP that a vision tower comes from: its text tower and the space it shares with the patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPModel
+
+from unibench.errors import UsageError
+
+SEGMENT = 77  # ids that CLIP's text tower reads at once
+
+
+class ClipSpace:
+    """Patches and questions as CLIP compares them.
+
+    Args:
+        clip: a CLIP of which the patches' tower itself is not used.
+        tokenizer: of CLIP.
+        words: tokenizer of the language model that was asked.
+    """
+
+    def __init__(self, clip: Any, tokenizer: Any, words: Any) -> None:
+        self.clip, self.tokenizer, self.words = clip, tokenizer, words
+
+    def patches(self, hidden: Tensor) -> Tensor:
+        """Tower states of patches ``[N, C]`` in the common space ``[N, P]``, float32.
+
+        They go through the norm and the projection that CLIP trained for its CLS token alone, as CDPruner does.
+        """
+        weight = self.clip.visual_projection.weight
+        normed = self.clip.vision_model.post_layernorm(hidden.to(weight.device, weight.dtype))
+        projected: Tensor = self.clip.visual_projection(normed)
+        return projected.float()
+
+    def question(self, ids: Tensor) -> Tensor:
+        """A question ``[T]`` in the language model's ids, as one row per segment of 77 ids of CLIP, ``[M, P]``, float32."""
+        text = self.words.decode(ids, skip_special_tokens=True).strip()
+        read = self.tokenizer(text, verbose=False).input_ids
+        segments = [read[start : start + SEGMENT] for start in range(0, len(read), SEGMENT)]
+        device = self.clip.text_projection.weight.device
+        rows = torch.tensor([[*segment, *[0] * (SEGMENT - len(segment))] for segment in segments], device=device)
+        mask = torch.tensor([[1] * len(segment) + [0] * (SEGMENT - len(segment)) for segment in segments], device=device)
+        pooled = self.clip.text_model(input_ids=rows, attention_mask=mask).pooler_output
+        projected: Tensor = self.clip.text_projection(pooled)
+        return projected.float()
+
+
+def open_clip(source: str, words: Any, device: torch.device, options: Mapping[str, Any]) -> ClipSpace:
+    """Load a CLIP checkpoint without its vision blocks, which the model under test has itself.
+
+    Args:
+        source: folder or hub id.
+        words: tokenizer of the language model.
+        device: of the embeddings.
+        options: for ``from_pretrained``.
+
+    Raises:
+        UsageError: the checkpoint cannot be had.
+    """
+    try:
+        clip: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the CLIP text tower {source} cannot be loaded ({str(error).splitlines()[0]}); give model.clip=<folder>, "
+            "or model.clip=null for methods that have a substitute for it"
+        ) from None
+    del clip.vision_model.encoder, clip.vision_model.embeddings
+    return ClipSpace(clip.eval().requires_grad_(False).to(device), tokenizer, words)
