@@ -1,4 +1,4 @@
-"""Trains one tiny checkpoint from nothing: ``python -m unibench.models.train qwen2_5_vl``."""
+"""Trains a tiny checkpoint from nothing: ``python -m unibench.models.train qwen2_5_vl``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from unibench.models.train._wording import Wording
 from unibench.models.train._words import make_tokenizer, role_ids, vocabulary_size
 
 LOG = logging.getLogger(__name__)
-STAGES = ("language", "vision", "joint")
+SHARED = "language"
+STAGES = (SHARED, "vision", "joint")
 _SPAN = 500_000  # training pictures that belong to one seed
 
 
@@ -37,26 +38,26 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(options.threads)
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if "language" in options.stages:
+    if options.what == SHARED:
         shared(options, device)
-    if options.stages != ["language"]:
+    else:
         family(options, device)
 
 
 def shared(options: argparse.Namespace, device: torch.device) -> tuple[Any, Wording]:
     """The decoder of all three and the words that its visual tokens are made of: trained, or what is left of that."""
     recipe, tokenizer = Language(), make_tokenizer(FAMILY)
-    recipe = dataclasses.replace(recipe, stage=_stage(recipe.stage, options, "language"))
+    recipe = dataclasses.replace(recipe, stage=_stage(recipe.stage, options, SHARED))
     model = build(RECIPES[FAMILY], role_ids(FAMILY, tokenizer), vocabulary_size(tokenizer), options.seed).to(device)
     spread = float(model.model.language_model.embed_tokens.weight.detach().std())
     wording = Wording(RECIPES[FAMILY].width, tokenizer, spread).to(device)
-    train_language(model, wording, recipe, tokenizer, _place(options, device, "language"))
+    train_language(model, wording, recipe, tokenizer, _place(options, device, SHARED))
     return model, wording
 
 
 def family(options: argparse.Namespace, device: torch.device) -> None:
     """One of the three models, around the shared decoder."""
-    recipe = RECIPES[options.family]
+    recipe = RECIPES[options.what]
     changes = {name: _stage(getattr(recipe, name), options, name) for name in ("vision", "joint")}
     recipe = dataclasses.replace(recipe, **changes)
     place, tokenizer = _place(options, device, recipe.family), make_tokenizer(recipe.family)
@@ -64,9 +65,8 @@ def family(options: argparse.Namespace, device: torch.device) -> None:
     tower = TOWERS[recipe.family](model.model)
     heads = Heads(tower.last.in_features).to(device)
     LOG.info("%s: %.2f million parameters", recipe.family, sum(parameter.numel() for parameter in model.parameters()) / 1e6)
-    if "vision" in options.stages:
-        train_vision(model, heads, recipe, place)
-    if "joint" not in options.stages:
+    train_vision(model, heads, recipe, place)
+    if options.vision_only:
         return
     source, wording = shared(options, device)
     adopt(model, recipe.family, tokenizer, source.model.language_model, make_tokenizer(FAMILY))
@@ -102,14 +102,14 @@ def _place(options: argparse.Namespace, device: torch.device, name: str) -> Plac
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m unibench.models.train", description=main.__doc__)
-    parser.add_argument("family", choices=sorted(RECIPES))
+    parser.add_argument("what", choices=[SHARED, *RECIPES], help="the shared decoder, or a family (which trains the decoder if need be)")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train"), help="checkpoints and logs; what is there is continued")
     parser.add_argument("--export", type=Path, help="where the finished checkpoint goes (<folder>/export)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the training pictures")
     parser.add_argument("--device", help="cuda where there is one, else cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, help="processes that draw pictures (8 for cuda, 0 for cpu)")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these; joint continues from the others")
+    parser.add_argument("--vision-only", action="store_true", help="stop before the stage that needs the shared decoder")
     parser.add_argument("--no-align", action="store_true", help="ablation: start the joint stage from tokens near no words")
     for stage in STAGES:
         parser.add_argument(f"--{stage}-steps", type=int, help="instead of the recipe's")

@@ -40,15 +40,15 @@ EARLY: Mix = {
     "glyph": 0.08,
 }
 LATE: Mix = {
-    "existence": 0.2,
-    "multiple_choice": 0.24,
-    "reading": 0.14,
-    "counting": 0.18,
+    "existence": 0.18,
+    "multiple_choice": 0.2,
+    "reading": 0.12,
+    "counting": 0.16,
     "format": 0.06,
-    "one": 0.03,
+    "one": 0.05,
     "open": 0.06,
-    "letter": 0.05,
-    "glyph": 0.04,
+    "letter": 0.14,
+    "glyph": 0.03,
 }
 
 
@@ -69,7 +69,7 @@ class Language:
         noise: standard deviation of what is added to the ones and zeros that say what a token shows.
     """
 
-    stage: Stage = field(default=Stage(6000, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    stage: Stage = field(default=Stage(4000, 8, 1.2e-3, 100, 0.02, 6_000_000))
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
     turn: float = 0.25

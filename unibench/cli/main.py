@@ -26,12 +26,13 @@ verbs:
   list methods|models|tasks [--json]      what there is
   show method|model|task NAME             the card of one
   store repair FOLDER                     set damaged lines of a cell aside
+  gallery FILE.html [pictures=12]         pictures of synthvqa with questions and answers
   --help, --version
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store"}
+VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store", "gallery": "gallery:gallery"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
