@@ -57,7 +57,8 @@ def table(rows: Sequence[Row]) -> str:
     for (method, ratio), group in sorted(settings.items(), key=lambda item: (order.get(item[0][0], 99), item[0])):
         seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in group}))
         scores = {name: fmean(row["abilities"][name]["score_100"] for row in group) for name in abilities}
-        numbers = [f"{score:.1f}" + (_interval(group[0]["abilities"][name]) if method == "vanilla" else "") for name, score in scores.items()]
+        bounds = {name: _interval(group[0]["abilities"][name]) if method == "vanilla" else "" for name in abilities}
+        numbers = [f"{score:.1f}{bounds[name]}" for name, score in scores.items()]
         shown = [method, f"{ratio:g}", str(group[0]["n"]), seeds, *numbers, f"{fmean(scores.values()):.1f}"]
         lines.append("| " + " | ".join(shown) + " |")
     return "\n".join(lines)

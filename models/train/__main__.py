@@ -58,8 +58,7 @@ def shared(options: argparse.Namespace, device: torch.device) -> tuple[Any, Word
 def family(options: argparse.Namespace, device: torch.device) -> None:
     """One of the three models, around the shared decoder."""
     recipe = RECIPES[options.what]
-    changes = {name: _stage(getattr(recipe, name), options, name) for name in ("vision", "joint")}
-    recipe = dataclasses.replace(recipe, **changes)
+    recipe = dataclasses.replace(recipe, vision=_stage(recipe.vision, options, "vision"), joint=_stage(recipe.joint, options, "joint"))
     place, tokenizer = _place(options, device, recipe.family), make_tokenizer(recipe.family)
     model = build(recipe, role_ids(recipe.family, tokenizer), vocabulary_size(tokenizer), options.seed).to(device)
     tower = TOWERS[recipe.family](model.model)

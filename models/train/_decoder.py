@@ -111,14 +111,14 @@ def _attend_by_block(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, le
     batch, heads, _, depth = query.shape
 
     def blocks(z: Tensor) -> Tensor:
-        return z[:, :, length:].unflatten(2, (-1, BLOCK)).transpose(1, 2)  # [B, blocks, heads, BLOCK, D]
+        return z[:, :, length:].reshape(batch, heads, -1, BLOCK, depth).transpose(1, 2)  # [B, blocks, heads, BLOCK, D]
 
     def context(z: Tensor) -> Tensor:
         own = blocks(z)
         return torch.cat([z[:, None, :, :length].expand(-1, own.shape[1], -1, -1, -1), own], 3).flatten(0, 1)
 
     mixed = attend(blocks(query).flatten(0, 1), context(key), context(value), seen)
-    return mixed.unflatten(0, (batch, -1)).transpose(1, 2).reshape(batch, heads, -1, depth)
+    return mixed.view(batch, -1, heads, BLOCK, depth).transpose(1, 2).reshape(batch, heads, -1, depth)
 
 
 def _heads(layer: Any, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
