@@ -40,15 +40,17 @@ EARLY: Mix = {
     "glyph": 0.08,
 }
 LATE: Mix = {
-    "existence": 0.18,
+    "existence": 0.15,
     "multiple_choice": 0.2,
-    "reading": 0.12,
-    "counting": 0.16,
-    "format": 0.06,
-    "one": 0.05,
+    "reading": 0.13,
+    "counting": 0.14,
+    "format": 0.05,
+    "one": 0.03,
     "open": 0.06,
-    "letter": 0.14,
-    "glyph": 0.03,
+    "letter": 0.07,
+    "glyph": 0.05,
+    "which": 0.07,
+    "spelt": 0.05,
 }
 
 
@@ -69,7 +71,7 @@ class Language:
         noise: standard deviation of what is added to the ones and zeros that say what a token shows.
     """
 
-    stage: Stage = field(default=Stage(4000, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    stage: Stage = field(default=Stage(4500, 8, 1.2e-3, 100, 0.02, 6_000_000))
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
     turn: float = 0.25
@@ -94,7 +96,6 @@ class Recipe:
         text_tokens: room for the questions of one picture.
         align: start from tokens that are the words for what they show.
         pair_every: in the joint stage each so-many-th batch shows its pictures two by two; 0: none does.
-        vision_muon: Muon in place of AdamW for the matrices of the tower's blocks.
         fading: weight of the vision stage's loss at the start of the joint stage.
         mix, brief: as in :class:`Language`, of the joint stage.
     """
@@ -110,10 +111,9 @@ class Recipe:
     questions: int = 16
     text_tokens: int = 400
     align: bool = True
-    vision_muon: bool = False
     pair_every: int = 0
     fading: float = 0.2
-    vision: Stage = field(default=Stage(2500, 12, 1.5e-3, 100, 0.05, 0))
+    vision: Stage = field(default=Stage(1600, 12, 1.5e-3, 100, 0.05, 0))
     mix: Mix = field(default_factory=lambda: dict(LATE))
     brief: float = 0.2
     joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))

@@ -84,7 +84,7 @@ def train_vision(model: Any, heads: Heads, recipe: Recipe, place: Place) -> None
     """
     tower: Tower = TOWERS[recipe.family](model.model)
     trained = vision_parameters(model)
-    matrices = [parameter for parameter in blocks(model) if parameter.dim() == 2] if recipe.vision_muon else []
+    matrices = [parameter for parameter in blocks(model) if parameter.dim() == 2]
     run = Run("vision", recipe.vision, {"model": model, "heads": heads}, [*trained, *heads.parameters()], place, (), matrices)
     pictures = Pictures(shapes(recipe.sizes, tower), recipe.vision.pictures, recipe.vision.first_seed)
     for batch in pictures.batches(run.step, recipe.vision.steps, place.workers):
