@@ -45,7 +45,7 @@ def _open(a: Asker) -> Question | None:
 
 def _letter(a: Asker) -> Question:
     """Finding the letter of an option; the picture is not needed."""
-    pools = (tuple(COLORS), SHAPES, tuple(GROUNDS), tuple(PLATES), tuple("0123456"), ("left", "right"), ("top", "bottom"))
+    pools = (tuple(COLORS), SHAPES, tuple(GROUNDS), tuple(PLATES), tuple("0123456"))
     pool = pools[int(a.rng.integers(len(pools)))]
     options = [pool[int(i)] for i in a.rng.permutation(len(pool))[: int(a.rng.integers(2, 6))]]
     place = int(a.rng.integers(len(options)))

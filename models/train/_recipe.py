@@ -40,17 +40,29 @@ EARLY: Mix = {
     "glyph": 0.08,
 }
 LATE: Mix = {
-    "existence": 0.15,
-    "multiple_choice": 0.2,
-    "reading": 0.13,
-    "counting": 0.14,
+    "existence": 0.17,
+    "multiple_choice": 0.28,
+    "reading": 0.07,
+    "counting": 0.2,
     "format": 0.05,
-    "one": 0.03,
-    "open": 0.06,
-    "letter": 0.07,
-    "glyph": 0.05,
-    "which": 0.07,
-    "spelt": 0.05,
+    "one": 0.04,
+    "open": 0.03,
+    "letter": 0.05,
+    "glyph": 0.01,
+    "which": 0.06,
+    "spelt": 0.04,
+}
+JOINT: Mix = {
+    "existence": 0.18,
+    "multiple_choice": 0.26,
+    "reading": 0.14,
+    "counting": 0.2,
+    "format": 0.08,
+    "one": 0.02,
+    "open": 0.04,
+    "letter": 0.03,
+    "which": 0.03,
+    "spelt": 0.02,
 }
 
 
@@ -71,7 +83,7 @@ class Language:
         noise: standard deviation of what is added to the ones and zeros that say what a token shows.
     """
 
-    stage: Stage = field(default=Stage(4500, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    stage: Stage = field(default=Stage(4800, 8, 1.2e-3, 100, 0.02, 6_000_000))
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
     turn: float = 0.25
@@ -114,9 +126,9 @@ class Recipe:
     pair_every: int = 0
     fading: float = 0.2
     vision: Stage = field(default=Stage(1600, 12, 1.5e-3, 100, 0.05, 0))
-    mix: Mix = field(default_factory=lambda: dict(LATE))
+    mix: Mix = field(default_factory=lambda: dict(JOINT))
     brief: float = 0.2
-    joint: Stage = field(default=Stage(800, 8, 6e-4, 100, 0.02, 16_000_000))
+    joint: Stage = field(default=Stage(600, 8, 4e-4, 50, 0.02, 16_000_000))
 
     def pictures_at(self, step: int) -> int:
         """Pictures in a conversation, at a step of the joint stage."""

@@ -29,8 +29,6 @@ STEMS: dict[str, tuple[str, ...]] = {
     "color": ("What color is the {}?", "What is the color of the {}?", "Which color does the {} have?"),
     "shape": ("What shape is the {} object?", "What is the shape of the {} object?", "Which shape is {}?"),
     "ground": ("What is the ground made of?", "What is the ground in the image?", "Which ground is in the picture?"),
-    "side": ("On which side of the image is the {}?", "Where is the {} in the image?"),
-    "height": ("In which half of the image is the {}?", "Where is the {} in the image?"),
     "present": ("Which of these is in the image?", "Which object is in the image?"),
     "reading": (
         "What is written on the {} sign?",
