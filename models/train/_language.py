@@ -68,21 +68,22 @@ def train_language(model: Any, wording: Wording, recipe: Language, tokenizer: Pr
         "language", recipe.stage, {"decoder": core, "wording": wording}, [*core.parameters(), *wording.parameters()], place, (), matrices
     )
     asking = {form: Answering(model, FAMILY, tokenizer, form) for form in recipe.forms}
-    packers = {(form, early): _packer(recipe, whole, early) for form, whole in asking.items() for early in (True, False)}
+    packers = {form: _packers(recipe, whole) for form, whole in asking.items()}
     while run.step < recipe.stage.steps:
         step, form = run.step, recipe.forms[run.step % len(recipe.forms)]
         shown = scenes_at(recipe, step)
-        packer = packers[form, step < recipe.turn * recipe.stage.steps]
-        packed = packer.pack([[scene] for scene in shown.scenes], step).to(place.device)
+        phase = sum(step >= share * recipe.stage.steps for share, _ in recipe.mixes) - 1
+        packed = packers[form][phase].pack([[scene] for scene in shown.scenes], step).to(place.device)
         visual = wording(shown.values.to(place.device, place.dtype), asking[form].embeddings)
         asking[form].learn(run, visual, shown.grid, packed)
         if line := run.report():
             LOG.info("language %s", line)
 
 
-def _packer(recipe: Language, whole: Answering, early: bool) -> Packer:
-    mix, brief = (recipe.early, recipe.early_brief) if early else (recipe.late, recipe.late_brief)
-    return Packer(whole.prompts[1], mix, recipe.questions, _TEXT_TOKENS, brief)
+def _packers(recipe: Language, whole: Answering) -> list[Packer]:
+    """One for each mix."""
+    mixes = zip(recipe.mixes, recipe.briefs, strict=True)
+    return [Packer(whole.prompts[1], mix, recipe.questions, _TEXT_TOKENS, brief) for (_, mix), brief in mixes]
 
 
 @torch.no_grad()

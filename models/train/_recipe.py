@@ -39,6 +39,19 @@ EARLY: Mix = {
     "letter": 0.14,
     "glyph": 0.08,
 }
+MIDDLE: Mix = {
+    "existence": 0.15,
+    "multiple_choice": 0.2,
+    "reading": 0.13,
+    "counting": 0.14,
+    "format": 0.05,
+    "one": 0.03,
+    "open": 0.06,
+    "letter": 0.07,
+    "glyph": 0.05,
+    "which": 0.07,
+    "spelt": 0.05,
+}
 LATE: Mix = {
     "existence": 0.17,
     "multiple_choice": 0.28,
@@ -76,22 +89,20 @@ class Language:
             question, the decoder takes very long to find out that it should look.
         large: size at last.
         turn: share of the steps after which small scenes alternate with large ones; after twice that all are large.
+        mixes: shares of abilities and aids among the questions, and the share of the steps from which each holds.
         forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
-        early, late: shares of abilities and aids among the questions, before and after ``turn``.
-        early_brief, late_brief: shares of questions in their shortest form.
+        briefs: share of questions in their shortest form, under each mix.
         questions: asked about each scene.
         noise: standard deviation of what is added to the ones and zeros that say what a token shows.
     """
 
-    stage: Stage = field(default=Stage(4800, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    stage: Stage = field(default=Stage(5000, 8, 1.2e-3, 100, 0.02, 6_000_000))
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
-    turn: float = 0.25
+    turn: float = 0.2
     forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen2_5_vl", "llava")
-    early: Mix = field(default_factory=lambda: dict(EARLY))
-    late: Mix = field(default_factory=lambda: dict(LATE))
-    early_brief: float = 0.8
-    late_brief: float = 0.3
+    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.2, MIDDLE), (0.65, LATE))
+    briefs: tuple[float, ...] = (0.8, 0.3, 0.3)
     questions: int = 24
     noise: float = 0.08
 

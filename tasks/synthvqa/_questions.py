@@ -12,7 +12,7 @@ from unibench.tasks.synthvqa._palette import COLORS, HELD_OUT, PLATES, PLURALS, 
 from unibench.tasks.synthvqa._prompts import LETTERS, Voice
 from unibench.tasks.synthvqa._scene import Scene
 
-MOST = 3  # the largest number of things that is asked for; tiny models mix up the larger ones
+MOST = 3  # most things that a question counts; tiny models mix up larger numbers
 
 
 @dataclass(frozen=True)
