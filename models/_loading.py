@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+import numpy as np
 import torch
-from huggingface_hub import constants
 from PIL.Image import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
-from unibench import registry
+from unibench import hub, registry
 from unibench.compose import model_path
 from unibench.config import ModelConfig
-from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.models._clip import ClipSpace, open_clip
+from unibench.models._sources import device_of, pretrained, random
 from unibench.pruning.family import Family
+from unibench.pruning.layout import WHOLE, Box, crop_seen
 
 log = logging.getLogger(__name__)
-
-TINY = "pkg://unibench.models/tiny"
 
 
 @dataclass
@@ -56,20 +51,39 @@ class LoadedModel:
         device: torch.device = self.model.device
         return device
 
-    def prompt(self, question: str, images: int) -> str:
-        """The chat template around the pictures and the question."""
-        content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
+    def prompt(self, question: str, images: int, modality: str = "image") -> str:
+        """The chat template around the pictures, or the video that they are the frames of, and the question."""
+        shown = images if modality == "image" else min(images, 1)
+        content = [*({"type": modality} for _ in range(shown)), {"type": "text", "text": question}]
         text: str = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
         return text
 
-    def inputs(self, questions: Sequence[str], images: Sequence[Sequence[Image]]) -> dict[str, Tensor]:
-        """Model inputs of a batch, on the model's device."""
-        texts = [self.prompt(question, len(pictures)) for question, pictures in zip(questions, images, strict=True)]
-        pictures = [picture for group in images for picture in group] or None
-        batch = self.processor(
-            text=texts, images=pictures, return_tensors="pt", padding=True, **({"images_kwargs": self.image_options} if pictures else {})
-        )
+    def inputs(self, questions: Sequence[str], images: Sequence[Sequence[Image]], modality: str = "image") -> dict[str, Tensor]:
+        """Model inputs of a batch, on the model's device.
+
+        Args:
+            questions: one per prompt.
+            images: pictures of each prompt; or, if ``modality`` is ``"video"``, the frames of its video, all of one size.
+            modality: ``"image"`` or ``"video"``.
+        """
+        texts = [self.prompt(question, len(pictures), modality) for question, pictures in zip(questions, images, strict=True)]
+        given = [list(group) for group in images]
+        seen: dict[str, Any] = {}
+        if any(given) and modality == "image":  # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
+            seen = {"images": given, "images_kwargs": self.image_options}
+        elif any(given):
+            videos = [np.stack([np.asarray(frame.convert("RGB")) for frame in group]) for group in given if group]
+            seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
+        batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
         return {key: value.to(self.device) for key, value in batch.items()}
+
+    def seen(self, picture: Image) -> Box:
+        """The part of a picture that the processor hands on: left, top, right, bottom as shares."""
+        processor = self.processor.image_processor
+        crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None) or {}
+        if not getattr(processor, "do_center_crop", False) or not crop:
+            return WHOLE
+        return crop_seen(picture.width, picture.height, (crop["width"], crop["height"]), size.get("shortest_edge"))
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:
         """Greedy decoding with the checkpoint's end tokens and none of its sampling settings."""
@@ -102,14 +116,14 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
     Raises:
         UsageError: the checkpoint cannot be had; the message names it and the ways to get it.
     """
-    device = _device(spec)
+    device = device_of(spec)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "attn_implementation": spec.attn}
     if spec.weights == "random":
-        model, processor, digest = _random(spec, options)
+        model, processor, digest = random(spec, options)
     else:
-        model, processor, digest = _pretrained(spec, options)
+        model, processor, digest = pretrained(spec, options)
     if spec.device_map is None:
         model = model.to(device)
     loaded = wrap(model.eval(), processor, digest=digest, image_options=dict(spec.pixels[pixels]))
@@ -137,92 +151,12 @@ def digest_of(spec: ModelConfig) -> str:
     return model_digest(vars(spec))
 
 
-def _pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    path = model_path(spec.path)
-    source = str(path) if path is not None else spec.checkpoint
-    if source is None:
-        raise UsageError(f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>")
-    where: dict[str, Any] = {} if path is not None else {"revision": spec.revision, "local_files_only": not _hub_answers()}
-    try:
-        processor = AutoProcessor.from_pretrained(source, **where)
-        model = AutoModelForImageTextToText.from_pretrained(source, device_map=spec.device_map, **where, **options)
-    except ImportError as error:
-        raise UsageError(_how_to_install(spec, error)) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(_how_to_get(spec, error)) from None
-    return model, processor, digest_of(spec)
-
-
 def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
     """The CLIP that the vision tower comes from."""
     path = model_path(spec.clip)
     folder = path is not None and path.is_dir()
-    options = {} if folder else {"local_files_only": not _hub_answers()}
+    options = {} if folder else {"local_files_only": not hub.answers()}
     return open_clip(str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options)
-
-
-def _random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """The architecture of ``spec`` with random weights; the tiny model of the family lends its tokenizer."""
-    lender = model_path(f"{TINY}/{spec.family}")
-    assert lender is not None
-    processor = AutoProcessor.from_pretrained(str(lender))
-    for key, value in spec.processor.items():
-        setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
-    known = AutoConfig.from_pretrained(str(lender))
-    config = type(known)(**copy.deepcopy(spec.architecture))
-    for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "image_token_index"):
-        if getattr(known, name, None) is not None:
-            setattr(config, name, getattr(known, name))
-    for name in ("image_seq_length", "patch_size"):
-        if hasattr(processor, name):
-            size = getattr(config, name, None) or getattr(config.vision_config, name, None)
-            setattr(processor, name, size[0] if isinstance(size, (list, tuple)) else size)
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, **options)
-    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
-    return model, processor, digest_of(spec)
-
-
-def _device(spec: ModelConfig) -> torch.device:
-    if spec.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if spec.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"model.device={spec.device}: torch {torch.__version__} sees no GPU here; use model.device=cpu")
-    try:
-        return torch.device(spec.device)
-    except RuntimeError:
-        raise UsageError(f"model.device={spec.device} is no device; for example cpu, cuda, cuda:1") from None
-
-
-def _how_to_install(spec: ModelConfig, error: ImportError) -> str:
-    if spec.attn.startswith("flash"):
-        return f"model.attn={spec.attn} needs the package flash-attn and a GPU: pip install flash-attn, or take model.attn=sdpa"
-    return f"model={spec.name} needs a package that is not installed: {str(error).strip().splitlines()[0]}"
-
-
-def _hub_answers() -> bool:
-    """Whether the hub can be reached; without it transformers would retry for minutes."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except HTTPError:
-        return True  # an answer, if not a friendly one
-    except (OSError, TimeoutError):
-        return False
-    return True
-
-
-def _how_to_get(spec: ModelConfig, error: Exception) -> str:
-    if spec.path is not None:
-        return f"model.path={spec.path} cannot be loaded: {str(error).splitlines()[0]}"
-    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return (
-        f"model={spec.name}: the checkpoint {spec.checkpoint} is neither in the cache ({home}) nor can it be downloaded here. "
-        f"Download it where there is a network (`hf download {spec.checkpoint}`) and give model.path=<folder>, "
-        f"or take model.weights=random (real size, no answers) or model=tiny_{spec.family}"
-    )
 
 
 def _margins(loaded: LoadedModel) -> tuple[int, int]:

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unibench.pruning.family import Family, Shape, VisionCall
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
 
 
 class InternVL(Family):
@@ -25,13 +26,15 @@ class InternVL(Family):
     def vit_attentions(self) -> list[nn.Module]:
         return [block.attention for block in self.vision_tower.encoder.layer]
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         config = self.model.config
         height, width = (
             int(size // patch * config.downsample_ratio)
             for size, patch in zip(config.vision_config.image_size, config.vision_config.patch_size, strict=True)
         )
-        return [(run, (run // (height * width), height, width)) for run in runs]
+        thumbnail = Part(1, height, width, overview=True)  # the last of several tiles
+        tiles = [run // (height * width) for run in runs]
+        return [(Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),) for count in tiles]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         side = int(values.shape[1] ** 0.5)

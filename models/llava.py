@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unibench.pruning.family import Family, Shape, VisionCall
+from unibench.ops import did
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
 
 
 class Llava(Family):
@@ -40,10 +42,15 @@ class Llava(Family):
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
+        did(len(features) * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2))
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
+    @property
+    def side(self) -> int:
+        """Patches along an edge of a tile."""
         config = self.model.config.vision_config
-        side = config.image_size // config.patch_size
-        return [(side * side, (1, side, side))] * len(call.arguments["pixel_values"])
+        return int(config.image_size // config.patch_size)
+
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        return [(Part(1, self.side, self.side),)] * len(call.arguments["pixel_values"])

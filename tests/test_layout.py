@@ -19,11 +19,17 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "compose", "identity"),
+    ("config", "configs", "experiment", "benchmark", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
-    ("store",),
-    ("runner",),
-    ("cli", "__main__"),
+    ("store", "harness"),
+    ("frame", "plan"),
+    ("compare", "recommend"),
+    ("report",),
+    ("audit",),
+    ("runner", "analysis"),
+    ("profile",),
+    ("plots",),
+    ("cli", "worker", "__main__"),
 )
 
 

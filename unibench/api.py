@@ -11,6 +11,8 @@ from unibench.budget import Budget, Number
 from unibench.errors import UsageError, unknown
 from unibench.pruning import Family, Method, Session
 
+SCOPES = ("sequence", "item", "tile")
+
 
 def build_method(name: str, **parameters: Any) -> Method:
     """A method by name (or ``file.py:Class``) with its parameters.
@@ -59,7 +61,8 @@ def prune(
         ratio: share of visual tokens REMOVED; or
         retention: share kept; or
         keep: number kept.
-        scope: ``"sequence"`` or ``"item"``: one budget for all images of a prompt, or one each.
+        scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or one for each image
+            or video, or for each tile or frame.
         mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed per layer on average.
         seed: for methods that draw.
         **parameters: of the method, when it is given by name.
@@ -69,8 +72,8 @@ def prune(
     """
     built = build_method(method, **parameters) if isinstance(method, str) else method
     budget = Budget.parse(ratio, retention, keep)
-    if scope not in ("sequence", "item"):
-        raise unknown("budget scope", scope, ("sequence", "item"))
+    if scope not in SCOPES:
+        raise unknown("budget scope", scope, SCOPES)
     if mode not in ("at_stage", "layer_average"):
         raise unknown("budget mode", mode, ("at_stage", "layer_average"))
     with Session(model, built, family_of(model), budget, scope=scope, mode=mode, seed=seed).installed() as session:

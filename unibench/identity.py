@@ -9,18 +9,19 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unibench import registry
+from unibench import benchmark, registry
 from unibench.budget import Budget
 from unibench.compose import budget_of, model_path, parts_of
-from unibench.config import BudgetConfig, RunConfig
+from unibench.config import BudgetConfig, RunConfig, TaskConfig
+from unibench.errors import UsageError
 
-SCHEMA = 1  # of the files in a cell's folder
+SCHEMA = 2  # of the files in a cell's folder
 ENGINE = 1  # raise it when a change of code can change a number of any method
 
 
@@ -62,7 +63,9 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
-        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label])]
+        mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
+        seed = f"seed {self.config.seed}" if self.config.seed else ""
+        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed])]
         return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
 
 
@@ -86,6 +89,12 @@ def vanilla_of(cell: Cell) -> Cell:
     return cell_of(replace(cell.config, method={"name": "vanilla"}))
 
 
+def setting_of(identity: Mapping[str, Any]) -> str:
+    """Hash of all that an identity says but method and budget: cells of one setting may be compared."""
+    same = {key: value for key, value in identity.items() if key not in ("method", "source", "budget", "seed")}
+    return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
 def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
     plain = asdict(config)
     model, task, method = plain["model"], plain["task"], plain["method"]
@@ -97,6 +106,8 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
             "weights": model_digest(model),
             "dtype": model["dtype"],
             "attn": model["attn"],
+            "quantization": model["quantization"],
+            "processor": model["processor"],
             "architecture": model["architecture"] if model["weights"] == "random" else None,
             "clip": model["clip"],
         },
@@ -105,11 +116,12 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "budget": {"label": budget.label, **plain["budget"]},
         "seed": plain["seed"],
         "task": {key: task[key] for key in ("name", "limit", "options", "modality")},
-        "data": data_digest(task),
+        "data": data_digest(config.task, config.harness),
         "pixels": {plain["pixels"]: model["pixels"][plain["pixels"]]},
         "generation": plain["generation"],
         "batch_size": plain["batch_size"],
-        "harness": "none",
+        "harness": benchmark.identity_of(config),
+        **({} if config.timing else {"timing": False}),
     }
 
 
@@ -130,16 +142,20 @@ def model_digest(model: dict[str, Any]) -> str:
     return f"hub:{model['checkpoint']}@{model['revision'] or 'main'}"
 
 
-def data_digest(task: dict[str, Any]) -> str:
-    """What identifies the samples: the files of a data folder, or the source code of what draws them."""
-    if task["data"] is not None:
-        return f"files:{file_digest(Path(task['data']).expanduser())}"
-    if task["target"] is not None:
-        module = str(task["target"]).partition(":")[0].removeprefix("unibench.").replace(".", "/")
+def data_digest(task: TaskConfig, harness: str) -> str:
+    """What identifies the samples: the files of a data folder, the source code of what draws them, or a published name."""
+    if task.kind == "harness":
+        chosen = benchmark.chosen(task, harness)
+        local = ",".join(file_digest(path) for path in benchmark.data_of(task, chosen))
+        return f"local:{local}" if local else f"published:{getattr(task, chosen).name}"
+    if task.data is not None:
+        return f"files:{file_digest(Path(task.data).expanduser())}"
+    if task.target is not None:
+        module = task.target.partition(":")[0].removeprefix("unibench.").replace(".", "/")
         place = registry.ROOT / module if (registry.ROOT / "tasks").is_dir() else registry.ROOT.parent / module
         sources = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         return f"code:{source_digest(sources)}"
-    return f"published:{task['name']}"
+    raise UsageError(f"task={task.name} is embedded and names no target")
 
 
 @cache

@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import unibench
 from tests.support.methods import Fixed, MergeVit, Pyramid
-from tests.support.models import FAMILIES, generate, inputs_of, model_of
+from tests.support.models import families, generate, inputs_of, model_of
 from unibench import Chain, UsageError
 
 
@@ -28,7 +28,7 @@ def fingerprint(model: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
+@families
 def test_nothing_is_left_behind(family: str, attn: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import unibench
 from tests.support.methods import Fixed, MergeVit, Pyramid, every
-from tests.support.models import FAMILIES, collate, generate, inputs_of, model_of
+from tests.support.models import collate, families, generate, inputs_of, model_of
 from unibench import Chain
 
 CALLS = {"all": 0, "packed": 0}
@@ -72,7 +72,7 @@ METHODS = {
 
 @pytest.mark.parametrize("batch", ["single", "ragged"])
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
+@families
 def test_flash_attention_equals_sdpa(family: str, flash: Any, name: str, batch: str) -> None:
     inputs = inputs_of(family, 0, 2) if batch == "single" else collate([inputs_of(family, seed) for seed in range(3)])
     with unibench.prune(model_of(family), METHODS[name]):

@@ -19,7 +19,7 @@ from transformers import (
 import unibench
 from tests.support import reference
 from tests.support.methods import Fixed, KeepAll, MergeVit, Pyramid, every
-from tests.support.models import CLIP, FAMILIES, IMAGE, TEXT, collate, generate, inputs_of, model_of
+from tests.support.models import CLIP, IMAGE, TEXT, collate, families, generate, inputs_of, model_of
 from unibench import Chain, Method, Selection, StageContext, UsageError
 from unibench.pruning import BudgetError
 
@@ -44,6 +44,12 @@ def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
     expected, expected_scores = reference.greedy(model, inputs, tokens.shape[1], drops)
     torch.testing.assert_close(scores[0], expected_scores, atol=2e-4, rtol=2e-4)
     assert tokens[0].tolist() == expected
+
+
+def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
+    model, samples = model_of("llava_onevision_1_5"), [dict(inputs_of("llava_onevision_1_5", seed)) for seed in range(2)]
+    with pytest.raises(UsageError, match="batch_size=1"), unibench.prune(model, "divprune", ratio=0.5), torch.no_grad():
+        model(**collate(samples))
 
 
 def test_sliding_windows() -> None:
@@ -72,7 +78,7 @@ def test_a_picture_in_the_continuation_of_a_cached_prompt() -> None:
     with unibench.prune(model, Fixed({2: every(2)})), torch.no_grad():
         model(input_ids=torch.tensor([[5, 6]]), past_key_values=cache, use_cache=True)
         longer = {**inputs, "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 2, dtype=torch.long)}
-        with pytest.raises(NotImplementedError, match="continuation"):
+        with pytest.raises(UsageError, match="continuation"):
             model(**longer, past_key_values=cache, use_cache=True)
 
 
@@ -120,7 +126,7 @@ def test_a_vision_layer_beyond_the_tower() -> None:
         pass
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@families
 def test_half_precision_keeps_identity_and_stays_finite(family: str) -> None:
     model = copy.deepcopy(model_of(family)).to(torch.bfloat16)
     inputs = inputs_of(family)

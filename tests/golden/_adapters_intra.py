@@ -18,7 +18,7 @@ from unibench.calibrate import divergences, found
 from unibench.cost.accounting import processed
 from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
-from unibench.pruning import Item
+from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
 
 
@@ -210,7 +210,7 @@ def mustdrop(call: Call) -> None:
     vision = _context.StubVision({"features": arrays["vision_hidden"][1:], "cls_attention": arrays["cls_attention"].mean(0)[1:][slot]})
     memory: dict[str, Tensor] = {}
     more: dict[str, Any] = dict(
-        vision=vision, family=_context.StubFamily(cls=True), items=(Item(0, count, (1, side, side)),), memory=memory
+        vision=vision, family=_context.StubFamily(cls=True), items=(Item(0, count, (Part(1, side, side),)),), memory=memory
     )
     merged = chosen(merge, stored(call, merge, arrays["vision_hidden"][1:], 0, count, **more))
     assert merged.values is not None

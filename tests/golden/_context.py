@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.golden._cases import Case
 from unibench import StageContext
-from unibench.pruning import Item
+from unibench.pruning import Item, Part
 
 OBJECT_LAYER = 8
 
@@ -60,10 +60,6 @@ class StubVision:
 
     merged = None
 
-    @property
-    def patchless(self) -> Tensor:
-        return torch.zeros(len(self.arrays["features"]), dtype=torch.bool)
-
     def _first(self, *names: str) -> Tensor:
         return next(self.arrays[name] for name in names if name in self.arrays)
 
@@ -106,7 +102,7 @@ def context(case: Case, dtype: torch.dtype, note: Callable[[str], None], layer: 
         visual=torch.arange(count),
         origin=torch.arange(len(hidden)),
         vision_rows=torch.arange(count),
-        items=(Item(0, count, _shape(case.params, count)),),
+        items=(Item(0, count, _parts(case.params, count)),),
         vision=StubVision(arrays),
         family=family,  # type: ignore[arg-type]
         sample=case.name,
@@ -157,8 +153,8 @@ def _count(case: Case) -> int:
     return int(case.arrays["visual_end"] - case.arrays["visual_start"])
 
 
-def _shape(params: dict[str, Any], count: int) -> tuple[int, int, int] | None:
+def _parts(params: dict[str, Any], count: int) -> tuple[Part, ...]:
     height, width = (params.get(f"grid_{side[0]}") or params.get(side) for side in ("height", "width"))
     if not height and not width:
-        return None
-    return (1, int(height or count // width), int(width or count // height))
+        return ()
+    return (Part(1, int(height or count // width), int(width or count // height)),)

@@ -12,11 +12,9 @@ from torch import Tensor
 
 import unibench
 from tests.support.methods import At
-from tests.support.models import FAMILIES, LAYERS, collate, inputs_of, model_of
+from tests.support.models import LAYERS, collate, families, inputs_of, model_of
 from unibench import Chain, Method, Needs, Selection, StageContext, UsageError
 from unibench.api import build_method
-
-families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def prefill(model: Any, method: Method, inputs: dict[str, Any], **budget: Any) -> unibench.pruning.Session:

@@ -10,7 +10,7 @@ import torch
 import unibench
 from tests.engine.test_flash import CALLS, flash
 from tests.intra.test_generation import CASES, RATIO, STEPS, build
-from tests.support.models import FAMILIES, collate, generate, inputs_of, model_of
+from tests.support.models import FAMILIES, QUICK, collate, generate, inputs_of, model_of
 
 __all__ = ["flash"]  # a fixture
 
@@ -18,7 +18,7 @@ __all__ = ["flash"]  # a fixture
 def _cases() -> list[Any]:
     families = list(FAMILIES)
     return [
-        pytest.param(name, family, batch, marks=[] if (i + j + k) % 4 == 0 else [pytest.mark.slow])
+        pytest.param(name, family, batch, marks=[] if family in QUICK and (i + j + k) % 4 == 0 else [pytest.mark.slow])
         for i, name in enumerate(CASES)
         for j, family in enumerate(families)
         for k, batch in enumerate(("single", "ragged"))

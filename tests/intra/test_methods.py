@@ -18,7 +18,7 @@ from unibench.methods import _recycling
 from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
 from unibench.ops.clustering import density_peaks
-from unibench.pruning import Item
+from unibench.pruning import Item, Part
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def made(count: int, keep: int, *, text: int = 5, start: int = 3, seed: int = 0,
         visual=torch.arange(start, start + count),
         origin=torch.arange(length),
         vision_rows=torch.arange(count),
-        items=(Item(0, count, None),),
+        items=(Item(0, count),),
         made_keys=torch.randn(2, length, 4, generator=g),
     )
     return Made(**{**values, **more})
@@ -225,7 +225,7 @@ def test_a_tower_without_cls_gives_received_attention_and_says_so() -> None:
     notes = Notes()
     features = torch.randn(9, 8)
     vision = StubVision({"features": features, "received_attention": torch.arange(9.0)})
-    ctx = made(9, 9, note=notes, vision=vision, family=StubFamily(cls=False), layer=0, items=(Item(0, 9, (1, 3, 3)),))
+    ctx = made(9, 9, note=notes, vision=vision, family=StubFamily(cls=False), layer=0, items=(Item(0, 9, (Part(1, 3, 3),)),))
     selection = MustDrop().stages(32)[0].select(ctx)
     assert selection is not None
     assert ctx.memory["key"].tolist() == [8]

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 import unibench
 from tests.methods._contexts import FORMS, METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
-from tests.support.models import FAMILIES, HIDDEN, collate, generate, inputs_of, model_of
+from tests.support.models import FAMILIES, HIDDEN, QUICK, collate, families, generate, inputs_of, model_of
 from unibench import Method, Selection, StageContext, UsageError, registry
 from unibench.budget import Budget
 from unibench.methods.mustdrop_vit import MustDropVit
-
-families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def select(method: Method, ctx: StageContext) -> tuple[Tensor, Tensor | None]:
@@ -105,7 +103,7 @@ def test_only_text_aware_methods_read_the_question(name: str) -> None:
     if build(name).requires:
         pytest.skip("does not run on every family")
     method, moved = build(name), []
-    for family in FAMILIES:
+    for family in QUICK:
         ctx = under(recorded(family, "images"), 0.667)
         text = torch.ones(len(ctx.hidden), dtype=torch.bool)
         text[ctx.visual] = False

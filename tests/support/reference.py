@@ -11,33 +11,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.support.models import text_of
+
 Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
 Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
+Added = list[Tensor]  # [L, D] for each of the first decoder layers: what is added to its output (DeepStack)
 
 
 @torch.no_grad()
-def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """inputs_embeds and position_ids as the unpatched model gives them to its language model."""
+def given_to_text(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the unpatched model gives to its language model."""
     seen: dict[str, Any] = {}
 
     def look(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         seen.update(kwargs)
 
-    handle = model.model.language_model.register_forward_pre_hook(look, with_kwargs=True)
+    handle = text_of(model).register_forward_pre_hook(look, with_kwargs=True)
     try:
         model(**inputs)
     finally:
         handle.remove()
+    return seen
+
+
+def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """inputs_embeds and position_ids as the unpatched model gives them to its language model."""
+    seen = given_to_text(model, inputs)
     positions = seen.get("position_ids")
     return seen["inputs_embeds"], torch.arange(seen["inputs_embeds"].shape[1])[None] if positions is None else positions
 
 
+def added_to(model: Any, inputs: dict[str, Any]) -> Added:
+    """The features that the language model adds to the visual tokens of a prompt."""
+    seen = given_to_text(model, inputs)
+    whole = []
+    for features in seen.get("deepstack_visual_embeds") or ():
+        whole.append(torch.zeros_like(seen["inputs_embeds"][0]))
+        whole[-1][seen["visual_pos_masks"][0]] = features
+    return whole
+
+
 @torch.no_grad()
 def logits(
-    model: Any, embeds: Tensor, positions: Tensor, drops: Drops, merges: Merges | None = None, evicted: tuple[int, Drops] | None = None
+    model: Any,
+    embeds: Tensor,
+    positions: Tensor,
+    drops: Drops,
+    merges: Merges | None = None,
+    evicted: tuple[int, Drops] | None = None,
+    added: Added | None = None,
 ) -> Tensor:
     """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on, per layer."""
-    text = model.model.language_model
+    text = text_of(model)
     length = embeds.shape[1]
     eager = text.config._attn_implementation == "eager"
     rope_positions = positions[1:] if positions.ndim == 3 and positions.shape[0] == 4 else positions
@@ -57,6 +82,8 @@ def logits(
         mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min) if eager else seen
         hidden = layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary, position_ids=None, past_key_values=None)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        if added and index < len(added):
+            hidden = hidden + torch.nn.functional.pad(added[index], (0, 0, 0, length - len(added[index])))
     out: Tensor = model.lm_head(text.norm(hidden))
     return out
 
@@ -67,14 +94,14 @@ def greedy(
 ) -> tuple[list[int], Tensor]:
     """Greedy tokens and their logits ``[steps, V]``."""
     embeds, positions = prompt_of(model, inputs)
-    prompt = embeds.shape[1]
+    prompt, added = embeds.shape[1], added_to(model, inputs)
     tokens, scores = [], []
     for step in range(steps):
 
         def grown(masks: Drops, step: int = step) -> Drops:
             return {layer: torch.nn.functional.pad(mask, (0, step)) for layer, mask in masks.items()}
 
-        last = logits(model, embeds, positions, grown(drops), merges, (prompt, grown(evicted)) if evicted else None)[0, -1]
+        last = logits(model, embeds, positions, grown(drops), merges, (prompt, grown(evicted)) if evicted else None, added)[0, -1]
         token = last.argmax()
         tokens.append(int(token))
         scores.append(last)

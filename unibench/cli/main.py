@@ -25,14 +25,38 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs:
   list methods|models|tasks [--json]      what there is
   show method|model|task NAME             the card of one
-  store repair FOLDER                     set damaged lines of a cell aside
+  profile model=M method=X,Y ratio=R,S    cost on fixed inputs: image=1920x1080 text_tokens=64 new_tokens=32 batch=1,8
+                                          repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
+  plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
+  work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
+  prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
+  doctor [--import]                       what is installed here and what is missing
+  store index|verify|repair|prune|merge|export|import ...     look after results
+  compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
+  recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   gallery FILE.html [pictures=12]         pictures of synthvqa with questions and answers
   --help, --version
+
+  experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store", "gallery": "gallery:gallery"}
+VERBS = {
+    "profile": "profiling:profile",
+    "list": "listing:list_",
+    "show": "listing:show",
+    "plan": "planning:plan",
+    "work": "working:work",
+    "store": "storing:store",
+    "compare": "comparing:compare",
+    "recommend": "comparing:recommend",
+    "report": "reporting:report",
+    "audit": "auditing:audit",
+    "gallery": "gallery:gallery",
+    "doctor": "doctor:doctor",
+    "prefetch": "prefetching:prefetch",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,13 +11,14 @@ from unibench._compat import repair_torchvision
 
 repair_torchvision()  # before anything here imports transformers
 
-from unibench.pruning.context import Grid as Grid
-from unibench.pruning.context import Item as Item
 from unibench.pruning.context import StageContext as StageContext
 from unibench.pruning.encoder import EncoderContext as EncoderContext
 from unibench.pruning.encoder import EncoderStage as EncoderStage
 from unibench.pruning.family import Family as Family
 from unibench.pruning.family import VisionCall as VisionCall
+from unibench.pruning.layout import Grid as Grid
+from unibench.pruning.layout import Item as Item
+from unibench.pruning.layout import Part as Part
 from unibench.pruning.session import Session as Session
 from unibench.pruning.stage import BudgetError as BudgetError
 from unibench.pruning.stage import Chain as Chain

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from unibench.budget import Budget
+from unibench.cost.flops import decoder_shape
+from unibench.ops import did
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import StageContext
 from unibench.pruning.family import Family
+from unibench.pruning.layout import Item, separators_of
 from unibench.pruning.prompt import Choice, Prompt
 from unibench.pruning.signals import RecordedVision
 from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
@@ -27,7 +30,7 @@ class Chooser:
         stages: all its cuts; their needs are recorded.
         family: the adapter of the model.
         budget: how much to keep.
-        scope: ``"sequence"`` or ``"item"``, see :class:`~unibench.pruning.session.Session`.
+        scope: ``"sequence"``, ``"item"`` or ``"tile"``, see :class:`~unibench.pruning.session.Session`.
         seed: for methods that draw.
         vision: records the vision tower.
         listening: whether a decoder layer that runs now is to be recorded.
@@ -79,30 +82,30 @@ class Chooser:
         return found
 
     def contexts(self, prompt: Prompt, stage: Stage, hidden: Tensor, row: int) -> list[StageContext]:
-        """What the stage sees of one sample: one context, or one per item if budgets are per item."""
+        """What the stage sees of one sample: one context, or one for each item or tile that has its own budget."""
         origin, pad = prompt.origin_of(row)
         origin = origin.to(hidden.device)
         is_visual = prompt.visual[row].to(hidden.device)
         visual = is_visual[origin].nonzero()[:, 0]
         rank = (is_visual.cumsum(0) - 1)[origin[visual]]  # which original visual token each one is
-        items = prompt.items[row]
-        groups = [items] if self.scope == "sequence" else [(item,) for item in items]
+        blind = separators_of(prompt.items[row], rank) & stage.needs.vision
         contexts = []
-        for group in groups:
-            inside = torch.zeros_like(rank, dtype=torch.bool)
+        for group in self._groups(prompt.items[row]):
+            inside = torch.zeros_like(blind)
             for item in group:
                 inside |= (rank >= item.start) & (rank < item.stop)
             total = sum(len(item) for item in group)
             keep = self.budget.keep(total) if total else 0
-            rows = visual[inside]
+            rows, withheld = visual[inside & ~blind], visual[inside & blind]
+            budget = min(stage.count(keep, total) if stage.count and total else keep, len(rows) + len(withheld))
             ctx = StageContext(
                 layer=stage.layer,
-                keep=min(stage.count(keep, total) if stage.count and total else keep, len(rows)),
+                keep=min(budget, len(rows)),
                 total=total,
                 hidden=hidden[row, pad:],
                 visual=rows,
                 origin=origin,
-                vision_rows=rank[inside],
+                vision_rows=rank[inside & ~blind],
                 items=group,
                 input_ids=None if prompt.ids is None else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)],
                 vision=self._vision_of(prompt, row, origin[rows]),
@@ -112,11 +115,19 @@ class Chooser:
                 sample=prompt.names[row] if self.scope == "sequence" else f"{prompt.names[row]}/{group[0].start}",
                 query_key=functools.partial(self._query_key, prompt, row, len(origin)),
                 note=self.notes.add,
-                sample_visual=visual if self.scope == "item" else None,
+                sample_visual=None if self.scope == "sequence" else visual,
                 memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
+                withheld=withheld,
+                spare=max(0, budget - len(rows)),
             )
             contexts.append(ctx if self._clip is None else replace(ctx, clip=functools.partial(self._in_clip, prompt, row, ctx)))
         return contexts
+
+    def _groups(self, items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
+        """What shares a budget."""
+        if self.scope == "sequence":
+            return [items]
+        return [(part,) for item in items for part in (item.tiles() if self.scope == "tile" else [item])]
 
     def _in_clip(self, prompt: Prompt, row: int, ctx: StageContext) -> tuple[Tensor, Tensor]:
         """Patches and question of a context where CLIP compares them."""
@@ -133,6 +144,7 @@ class Chooser:
         module, before = self.family.llm_attention(layer), self.family.text_model.layers[layer].input_layernorm
         assert isinstance(before, nn.Module)
         hidden = hidden.to(next(before.parameters()).device)  # accelerate moves it in front of the whole layer only
+        did(decoder_shape(self.family.text_model.config, 0).attention_macs(hidden.shape[1]) * len(hidden))
         module(
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
@@ -149,14 +161,14 @@ class Chooser:
         for ctx in self.contexts(prompt, stage, hidden, row):
             selection = stage.select(ctx) if len(ctx.visual) else None
             if selection is None:
-                kept.append(ctx.visual)
-                values.append(None)
+                kept += [ctx.visual, ctx.withheld]
+                values += [None, None]
                 continue
             chosen = True
             keep, order = selection.keep.to(hidden.device).sort()
             _check_selection(keep, ctx, stage, self.method)
-            kept.append(ctx.visual[keep])
-            values.append(None if selection.values is None else selection.values.to(hidden)[order])
+            kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
+            values += [None if selection.values is None else selection.values.to(hidden)[order], None]
         if not chosen:
             return None
         rows, order = torch.cat(kept).sort()

@@ -11,42 +11,9 @@ from torch import Tensor
 
 from unibench.ops import at_least_float32
 from unibench.pruning.attention import QueryKey, attention_rows
-from unibench.pruning.family import Family, Shape
+from unibench.pruning.family import Family
+from unibench.pruning.layout import Grid, Item, grids_of, separators_of
 from unibench.pruning.signals import Vision
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image or video of a sample.
-
-    Attributes:
-        start, stop: its tokens, as a range of the sample's ORIGINAL visual tokens.
-        shape: the token grid (frames or tiles, height, width), or None where it is irregular.
-    """
-
-    start: int
-    stop: int
-    shape: Shape | None
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One tile, picture or frame: tokens in raster order.
-
-    Attributes:
-        rows: ``[height * width]`` indices into ``ctx.visual``.
-        height, width: in tokens.
-    """
-
-    rows: Tensor
-    height: int
-    width: int
-
-    def __len__(self) -> int:
-        return self.height * self.width
 
 
 @dataclass(frozen=True)
@@ -76,6 +43,8 @@ class StageContext:
         memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
             leaves for the next.
         sample_visual: rows of all the sample's visual tokens, where this context has those of one item.
+        withheld: rows of separators that a stage that reads the vision tower is not shown.
+        spare: how many of them stay, because the budget exceeds the tokens shown.
     """
 
     layer: int
@@ -97,6 +66,8 @@ class StageContext:
     note: Callable[[str], None] = field(default=lambda text: None, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     sample_visual: Tensor | None = field(default=None, repr=False)
+    withheld: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long), repr=False)
+    spare: int = 0
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -175,23 +146,17 @@ class StageContext:
         normed: Tensor = self.family.text_model.norm(at_least_float32(hidden))
         return normed.float()
 
-    def grids(self) -> list[Grid]:
-        """The token grids of the context: one per tile, picture or frame, all tokens in one of them.
+    @property
+    def separators(self) -> Tensor:
+        """``[N]`` True on tokens that show no patch: newline tokens of LLaVA-NeXT and LLaVA-OneVision.
 
-        A picture without a regular grid has the one nearest to a square that its tokens fill; where earlier
-        stages took tokens, what is left of a picture is one row.
+        Stages that read the vision tower do not see them, see :class:`~unibench.pruning.stage.Needs`.
         """
-        found, start = [], 0
-        inside = self.vision_rows
-        for item in self.items or (Item(0, self.total, None),):
-            count = int(((inside >= item.start) & (inside < item.stop)).sum())
-            frames, height, width = item.shape or (1, *_nearly_square(count))
-            if count != len(item) or frames * height * width != count:
-                frames, height, width = 1, 1, count
-            rows = torch.arange(start, start + count, device=inside.device).split(height * width)
-            found += [Grid(row, height, width) for row in rows if count]
-            start += count
-        return found
+        return separators_of(self.items, self.vision_rows)
+
+    def grids(self) -> list[Grid]:
+        """The token grids of the context, one per tile, picture or frame, see :func:`~unibench.pruning.layout.grids_of`."""
+        return grids_of(self.items or (Item(0, self.total),), self.vision_rows)
 
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or shard."""
@@ -202,13 +167,3 @@ class StageContext:
         if self.query_key is None:
             raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
         return self.query_key(layer)
-
-
-def _nearly_square(count: int) -> tuple[int, int]:
-    """The factors of a number that are closest to each other, the smaller one first.
-
-    >>> _nearly_square(96), _nearly_square(7)
-    ((8, 12), (1, 7))
-    """
-    height = next(side for side in range(int(count**0.5), 0, -1) if count % side == 0) if count else 1
-    return height, count // height

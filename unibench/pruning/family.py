@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
-
-Shape = tuple[int, int, int]  # frames or tiles, height, width
+from unibench.pruning.layout import Part
 
 
 @dataclass
@@ -76,6 +75,7 @@ class Family:
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``: its projector
             works token by token (:attr:`feature_layer` is given); ``"clip_tower"``: its tower is a CLIP's.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
+        batches: whether the features of a picture do not depend on the pictures of other prompts in its batch.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
 
@@ -86,13 +86,18 @@ class Family:
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     prefix_tokens: int = 0
+    batches: bool = True
     saliency_layer: int = -1
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.clip: Callable[[], CommonSpace] | None = None
         self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
-        self.text_model: Any = model.model.language_model
+
+    @property
+    def text_model(self) -> Any:
+        """The decoder without its head: ``layers``, ``norm``, ``rotary_emb``."""
+        return self.core.language_model
 
     @property
     def vision_tower(self) -> Any:
@@ -111,6 +116,11 @@ class Family:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
+
+    @property
+    def deepstack(self) -> int:
+        """Number of decoder layers after which the text model adds features to the visual tokens."""
+        return 0
 
     @property
     def object_layer(self) -> int:
@@ -144,14 +154,14 @@ class Family:
                 kind[input_ids == token] = value
         return kind
 
-    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[int, Shape | None]]:
-        """The images or videos of a call, in order: number of tokens and their grid (None: irregular).
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        """The images or videos of a call, in order, each as the grids that its tokens lie in.
 
         Args:
             call: the recorded call.
             runs: lengths of the contiguous runs of this modality's tokens in the prompts of the batch.
         """
-        return [(run, None) for run in runs]
+        raise NotImplementedError
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""

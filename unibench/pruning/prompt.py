@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from unibench.pruning.context import Item
+from unibench.errors import UsageError
 from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
-from unibench.pruning.family import Family, Shape, VisionCall
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Item, Part
 
 KINDS = {1: "image", 2: "video"}  # values of Family.visual_kind
 
@@ -88,6 +89,11 @@ class Prompt:
         seen = self.visual.gather(1, self.current.origin.to(self.visual.device)) & self.current.valid.to(self.visual.device)
         return [int(count) for count in seen.sum(1)]
 
+    def left(self, row: int) -> Tensor:
+        """``[N]`` True on the visual tokens of a sample that are there now."""
+        visual = self.visual[row].nonzero()[:, 0]
+        return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
+
     def origins(self, hidden: Tensor) -> Tensor:
         """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on padding after a cut."""
         if self.current is not None:
@@ -127,6 +133,8 @@ def prompt_of(
         return Prompt(None, valid, nothing, nothing.long(), [()] * len(valid), names or [""] * len(valid), valid.shape[1], positions)
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
+    if not family.batches and int(kind[::copies].any(1).sum()) > 1:
+        raise UsageError(f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those of a batch: batch_size=1")
     items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
     if names is None:
         names = [digest(row[good]) for row, good in zip(ids, valid.to(ids.device), strict=True)]
@@ -165,21 +173,21 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
 
 def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[tuple[Item, ...]]:
     """The images and videos of each sample, in sequence order."""
-    grids: dict[int, list[tuple[int, Shape | None]]] = {}
+    found: dict[int, list[tuple[Part, ...]]] = {}
     for value, modality in KINDS.items():
         runs = [run for row in kind.tolist() for run in _runs(row, value)]
         call = calls.get(modality)
-        grids[value] = family.items(call, runs) if call is not None else [(run, None) for run in runs]
+        found[value] = family.items(call, runs) if call is not None else [(Part(1, 1, run),) for run in runs]
     samples = []
-    queues = {value: iter(found) for value, found in grids.items()}
+    queues = {value: iter(pictures) for value, pictures in found.items()}
     for row in kind.tolist():
         kinds = [value for value in row if value]
         items: list[Item] = []
         start = 0
         while start < len(kinds):
-            size, shape = next(queues[kinds[start]])
-            items.append(Item(start, start + size, shape))
-            start += size
+            parts = next(queues[kinds[start]])
+            items.append(Item(start, start + sum(len(part) for part in parts), parts))
+            start = items[-1].stop
         samples.append(tuple(items))
     return samples
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from unibench.cost import Clock, Mark
+from unibench.pruning.layout import Item
 
 
 @dataclass(frozen=True)
@@ -16,17 +22,42 @@ class PromptRecord:
         text_tokens: tokens of the prompt that are not visual.
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
+        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a batch, the mean.
+        last: which of them entered the last one, see :func:`packed`.
+        items: how the visual tokens lie.
     """
 
     sample: str
     text_tokens: int
     visual_tokens: int
     processed: tuple[int, ...]
+    last: str
+    items: tuple[Item, ...]
+    method_macs: float = 0.0
 
     @property
     def kept(self) -> int:
         """Visual tokens that entered the last decoder layer."""
         return self.processed[-1]
+
+
+def packed(mask: Tensor) -> str:
+    """A mask ``[N]`` as text: one bit per token, the first in the highest bit, base64.
+
+    >>> packed(torch.tensor([True, False, False, False, False, False, True, True, True]))
+    'g4A='
+    """
+    return base64.b64encode(np.packbits(mask.cpu().numpy()).tobytes()).decode()
+
+
+def unpacked(text: str, count: int) -> Tensor:
+    """The mask ``[count]`` that :func:`packed` wrote.
+
+    >>> unpacked("g4A=", 9).nonzero()[:, 0].tolist()
+    [0, 6, 7, 8]
+    """
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=count)
+    return torch.from_numpy(bits).bool()
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,15 @@ from unibench.budget import Budget
 from unibench.cost import Clock, Mark
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
+from unibench.ops import Work, counted
 from unibench.pruning.chooser import Chooser
 from unibench.pruning.cutting import causal_mask
+from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
-from unibench.pruning.record import PrefillTime, PromptRecord, Spans
+from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
 from unibench.pruning.stage import Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
 
@@ -37,7 +39,7 @@ class Session:
         family: the adapter of the model.
         budget: how much to keep.
         scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for each
-            image or video.
+            image or video; ``"tile"``: one for each tile or frame.
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the mean over
             layers of the tokens processed.
         seed: for methods that draw.
@@ -84,12 +86,14 @@ class Session:
         self.chooser = Chooser(
             method, stages, family, budget, scope=scope, seed=seed, vision=self.vision, listening=lambda: self._prefilling
         )
+        self._deepstack = Deepstack(family, lambda: self._prompt.current if self._prompt is not None else None)
         self._prompt: Prompt | None = None
         self._ids: Tensor | None = None
         self._replay: list[list[Choice | None]] | None = None
         self._prefilling = False
         self._method_spans: list[tuple[Mark, Mark]] = []
         self._forward_start: Mark = 0.0
+        self._work = Work()
 
     @property
     def prompt(self) -> Prompt | None:
@@ -146,6 +150,8 @@ class Session:
                 attach(self.layers[index].register_forward_pre_hook(hook, with_kwargs=True))
             stack.enter_context(self.vision.installed())
             stack.enter_context(self.chooser.tap.installed())
+            stack.enter_context(self._deepstack.installed())
+            self._work = stack.enter_context(counted())
             yield self
 
     # -- hooks, in the order in which a forward meets them
@@ -163,11 +169,11 @@ class Session:
         self._prefilling = cache is None or cache.get_seq_length() == 0
         if self._prefilling:
             self._read(embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), without_cache=cache is None)
-            return None
+            return args, self._deepstack.take(kwargs)
         if self._prompt is None or cache is None:
             return None
         if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
-            raise NotImplementedError("an image in the continuation of a cached prompt; give the whole prompt at once")
+            raise UsageError("a picture in the continuation of a cached prompt cannot be pruned; give the whole prompt at once")
         for part in self._prompt.segments.values():
             part.mask = None
         first = self._prompt.segments.get(0)
@@ -221,6 +227,7 @@ class Session:
             self._record(prompt)
         self._replay = None
         self.chooser.tap.clear()
+        self._deepstack.clear()
         prompt.rotary = None
 
     def _after_model(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -253,12 +260,13 @@ class Session:
         self._prompt.margins = self.margins
 
     def _record(self, prompt: Prompt) -> None:
+        macs = self._work.take() / len(prompt.items)
         for row, items in enumerate(prompt.items):
             visual = sum(len(item) for item in items)
             uncut = [visual] * (len(self.layers) - len(prompt.counts))
             processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
-            self.records.append(PromptRecord(prompt.names[row], text, visual, processed))
+            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row)), items, macs))
 
     # -- cutting
 

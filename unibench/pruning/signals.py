@@ -55,11 +55,6 @@ class Vision(Protocol):
         ...
 
     @property
-    def patchless(self) -> Tensor:
-        """``[N]`` True on tokens that stand for no patch."""
-        ...
-
-    @property
     def merged(self) -> Tensor | None:
         """``[N]`` True on the tokens that encoder stages left, None where there were none; the others are zero."""
         ...
@@ -121,17 +116,6 @@ class RecordedVision:
         if all(call.merged is None for call in self._calls):
             return None
         return torch.cat([mask.to(self._rows.device) for mask in found])[self._rows]
-
-    @property
-    def patchless(self) -> Tensor:
-        def one(call: VisionCall) -> Tensor:
-            states = next(iter(call.hidden.values()), None)
-            if states is None:
-                recorded = next(iter(call.attention.values()))
-                return self._family.join([torch.zeros_like(qk.key[:, 0, :, :1]) for qk in recorded])
-            return torch.zeros_like(self._family.strip(states)[..., :1])
-
-        return self._packed(one, fill=1.0)[:, 0] > 0
 
     def hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:

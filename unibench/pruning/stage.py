@@ -40,6 +40,10 @@ class Selection:
 class Needs:
     """What must be recorded on the way. Only what is declared is recorded.
 
+    A stage that needs the vision tower is not shown separators (newline tokens), which the tower knows nothing
+    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages they are
+    visual tokens like any.
+
     Attributes:
         vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from the end).
         vit_hidden: vision-tower layers whose output hidden states are wanted.
@@ -60,6 +64,11 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+
+    @property
+    def vision(self) -> bool:
+        """Whether anything of the vision tower is needed."""
+        return bool(self.vit_attention or self.vit_hidden or self.saliency or self.features or self.object_attention)
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -106,12 +115,14 @@ class Method:
         adaptive: may keep another number than the budget (the row then states the measured mean).
         requires: what the family must provide, for example ``{"cls_token"}``.
         text_aware: whether the choice depends on the question.
+        data_timed: whether the time of the selection depends on the picture, not on sizes alone.
     """
 
     needs: ClassVar[Needs] = Needs()
     adaptive: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset()
     text_aware: ClassVar[bool] = False
+    data_timed: ClassVar[bool] = False
 
     def stages(self, depth: int) -> Sequence[Stage]:
         """The cuts this method makes in a language model of ``depth`` decoder layers."""
@@ -171,6 +182,7 @@ class Chain(Method):
         object.__setattr__(self, "requires", frozenset().union(*(method.requires for method in self.methods)))
         object.__setattr__(self, "adaptive", any(method.adaptive for method in self.methods))
         object.__setattr__(self, "text_aware", any(method.text_aware for method in self.methods))
+        object.__setattr__(self, "data_timed", any(method.data_timed for method in self.methods))
 
     def stages(self, depth: int) -> Sequence[Stage]:
         budgets = self.budgets or (None,) * len(self.methods)

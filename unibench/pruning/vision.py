@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from unibench.cost import Clock, Mark
+from unibench.errors import UsageError
 from unibench.pruning.attention import AttentionTap
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.stage import Needs
+
+_HIDDEN = "{} does not call attention by transformers' interface, so nothing of it can be seen; take a method that does not need it"
 
 
 class VisionRecorder:
@@ -24,6 +27,8 @@ class VisionRecorder:
     shadowed on the instance for the length of the block.
 
     Attributes:
+        reuse: computes or remembers the features of a call, where nothing inside the tower is recorded or changed;
+            None computes them.
         calls: the last call of each modality, until :meth:`clear`.
         spans: start and end of each call.
     """
@@ -37,6 +42,7 @@ class VisionRecorder:
         blocks = len(family.vit_blocks) if attention or hidden else 0
         self._attention = sorted({_index(layer, blocks) for layer in attention})
         self._hidden = sorted({_index(layer, blocks) for layer in hidden})
+        self.reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
         self.calls: dict[str, VisionCall] = {}
         self.spans: list[tuple[Mark, Mark]] = []
         self._open: VisionCall | None = None
@@ -75,18 +81,27 @@ class VisionRecorder:
 
         @functools.wraps(original)  # generate() reads the signature
         def observed(*args: Any, **kwargs: Any) -> Any:
+            if self._open is not None:  # Qwen3-VL reads a video by its function for images
+                return original(*args, **kwargs)
             call = VisionCall(modality, dict(signature.bind(*args, **kwargs).arguments))
             start = self.clock.mark()
             self._open = call
             try:
-                merger = self.merger if modality == "image" else None
-                call.output = original(*args, **kwargs) if merger is None else merger.run(original, call)
+                compute = functools.partial(original, *args, **kwargs)
+                if self.merger is not None and modality == "image":
+                    call.output = self.merger.run(original, call)
+                elif self.reuse is not None and not self._hidden and not self._attention:
+                    call.output = self.reuse(compute, call)
+                else:
+                    call.output = compute()
             finally:
                 self._open = None
             self.spans.append((start, self.clock.mark()))
             for index, module in zip(self._attention, self.tap.modules, strict=True):
                 call.attention[index] = self.tap.take(module)
-            call.tokens = _tokens(call.output.pooler_output)
+                if not call.attention[index]:
+                    raise UsageError(_HIDDEN.format(type(module).__name__))
+            call.tokens = _tokens(getattr(call.output, "pooler_output", call.output))
             self.calls[modality] = call
             return call.output
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -12,10 +11,13 @@ from torch import Tensor
 
 from unibench.budget import Budget
 from unibench.cost import Clock
-from unibench.cost.flops import DecoderShape, decoder_shape
+from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
+from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PromptRecord
+from unibench.runner.batching import Batches
 from unibench.tasks import Sample, Task
 
 
@@ -28,13 +30,17 @@ class Answered:
         text_tokens, visual_tokens: of the prompt before pruning.
         kept: visual tokens that entered the last decoder layer.
         processed: visual tokens that entered each decoder layer.
+        last: which of them entered the last one, see :func:`unibench.pruning.record.packed`.
+        layout: how the visual tokens lie, see :func:`unibench.pruning.layout.written`.
+        seen: the part of each picture that the processor hands on.
         new_tokens: of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
         prefill_ms: from pixels to the first logits; contains vision and method.
         method_ms: scoring, choosing and cutting.
         decode_ms: all tokens after the first.
-        tflops: of the pruned prefill of the language model; ``tflops_full``: of the unpruned one.
+        tflops: of the pruned prefill of the language model and the selection; ``tflops_full``: of the unpruned one.
+        method_tflops: of which the selection, extra attention included.
         kv_mib: keys and values of the prompt.
         notes: remarks of the method, for example that a substitute was used for a signal.
         run: which entry of ``env.json``.
@@ -50,6 +56,9 @@ class Answered:
     visual_tokens: int
     kept: int
     processed: tuple[int, ...]
+    last: str
+    layout: list[Any]
+    seen: list[Box]
     new_tokens: int
     total_ms: float
     vision_ms: float
@@ -58,6 +67,7 @@ class Answered:
     decode_ms: float
     tflops: float
     tflops_full: float
+    method_tflops: float
     kv_mib: float
     notes: tuple[str, ...]
     run: int
@@ -74,8 +84,9 @@ class Setting:
         method, budget, scope, mode, seed: see :class:`unibench.pruning.Session`.
         max_new_tokens: None takes the task's.
         repetition_penalty: 1 is none.
-        batch_size: prompts read together.
+        batch_size: prompts read together, or ``"auto"``, see :class:`~unibench.runner.batching.Batches`.
         run: number of this run in ``env.json``.
+        reuse: remembers vision features for other cells, see :class:`unibench.pruning.vision.VisionRecorder`.
     """
 
     method: Method
@@ -85,8 +96,9 @@ class Setting:
     seed: int
     max_new_tokens: int | None
     repetition_penalty: float
-    batch_size: int
+    batch_size: int | str
     run: int
+    reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
 
 
 def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: Setting) -> Iterator[Answered]:
@@ -107,13 +119,18 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     session = Session(
         loaded.model, setting.method, loaded.family, setting.budget, scope=setting.scope, mode=setting.mode, seed=setting.seed
     )
-    session.margins = loaded.margins
+    session.margins, session.vision.reuse = loaded.margins, setting.reuse
     with session.installed(), torch.inference_mode():
-        while batch := list(islice(samples, setting.batch_size)):
+        batches = Batches(samples, setting.batch_size, loaded)
+        for batch in batches:
             start = clock.mark()
             inputs = loaded.inputs([sample.question for sample in batch], [sample.images for sample in batch])
             session.samples = [sample.id for sample in batch]
-            out = loaded.model.generate(**inputs, generation_config=config)
+            try:
+                out = loaded.model.generate(**inputs, generation_config=config)
+            except torch.OutOfMemoryError as error:
+                batches.did_not_fit(batch, error)
+                continue
             generated: Tensor = out[:, inputs["input_ids"].shape[1] :]
             decoded = clock.mark()
             texts = loaded.answers(generated)
@@ -131,13 +148,14 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
             notes = tuple(sorted(session.notes))
             for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
-                prompt = _tokens(record, _length(tokens, ends), shape)
+                prompt = tokens_of(record, _length(tokens, ends), shape)
+                prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
                 score = task.score(sample, text)
                 truth = sample.answers[0]
                 yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
 
 
-def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
+def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
     """Token counts of a sample and what follows from them."""
     tokens = [record.text_tokens + visual for visual in record.processed]
     full = [record.text_tokens + record.visual_tokens] * len(tokens)
@@ -146,8 +164,11 @@ def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[
         "visual_tokens": record.visual_tokens,
         "kept": record.kept,
         "processed": record.processed,
+        "last": record.last,
+        "layout": written(record.items),
         "new_tokens": new_tokens,
-        "tflops": shape.prefill_tflops(tokens),
+        "tflops": shape.prefill_tflops(tokens) + tflops(record.method_macs),
+        "method_tflops": tflops(record.method_macs),
         "tflops_full": shape.prefill_tflops(full),
         "kv_mib": shape.cache_mib(tokens),
     }

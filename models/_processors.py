@@ -1,0 +1,138 @@
+"""Processors of the real classes made from a model's configuration, where no checkpoint brings its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import (
+    AutoTokenizer,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    LlavaNextProcessor,
+    LlavaNextVideoProcessor,
+    LlavaNextVideoVideoProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    LlavaProcessor,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
+)
+from transformers.models.clip.image_processing_clip import CLIPImageProcessor
+from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
+from transformers.models.llava_next.image_processing_llava_next import LlavaNextImageProcessor
+from transformers.models.llava_onevision.image_processing_llava_onevision import LlavaOnevisionImageProcessor
+from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
+
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() }}: {% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}\n{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A family's processor.
+
+    Attributes:
+        processor, image, video: classes.
+        show: what stands for a picture and for a video in a conversation.
+        tokens: special tokens by the name under which the processor looks them up on the tokenizer.
+    """
+
+    processor: Any
+    image: Any
+    video: Any = None
+    show: tuple[str, str] = ("<image>\n", "<video>\n")
+    tokens: dict[str, str] = field(default_factory=lambda: {"image_token": "<image>", "video_token": "<video>"})
+
+
+_QWEN: Any = {
+    "image": Qwen2VLImageProcessor,
+    "show": ("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"),
+    "tokens": {
+        "vision_start_token": "<|vision_start|>",
+        "vision_end_token": "<|vision_end|>",
+        "image_token": "<|image_pad|>",
+        "video_token": "<|video_pad|>",
+    },
+}
+FORMS = {
+    "llava": Form(LlavaProcessor, CLIPImageProcessor),
+    "llava_next": Form(LlavaNextProcessor, LlavaNextImageProcessor),
+    "llava_next_video": Form(LlavaNextVideoProcessor, LlavaNextImageProcessor, LlavaNextVideoVideoProcessor),
+    "llava_onevision": Form(LlavaOnevisionProcessor, LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor),
+    "qwen2_vl": Form(Qwen2VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
+    "qwen2_5_vl": Form(Qwen2_5_VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
+    "qwen3_vl": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
+    "internvl": Form(
+        InternVLProcessor,
+        GotOcr2ImageProcessor,
+        InternVLVideoProcessor,
+        show=("<IMG_CONTEXT>\n", "<video>\n"),
+        tokens={
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
+    ),
+    "smolvlm": Form(
+        SmolVLMProcessor,
+        SmolVLMImageProcessor,
+        SmolVLMVideoProcessor,
+        tokens={
+            "image_token": "<image>",
+            "fake_image_token": "<fake_token_around_image>",
+            "global_image_token": "<global-img>",
+            "end_of_utterance_token": "<end_of_utterance>",
+        },
+    ),
+}
+
+
+def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any:
+    """The processor of a model, and the ids of its placeholders written into the configuration.
+
+    Args:
+        config: of the model.
+        lender: folder of a tokenizer; the family's special tokens are added to it.
+        settings: of the image processor; ``video`` holds those of the video processor.
+    """
+    form = FORMS[config.model_type]
+    tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=form.tokens)
+    parts = {"tokenizer": tokenizer, "image_processor": form.image(**{key: value for key, value in settings.items() if key != "video"})}
+    if form.video is not None:
+        parts["video_processor"] = form.video(**settings.get("video", {}))
+    template = TEMPLATE.replace("IMAGE", form.show[0]).replace("VIDEO", form.show[1])
+    processor = form.processor(**parts, chat_template=template, **_options(config))
+    for name, token in form.tokens.items():
+        if hasattr(config, f"{name}_id"):
+            setattr(config, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
+    if config.model_type == "internvl":
+        config.image_token_id = processor.image_token_id
+    return processor
+
+
+def _options(config: Any) -> dict[str, Any]:
+    """What the processor of a family must know of the model to count placeholders."""
+    vision = config.vision_config
+    if config.model_type.startswith("qwen"):
+        return {}
+    if config.model_type == "internvl":
+        return {"image_seq_length": config.image_seq_length}
+    patches = (vision.image_size // vision.patch_size) ** 2
+    if config.model_type == "smolvlm":
+        return {"image_seq_len": patches // config.scale_factor**2}
+    strategy = config.vision_feature_select_strategy
+    if config.model_type == "llava_onevision":
+        return {"num_image_tokens": patches, "vision_feature_select_strategy": strategy, "vision_aspect_ratio": config.vision_aspect_ratio}
+    return {"patch_size": vision.patch_size, "vision_feature_select_strategy": strategy, "num_additional_image_tokens": 1}

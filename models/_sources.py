@@ -1,0 +1,138 @@
+"""Where a model comes from: the hub, a folder, or its architecture with random weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers.utils.import_utils import is_bitsandbytes_available
+
+from unibench import hub
+from unibench.compose import model_path
+from unibench.config import ModelConfig
+from unibench.errors import UsageError, unknown
+from unibench.identity import model_digest
+from unibench.models._processors import FORMS, make_processor
+
+TINY = "pkg://unibench.models/tiny"
+LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
+
+
+def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
+    """A checkpoint with its processor, whose image settings are those that ``spec`` pins."""
+    path = _folder(spec)
+    source = str(path) if path is not None else spec.checkpoint
+    if source is None:
+        raise UsageError(f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>")
+    where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
+    if path is None:
+        where |= {"revision": spec.revision, "local_files_only": not hub.answers()}
+    try:
+        config = AutoConfig.from_pretrained(source, **where)
+        processor = AutoProcessor.from_pretrained(source, **where)
+        model = _auto_class(config).from_pretrained(source, device_map=spec.device_map, **_quantization(spec), **where, **options)
+    except ImportError as error:
+        raise UsageError(_how_to_install(spec, error)) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(_how_to_get(spec, error)) from None
+    for key, value in spec.processor.items():
+        setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
+    return model, processor, model_digest(vars(spec))
+
+
+def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
+    """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer."""
+    if spec.quantization is not None:
+        raise UsageError("model.quantization needs a checkpoint: random weights have nothing to quantise; take model.weights=pretrained")
+    config, processor = blueprint(spec)
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, **options)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    return model, processor, model_digest(vars(spec))
+
+
+def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
+    """Configuration and processor of a published architecture, from what ``spec`` says of it.
+
+    Raises:
+        UsageError: ``spec`` says nothing, or transformers does not have the family.
+    """
+    if spec.family not in FORMS or not spec.architecture:
+        raise UsageError(f"model={spec.name} has no architecture to build with random weights; give model.path=<folder>")
+    config = AutoConfig.for_model(spec.family, **copy.deepcopy(spec.architecture))
+    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (spec.family, LENDER))
+    lender = own if own is not None and own.is_dir() else any_tiny
+    return config, make_processor(config, str(lender), copy.deepcopy(spec.processor))
+
+
+def _folder(spec: ModelConfig) -> Path | None:
+    """The folder of ``model.path``; a repository's folder in the hub's cache stands for the revision in it."""
+    path = model_path(spec.path)
+    if path is None:
+        return None
+    if path.is_file():
+        raise UsageError(f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer: {path.parent}")
+    if not (path / "snapshots").is_dir():
+        return path
+    named = path / "refs" / (spec.revision or "main")
+    revision = named.read_text().strip() if named.is_file() else str(spec.revision)
+    known = sorted(entry.name for entry in (path / "snapshots").iterdir())
+    if revision not in known:
+        raise unknown("revision", revision, known, f"{path} holds these snapshots; give model.revision=<one of them>")
+    return path / "snapshots" / revision
+
+
+def _auto_class(config: Any) -> Any:
+    """The class that loads a model; remote code names its own."""
+    remote = getattr(config, "auto_map", None) or {}
+    names = ("AutoModelForImageTextToText", "AutoModelForCausalLM")
+    return getattr(transformers, next((name for name in names if name in remote), names[0]))
+
+
+def _quantization(spec: ModelConfig) -> dict[str, Any]:
+    """The configuration of transformers for 8 or 4 bits per weight.
+
+    Raises:
+        UsageError: bitsandbytes is not there.
+    """
+    if spec.quantization is None:
+        return {}
+    if not is_bitsandbytes_available():
+        raise UsageError(f"model.quantization={spec.quantization} needs the package bitsandbytes: pip install bitsandbytes")
+    if spec.quantization == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    dtype = getattr(torch, spec.dtype)
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)}
+
+
+def device_of(spec: ModelConfig) -> torch.device:
+    if spec.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if spec.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"model.device={spec.device}: torch {torch.__version__} sees no GPU here; use model.device=cpu")
+    try:
+        return torch.device(spec.device)
+    except RuntimeError:
+        raise UsageError(f"model.device={spec.device} is no device; for example cpu, cuda, cuda:1") from None
+
+
+def _how_to_install(spec: ModelConfig, error: ImportError) -> str:
+    if spec.attn.startswith("flash"):
+        return f"model.attn={spec.attn} needs the package flash-attn and a GPU: pip install flash-attn, or take model.attn=sdpa"
+    return f"model={spec.name} needs a package that is not installed: {str(error).strip().splitlines()[0]}"
+
+
+def _how_to_get(spec: ModelConfig, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"model={spec.name} comes with code of its own, which runs on this machine with your rights: read it, "
+            "then give model.trust_remote_code=true"
+        )
+    if spec.path is not None:
+        return f"model.path={spec.path} cannot be loaded: {str(error).splitlines()[0]}"
+    return hub.how_to_get(spec)

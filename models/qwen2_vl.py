@@ -1,0 +1,60 @@
+"""Qwen2-VL: native resolution, groups of 2 x 2 patches merged into tokens."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unibench.pruning.attention import QueryKey
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
+
+
+class Qwen2VL(Family):
+    """Qwen2VLForConditionalGeneration."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
+
+    @property
+    def vision_tower(self) -> Any:
+        return self.core.visual
+
+    @property
+    def vit_blocks(self) -> list[nn.Module]:
+        return list(self.vision_tower.blocks)
+
+    @property
+    def vit_attentions(self) -> list[nn.Module]:
+        return [block.attn for block in self.vision_tower.blocks]
+
+    @property
+    def object_layer(self) -> int:
+        """The block in the middle."""
+        return max(0, len(self.vit_blocks) // 2 - 1)
+
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        merge = self.vision_tower.spatial_merge_size
+        return [(Part(t, h // merge, w // merge),) for t, h, w in self.grid(call).tolist()]
+
+    def join(self, chunks: list[Tensor]) -> Tensor:  # [1, tokens, ...] for each image or window
+        return torch.cat(chunks, dim=1)[0]
+
+    def whole(self, chunks: list[QueryKey], call: VisionCall) -> list[QueryKey]:
+        query, key = (torch.cat([getattr(qk, part) for qk in chunks], dim=2) for part in ("query", "key"))
+        sizes = [h * w for t, h, w in self.grid(call).tolist() for _ in range(t)]  # frames are attended one by one
+        pairs = zip(query.split(sizes, 2), key.split(sizes, 2), strict=True)
+        return [QueryKey(q, k, chunks[0].scaling) for q, k in pairs]
+
+    def strip(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+    def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        patches = self.vision_tower.spatial_merge_size**2
+        return values.reshape(-1, patches, *values.shape[1:]).mean(1)
+
+    def grid(self, call: VisionCall) -> Tensor:
+        """Frames, height and width in patches of each picture or video, ``[pictures, 3]``."""
+        grid: Tensor = call.arguments["image_grid_thw" if call.modality == "image" else "video_grid_thw"]
+        return grid

@@ -1,0 +1,128 @@
+"""Checkpoints of every family, in the forms in which people have them, are loaded by the path they would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+
+import unibench
+from tests.support.checkpoints import FORMATS, save, spec_of
+from tests.support.models import EACH, FAMILIES, QUICK, VIDEOS
+from unibench.errors import UsageError
+from unibench.models import LoadedModel, load
+
+QUESTIONS = ["what is it", "how many are there in all of them", "which color is the first"]
+
+
+def picture(seed: int, width: int, height: int) -> Image.Image:
+    pixels = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return Image.fromarray(pixels.numpy())
+
+
+PICTURES = [[picture(0, 100, 60), picture(1, 50, 100)], [], [picture(2, 110, 100)]]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made: dict[str, LoadedModel] = {}
+
+    def of(family: str) -> LoadedModel:
+        if family not in made:
+            made[family] = load(spec_of(family, path=str(save(family, tmp_path_factory.mktemp(family)))))
+        return made[family]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("family", "form"),
+    [
+        pytest.param(family, form, marks=[] if family == QUICK[number % len(QUICK)] else [pytest.mark.slow])
+        for family in FAMILIES
+        for number, form in enumerate(FORMATS)
+    ],
+)
+def test_every_form_of_a_checkpoint_is_loaded(family: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = FORMATS[form](family, tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    if form == "shards":
+        assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    loaded = load(spec_of(family, **where))
+    assert loaded.family.model_types[0] == family
+    inputs = loaded.inputs(QUESTIONS[:1], PICTURES[:1])
+    with unibench.prune(loaded.model, "divprune", ratio=0.5) as session, torch.no_grad():
+        loaded.model.generate(**inputs, generation_config=loaded.generation_config(3, 1.0))
+    (record,) = session.take_records()
+    assert record.kept == max(1, int(0.5 * record.visual_tokens + 0.5))
+
+
+@pytest.mark.parametrize("family", EACH)
+def test_a_batch_of_several_one_and_no_pictures_equals_single_prompts(family: str, small: Any) -> None:
+    loaded = small(family)
+    config = loaded.generation_config(4, 1.0)
+    with unibench.prune(loaded.model, "fastv", ratio=0.6) as session, torch.no_grad():
+        inputs = loaded.inputs(QUESTIONS, PICTURES)
+        together = loaded.model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+        records = session.take_records()
+        for row, (question, pictures) in enumerate(zip(QUESTIONS, PICTURES, strict=True)):
+            inputs = loaded.inputs([question], [pictures])
+            alone = loaded.model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+            (record,) = session.take_records()
+            assert vars(record) == {**vars(records[row]), "sample": record.sample}
+            assert loaded.answers(together[row : row + 1]) == loaded.answers(alone)
+    assert [record.visual_tokens > 0 for record in records] == [True, False, True]
+
+
+@pytest.mark.parametrize("family", [family for family in EACH if family.values[0] in VIDEOS])
+def test_a_video_is_read_frame_by_frame(family: str, small: Any) -> None:
+    loaded = small(family)
+    frames = [picture(seed, 80, 60) for seed in range(4)]
+    inputs = loaded.inputs(QUESTIONS[:2], [frames, frames[::-1]], modality="video")
+    for scope in ("sequence", "item", "tile"):
+        with unibench.prune(loaded.model, "divprune", ratio=0.5, scope=scope) as session, torch.no_grad():
+            loaded.model.generate(**inputs, generation_config=loaded.generation_config(3, 1.0))
+        for record in session.take_records():
+            assert record.visual_tokens > 0
+            assert abs(record.kept - record.visual_tokens / 2) <= 2
+    assert session.prompt is not None
+    (first, *more), _ = session.prompt.items
+    frames_read = sum(part.frames for item in (first, *more) for part in item.parts)
+    assert frames_read == (2 if family.startswith("qwen") else 4)  # Qwen joins two frames into one
+
+
+def test_a_file_and_an_unknown_revision_are_named(tmp_path: Path) -> None:
+    where = FORMATS["cache_folder"]("llava", tmp_path)
+    with pytest.raises(UsageError, match="0123456789abcdef"):
+        load(spec_of("llava", path=where["path"], revision="v2"))
+    with pytest.raises(UsageError, match=f"give the folder.*{tmp_path}"):
+        load(spec_of("llava", path=str(tmp_path / "made" / "model.safetensors")))
+
+
+def test_quantisation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of("llava", path=str(save("llava", tmp_path)), quantization="4bit")
+    monkeypatch.setattr("unibench.models._sources.is_bitsandbytes_available", lambda: False)
+    with pytest.raises(UsageError, match="pip install bitsandbytes"):
+        load(spec)
+
+
+@pytest.mark.parametrize(("bits", "field"), [("8bit", "load_in_8bit"), ("4bit", "load_in_4bit")])
+def test_quantisation_reaches_transformers(bits: str, field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: dict[str, Any] = {}
+
+    class ReachedError(Exception):
+        """Before weights are read."""
+
+    def look(source: str, **options: Any) -> None:
+        given.update(options)
+        raise ReachedError
+
+    monkeypatch.setattr("unibench.models._sources.is_bitsandbytes_available", lambda: True)
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", look)
+    with pytest.raises(ReachedError):
+        load(spec_of("llava", path=str(save("llava", tmp_path)), quantization=bits))
+    assert getattr(given["quantization_config"], field) is True

@@ -1,0 +1,1 @@
+"""The papers' studies of the tokens themselves: importance against diversity, angles between tokens."""

@@ -1,0 +1,56 @@
+"""What a method before the language model sees of each picture of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from unibench.budget import Budget
+from unibench.models import LoadedModel
+from unibench.pruning import Method, Needs, Session, Stage, StageContext
+from unibench.tasks._task import Sample, Task
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen(Method):
+    """Notes the context in front of the language model and keeps everything."""
+
+    found: list[StageContext]
+    wanted: Needs
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(0, lambda ctx: self.found.append(ctx), self.wanted),)
+
+
+def pictures(task: Task, limit: int) -> list[Sample]:
+    """One sample for each of the first ``limit`` distinct pictures of a task."""
+    found: dict[str, Sample] = {}
+    for sample in task.samples():
+        found.setdefault(sample.group, sample)
+        if len(found) == limit:
+            break
+    return list(found.values())
+
+
+def contexts(loaded: LoadedModel, samples: Sequence[Sample], budget: Budget, needs: Needs, seed: int = 0) -> Iterator[StageContext]:
+    """The context of each sample in front of the language model, under a budget.
+
+    Args:
+        loaded: the model.
+        samples: each with pictures.
+        budget: says how many tokens a method would keep.
+        needs: what is recorded for the methods that will choose.
+        seed: of methods that draw.
+    """
+    found: list[StageContext] = []
+    session = Session(loaded.model, _Seen(found, needs), loaded.family, Budget.parse(), seed=seed)
+    session.margins = loaded.margins
+    with session.installed(), torch.inference_mode():
+        for sample in samples:
+            session.samples = [sample.id]
+            loaded.model(**loaded.inputs([sample.question], [sample.images]))
+            (ctx,) = found
+            found.clear()
+            yield replace(ctx, keep=budget.keep(len(ctx.visual)))

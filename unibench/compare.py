@@ -1,0 +1,180 @@
+"""Two or more methods of a folder of results, compared on the samples they share."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unibench import frame
+from unibench.errors import UsageError, unknown
+from unibench.stats import Agreement, Estimate, Paired, agreement, drop, paired
+from unibench.stats.several import Ranking, holm, ranking
+
+WHERE = ("model", "task", "harness", "judge", "pixels", "metric", "setting")
+BUDGET = ("budget", "budget_mode", "budget_scope")
+KEY = re.compile(r"[0-9a-f]{6,16}")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two methods of a comparison.
+
+    Attributes:
+        name: method and parameters.
+        folders: its cells, one for each seed.
+        drop: against vanilla in per cent, None where vanilla is missing.
+        agreement: with vanilla's answers, None where vanilla is missing.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    drop: Estimate | None
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods at one budget on one task.
+
+    Attributes:
+        where: model, task, budget and what else identifies the setting.
+        first, second: the methods.
+        result: of the paired test.
+        p_holm: its p, corrected for the number of comparisons made together.
+    """
+
+    where: dict[str, Any]
+    first: Side
+    second: Side
+    result: Paired
+    p_holm: float = field(default=float("nan"))
+
+
+def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
+    """Every pair of the given methods, wherever both were run with the same budget in the same setting.
+
+    Args:
+        cells: a frame of :func:`unibench.frame.load`.
+        words: ``divprune``, ``fastv+layer=3``, a cell's key or its folder. Two cells are compared whatever their
+            budgets; vanilla with any budget.
+
+    Raises:
+        UsageError: a word that names nothing, or methods that never meet.
+    """
+    lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
+    chosen = [_chosen(lines, word) for word in words]
+    vanilla = frame.over_seeds(lines[lines["method"] == "vanilla"]).drop_duplicates("setting").set_index("setting")
+    found = [_comparison(one, two, vanilla) for first, second in itertools.combinations(chosen, 2) for one, two in _meetings(first, second)]
+    if not found:
+        raise UsageError(f"{' and '.join(words)} have no setting and budget in common; {_differences(chosen)}")
+    corrected = holm([one.result.p for one in found])
+    return [Comparison(**{**vars(one), "p_holm": p}) for one, p in zip(found, corrected, strict=True)]
+
+
+def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
+    """Friedman's and Nemenyi's tests of the methods over all settings and budgets that they share.
+
+    Raises:
+        UsageError: fewer than three methods, or than two places where all of them were run.
+    """
+    lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
+    places = ["setting", "metric", *BUDGET]
+    columns = {word: _chosen(lines, word).lines.set_index(places)["score_100"] for word in words}
+    table = pd.DataFrame({word: column[~column.index.duplicated()] for word, column in columns.items()}).dropna()
+    return ranking(table)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What a word names.
+
+    Attributes:
+        lines: of the frame, seeds joined.
+        cell: whether it is one certain cell, which may be compared at another budget.
+    """
+
+    lines: pd.DataFrame
+    cell: bool
+
+
+def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
+    if (Path(word) / "metrics.json").is_file():
+        given = frame.build([Path(word) / "metrics.json"])
+        return _Chosen(frame.over_seeds(given[given["main"] & (given["ability"] == frame.ALL)]), cell=True)
+    if KEY.fullmatch(word) and (lines["key"].str.startswith(word)).any():
+        return _Chosen(frame.over_seeds(lines[lines["key"].str.startswith(word)]), cell=True)
+    method, _, variant = word.partition("+")
+    own = lines[lines["method"] == method]
+    if own.empty:
+        raise unknown("method or cell", word, sorted(set(lines["method"])), "of the finished cells; also a cell's key or folder")
+    variants = sorted(set(own["variant"]))
+    if variant not in variants:
+        if variant or len(variants) > 1:
+            names = [f"{method}+{name}" if name else method for name in variants]
+            raise unknown("variant", word, names)
+        variant = variants[0]
+    return _Chosen(frame.over_seeds(own[own["variant"] == variant]), cell=False)
+
+
+def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
+    """Pairs of lines of one setting and budget. Two cells meet at any budgets, and vanilla meets every budget."""
+    for _, one in first.lines.iterrows():
+        for _, two in second.lines.iterrows():
+            anyway = (first.cell and second.cell) or "vanilla" in (one["method"], two["method"])
+            if one["setting"] == two["setting"] and (anyway or all(one[name] == two[name] for name in BUDGET)):
+                yield one, two
+
+
+def _differences(chosen: Sequence[_Chosen]) -> str:
+    """Where the methods were run, for the message that they never meet."""
+    shown = []
+    for side in chosen:
+        places = sorted(set(side.lines["model"] + " x " + side.lines["task"] + " x " + side.lines["budget"]))
+        shown.append(f"{side.lines.iloc[0]['method']}: {', '.join(places)}")
+    return "; ".join(shown)
+
+
+def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame) -> Comparison:
+    first, second = frame.mean_scores(one["folder"]), frame.mean_scores(two["folder"])
+    both = first.join(second["score"], how="inner", rsuffix="_second")
+    if both.empty:
+        raise UsageError(f"{one['folder'][0]} and {two['folder'][0]} have no sample in common")
+    result = paired(both["score"].tolist(), both["score_second"].tolist(), both["group"].tolist())
+    reference = vanilla["folder"].get(one["setting"])
+    budget = two if one["method"] == "vanilla" else one
+    where = {name: one[name] for name in WHERE} | {name: budget[name] for name in BUDGET}
+    return Comparison(where, _side(one, reference), _side(two, reference), result)
+
+
+def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
+    name = "+".join(part for part in (line["method"], line["variant"]) if part)
+    if reference is None or line["method"] == "vanilla":
+        return Side(name, tuple(line["folder"]), None, None)
+    full = frame.samples(reference[0])
+    tables = [full.join(frame.samples(folder), how="inner", rsuffix="_own") for folder in line["folder"]]
+    joined = pd.concat(tables)
+    groups = joined["group"].tolist()
+    scores = joined["score"].astype(float).tolist(), joined["score_own"].astype(float).tolist()
+    answers = joined["answer"].astype(str).tolist(), joined["answer_own"].astype(str).tolist()
+    return Side(name, tuple(line["folder"]), drop(*scores, groups), agreement(answers, scores, groups))
+
+
+def as_record(one: Comparison) -> dict[str, Any]:
+    """A comparison as plain values, scores in per cent."""
+    result = one.result
+    record = {**one.where, "first": one.first.name, "second": one.second.name, **asdict(result), "p_holm": one.p_holm}
+    record |= {name: 100 * getattr(result, name) for name in ("difference", "low", "high")}
+    record |= {"first_100": 100 * result.first, "second_100": 100 * result.second, "first": one.first.name, "second": one.second.name}
+    for place, side in (("first", one.first), ("second", one.second)):
+        drops, agreed = side.drop, side.agreement
+        record[f"{place}_seeds"] = len(side.folders)
+        record[f"{place}_drop_pct"] = None if drops is None else [drops.value, drops.low, drops.high]
+        record[f"{place}_loyalty"] = None if agreed is None else [agreed.loyalty, agreed.interval.low, agreed.interval.high]
+        record[f"{place}_flips"] = None if agreed is None else {"lost": agreed.lost, "won": agreed.won}
+    return record

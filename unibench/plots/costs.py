@@ -1,0 +1,80 @@
+"""Accuracy against what it costs, and the costs themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from unibench.errors import UsageError, unknown
+from unibench.plots.canvas import canvas, looks, title
+from unibench.plots.lines import chosen, one_mode
+
+COSTS = {
+    "prefill_ms": "prefill, ms (vision and method in it)",
+    "method_ms": "method, ms",
+    "total_s": "whole cell, s",
+    "tflops": "TFLOP of the prefill",
+    "kv_mib": "KV cache, MiB",
+    "peak_mib": "peak memory, MiB",
+}
+
+
+def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The points that no other beats in score at the same cost or less, cheapest first."""
+    ordered = points.sort_values([cost, "score_100"], ascending=[True, False])
+    best = ordered["score_100"].cummax().shift(fill_value=-np.inf)
+    return ordered[ordered["score_100"] > best]
+
+
+def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
+    """Score against a cost, the front as a line; vanilla is a point like the others.
+
+    Raises:
+        UsageError: no such cost, or it was not measured (memory is measured on a GPU).
+    """
+    if cost not in COSTS:
+        raise unknown("cost", cost, COSTS)
+    lines = one_mode(chosen(frame[frame["task"] == task])).dropna(subset=[cost, "score_100"])
+    if lines.empty:
+        raise UsageError(f"{cost} was not measured in these results")
+    figure, (panel,) = canvas(width=5.6, height=4.0)
+    for label, look in looks(lines["label"]).items():
+        group = lines[lines["label"] == label]
+        panel.scatter(group[cost], group["score_100"], label=label, s=24, color=look["color"], marker=look["marker"], zorder=3)
+        for _, point in group.iterrows():
+            panel.annotate(str(point["budget"]), (point[cost], point["score_100"]), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    held = front(lines, cost)
+    panel.step(held[cost], held["score_100"], where="post", color="0.5", linewidth=1)
+    panel.set(xlabel=COSTS[cost], ylabel="score")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    title(figure, f"{', '.join(lines['model'].unique())} on {task}", lines["model"])
+    return figure
+
+
+def bars(frame: pd.DataFrame, task: str) -> Figure:
+    """Time of a sample by span, and memory, one bar per method and budget (STP, figure 3).
+
+    Memory is the peak where it was measured, elsewhere the KV cache after the prefill, which is computed.
+    """
+    lines = one_mode(chosen(frame[frame["task"] == task]))
+    names = (lines["label"] + " " + lines["budget"].where(lines["method"] != "vanilla", "")).str.strip()
+    figure, (times, memory) = canvas(1, 2, width=2.4 + 0.35 * len(lines), height=3.8)
+    rest = (lines["prefill_ms"] - lines["vision_ms"] - lines["method_ms"]).clip(lower=0)
+    bottom = np.zeros(len(lines))
+    for label, values, colour in (
+        ("vision", lines["vision_ms"], "#56B4E9"),
+        ("method", lines["method_ms"], "#D55E00"),
+        ("language model", rest, "#0072B2"),
+    ):
+        times.bar(range(len(lines)), values, bottom=bottom, label=label, color=colour)
+        bottom += values.to_numpy()
+    times.set(ylabel="prefill, ms")
+    times.legend(fontsize=7)
+    peak = lines["peak_mib"].notna().all()
+    memory.bar(range(len(lines)), lines["peak_mib" if peak else "kv_mib"], color="#009E73")
+    memory.set(ylabel=COSTS["peak_mib" if peak else "kv_mib"])
+    for panel in (times, memory):
+        panel.set_xticks(range(len(lines)), names, rotation=60, ha="right", fontsize=7)
+    title(figure, f"{', '.join(lines['model'].unique())} on {task}", lines["model"])
+    return figure

@@ -1,0 +1,96 @@
+"""Kept tokens on the picture: what was dropped is darkened (IDPruner, figure 4; UniPruneBench, figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from unibench.pruning.layout import WHOLE, Box, Item, Part
+
+SHADE = (12, 12, 24, 190)
+GAP = 8
+SIDE = 336  # pixels of the longer side of a view
+
+
+def views(pictures: Sequence[Image.Image], item: Item, kept: Tensor, seen: Box = WHOLE) -> list[Image.Image]:
+    """A picture or video as its tokens see it, dropped places dark.
+
+    Args:
+        pictures: the picture; of a video its frames.
+        item: the layout of its tokens. Without one nothing can be placed and the pictures come back whole.
+        kept: ``[len(item)]`` mask.
+        seen: the part of the picture that the processor hands on (a centre crop sees less than all).
+
+    Returns:
+        One view per frame of a video; of a picture one of its tiles together, and one of the overview.
+    """
+    found, start = [], 0
+    for part in item.parts:
+        grids = _grids(part, kept[start : start + len(part)])
+        start += len(part)
+        if len(pictures) > 1:
+            found += [_shaded(_sized(pictures[number * len(pictures) // part.frames]), [(grid, seen)]) for number, grid in enumerate(grids)]
+        else:
+            boxes = tiles(part.frames, pictures[0].width / pictures[0].height)
+            found.append(_shaded(_sized(pictures[0]), [(grid, _within(seen, box)) for grid, box in zip(grids, boxes, strict=True)]))
+    return found or [_sized(picture) for picture in pictures]
+
+
+def tiles(count: int, aspect: float) -> list[Box]:
+    """Places of ``count`` equal tiles in raster order, in the arrangement nearest to the picture's shape.
+
+    As InternVL cuts a picture: of all ways to write the number as columns times rows, the one whose ratio lies
+    nearest to width / height.
+    """
+    pairs = [(columns, count // columns) for columns in range(1, count + 1) if count % columns == 0]
+    columns, rows = min(pairs, key=lambda pair: abs(pair[0] / pair[1] - aspect))
+    return [(x / columns, y / rows, (x + 1) / columns, (y + 1) / rows) for y in range(rows) for x in range(columns)]
+
+
+def side_by_side(columns: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
+    """A column of views for each method, under its name."""
+    width = max(view.width for column in columns.values() for view in column)
+    height = max(sum(view.height + GAP for view in column) for column in columns.values())
+    sheet = Image.new("RGB", (len(columns) * (width + GAP) - GAP, height + 16), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, column) in enumerate(columns.items()):
+        left, top = number * (width + GAP), 16
+        draw.text((left, 2), name, fill="black")
+        for view in column:
+            sheet.paste(view, (left, top))
+            top += view.height + GAP
+    return sheet
+
+
+def _grids(part: Part, kept: Tensor) -> list[Tensor]:
+    """The mask of each grid of a part, ``[height, width]``, without its separators."""
+    places = [not mark for mark in part.separators]
+    shown = kept[[place for place, is_patch in enumerate(places) if is_patch]]
+    return list(shown.view(part.frames, part.height, part.width))
+
+
+def _within(outer: Box, inner: Box) -> Box:
+    """A place inside a box as a place of the picture."""
+    left, top, right, bottom = outer
+    width, height = right - left, bottom - top
+    return left + inner[0] * width, top + inner[1] * height, left + inner[2] * width, top + inner[3] * height
+
+
+def _sized(picture: Image.Image) -> Image.Image:
+    scale = SIDE / max(picture.size)
+    return picture.convert("RGB").resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+
+def _shaded(picture: Image.Image, grids: Sequence[tuple[Tensor, Box]]) -> Image.Image:
+    """Everything dark but the kept cells of the grids."""
+    shade = Image.new("RGBA", picture.size, SHADE)
+    draw = ImageDraw.Draw(shade)
+    for grid, box in grids:
+        height, width = grid.shape
+        for row, column in grid.nonzero().tolist():
+            cell = _within(box, (column / width, row / height, (column + 1) / width, (row + 1) / height))
+            left, top, right, bottom = (round(share * side) for share, side in zip(cell, picture.size * 2, strict=True))
+            draw.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 0))
+    return Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")

@@ -1,0 +1,96 @@
+"""Two methods on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from statsmodels.stats.contingency_tables import mcnemar
+
+from unibench.stats.interval import Array, Estimate, estimate, picture_sums
+
+TEST_DRAWS = 9999  # the smallest p is 1 / 10,000, small enough for Holm over hundreds of tests
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much better the second is than the first, in units of the score.
+
+    Attributes:
+        n: samples.
+        pictures: that they are about.
+        first, second: mean scores.
+        difference: ``second - first``; ``low``, ``high``: its 95 % interval.
+        p: two-sided.
+        test: ``McNemar`` (exact) for right or wrong with one question to a picture, else ``bootstrap``.
+        won, lost: samples that the second scores higher, and lower.
+    """
+
+    n: int
+    pictures: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+    won: int
+    lost: int
+
+
+def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str], *, draws: int = TEST_DRAWS, seed: int = 0) -> Paired:
+    """Compare two lists of scores of the same samples.
+
+    McNemar's test takes the samples for independent; where several questions share a picture they are not, and the
+    bootstrap, which draws whole pictures, takes its place.
+
+    Args:
+        first, second: scores, sample by sample.
+        groups: the picture of each sample.
+        draws: of the bootstrap.
+        seed: of the draws.
+
+    >>> result = paired([1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0], list("abcdefgh"))
+    >>> result.test, result.p, result.lost
+    ('McNemar', 0.03125, 6)
+    """
+    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    sums = picture_sums([one.tolist(), two.tolist()], groups)
+    found = estimate(sums, lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis), draws=draws, seed=seed)
+    won, lost = int((two > one).sum()), int((two < one).sum())
+    exact = len(sums[0]) == len(one) and bool(np.isin([one, two], (0.0, 1.0)).all())
+    p = mcnemar_p(won, lost) if exact else shifted_p(found)
+    means = float(one.mean()), float(two.mean())
+    return Paired(len(one), len(sums[0]), *means, found.value, found.low, found.high, p, "McNemar" if exact else "bootstrap", won, lost)
+
+
+def mcnemar_p(won: int, lost: int) -> float:
+    """Exact two-sided p of McNemar's test from the samples on which two methods differ.
+
+    >>> mcnemar_p(1, 5), mcnemar_p(0, 0)
+    (0.21875, 1.0)
+    """
+    return float(mcnemar([[0, won], [lost, 0]], exact=True).pvalue)
+
+
+def shifted_p(found: Estimate) -> float:
+    """Two-sided p of a difference: how often draws lie as far from it as it lies from zero."""
+    distances = np.abs(found.draws - found.value)
+    return float((1 + (distances >= abs(found.value) - 1e-12).sum()) / (1 + len(distances)))
+
+
+def drop(vanilla: Sequence[float], method: Sequence[float], groups: Sequence[str], seed: int = 0) -> Estimate:
+    """Relative drop in per cent, ``100 (vanilla - method) / vanilla``, with its interval: both vary with the pictures drawn.
+
+    >>> drop([1, 1, 1, 1], [1, 1, 1, 0], list("abcd")).value
+    25.0
+    """
+
+    def relative(full: Array, pruned: Array, size: Array, axis: int = -1) -> Array:
+        total: Array = full.sum(axis)
+        found: Array = 100 * (1 - pruned.sum(axis) / np.where(total == 0, np.nan, total))
+        return found
+
+    return estimate(picture_sums([vanilla, method], groups), relative, seed=seed)
