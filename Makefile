@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full check bench install harnesses clean
+.PHONY: demo test test-full check bench install harnesses train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -50,6 +50,20 @@ $(VENV)/.harnesses: $(VENV)/.core requirements/harness.txt requirements/harness-
 $(VENV)/.dev: $(VENV)/.harnesses requirements/dev.txt
 	$(PIP) install -r requirements/dev.txt -c requirements/core.txt
 	touch $@
+
+## train-tiny: the three tiny checkpoints from nothing, into outputs/train (hours on a CPU; continues where it was cut short)
+train-tiny: $(VENV)/.core
+	$(BIN)/python -m unibench.models.train language
+	for family in qwen2_5_vl llava internvl; do $(BIN)/python -m unibench.models.train $$family || exit 1; done
+
+TINY := tiny_qwen2_5_vl,tiny_llava,tiny_internvl
+GRID := ratio=0.667,0.778,0.889 task=synthvqa task.limit=1000 batch_size=16 out=outputs/synthvqa
+
+## synthvqa-results: the table in results/synthvqa (an hour or more on a CPU; continues where it was cut short)
+synthvqa-results: $(VENV)/.core
+	$(BIN)/python -m unibench -m model=$(TINY) method=divprune,fastv $(GRID)
+	$(BIN)/python -m unibench -m model=$(TINY) method=random_pre,random_intra seed=0,1,2 $(GRID)
+	$(BIN)/python benchmarks/synthvqa_results.py outputs/synthvqa > results/synthvqa/README.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from unibench.models.train._layers import attend, join_heads, linear, rms_norm, rotate, split_heads
 
+BLOCK = 80  # tokens of questions that are compared with each other; a question lies within one block
 _MASKED = -1e4  # far below any score, and within bfloat16 and float16
 
 
@@ -19,7 +20,7 @@ class Packed:
     """Questions with their answers, one after another, for each prefix of a batch.
 
     Attributes:
-        ids: ``[B, T]`` tokens.
+        ids: ``[B, T]`` tokens, ``T`` a multiple of :data:`BLOCK`.
         branch: ``[B, T]`` number of the question from 1, and 0 where there is none.
         positions: ``[B, T]`` of the token in its own conversation, counted from the end of the pictures.
         rows: ``[B, R]`` places whose next token is part of an answer.
@@ -86,19 +87,38 @@ def decode(text_model: Any, family: str, prefix: Tensor, place: Layout, packed: 
     for layer in text_model.layers[:-1]:
         query, key, value = _heads(layer, rms_norm(x, layer.input_layernorm), cos, sin)
         first = attend(query[:, :, :length], key[:, :, :length], value[:, :, :length], causal)
-        rest = attend(query[:, :, length:], key, value, seen)
+        rest = _attend_by_block(query, key, value, seen, length)
         x = _feed_forward(layer, x + linear(join_heads(torch.cat([first, rest], 2)), layer.self_attn.o_proj))
-    return rms_norm(_last(text_model.layers[-1], x, cos, sin, seen, length, packed.rows), text_model.norm)
+    return rms_norm(_last(text_model.layers[-1], x, cos, sin, packed, length), text_model.norm)
 
 
 def _masks(packed: Packed, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Additive masks of the prefix on itself, and of the questions on everything."""
-    width = packed.ids.shape[1]
+    """Additive masks of the prefix on itself, and of the questions on the prefix and their block."""
     causal = torch.full((length, length), _MASKED, device=like.device, dtype=like.dtype).triu(1)
-    below = torch.ones(width, width, dtype=torch.bool, device=like.device).tril()
-    own = below & (packed.branch[:, :, None] == packed.branch[:, None, :])
-    seen = torch.cat([torch.ones(*own.shape[:2], length, dtype=torch.bool, device=like.device), own], 2)
-    return causal, torch.where(seen, 0.0, _MASKED).to(like.dtype)[:, None]
+    branch = packed.branch.reshape(-1, BLOCK)
+    own = (branch[:, :, None] == branch[:, None, :]).tril()
+    return causal, _additive(own, length, like)[:, None]
+
+
+def _additive(own: Tensor, length: int, like: Tensor) -> Tensor:
+    """A mask that hides what is not ``own``, after ``length`` tokens that all see: ``[B, R, length + T]``."""
+    hidden = torch.where(own, 0.0, _MASKED).to(like.dtype)
+    return torch.cat([hidden.new_zeros(*own.shape[:2], length), hidden], 2)
+
+
+def _attend_by_block(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, length: int) -> Tensor:
+    """Questions on the prefix and on their own block: ``[B, heads, T, D]``."""
+    batch, heads, _, depth = query.shape
+
+    def blocks(z: Tensor) -> Tensor:
+        return z[:, :, length:].reshape(batch, heads, -1, BLOCK, depth).transpose(1, 2)  # [B, blocks, heads, BLOCK, D]
+
+    def context(z: Tensor) -> Tensor:
+        own = blocks(z)
+        return torch.cat([z[:, None, :, :length].expand(-1, own.shape[1], -1, -1, -1), own], 3).flatten(0, 1)
+
+    mixed = attend(blocks(query).flatten(0, 1), context(key), context(value), seen)
+    return mixed.view(batch, -1, heads, BLOCK, depth).transpose(1, 2).reshape(batch, heads, -1, depth)
 
 
 def _heads(layer: Any, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,10 +128,10 @@ def _heads(layer: Any, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Ten
     return rotate(query, cos, sin), rotate(key, cos, sin), value
 
 
-def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, seen: Tensor, length: int, rows: Tensor) -> Tensor:
+def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed, length: int) -> Tensor:
     """The last layer, at the rows that predict an answer only."""
     attention, y = layer.self_attn, rms_norm(x, layer.input_layernorm)
-    depth, at = attention.head_dim, (length + rows)[..., None]
+    depth, at = attention.head_dim, (length + packed.rows)[..., None]
     key = rotate(split_heads(linear(y, attention.k_proj), attention.k_proj.out_features // depth), cos, sin)
     value = split_heads(linear(y, attention.v_proj), attention.v_proj.out_features // depth)
 
@@ -121,7 +141,9 @@ def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, seen: Tensor, length:
     query = split_heads(linear(pick(y), attention.q_proj), attention.q_proj.out_features // depth)
     batch = x.shape[0]
     own_cos, own_sin = (pick(z[:, 0].expand(batch, -1, -1))[:, None] for z in (cos, sin))
-    mask = seen[:, 0].gather(1, rows[..., None].expand(-1, -1, seen.shape[-1]))[:, None]
+    branch, place = packed.branch, torch.arange(packed.branch.shape[1], device=x.device)
+    own = (branch.gather(1, packed.rows)[..., None] == branch[:, None]) & (place <= packed.rows[..., None])
+    mask = _additive(own, length, x)[:, None]
     mixed = join_heads(attend(rotate(query, own_cos, own_sin), key, value, mask))
     return _feed_forward(layer, pick(x) + linear(mixed, attention.o_proj))
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from unibench.models.train._language import Answering
+from unibench.models.train._answering import Answering
+from unibench.models.train._joint import visual_tokens
+from unibench.models.train._loop import Place
 from unibench.models.train._packing import IGNORE, pack
 from unibench.models.train._pictures import Pictures
 from unibench.models.train._recipe import Recipe
+from unibench.models.train._towers import TOWERS
 from unibench.models.train._vision import shapes
 from unibench.tasks.synthvqa._questions import ABILITIES, ask
 
@@ -19,13 +23,13 @@ DEV = 45_000_000  # no training stage and no split of the benchmark reaches it
 
 
 @torch.no_grad()
-def exact(whole: Answering, recipe: Recipe, batches: int = 8) -> dict[str, float]:
+def exact(model: Any, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place, batches: int = 8) -> dict[str, float]:
     """Share of answers whose every token is the most likely one, which is what greedy decoding prints.
 
     By ability, and by ability and topic; each picture is asked once for each ability.
     """
-    pictures = Pictures(shapes(recipe.sizes[:1], whole.tower), 16, DEV)
-    tokenizer, hits = whole.prompts[1].tokenizer, defaultdict(list)
+    whole, tower, hits = Answering(model, recipe.family, tokenizer), TOWERS[recipe.family](model.model), defaultdict(list)
+    pictures = Pictures(shapes(recipe.sizes[:1], tower), 16, DEV)
     for number, batch in enumerate(pictures.batches(0, batches, 0)):
         pairs: list[list[tuple[list[int], list[int]]]] = []
         names: list[list[tuple[str, str]]] = []
@@ -35,9 +39,10 @@ def exact(whole: Answering, recipe: Recipe, batches: int = 8) -> dict[str, float
             known = [(ability, question) for ability, question in asked if question is not None]
             pairs.append([(whole.prompts[1].question(q.text), _answer(tokenizer, q.answer)) for _, q in known])
             names.append([(ability, f"{ability}/{q.topic}") for ability, q in known])
-        packed = pack(pairs, recipe.text_tokens, tokenizer).to(whole.place.device)
-        hidden = whole.tower.hidden(batch.images.to(whole.place.device), whole.place.dtype)
-        right = (whole.logits(hidden, batch.grid, packed).argmax(-1) == packed.targets) | (packed.targets == IGNORE)
+        packed = pack(pairs, recipe.text_tokens, tokenizer).to(place.device)
+        right = (whole.logits(visual_tokens(tower, batch, place), batch.grid, packed).argmax(-1) == packed.targets) | (
+            packed.targets == IGNORE
+        )
         branch = packed.branch.gather(1, packed.rows)
         for b, keys in enumerate(names):
             for k, both in enumerate(keys, 1):

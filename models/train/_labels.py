@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from unibench.tasks.synthvqa._palette import COLORS, GLYPHS, GROUNDS, PLATES, SHAPES
 from unibench.tasks.synthvqa._scene import Scene
@@ -20,6 +23,7 @@ FIELDS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("ground", tuple(GROUNDS), 0.0),
 )
 SIZES = tuple(len(values) + 1 for _, values, _ in FIELDS)
+NUMBERS = tuple(len(values) for _, values, _ in FIELDS)
 
 
 def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
@@ -46,3 +50,19 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
             cell = min(rows - 1, int(at[1] / height)), min(columns - 1, int(at[0] / width))
             glyph[cell], slot[cell], plate[cell] = GLYPHS.index(letter) + 1, place + 1, list(PLATES).index(sign.color) + 1
     return out.reshape(len(FIELDS), rows * columns)
+
+
+def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What tokens show as ones and zeros, and how much each token counts.
+
+    Args:
+        targets: ``[B, fields, N]`` indices of values.
+
+    Returns:
+        ``[B, N, values]``, and ``[B, N]``: nothing where it is unclear what a token shows, little on
+        plain ground, which is most of a picture.
+    """
+    known = targets.clamp_min(0)
+    hot = [functional.one_hot(known[:, i], size)[..., 1:] for i, size in enumerate(SIZES)]
+    shown, clear = (targets[:, :-1] > 0).any(1), (targets != IGNORE).all(1)
+    return torch.cat(hot, -1).float(), torch.where(shown, 1.0, 0.15) * clear

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from unibench.models.train._aids import AIDS, aid
-from unibench.models.train._decoder import Packed
+from unibench.models.train._decoder import BLOCK, Packed
 from unibench.models.train._words import Prompt
 from unibench.tasks.synthvqa._prompts import about
 from unibench.tasks.synthvqa._questions import ask
@@ -27,10 +27,11 @@ class Packer:
         mix: share of each ability and training aid.
         number: questions asked about a scene; those that no longer fit are left out.
         room: tokens for all questions of a scene.
+        brief: share of questions in their shortest form.
     """
 
-    def __init__(self, prompt: Prompt, mix: dict[str, float], number: int, room: int) -> None:
-        self.prompt, self.number, self.room = prompt, number, room
+    def __init__(self, prompt: Prompt, mix: dict[str, float], number: int, room: int, brief: float = 0.0) -> None:
+        self.prompt, self.number, self.room, self.brief = prompt, number, room, brief
         self.names, shares = list(mix), np.array(list(mix.values()))
         self.shares = shares / shares.sum()
         self.tokenizer: PreTrainedTokenizerFast = prompt.tokenizer
@@ -46,16 +47,23 @@ class Packer:
         pairs, used, seen = [], 0, set()
         for name in rng.choice(self.names, self.number, p=self.shares):
             which = int(rng.integers(len(group))) if len(group) > 1 else 0
-            question = aid(name, group[which], rng) if name in AIDS else ask(name, group[which], rng, varied=True)
+            scene, brief = group[which], self.brief
+            question = aid(name, scene, rng, brief) if name in AIDS else ask(name, scene, rng, varied=True, brief=brief)
             if question is None or (which, question.text) in seen:
                 continue
             seen.add((which, question.text))
             asked = list(self._encode(question.text if len(group) == 1 else about(which, question.text)))
             answer = [*self._answer(question.answer), self.tokenizer.eos_token_id]
-            if used + len(asked) + len(answer) <= self.room:
+            stop = _start(used, length := len(asked) + len(answer)) + length
+            if length <= BLOCK and stop <= self.room:
                 pairs.append((asked, answer))
-                used += len(asked) + len(answer)
+                used = stop
         return pairs
+
+
+def _start(used: int, length: int) -> int:
+    """Where so many tokens fit into one block."""
+    return used if used % BLOCK + length <= BLOCK else (used // BLOCK + 1) * BLOCK
 
 
 def pack(batch: Sequence[Sequence[tuple[list[int], list[int]]]], room: int, tokenizer: PreTrainedTokenizerFast) -> Packed:
@@ -67,6 +75,7 @@ def pack(batch: Sequence[Sequence[tuple[list[int], list[int]]]], room: int, toke
     for b, pairs in enumerate(batch):
         start = 0
         for k, (asked, answer) in enumerate(pairs, 1):
+            start = _start(start, len(asked) + len(answer))
             stop = start + len(asked) + len(answer)
             ids[b, start:stop] = asked + answer
             branch[b, start:stop] = k

@@ -46,13 +46,12 @@ class Shape:
 class Pictures(Dataset[Batch]):
     """Batch ``i`` of a stage."""
 
-    def __init__(self, shapes: tuple[Shape, ...], number: int, first_seed: int, fills: tuple[float, ...] = (1.0,)) -> None:
-        self.shapes, self.number, self.first_seed, self.fills = shapes, number, first_seed, fills
+    def __init__(self, shapes: tuple[Shape, ...], number: int, first_seed: int) -> None:
+        self.shapes, self.number, self.first_seed = shapes, number, first_seed
 
     def __getitem__(self, index: int) -> Batch:
         shape, start = self.shapes[index % len(self.shapes)], self.first_seed + index * self.number
-        fill = self.fills[index % len(self.fills)]
-        scenes = tuple(make_scene(seed, shape.size, fill=fill) for seed in range(start, start + self.number))
+        scenes = tuple(make_scene(seed, shape.size) for seed in range(start, start + self.number))
         images = np.stack([_resized(draw(scene), shape.pixels) for scene in scenes])
         targets = np.stack([labels(scene, shape.grid) for scene in scenes])
         return Batch(torch.from_numpy(images), torch.from_numpy(targets), scenes, shape.grid)

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from unibench.models.train._aids import AIDS, aid
+from unibench.models.train._aids import aid
 from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, PLURALS, SHAPES
 from unibench.tasks.synthvqa._prompts import FORMS, STEMS
 from unibench.tasks.synthvqa._questions import ABILITIES, RULES, ask
@@ -17,6 +17,7 @@ from unibench.tasks.synthvqa._scene import make_scene
 
 # Digits and capitals one by one, so that what a sign says is never one unit; words with the space before them.
 _PIECES = r"\p{N}|\p{Lu}(?!\p{Ll})| ?\p{Lu}?\p{Ll}+|\n| ?[^\s\p{L}\p{N}]+|\s+"
+_SPOKEN = ("one", "open", "letter", "glyph")  # aids whose words the tokenizer is made from
 SYSTEM = "You are a helpful assistant."
 
 _CHATML = (
@@ -102,10 +103,6 @@ def _vocabulary() -> list[str]:
         *PLURALS.values(),
         *PLATES,
         *GROUNDS,
-        "left",
-        "right",
-        "top",
-        "bottom",
         "objects",
         "signs",
         "sign",
@@ -129,7 +126,7 @@ def _corpus() -> Iterator[str]:
     ] * 50
     for seed in range(2000):
         scene, rng = make_scene(seed), np.random.default_rng([95, seed])
-        asked = [*(ask(ability, scene, rng, varied=True) for ability in ABILITIES), *(aid(name, scene, rng) for name in AIDS)]
+        asked = [*(ask(ability, scene, rng, varied=True) for ability in ABILITIES), *(aid(name, scene, rng) for name in _SPOKEN)]
         yield from (f"{question.text}\n{question.answer}" for question in asked if question is not None)
 
 
@@ -193,7 +190,8 @@ class Prompt:
 
 def make_prompt(family: str, tokenizer: PreTrainedTokenizerFast, images: int = 1) -> Prompt:
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": "@@"}]
-    text = tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+    talk, template = [{"role": "user", "content": content}], WORDS[family].template
+    text = str(tokenizer.apply_chat_template(talk, chat_template=template, add_generation_prompt=True, tokenize=False))
     if family == "internvl":  # its processor puts each picture between two tokens
         text = text.replace("<IMG_CONTEXT>", "<img><IMG_CONTEXT></img>")
     *parts, rest = text.split(WORDS[family].roles["image"])

@@ -29,8 +29,6 @@ STEMS: dict[str, tuple[str, ...]] = {
     "color": ("What color is the {}?", "What is the color of the {}?", "Which color does the {} have?"),
     "shape": ("What shape is the {} object?", "What is the shape of the {} object?", "Which shape is {}?"),
     "ground": ("What is the ground made of?", "What is the ground in the image?", "Which ground is in the picture?"),
-    "side": ("On which side of the image is the {}?", "Where is the {} in the image?"),
-    "height": ("In which half of the image is the {}?", "Where is the {} in the image?"),
     "present": ("Which of these is in the image?", "Which object is in the image?"),
     "reading": (
         "What is written on the {} sign?",
@@ -102,10 +100,11 @@ class Voice:
     Args:
         rng: draws, where the voice is varied.
         varied: for training.
+        brief: share of the questions that come in their shortest form, where the voice is varied.
     """
 
-    def __init__(self, rng: np.random.Generator, varied: bool) -> None:
-        self.rng, self.varied = rng, varied
+    def __init__(self, rng: np.random.Generator, varied: bool, brief: float = 0.0) -> None:
+        self.rng, self.varied, self.brief = rng, varied, brief
 
     def pick(self, variants: Sequence[T]) -> T:
         return variants[int(self.rng.integers(len(variants)))] if self.varied else variants[0]
@@ -115,11 +114,17 @@ class Voice:
         text = self.pick(STEMS[name]).format(*words)
         return text[0].upper() + text[1:]
 
+    def form(self, forms: Sequence[str], shortest: str) -> str:
+        """One of the forms; the benchmark's own, which is the first, more often than the others."""
+        if self.varied and self.rng.random() < self.brief:
+            return shortest
+        return forms[0] if self.varied and self.rng.random() < 0.2 else self.pick(forms)
+
     def put(self, form: str, stem: str) -> str:
         """The whole text of a question that is not multiple choice."""
-        return self.pick(FORMS[form]).format(stem)
+        return self.form(FORMS[form], "{}").format(stem)
 
     def choose(self, stem: str, options: Sequence[str]) -> str:
         """The whole text of a multiple-choice question."""
         lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-        return self.pick(_CHOICE).format(question=stem, options=lines)
+        return self.form(_CHOICE, _CHOICE[-1]).format(question=stem, options=lines)

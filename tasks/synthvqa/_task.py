@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count, islice
 from typing import ClassVar
 
@@ -10,10 +11,13 @@ import numpy as np
 
 from unibench.errors import unknown
 from unibench.tasks._task import Sample
-from unibench.tasks.synthvqa._first_questions import ABILITIES, Question, ask
-from unibench.tasks.synthvqa._first_scene import Scene, draw, make_scene
+from unibench.tasks.synthvqa._draw import draw
+from unibench.tasks.synthvqa._prompts import about
+from unibench.tasks.synthvqa._questions import ABILITIES, Question, ask
+from unibench.tasks.synthvqa._scene import SIDE, Scene, make_scene
 
-_SPLITS = {"test": 50_000_000, "dev": 40_000_000}  # training stays below 30,000,000
+_SPLITS = {"test": 50_000_000, "dev": 40_000_000, "combinations": 60_000_000}  # training stays below 30,000,000
+_SIZES = {"single": (SIDE, SIDE), "large": (448, 448), "pair": (SIDE, SIDE)}
 
 
 class SynthVQA:
@@ -23,40 +27,57 @@ class SynthVQA:
     once for each ability and each prefix of the samples is balanced.
 
     Args:
-        split: ``"test"``, or ``"dev"`` for trying things out. Neither shares a picture with training.
+        split: ``"test"``; ``"dev"`` for trying things out; ``"combinations"``, whose pictures show pairs
+            of colour and shape that no training picture shows, and whose existence questions are about
+            them. None shares a picture with training.
+        variant: ``"single"``, one picture of 336 x 336; ``"large"``, one of 448 x 448 with more in it;
+            ``"pair"``, two pictures of 336 x 336, the question is about one of them.
         seed: another draw of the split.
         size: number of samples.
     """
 
     name: ClassVar[str] = "synthvqa"
     metric: ClassVar[str] = "accuracy"
-    max_new_tokens: ClassVar[int] = 8
+    max_new_tokens: ClassVar[int] = 16
     abilities: ClassVar[tuple[str, ...]] = ABILITIES
 
-    def __init__(self, *, split: str = "test", seed: int = 0, size: int = 1000) -> None:
-        if split not in _SPLITS:
-            raise unknown("split of synthvqa", split, tuple(_SPLITS), "python -m unibench show task synthvqa")
-        self.split, self.seed, self.size = split, seed, size
+    def __init__(self, *, split: str = "test", variant: str = "single", seed: int = 0, size: int = 1000) -> None:
+        for kind, given, allowed in (("split", split, _SPLITS), ("variant", variant, _SIZES)):
+            if given not in allowed:
+                raise unknown(f"{kind} of synthvqa", given, tuple(allowed), "python -m unibench show task synthvqa")
+        self.split, self.variant, self.seed, self.size = split, variant, seed, size
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """The first ``limit`` samples (all ``size`` of them without it)."""
         return islice(self._all(), self.size if limit is None else min(limit, self.size))
 
     def score(self, sample: Sample, answer: str) -> float:
-        """1 where the whole answer is one of the accepted ones, whatever the case."""
-        return float(answer.strip().lower() in {accepted.strip().lower() for accepted in sample.answers})
+        """1 where the whole answer is an accepted one. Case counts only where a form of answer is asked for."""
+        given, accepted = answer.strip(), {text.strip() for text in sample.answers}
+        if sample.ability == "format":
+            return float(given in accepted)
+        return float(given.lower() in {text.lower() for text in accepted})
 
     def _all(self) -> Iterator[Sample]:
-        for scene, questions in self._pictures():
-            image, group = draw(scene), f"{self.split}-{scene.seed}"
+        for scenes, questions in self._pictures():
+            images, group = tuple(draw(scene) for scene in scenes), f"{self.split}-{self.variant}-{scenes[0].seed}"
             for ability, question in questions.items():
-                yield Sample(f"{group}-{ability}", (image,), question.text, (question.answer,), ability, group)
+                yield Sample(f"{group}-{ability}", images, question.text, (question.answer,), ability, group)
 
-    def _pictures(self) -> Iterator[tuple[Scene, dict[str, Question]]]:
-        """Scenes about which every ability can ask."""
-        for number in count(_SPLITS[self.split] + self.seed * 1_000_000):
-            scene = make_scene(number)
-            asked = {ability: ask(ability, scene, np.random.default_rng([82, number, i])) for i, ability in enumerate(ABILITIES)}
+    def _pictures(self) -> Iterator[tuple[tuple[Scene, ...], dict[str, Question]]]:
+        """Scenes about which every ability can ask, with the questions."""
+        number = 2 if self.variant == "pair" else 1
+        held_out = self.split == "combinations"
+        for first in count(_SPLITS[self.split] + self.seed * 1_000_000, number):
+            scenes = tuple(make_scene(seed, _SIZES[self.variant], held_out) for seed in range(first, first + number))
+            asked = {ability: self._ask(ability, scenes, np.random.default_rng([93, first, i])) for i, ability in enumerate(ABILITIES)}
             questions = {ability: question for ability, question in asked.items() if question is not None}
             if len(questions) == len(ABILITIES):
-                yield scene, questions
+                yield scenes, questions
+
+    def _ask(self, ability: str, scenes: tuple[Scene, ...], rng: np.random.Generator) -> Question | None:
+        which = int(rng.integers(len(scenes)))
+        question = ask(ability, scenes[which], rng, held_out=self.split == "combinations")
+        if question is None or len(scenes) == 1:
+            return question
+        return replace(question, text=about(which, question.text))

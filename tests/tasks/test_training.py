@@ -8,15 +8,19 @@ import json
 import pytest
 import torch
 
+from unibench.models.train import _loop
+from unibench.models.train._answering import Answering, answer_loss
 from unibench.models.train._build import build
+from unibench.models.train._joint import train_joint, visual_tokens
 from unibench.models.train._labels import FIELDS, labels
-from unibench.models.train._language import Answering, answer_loss, train_language
+from unibench.models.train._language import FAMILY, adopt, train_language
 from unibench.models.train._loop import Place
 from unibench.models.train._packing import Packer
 from unibench.models.train._pictures import Pictures, Shape
 from unibench.models.train._processors import make_processor
-from unibench.models.train._recipe import RECIPES, Recipe
-from unibench.models.train._vision import Heads, shapes, train_vision
+from unibench.models.train._recipe import RECIPES, Language, Recipe
+from unibench.models.train._towers import TOWERS
+from unibench.models.train._vision import Heads, train_vision
 from unibench.models.train._wording import Wording
 from unibench.models.train._words import make_tokenizer, role_ids, vocabulary_size
 from unibench.tasks.synthvqa._draw import draw
@@ -32,9 +36,7 @@ def tokenizers():
 
 def small(family: str, steps: int = 4) -> Recipe:
     recipe = dataclasses.replace(RECIPES[family], width=64, inner=96, layers=2, vision_width=64, vision_depth=2, text_tokens=160)
-    stages = {
-        name: dataclasses.replace(getattr(recipe, name), steps=steps, pictures=2, warmup=2) for name in ("vision", "language", "joint")
-    }
+    stages = {name: dataclasses.replace(getattr(recipe, name), steps=steps, pictures=2, warmup=2) for name in ("vision", "joint")}
     return dataclasses.replace(recipe, sizes=((336, 336),), questions=6, **stages)
 
 
@@ -55,10 +57,10 @@ def place(folder, dtype=torch.float32) -> Place:
 def test_the_packed_forward_equals_the_models_own(family, size, tokenizers, tmp_path):
     recipe, tokenizer = small(family), tokenizers[family]
     model, processor = untrained(recipe, tokenizer), make_processor(family, tokenizer)
-    whole = Answering(model, recipe, tokenizer, place(tmp_path))
-    batch = Pictures((Shape(size, whole.tower.pixels(size), whole.tower.grid(size)),), 2, 0)[0]
+    whole, tower = Answering(model, family, tokenizer), TOWERS[family](model.model)
+    batch = Pictures((Shape(size, tower.pixels(size), tower.grid(size)),), 2, 0)[0]
     packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[scene] for scene in batch.scenes], seed=0)
-    logits = whole.logits(whole.tower.hidden(batch.images, torch.float32), batch.grid, packed)
+    logits = whole.logits(visual_tokens(tower, batch, place(tmp_path)), batch.grid, packed)
     for b, scene in enumerate(batch.scenes):
         rows = packed.targets[b] != -100
         for k in range(1, int(packed.branch[b].max()) + 1):
@@ -77,11 +79,11 @@ def test_the_packed_forward_equals_the_models_own(family, size, tokenizers, tmp_
 def test_two_pictures_in_a_conversation_equal_the_models_own(family, tokenizers, tmp_path):
     recipe, tokenizer = small(family), tokenizers[family]
     model, processor = untrained(recipe, tokenizer), make_processor(family, tokenizer)
-    whole = Answering(model, recipe, tokenizer, place(tmp_path))
+    whole, tower = Answering(model, family, tokenizer), TOWERS[family](model.model)
     size = (336, 336)
-    batch = Pictures((Shape(size, whole.tower.pixels(size), whole.tower.grid(size)),), 2, 0)[0]
+    batch = Pictures((Shape(size, tower.pixels(size), tower.grid(size)),), 2, 0)[0]
     packed = Packer(whole.prompts[2], recipe.mix, 3, 160).pack([batch.scenes], seed=0)
-    logits = whole.logits(whole.tower.hidden(batch.images, torch.float32), batch.grid, packed)
+    logits = whole.logits(visual_tokens(tower, batch, place(tmp_path)), batch.grid, packed)
     here = packed.branch[0, packed.rows[0]].eq(1) & (packed.targets[0] != -100)
     answer = packed.targets[0][here].tolist()
     prompt = whole.prompts[2]
@@ -108,15 +110,14 @@ def continued(model, inputs, answer):
     return model(**grown, **kept).logits[0, length - 1 :]
 
 
-def test_a_question_does_not_see_the_others(tokenizers, tmp_path):
+def test_a_question_does_not_see_the_others(tokenizers):
     recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
-    whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(tmp_path))
-    scene = make_scene(5)
-    hidden = torch.randn(1, 144, whole.tower.last.in_features)
-    packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[scene]], seed=0)
+    whole = Answering(untrained(recipe, tokenizer), recipe.family, tokenizer)
+    visual = torch.randn(1, 144, recipe.width)
+    packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[make_scene(5)]], seed=0)
     changed = dataclasses.replace(packed, ids=torch.where(packed.branch == 1, packed.ids.flip(1), packed.ids))
     other = packed.branch[0, packed.rows[0]] > 1
-    before, after = (whole.logits(hidden, (12, 12), p)[0][other] for p in (packed, changed))
+    before, after = (whole.logits(visual, (12, 12), p)[0][other] for p in (packed, changed))
     torch.testing.assert_close(before, after)
 
 
@@ -129,18 +130,21 @@ def test_labels_name_every_glyph_and_thing(seed):
     assert glyphs - 1 <= (found["glyph"] > 0).sum() <= glyphs
 
 
-def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(tokenizers, tmp_path, monkeypatch):
-    recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
+def language(steps: int) -> Language:
+    recipe = Language(questions=6)
+    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, steps=steps, pictures=2, warmup=2))
 
-    def train(folder, steps_before_the_cut):
+
+def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(tokenizers, tmp_path, monkeypatch):
+    recipe, tokenizer = small(FAMILY), tokenizers[FAMILY]
+
+    def train(folder):
         folder.mkdir(exist_ok=True)
         model = untrained(recipe, tokenizer)
-        train_language(model, None, recipe, tokenizer, place(folder))
+        train_language(model, Wording(recipe.width, tokenizer, 0.05), language(4), tokenizer, place(folder))
         return model
 
-    whole = train(tmp_path / "whole", None)
-    from unibench.models.train import _loop
-
+    whole = train(tmp_path / "whole")
     take = _loop.Run.take
 
     def cut(self, loss):
@@ -151,24 +155,36 @@ def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(tokenizers, tmp_p
 
     monkeypatch.setattr(_loop.Run, "take", cut)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", 2)
+        train(tmp_path / "cut")
     monkeypatch.setattr(_loop.Run, "take", take)
-    continued_run = train(tmp_path / "cut", None)
+    continued_run = train(tmp_path / "cut")
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(value, continued_run.state_dict()[name], msg=name)
 
 
-def test_a_folded_wording_makes_the_same_tokens(tokenizers, tmp_path):
-    recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
-    whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(tmp_path))
-    wording = Wording(whole.tower.last.in_features, recipe.width, tokenizer, spread=0.05)
-    batches = Pictures(shapes(recipe.sizes, whole.tower), 2, 0).batches(0, 2, 0)
-    heads = Heads(whole.tower.last.in_features)
-    assert 0 < wording.solve(whole.tower, heads.map, batches, whole.place)["ground"] <= 1
-    hidden = torch.randn(1, 144, whole.tower.last.in_features)
+def test_a_folded_wording_makes_the_same_tokens(tokenizers):
+    recipe, tokenizer = small(FAMILY), tokenizers[FAMILY]
+    model = untrained(recipe, tokenizer)
+    last, embeddings = TOWERS[FAMILY](model.model).last, model.model.language_model.embed_tokens.weight
+    wording, heads = Wording(recipe.width, tokenizer, spread=0.05), Heads(last.in_features)
+    torch.nn.init.normal_(heads.estimate.weight)
+    hidden = torch.randn(1, 144, last.in_features)
     with torch.no_grad():
-        wording.fold(whole.tower.last, whole.embeddings)
-        torch.testing.assert_close(whole.tower.last(hidden), wording(hidden, whole.embeddings), atol=1e-4, rtol=1e-4)
+        wording.fold(last, heads.estimate, embeddings)
+        torch.testing.assert_close(last(hidden), wording(heads.estimate(hidden), embeddings), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != FAMILY])
+def test_an_adopted_decoder_keeps_its_words_and_layers(family, tokenizers):
+    source, model = (untrained(small(name), tokenizers[name]) for name in (FAMILY, family))
+    adopt(model, family, tokenizers[family], source.model.language_model, tokenizers[FAMILY])
+    rows = [core.model.language_model.embed_tokens.weight for core in (model, source)]
+    for text in ("circle", " circle", "7", "\n"):
+        mine, theirs = (t.encode(text, add_special_tokens=False)[-1] for t in (tokenizers[family], tokenizers[FAMILY]))
+        torch.testing.assert_close(rows[0][mine], rows[1][theirs])
+    torch.testing.assert_close(rows[0][tokenizers[family].eos_token_id], rows[1][tokenizers[FAMILY].eos_token_id])
+    layers = [core.model.language_model.layers[1].mlp.up_proj.weight for core in (model, source)]
+    torch.testing.assert_close(*layers)
 
 
 def test_the_vision_stage_learns_and_logs(tokenizers, tmp_path):
@@ -183,9 +199,18 @@ def test_the_vision_stage_learns_and_logs(tokenizers, tmp_path):
     assert json.loads((tmp_path / "vision.jsonl").read_text().splitlines()[-1])["step"] == 6
 
 
+def test_the_joint_stage_trains_tower_and_decoder(tokenizers, tmp_path):
+    recipe, tokenizer = small("llava", steps=2), tokenizers["llava"]
+    model = untrained(recipe, tokenizer)
+    parts = (model.model.vision_tower.encoder.layers[0].mlp.fc1.weight, model.model.language_model.layers[0].mlp.up_proj.weight)
+    before = [part.clone() for part in parts]
+    train_joint(model, Heads(model.model.multi_modal_projector.linear_2.in_features), recipe, tokenizer, place(tmp_path))
+    assert not any(torch.equal(old, new) for old, new in zip(before, parts, strict=True))
+
+
 def test_answer_loss_counts_answer_tokens_only(tokenizers):
     recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
-    whole = Answering(untrained(recipe, tokenizer), recipe, tokenizer, place(None))
+    whole = Answering(untrained(recipe, tokenizer), recipe.family, tokenizer)
     packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[make_scene(1)], [make_scene(2)]], seed=1)
     _, _, number = answer_loss(torch.zeros(2, packed.rows.shape[1], vocabulary_size(tokenizer)), packed)
     assert number == int((packed.targets != -100).sum())

@@ -35,6 +35,11 @@ verbs:
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   calibrate method=vtw|fitprune|mustdrop ..    a method's own numbers, from a few samples
+  report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [--html]   tables; a page of results
+  audit FILE.csv|FOLDER                   what in a table should be looked at
+  plot ratio|pareto|bars|heat|radar|ranks|size [task=T] [budget=B] to=FILE.svg    overlay SAMPLE to=FILE.png
+  analyze tradeoff|angles|sweep <overrides>    the papers' studies of tokens and parameters
+  gallery FILE.html [pictures=12]         pictures of synthvqa with questions and answers
   --help, --version
 
   experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
@@ -57,6 +62,7 @@ VERBS = {
     "plot": "plotting:plot",
     "overlay": "plotting:overlay",
     "analyze": "analyzing:analyze",
+    "gallery": "gallery:gallery",
     "doctor": "doctor:doctor",
     "prefetch": "prefetching:prefetch",
 }

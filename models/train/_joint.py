@@ -1,0 +1,53 @@
+"""The last stage: a family's tower and the shared decoder learn to answer from pictures, together."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from unibench.models.train._answering import Answering
+from unibench.models.train._layers import linear
+from unibench.models.train._loop import Place, Run
+from unibench.models.train._packing import Packer
+from unibench.models.train._pictures import Batch, Pictures
+from unibench.models.train._recipe import Recipe
+from unibench.models.train._towers import TOWERS, Tower
+from unibench.models.train._vision import Heads, blocks, shapes
+
+LOG = logging.getLogger(__name__)
+
+
+def train_joint(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
+    """Trains everything in place. The loss of the vision stage fades to a tenth in the first half."""
+    whole, tower = Answering(model, recipe.family, tokenizer), TOWERS[recipe.family](model.model)
+    model.requires_grad_(True)
+    pictures = Pictures(shapes(recipe.sizes, tower), recipe.joint.pictures, recipe.joint.first_seed)
+    modules = {"model": model, "heads": heads}
+    matrices = [p for p in [*model.model.language_model.layers.parameters(), *blocks(model)] if p.dim() == 2]
+    run = Run("joint", recipe.joint, modules, [*model.parameters(), *heads.parameters()], place, tower.last.parameters(), matrices)
+    packers = {
+        number: Packer(prompt, recipe.mix, recipe.questions, recipe.text_tokens, recipe.brief) for number, prompt in whole.prompts.items()
+    }
+    for batch in pictures.batches(run.step, recipe.joint.steps, place.workers):
+        hidden = tower.hidden(batch.images.to(place.device), place.dtype)
+        share = recipe.fading * max(0.1, 1 - 2 * run.step / recipe.joint.steps)
+        named, hits = heads(hidden, batch.labels.to(place.device))
+        for name, (hit, number) in hits.items():
+            run.count(name, hit, number)
+        _learn(run, whole, linear(hidden, tower.last), batch, packers, recipe.pictures_at(run.step), named * share)
+
+
+def _learn(run: Run, whole: Answering, visual: Tensor, batch: Batch, packers: dict[int, Packer], together: int, extra: Tensor) -> None:
+    groups = [batch.scenes[i : i + together] for i in range(0, len(batch.scenes), together)]
+    packed = packers[together].pack(groups, run.step).to(visual.device)
+    whole.learn(run, visual, batch.grid, packed, extra)
+    if line := run.report():
+        LOG.info("%s %s", run.name, line)
+
+
+def visual_tokens(tower: Tower, batch: Batch, place: Place) -> Tensor:
+    """``[B, N, width]``."""
+    return linear(tower.hidden(batch.images.to(place.device), place.dtype), tower.last)
