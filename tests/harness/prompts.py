@@ -90,5 +90,5 @@ if __name__ == "__main__":
         write(Path(place, "data"), harness, [name for name in NAMES[harness] if name not in ("videomme", "vinoground")], 4)
         stdout = os.dup(1)
         os.dup2(2, 1)  # what the harness prints
-        text = json.dumps(collected({"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}[harness](Path(place, "data"))), indent=1, ensure_ascii=False)
-        os.write(stdout, text.encode() + b"\n")
+        found = collected((vlmevalkit if harness == "vlmevalkit" else lmms_eval)(Path(place, "data")))
+        os.write(stdout, json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")

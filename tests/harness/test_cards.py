@@ -17,7 +17,10 @@ from tests.harness import standins
 from unibench.compose import CONFIGS
 from unibench.config import HarnessTask, TaskConfig
 
-BENCHMARKS = ["mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench", "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa", "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground"]
+BENCHMARKS = (
+    "mme mmbench_en mmbench_cn mathvista mathvision seedbench2_plus seedbench ocrbench mia_bench scienceqa pope hallusionbench ai2d"
+    " chartqa docvqa mmstar textvqa gqa okvqa mmmu coco_cap nocaps flickr30k videomme vinoground"
+).split()
 FREE = {"gqa": {"image"}, "mathvista_testmini_format": {"caption", "ocr"}}  # filled in by the task itself; read only if there
 
 

@@ -43,8 +43,8 @@ JUDGE = ("harness_options.judge.url=http://127.0.0.1:9/v1", "harness_options.jud
 
 def run(harness: str, tasks: Iterable[str], folder: Path, *words: str) -> dict[tuple[str, str], dict[str, Any]]:
     """Rows by task and method, all of one command."""
-    command = ["-m", f"task={','.join(tasks)}", f"harness={harness}", f"task.data={folder / 'data'}", SHORT, f"out={folder / 'out'}", *words]
-    assert main(command) == 0
+    command = ["-m", f"task={','.join(tasks)}", f"harness={harness}", f"task.data={folder / 'data'}", SHORT, f"out={folder / 'out'}"]
+    assert main([*command, *words]) == 0
     found = [json.loads(file.read_text()) for file in (folder / "out").rglob("metrics.json")]
     return {(row["task"], row["method"]): row for row in found if row["harness"] == harness}
 
@@ -125,7 +125,8 @@ def test_a_run_continues_at_the_sample(harness: str, tmp_path: Path) -> None:
 
 
 def judged(folder: Path, endpoint: Endpoint, *words: str) -> int:
-    judge = [f"harness_options.judge.{key}={value}" for key, value in (("url", endpoint.judge.url), ("model", "judge-1"), ("key", "JUDGE_KEY"))]
+    given = {"url": endpoint.judge.url, "model": "judge-1", "key": "JUDGE_KEY"}
+    judge = [f"harness_options.judge.{key}={value}" for key, value in given.items()]
     tasks = "task=mathvista,mathvision,mia_bench"
     return main(["-m", tasks, "harness=vlmevalkit", f"task.data={folder / 'data'}", SHORT, f"out={folder / 'out'}", *judge, *words])
 
