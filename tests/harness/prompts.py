@@ -63,7 +63,7 @@ def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 def _local(folder: Path, path: str, name: str | None) -> Path:
     hub = "__".join(filter(None, [path.replace("/", "__"), name]))
-    return next(iter(folder.glob(f"*/hub/{hub}")), Path(path))
+    return folder / hub if (folder / hub).is_dir() else Path(path)
 
 
 def _known(options: dict[str, object]) -> dict[str, object]:

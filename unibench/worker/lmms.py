@@ -27,7 +27,6 @@ from unibench.benchmark import VERSIONS, convention_of
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.job import plain
-from unibench.identity import file_digest
 from unibench.models import LoadedModel, wrap
 from unibench.worker.adapter import Run, Scored
 from unibench.worker.answers import Answers
@@ -61,7 +60,7 @@ class LmmsEval:
             )  # fmt: skip
         raw = {key.partition(",")[0]: value for key, value in result["results"][name].items() if "stderr" not in key and key != "alias"}
         samples = {str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]}
-        data = f"local:{name}:{file_digest(run.data / name)}" if run.data else f"published:{name}:{_fingerprint(task)}"
+        data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
         asked = dict(task.config.generation_kwargs or {})
         length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
         return Scored(plain(raw), samples, data, plain(asked) if run.native else run.asker.settings(length))
@@ -180,7 +179,7 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
     original = datasets.load_dataset
 
     def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
-        local = folder / "hub" / "__".join(filter(None, [path.replace("/", "__"), name]))
+        local = folder.parent / "__".join(filter(None, [path.replace("/", "__"), name]))
         if not local.is_dir():
             return original(path, name, **options)
         options.pop("token", None)
