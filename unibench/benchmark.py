@@ -120,7 +120,9 @@ def data_of(task: TaskConfig, harness: str) -> list[Path]:
     if task.data is None:
         return []
     folder, name = Path(task.data).expanduser(), getattr(task, harness).name
-    return [folder / f"{name}.tsv"] if harness == "vlmevalkit" else [folder / name]
+    if harness == "vlmevalkit":
+        return [folder / f"{name}.tsv"]
+    return [folder / name, *sorted(folder.glob("*__*"))]  # with the further data sets that tasks load
 
 
 def mistakes(config: RunConfig) -> Iterator[UsageError]:

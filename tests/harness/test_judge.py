@@ -28,10 +28,12 @@ class Endpoint:
 
     Attributes:
         script: status and body of the next answers; a number alone is seconds to wait first.
+        word: the answer when the script is over.
     """
 
     def __init__(self) -> None:
         self.script: list[Any] = []
+        self.word = "right"
         self.seen: list[dict[str, Any]] = []
         endpoint = self
 
@@ -39,7 +41,7 @@ class Endpoint:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 endpoint.seen.append({"body": body, "key": self.headers["authorization"], "path": self.path})
-                status, answer = 200, completion("right")
+                status, answer = 200, completion(endpoint.word)
                 if endpoint.script:
                     step = endpoint.script.pop(0)
                     if isinstance(step, float):

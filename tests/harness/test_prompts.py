@@ -21,6 +21,6 @@ def test_prompts_are_the_pinned_ones(harness: str) -> None:
 
 def test_families_with_rules_of_their_own_read_other_prompts() -> None:
     pinned = json.loads((PINNED / "vlmevalkit.json").read_text(encoding="utf-8"))["MMStar"]
-    assert len(set(pinned.values())) == len(pinned) == 4
+    assert len(set(pinned.values())) == 3  # LLaVA's form and InternVL's are the same here
     assert pinned["qwen"].endswith("Please select the correct answer from the options above.")
     assert pinned["internvl"].endswith("Answer with the option's letter from the given choices directly.")

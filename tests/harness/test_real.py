@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 
 from tests.harness.scoring import score
 from tests.harness.standins import write
+from tests.harness.test_judge import Endpoint, completion
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.identity import cell_of
-from unibench.store import CellFolder
+from unibench.store import CellFolder, read_samples
 
 pytestmark = pytest.mark.slow
-SIZE = 24
+SIZE = int(os.environ.get("STANDIN_SIZE", "24"))  # questions per table
 SHORT = "generation.max_new_tokens=8"
 THREE = {"vlmevalkit": ("mme", "pope", "mmstar"), "lmms_eval": ("mme", "pope", "ocrbench")}
 CAPTIONS = ("coco_cap", "nocaps", "flickr30k")
@@ -41,16 +43,8 @@ JUDGE = ("harness_options.judge.url=http://127.0.0.1:9/v1", "harness_options.jud
 
 def run(harness: str, tasks: Iterable[str], folder: Path, *words: str) -> dict[tuple[str, str], dict[str, Any]]:
     """Rows by task and method, all of one command."""
-    command = [
-        "-m",
-        f"task={','.join(tasks)}",
-        f"harness={harness}",
-        f"task.data={folder / 'data'}",
-        SHORT,
-        f"out={folder / 'out'}",
-        *words,
-    ]
-    assert main(command) == 0
+    command = ["-m", f"task={','.join(tasks)}", f"harness={harness}", f"task.data={folder / 'data'}", SHORT, f"out={folder / 'out'}"]
+    assert main([*command, *words]) == 0
     found = [json.loads(file.read_text()) for file in (folder / "out").rglob("metrics.json")]
     return {(row["task"], row["method"]): row for row in found if row["harness"] == harness}
 
@@ -128,6 +122,33 @@ def test_a_run_continues_at_the_sample(harness: str, tmp_path: Path) -> None:
     kept = file.read_text().splitlines(keepends=True)
     assert [kept[place] for place in (0, 1, 4, 5)] == [lines[place] for place in (0, 1, 4, 5)]
     assert again["metrics"] == row["metrics"] and again["prompts"] == row["prompts"]
+
+
+def judged(folder: Path, endpoint: Endpoint, *words: str) -> int:
+    given = {"url": endpoint.judge.url, "model": "judge-1", "key": "JUDGE_KEY"}
+    judge = [f"harness_options.judge.{key}={value}" for key, value in given.items()]
+    tasks = "task=mathvista,mathvision,mia_bench"
+    return main(["-m", tasks, "harness=vlmevalkit", f"task.data={folder / 'data'}", SHORT, f"out={folder / 'out'}", *judge, *words])
+
+
+def test_judged_benchmarks_lose_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    write(tmp_path / "data", "vlmevalkit", ["MathVista_MINI", "MathVision", "MIA-Bench"], 4)
+    endpoint = Endpoint()
+    endpoint.script = [(500, "down")] * 100_000
+    assert judged(tmp_path, endpoint, "harness_options.judge.retries=0", "method=vanilla") == 2
+    assert "without a reply: HTTP 500" in capsys.readouterr().err
+    before = {file.parent: read_samples(file.parent)[0] for file in (tmp_path / "out").rglob("status.json")}
+    assert [len(samples) for samples in before.values()] == [4, 4, 4]
+    endpoint.script = [(500, "down"), 3.0, (200, "nonsense"), (200, completion("what?"))]
+    endpoint.word = "score of component 1: 8/10, total score: 8/10."
+    assert judged(tmp_path, endpoint, "harness_options.judge.timeout=2", "method=vanilla") == 0
+    for folder, answers in before.items():
+        row = json.loads((folder / "metrics.json").read_text())
+        assert row["judge"] == f"judge-1 at {endpoint.judge.url}" and row["judged"] > 0
+        again = read_samples(folder)[0]
+        assert {key: {**sample, "score": None} for key, sample in again.items()} == answers  # not asked again
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"sk-secret" in file.read_bytes()]
 
 
 @pytest.mark.parametrize("harness", THREE)

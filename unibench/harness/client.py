@@ -31,11 +31,15 @@ class WorkerProcess:
     Args:
         python: its interpreter.
         environment: variables to set beside the parent's own.
+
+    Attributes:
+        idle: whether the last job came to an end that the child itself told, so that it can have another.
     """
 
     def __init__(self, python: str, environment: dict[str, str]) -> None:
         self._python, self._environment = python, environment
         self._process: subprocess.Popen[str] | None = None
+        self.idle = True
 
     def run(self, cell: Cell) -> Iterator[dict[str, Any]]:
         """Answer a cell; yields the child's events, the last one its ``result``.
@@ -64,10 +68,12 @@ class WorkerProcess:
         Raises:
             UsageError, WorkerError: as :meth:`run`.
         """
+        self.idle = False
         process = self._started(job, log)
         assert process.stdout is not None
         for line in process.stdout:
             event: dict[str, Any] = json.loads(line)
+            self.idle = event["event"] in (last, "refused", "failed")
             if event["event"] == "refused":
                 raise UsageError(event["message"])
             if event["event"] == "failed":

@@ -41,7 +41,8 @@ class Harnessed:
             self._samples(part, next(events), events, stop, listener)
             (event,) = events
         except BaseException:
-            self.close()
+            if self._worker is not None and not self._worker.idle:
+                self.close()
             raise
         event.pop("event")
         _keep(part.folder.path, Verdict(**event))

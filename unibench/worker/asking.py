@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import nn
@@ -20,6 +21,8 @@ from unibench.models import LoadedModel
 from unibench.pruning import Session
 from unibench.runner.embedded import method_of
 from unibench.runner.evaluate import tokens_of
+
+Piece = str | Image | tuple[Image, ...]  # of a prompt; a tuple is the frames of a video
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,22 @@ class Asker:
             finally:
                 counter.remove()
 
-    def chat(self, content: Sequence[str | Image], max_new_tokens: int) -> str:
-        """The greedy answer to text and pictures in the order given, under the model's own chat template.
+    def chat(self, content: Sequence[Piece], max_new_tokens: int) -> str:
+        """The greedy answer to text, pictures and videos in the order given, under the model's own chat template.
 
         Args:
-            content: pieces of one user turn.
+            content: pieces of one user turn; a tuple of pictures is a video.
             max_new_tokens: the harness's; the cell's own setting goes first.
         """
         loaded = self.loaded
         config = self.cell.config.generation
-        turn = [{"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image"} for piece in content]
+        turn = [{"type": "text", "text": piece} if isinstance(piece, str) else {"type": _modality(piece)} for piece in content]
         text = loaded.processor.apply_chat_template([{"role": "user", "content": turn}], add_generation_prompt=True, tokenize=False)
-        pictures = [piece.convert("RGB") for piece in content if not isinstance(piece, str)]
-        options: dict[str, Any] = {"images": pictures, "images_kwargs": loaded.image_options} if pictures else {}
+        pictures = [piece.convert("RGB") for piece in content if isinstance(piece, Image)]
+        videos = [np.stack([np.asarray(frame) for frame in piece]) for piece in content if isinstance(piece, tuple)]
+        options: dict[str, Any] = {"images": [pictures], "images_kwargs": loaded.image_options} if pictures else {}
+        if videos:
+            options.update(videos=videos, videos_kwargs={"do_sample_frames": False})
         inputs = {key: value.to(loaded.device) for key, value in loaded.processor(text=[text], return_tensors="pt", **options).items()}
         out = loaded.model.generate(
             **inputs, generation_config=loaded.generation_config(config.max_new_tokens or max_new_tokens, config.repetition_penalty)
@@ -140,6 +146,10 @@ class Asker:
         first[1:] = (kind[1:] == 0) | (ids[1:] != ids[:-1])
         text: str = self.loaded.processor.tokenizer.decode(ids[first], skip_special_tokens=False)
         return text
+
+
+def _modality(piece: Image | tuple[Image, ...]) -> str:
+    return "video" if isinstance(piece, tuple) else "image"
 
 
 def group_of(picture: bytes) -> str:

@@ -6,13 +6,15 @@ Imported by the worker alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import datasets
+import numpy as np
 from datasets import config as cache
+from decord import VideoReader
 from lmms_eval.api import task as task_module
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.api.model import lmms
@@ -25,15 +27,15 @@ from unibench.benchmark import VERSIONS, convention_of
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.job import plain
-from unibench.identity import file_digest
 from unibench.models import LoadedModel, wrap
 from unibench.worker.adapter import Run, Scored
 from unibench.worker.answers import Answers
-from unibench.worker.asking import Question, group_of
+from unibench.worker.asking import Piece, Question, group_of
 from unibench.worker.native import device_of, loading_as, pixel_limits, source_of
 from unibench.worker.place import variables
 
 datasets.disable_progress_bars()
+FRAMES = 32
 
 
 class LmmsEval:
@@ -58,7 +60,7 @@ class LmmsEval:
             )  # fmt: skip
         raw = {key.partition(",")[0]: value for key, value in result["results"][name].items() if "stderr" not in key and key != "alias"}
         samples = {str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]}
-        data = f"local:{name}:{file_digest(run.data / name)}" if run.data else f"published:{name}:{_fingerprint(task)}"
+        data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
         asked = dict(task.config.generation_kwargs or {})
         length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
         return Scored(plain(raw), samples, data, plain(asked) if run.native else run.asker.settings(length))
@@ -90,7 +92,7 @@ class Recording(lmms):  # type: ignore[misc]
     def __init__(self, run: Run, task: Any) -> None:
         super().__init__()
         self._answers: Answers = run.answers
-        self._chat: Callable[[Sequence[str | Image.Image], int], str] = run.asker.chat
+        self._chat = run.asker.chat
         self._native, self._task = run.native, task
         self._max_new_tokens = run.benchmark.convention.max_new_tokens
         if self._native is not None:
@@ -115,7 +117,8 @@ class Recording(lmms):  # type: ignore[misc]
         content = content_of(messages_of(doc))
 
         def question() -> Question:
-            picture = next((piece.tobytes() for piece in content if isinstance(piece, Image.Image)), b"")
+            pictures = (piece[0] if isinstance(piece, tuple) else piece for piece in content if not isinstance(piece, str))
+            picture = next((picture.tobytes() for picture in pictures), b"")
             return Question(str(number), str(self._task.doc_to_target(doc)), group_of(picture))
 
         def answer() -> str:
@@ -126,23 +129,32 @@ class Recording(lmms):  # type: ignore[misc]
         return self._answers.of(str(number), question, answer)
 
 
-def content_of(messages: list[dict[str, Any]]) -> list[str | Image.Image]:
-    """Text and pictures of a prompt of one user turn, in order.
+def content_of(messages: list[dict[str, Any]]) -> list[Piece]:
+    """Text, pictures and videos of a prompt of one user turn, in order.
 
     Raises:
         UsageError: it holds something else.
     """
     if [message["role"] for message in messages] != ["user"]:
         raise UsageError(f"a prompt of the turns {[message['role'] for message in messages]}; one user turn is served")
-    pieces: list[str | Image.Image] = []
+    pieces: list[Piece] = []
     for part in messages[0]["content"]:
         if part["type"] == "text":
             pieces.append(part["text"])
         elif part["type"] == "image":
             pieces.append(part["url"] if isinstance(part["url"], Image.Image) else Image.open(part["url"]))
+        elif part["type"] == "video" and isinstance(part["url"], str):
+            pieces.append(frames_of(part["url"]))
         else:
-            raise UsageError(f"a {part['type']} in a prompt; pictures alone are served")
+            raise UsageError(f"a {part['type']} in a prompt; text, pictures and videos in files are served")
     return pieces
+
+
+def frames_of(video: str) -> tuple[Image.Image, ...]:
+    """Frames of a video file, evenly spaced: 32, as lmms-eval's own model objects take, or all of a shorter one."""
+    reader = VideoReader(video)
+    places = np.linspace(0, len(reader) - 1, min(FRAMES, len(reader)), dtype=int)
+    return tuple(Image.fromarray(frame) for frame in reader.get_batch(places.tolist()).asnumpy())
 
 
 def task_of(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
@@ -167,7 +179,7 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
     original = datasets.load_dataset
 
     def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
-        local = folder / "hub" / "__".join(filter(None, [path.replace("/", "__"), name]))
+        local = folder.parent / "__".join(filter(None, [path.replace("/", "__"), name]))
         if not local.is_dir():
             return original(path, name, **options)
         options.pop("token", None)

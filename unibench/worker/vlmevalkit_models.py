@@ -19,9 +19,10 @@ from vlmeval.vlm.qwen2_vl.prompt import Qwen2VLPromptMixin
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, wrap
+from unibench.worker.asking import Piece
 from unibench.worker.native import OnDevice, device_of, loading_as, pixel_limits, source_of
 
-Content = list[str | Image.Image]
+Chat = Callable[[Sequence[Piece], int], str]
 
 
 class Plain(BaseModel):  # type: ignore[misc]
@@ -34,14 +35,14 @@ class Plain(BaseModel):  # type: ignore[misc]
 
     INTERLEAVE = True
 
-    def __init__(self, chat: Callable[[Sequence[str | Image.Image], int], str], max_new_tokens: int) -> None:
+    def __init__(self, chat: Chat, max_new_tokens: int) -> None:
         super().__init__()
         self._chat, self._max_new_tokens = chat, max_new_tokens
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
         return self._chat(self.content(message, dataset), self._max_new_tokens)
 
-    def content(self, message: list[dict[str, Any]], dataset: str | None) -> Content:
+    def content(self, message: list[dict[str, Any]], dataset: str | None) -> list[Piece]:
         """The pieces of a message, in order."""
         return [_piece(part) for part in message]
 
@@ -49,7 +50,7 @@ class Plain(BaseModel):  # type: ignore[misc]
 class Qwen(Qwen2VLPromptMixin, Plain):  # type: ignore[misc]
     """Qwen2-VL and Qwen2.5-VL."""
 
-    def __init__(self, chat: Callable[[Sequence[str | Image.Image], int], str], max_new_tokens: int) -> None:
+    def __init__(self, chat: Chat, max_new_tokens: int) -> None:
         Plain.__init__(self, chat, max_new_tokens)
         self._use_custom_prompt = True
 
@@ -68,10 +69,10 @@ class InternVL(Plain):
     build_prompt: Any = InternVLChat.build_prompt
     _use_custom_prompt, use_mpo_prompt, use_cot, cot_prompt = True, False, False, None
 
-    def content(self, message: list[dict[str, Any]], dataset: str | None) -> Content:
+    def content(self, message: list[dict[str, Any]], dataset: str | None) -> list[Piece]:
         pictures = [_piece(part) for part in message if part["type"] == "image"]
         text = reorganize_prompt(message, len(pictures), dataset=dataset)
-        pieces: Content = []
+        pieces: list[Piece] = []
         for number, stretch in enumerate(text.split("<image>")):
             if number and number <= len(pictures):
                 pieces.append(pictures[number - 1])
