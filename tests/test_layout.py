@@ -19,7 +19,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "compose", "identity"),
+    ("config", "configs", "suites", "compose", "identity"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
     ("runner",),

@@ -21,7 +21,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import config, registry
+from unibench import config, registry, suites
 from unibench.budget import Budget
 from unibench.config import BudgetConfig, GenerationConfig, ModelConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -51,14 +51,15 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
 
     Args:
         overrides: in Hydra's grammar, for example ``["method=divprune,fastv", "ratio=0.889"]``.
-        sweep: whether comma lists make a grid (``-m``).
+        sweep: whether comma lists make a grid (``-m``); a suite is one anyway.
 
     Raises:
         UsageErrors: every mistake found, before anything is loaded.
     """
     errors: list[UsageError] = []
     cells: list[RunConfig] = []
-    for combination in _combinations(_parsed(overrides), sweep):
+    spelled_out = suites.spelled_out(overrides, CONFIGS / "suite")
+    for combination in _combinations(_parsed(spelled_out), sweep or suites.has_suite(overrides)):
         try:
             cells.append(_cell(combination))
         except UsageErrors as error:

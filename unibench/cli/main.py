@@ -23,7 +23,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
 
 verbs:
-  list methods|models|tasks [--json]      what there is
+  list methods|models|tasks|suites [--json] what there is
   show method|model|task NAME             the card of one
   store repair FOLDER                     set damaged lines of a cell aside
   --help, --version
