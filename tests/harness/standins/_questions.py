@@ -37,6 +37,11 @@ class Asked:
     options: tuple[str, ...] = ()
 
     @property
+    def lettered(self) -> dict[str, str]:
+        """The options by their letters."""
+        return dict(zip(LETTERS, self.options, strict=False))
+
+    @property
     def picture(self) -> Image.Image:
         """RGB, 336 x 336."""
         return draw(self.scene)
