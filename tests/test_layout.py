@@ -19,11 +19,11 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "suites", "compose", "identity"),
+    ("config", "configs", "benchmark", "suites", "compose", "identity"),
     ("models", "tasks", "api", "calibrate"),
     ("store",),
-    ("runner",),
-    ("cli", "__main__"),
+    ("runner", "harness"),
+    ("cli", "worker", "__main__"),
 )
 
 

@@ -21,9 +21,9 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import config, registry, suites
+from unibench import benchmark, config, registry, suites
 from unibench.budget import Budget
-from unibench.config import BudgetConfig, GenerationConfig, ModelConfig, RunConfig, TaskConfig
+from unibench.config import RunConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 
 GROUPS = ("model", "method", "task")
@@ -127,7 +127,7 @@ def _cell(overrides: list[Override]) -> RunConfig:
         except UsageError as error:
             errors.append(error)
     _follow(plain)
-    cell = _typed(plain)
+    cell = config.run_config(plain)
     errors += _mistakes(cell)
     if errors:
         raise UsageErrors(errors)
@@ -212,11 +212,6 @@ def _follow(plain: dict[str, Any]) -> None:
             plain["method"][key] = str(model_path(given)) if str(given).startswith(INSIDE) else given
 
 
-def _typed(plain: dict[str, Any]) -> RunConfig:
-    kinds = {"model": ModelConfig, "task": TaskConfig, "budget": BudgetConfig, "generation": GenerationConfig}
-    return RunConfig(**{key: kinds[key](**value) if key in kinds else value for key, value in plain.items()})
-
-
 def _value(cell: RunConfig, key: str) -> Any:
     """The value of a dotted key."""
     return functools.reduce(getattr, key.split("."), cell)
@@ -251,6 +246,8 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
     yield from _method_mistakes(cell)
     if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
         yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+    else:
+        yield from benchmark.mistakes(cell)
 
 
 def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,7 +165,7 @@ class JudgeConfig:
         model: name that the endpoint is asked for.
         url: of an OpenAI-compatible server, up to ``/v1``.
         key: name of the environment variable that holds the key; the key itself is never written.
-        timeout: seconds for one answer.
+        timeout: seconds for one attempt.
         retries: further attempts after a failed one; then the cell fails and keeps its answers.
     """
 
@@ -221,6 +222,23 @@ class RunConfig:
     harness: str = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
     out: str = "outputs"
+
+
+def run_config(plain: Mapping[str, Any]) -> RunConfig:
+    """A cell from plain dictionaries, as YAML or JSON have them."""
+    values = dict(plain)
+    values["model"] = ModelConfig(**values["model"])
+    task = dict(values["task"])
+    for harness in ("vlmevalkit", "lmms_eval"):
+        if task.get(harness) is not None:
+            card = dict(task[harness])
+            task[harness] = HarnessTask(**{**card, "metrics": [MetricConfig(**metric) for metric in card.get("metrics", [])]})
+    values["task"] = TaskConfig(**task)
+    values["budget"] = BudgetConfig(**values["budget"])
+    values["generation"] = GenerationConfig(**values["generation"])
+    options = dict(values["harness_options"])
+    values["harness_options"] = HarnessOptions(**{**options, "judge": JudgeConfig(**options["judge"])})
+    return RunConfig(**values)
 
 
 def register() -> None:

@@ -26,12 +26,20 @@ verbs:
   list methods|models|tasks|suites [--json] what there is
   show method|model|task NAME             the card of one
   store repair FOLDER                     set damaged lines of a cell aside
+  prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
+  doctor [--import]                       what is installed here and what is missing
   --help, --version
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
-VERBS = {"list": "listing:list_", "show": "listing:show", "store": "storing:store"}
+VERBS = {
+    "list": "listing:list_",
+    "show": "listing:show",
+    "store": "storing:store",
+    "doctor": "doctor:doctor",
+    "prefetch": "prefetching:prefetch",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,14 +17,14 @@ class Progress:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._title, self._total = "", 0
-        self._done = self._fresh = 0
+        self._done = self._scored = 0
         self._score = self._kept = self._tokens = 0.0
         self._start = self._shown = 0.0
         self._old = 0
 
     def begin(self, cell: Cell, done: int, total: int | None) -> None:
         self._title, self._total, self._old = cell.title, total or 0, done
-        self._done = 0
+        self._done = self._scored = 0
         self._score = self._kept = self._tokens = 0.0
         self._start = self._shown = time.monotonic()
         if not self._live:
@@ -32,7 +32,8 @@ class Progress:
 
     def step(self, sample: dict[str, Any]) -> None:
         self._done += 1
-        self._score += sample["score"]
+        self._scored += sample["score"] is not None
+        self._score += sample["score"] or 0.0
         self._kept += sample["kept"]
         self._tokens += sample["visual_tokens"]
         if self._done <= self._old:
@@ -52,10 +53,9 @@ class Progress:
         rate = fresh / max(1e-9, now - self._start)
         left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._total and not last else ""
         of = f"/{self._total}" if self._total else ""
-        line = (
-            f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}, score {100 * self._score / self._done:.1f}, "
-            f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
-        )
+        score = f", score {100 * self._score / self._scored:.1f}" if self._scored else ""  # a harness scores at the end
+        kept = f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
+        line = f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}{score}, {kept}"
         if self._live:
             print(f"\r\x1b[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 from rich import box
@@ -32,14 +33,15 @@ def run(words: list[str]) -> int:
     if not any(word.lstrip("+").startswith("task=") for word in overrides):
         print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
     rows: list[dict[str, Any]] = []
-    runner = None
-    for cell in cells:
-        row = CellFolder(cell).row()
-        if row is None:
-            runner = runner or _runner(cells)
-            row = runner.run(cell)
-        vanilla = CellFolder(vanilla_of(cell)).row()
-        rows += [entry for entry in (vanilla, row) if entry is not None and entry["key"] not in {seen["key"] for seen in rows}]
+    with ExitStack() as stack:
+        runner = None
+        for cell in cells:
+            row = CellFolder(cell).row()
+            if row is None:
+                runner = runner or stack.enter_context(closing(_runner(cells)))
+                row = runner.run(cell)
+            vanilla = CellFolder(vanilla_of(cell)).row()
+            rows += [entry for entry in (vanilla, row) if entry is not None and entry["key"] not in {seen["key"] for seen in rows}]
     _print_tables(rows)
     return 0
 
@@ -111,7 +113,7 @@ SCORES: dict[str, Cell] = {
     **NAMES,
     "n": _number("n", ".0f"),
     "score": _number("score_100"),
-    "95 %": lambda row: f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
+    "95 %": lambda row: "-" if row["ci_low"] is None else f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
     "drop %": _number("drop_pct"),
     "same budget as": lambda row: f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}" if row["tokens_in"] else "-",
 }

@@ -131,13 +131,13 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
             notes = tuple(sorted(session.notes))
             for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
-                prompt = _tokens(record, _length(tokens, ends), shape)
+                prompt = tokens_of(record, _length(tokens, ends), shape)
                 score = task.score(sample, text)
                 truth = sample.answers[0]
                 yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
 
 
-def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
+def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
     """Token counts of a sample and what follows from them."""
     tokens = [record.text_tokens + visual for visual in record.processed]
     full = [record.text_tokens + record.visual_tokens] * len(tokens)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
+from unibench.benchmark import VERSIONS
+from unibench.harness.job import Outcome
 from unibench.identity import Cell
 from unibench.stats import mean_interval
 
@@ -13,7 +15,12 @@ MILLISECONDS = ("vision_ms", "prefill_ms", "method_ms")
 
 
 def row_of(
-    cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None, metric: str
+    cell: Cell,
+    samples: Sequence[dict[str, Any]],
+    environments: Sequence[dict[str, Any]],
+    vanilla: dict[str, Any] | None,
+    metric: str,
+    outcome: Outcome | None = None,
 ) -> dict[str, Any]:
     """The row of a complete cell.
 
@@ -23,14 +30,13 @@ def row_of(
         environments: of its runs.
         vanilla: row of the unpruned cell, None for that cell itself.
         metric: name of the task's score.
+        outcome: the verdict of the harness that asked.
 
     Returns:
         Column -> value. ``score`` is the task's own number; ``score_100`` the same out of 100.
         ``drop_pct`` is relative: 100 (vanilla - score) / vanilla.
     """
-    scores = [float(sample["score"]) for sample in samples]
-    interval = mean_interval(scores, [sample["group"] for sample in samples])
-    score = fmean(scores)
+    score, score_100, low, high = _score(samples) if outcome is None else _verdict(samples, metric, outcome)
     reference = score if vanilla is None else float(vanilla["score"])
     kept = [sample["kept"] for sample in samples]
     config = cell.config
@@ -46,16 +52,15 @@ def row_of(
         "budget_scope": config.budget.scope,
         "seed": config.seed,
         "task": config.task.name,
-        "harness": "none",
         "metric": metric,
         "n": len(samples),
         "score": score,
-        "score_100": 100 * score,
-        "vanilla_100": 100 * reference,
+        "score_100": score_100,
+        "vanilla_100": score_100 if vanilla is None else vanilla["score_100"],
         "drop_pct": 100 * (reference - score) / reference if reference else None,
         "retention_pct": 100 * score / reference if reference else None,
-        "ci_low": 100 * interval.low,
-        "ci_high": 100 * interval.high,
+        "ci_low": low,
+        "ci_high": high,
         "abilities": _by_ability(samples),
         **_costs(samples, kept),
         "batch": config.batch_size,
@@ -66,12 +71,45 @@ def row_of(
         "pixels": config.pixels,
         "max_new_tokens": config.generation.max_new_tokens,
         "notes": sorted({note for sample in samples for note in sample["notes"]}),
-        "judge": None,
-        "data": cell.identity["data"],
+        **_harness(cell, outcome),
         "weights": cell.identity["model"]["weights"],
         "code": environments[-1]["code"],
         "key": cell.key,
         "folder": str(cell.folder),
+    }
+
+
+def _score(samples: Sequence[dict[str, Any]]) -> tuple[float, float, float | None, float | None]:
+    """Score, the same out of 100, and its interval: the mean over samples."""
+    scores = [float(sample["score"]) for sample in samples]
+    interval = mean_interval(scores, [sample["group"] for sample in samples])
+    return fmean(scores), 100 * fmean(scores), 100 * interval.low, 100 * interval.high
+
+
+def _verdict(samples: Sequence[dict[str, Any]], metric: str, outcome: Outcome) -> tuple[float, float, float | None, float | None]:
+    """The same of a harness, with an interval where its number is the mean over samples."""
+    own = outcome.metrics[metric]
+    low, high = _score(samples)[2:] if own["mean"] else (None, None)
+    return own["score"], own["score_100"], low, high
+
+
+def _harness(cell: Cell, outcome: Outcome | None) -> dict[str, Any]:
+    """Who asked and scored."""
+    if outcome is None:
+        return {"harness": "none", "judge": None, "data": cell.identity["data"]}
+    own = cell.identity["harness"]
+    return {
+        "harness": own["name"],
+        "harness_version": VERSIONS[own["name"]],
+        "harness_task": own["task"],
+        "wrapper": own["wrapper"],
+        "convention": own["convention"],
+        "metrics": outcome.metrics,
+        "prompts": outcome.prompts,
+        "generation": outcome.generation,
+        "judge": outcome.judge,
+        "judged": outcome.judged,
+        "data": outcome.data,
     }
 
 
@@ -101,5 +139,6 @@ def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, 
 def _by_ability(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     found: dict[str, list[float]] = {}
     for sample in samples:
-        found.setdefault(sample["ability"], []).append(float(sample["score"]))
+        if sample["score"] is not None:
+            found.setdefault(sample["ability"], []).append(float(sample["score"]))
     return {ability: {"n": len(scores), "score_100": 100 * fmean(scores)} for ability, scores in found.items()}

@@ -12,6 +12,8 @@ import torch
 
 from unibench.api import build_method
 from unibench.errors import UsageError
+from unibench.harness.cells import HarnessCells, scored
+from unibench.harness.job import Outcome
 from unibench.identity import Cell, vanilla_of
 from unibench.models import LoadedModel, load
 from unibench.pruning import Method
@@ -50,6 +52,7 @@ class Runner:
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self._loaded: dict[str, LoadedModel] = {}
+        self._harness = HarnessCells()
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The row of a cell; what is missing is answered first, vanilla before the rest.
@@ -68,20 +71,33 @@ class Runner:
         if row is not None:
             log.info("%s is done: %s", cell.title, folder.path)
             return row
-        task = load_task(cell)
+        task = None if cell.config.task.kind == "harness" else load_task(cell)
         with folder.logged():
             try:
-                self._answer_missing(cell, folder, task)
+                outcome = None
+                if task is None:
+                    outcome = self._ask_harness(cell, folder)
+                else:
+                    self._answer_missing(cell, folder, task)
             except Exception as error:
                 folder.status("failed", error=f"{type(error).__name__}: {error}")
                 log.log(logging.INFO, "failed", exc_info=True)
                 raise
-            samples = list(folder.samples().values())
+            samples = scored(list(folder.samples().values()), folder.path)
             environments = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
-            row = row_of(cell, samples, environments, vanilla, task.metric)
+            metric = task.metric if task is not None else next(iter(outcome.metrics)) if outcome else ""
+            row = row_of(cell, samples, environments, vanilla, metric, outcome)
             folder.finish(row)
         self.listener.end(row)
         return row
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+        self._harness.close()
+
+    def _ask_harness(self, cell: Cell, folder: CellFolder) -> Outcome:
+        self._loaded.clear()  # the worker holds the model
+        return self._harness.run(cell, folder, lambda done, total: self.listener.begin(cell, done, total), self.listener.step)
 
     def _answer_missing(self, cell: Cell, folder: CellFolder, task: Task) -> None:
         done = folder.samples()
