@@ -77,8 +77,8 @@ def _evaluate_all(folder: Path, answers: dict[str, list[dict[str, str]]]) -> dic
 def _forget_points() -> None:
     """ocrbench adds the points of every evaluation of a process to one table."""
     for module in list(sys.modules.values()):
-        points = getattr(module, "OCRBench_score", {})
-        points.update(dict.fromkeys(points, 0))
+        points = vars(module).get("OCRBench_score", {})
+        points |= dict.fromkeys(points, 0)
 
 
 def _redirect_gqa(folder: Path) -> None:
