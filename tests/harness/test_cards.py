@@ -21,6 +21,7 @@ BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
     "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa",
     "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground",
+    "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial",
 )  # fmt: skip
 FREE = {"gqa": {"image"}, "mathvista_testmini_format": {"caption", "ocr"}}  # filled in by the task itself; read only if there
 
@@ -131,7 +132,7 @@ def test_a_card_lists_the_columns_that_the_task_reads(side: HarnessTask) -> None
 @pytest.mark.parametrize("side", sides("lmms_eval"))
 def test_a_stand_in_has_the_split_and_the_columns_of_the_card(side: HarnessTask) -> None:
     standin = standins.LMMS_EVAL[side.name]
-    assert standin.split == definition(side.name)["test_split"]
+    assert standin.split == definition(side.name)["test_split"].strip()
     assert set(side.columns) <= set(standin.rows(4)[0])
 
 

@@ -58,7 +58,10 @@ def test_a_harness_can_be_named() -> None:
         (("task=mathvista",), "give harness_options.judge.url"),
         (("task=pope", "harness_options.wrapper=nativ"), "Did you mean native?"),
         (("task=pope", "model=internvl3_1b", "harness_options.wrapper=native"), "it has one for qwen2_5_vl, qwen2_vl"),
-        (("task=pope", "model=qwen2_5_vl_3b", "model.weights=random", "harness_options.wrapper=native"), "cannot take model.weights=random"),
+        (
+            ("task=pope", "model=qwen2_5_vl_3b", "model.weights=random", "harness_options.wrapper=native"),
+            "cannot take model.weights=random",
+        ),
         (("task=pope", "batch_size=2"), "a harness asks one sample at a time"),
         (("task=pope", "task.data=tests"), "vlmevalkit looks for POPE.tsv there, with the columns index, image"),
         (("task=pope", "harness=lmms_eval", "task.data=tests"), "lmms_eval looks for pope there"),

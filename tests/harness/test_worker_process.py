@@ -20,7 +20,7 @@ from unibench.identity import Cell, cell_of
 from unibench.store import CellFolder
 
 # A child in 30 lines: answers three samples of every job it is given, and does at the sample named in $TROUBLE what it says.
-CHILD = '''#!{python}
+CHILD = """#!{python}
 import json, os, pathlib, signal, sys, time
 def say(**event):
     print(json.dumps(event), flush=True)
@@ -46,7 +46,7 @@ def answer(job):
 answer(sys.argv[3])
 for line in sys.stdin:
     answer(line.strip())
-'''
+"""
 
 
 @pytest.fixture

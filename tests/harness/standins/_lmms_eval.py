@@ -67,6 +67,7 @@ by_ten = partial(open_ended.answered, people=open_ended.PEOPLE)
 LMMS_EVAL: dict[str, Standin] = {
     "mme": Standin("test", choice.mme),
     "pope": Standin("test", choice.pope),
+    "pope_adv": Standin("adversarial", choice.pope),
     "hallusion_bench_image": Standin("image", choice.hallusion),
     "mmbench_en_dev_static": Standin("dev", choice.mmbench),
     "mmbench_cn_dev": Standin("dev", partial(choice.mmbench, before="看图回答：")),
