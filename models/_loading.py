@@ -5,20 +5,16 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import torch
-from huggingface_hub import constants
 from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, PreTrainedModel
 
-from unibench import registry
+from unibench import hub, registry
 from unibench.compose import model_path
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
@@ -142,7 +138,7 @@ def _pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, s
     source = str(path) if path is not None else spec.checkpoint
     if source is None:
         raise UsageError(f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>")
-    where: dict[str, Any] = {} if path is not None else {"revision": spec.revision, "local_files_only": not _hub_answers()}
+    where: dict[str, Any] = {} if path is not None else {"revision": spec.revision, "local_files_only": not hub.answers()}
     try:
         processor = AutoProcessor.from_pretrained(source, **where)
         model = AutoModelForImageTextToText.from_pretrained(source, device_map=spec.device_map, **where, **options)
@@ -157,7 +153,7 @@ def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
     """The CLIP that the vision tower comes from."""
     path = model_path(spec.clip)
     folder = path is not None and path.is_dir()
-    options = {} if folder else {"local_files_only": not _hub_answers()}
+    options = {} if folder else {"local_files_only": not hub.answers()}
     return open_clip(str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options)
 
 
@@ -201,28 +197,10 @@ def _how_to_install(spec: ModelConfig, error: ImportError) -> str:
     return f"model={spec.name} needs a package that is not installed: {str(error).strip().splitlines()[0]}"
 
 
-def _hub_answers() -> bool:
-    """Whether the hub can be reached; without it transformers would retry for minutes."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except HTTPError:
-        return True  # an answer, if not a friendly one
-    except (OSError, TimeoutError):
-        return False
-    return True
-
-
 def _how_to_get(spec: ModelConfig, error: Exception) -> str:
     if spec.path is not None:
         return f"model.path={spec.path} cannot be loaded: {str(error).splitlines()[0]}"
-    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return (
-        f"model={spec.name}: the checkpoint {spec.checkpoint} is neither in the cache ({home}) nor can it be downloaded here. "
-        f"Download it where there is a network (`hf download {spec.checkpoint}`) and give model.path=<folder>, "
-        f"or take model.weights=random (real size, no answers) or model=tiny_{spec.family}"
-    )
+    return hub.how_to_get(spec)
 
 
 def _margins(loaded: LoadedModel) -> tuple[int, int]:

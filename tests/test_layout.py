@@ -19,10 +19,11 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "benchmark", "suites", "compose", "identity"),
+    ("config", "configs", "benchmark", "suites", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
-    ("store",),
-    ("runner", "harness"),
+    ("store", "harness"),
+    ("plan",),
+    ("runner",),
     ("cli", "worker", "__main__"),
 )
 

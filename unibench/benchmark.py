@@ -140,6 +140,8 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
     assert benchmark is not None
     yield from _judge_mistakes(config, benchmark)
     yield from _wrapper_mistakes(config, benchmark)
+    if config.shards != 1:
+        yield UsageError(f"shards={config.shards}: a harness scores a benchmark as a whole; use shards=1")
     if config.batch_size != 1:
         yield UsageError(f"batch_size={config.batch_size}: a harness asks one sample at a time; use batch_size=1")
     for path in data_of(config.task, benchmark.harness):

@@ -35,8 +35,10 @@ CHOICES = {
     "model.attn": ("sdpa", "eager", "flash_attention_2"),
     "budget.mode": ("at_stage", "layer_average"),
     "budget.scope": ("sequence", "item"),
+    "share": ("none", "memory", "disk"),
 }
 INSIDE = "pkg://unibench."  # a place inside this package
+LEAST = {"batch_size": 1, "seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
@@ -239,7 +241,9 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
             yield unknown(key, str(given), allowed)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    for key, least in (("batch_size", 1), ("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
+    if cell.share != "none" and cell.timing:
+        yield UsageError(f"share={cell.share} leaves the vision tower's time out of all cells but one: add timing=false")
+    for key, least in LEAST.items():
         if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")
     yield from _model_mistakes(cell)

@@ -206,6 +206,11 @@ class RunConfig:
         batch_size: prompts read together; time per sample is comparable at 1 only.
         harness: auto, vlmevalkit or lmms_eval, for tasks that a harness defines.
         out: folder of the results.
+        timing: false leaves times out of the row, so that cells may share work.
+        share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on ``disk``
+            (below ``out``); needs ``timing=false``, since the tower's time would be missing.
+        share_mib: most memory for shared features; when it is full, further ones are computed each time.
+        shards: parts that several workers may answer at once; an unfinished cell keeps those it has.
     """
 
     model: ModelConfig = MISSING
@@ -222,6 +227,10 @@ class RunConfig:
     harness: str = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
     out: str = "outputs"
+    timing: bool = True
+    share: str = "none"
+    share_mib: int = 1024
+    shards: int = 1
 
 
 def run_config(plain: Mapping[str, Any]) -> RunConfig:

@@ -111,6 +111,7 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "generation": plain["generation"],
         "batch_size": plain["batch_size"],
         "harness": benchmark.identity_of(config),
+        **({} if config.timing else {"timing": False}),
     }
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
-from unibench.harness import judge as judge_module
-from unibench.harness.judge import Gate
+from unibench.worker import judge as judge_module
+from unibench.worker.judge import Gate
 
 KEY = "sk-very-secret"
 

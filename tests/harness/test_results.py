@@ -11,7 +11,7 @@ import pytest
 from unibench.config import HarnessTask, MetricConfig
 from unibench.errors import UsageError
 from unibench.harness.job import plain
-from unibench.harness.results import flat, metrics_of, sample_scores
+from unibench.worker.results import flat, metrics_of, sample_scores
 
 
 def test_a_table_of_one_row_gives_its_columns() -> None:

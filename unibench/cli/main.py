@@ -25,9 +25,11 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs:
   list methods|models|tasks|suites [--json] what there is
   show method|model|task NAME             the card of one
-  store repair FOLDER                     set damaged lines of a cell aside
+  plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
+  work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
   prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
   doctor [--import]                       what is installed here and what is missing
+  store index|verify|repair|prune|merge|export|import ...     look after results
   --help, --version
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
@@ -36,6 +38,8 @@ Without task= the embedded task synthvqa is asked: drawn pictures, nothing is do
 VERBS = {
     "list": "listing:list_",
     "show": "listing:show",
+    "plan": "planning:plan",
+    "work": "working:work",
     "store": "storing:store",
     "doctor": "doctor:doctor",
     "prefetch": "prefetching:prefetch",

@@ -1,8 +1,10 @@
-"""VLMEvalKit and lmms-eval in a child process: our pruned model under their prompts and their scoring.
+"""What a process needs to have a benchmark asked by a harness in another one: the job, its events, the child.
 
-The parent side (:mod:`client`, :mod:`cells`) knows no harness; everything else here runs in the child.
+The child itself is :mod:`unibench.worker`.
 """
 
 from __future__ import annotations
 
-from unibench.harness.cells import HarnessCells as HarnessCells
+from unibench.harness.client import WorkerError as WorkerError
+from unibench.harness.client import WorkerProcess as WorkerProcess
+from unibench.harness.job import Verdict as Verdict

@@ -3,9 +3,10 @@
 ==========  =====================================================
 event       content
 ==========  =====================================================
-cell        ``key``, ``done``, ``total``: a cell is begun
+cell        ``done``, ``total``, ``environment``: a cell is begun
 sample      ``record``: a line for ``samples.jsonl``
-result      an :class:`Outcome`: the cell is complete
+answered    ``peak_mib``: all samples are there, scoring begins
+result      a :class:`Verdict`: the cell is complete
 fetched     ``name``, ``fine``, ``message``: a benchmark's data
 done        the last benchmark of a prefetch was tried
 refused     ``message``: the user can mend it
@@ -26,7 +27,7 @@ from unibench.identity import Cell, cell_of
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Verdict:
     """What a harness made of a cell's answers.
 
     Attributes:

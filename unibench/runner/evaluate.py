@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from unibench.cost import Clock
 from unibench.cost.flops import DecoderShape, decoder_shape
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
+from unibench.pruning.family import VisionCall
 from unibench.pruning.record import PromptRecord
 from unibench.tasks import Sample, Task
 
@@ -76,6 +77,7 @@ class Setting:
         repetition_penalty: 1 is none.
         batch_size: prompts read together.
         run: number of this run in ``env.json``.
+        reuse: remembers vision features for other cells, see :class:`unibench.pruning.vision.VisionRecorder`.
     """
 
     method: Method
@@ -87,6 +89,7 @@ class Setting:
     repetition_penalty: float
     batch_size: int
     run: int
+    reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
 
 
 def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: Setting) -> Iterator[Answered]:
@@ -107,7 +110,7 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     session = Session(
         loaded.model, setting.method, loaded.family, setting.budget, scope=setting.scope, mode=setting.mode, seed=setting.seed
     )
-    session.margins = loaded.margins
+    session.margins, session.vision.reuse = loaded.margins, setting.reuse
     with session.installed(), torch.inference_mode():
         while batch := list(islice(samples, setting.batch_size)):
             start = clock.mark()

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from unibench.benchmark import VERSIONS
-from unibench.harness.job import Outcome
+from unibench.harness import Verdict
 from unibench.identity import Cell
 from unibench.stats import mean_interval
 
@@ -20,7 +20,7 @@ def row_of(
     environments: Sequence[dict[str, Any]],
     vanilla: dict[str, Any] | None,
     metric: str,
-    outcome: Outcome | None = None,
+    verdict: Verdict | None = None,
 ) -> dict[str, Any]:
     """The row of a complete cell.
 
@@ -30,13 +30,13 @@ def row_of(
         environments: of its runs.
         vanilla: row of the unpruned cell, None for that cell itself.
         metric: name of the task's score.
-        outcome: the verdict of the harness that asked.
+        verdict: of the harness that asked.
 
     Returns:
-        Column -> value. ``score`` is the task's own number; ``score_100`` the same out of 100.
+        Column -> value; times are None where ``timing=false``. ``score`` is the task's own number; ``score_100`` the same out of 100.
         ``drop_pct`` is relative: 100 (vanilla - score) / vanilla.
     """
-    score, score_100, low, high = _score(samples) if outcome is None else _verdict(samples, metric, outcome)
+    score, score_100, low, high = _mean(samples) if verdict is None else _judged(samples, metric, verdict)
     reference = score if vanilla is None else float(vanilla["score"])
     kept = [sample["kept"] for sample in samples]
     config = cell.config
@@ -63,15 +63,16 @@ def row_of(
         "ci_high": high,
         "abilities": _by_ability(samples),
         **_costs(samples, kept),
-        "batch": config.batch_size,
+        **(_times(samples) if config.timing else dict.fromkeys(_times([]))),
+        "batch": min(environment.get("batch", config.batch_size) for environment in environments),
         "dtype": config.model.dtype,
         "attn": config.model.attn,
         "device": " + ".join(dict.fromkeys(str(environment["device"]) for environment in environments)),
         "peak_mib": max((environment["peak_mib"] for environment in environments if environment.get("peak_mib")), default=None),
         "pixels": config.pixels,
         "max_new_tokens": config.generation.max_new_tokens,
-        "notes": sorted({note for sample in samples for note in sample["notes"]}),
-        **_harness(cell, outcome),
+        "notes": sorted({note for sample in samples for note in sample["notes"]}) + _out_of_memory(environments),
+        **_harness(cell, verdict),
         "weights": cell.identity["model"]["weights"],
         "code": environments[-1]["code"],
         "key": cell.key,
@@ -79,23 +80,23 @@ def row_of(
     }
 
 
-def _score(samples: Sequence[dict[str, Any]]) -> tuple[float, float, float | None, float | None]:
+def _mean(samples: Sequence[dict[str, Any]]) -> tuple[float, float, float | None, float | None]:
     """Score, the same out of 100, and its interval: the mean over samples."""
     scores = [float(sample["score"]) for sample in samples]
     interval = mean_interval(scores, [sample["group"] for sample in samples])
     return fmean(scores), 100 * fmean(scores), 100 * interval.low, 100 * interval.high
 
 
-def _verdict(samples: Sequence[dict[str, Any]], metric: str, outcome: Outcome) -> tuple[float, float, float | None, float | None]:
+def _judged(samples: Sequence[dict[str, Any]], metric: str, verdict: Verdict) -> tuple[float, float, float | None, float | None]:
     """The same of a harness, with an interval where its number is the mean over samples."""
-    own = outcome.metrics[metric]
-    low, high = _score(samples)[2:] if own["mean"] else (None, None)
+    own = verdict.metrics[metric]
+    low, high = _mean(samples)[2:] if own["mean"] else (None, None)
     return own["score"], own["score_100"], low, high
 
 
-def _harness(cell: Cell, outcome: Outcome | None) -> dict[str, Any]:
+def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
     """Who asked and scored."""
-    if outcome is None:
+    if verdict is None:
         return {"harness": "none", "judge": None, "data": cell.identity["data"]}
     own = cell.identity["harness"]
     return {
@@ -104,18 +105,16 @@ def _harness(cell: Cell, outcome: Outcome | None) -> dict[str, Any]:
         "harness_task": own["task"],
         "wrapper": own["wrapper"],
         "convention": own["convention"],
-        "metrics": outcome.metrics,
-        "prompts": outcome.prompts,
-        "generation": outcome.generation,
-        "judge": outcome.judge,
-        "judged": outcome.judged,
-        "data": outcome.data,
+        "metrics": verdict.metrics,
+        "prompts": verdict.prompts,
+        "generation": verdict.generation,
+        "judge": verdict.judge,
+        "judged": verdict.judged,
+        "data": verdict.data,
     }
 
 
 def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, Any]:
-    decoded = [sample for sample in samples if sample["new_tokens"] > 1]
-    steps = sum(sample["new_tokens"] - 1 for sample in decoded)
     layers = list(zip(*(sample["processed"] for sample in samples), strict=True))
     full = fmean(sample["tflops_full"] for sample in samples)
     tflops = fmean(sample["tflops"] for sample in samples)
@@ -130,10 +129,23 @@ def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, 
         "tflops": tflops,
         "tflops_ratio": tflops / full if full else None,
         "kv_mib": fmean(sample["kv_mib"] for sample in samples),
+    }
+
+
+def _times(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    decoded = [sample for sample in samples if sample["new_tokens"] > 1]
+    steps = sum(sample["new_tokens"] - 1 for sample in decoded)
+    return {
         "total_s": sum(sample["total_ms"] for sample in samples) / 1000,
-        **{name: median(sample[name] for sample in samples) for name in MILLISECONDS},
+        **{name: median(sample[name] for sample in samples) if samples else None for name in MILLISECONDS},
         "decode_ms_per_token": sum(sample["decode_ms"] for sample in decoded) / steps if steps else None,
     }
+
+
+def _out_of_memory(environments: Sequence[dict[str, Any]]) -> list[str]:
+    """A remark where a batch did not fit: times of such rows are those of two batch sizes."""
+    halved = {(environment["out_of_memory_at"], environment["batch"]) for environment in environments if "out_of_memory_at" in environment}
+    return [f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)]
 
 
 def _by_ability(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -18,8 +18,8 @@ from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.models import LoadedModel
 from unibench.pruning import Session
+from unibench.runner.embedded import method_of
 from unibench.runner.evaluate import tokens_of
-from unibench.runner.run import method_of
 
 
 @dataclass(frozen=True)

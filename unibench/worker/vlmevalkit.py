@@ -17,35 +17,35 @@ import pandas as pd
 from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError
-from unibench.harness import tls
-from unibench.harness.adapter import Run, Scored
-from unibench.harness.answers import Answers
-from unibench.harness.asking import Question, group_of
 from unibench.harness.job import plain
-from unibench.harness.place import USER, variables
-from unibench.harness.results import flat
 from unibench.models import LoadedModel
+from unibench.worker import tls
+from unibench.worker.adapter import Run, Scored
+from unibench.worker.answers import Answers
+from unibench.worker.asking import Question, group_of
+from unibench.worker.place import USER, variables
+from unibench.worker.results import flat
 
 with tls.kept():
     from vlmeval.dataset import DATASET_CLASSES, build_dataset
     from vlmeval.inference import infer_data_job
     from vlmeval.vlm.base import BaseModel
 
-    from unibench.harness.vlmevalkit_models import RULES, native
+    from unibench.worker.vlmevalkit_models import RULES, native
 
 MODEL = "unibench"
 
 
 class VLMEvalKit:
-    """See :class:`unibench.harness.adapter.Adapter`."""
+    """See :class:`unibench.worker.adapter.Adapter`."""
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
         with _data(run) as digest:
-            dataset = build_dataset(name)
+            dataset: Any = build_dataset(name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
-            run.begin(len(dataset.data))
+            run.answers.begin(len(dataset.data))
             convention = run.benchmark.convention
             inner = run.native or RULES[convention.prompts](run.asker.chat, convention.max_new_tokens)
             settings = run.asker.settings(convention.max_new_tokens) if run.native is None else run.native.generate_kwargs
@@ -114,22 +114,29 @@ def _judging(benchmark: Benchmark, judge: str | None) -> dict[str, Any]:
 def _data(run: Run) -> Iterator[str]:
     """The table in the cell's own LMUData; yields what it is."""
     name = run.benchmark.card.name
-    owner = _class_of(name)
     table = _root() / f"{name}.tsv" if run.data is None else run.data / f"{name}.tsv"
     if run.data is None and not table.exists():
         VLMEvalKit().prefetch(name)
-    digest = _md5(table)
-    published = getattr(owner, "DATASET_MD5", {}).get(name)
+    digest = md5(table)
+    published = getattr(_class_of(name), "DATASET_MD5", {}).get(name)
     if run.data is None and published is not None and digest != published:
         raise UsageError(
             f"{table} is not the published {name} (MD5 {digest}, wanted {published}); for data of your own give task.data=<folder>"
         )
     (run.place.lmu / table.name).symlink_to(table.absolute())
+    with accepted(name, digest):
+        yield f"{'published' if digest == published else 'local'}:{name}:md5:{digest}"
+
+
+@contextmanager
+def accepted(name: str, digest: str) -> Iterator[None]:
+    """Inside, a table with this MD5 is taken for a data set; another would be downloaded over."""
+    owner = _class_of(name)
     known = getattr(owner, "DATASET_MD5", None)
-    if known is not None:  # else it would be downloaded over
+    if known is not None:
         owner.DATASET_MD5 = {**known, name: digest}
     try:
-        yield f"{'published' if digest == published else 'local'}:{name}:md5:{digest}"
+        yield
     finally:
         if known is not None:
             owner.DATASET_MD5 = known
@@ -149,7 +156,8 @@ def _root() -> Path:
     return root
 
 
-def _md5(file: Path) -> str:
+def md5(file: Path) -> str:
+    """Of a file's content, as VLMEvalKit lists its data."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 

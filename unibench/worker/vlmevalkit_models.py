@@ -18,8 +18,8 @@ from vlmeval.vlm.qwen2_vl.prompt import Qwen2VLPromptMixin
 
 from unibench.config import RunConfig
 from unibench.errors import UsageError
-from unibench.harness.native import OnDevice, device_of, loading_as, pixel_limits, source_of
 from unibench.models import LoadedModel, wrap
+from unibench.worker.native import OnDevice, device_of, loading_as, pixel_limits, source_of
 
 Content = list[str | Image.Image]
 
@@ -57,15 +57,15 @@ class Qwen(Qwen2VLPromptMixin, Plain):  # type: ignore[misc]
 class Llava(Plain):
     """LLaVA: multiple choice in its own words."""
 
-    use_custom_prompt = LLaVA.use_custom_prompt
-    build_prompt = LLaVA.build_prompt
+    use_custom_prompt: Any = LLaVA.use_custom_prompt
+    build_prompt: Any = LLaVA.build_prompt
 
 
 class InternVL(Plain):
     """InternVL2 and 3, without chains of thought."""
 
-    use_custom_prompt = InternVLChat.use_custom_prompt
-    build_prompt = InternVLChat.build_prompt
+    use_custom_prompt: Any = InternVLChat.use_custom_prompt
+    build_prompt: Any = InternVLChat.build_prompt
     _use_custom_prompt, use_mpo_prompt, use_cot, cot_prompt = True, False, False, None
 
     def content(self, message: list[dict[str, Any]], dataset: str | None) -> Content:
@@ -89,12 +89,13 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
     Its own constructor wants a GPU and flash attention; the configuration's device and kernel, which are
     in the row, are put in their place.
     """
-    limits = pixel_limits(config)
-    length = {} if config.generation.max_new_tokens is None else {"max_new_tokens": config.generation.max_new_tokens}
+    options: dict[str, Any] = pixel_limits(config)
+    if config.generation.max_new_tokens is not None:
+        options["max_new_tokens"] = config.generation.max_new_tokens
     with ExitStack() as stack:
         stack.enter_context(loading_as(config.model))
         stack.enter_context(patch.object(qwen_module, "get_gpu_memory", lambda: [1]))
-        model = Qwen2VLChat(model_path=source_of(config.model), **limits, **length)
+        model = Qwen2VLChat(model_path=source_of(config.model), **options)
     model.processor = OnDevice(model.processor, device_of(config.model))
     return model, wrap(model.model, model.processor)
 

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import datasets
+from datasets import config as cache
 from lmms_eval.api import task as task_module
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.api.model import lmms
@@ -23,20 +24,20 @@ from PIL import Image
 from unibench.benchmark import VERSIONS, convention_of
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
-from unibench.harness.adapter import Run, Scored
-from unibench.harness.answers import Answers
-from unibench.harness.asking import Question, group_of
 from unibench.harness.job import plain
-from unibench.harness.native import device_of, loading_as, pixel_limits, source_of
-from unibench.harness.place import variables
 from unibench.identity import file_digest
 from unibench.models import LoadedModel, wrap
+from unibench.worker.adapter import Run, Scored
+from unibench.worker.answers import Answers
+from unibench.worker.asking import Question, group_of
+from unibench.worker.native import device_of, loading_as, pixel_limits, source_of
+from unibench.worker.place import variables
 
 datasets.disable_progress_bars()
 
 
 class LmmsEval:
-    """See :class:`unibench.harness.adapter.Adapter`."""
+    """See :class:`unibench.worker.adapter.Adapter`."""
 
     def __init__(self) -> None:
         self._managers: dict[str, TaskManager] = {}
@@ -45,12 +46,12 @@ class LmmsEval:
         config, name = run.cell.config, run.benchmark.card.name
         manager = self._manager(run.benchmark.convention.prompts)
         with _data(run) as options:
-            task = _task(manager, name, options)
+            task = task_of(manager, name, options)
             size = len(task.eval_docs)
-            run.begin(min(config.task.limit or size, size))
+            run.answers.begin(min(config.task.limit or size, size))
             model = Recording(run, task)
             length = config.generation.max_new_tokens
-            result = simple_evaluate(
+            result: Any = simple_evaluate(
                 model=model, tasks=[task], task_manager=manager, batch_size=1, limit=config.task.limit, bootstrap_iters=0,
                 log_samples=True, use_cache=None, cache_requests=False, process_docs_parallel=1,
                 gen_kwargs=None if length is None else f"max_new_tokens={length}",
@@ -63,7 +64,7 @@ class LmmsEval:
         return Scored(plain(raw), samples, data, plain(asked) if run.native else run.asker.settings(length))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
-        name = convention_of(config.model.family, "lmms_eval").native
+        name = str(convention_of(config.model.family, "lmms_eval").native)
         limits = pixel_limits(config) if name == "qwen2_5_vl" else {}
         device = device_of(config.model)
         with loading_as(config.model):
@@ -72,8 +73,8 @@ class LmmsEval:
         return model, wrap(model.model, processor)
 
     def prefetch(self, name: str) -> str:
-        task = _task(self._manager("default"), name, {})
-        return f"{len(task.eval_docs)} samples in {datasets.config.HF_DATASETS_CACHE}"
+        task = task_of(self._manager("default"), name, {})
+        return f"{len(task.eval_docs)} samples in {cache.HF_DATASETS_CACHE}"
 
     def _manager(self, model_name: str) -> TaskManager:
         if model_name not in self._managers:  # it reads every task file: 4 s
@@ -108,7 +109,8 @@ class Recording(lmms):  # type: ignore[misc]
         """The model stays loaded for the next cell."""
 
     def _one(self, request: Instance) -> str:
-        _, messages_of, settings, number, task, split = request.args
+        arguments: Any = request.args
+        _, messages_of, settings, number, task, split = arguments
         doc = self.task_dict[task][split][number]
         content = content_of(messages_of(doc))
 
@@ -143,7 +145,7 @@ def content_of(messages: list[dict[str, Any]]) -> list[str | Image.Image]:
     return pieces
 
 
-def _task(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
+def task_of(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
     """An official task as a chat task, with some of its settings replaced."""
     if name not in manager.all_subtasks:
         raise UsageError(f"lmms-eval {VERSIONS['lmms_eval']} has no task {name!r}.{nearest(name, manager.all_subtasks)}")

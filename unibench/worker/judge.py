@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
-from unibench.harness.place import variables
+from unibench.worker.place import variables
 
 log = logging.getLogger(__name__)
 

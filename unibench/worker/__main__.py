@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from unibench.harness.serve import main
+from unibench.worker.serve import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -20,17 +20,16 @@ repair_torchvision()  # before anything imports torchvision
 
 from unibench.benchmark import DISTRIBUTIONS, VERSIONS, Benchmark, benchmark_of
 from unibench.errors import UsageError
-from unibench.harness.adapter import Adapter, Run
-from unibench.harness.answers import Answers
-from unibench.harness.asking import Asker
-from unibench.harness.job import Outcome, read_job, read_prefetch
-from unibench.harness.judge import Gate
-from unibench.harness.place import placed
-from unibench.harness.results import metrics_of, sample_scores
+from unibench.harness.job import Verdict, read_job, read_prefetch
 from unibench.identity import Cell
 from unibench.models import LoadedModel, load
-from unibench.runner.environment import environment
 from unibench.store import CellFolder
+from unibench.worker.adapter import Adapter, Run
+from unibench.worker.answers import Answers
+from unibench.worker.asking import Asker
+from unibench.worker.judge import Gate
+from unibench.worker.place import placed
+from unibench.worker.results import metrics_of, sample_scores
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Worker:
     def answer(self, cell: Cell) -> None:
         """Answer and score one cell, and say its result or what went wrong."""
         try:
-            outcome = self._run(cell)
+            verdict = self._run(cell)
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
@@ -80,7 +79,7 @@ class Worker:
             reason = str(error).partition("\n")[0]
             self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
         else:
-            self._say({"event": "result", **outcome.as_dict()})
+            self._say({"event": "result", **verdict.as_dict()})
 
     def fetch(self, harness: str, names: Sequence[str]) -> None:
         """Fetch the published data of benchmarks, and say of each where it is or why it is not."""
@@ -98,7 +97,7 @@ class Worker:
             self._say({"event": "fetched", "name": name, "fine": fine, "message": message})
         self._say({"event": "done"})
 
-    def _run(self, cell: Cell) -> Outcome:
+    def _run(self, cell: Cell) -> Verdict:
         benchmark = benchmark_of(cell.config)
         assert benchmark is not None
         known = CellFolder(cell).samples()
@@ -106,15 +105,12 @@ class Worker:
             adapter = self._adapter(benchmark.harness)
             native, loaded = self._model(cell, benchmark, adapter)
             asker = Asker(loaded, cell)
-            answers = Answers(asker, known, lambda record: self._say({"event": "sample", "record": record}))
-
-            def begin(total: int) -> None:
-                self._say({"event": "cell", "key": cell.key, "done": len(known), "total": total, "environment": environment(loaded.device)})
-
+            answers = Answers(asker, known, self._say)
             with asker.installed():
-                scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, begin, judge.url))
+                scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, judge.url))
+            answers.end()
         scores = sample_scores(benchmark.card.metrics[0], scored.samples)
-        return Outcome(
+        return Verdict(
             metrics_of(benchmark.card, scored.raw, scores), scores, scored.raw, scored.data, answers.prompts,
             scored.generation, judge.label, judge.answered,
         )  # fmt: skip
@@ -124,7 +120,7 @@ class Worker:
             check_installed(harness)
             module, _, name = ADAPTERS[harness].partition(":")
             log.info("importing %s", harness)
-            self._adapters[harness] = getattr(importlib.import_module(f"unibench.harness.{module}"), name)()
+            self._adapters[harness] = getattr(importlib.import_module(f"unibench.worker.{module}"), name)()
         return self._adapters[harness]
 
     def _model(self, cell: Cell, benchmark: Benchmark, adapter: Adapter) -> tuple[Any, LoadedModel]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from unibench.benchmark import Benchmark
 from unibench.config import RunConfig
-from unibench.harness.answers import Answers
-from unibench.harness.asking import Asker
-from unibench.harness.place import Place
 from unibench.identity import Cell
 from unibench.models import LoadedModel
+from unibench.worker.answers import Answers
+from unibench.worker.asking import Asker
+from unibench.worker.place import Place
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class Run:
         answers: every question goes through them.
         asker: the pruned model.
         native: the harness's own model object instead, None with our own.
-        begin: told how many samples there are.
         judge: url of the judge on this machine and its model, None if rules alone score.
     """
 
@@ -37,7 +35,6 @@ class Run:
     answers: Answers
     asker: Asker
     native: Any
-    begin: Callable[[int], None]
     judge: str | None
 
     @property
