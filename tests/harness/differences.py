@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import made_up, standins
+from tests.harness import made_up, scoring, standins
 from tests.harness.official import Official, evaluate
 from tests.harness.test_cards import BENCHMARKS, card
 from unibench.config import HarnessTask
@@ -37,25 +39,50 @@ def main() -> None:
         found = {harness: _ask(harness, list(sides[harness].values()), Path(folder)) for harness in HARNESSES}
     print(HEAD.format(vlmeval=importlib.metadata.version("ms-vlmeval"), lmms=importlib.metadata.version("lmms-eval"), size=SIZE))
     print("## Prompts\n\nThe first question of each, pictures as `<image>`, line breaks as `/`.\n")
-    print(_table(("benchmark", "VLMEvalKit", "lmms-eval"), [(n, *(_shown(found[h], sides[h][n]) for h in HARNESSES)) for n in asked]))
-    print("\n## Which forms of a right answer are read\n\nPer cent of what the bare right answer scores: VLMEvalKit / lmms-eval.\n")
+    print(
+        _table(("benchmark", "VLMEvalKit", "lmms-eval"), [(n, *(_shown(found[h].official, sides[h][n]) for h in HARNESSES)) for n in asked])
+    )
+    print("\n## Which forms of a right answer are read\n\nPer cent of what the bare right answer scores: VLMEvalKit / lmms-eval. By the")
+    print("recomputation (`tests/harness/scoring`), which is checked against the harnesses.\n")
     print(_table(("benchmark", *FORMS), [(n, *_read(n, found, sides)) for n in asked]))
     print("\n## Metrics, on the same answers\n\nThe forms above in turn, every third answer wrong.\n")
-    print(_table(("benchmark", "VLMEvalKit", "lmms-eval"), [(n, *(_scores(found[h], sides[h][n]) for h in HARNESSES)) for n in asked]))
+    print(
+        _table(
+            ("benchmark", "VLMEvalKit", "lmms-eval"), [(n, *(_scores(found[h].official, sides[h][n]) for h in HARNESSES)) for n in asked]
+        )
+    )
     print("\n## What the cards say\n")
     print("\n".join(f"- **{name}**: {card(name).differs}" for name in names))
 
 
-def _ask(harness: str, sides: Sequence[HarnessTask], folder: Path) -> Official:
-    """Hand every form of answer, and then the mixture, to one harness."""
+@dataclass(frozen=True)
+class Asked:
+    """One harness on the stand-ins.
+
+    Attributes:
+        official: prompts and scores of the mixed answers, by the harness.
+        forms: by official name, scores of each form of answer, computed again.
+    """
+
+    official: Official
+    forms: dict[str, list[dict[str, float]]]
+
+
+def _ask(harness: str, sides: Sequence[HarnessTask], folder: Path) -> Asked:
+    """Hand the mixture to the harness, every form of answer to the recomputation, which must agree on the mixture."""
     tables, work = folder / "tables", folder / harness
     work.mkdir()
     standins.write(tables, harness, [side.name for side in sides], SIZE)
-    answers = {}
+    mixed = {side.name: made_up.answers(harness, side.name, tables, _mixed()) for side in sides}
+    official = evaluate(harness, tables, {name: [given] for name, given in mixed.items()}, work)
+    forms = {}
     for side in sides:
-        forms = [made_up.answers(harness, side.name, tables, [form]) for form in FORMS.values()]
-        answers[side.name] = [*forms, made_up.answers(harness, side.name, tables, _mixed())]
-    return evaluate(harness, tables, answers, work)
+        again = scoring.score(harness, side.name, tables, mixed[side.name])
+        for path in side.metrics[0].path:
+            assert math.isclose(again[path], official.scores[side.name][0][path], abs_tol=1e-9), f"{side.name}: {path}"
+        answers = [made_up.answers(harness, side.name, tables, [form]) for form in FORMS.values()]
+        forms[side.name] = [scoring.score(harness, side.name, tables, given) for given in answers]
+    return Asked(official, forms)
 
 
 def _mixed() -> list[str]:
@@ -73,13 +100,13 @@ def _value(side: HarnessTask, scores: Mapping[str, float]) -> float:
     return sum(scores[path] for path in side.metrics[0].path)
 
 
-def _read(name: str, found: Mapping[str, Official], sides: Mapping[str, Mapping[str, HarnessTask]]) -> list[str]:
+def _read(name: str, found: Mapping[str, Asked], sides: Mapping[str, Mapping[str, HarnessTask]]) -> list[str]:
     columns = []
     for place in range(len(FORMS)):
         shares = []
         for harness in HARNESSES:
             side = sides[harness][name]
-            scores = found[harness].scores[side.name]
+            scores = found[harness].forms[side.name]
             shares.append(f"{100 * _value(side, scores[place]) / _value(side, scores[0]):.0f}")
         columns.append(" / ".join(shares))
     return columns
