@@ -24,7 +24,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import benchmark, config, experiment, registry
+from unibench import benchmark, config, experiment, registry, suites
 from unibench.budget import Budget
 from unibench.config import ModelConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -60,16 +60,16 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
 
     Args:
         overrides: in Hydra's grammar, for example ``["method=divprune,fastv", "ratio=0.889"]``.
-        sweep: whether comma lists make a grid (``-m``); an ``experiment=`` is one anyway.
+        sweep: whether comma lists make a grid (``-m``); an ``experiment=`` or a suite is one anyway.
 
     Raises:
         UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that cannot be are
             left out with a warning that says why, as long as there are others.
     """
-    parsed = _parsed(overrides)
+    parsed = _parsed(suites.spelled_out(overrides, CONFIGS / "suite"))
     names = [override for override in parsed if override.key_or_group == "experiment"]
     rest = [override for override in parsed if override.key_or_group != "experiment"]
-    combinations = _combinations(rest, sweep or bool(names))
+    combinations = _combinations(rest, sweep or bool(names) or suites.has_suite(overrides))
     if names:
         combinations = _experiment(names, list(combinations))
     errors: Counter[str] = Counter()

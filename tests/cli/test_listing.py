@@ -11,7 +11,9 @@ import pytest
 from unibench.cli import main
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("methods", "divprune"), ("models", "qwen2_5_vl_7b"), ("tasks", "synthvqa")])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("methods", "divprune"), ("models", "qwen2_5_vl_7b"), ("tasks", "synthvqa"), ("suites", "suite_stp")]
+)
 def test_list(capsys: pytest.CaptureFixture[str], kind: str, expected: str) -> None:
     assert main(["list", kind]) == 0
     assert expected in capsys.readouterr().out

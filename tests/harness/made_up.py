@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ FORMS = (
 )
 
 
-def answers(harness: str, name: str, folder: Path) -> dict[str, str]:
-    """One made-up answer for each sample of a stand-in, by its id."""
+def answers(harness: str, name: str, folder: Path, forms: Sequence[str] = FORMS) -> dict[str, str]:
+    """One made-up answer for each sample of a stand-in, by its id; the forms come in turn."""
     made = {}
-    for (sample, row), form in zip(_samples(harness, name, folder), cycle(FORMS), strict=False):
+    for (sample, row), form in zip(_samples(harness, name, folder), cycle(forms), strict=False):
         right = _truth(row)
-        words = _words(row, right)
-        made[sample] = form.format(right=right, other=OTHER.get(right, "something else"), words=words)
+        other, words = OTHER.get(right, "something else"), _words(row, right)
+        made[sample] = form.format(right=right, small=right.lower(), other=other, words=words)
     return made
 
 

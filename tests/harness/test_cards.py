@@ -17,7 +17,12 @@ from tests.harness import standins
 from unibench.compose import CONFIGS
 from unibench.config import HarnessTask, TaskConfig
 
-BENCHMARKS = ["mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench", "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa", "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground"]
+BENCHMARKS = (
+    "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
+    "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa",
+    "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground",
+    "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial",
+)  # fmt: skip
 FREE = {"gqa": {"image"}, "mathvista_testmini_format": {"caption", "ocr"}}  # filled in by the task itself; read only if there
 
 
@@ -65,11 +70,8 @@ def functions_of(file: Path) -> dict[str, ast.FunctionDef]:
 def columns_read(task: str) -> set[str]:
     """What the task's functions, and those that they call beside them, take from a document."""
     found = definition(task)
-    named = [
-        found[key]
-        for key in ("doc_to_visual", "doc_to_text", "process_results")
-        if "." in str(found.get(key, "")) and " " not in found[key]
-    ]
+    entries = [str(found.get(key, "")) for key in ("doc_to_visual", "doc_to_text", "process_results")]
+    named = [entry for entry in entries if re.fullmatch(r"\w+\.\w+", entry)]
     columns: set[str] = set()
     for module, _, name in (entry.partition(".") for entry in named):
         functions = functions_of(found["file"].parent / f"{module}.py")
@@ -130,7 +132,7 @@ def test_a_card_lists_the_columns_that_the_task_reads(side: HarnessTask) -> None
 @pytest.mark.parametrize("side", sides("lmms_eval"))
 def test_a_stand_in_has_the_split_and_the_columns_of_the_card(side: HarnessTask) -> None:
     standin = standins.LMMS_EVAL[side.name]
-    assert standin.split == definition(side.name)["test_split"]
+    assert standin.split == definition(side.name)["test_split"].strip()
     assert set(side.columns) <= set(standin.rows(4)[0])
 
 

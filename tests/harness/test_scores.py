@@ -24,14 +24,14 @@ def both(harness: str, names: tuple[str, ...], folder: Path) -> tuple[Official, 
     standins.write(tables, harness, names, SIZE)
     answers = {name: made_up.answers(harness, name, tables) for name in names}
     replies = {name: {sample: made_up.verdict(answer) for sample, answer in given.items()} for name, given in answers.items()}
-    official = evaluate(harness, tables, answers, work)
+    official = evaluate(harness, tables, {name: [given] for name, given in answers.items()}, work)
     return official, {name: scoring.score(harness, name, tables, answers[name], replies[name]) for name in names}
 
 
 def assert_same(official: Official, ours: dict[str, dict[str, float]]) -> None:
     for name, scores in ours.items():
         assert scores, name
-        found = official.scores[name]
+        (found,) = official.scores[name]
         assert {path: found.get(path) for path in scores} == pytest.approx(scores, rel=1e-9, abs=1e-9), name
 
 

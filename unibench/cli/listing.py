@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from unibench import experiment, registry
+from unibench import experiment, registry, suites
 from unibench.compose import CONFIGS, options
 from unibench.errors import UsageError, unknown
 from unibench.registry import Card
 
-KINDS = {"methods": "method", "models": "model", "tasks": "task", "experiments": "experiment"}
+KINDS = {"methods": "method", "models": "model", "tasks": "task", "suites": "suite", "experiments": "experiment"}
+HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
+WHAT = "|".join(KINDS)
 
 
 def list_(words: Sequence[str]) -> int:
-    """``list methods|models|tasks|experiments [--json]``."""
+    """``list methods|models|tasks|suites|experiments [--json]``."""
     as_json = "--json" in words
     names = [word for word in words if word != "--json"]
     if len(names) != 1:
-        raise UsageError("list what? python -m unibench list methods|models|tasks|experiments [--json]")
+        raise UsageError(f"list what? python -m unibench list {WHAT} [--json]")
     if names[0] not in KINDS:
         raise unknown("list", names[0], KINDS)
     entries = [describe(KINDS[names[0]], name) for name in _names(KINDS[names[0]])]
@@ -40,9 +43,9 @@ def list_(words: Sequence[str]) -> int:
 
 
 def show(words: Sequence[str]) -> int:
-    """``show method|model|task|experiment NAME``."""
+    """``show method|model|task|suite|experiment NAME``."""
     if len(words) != 2:
-        raise UsageError("show what? python -m unibench show method|model|task|experiment NAME")
+        raise UsageError(f"show what? python -m unibench show {'|'.join(KINDS.values())} NAME")
     kind, name = words
     if kind not in KINDS.values():
         raise unknown("kind", kind, KINDS.values())
@@ -57,8 +60,8 @@ def show(words: Sequence[str]) -> int:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """The card of a method, model, task or experiment."""
-    return {"method": _method, "model": _model, "task": _task, "experiment": _experiment}[kind](name)
+    """The card of a method, model, task, suite or experiment."""
+    return {"method": _method, "model": _model, "task": _task, "suite": _suite, "experiment": _experiment}[kind](name)
 
 
 def _names(kind: str) -> Any:
@@ -105,7 +108,7 @@ def _task(name: str) -> dict[str, Any]:
     config = _yaml("task", name)
     return {
         "name": name,
-        "summary": f"{config['kind']}, {config.get('modality', 'image')}",
+        "summary": _benchmark(config) if config["kind"] == "harness" else f"{config['kind']}, {config.get('modality', 'image')}",
         **config,
         "file": str(CONFIGS / "task" / f"{name}.yaml"),
     }
@@ -122,6 +125,18 @@ def _experiment(name: str) -> dict[str, Any]:
         **{group: list(dict.fromkeys(values)) for group, values in axes.items()},
         "file": str(file),
     }
+
+
+def _benchmark(config: dict[str, Any]) -> str:
+    """What a benchmark tests and what the harnesses call it."""
+    names = [f"{title} {config[harness]['name']}" for harness, title in HARNESSES.items() if harness in config]
+    return f"{config['ability']}: {', '.join(names)}"
+
+
+def _suite(name: str) -> dict[str, Any]:
+    suite = suites.read(CONFIGS / "suite", name)
+    summary = f"{suite.title}: {len(suite.tasks)} benchmarks in {HARNESSES[suite.harness]}"
+    return {"name": name, "summary": summary, **asdict(suite), "file": str(CONFIGS / "suite" / f"{name}.yaml")}
 
 
 def _yaml(group: str, name: str) -> dict[str, Any]:

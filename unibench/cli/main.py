@@ -23,8 +23,8 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
 
 verbs:
-  list methods|models|tasks|experiments [--json]   what there is
-  show method|model|task|experiment NAME  the card of one
+  list methods|models|tasks|suites|experiments [--json]   what there is
+  show method|model|task|suite|experiment NAME   the card of one
   profile model=M method=X,Y ratio=R,S    cost on fixed inputs: image=1920x1080 text_tokens=64 new_tokens=32 batch=1,8
                                           repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
   plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,21 +21,21 @@ class Official:
     """What a harness says.
 
     Attributes:
-        scores: by name and path, as task cards name them.
+        scores: by name, for each set of answers, by path as task cards name them.
         prompts: by name and sample id.
     """
 
-    scores: dict[str, dict[str, float]]
+    scores: dict[str, list[dict[str, float]]]
     prompts: dict[str, dict[str, str]]
 
 
-def evaluate(harness: str, folder: Path, answers: Mapping[str, Mapping[str, str]], work: Path) -> Official:
+def evaluate(harness: str, folder: Path, answers: Mapping[str, Sequence[Mapping[str, str]]], work: Path) -> Official:
     """Hand answers to a harness.
 
     Args:
         harness: ``vlmevalkit`` or ``lmms_eval``.
         folder: of the stand-ins.
-        answers: by official name and sample id.
+        answers: by official name, one or several sets by sample id.
         work: an empty folder.
 
     Raises:

@@ -57,7 +57,7 @@ def main(path: Path) -> None:
     (path.parent / "result.json").write_text(json.dumps({"scores": scores, "prompts": prompts}))
 
 
-def _evaluate(name: str, answers: dict[str, str], work: Path, folder: Path) -> tuple[dict[str, float], dict[str, str]]:
+def _evaluate(name: str, answers: list[dict[str, str]], work: Path, folder: Path) -> tuple[list[dict[str, float]], dict[str, str]]:
     from vlmeval.dataset import DATASET_CLASSES, build_dataset  # after the environment is set
 
     digest = hashlib.md5((folder / f"{name}.tsv").read_bytes()).hexdigest()
@@ -66,15 +66,19 @@ def _evaluate(name: str, answers: dict[str, str], work: Path, folder: Path) -> t
             kind.DATASET_MD5 = {**kind.DATASET_MD5, name: digest}
     dataset = build_dataset(name)
     lines = [dataset.data.iloc[number] for number in range(len(dataset.data))]
-    prompts = {
-        str(line["index"]): "".join(part["value"] if part["type"] == "text" else "<image>" for part in dataset.build_prompt(line))
-        for line in lines
-    }
-    table = dataset.data.drop(columns="image").assign(prediction=[answers[str(line["index"])] for line in lines])
-    file = work / f"made_up_{name}.tsv"
-    table.to_csv(file, sep="\t", index=False)
-    judged = name in ("MathVista_MINI", "MathVision", "MIA-Bench")
-    return flat(dataset.evaluate(str(file), model="gpt-4o-mini" if judged else "exact_matching", nproc=2)), prompts
+    prompts = {str(line["index"]): _text(dataset.build_prompt(line)) for line in lines}
+    scores = []
+    for number, given in enumerate(answers):
+        table = dataset.data.drop(columns="image").assign(prediction=[given[str(line["index"])] for line in lines])
+        file = work / f"set{number}_{name}.tsv"
+        table.to_csv(file, sep="\t", index=False)
+        judged = name in ("MathVista_MINI", "MathVision", "MIA-Bench")
+        scores.append(flat(dataset.evaluate(str(file), model="gpt-4o-mini" if judged else "exact_matching", nproc=2)))
+    return scores, prompts
+
+
+def _text(message: list[dict[str, str]]) -> str:
+    return "".join(part["value"] if part["type"] == "text" else "<image>" for part in message)
 
 
 def flat(result: Any) -> dict[str, float]:

@@ -29,7 +29,7 @@ def score(harness: str, name: str, folder: Path, answers: Mapping[str, str], rep
     """
     if harness == "lmms_eval":
         documents = _documents(folder / name)
-        given = [answers[str(number)] for number in range(len(documents))]
+        given = [answers[str(number)].strip() for number in range(len(documents))]  # as every task sees them
         if name == "vinoground":
             return _lmms_eval.vinoground(documents, given, _vinoground_truths(folder / name))
         return _lmms_eval.SCORERS[name](documents, given)

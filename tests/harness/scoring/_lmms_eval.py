@@ -235,7 +235,7 @@ def captions(rows: list[Row], answers: list[str], *, prefix: str, column: str) -
 Scorer = Callable[[list[Row], list[str]], Scores]
 SCORERS: dict[str, Scorer] = {
     "mme": mme,
-    "pope": pope,
+    **dict.fromkeys(("pope", "pope_adv"), pope),
     "mmbench_en_dev_static": mmbench,
     "mmstar": mmstar,
     "scienceqa_img": scienceqa,

@@ -134,7 +134,7 @@ def _vqa(row: Row, answer: str) -> float:
 
 
 def _accepted(row: Row) -> list[str]:
-    text = str(row["answer"])
+    text = str(row["answers"] if "answers" in row else row["answer"])
     return list(ast.literal_eval(text)) if text.startswith("[") else [text]
 
 
@@ -216,7 +216,7 @@ SCORERS: dict[str, Scorer] = {
     **dict.fromkeys(("RealWorldQA", "A-OKVQA"), choice),
     "MMMU_DEV_VAL": mmmu,
     "OCRBench": ocrbench,
-    "TextVQA_VAL": partial(mean_of, one=_vqa),
+    **dict.fromkeys(("TextVQA_VAL", "VizWiz"), partial(mean_of, one=_vqa)),
     "ChartQA_TEST": chartqa,
     "DocVQA_VAL": partial(mean_of, one=lambda row, answer: anls(answer, _accepted(row))),
     "InfoVQA_VAL": partial(mean_of, one=lambda row, answer: anls(answer, _accepted(row))),

@@ -17,6 +17,7 @@ from unibench.tasks.synthvqa._questions import Asker, Question, ask, attribute
 from unibench.tasks.synthvqa._scene import Scene, make_scene
 
 FIRST_SEED = 70_000_000  # synthvqa trains below 30,000,000; its splits start at 40, 50 and 60 million
+FILL = 1.0  # share of synthvqa's usual number of signs and things; a tiny model reads sparse pictures sooner
 LETTERS = "ABCD"
 
 
@@ -35,6 +36,11 @@ class Asked:
     text: str
     answer: str
     options: tuple[str, ...] = ()
+
+    @property
+    def lettered(self) -> dict[str, str]:
+        """The options by their letters."""
+        return dict(zip(LETTERS, self.options, strict=False))
 
     @property
     def picture(self) -> Image.Image:
@@ -136,7 +142,7 @@ def _scenes(number: int) -> list[Scene]:
 
 @cache
 def _scene(seed: int) -> Scene:
-    return make_scene(seed)
+    return make_scene(seed, fill=FILL)
 
 
 @cache

@@ -118,6 +118,14 @@ def _textvqa(size: int) -> list[Row]:
     return [_row(i, asked) | {"answer": str([asked.answer] * 8 + ["unanswerable"] * 2)} for i, asked in enumerate(readings(size))]
 
 
+def _vizwiz(size: int) -> list[Row]:
+    """As TextVQA, with the answers under another name."""
+    return [
+        {"index": i, "image": _encode(asked), "question": asked.text, "answers": str([asked.answer] * 8 + ["unanswerable"] * 2)}
+        for i, asked in enumerate(attributes(size))
+    ]
+
+
 def _chartqa(size: int) -> list[Row]:
     return [_row(i, asked, split=("test_human", "test_augmented")[i % 2]) for i, asked in enumerate(counts(size))]
 
@@ -206,6 +214,7 @@ VLMEVALKIT: dict[str, Callable[[int], list[Row]]] = {
     "MMMU_DEV_VAL": _mmmu,
     "OCRBench": _ocrbench,
     "TextVQA_VAL": _textvqa,
+    "VizWiz": _vizwiz,
     "ChartQA_TEST": _chartqa,
     "DocVQA_VAL": partial(_listed, questions=readings),
     "InfoVQA_VAL": partial(_listed, questions=counts),
