@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from unibench import hub, registry
 from unibench.compose import model_path
 from unibench.config import ModelConfig
+from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.models._clip import ClipSpace, open_clip
 from unibench.models._sources import device_of, pretrained, random
@@ -74,7 +75,12 @@ class LoadedModel:
         elif any(given):
             videos = [np.stack([np.asarray(frame.convert("RGB")) for frame in group]) for group in given if group]
             seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
-        batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
+        try:
+            batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
+        except ValueError as error:
+            if modality == "video" and len({len(group) for group in given}) > 1:
+                raise UsageError("this model's processor wants videos of one length in a batch: batch_size=1") from error
+            raise
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def seen(self, picture: Image) -> Box:

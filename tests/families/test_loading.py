@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from huggingface_hub import constants
@@ -95,12 +97,31 @@ def test_a_video_is_read_frame_by_frame(family: str, small: Any) -> None:
     assert frames_read == (2 if family.startswith("qwen") else 4)  # Qwen joins two frames into one
 
 
+def test_videos_of_different_lengths_are_refused_where_the_processor_stacks_them(small: Any) -> None:
+    frames = [picture(seed, 80, 60) for seed in range(4)]
+    with pytest.raises(UsageError, match="batch_size=1"):
+        small("internvl").inputs(QUESTIONS[:2], [frames, frames[:2]], modality="video")
+
+
 def test_a_file_and_an_unknown_revision_are_named(tmp_path: Path) -> None:
     where = FORMATS["cache_folder"]("llava", tmp_path)
     with pytest.raises(UsageError, match="0123456789abcdef"):
         load(spec_of("llava", path=where["path"], revision="v2"))
     with pytest.raises(UsageError, match=f"give the folder.*{tmp_path}"):
         load(spec_of("llava", path=str(tmp_path / "made" / "model.safetensors")))
+
+
+@pytest.mark.parametrize("method", ["fastv", "pyramiddrop", "visionzip"])
+def test_a_model_that_accelerate_places_module_by_module_is_pruned_alike(small: Any, method: str) -> None:
+    """As with several GPUs, every forward is wrapped; here the weights wait in memory until their module runs."""
+    loaded = small("internvl")
+    inputs, config = loaded.inputs(QUESTIONS[:1], PICTURES[:1]), loaded.generation_config(4, 1.0)
+    answers = []
+    for model in (loaded.model, accelerate.cpu_offload(copy.deepcopy(loaded.model), torch.device("cpu"))):
+        with unibench.prune(model, method, ratio=0.5) as session, torch.no_grad():
+            answers.append(model.generate(**inputs, generation_config=config))
+        assert session.take_records()[0].kept < session.prompt.length
+    assert torch.equal(*answers)
 
 
 def test_quantisation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,23 +5,33 @@ python -m tests.methods.matrix > results/method_family_matrix.md
 
 from __future__ import annotations
 
+import torch
+
 import unibench
 from tests.methods._contexts import METHODS, OPTIONS
-from tests.support.models import FAMILIES, generate, inputs_of, model_of
+from tests.support.models import FAMILIES, LAYERS, generate, inputs_of, model_of
 from unibench import UsageError
+from unibench.pruning.layout import separators_of
 
 RATIO = 0.667
+WITH_NEWLINES = ("llava_next", "llava_next_video", "llava_onevision")
 
 
-def outcome(method: str, family: str) -> str:
-    """``runs``, with the method's remarks, or why it refuses."""
+def outcome(method: str, family: str) -> tuple[str, str]:
+    """``runs``, with the method's remarks, or why it refuses; and what is left of the newline tokens."""
     try:
         with unibench.prune(model_of(family), method, ratio=RATIO, **OPTIONS.get(method, {})) as session:
             generate(model_of(family), inputs_of(family, 0, 2), 4)
     except UsageError as error:
-        return f"refuses: {error}"
+        return f"refuses: {error}", "-"
     (record,) = session.take_records()
-    return "; ".join([f"runs, {record.kept} of {record.visual_tokens}", *sorted(session.notes)])
+    said = "; ".join([f"runs, {record.kept} of {record.visual_tokens}", *sorted(session.notes)])
+    prompt = session.prompt
+    assert prompt is not None
+    part = prompt.segments.get(LAYERS - 1)
+    origin = torch.arange(prompt.length) if part is None else part.origin[0]
+    rank = (prompt.visual[0].cumsum(0) - 1)[origin[prompt.visual[0][origin]]]
+    return said, f"{int(separators_of(prompt.items[0], rank).sum())} of {sum(sum(item.separators) for item in prompt.items[0])}"
 
 
 def main() -> None:
@@ -33,8 +43,20 @@ def main() -> None:
     print()
     print(f"| method | {' | '.join(FAMILIES)} |")
     print(f"|---|{'---|' * len(FAMILIES)}")
+    left = {}
     for method in METHODS:
-        print(f"| {method} | {' | '.join(outcome(method, family) for family in FAMILIES)} |")
+        found = {family: outcome(method, family) for family in FAMILIES}
+        left[method] = [found[family][1] for family in WITH_NEWLINES]
+        print(f"| {method} | {' | '.join(found[family][0] for family in FAMILIES)} |")
+    print()
+    print("## What is left of the newline tokens")
+    print()
+    print("Methods that read the vision tower are not shown them, and they go first; to the others they are tokens like any.")
+    print()
+    print(f"| method | {' | '.join(WITH_NEWLINES)} |")
+    print(f"|---|{'---|' * len(WITH_NEWLINES)}")
+    for method, counts in left.items():
+        print(f"| {method} | {' | '.join(counts)} |")
 
 
 if __name__ == "__main__":

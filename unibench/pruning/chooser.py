@@ -143,7 +143,9 @@ class Chooser:
         cos, sin = prompt.rotary if prompt.current is None else prompt.current.rotary
         module, before = self.family.llm_attention(layer), self.family.text_model.layers[layer].input_layernorm
         assert isinstance(before, nn.Module)
-        hidden = hidden.to(next(before.parameters()).device)  # accelerate moves it in front of the whole layer only
+        device = next(before.parameters()).device
+        if device.type != "meta":  # weights that accelerate brings when the module runs
+            hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
         did(decoder_shape(self.family.text_model.config, 0).attention_macs(hidden.shape[1]) * len(hidden))
         module(
             hidden_states=before(hidden),
