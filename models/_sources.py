@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
-from transformers.utils import is_bitsandbytes_available
+from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench import hub
 from unibench.compose import model_path

@@ -24,7 +24,10 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("store", "harness"),
     ("frame", "plan"),
     ("compare", "recommend"),
+    ("report",),
+    ("audit",),
     ("runner", "analysis"),
+    ("profile",),
     ("plots",),
     ("cli", "worker", "__main__"),
 )

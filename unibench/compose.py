@@ -45,7 +45,7 @@ CHOICES = {
 }
 SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
 INSIDE = "pkg://unibench."  # a place inside this package
-LEAST = {"batch_size": 1, "seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
+LEAST = {"seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
@@ -336,6 +336,8 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
     if cell.share != "none" and cell.timing:
         yield UsageError(f"share={cell.share} leaves the vision tower's time out of all cells but one: add timing=false")
+    if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
+        yield UsageError(f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto")
     for key, least in LEAST.items():
         if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")

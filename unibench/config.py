@@ -207,7 +207,7 @@ class RunConfig:
         keep: number kept. With none of the three, ratio is 0.889.
         seed: for methods that draw.
         pixels: preset of the model's image settings.
-        batch_size: prompts read together; time per sample is comparable at 1 only.
+        batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time per sample is comparable at 1 only.
         harness: auto, vlmevalkit or lmms_eval, for tasks that a harness defines.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
@@ -225,7 +225,7 @@ class RunConfig:
     keep: Any = None
     seed: int = 0
     pixels: str = "native"
-    batch_size: int = 1
+    batch_size: Any = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     harness: str = "auto"

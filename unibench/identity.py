@@ -21,7 +21,7 @@ from unibench.compose import budget_of, model_path, parts_of
 from unibench.config import BudgetConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError
 
-SCHEMA = 1  # of the files in a cell's folder
+SCHEMA = 2  # of the files in a cell's folder
 ENGINE = 1  # raise it when a change of code can change a number of any method
 
 

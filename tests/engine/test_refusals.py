@@ -46,6 +46,12 @@ def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
     assert tokens[0].tolist() == expected
 
 
+def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
+    model, samples = model_of("llava_onevision_1_5"), [dict(inputs_of("llava_onevision_1_5", seed)) for seed in range(2)]
+    with pytest.raises(UsageError, match="batch_size=1"), unibench.prune(model, "divprune", ratio=0.5), torch.no_grad():
+        model(**collate(samples))
+
+
 def test_sliding_windows() -> None:
     model = with_text_model(MistralConfig(**TEXT, sliding_window=8))
     with pytest.raises(UsageError, match="full attention"), unibench.prune(model, "divprune", ratio=0.5):
@@ -72,7 +78,7 @@ def test_a_picture_in_the_continuation_of_a_cached_prompt() -> None:
     with unibench.prune(model, Fixed({2: every(2)})), torch.no_grad():
         model(input_ids=torch.tensor([[5, 6]]), past_key_values=cache, use_cache=True)
         longer = {**inputs, "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 2, dtype=torch.long)}
-        with pytest.raises(NotImplementedError, match="continuation"):
+        with pytest.raises(UsageError, match="continuation"):
             model(**longer, past_key_values=cache, use_cache=True)
 
 

@@ -17,10 +17,7 @@ from tests.harness import standins
 from unibench.compose import CONFIGS
 from unibench.config import HarnessTask, TaskConfig
 
-BENCHMARKS = (
-    "mme mmbench_en mmbench_cn mathvista mathvision seedbench2_plus seedbench ocrbench mia_bench scienceqa pope hallusionbench ai2d"
-    " chartqa docvqa mmstar textvqa gqa okvqa mmmu coco_cap nocaps flickr30k videomme vinoground"
-).split()
+BENCHMARKS = ["mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench", "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa", "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground"]
 FREE = {"gqa": {"image"}, "mathvista_testmini_format": {"caption", "ocr"}}  # filled in by the task itself; read only if there
 
 
@@ -68,7 +65,11 @@ def functions_of(file: Path) -> dict[str, ast.FunctionDef]:
 def columns_read(task: str) -> set[str]:
     """What the task's functions, and those that they call beside them, take from a document."""
     found = definition(task)
-    named = [found[key] for key in ("doc_to_visual", "doc_to_text", "process_results") if "." in str(found.get(key, "")) and " " not in found[key]]
+    named = [
+        found[key]
+        for key in ("doc_to_visual", "doc_to_text", "process_results")
+        if "." in str(found.get(key, "")) and " " not in found[key]
+    ]
     columns: set[str] = set()
     for module, _, name in (entry.partition(".") for entry in named):
         functions = functions_of(found["file"].parent / f"{module}.py")

@@ -39,7 +39,8 @@ def answer(job):
               "refuse": lambda: say(event="refused", message="give more"),
               "fail": lambda: say(event="failed", message="KeyError: x")}}[trouble[1]]()
         say(event="sample", record=dict(id=str(number), index=number, ability="a", group="g", truth="yes", answer="yes", score=None,
-            prompt="?", text_tokens=3, visual_tokens=9, kept=9, processed=[9, 9], new_tokens=1, tflops=1.0, tflops_full=1.0, kv_mib=1.0,
+            prompt="?", text_tokens=3, visual_tokens=9, kept=9, processed=[9, 9], new_tokens=1, tflops=1.0, tflops_full=1.0,
+            method_tflops=0.0, kv_mib=1.0,
             total_ms=1.0, vision_ms=1.0, prefill_ms=1.0, method_ms=0.0, decode_ms=0.0, notes=[]))
     say(event="answered", peak_mib=None)
     metrics = {{name: dict(score=50.0, score_100=50.0, mean=0.0) for name in ("accuracy", "f1", "precision", "recall")}}

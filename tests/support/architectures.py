@@ -30,6 +30,9 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
+from tests.support.remote.configuration_llavaonevision1_5 import Llavaonevision15Config
+from tests.support.remote.modeling_llavaonevision1_5 import LLaVAOneVision15ForConditionalGeneration
+
 VOCAB, LAYERS, HIDDEN = 200, 6, 64
 IMAGE, VIDEO, VISION_START, VISION_END = 190, 191, 192, 193
 PINPOINTS = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
@@ -122,6 +125,12 @@ def _smolvlm(attn: str) -> Any:
     return SmolVLMForConditionalGeneration._from_config(config, attn_implementation=attn)
 
 
+def _llava_onevision_1_5(attn: str) -> Any:
+    vision = dict(depth=3, hidden_size=32, intermediate_size=64, num_heads=2, patch_size=14, temporal_patch_size=2, text_hidden_size=HIDDEN)
+    config = Llavaonevision15Config({**TEXT, "head_dim": 16}, vision, IMAGE, VIDEO, VISION_START)
+    return LLaVAOneVision15ForConditionalGeneration._from_config(config, attn_implementation=attn)
+
+
 ARCHITECTURES: dict[str, Callable[[str], Any]] = {
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen2_vl": _qwen2_vl,
@@ -130,6 +139,7 @@ ARCHITECTURES: dict[str, Callable[[str], Any]] = {
     "llava_next": _llava_next,
     "llava_next_video": _llava_next_video,
     "llava_onevision": _llava_onevision,
+    "llava_onevision_1_5": _llava_onevision_1_5,
     "internvl": _internvl,
     "smolvlm": _smolvlm,
 }

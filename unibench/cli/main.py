@@ -25,6 +25,8 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs:
   list methods|models|tasks [--json]      what there is
   show method|model|task NAME             the card of one
+  profile model=M method=X,Y ratio=R,S    cost on fixed inputs: image=1920x1080 text_tokens=64 new_tokens=32 batch=1,8
+                                          repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
   plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
   work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
   prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
@@ -40,6 +42,7 @@ Without task= the embedded task synthvqa is asked: drawn pictures, nothing is do
 """
 
 VERBS = {
+    "profile": "profiling:profile",
     "list": "listing:list_",
     "show": "listing:show",
     "plan": "planning:plan",
@@ -47,6 +50,8 @@ VERBS = {
     "store": "storing:store",
     "compare": "comparing:compare",
     "recommend": "comparing:recommend",
+    "report": "reporting:report",
+    "audit": "auditing:audit",
     "doctor": "doctor:doctor",
     "prefetch": "prefetching:prefetch",
 }

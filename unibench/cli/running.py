@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from unibench.cli.progress import Progress
+from unibench.cli.showing import print_tables
 from unibench.compose import compose_cells, is_experiment
-from unibench.config import BudgetConfig
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import Cell, cell_of
 from unibench.plan import survey
-from unibench.stats import over_seeds
 
 SWEEP = ("-m", "--multirun")
-
-Shown = Callable[[dict[str, Any]], str]
 
 
 def run(words: list[str]) -> int:
@@ -93,87 +86,3 @@ def finish(outcome: Any) -> int:
         where = "" if failure.usage else f" (traceback: {failure.cell.folder}/status.json)"
         print(f"{'blocked' if failure.usage else 'failed'}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
     return 0 if not failures else 2 if all(failure.usage for failure in failures) else 1
-
-
-def print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    """Scores and costs of each model and task, and where the rows lie."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for (model, task, mode), group in _groups(rows).items():
-        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
-        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent{meant}", group, {**SCORES, **_abilities(group[0])}))
-        if len({row["seed"] for row in group}) > 1:
-            console.print(_seeds(group))
-        console.print(_table("cost of a sample, median", group, COSTS))
-        for row in group:
-            for note in row["notes"]:
-                console.print(f"{row['method']}: {note}")
-    console.print("ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.")
-    console.print("same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.")
-    console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
-    for row in rows:
-        console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
-
-
-def _seeds(rows: Sequence[dict[str, Any]]) -> Table:
-    """Mean and spread of what was run with several seeds."""
-    lines = [{**found.row, "mean": found.mean, "std": found.std, "seeds": found.n} for found in over_seeds(rows) if found.n > 1]
-    return _table("over seeds: score", lines, {**NAMES, "mean": _number("mean"), "std": _number("std"), "n": _number("seeds", ".0f")})
-
-
-def _groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in each."""
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        here = [row for row in rows if (row["model"], row["task"]) == place]
-        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {here[0]["budget_mode"]: None}
-        found |= {(*place, mode): [row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode] for mode in modes}
-    return found
-
-
-def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Shown]) -> Table:
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for row in rows:
-        table.add_row(*(shown(row) for shown in columns.values()))
-    return table
-
-
-def _number(key: str, form: str = ".1f", factor: float = 1.0, unit: str = "") -> Shown:
-    def shown(row: dict[str, Any]) -> str:
-        return "-" if row[key] is None else f"{factor * row[key]:{form}}{unit}"
-
-    return shown
-
-
-def _abilities(row: dict[str, Any]) -> dict[str, Shown]:
-    """A column for each ability, where there are several."""
-    names = list(row["abilities"])
-
-    def column(name: str) -> Shown:
-        return lambda row: f"{row['abilities'][name]['score_100']:.1f}" if name in row["abilities"] else "-"
-
-    return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
-
-
-NAMES: dict[str, Shown] = {"method": lambda row: f"{row['method']} {row['variant']}".strip(), "ratio": lambda row: row["budget"]}
-SCORES: dict[str, Shown] = {
-    **NAMES,
-    "n": _number("n", ".0f"),
-    "score": _number("score_100"),
-    "95 %": lambda row: "-" if row["ci_low"] is None else f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
-    "drop %": _number("drop_pct"),
-    "same budget as": lambda row: f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}" if row["tokens_in"] else "-",
-}
-COSTS: dict[str, Shown] = {
-    **NAMES,
-    "tokens kept": lambda row: f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}",
-    "TFLOP": _number("tflops", ".3g"),
-    "of vanilla": _number("tflops_ratio", ".1f", 100, " %"),
-    "KV MiB": _number("kv_mib", ".3g"),
-    "vision ms": _number("vision_ms"),
-    "prefill ms": _number("prefill_ms"),
-    "method ms": _number("method_ms", ".2f"),
-    "decode ms/token": _number("decode_ms_per_token", ".2f"),
-    "total s": _number("total_s"),
-}

@@ -75,6 +75,7 @@ class Family:
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``: its projector
             works token by token (:attr:`feature_layer` is given); ``"clip_tower"``: its tower is a CLIP's.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
+        batches: whether the features of a picture do not depend on the pictures of other prompts in its batch.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
 
@@ -85,6 +86,7 @@ class Family:
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     prefix_tokens: int = 0
+    batches: bool = True
     saliency_layer: int = -1
 
     def __init__(self, model: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from unibench.errors import UsageError
 from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
@@ -132,6 +133,8 @@ def prompt_of(
         return Prompt(None, valid, nothing, nothing.long(), [()] * len(valid), names or [""] * len(valid), valid.shape[1], positions)
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
+    if not family.batches and int(kind[::copies].any(1).sum()) > 1:
+        raise UsageError(f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those of a batch: batch_size=1")
     items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
     if names is None:
         names = [digest(row[good]) for row, good in zip(ids, valid.to(ids.device), strict=True)]

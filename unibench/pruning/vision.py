@@ -11,10 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from unibench.cost import Clock, Mark
+from unibench.errors import UsageError
 from unibench.pruning.attention import AttentionTap
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.stage import Needs
+
+_HIDDEN = "{} does not call attention by transformers' interface, so nothing of it can be seen; take a method that does not need it"
 
 
 class VisionRecorder:
@@ -96,7 +99,9 @@ class VisionRecorder:
             self.spans.append((start, self.clock.mark()))
             for index, module in zip(self._attention, self.tap.modules, strict=True):
                 call.attention[index] = self.tap.take(module)
-            call.tokens = _tokens(call.output.pooler_output)
+                if not call.attention[index]:
+                    raise UsageError(_HIDDEN.format(type(module).__name__))
+            call.tokens = _tokens(getattr(call.output, "pooler_output", call.output))
             self.calls[modality] = call
             return call.output
 

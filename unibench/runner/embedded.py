@@ -19,6 +19,7 @@ from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.models import LoadedModel, load
 from unibench.pruning import Method
+from unibench.runner.batching import AUTO
 from unibench.runner.environment import environment
 from unibench.runner.evaluate import Setting, answer
 from unibench.runner.features import FeatureCache
@@ -49,7 +50,7 @@ class Embedded:
             self._answer(part, stop, listener, batch, {})
             return
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if batch == 1 or not _out_of_memory(error):
+            if batch in (1, AUTO) or not _out_of_memory(error):
                 raise
             log.warning("%s: out of memory at batch %d, going on with %d", part.folder.cell.title, batch, batch // 2)
         gc.collect()  # outside of the except clause, which would keep the tensors of the failed batch alive
@@ -71,7 +72,7 @@ class Embedded:
             self._loaded, self._name = load(cell.config.model, cell.config.pixels), name
         return self._loaded
 
-    def _answer(self, part: ClaimedPart, stop: Stop, listener: Listener, batch: int, stamp: Mapping[str, Any]) -> None:
+    def _answer(self, part: ClaimedPart, stop: Stop, listener: Listener, batch: int | str, stamp: Mapping[str, Any]) -> None:
         cell, task, done = part.folder.cell, load_task(part.folder.cell), part.answered()
         places: dict[str, int] = {}
         missing = _missing(task, part, done, places, stop)
@@ -97,7 +98,7 @@ class Embedded:
             if loaded.device.type == "cuda":
                 part.folder.note(peak_mib=torch.cuda.max_memory_allocated(loaded.device) / 2**20)
 
-    def _setting(self, cell: Cell, batch: int, run: int, loaded: LoadedModel) -> Setting:
+    def _setting(self, cell: Cell, batch: int | str, run: int, loaded: LoadedModel) -> Setting:
         return Setting(
             method=method_of(cell),
             budget=cell.budget,

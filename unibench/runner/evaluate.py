@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from unibench.budget import Budget
 from unibench.cost import Clock
-from unibench.cost.flops import DecoderShape, decoder_shape
+from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
 from unibench.pruning.family import VisionCall
 from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PromptRecord
+from unibench.runner.batching import Batches
 from unibench.tasks import Sample, Task
 
 
@@ -39,7 +39,8 @@ class Answered:
         prefill_ms: from pixels to the first logits; contains vision and method.
         method_ms: scoring, choosing and cutting.
         decode_ms: all tokens after the first.
-        tflops: of the pruned prefill of the language model; ``tflops_full``: of the unpruned one.
+        tflops: of the pruned prefill of the language model and the selection; ``tflops_full``: of the unpruned one.
+        method_tflops: of which the selection, extra attention included.
         kv_mib: keys and values of the prompt.
         notes: remarks of the method, for example that a substitute was used for a signal.
         run: which entry of ``env.json``.
@@ -66,6 +67,7 @@ class Answered:
     decode_ms: float
     tflops: float
     tflops_full: float
+    method_tflops: float
     kv_mib: float
     notes: tuple[str, ...]
     run: int
@@ -82,7 +84,7 @@ class Setting:
         method, budget, scope, mode, seed: see :class:`unibench.pruning.Session`.
         max_new_tokens: None takes the task's.
         repetition_penalty: 1 is none.
-        batch_size: prompts read together.
+        batch_size: prompts read together, or ``"auto"``, see :class:`~unibench.runner.batching.Batches`.
         run: number of this run in ``env.json``.
         reuse: remembers vision features for other cells, see :class:`unibench.pruning.vision.VisionRecorder`.
     """
@@ -94,7 +96,7 @@ class Setting:
     seed: int
     max_new_tokens: int | None
     repetition_penalty: float
-    batch_size: int
+    batch_size: int | str
     run: int
     reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
 
@@ -119,11 +121,16 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     )
     session.margins, session.vision.reuse = loaded.margins, setting.reuse
     with session.installed(), torch.inference_mode():
-        while batch := list(islice(samples, setting.batch_size)):
+        batches = Batches(samples, setting.batch_size, loaded)
+        for batch in batches:
             start = clock.mark()
             inputs = loaded.inputs([sample.question for sample in batch], [sample.images for sample in batch])
             session.samples = [sample.id for sample in batch]
-            out = loaded.model.generate(**inputs, generation_config=config)
+            try:
+                out = loaded.model.generate(**inputs, generation_config=config)
+            except torch.OutOfMemoryError as error:
+                batches.did_not_fit(batch, error)
+                continue
             generated: Tensor = out[:, inputs["input_ids"].shape[1] :]
             decoded = clock.mark()
             texts = loaded.answers(generated)
@@ -160,7 +167,8 @@ def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dic
         "last": record.last,
         "layout": written(record.items),
         "new_tokens": new_tokens,
-        "tflops": shape.prefill_tflops(tokens),
+        "tflops": shape.prefill_tflops(tokens) + tflops(record.method_macs),
+        "method_tflops": tflops(record.method_macs),
         "tflops_full": shape.prefill_tflops(full),
         "kv_mib": shape.cache_mib(tokens),
     }

@@ -127,6 +127,7 @@ def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, 
         "tokens_per_layer": [round(fmean(layer), 3) for layer in layers],
         "equiv_tokens": fmean(fmean(sample["processed"]) for sample in samples),
         "tflops": tflops,
+        "method_tflops": fmean(sample["method_tflops"] for sample in samples),
         "tflops_ratio": tflops / full if full else None,
         "kv_mib": fmean(sample["kv_mib"] for sample in samples),
     }

@@ -66,7 +66,10 @@ def _evaluate(name: str, answers: dict[str, str], work: Path, folder: Path) -> t
             kind.DATASET_MD5 = {**kind.DATASET_MD5, name: digest}
     dataset = build_dataset(name)
     lines = [dataset.data.iloc[number] for number in range(len(dataset.data))]
-    prompts = {str(line["index"]): "".join(part["value"] if part["type"] == "text" else "<image>" for part in dataset.build_prompt(line)) for line in lines}
+    prompts = {
+        str(line["index"]): "".join(part["value"] if part["type"] == "text" else "<image>" for part in dataset.build_prompt(line))
+        for line in lines
+    }
     table = dataset.data.drop(columns="image").assign(prediction=[answers[str(line["index"])] for line in lines])
     file = work / f"made_up_{name}.tsv"
     table.to_csv(file, sep="\t", index=False)
@@ -86,7 +89,9 @@ def flat(result: Any) -> dict[str, float]:
     first, *others = result.columns
     if len(result) == 1:
         return {str(column): float(result[column].iloc[0]) for column in result.columns if _is_number(result[column].iloc[0])}
-    return {f"{row[first]}.{column}": float(row[column]) for row in result.to_dict("records") for column in others if _is_number(row[column])}
+    return {
+        f"{row[first]}.{column}": float(row[column]) for row in result.to_dict("records") for column in others if _is_number(row[column])
+    }
 
 
 def _is_number(value: Any) -> bool:

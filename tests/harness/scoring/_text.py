@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-MARKS = ";/[]\"{}()=+\\_-><@`,?!"  # of the VQA evaluation; the full stop has a rule of its own
+MARKS = ';/[]"{}()=+\\_-><@`,?!'  # of the VQA evaluation; the full stop has a rule of its own
 NUMBERS = {"none": "0", "zero": "0"} | {
-    word: str(number) for number, word in enumerate("one two three four five six seven eight nine ten".split(), 1)
+    word: str(number) for number, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1)
 }
 ARTICLES = {"a", "an", "the"}
 

@@ -64,9 +64,7 @@ def mme(rows: list[Row], answers: list[str]) -> Scores:
 
 def pope(rows: list[Row], answers: list[str]) -> Scores:
     """Accuracy, precision, recall and F1 of yes; a question counts for each split that lists it."""
-    pairs = [
-        (row["answer"], yes_or_no(answer)) for row, answer in zip(rows, answers, strict=True) for _ in str(row["category"]).split(",")
-    ]
+    pairs = [(row["answer"], yes_or_no(answer)) for row, answer in zip(rows, answers, strict=True) for _ in str(row["category"]).split(",")]
     hits = sum(pair == ("Yes", "Yes") for pair in pairs)
     precision = hits / max(1, sum(said == "Yes" for _, said in pairs))
     recall = hits / max(1, sum(truth == "Yes" for truth, _ in pairs))

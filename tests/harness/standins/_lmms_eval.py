@@ -120,7 +120,9 @@ def _mmbench(size: int, before: str = "", number: int = 2) -> list[Row]:
     for i, asked in enumerate(choices(size // number, number)):
         for turn in range(number):
             options = asked.options[turn:] + asked.options[:turn]
-            row = _row(asked, index=i + turn * 1_000_000, hint="nan", source="synthvqa", comment="nan", split="dev", category=ABILITIES[i % 2][0])
+            row = _row(
+                asked, index=i + turn * 1_000_000, hint="nan", source="synthvqa", comment="nan", split="dev", category=ABILITIES[i % 2][0]
+            )
             row |= {letter: options[place] if place < number else "nan" for place, letter in enumerate(LETTERS)}
             row |= {"question": before + asked.text, "answer": LETTERS[options.index(asked.right)], "L2-category": ABILITIES[i % 2][1]}
             rows.append(row)
@@ -131,8 +133,16 @@ def _mmstar(size: int) -> list[Row]:
     """The options are part of the question."""
     kinds = (("coarse perception", "image emotion"), ("math", "geometry"))
     return [
-        _row(asked, index=i, category=kinds[i % 2][0], l2_category=kinds[i % 2][1], meta_info={"source": "synthvqa", "split": "val", "image_path": f"{i}.png"})
-        | {"question": f"{asked.text} Options: {', '.join(f'{letter}: {option}' for letter, option in zip(LETTERS, asked.options, strict=True))}"}
+        _row(
+            asked,
+            index=i,
+            category=kinds[i % 2][0],
+            l2_category=kinds[i % 2][1],
+            meta_info={"source": "synthvqa", "split": "val", "image_path": f"{i}.png"},
+        )
+        | {
+            "question": f"{asked.text} Options: {', '.join(f'{letter}: {option}' for letter, option in zip(LETTERS, asked.options, strict=True))}"
+        }
         for i, asked in enumerate(choices(size))
     ]
 
@@ -140,7 +150,8 @@ def _mmstar(size: int) -> list[Row]:
 def _scienceqa(size: int) -> list[Row]:
     empty = dict.fromkeys(("task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"), "")
     return [
-        _row(asked, choices=list(asked.options), hint="" if i % 2 else "Look at the image.", **empty) | {"answer": LETTERS.index(asked.answer)}
+        _row(asked, choices=list(asked.options), hint="" if i % 2 else "Look at the image.", **empty)
+        | {"answer": LETTERS.index(asked.answer)}
         for i, asked in enumerate(choices(size))
     ]
 
@@ -174,7 +185,9 @@ def _answered(size: int, questions: Callable[[int], list[Asked]], people: int, *
     rows = []
     for i, asked in enumerate(questions(size)):
         answers = [asked.answer] * (people - CONFUSED) + ["unanswerable"] * CONFUSED if people > 1 else [asked.answer]
-        rows.append({"image": _file(asked), "question": asked.text, "answers": answers, **{name: value(i) for name, value in columns.items()}})
+        rows.append(
+            {"image": _file(asked), "question": asked.text, "answers": answers, **{name: value(i) for name, value in columns.items()}}
+        )
     return rows
 
 
@@ -229,7 +242,11 @@ def _realworldqa(size: int) -> list[Row]:
     ending = "Please answer directly with only the letter of the correct option and nothing else."
     return [
         _row(asked, image_path=f"{i}.png")
-        | {"question": "\n".join([asked.text, *(f"{letter}. {option}" for letter, option in zip(LETTERS, asked.options, strict=True)), ending])}
+        | {
+            "question": "\n".join(
+                [asked.text, *(f"{letter}. {option}" for letter, option in zip(LETTERS, asked.options, strict=True)), ending]
+            )
+        }
         for i, asked in enumerate(choices(size))
     ]
 
@@ -254,7 +271,10 @@ def _mathvision(size: int) -> list[Row]:
 def _mathvista(size: int) -> list[Row]:
     rows = []
     for i, asked in enumerate([*counts(size // 2), *choices(size - size // 2)]):
-        metadata = dict.fromkeys(("category", "context", "grade", "language", "source", "task"), "general") | {"split": "testmini", "skills": ["counting"]}
+        metadata = dict.fromkeys(("category", "context", "grade", "language", "source", "task"), "general") | {
+            "split": "testmini",
+            "skills": ["counting"],
+        }
         rows.append(
             {
                 "pid": str(i + 1),
@@ -346,7 +366,9 @@ LMMS_EVAL: dict[str, Standin] = {
     "chartqa": Standin("test", _chartqa),
     "docvqa_val": Standin("validation", partial(_answered, questions=readings, people=1, questionId=str)),
     "infovqa_val": Standin("validation", partial(_answered, questions=counts, people=1, questionId=str)),
-    "textvqa_val": Standin("validation", partial(_answered, questions=readings, people=PEOPLE, question_id=int, image_id=str, ocr_tokens=lambda i: ["x"])),
+    "textvqa_val": Standin(
+        "validation", partial(_answered, questions=readings, people=PEOPLE, question_id=int, image_id=str, ocr_tokens=lambda i: ["x"])
+    ),
     "ok_vqa_val2014": Standin("val2014", partial(_answered, questions=attributes, people=PEOPLE, question_id=str)),
     "vizwiz_vqa_val": Standin("val", partial(_answered, questions=attributes, people=PEOPLE, question_id=str, category=lambda i: "other")),
     "vqav2_val": Standin("validation", _vqav2),

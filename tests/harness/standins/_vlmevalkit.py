@@ -110,9 +110,7 @@ def _mmmu(size: int) -> list[Row]:
 
 
 def _ocrbench(size: int) -> list[Row]:
-    return [
-        _row(i, asked, category=OCR_CATEGORIES[i % 3]) | {"answer": str([asked.answer])} for i, asked in enumerate(readings(size))
-    ]
+    return [_row(i, asked, category=OCR_CATEGORIES[i % 3]) | {"answer": str([asked.answer])} for i, asked in enumerate(readings(size))]
 
 
 def _textvqa(size: int) -> list[Row]:
@@ -142,8 +140,7 @@ def _coco(size: int) -> list[Row]:
 
 def _mathvista(size: int) -> list[Row]:
     open_ended = [
-        _row(i, asked, answer_option="", choices="[]", question_type="free_form", answer_type="integer")
-        | {"question": HINT + asked.text}
+        _row(i, asked, answer_option="", choices="[]", question_type="free_form", answer_type="integer") | {"question": HINT + asked.text}
         for i, asked in enumerate(counts(size // 2))
     ]
     lettered = [
@@ -192,10 +189,16 @@ VLMEVALKIT: dict[str, Callable[[int], list[Row]]] = {
     "MMBench_DEV_EN": _mmbench,
     "MMBench_DEV_EN_V11": _mmbench,
     "MMBench_DEV_CN": partial(_mmbench, before="看图回答："),
-    "MMStar": partial(_choice, category=lambda i: ("coarse perception", "math")[i % 2], l2__category=lambda i: ("image emotion", "geometry")[i % 2]),
+    "MMStar": partial(
+        _choice, category=lambda i: ("coarse perception", "math")[i % 2], l2__category=lambda i: ("image emotion", "geometry")[i % 2]
+    ),
     "AI2D_TEST": partial(_choice, category=lambda i: ("foodChainsWebs", "eclipses")[i % 2]),
-    "ScienceQA_VAL": partial(_choice, hint=lambda i: None if i % 2 else "Look at the image.", category=lambda i: "geography", split=lambda i: "val"),
-    "ScienceQA_TEST": partial(_choice, hint=lambda i: None if i % 2 else "Look at the image.", category=lambda i: "geography", split=lambda i: "test"),
+    "ScienceQA_VAL": partial(
+        _choice, hint=lambda i: None if i % 2 else "Look at the image.", category=lambda i: "geography", split=lambda i: "val"
+    ),
+    "ScienceQA_TEST": partial(
+        _choice, hint=lambda i: None if i % 2 else "Look at the image.", category=lambda i: "geography", split=lambda i: "test"
+    ),
     "SEEDBench_IMG": partial(_choice, category=lambda i: ("Instance Attributes", "Instances Counting")[i % 2]),
     "SEEDBench2_Plus": partial(_choice, category=lambda i: ("chart", "map", "web")[i % 3]),
     "RealWorldQA": _choice,
