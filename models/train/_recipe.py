@@ -149,5 +149,5 @@ class Recipe:
 RECIPES = {
     "qwen2_5_vl": Recipe("qwen2_5_vl", sizes=((336, 336),) * 7 + ((448, 336),)),
     "llava": Recipe("llava", vision_depth=5),
-    "internvl": Recipe("internvl", vision_depth=3),
+    "internvl": Recipe("internvl", vision_depth=3, fading=8.0),
 }
