@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full check install harnesses clean
+.PHONY: demo test test-full check bench install harnesses clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -22,6 +22,10 @@ test-full: $(VENV)/.dev
 ## check: lint, format, types
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pyright
+
+## bench: what selecting, hooks and start-up cost, as ratios in one run; tables in results/bench
+bench: $(VENV)/.core
+	for page in startup attention_signal overhead prefill selectors; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$page || exit 1; done
 
 ## install: unibench alone, without the harnesses
 install: $(VENV)/.core

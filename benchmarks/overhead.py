@@ -1,6 +1,6 @@
-"""What the runner costs beside a bare generate loop: interleaved pairs on the same samples, median ratio and interval.
+"""What unibench costs beside the bare model: interleaved pairs, median ratio and interval.
 
-python benchmarks/overhead.py --pairs 40
+python -m benchmarks.overhead
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from statistics import median
 
 from unibench._compat import repair_torchvision
 
 repair_torchvision()
 
-import numpy as np
 import torch
 
+from benchmarks._prefill import inputs_of, prefill, reduced, remembered_vision
+from benchmarks._report import CLOCK, median_interval, seconds, table, write
+from unibench import prune
 from unibench.api import build_method
 from unibench.cli.progress import Progress
 from unibench.compose import compose_cells
 from unibench.identity import cell_of
 from unibench.models import LoadedModel, load
+from unibench.profile.passes import KeepAll
 from unibench.runner.environment import environment
 from unibench.runner.evaluate import Setting, answer
 from unibench.store import CellFolder
@@ -43,57 +44,88 @@ def bare(loaded: LoadedModel, samples: Sequence[Sample]) -> None:
             right += loaded.answers(out[:, inputs["input_ids"].shape[1] :])[0] == sample.answers[0]
 
 
-def with_runner(loaded: LoadedModel, samples: Sequence[Sample]) -> None:
-    """The same through hooks, clocks, records, files and the progress line."""
+def with_runner(loaded: LoadedModel, samples: Sequence[Sample]) -> float:
+    """The same through hooks, clocks, records, files and the progress line; seconds of what is done once per cell."""
+    start = time.thread_time()
     with tempfile.TemporaryDirectory() as out:
         (config,) = compose_cells(["method=vanilla", f"out={out}"], sweep=False)
         cell = cell_of(config)
         folder, progress = CellFolder(cell), Progress()
         setting = Setting(build_method("vanilla"), cell.budget, "sequence", "at_stage", 0, None, 1.0, 1, 0)
         progress.begin(cell, 0, len(samples))
-        start = time.perf_counter()
         with folder.appending(environment(loaded.device)):
-            setup = time.perf_counter() - start  # writing config.yaml and env.json: once per cell, not per sample
+            setup = time.thread_time() - start  # configuration, config.yaml, env.json
             for answered in answer(loaded, SynthVQA(), iter(samples), setting):
                 record = answered.as_dict()
                 folder.append(record)
                 progress.step(record)
-        with_runner.setup = setup  # type: ignore[attr-defined]
+    return setup
 
 
-def seconds(run: Callable[[], None]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    """Print the median ratio with its bootstrap interval."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--samples", type=int, default=25)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    (config,) = compose_cells([], sweep=False)
-    loaded = load(config.model)
-    samples = list(SynthVQA().samples(arguments.samples))
-    sides = {"bare": lambda: bare(loaded, samples), "runner": lambda: with_runner(loaded, samples)}
+def pairs_of(sides: dict[str, Callable[[], float]], count: int) -> list[float]:
+    """Second side over first, in random order within each pair; each side gives its seconds."""
+    order, (base, other) = random.Random(0), sides
     for run in sides.values():
         run()
     ratios = []
-    order = random.Random(0)
-    for _ in range(arguments.pairs):
-        names = order.sample(sorted(sides), 2)
-        taken = {name: seconds(sides[name]) for name in names}
-        ratios.append((taken["runner"] - with_runner.setup) / taken["bare"])  # type: ignore[attr-defined]
-    draws = np.random.default_rng(0).choice(ratios, (5000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    pairs = f"{len(ratios)} pairs of {len(samples)} samples"
-    print(f"runner / bare loop: median {median(ratios):.4f}, 95 % interval {low:.4f}-{high:.4f}, {pairs}")
-    processor = Path("/proc/cpuinfo").read_text().split("model name")[1].splitlines()[0].strip(" :\t")
-    print(f"threads {arguments.threads}, {processor}, torch {torch.__version__}")
+    for _ in range(count):
+        taken = {name: sides[name]() for name in order.sample(sorted(sides), 2)}
+        ratios.append(taken[other] / taken[base])
+    return ratios
+
+
+def runner_beside_bare(count: int, number: int) -> list[float]:
+    """The whole runner on the default model, without what it does once per cell."""
+    (config,) = compose_cells([], sweep=False)
+    loaded, samples = load(config.model), list(SynthVQA().samples(number))
+
+    def runner() -> float:
+        taken = seconds(lambda: setups.append(with_runner(loaded, samples)))
+        return taken - setups[-1]
+
+    setups: list[float] = []
+    return pairs_of({"bare": lambda: seconds(lambda: bare(loaded, samples)), "runner": runner}, count)
+
+
+def keep_all_beside_vanilla(count: int) -> list[float]:
+    """Prefill of a language model of 0.5 B through a cut that keeps everything, beside the untouched model."""
+    loaded = reduced("internvl3_1b", "pixels=one_tile", "model.architecture.vision_config.num_hidden_layers=2")
+    inputs = inputs_of(loaded, (448, 448))
+    run = prefill(loaded, inputs)
+
+    def kept() -> float:
+        with prune(loaded.model, KeepAll()):
+            return seconds(run)
+
+    with remembered_vision(loaded, inputs), torch.inference_mode():
+        return pairs_of({"vanilla": lambda: seconds(run), "keep-all": kept}, count)
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--samples", type=int, default=10)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    prefills = "keep-all / vanilla, prefill (InternVL3-1B, 24 layers, 256 visual tokens, bfloat16)"
+    samples = f"runner / bare generate loop (tiny Qwen2.5-VL, {arguments.samples} samples)"
+    measured = {
+        (prefills, "1.01"): keep_all_beside_vanilla(arguments.pairs),
+        (samples, "1.03"): runner_beside_bare(arguments.pairs, arguments.samples),
+    }
+    rows = []
+    for (name, target), ratios in measured.items():
+        middle, low, high = median_interval(ratios)
+        rows.append([name, target, f"{middle:.4f}", f"{low:.4f}-{high:.4f}", str(len(ratios))])
+    lines = [
+        "# What unibench adds",
+        "",
+        f"Pairs in random order within one run, median ratio with its 95 % bootstrap interval. {CLOCK}",
+        "",
+        *table(["ratio", "target", "median", "95 %", "pairs"], rows),
+    ]
+    write("overhead", lines)
 
 
 if __name__ == "__main__":

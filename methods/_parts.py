@@ -28,5 +28,5 @@ def part(name: str, options: Mapping[str, Any] | None, **more: Any) -> Method:
 
 def like(method: Method, parts: Chain) -> None:
     """Give a method what holds for its parts; class attributes cannot say it."""
-    for name in ("requires", "adaptive", "text_aware"):
+    for name in ("requires", "adaptive", "text_aware", "data_timed"):
         object.__setattr__(method, name, getattr(parts, name))

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from unibench import UsageError
+from unibench.ops import product
 
 TENSORS = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")
 IN_A_MODEL = "visual.importance_scorer."  # where a whole VisionSelector checkpoint has the four tensors
@@ -33,12 +34,15 @@ class Selector:
     weights: Mapping[str, Tensor]
 
     def scores(self, features: Tensor) -> Tensor:
-        """Importance of each row of ``features [N, D]``, ``[N]``. The mean over keys is taken first: no N x N matrix."""
+        """Importance of each row of ``features [N, D]``, ``[N]``.
+
+        The mean over keys is taken first, then its product with the query's weights: no N x N and no N x h matrix.
+        """
         q_weight, q_bias, k_weight, k_bias = _placed(self, features.device, features.dtype)
         if features.shape[1] != q_weight.shape[1]:
             raise UsageError(f"the selector takes features of width {q_weight.shape[1]}; this model's are {features.shape[1]} wide")
-        mean_key = features.mean(0) @ k_weight.T + k_bias
-        agreement: Tensor = (features @ q_weight.T + q_bias) @ mean_key
+        mean_key = product(features.mean(0), k_weight.T) + k_bias
+        agreement: Tensor = product(features, product(mean_key, q_weight)) + product(q_bias, mean_key)
         return agreement / math.sqrt(len(q_bias))
 
 

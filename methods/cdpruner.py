@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.errors import unknown
-from unibench.ops import at_least_float32, cosine, quality_determinantal
+from unibench.ops import at_least_float32, cosine, cosine_pairs, quality_determinantal
 
 RELEVANCES = ("auto", "clip", "embedding")
 
@@ -51,7 +51,7 @@ class CDPruner(Method):
         return (Stage(0, self.select, Needs(clip=self.relevance != "embedding")),)
 
     def select(self, ctx: StageContext) -> Selection:
-        return Selection(quality_determinantal(cosine(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
+        return Selection(quality_determinantal(cosine_pairs(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
 
     def relevance_of(self, ctx: StageContext) -> Tensor:
         """Relevance of each visual token to the question, ``[N]``."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.errors import unknown
-from unibench.ops import unit
+from unibench.ops import product, unit
 
 VARIANTS = ("default", "official_bug")
 
@@ -70,7 +70,7 @@ class DART(Method):
             each = (ctx.keep - len(own)) // len(pivots)
         normed = unit(ctx.final_norm(ctx.hidden))
         picks = [own]
-        for similarity in normed[pivots] @ normed[ctx.visual].T:
+        for similarity in product(normed[pivots], normed[ctx.visual].T):
             picks.append(_first(similarity.argsort(stable=True), picks, each))
         if self.variant == "default":
             picks.append(_first(visual, picks, ctx.keep - len(own) - each * len(pivots)))

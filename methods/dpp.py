@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unibench import Selection, StageContext
 from unibench.methods._importance import ByImportance
-from unibench.ops import cosine, quality_determinantal
+from unibench.ops import cosine_pairs, quality_determinantal
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ class Dpp(ByImportance):
 
     def select(self, ctx: StageContext) -> Selection:
         relevance = self.weights(ctx, self.importance_transform)
-        return Selection(quality_determinantal(cosine(ctx.visual_hidden), relevance, ctx.keep))
+        return Selection(quality_determinantal(cosine_pairs(ctx.visual_hidden), relevance, ctx.keep))

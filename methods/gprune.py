@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, StageContext
-from unibench.ops import cosine
+from unibench.ops import cosine, product
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,6 @@ class GPrune(Method):
         flow = (likeness / self.temperature).masked_fill(~edge, -torch.inf).softmax(-1)
         mass = features.norm(dim=-1)
         for _ in range(self.iterations):
-            mass = mass @ flow
+            mass = product(mass, flow)
         score: Tensor = mass / (flow > 0).sum(-1)
         return score

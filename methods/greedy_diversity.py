@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unibench import Method, Selection, StageContext
-from unibench.ops import cosine_distance, max_min
+from unibench.ops import cosine_pairs, max_min
 
 
 @dataclass(frozen=True)
@@ -22,4 +22,4 @@ class GreedyDiversity(Method):
     """
 
     def select(self, ctx: StageContext) -> Selection:
-        return Selection(max_min(cosine_distance(ctx.visual_hidden), ctx.keep))
+        return Selection(max_min(cosine_pairs(ctx.visual_hidden, distance=True), ctx.keep))

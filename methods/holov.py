@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
-from unibench.ops import ranks, top_k, unit
+from unibench.ops import product, ranks, top_k, unit
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class HoloV(Method):
         """Tokens for each run, from attention ``[runs, n]`` and unit features ``[runs, n, D]``, zero where not ``real``."""
         length = real.sum(1, keepdim=True)
         others = (length - 1).clamp_min(1)
-        likeness = features @ features.transpose(1, 2)
+        likeness = product(features, features.transpose(1, 2))
         likeness.diagonal(dim1=1, dim2=2).zero_()
         mean = likeness.sum(-1) / others
         variance = ((likeness - mean[..., None]) ** 2 * real[:, None]).sum(-1) / others * real  # j = i counts, as in the code

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unibench import Selection, StageContext
 from unibench.methods._importance import ByImportance
-from unibench.ops import cosine, min_max, mmr
+from unibench.ops import cosine_pairs, min_max, mmr
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,4 @@ class IDPruner(ByImportance):
 
     def select(self, ctx: StageContext) -> Selection:
         importance = min_max(self.weights(ctx, self.importance_transform), eps=1e-6)
-        return Selection(mmr(importance, cosine(ctx.visual_hidden), ctx.keep, self.mmr_lambda))
+        return Selection(mmr(importance, cosine_pairs(ctx.visual_hidden), ctx.keep, self.mmr_lambda))

@@ -50,6 +50,7 @@ class MustDrop(Method):
     similarity: float = 0.8
     key_share: float = 0.08
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
 
     def stages(self, depth: int) -> Sequence[Stage]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import Matching, complement, ranking, unit
+from unibench.ops import Matching, complement, product, ranking, unit
 
 MODES = ("budget", "threshold")
 
@@ -42,6 +42,7 @@ class MustDropVit(Method):
     window: int = 3
     threshold: float = 0.8
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(features=True)
 
     def __post_init__(self) -> None:
@@ -96,6 +97,6 @@ class MustDropVit(Method):
 def _mean_cosine(features: Tensor) -> Tensor:
     """Mean cosine of all ordered pairs of different patches in each window of ``[windows, patches, C]``."""
     directions = unit(features)
-    pairs = directions @ directions.transpose(1, 2)
+    pairs = product(directions, directions.transpose(1, 2))
     count = features.shape[1]
     return (pairs.sum((1, 2)) - pairs.diagonal(dim1=1, dim2=2).sum(1)) / (count * (count - 1))

@@ -9,7 +9,7 @@ import torch
 from unibench import Selection, StageContext
 from unibench.errors import unknown
 from unibench.methods._importance import ByImportance
-from unibench.ops import cosine_distance, farthest, max_min, top_k
+from unibench.ops import cosine_pairs, farthest, max_min, top_k
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class NaiveHybrid(ByImportance):
             raise unknown("variant of naive_hybrid", self.variant, ("prefilter", "split"))
 
     def select(self, ctx: StageContext) -> Selection:
-        importance, distance = self.weights(ctx), cosine_distance(ctx.visual_hidden)
+        importance, features = self.weights(ctx), ctx.visual_hidden
         ctx.note(f"naive_hybrid variant={self.variant}")
         if self.variant == "split":
+            distance = cosine_pairs(features, distance=True)
             sure = top_k(importance, int(self.weight * ctx.keep + 0.5))
             if not len(sure):
                 return Selection(max_min(distance, ctx.keep))
             return Selection(torch.cat([sure, farthest(distance, ctx.keep - len(sure), sure)]))
         candidates = top_k(importance, ctx.keep + int((1 - self.weight) * (len(importance) - ctx.keep) + 0.5))
-        return Selection(candidates[max_min(distance[candidates][:, candidates], ctx.keep)])
+        return Selection(candidates[max_min(cosine_pairs(features[candidates], distance=True), ctx.keep)])

@@ -11,7 +11,7 @@ import torch
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.errors import unknown
 from unibench.methods._prumerge import MODES, cls_attention
-from unibench.ops import complement, nearest_weights, outliers, ranking
+from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class PruMerge(Method):
     mode: str = "fixed"
     neighbours: int = 32
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -55,5 +56,5 @@ class PruMerge(Method):
         chosen = ranking(attention)[:number]
         rest = complement(chosen, count)
         weights = nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention)
-        summed = attention[rest] @ features[rest]
-        return Selection(torch.cat([chosen, rest[-1:]]), project(torch.cat([weights @ features, summed[None]])))
+        summed = product(attention[rest], features[rest])
+        return Selection(torch.cat([chosen, rest[-1:]]), project(torch.cat([product(weights, features), summed[None]])))

@@ -12,7 +12,7 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.errors import unknown
 from unibench.methods._prumerge import MODES, cls_attention
-from unibench.ops import complement, nearest_weights, outliers, ranking
+from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
 VARIANTS = ("official", "official_bug")
 
@@ -42,6 +42,7 @@ class PruMergePlus(Method):
     neighbours: int = 32
     variant: str = "official"
     adaptive: ClassVar[bool] = True
+    data_timed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -57,10 +58,10 @@ class PruMergePlus(Method):
         attention = cls_attention(ctx)
         features, project = ctx.encoder_features()
         chosen = self._chosen(attention, ctx.keep)
-        rows = nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention) @ features
+        rows = product(nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention), features)
         if self.mode == "adaptive" and len(chosen) < len(attention):
             rest = complement(chosen, len(attention))
-            chosen, rows = torch.cat([chosen, rest[-1:]]), torch.cat([rows, (attention[rest] @ features[rest])[None]])
+            chosen, rows = torch.cat([chosen, rest[-1:]]), torch.cat([rows, product(attention[rest], features[rest])[None]])
         if self.variant == "official_bug":
             ctx.note("prumerge_plus official_bug: merged rows stand at the positions of other patches")
             chosen = chosen.sort().values

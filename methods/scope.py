@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import cosine, coverage
+from unibench.ops import cosine_pairs, coverage
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Scope(Method):
     Paper: SCOPE, arXiv 2510.24214.
     Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE; Tencent/AngelSlim@67394ce5 algorithm/scope.py
         (variant=angelslim: projected features, attention computed anew over the whole picture).
-    Cost: O(N^2 C + K N^2), N x N floats: the slowest here.
+    Cost: O(N^2 C) and, for each pick, O(N) times the gains that are evaluated: few on a CPU, depending on the data;
+        all N on a GPU. N x N floats.
     Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers without a
         CLS token use received attention; families whose projector joins patches use projected features.
         The row says which. One pool for all crops.
@@ -35,6 +36,7 @@ class Scope(Method):
     alpha: float = 1.0
     combined: str = "multi"
     variant: str = "official"
+    data_timed: ClassVar[bool] = True  # few gains are evaluated where few change
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class Scope(Method):
         features = ctx.encoder_features()[0] if official else ctx.visual_hidden
         saliency = ctx.saliency(recomputed=not official) ** self.alpha
 
-        def score(gain: Tensor) -> Tensor:
-            return gain * saliency if self.combined == "multi" else gain + saliency
+        def score(gain: Tensor, rows: Tensor) -> Tensor:
+            return gain * saliency[rows] if self.combined == "multi" else gain + saliency[rows]
 
-        return Selection(coverage(cosine(features), ctx.keep, score))
+        return Selection(coverage(cosine_pairs(features), ctx.keep, score))

@@ -13,7 +13,7 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods import _recycling
-from unibench.ops import complement, top_k
+from unibench.ops import complement, product, top_k
 from unibench.ops.clustering import density_peaks
 
 
@@ -70,7 +70,7 @@ class SparseVLM(Method):
 
     def _find_raters(self, ctx: StageContext) -> None:
         text = ctx.hidden[ctx.instruction].float()
-        weight = (ctx.visual_hidden @ text.T).softmax(1).mean(0)
+        weight = product(ctx.visual_hidden, text.T).softmax(1).mean(0)
         above = weight > weight.mean()
         rows = ctx.instruction[above] if above.any() else ctx.instruction  # all alike: all rate
         ctx.memory["raters"] = ctx.origin[rows]
@@ -90,7 +90,7 @@ class SparseVLM(Method):
         again = dropped[top_k(score[dropped], _recycling.recycled(len(dropped), self.recycle))]
         found = density_peaks(ctx.visual_hidden[again], clusters, clusters)
         inside = torch.nn.functional.one_hot(found.slot, clusters).T.float()
-        means = inside @ ctx.visual_hidden[again] / inside.sum(1, keepdim=True)
+        means = product(inside, ctx.visual_hidden[again]) / inside.sum(1, keepdim=True)
         return Selection(torch.cat([top, again[found.centre]]), torch.cat([ctx.visual_hidden[top], means]))
 
     def _numbers(self, number: int, attention: Tensor, ctx: StageContext) -> tuple[int, int]:

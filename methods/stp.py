@@ -9,7 +9,8 @@ from torch import Tensor
 
 from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import cosine_distance, greedy, max_min, min_max, top_k
+from unibench.ops import cosine_pairs, greedy, max_min, min_max, top_k
+from unibench.ops.pairs import Pairs, nearest, rows_of
 
 CHOICES = {"reading": ("two_stage", "one_shot", "greedy"), "normalize": ("minmax", "none"), "alpha_role": ("eq11", "eq3")}
 
@@ -47,23 +48,21 @@ class Stp(Method):
 
     def select(self, ctx: StageContext) -> Selection:
         features = ctx.visual_hidden
-        magnitude, distance = _magnitude(features), cosine_distance(features)
-        apart = distance.clone().fill_diagonal_(torch.inf)
-        among = apart[:, max_min(distance, ctx.keep)] if self.reading == "two_stage" else apart
-        nearest = among.amin(1)
-        nearest = nearest.masked_fill(nearest.isinf(), 0)  # a token alone
+        magnitude, distance = _magnitude(features), cosine_pairs(features, distance=True)
+        apart = _to_others(distance, max_min(distance, ctx.keep)) if self.reading == "two_stage" else nearest(distance)
+        apart = apart.masked_fill(apart.isinf(), 0)  # a token alone
         if self.reading != "greedy":
-            return Selection(top_k(self._mixed(nearest, magnitude), ctx.keep))
+            return Selection(top_k(self._mixed(apart, magnitude), ctx.keep))
         gone = torch.zeros(len(features), dtype=torch.bool, device=features.device)
 
         def update(running: Tensor, pick: Tensor, step: int) -> Tensor:
-            nonlocal nearest
+            nonlocal apart
             gone.index_fill_(0, pick, True)
-            row = distance.index_select(0, pick)[0]
-            nearest = row if step == 0 else torch.minimum(nearest, row)
-            return self._mixed(nearest, magnitude, gone)
+            row = rows_of(distance, pick)[0]
+            apart = row if step == 0 else torch.minimum(apart, row)
+            return self._mixed(apart, magnitude, gone)
 
-        return Selection(greedy(self._mixed(nearest, magnitude), ctx.keep, update))
+        return Selection(greedy(self._mixed(apart, magnitude), ctx.keep, update))
 
     def _mixed(self, diversity: Tensor, magnitude: Tensor, gone: Tensor | None = None) -> Tensor:
         """The two terms mixed, diversity on the scale of the tokens that are not ``gone``."""
@@ -71,6 +70,12 @@ class Stp(Method):
             diversity, magnitude = _scaled(diversity, gone), min_max(magnitude)
         weight = self.alpha if self.alpha_role == "eq11" else 1 - self.alpha
         return weight * diversity + (1 - weight) * magnitude
+
+
+def _to_others(distance: Pairs, chosen: Tensor) -> Tensor:
+    """Distance of each token to the nearest chosen one that is not itself, ``[N]``."""
+    rows, own = rows_of(distance, chosen), torch.arange(len(chosen), device=chosen.device)
+    return rows.index_put((own, chosen), rows.new_tensor(torch.inf)).amin(0)
 
 
 def _magnitude(features: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, Stage, StageContext
-from unibench.ops import Matching, bipartite, mean_weights, shares
+from unibench.ops import Matching, bipartite, mean_weights, product, shares
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ToMe(Method):
             match = bipartite(keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token)
             weights = mean_weights(match.slot, len(match.anchor), size).to(features)
             total = size.new_zeros(len(match.anchor)).scatter_add_(0, match.slot, size)  # whole numbers: exact in any order
-            features, keys, size, anchor = weights @ features, weights.to(keys) @ keys, total, anchor[match.anchor]
+            features, keys, size, anchor = product(weights, features), product(weights.to(keys), keys), total, anchor[match.anchor]
         return anchor, features
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import at_least_float32, complement, cosine, cosine_distance, euclidean, max_min, mutual_information, rep_max, top_k
+from unibench.ops import at_least_float32, complement, cosine, cosine_pairs, euclidean, max_min, mutual_information, rep_max, top_k
 
 CHOICES = {
     "align": ("l2", "cos", "mi"),
@@ -79,5 +79,5 @@ class TrimTokenator(Method):
 
     def _spread(self, features: Tensor, keep: int) -> Tensor:
         if self.stage2 == "divprune":
-            return max_min(cosine_distance(features), keep)
-        return rep_max(cosine(features) if self.intra == "cos" else -euclidean(features, features), keep)
+            return max_min(cosine_pairs(features, distance=True), keep)
+        return rep_max(cosine_pairs(features) if self.intra == "cos" else -euclidean(features, features), keep)

@@ -22,8 +22,8 @@ class VisionSelector(ByImportance):
     Code: JulietChoo/VisionSelector@800a70f6 qwen-evaluation/token_compression/selector_scorer.py.
     Weights: AngelSlim/Qwen2.5-VL-7B-Instruct-Selector and -3B-, or the VisionSelector checkpoints of JulietChoo, on the
         Hugging Face hub; nothing is downloaded. The four tensors are read, strictly; code beside them is not run.
-    Cost: O(N D h) for a scorer of width h.
-    Deviations: the mean over keys is taken before the product (equal up to rounding, no N x N matrix);
+    Cost: O(N D + D h) for a scorer of width h.
+    Deviations: the mean over keys is taken before the products (equal up to rounding, no N x N matrix);
         float32; raw scores are ranked, as in the official code (AngelSlim ranks DiffTopK values).
 
     Attributes:

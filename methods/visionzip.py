@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import complement, cosine, membership, top_k
+from unibench.ops import complement, cosine, membership, product, top_k
 
 VARIANTS = ("official", "qwen", "angelslim", "official_bug")
 
@@ -83,7 +83,7 @@ class VisionZip(Method):
         if not len(others) or not len(targets):
             return features[targets]
         joins = membership(cosine(keys[others], keys[targets]).argmax(1), len(targets), torch.ones_like(others)).to(features)
-        size, gathered = joins.sum(1, keepdim=True), joins @ features[others]
+        size, gathered = joins.sum(1, keepdim=True), product(joins, features[others])
         if self.variant == "angelslim":
             return (features[targets] + gathered) / (1 + size)
         return features[targets] + gathered / size.clamp_min(1)

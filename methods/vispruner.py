@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import cosine, ranking
+from unibench.ops import Closest, cosine, ranking
 
 STEP = 8  # tokens removed at once
 
@@ -36,6 +36,7 @@ class VisPruner(Method):
 
     important_ratio: float = 0.5
     variant: str = "official"
+    data_timed: ClassVar[bool] = True  # rows whose neighbours are gone are read again
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
 
     def __post_init__(self) -> None:
@@ -50,17 +51,25 @@ class VisPruner(Method):
             features, order = ctx.visual_hidden, ranking(ctx.saliency(recomputed=True))
             important = min(round(ctx.keep * self.important_ratio), max(1, ctx.keep - 1))
         rest = order[important:]
-        return Selection(torch.cat([order[:important], self._diverse(cosine(features), rest, ctx.keep - important)]))
+        return Selection(torch.cat([order[:important], self._diverse(features, rest, ctx.keep - important)]))
 
-    def _diverse(self, similarity: Tensor, rest: Tensor, keep: int) -> Tensor:
+    def _diverse(self, features: Tensor, rest: Tensor, keep: int) -> Tensor:
         if keep == 0:
             return rest[:0]
         in_place = self.variant == "angelslim"  # keeps the list in raster order; the official one is re-ordered by each step
         rest = rest.sort().values if in_place else rest
+        similarity = cosine(features[rest])
         while len(rest) > keep:
+            left = self._thinned(similarity, keep, in_place)
+            rest, similarity = rest[left], similarity[left][:, left]
+        return rest
+
+    def _thinned(self, similarity: Tensor, keep: int, in_place: bool) -> Tensor:
+        """Rows of ``similarity`` that stay, in the order that the next step wants: ``keep``, or half of them if that is more."""
+        closest, rest = Closest(similarity), torch.arange(len(similarity), device=similarity.device)
+        while len(rest) > max(keep, len(similarity) // 2):
             gone = min(STEP, len(rest) - keep, len(rest) // 2)
             ours, others = rest[0::2], rest[1::2]
-            doubled = similarity[ours][:, others].amax(1)
-            rest = torch.cat([ours[ranking(doubled)][gone:], others])
+            rest = torch.cat([ours[ranking(closest.among(ours, others))][gone:], others])
             rest = rest.sort().values if in_place else rest
         return rest

@@ -14,13 +14,13 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from unibench import registry
+from unibench import hub, registry
 from unibench.compose import model_path
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.models._clip import ClipSpace, open_clip
-from unibench.models._sources import device_of, hub_answers, pretrained, random
+from unibench.models._sources import device_of, pretrained, random
 from unibench.pruning.family import Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
@@ -161,7 +161,7 @@ def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
     """The CLIP that the vision tower comes from."""
     path = model_path(spec.clip)
     folder = path is not None and path.is_dir()
-    options = {} if folder else {"local_files_only": not hub_answers()}
+    options = {} if folder else {"local_files_only": not hub.answers()}
     return open_clip(str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import torch
 import transformers
-from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 from transformers.utils.import_utils import is_bitsandbytes_available
 
+from unibench import hub
 from unibench.compose import model_path
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -33,7 +30,7 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>")
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
-        where |= {"revision": spec.revision, "local_files_only": not hub_answers()}
+        where |= {"revision": spec.revision, "local_files_only": not hub.answers()}
     try:
         config = AutoConfig.from_pretrained(source, **where)
         processor = AutoProcessor.from_pretrained(source, **where)
@@ -130,19 +127,6 @@ def _how_to_install(spec: ModelConfig, error: ImportError) -> str:
     return f"model={spec.name} needs a package that is not installed: {str(error).strip().splitlines()[0]}"
 
 
-def hub_answers() -> bool:
-    """Whether the hub can be reached; without it transformers would retry for minutes."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except HTTPError:
-        return True  # an answer, if not a friendly one
-    except (OSError, TimeoutError):
-        return False
-    return True
-
-
 def _how_to_get(spec: ModelConfig, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return (
@@ -151,9 +135,4 @@ def _how_to_get(spec: ModelConfig, error: Exception) -> str:
         )
     if spec.path is not None:
         return f"model.path={spec.path} cannot be loaded: {str(error).splitlines()[0]}"
-    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return (
-        f"model={spec.name}: the checkpoint {spec.checkpoint} is neither in the cache ({home}) nor can it be downloaded here. "
-        f"Download it where there is a network (`hf download {spec.checkpoint}`) and give model.path=<folder>, "
-        f"or take model.weights=random (real size, no answers) or model=tiny_{spec.family}"
-    )
+    return hub.how_to_get(spec)

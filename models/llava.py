@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from unibench.ops import did
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
@@ -41,6 +42,7 @@ class Llava(Family):
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
+        did(len(features) * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2))
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 

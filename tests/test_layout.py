@@ -19,14 +19,18 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "experiment", "compose", "identity"),
+    ("config", "configs", "experiment", "benchmark", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
-    ("store",),
-    ("frame",),
+    ("store", "harness"),
+    ("frame", "plan"),
     ("compare", "recommend"),
+    ("report",),
+    ("audit",),
     ("runner", "analysis"),
+    ("profile",),
     ("plots",),
-    ("cli", "__main__"),
+    ("page",),
+    ("cli", "worker", "__main__"),
 )
 
 

@@ -106,12 +106,14 @@ def withdrawal_layer(model: Any, samples: Samples, *, eta: float = 0.003, first:
         UsageError: no layer is good enough.
     """
     depth = len(model.model.language_model.layers)
+    if first >= depth:
+        raise UsageError(f"first={first}: no layer to try, the model has {depth} (0 to {depth - 1})")
     rows = []
     for inputs in samples:
         full = _last_logits(model, inputs)
         rows.append(divergences(full, torch.stack([_withdrawn(model, inputs, layer) for layer in range(first, depth)])))
-    if not rows or not len(rows[0]):
-        raise UsageError(f"withdrawal_layer needs samples and layers to try: {len(rows)} samples, layers {first} to {depth - 1}")
+    if not rows:
+        raise UsageError("withdrawal_layer needs samples")
     return found(torch.stack(rows), eta, first)
 
 

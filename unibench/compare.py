@@ -68,11 +68,11 @@ def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
         UsageError: a word that names nothing, or methods that never meet.
     """
     lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
-    sides = [_chosen(lines, word) for word in words]
+    chosen = [_chosen(lines, word) for word in words]
     vanilla = frame.over_seeds(lines[lines["method"] == "vanilla"]).drop_duplicates("setting").set_index("setting")
-    found = [_comparison(one, two, vanilla) for first, second in itertools.combinations(sides, 2) for one, two in _meetings(first, second)]
+    found = [_comparison(one, two, vanilla) for first, second in itertools.combinations(chosen, 2) for one, two in _meetings(first, second)]
     if not found:
-        raise UsageError(f"{' and '.join(words)} have no setting and budget in common; {_differences(sides)}")
+        raise UsageError(f"{' and '.join(words)} have no setting and budget in common; {_differences(chosen)}")
     corrected = holm([one.result.p for one in found])
     return [Comparison(**{**vars(one), "p_holm": p}) for one, p in zip(found, corrected, strict=True)]
 
@@ -85,18 +85,30 @@ def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
     """
     lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
     places = ["setting", "metric", *BUDGET]
-    columns = {word: _chosen(lines, word).set_index(places)["score_100"] for word in words}
+    columns = {word: _chosen(lines, word).lines.set_index(places)["score_100"] for word in words}
     table = pd.DataFrame({word: column[~column.index.duplicated()] for word, column in columns.items()}).dropna()
     return ranking(table)
 
 
-def _chosen(lines: pd.DataFrame, word: str) -> pd.DataFrame:
-    """The cells that a word names, seeds joined."""
+@dataclass(frozen=True)
+class _Chosen:
+    """What a word names.
+
+    Attributes:
+        lines: of the frame, seeds joined.
+        cell: whether it is one certain cell, which may be compared at another budget.
+    """
+
+    lines: pd.DataFrame
+    cell: bool
+
+
+def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
     if (Path(word) / "metrics.json").is_file():
         given = frame.build([Path(word) / "metrics.json"])
-        return frame.over_seeds(given[given["main"] & (given["ability"] == frame.ALL)])
+        return _Chosen(frame.over_seeds(given[given["main"] & (given["ability"] == frame.ALL)]), cell=True)
     if KEY.fullmatch(word) and (lines["key"].str.startswith(word)).any():
-        return frame.over_seeds(lines[lines["key"].str.startswith(word)])
+        return _Chosen(frame.over_seeds(lines[lines["key"].str.startswith(word)]), cell=True)
     method, _, variant = word.partition("+")
     own = lines[lines["method"] == method]
     if own.empty:
@@ -107,24 +119,24 @@ def _chosen(lines: pd.DataFrame, word: str) -> pd.DataFrame:
             names = [f"{method}+{name}" if name else method for name in variants]
             raise unknown("variant", word, names)
         variant = variants[0]
-    return frame.over_seeds(own[own["variant"] == variant])
+    return _Chosen(frame.over_seeds(own[own["variant"] == variant]), cell=False)
 
 
-def _meetings(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
-    """Pairs of lines of one setting and budget. A single cell meets any budget, and so does vanilla."""
-    anyway = len(first) == len(second) == 1 or "vanilla" in {*first["method"], *second["method"]}
-    for _, one in first.iterrows():
-        for _, two in second.iterrows():
+def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
+    """Pairs of lines of one setting and budget. Two cells meet at any budgets, and vanilla meets every budget."""
+    for _, one in first.lines.iterrows():
+        for _, two in second.lines.iterrows():
+            anyway = (first.cell and second.cell) or "vanilla" in (one["method"], two["method"])
             if one["setting"] == two["setting"] and (anyway or all(one[name] == two[name] for name in BUDGET)):
                 yield one, two
 
 
-def _differences(sides: Sequence[pd.DataFrame]) -> str:
+def _differences(chosen: Sequence[_Chosen]) -> str:
     """Where the methods were run, for the message that they never meet."""
-    shown = [
-        f"{side.iloc[0]['method']}: " + ", ".join(sorted(set(side["model"] + " x " + side["task"] + " x " + side["budget"])))
-        for side in sides
-    ]
+    shown = []
+    for side in chosen:
+        places = sorted(set(side.lines["model"] + " x " + side.lines["task"] + " x " + side.lines["budget"]))
+        shown.append(f"{side.lines.iloc[0]['method']}: {', '.join(places)}")
     return "; ".join(shown)
 
 

@@ -24,7 +24,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import config, experiment, registry
+from unibench import benchmark, config, experiment, registry
 from unibench.budget import Budget
 from unibench.config import ModelConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -41,9 +41,11 @@ CHOICES = {
     "model.attn": ("sdpa", "eager", "flash_attention_2"),
     "budget.mode": ("at_stage", "layer_average"),
     "budget.scope": ("sequence", "item", "tile"),
+    "share": ("none", "memory", "disk"),
 }
 SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
 INSIDE = "pkg://unibench."  # a place inside this package
+LEAST = {"seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
@@ -174,7 +176,7 @@ def _cell(overrides: list[Override]) -> RunConfig:
         except UsageError as error:
             errors.append(error)
     _follow(plain)
-    cell = _typed(plain)
+    cell = typed(plain)
     errors += _mistakes(cell)
     if errors:
         raise UsageErrors(errors)
@@ -278,7 +280,8 @@ def _follow(plain: dict[str, Any]) -> None:
     plain["method"] = method
 
 
-def _typed(plain: dict[str, Any]) -> RunConfig:
+def typed(plain: Mapping[str, Any]) -> RunConfig:
+    """A cell from plain values, as YAML and JSON have them."""
     cell: RunConfig = _built(RunConfig, plain)
     return cell
 
@@ -331,15 +334,19 @@ def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
             yield unknown(key, str(given), allowed)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
+    if cell.share != "none" and cell.timing:
+        yield UsageError(f"share={cell.share} leaves the vision tower's time out of all cells but one: add timing=false")
     if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
         yield UsageError(f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto")
-    for key, least in (("seed", 0), ("task.limit", 1), ("generation.max_new_tokens", 1)):
+    for key, least in LEAST.items():
         if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")
     yield from _model_mistakes(cell)
     yield from _method_mistakes(cell)
     if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
         yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+    else:
+        yield from benchmark.mistakes(cell)
 
 
 def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:

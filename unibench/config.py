@@ -57,17 +57,66 @@ class ModelConfig:
 
 
 @dataclass
+class MetricConfig:
+    """One number that a harness reports for a benchmark.
+
+    Attributes:
+        name: accuracy, f1, anls, cider, ...; the same word in both harnesses only for the same rule.
+        path: where it stands in the harness's result, see ``docs/harnesses.md``; several are added up.
+        best: value of a faultless run: 1 for shares, 100 for per cent, 1000 for OCRBench, 2800 for the whole
+            of MME. ``score_100`` is ``100 * score / best``.
+        sample: where the score of one sample stands, the first of these that it has; empty if the harness
+            scores only the whole. It is divided by ``sample_best``.
+        sample_best: its best value.
+    """
+
+    name: str = MISSING
+    path: list[str] = field(default_factory=list)
+    best: float = 1.0
+    sample: list[str] = field(default_factory=list)
+    sample_best: float = 1.0
+
+
+@dataclass
+class HarnessTask:
+    """A benchmark as one harness defines it.
+
+    Attributes:
+        name: the harness's own name of it.
+        metrics: the first one is the row's score.
+        judges: who may score answers that rules cannot, the first by default: ``none`` (the scoring has no
+            place for a judge), ``exact`` (string rules stand in for the judge), ``endpoint`` (an
+            OpenAI-compatible server).
+        size: number of samples of the published data.
+        columns: wanted in a table of one's own (``task.data``).
+        requires: what the scoring needs beside Python, for example java.
+    """
+
+    name: str = MISSING
+    metrics: list[MetricConfig] = field(default_factory=list)
+    judges: list[str] = field(default_factory=lambda: ["none"])
+    size: int | None = None
+    columns: list[str] = field(default_factory=list)
+    requires: list[str] = field(default_factory=list)
+
+
+@dataclass
 class TaskConfig:
     """What is asked.
 
     Attributes:
         name: file name of the YAML.
-        kind: ``embedded`` (in this process).
+        kind: ``embedded`` (in this process) or ``harness`` (an official benchmark in a child process).
         target: ``module:Class`` of an embedded task.
         limit: number of samples, null for all.
         data: a local folder with the data.
         modality: image or video.
         options: arguments of an embedded task.
+        ability: what a benchmark tests: comprehensive, mathematics, ocr, hallucination, ...
+        vlmevalkit: the benchmark in VLMEvalKit, null if it has none.
+        lmms_eval: the same in lmms-eval.
+        prefer: the harness that ``harness=auto`` takes where both have it.
+        differs: how the two differ in prompt, extraction or metric, in one sentence.
     """
 
     name: str = MISSING
@@ -77,6 +126,11 @@ class TaskConfig:
     data: str | None = None
     modality: str = "image"
     options: dict[str, Any] = field(default_factory=dict)
+    ability: str | None = None
+    vlmevalkit: HarnessTask | None = None
+    lmms_eval: HarnessTask | None = None
+    prefer: str = "vlmevalkit"
+    differs: str | None = None
 
 
 @dataclass
@@ -107,6 +161,43 @@ class GenerationConfig:
 
 
 @dataclass
+class JudgeConfig:
+    """Who scores the answers that rules cannot.
+
+    Attributes:
+        kind: auto takes the first of the benchmark's ``judges``; none, exact or endpoint.
+        model: name that the endpoint is asked for.
+        url: of an OpenAI-compatible server, up to ``/v1``.
+        key: name of the environment variable that holds the key; the key itself is never written.
+        timeout: seconds for one attempt.
+        retries: further attempts after a failed one; then the cell fails and keeps its answers.
+    """
+
+    kind: str = "auto"
+    model: str | None = None
+    url: str | None = None
+    key: str = "OPENAI_API_KEY"
+    timeout: float = 60.0
+    retries: int = 5
+
+
+@dataclass
+class HarnessOptions:
+    """How a harness is run.
+
+    Attributes:
+        python: another interpreter that has the harness; null takes this one.
+        wrapper: ``unibench``: our model object under the harness's prompts and scoring; ``native``: the
+            harness's own model object, with our hooks on the torch module inside.
+        judge: see :class:`JudgeConfig`.
+    """
+
+    python: str | None = None
+    wrapper: str = "unibench"
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+
+@dataclass
 class RunConfig:
     """One cell of a grid.
 
@@ -117,7 +208,13 @@ class RunConfig:
         seed: for methods that draw.
         pixels: preset of the model's image settings.
         batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time per sample is comparable at 1 only.
+        harness: auto, vlmevalkit or lmms_eval, for tasks that a harness defines.
         out: folder of the results.
+        timing: false leaves times out of the row, so that cells may share work.
+        share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on ``disk``
+            (below ``out``); needs ``timing=false``, since the tower's time would be missing.
+        share_mib: most memory for shared features; when it is full, further ones are computed each time.
+        shards: parts that several workers may answer at once; an unfinished cell keeps those it has.
     """
 
     model: ModelConfig = MISSING
@@ -131,7 +228,13 @@ class RunConfig:
     batch_size: Any = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    harness: str = "auto"
+    harness_options: HarnessOptions = field(default_factory=HarnessOptions)
     out: str = "outputs"
+    timing: bool = True
+    share: str = "none"
+    share_mib: int = 1024
+    shards: int = 1
 
 
 def register() -> None:

@@ -168,7 +168,7 @@ def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _stamp(folder: Path, files: Iterable[Path]) -> bytes:
     """What the index was made of: names, times and sizes of the rows."""
-    digest = hashlib.blake2b(f"{SCHEMA}:{','.join(COLUMNS)}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{SCHEMA}:{folder}:{','.join(COLUMNS)}".encode(), digest_size=16)
     for file in files:
         state = file.stat()
         digest.update(f"{file.relative_to(folder)}:{state.st_mtime_ns}:{state.st_size}".encode())

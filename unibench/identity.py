@@ -15,12 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unibench import registry
+from unibench import benchmark, registry
 from unibench.budget import Budget
 from unibench.compose import budget_of, model_path, parts_of
-from unibench.config import BudgetConfig, RunConfig
+from unibench.config import BudgetConfig, RunConfig, TaskConfig
+from unibench.errors import UsageError
 
-SCHEMA = 1  # of the files in a cell's folder
+SCHEMA = 2  # of the files in a cell's folder
 ENGINE = 1  # raise it when a change of code can change a number of any method
 
 
@@ -115,11 +116,12 @@ def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
         "budget": {"label": budget.label, **plain["budget"]},
         "seed": plain["seed"],
         "task": {key: task[key] for key in ("name", "limit", "options", "modality")},
-        "data": data_digest(task),
+        "data": data_digest(config.task, config.harness),
         "pixels": {plain["pixels"]: model["pixels"][plain["pixels"]]},
         "generation": plain["generation"],
         "batch_size": plain["batch_size"],
-        "harness": "none",
+        "harness": benchmark.identity_of(config),
+        **({} if config.timing else {"timing": False}),
     }
 
 
@@ -140,16 +142,20 @@ def model_digest(model: dict[str, Any]) -> str:
     return f"hub:{model['checkpoint']}@{model['revision'] or 'main'}"
 
 
-def data_digest(task: dict[str, Any]) -> str:
-    """What identifies the samples: the files of a data folder, or the source code of what draws them."""
-    if task["data"] is not None:
-        return f"files:{file_digest(Path(task['data']).expanduser())}"
-    if task["target"] is not None:
-        module = str(task["target"]).partition(":")[0].removeprefix("unibench.").replace(".", "/")
+def data_digest(task: TaskConfig, harness: str) -> str:
+    """What identifies the samples: the files of a data folder, the source code of what draws them, or a published name."""
+    if task.kind == "harness":
+        chosen = benchmark.chosen(task, harness)
+        local = ",".join(file_digest(path) for path in benchmark.data_of(task, chosen))
+        return f"local:{local}" if local else f"published:{getattr(task, chosen).name}"
+    if task.data is not None:
+        return f"files:{file_digest(Path(task.data).expanduser())}"
+    if task.target is not None:
+        module = task.target.partition(":")[0].removeprefix("unibench.").replace(".", "/")
         place = registry.ROOT / module if (registry.ROOT / "tasks").is_dir() else registry.ROOT.parent / module
         sources = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         return f"code:{source_digest(sources)}"
-    return f"published:{task['name']}"
+    raise UsageError(f"task={task.name} is embedded and names no target")
 
 
 @cache

@@ -40,8 +40,10 @@ def test_withdrawal_is_measured_on_the_model(family: str) -> None:
     with unibench.prune(model, method) as session, torch.no_grad():
         model(**copy.deepcopy(samples[0]))
     assert session.take_records()[0].processed[picked.layer] == 0
-    with pytest.raises(UsageError, match="samples and layers"):
+    with pytest.raises(UsageError, match="needs samples"):
         calibrate.withdrawal_layer(model, [], first=1)
+    with pytest.raises(UsageError, match="first=99: no layer to try"):
+        calibrate.withdrawal_layer(model, samples, first=99)
 
 
 def test_a_recipe_deletes_what_neither_kind_of_attention_needs() -> None:

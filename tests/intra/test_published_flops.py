@@ -11,6 +11,7 @@ from statistics import fmean
 import pytest
 
 from unibench.cost.accounting import steps
+from unibench.cost.flops import published_macs
 
 TEXT = (15, 15, 23, 83, 25, 113, 15, 39, 21, 91, 57)  # tokens of a prompt without its picture, by benchmark
 NEXT = (2225, 1922, 2239, 1927, 2108, 1882, 2292, 2249, 2250, 1598, 2116)  # visual tokens of LLaVA-1.6
@@ -35,16 +36,12 @@ ROWS = [  # model, cut layer, share kept, printed teraflops, printed per cent
 ]
 
 
-def macs(tokens: int, width: int, inner: int) -> int:
-    return 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * inner
-
-
 @pytest.mark.parametrize(("name", "layer", "kept", "teraflops", "percent"), ROWS)
 def test_the_printed_columns_come_out(name: str, layer: int, kept: float, teraflops: float, percent: float) -> None:
     depth, width, inner, visual = MODELS[name]
 
     def total(count: int, left: int, text: int) -> int:
-        return sum(macs(tokens + text, width, inner) for tokens in steps([(layer, left)], count, depth))
+        return sum(published_macs(tokens + text, width, inner) for tokens in steps([(layer, left)], count, depth))
 
     # what is removed is rounded as Python rounds
     pruned = [total(count, count - round((1 - kept) * count), text) for count, text in zip(visual, TEXT, strict=True)]
@@ -57,14 +54,16 @@ def test_the_fastv_rows_of_those_tables_keep_one_thirteen_and_two_tokens() -> No
     assert [count - round((1 - kept) * count) for count, kept in ((576, 0.001), (576, 0.022), (2116, 0.001))] == [1, 13, 2]
     # FastV's own formula takes the visual tokens for the whole: 52.4 % at K = 2, half removed
     for layer, kept, percent in ((2, 288, 52.4), (3, 288, 54.0), (5, 288, 57.2), (2, 144, 29.2), (2, 58, 15.4)):
-        share = sum(macs(tokens, 4096, 11008) for tokens in steps([(layer, kept)], 576, 32)) / (32 * macs(576, 4096, 11008))
+        share = sum(published_macs(tokens, 4096, 11008) for tokens in steps([(layer, kept)], 576, 32)) / (
+            32 * published_macs(576, 4096, 11008)
+        )
         assert round(100 * share, 1) == pytest.approx(percent, abs=0.11)
 
 
 def test_pyramiddrop_prints_visual_tokens_with_three_matrices() -> None:
     counts = steps([(8, 288), (16, 144), (24, 72)], 576, 32)
-    gated = [4 * n * 4096**2 + 2 * n**2 * 4096 + 3 * n * 4096 * 11008 for n in counts]
-    full = 32 * (4 * 576 * 4096**2 + 2 * 576**2 * 4096 + 3 * 576 * 4096 * 11008)
+    gated = [published_macs(n, 4096, 11008, matrices=3) for n in counts]
+    full = 32 * published_macs(576, 4096, 11008, matrices=3)
     assert round(full / 1e12, 3) == 3.817
     assert round(sum(gated) / 1e12, 2) == 1.78
     assert round(100 * sum(gated) / full, 1) == 46.6

@@ -36,7 +36,7 @@ def test_every_selector_gives_distinct_picks_whatever_the_rows(x: Tensor, data: 
         ops.rep_max(likeness, k),
         ops.determinantal(likeness, k),
         ops.quality_determinantal(likeness, importance, k),
-        ops.coverage(likeness, k, lambda gain: gain * importance.abs()),
+        ops.coverage(likeness, k, lambda gain, rows: gain * importance.abs()[rows]),
     ]
     for picks in found:
         assert distinct(picks, k)
@@ -81,7 +81,7 @@ def test_running_vectors_equal_the_definitions(seed: int) -> None:
 
     # two tokens that cover each other gain the same: the importance breaks the tie
     gained = slow(9, lambda i, s: (covered([*s, i]) - covered(s)) * importance[i])
-    assert ops.coverage(likeness, 9, lambda gain: gain * importance).tolist() == gained
+    assert ops.coverage(likeness, 9, lambda gain, rows: gain * importance[rows]).tolist() == gained
 
 
 def test_max_min_is_at_least_half_as_spread_as_the_best_set() -> None:

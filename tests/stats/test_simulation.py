@@ -1,6 +1,6 @@
 """Intervals cover the truth, and tests keep their level, on data whose truth is known.
 
-The default run takes a few draws and wide limits; the slow one is what docs/statistics.md reports.
+The default run takes a few draws and wide limits; the slow one is what docs/statistics.md reports (``-s`` prints the figures).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def test_intervals_of_a_score_cover_the_truth(kind: Callable[..., Any], count: i
         scores, groups, truth = kind(draws)
         found = mean_interval([float(score) for score in scores], groups)
         covered += found.low <= truth <= found.high
+    print(f"coverage, {kind.__name__}: {covered / count:.3f} of {count}")
     assert limits[0] <= covered / count <= limits[1]
 
 
@@ -56,6 +57,7 @@ def test_intervals_of_a_drop_cover_the_truth(count: int, limits: tuple[float, fl
         method = np.where(draws.random(200) < 0.3, draws.random(200) < 0.4, vanilla)
         found = drop([float(score) for score in vanilla], [float(score) for score in method], own_pictures(200))
         covered += found.low <= truth <= found.high
+    print(f"coverage, drop: {covered / count:.3f} of {count}")
     assert limits[0] <= covered / count <= limits[1]
 
 
@@ -83,6 +85,7 @@ def test_methods_that_are_equal_are_seldom_told_apart(kind: Callable[..., Any], 
         first, second, groups = kind(draws)
         found = paired([float(score) for score in first], [float(score) for score in second], groups, draws=999)
         rejected += found.p <= 0.05
+    print(f"false positives, {kind.__name__}: {rejected / count:.3f} of {count}")
     assert rejected / count <= level
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from unibench import UsageError
-from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of, vanilla_of
-from unibench.store import CellFolder, DamagedError
+from unibench.store import CellFolder, DiskError
+from unibench.store.files import replace
 
 HERE = {"device": "cpu", "code": "test"}
 
@@ -38,32 +36,19 @@ def folder(tmp_path: Path) -> CellFolder:
 
 
 def test_samples_come_back_as_they_were_written(folder: CellFolder) -> None:
-    assert folder.samples() == {name: sample(name) for name in "abc"}
-    for name in ("config.yaml", "identity.json", "env.json", "status.json"):
+    assert folder.samples() == {name: {**sample(name), "run": 0} for name in "abc"}
+    assert folder.environments() == [HERE]
+    for name in ("config.yaml", "identity.json", "status.json"):
         assert (folder.path / name).is_file()
 
 
 def test_a_torn_last_line_is_dropped_and_written_again(folder: CellFolder) -> None:
-    file = folder.path / "samples.jsonl"
+    file = folder.path / "samples-0.jsonl"
     file.write_bytes(file.read_bytes() + b'{"id": "d", "sco')
     assert list(folder.samples()) == ["a", "b", "c"]
     with folder.appending(HERE):
         folder.append(sample("d"))
     assert list(folder.samples()) == ["a", "b", "c", "d"]
-
-
-@pytest.mark.parametrize("garbage", [b"\x00\xff\x13", b"[1, 2]", b'{"id": 7}', b""])
-def test_a_damaged_line_is_named_and_set_aside_by_repair(folder: CellFolder, garbage: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    file = folder.path / "samples.jsonl"
-    first, *rest = file.read_bytes().split(b"\n")
-    file.write_bytes(b"\n".join([first, garbage, *rest]))
-    with pytest.raises(DamagedError, match="line 2 is damaged.*store repair"):
-        folder.samples()
-    assert main(["store", "repair", str(folder.path)]) == 0
-    assert list(folder.samples()) == ["a", "b", "c"]
-    assert garbage in (folder.path / "samples.damaged").read_bytes()
-    assert main(["store", "repair", str(folder.path)]) == 0
-    assert "nothing is damaged" in capsys.readouterr().out
 
 
 def test_a_damaged_row_is_as_if_it_were_not_there(folder: CellFolder) -> None:
@@ -73,12 +58,54 @@ def test_a_damaged_row_is_as_if_it_were_not_there(folder: CellFolder) -> None:
     assert folder.row() is None
 
 
-def test_each_environment_is_kept(folder: CellFolder) -> None:
-    with folder.appending(HERE) as run:
-        assert run == 0
-    with folder.appending({"device": "gpu", "code": "test"}) as run:
-        assert run == 1
-    assert [entry["device"] for entry in json.loads((folder.path / "env.json").read_text())] == ["cpu", "gpu"]
+def test_each_sample_knows_the_environment_of_its_writer(folder: CellFolder) -> None:
+    for device, name in (("gpu", "d"), ("cpu", "e")):
+        with folder.appending({"device": device, "code": "test"}):
+            folder.append(sample(name))
+            folder.note(peak_mib=5) if device == "gpu" else None
+    expected = [HERE, {"device": "gpu", "code": "test", "peak_mib": 5}]
+    for _ in range(2):
+        assert folder.environments() == expected
+        assert [entry["run"] for entry in folder.samples().values()] == [0, 0, 0, 1, 0]
+        folder.merge()
+
+
+def test_merging_writers_keeps_each_sample_once_in_the_order_of_the_task(tmp_path: Path) -> None:
+    folder = CellFolder(cell(f"out={tmp_path}"))
+    for names in ("db", "bca"):
+        with folder.appending(HERE):
+            for name in names:
+                folder.append({**sample(name), "index": "abcd".index(name)})
+    before = folder.samples()
+    assert list(before) == list("abcd")
+    folder.merge()
+    assert folder.samples() == before and [file.name for file in folder.path.glob("samples*")] == ["samples.jsonl"]
+    assert (folder.path / "samples.jsonl").read_bytes().count(b"\n") == 4
+
+
+def test_a_kill_between_the_steps_of_a_merge_loses_and_doubles_nothing(folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = folder.samples()
+    steps = 0
+
+    def killed(limit: int, step: Callable[..., None]) -> Callable[..., None]:
+        def counted(*args: Any, **options: Any) -> None:
+            nonlocal steps
+            steps += 1
+            if steps > limit:
+                raise KeyboardInterrupt
+            step(*args, **options)
+
+        return counted
+
+    for limit in range(3):
+        steps = 0
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("unibench.store.folder.replace", killed(limit, replace))
+            patch.setattr(Path, "unlink", killed(limit, Path.unlink))
+            folder.merge()
+        assert folder.samples() == before and folder.environments() == [HERE]
+    folder.merge()
+    assert folder.samples() == before
 
 
 @pytest.fixture
@@ -94,7 +121,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_keeps_what_was_written_and_the_run_continues_when_there_is_space(small_disk: Path) -> None:
     folder = CellFolder(cell(f"out={small_disk}"))
     written = 0
-    with pytest.raises(UsageError, match="disk is full.*same command continues"), folder.appending(HERE):
+    with pytest.raises(DiskError, match="disk is full.*same command continues"), folder.appending(HERE):
         for number in range(100_000):
             folder.append({**sample(str(number)), "text": "x" * 500})
             written += 1
@@ -108,10 +135,10 @@ def test_a_full_disk_keeps_what_was_written_and_the_run_continues_when_there_is_
 
 def test_keys_follow_what_changes_numbers_and_nothing_else() -> None:
     base = cell()
-    same = [cell("out=elsewhere"), cell("ratio=0.889"), cell("model.device=cpu")]
+    same = [cell("out=elsewhere"), cell("ratio=0.889"), cell("model.device=cpu"), cell("shards=8")]
     other = [
         cell("ratio=0.5"), cell("keep=16"), cell("seed=1"), cell("method=fastv"), cell("model.dtype=bfloat16"), cell("model.attn=eager"),
-        cell("task.limit=100"), cell("batch_size=2"), cell("budget.scope=item"), cell("generation.max_new_tokens=4"),
+        cell("task.limit=100"), cell("batch_size=2"), cell("budget.scope=item"), cell("generation.max_new_tokens=4"), cell("timing=false"),
     ]  # fmt: skip
     assert {entry.key for entry in same} == {base.key}
     assert len({entry.key for entry in [base, *other]}) == 1 + len(other)

@@ -52,9 +52,7 @@ def recommend(words: list[str]) -> int:
     rest = _options(words, options)
     names, cells, _ = _read(rest, ())
     if names:
-        raise UsageError(
-            f"recommend takes no names: {names[0]}. python -m unibench recommend --max-drop 2 --metric prefill_ms [out=outputs]"
-        )
+        raise UsageError(f"recommend takes no names, not {names[0]}: python -m unibench recommend --max-drop 2 --metric prefill_ms")
     try:
         max_drop = float(options["--max-drop"])
     except ValueError:
@@ -209,7 +207,7 @@ def _options(words: Sequence[str], options: dict[str, str]) -> list[str]:
             rest.append(word)
             continue
         options[name] = value if sign else next(pending, "")
-        if not options[name]:
+        if not options[name] or "=" in options[name]:
             raise UsageError(f"{name} needs a value, for example {name} 2")
     return rest
 

@@ -10,20 +10,20 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from unibench import registry
+from unibench import experiment, registry
 from unibench.compose import CONFIGS, options
 from unibench.errors import UsageError, unknown
 from unibench.registry import Card
 
-KINDS = {"methods": "method", "models": "model", "tasks": "task"}
+KINDS = {"methods": "method", "models": "model", "tasks": "task", "experiments": "experiment"}
 
 
 def list_(words: Sequence[str]) -> int:
-    """``list methods|models|tasks [--json]``."""
+    """``list methods|models|tasks|experiments [--json]``."""
     as_json = "--json" in words
     names = [word for word in words if word != "--json"]
     if len(names) != 1:
-        raise UsageError("list what? python -m unibench list methods|models|tasks [--json]")
+        raise UsageError("list what? python -m unibench list methods|models|tasks|experiments [--json]")
     if names[0] not in KINDS:
         raise unknown("list", names[0], KINDS)
     entries = [describe(KINDS[names[0]], name) for name in _names(KINDS[names[0]])]
@@ -40,9 +40,9 @@ def list_(words: Sequence[str]) -> int:
 
 
 def show(words: Sequence[str]) -> int:
-    """``show method|model|task NAME``."""
+    """``show method|model|task|experiment NAME``."""
     if len(words) != 2:
-        raise UsageError("show what? python -m unibench show method|model|task NAME")
+        raise UsageError("show what? python -m unibench show method|model|task|experiment NAME")
     kind, name = words
     if kind not in KINDS.values():
         raise unknown("kind", kind, KINDS.values())
@@ -57,8 +57,8 @@ def show(words: Sequence[str]) -> int:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """The card of a method, model or task."""
-    return {"method": _method, "model": _model, "task": _task}[kind](name)
+    """The card of a method, model, task or experiment."""
+    return {"method": _method, "model": _model, "task": _task, "experiment": _experiment}[kind](name)
 
 
 def _names(kind: str) -> Any:
@@ -108,6 +108,19 @@ def _task(name: str) -> dict[str, Any]:
         "summary": f"{config['kind']}, {config.get('modality', 'image')}",
         **config,
         "file": str(CONFIGS / "task" / f"{name}.yaml"),
+    }
+
+
+def _experiment(name: str) -> dict[str, Any]:
+    file = CONFIGS / "experiment" / f"{name}.yaml"
+    read = experiment.read(file)
+    axes = {group: [value for grid in read.grids for value in grid.get(group, ())] for group in ("model", "method", "task")}
+    return {
+        "name": name,
+        "summary": read.title,
+        "cells": sum(1 for _ in read.lines({})),
+        **{group: list(dict.fromkeys(values)) for group, values in axes.items()},
+        "file": str(file),
     }
 
 

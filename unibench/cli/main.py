@@ -23,11 +23,18 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
 
 verbs:
-  list methods|models|tasks [--json]      what there is
-  show method|model|task NAME             the card of one
+  list methods|models|tasks|experiments [--json]   what there is
+  show method|model|task|experiment NAME  the card of one
+  profile model=M method=X,Y ratio=R,S    cost on fixed inputs: image=1920x1080 text_tokens=64 new_tokens=32 batch=1,8
+                                          repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
+  plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
+  work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
+  prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
+  doctor [--import]                       what is installed here and what is missing
+  store index|verify|repair|prune|merge|export|import ...     look after results
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
-  store repair FOLDER                     set damaged lines of a cell aside
+  calibrate method=vtw|fitprune|mustdrop ..    a method's own numbers, from a few samples
   --help, --version
 
   experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
@@ -36,11 +43,22 @@ Without task= the embedded task synthvqa is asked: drawn pictures, nothing is do
 """
 
 VERBS = {
+    "profile": "profiling:profile",
     "list": "listing:list_",
     "show": "listing:show",
+    "plan": "planning:plan",
+    "work": "working:work",
     "store": "storing:store",
     "compare": "comparing:compare",
     "recommend": "comparing:recommend",
+    "calibrate": "calibrating:calibrate",
+    "report": "reporting:report",
+    "audit": "auditing:audit",
+    "plot": "plotting:plot",
+    "overlay": "plotting:overlay",
+    "analyze": "analyzing:analyze",
+    "doctor": "doctor:doctor",
+    "prefetch": "prefetching:prefetch",
 }
 
 

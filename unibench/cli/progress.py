@@ -9,22 +9,29 @@ from typing import Any
 from unibench.identity import Cell
 
 PLAIN_SECONDS = 15.0
+WAIT_SECONDS = 300.0
 
 
 class Progress:
-    """A :class:`unibench.runner.Listener` that writes to stderr: rate, time left, running score, kept tokens."""
+    """A :class:`unibench.runner.Listener` that writes to stderr: rate, time left, running score, kept tokens.
 
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+    Args:
+        worker: number of the process where there are several; they share the screen, so none has a live line.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        self._live = worker is None and sys.stderr.isatty()
+        self._prefix = "" if worker is None else f"[{worker}] "
+        self._waited = 0.0
         self._title, self._total = "", 0
-        self._done = self._fresh = 0
+        self._done = self._scored = 0
         self._score = self._kept = self._tokens = 0.0
         self._start = self._shown = 0.0
         self._old = 0
 
     def begin(self, cell: Cell, done: int, total: int | None) -> None:
-        self._title, self._total, self._old = cell.title, total or 0, done
-        self._done = 0
+        self._title, self._total, self._old = f"{self._prefix}{cell.title}", total or 0, done
+        self._done = self._scored = 0
         self._score = self._kept = self._tokens = 0.0
         self._start = self._shown = time.monotonic()
         if not self._live:
@@ -32,7 +39,8 @@ class Progress:
 
     def step(self, sample: dict[str, Any]) -> None:
         self._done += 1
-        self._score += sample["score"]
+        self._scored += sample["score"] is not None
+        self._score += sample["score"] or 0.0
         self._kept += sample["kept"]
         self._tokens += sample["visual_tokens"]
         if self._done <= self._old:
@@ -47,25 +55,33 @@ class Progress:
         if self._done:
             self._print(time.monotonic(), last=True)
 
+    def failed(self, cell: Cell, error: str) -> None:
+        print(f"{self._prefix}{cell.title}: failed: {error}", file=sys.stderr)
+
+    def wait(self, cells: int, holder: str | None) -> None:
+        now = time.monotonic()
+        if holder is not None and (not self._waited or now - self._waited > WAIT_SECONDS):
+            self._waited = now
+            print(f"{self._prefix}waiting for {cells} cell{'s' if cells > 1 else ''} of other workers ({holder})", file=sys.stderr)
+
     def _print(self, now: float, *, last: bool = False) -> None:
         fresh = self._done - self._old
         rate = fresh / max(1e-9, now - self._start)
-        left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._total and not last else ""
+        left = f", {clock((self._total - self._done) / rate)} left" if rate and self._total and not last else ""
         of = f"/{self._total}" if self._total else ""
-        line = (
-            f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}, score {100 * self._score / self._done:.1f}, "
-            f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
-        )
+        score = f", score {100 * self._score / self._scored:.1f}" if self._scored else ""  # a harness scores at the end
+        kept = f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
+        line = f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}{score}, {kept}"
         if self._live:
             print(f"\r\x1b[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """A duration for people.
 
-    >>> _clock(5), _clock(65), _clock(3700)
+    >>> clock(5), clock(65), clock(3700)
     ('5s', '1m05s', '1h01m')
     """
     whole = int(seconds)

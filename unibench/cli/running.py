@@ -4,57 +4,56 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from unibench import identity
 from unibench.cli.progress import Progress
+from unibench.cli.showing import print_tables
 from unibench.compose import compose_cells, is_experiment
-from unibench.config import BudgetConfig
 from unibench.errors import UsageError, UsageErrors
-from unibench.identity import cell_of, vanilla_of
-from unibench.store import CellFolder
+from unibench.identity import Cell, cell_of
+from unibench.plan import survey
 
 SWEEP = ("-m", "--multirun")
-
-Cell = Callable[[dict[str, Any]], str]
 
 
 def run(words: list[str]) -> int:
     """``python -m unibench [-m] <overrides>``."""
+    cells = cells_of(words)
+    say_which_task(words)
+    plans = survey(cells)
+    rows = {plan.cell.key: plan.row for plan in plans if plan.row is not None}
+    if len(rows) == len(plans):
+        print_tables(list(rows.values()))
+        return 0
+    runner = check_methods(cells, strict=not is_experiment(words))
+    runner.forgive(cells)
+    stop = runner.Stop()
+    with stop.listening():
+        return finish(runner.work(cells, listener=Progress(), stop=stop))
+
+
+def cells_of(words: Sequence[str]) -> list[Cell]:
+    """The checked cells of a command; ``-m`` among the words makes comma lists a grid.
+
+    Raises:
+        UsageError: an option, or an override, that does not exist.
+    """
     overrides = [word for word in words if word not in SWEEP]
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UsageError(f"unknown option {flags[0]}; see python -m unibench --help")
-    cells = [cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))]
-    if not is_experiment(overrides) and not any(word.lstrip("+").startswith("task=") for word in overrides):
+    return [cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))]
+
+
+def say_which_task(words: Sequence[str]) -> None:
+    """Where no task is given, the first line of output names the one that is asked."""
+    if not is_experiment(words) and not any(word.lstrip("+").startswith("task=") for word in words):
         print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
-    rows: dict[str, dict[str, Any]] = {}
-    blocked: dict[str, str] = {}
-    runner = None
-    for cell in cells:
-        row = CellFolder(cell).row()
-        if row is None:
-            runner = runner or _runner(cells, strict=not is_experiment(overrides))
-            try:
-                row = runner.run(cell)
-            except UsageError as error:
-                if len(cells) == 1:
-                    raise
-                blocked[cell.title] = str(error)
-        vanilla = CellFolder(vanilla_of(cell)).row()
-        rows |= {entry["key"]: entry for entry in (vanilla, row) if entry is not None and entry["key"] not in rows}
-    _print_tables(list(rows.values()))
-    for title, reason in blocked.items():
-        print(f"blocked: {title}: {reason}", file=sys.stderr)
-    return 2 if blocked else 0
 
 
-def _runner(cells: Sequence[identity.Cell], *, strict: bool) -> Any:
-    """A runner for the cells. Their methods can all be built; if not strict, one is enough: the others block their cells.
+def check_methods(cells: Sequence[Cell], *, strict: bool = True) -> ModuleType:
+    """The runner, once it can build the methods of all cells; if not strict, one is enough: the others will fail alone.
 
     It loads torch and transformers, which a mistaken command or a finished cell need not wait for.
 
@@ -70,79 +69,20 @@ def _runner(cells: Sequence[identity.Cell], *, strict: bool) -> Any:
             errors.append(error)
     if errors and (strict or len(errors) == len(cells)):
         raise UsageErrors(errors)
-    return runner.Runner(Progress())
+    return runner
 
 
-def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for (model, task, mode), group in _groups(rows).items():
-        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
-        console.print(_table(f"{model} on {task}: {group[0]['metric']}, per cent{meant}", group, {**SCORES, **_abilities(group[0])}))
-        console.print(_table("cost of a sample, median", group, COSTS))
-        for row in group:
-            for note in row["notes"]:
-                console.print(f"{row['method']}: {note}")
-    console.print("ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.")
-    console.print("same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.")
-    console.print("TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell.")
-    for row in rows:
-        console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+def finish(outcome: Any) -> int:
+    """Print the tables of what is done; returns 0, 1 if a cell failed, or 2 if nothing but the user's mistakes stood in the way.
 
-
-def _groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in each."""
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        here = [row for row in rows if (row["model"], row["task"]) == place]
-        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {here[0]["budget_mode"]: None}
-        found |= {(*place, mode): [row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode] for mode in modes}
-    return found
-
-
-def _table(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> Table:
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for row in rows:
-        table.add_row(*(shown(row) for shown in columns.values()))
-    return table
-
-
-def _number(key: str, form: str = ".1f", factor: float = 1.0, unit: str = "") -> Cell:
-    def shown(row: dict[str, Any]) -> str:
-        return "-" if row[key] is None else f"{factor * row[key]:{form}}{unit}"
-
-    return shown
-
-
-def _abilities(row: dict[str, Any]) -> dict[str, Cell]:
-    """A column for each ability, where there are several."""
-    names = list(row["abilities"])
-
-    def column(name: str) -> Cell:
-        return lambda row: f"{row['abilities'][name]['score_100']:.1f}" if name in row["abilities"] else "-"
-
-    return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
-
-
-NAMES: dict[str, Cell] = {"method": lambda row: f"{row['method']} {row['variant']}".strip(), "ratio": lambda row: row["budget"]}
-SCORES: dict[str, Cell] = {
-    **NAMES,
-    "n": _number("n", ".0f"),
-    "score": _number("score_100"),
-    "95 %": lambda row: f"{row['ci_low']:.1f}-{row['ci_high']:.1f}",
-    "drop %": _number("drop_pct"),
-    "same budget as": lambda row: f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}" if row["tokens_in"] else "-",
-}
-COSTS: dict[str, Cell] = {
-    **NAMES,
-    "tokens kept": lambda row: f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}",
-    "TFLOP": _number("tflops", ".3g"),
-    "of vanilla": _number("tflops_ratio", ".1f", 100, " %"),
-    "KV MiB": _number("kv_mib", ".3g"),
-    "vision ms": _number("vision_ms"),
-    "prefill ms": _number("prefill_ms"),
-    "method ms": _number("method_ms", ".2f"),
-    "decode ms/token": _number("decode_ms_per_token", ".2f"),
-    "total s": _number("total_s"),
-}
+    Raises:
+        UsageErrors: those mistakes, if nothing is done.
+    """
+    failures = outcome.failures
+    if failures and not outcome.rows and all(failure.usage for failure in failures):
+        raise UsageErrors([UsageError(failure.error) for failure in failures])
+    print_tables(list(outcome.rows.values()))
+    for failure in failures:
+        where = "" if failure.usage else f" (traceback: {failure.cell.folder}/status.json)"
+        print(f"{'blocked' if failure.usage else 'failed'}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
+    return 0 if not failures else 2 if all(failure.usage for failure in failures) else 1

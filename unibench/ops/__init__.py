@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unibench.ops.greedy import coverage as coverage
+from unibench.ops.closest import Closest as Closest
+from unibench.ops.coverage import coverage as coverage
 from unibench.ops.greedy import determinantal as determinantal
 from unibench.ops.greedy import farthest as farthest
 from unibench.ops.greedy import greedy as greedy
@@ -18,6 +19,7 @@ from unibench.ops.merging import membership as membership
 from unibench.ops.merging import nearest_weights as nearest_weights
 from unibench.ops.merging import proportional_attention as proportional_attention
 from unibench.ops.outliers import outliers as outliers
+from unibench.ops.pairs import cosine_pairs as cosine_pairs
 from unibench.ops.sharing import shares as shares
 from unibench.ops.sharing import spaced as spaced
 from unibench.ops.similarity import at_least_float32 as at_least_float32
@@ -31,3 +33,7 @@ from unibench.ops.topk import ranking as ranking
 from unibench.ops.topk import ranks as ranks
 from unibench.ops.topk import soft_top_k as soft_top_k
 from unibench.ops.topk import top_k as top_k
+from unibench.ops.work import Work as Work
+from unibench.ops.work import counted as counted
+from unibench.ops.work import did as did
+from unibench.ops.work import product as product

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unibench.ops.similarity import euclidean
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -39,8 +41,8 @@ def density_peaks(x: Tensor, clusters: int, neighbours: int) -> Clusters:
     ([0, 2], [0, 0, 1, 1, 1])
     """
     x = x.float()
-    # without the matrix product: d(i, j) and d(j, i) are the same bits, so ties are ties
-    distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") * x.shape[1] ** -0.5
+    upper = euclidean(x, x).triu(1)
+    distance = (upper + upper.T) * x.shape[1] ** -0.5  # d(i, j) and d(j, i) are the same bits, so ties are ties
     density = (-distance.sort(dim=-1).values[:, :neighbours].square().mean(-1)).exp()
     row = torch.arange(len(x), device=x.device)
     denser = (density[None] > density[:, None]) | ((density[None] == density[:, None]) & (row[None] < row[:, None]))

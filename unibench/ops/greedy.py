@@ -11,6 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unibench.ops.pairs import Pairs, diagonal, nearest, reduced, rows_of
+from unibench.ops.work import product
+
 EXHAUSTED = 1e-6  # share of a token's own gain below which it is noise
 
 Update = Callable[[Tensor, Tensor, int], Tensor]  # running [N], pick [1], step -> running [N]
@@ -28,20 +31,20 @@ def greedy(running: Tensor, k: int, update: Update, taken: Tensor | None = None)
     Returns:
         ``[k]`` row indices in the order of the picks.
     """
-    picks = torch.empty(k, dtype=torch.long, device=running.device)
+    picks: list[Tensor] = []
     gone = torch.zeros(len(running), dtype=torch.bool, device=running.device)
     if taken is not None:
         gone.index_fill_(0, taken, True)
     for step in range(k):
-        pick = running.masked_fill(gone, -torch.inf).argmax()[None]
-        picks[step : step + 1] = pick
+        pick = running.masked_fill(gone, -torch.inf).argmax(0, keepdim=True)
+        picks.append(pick)
         gone.index_fill_(0, pick, True)
         if step + 1 < k:
             running = update(running, pick, step)
-    return picks
+    return torch.cat(picks) if picks else gone.new_empty(0, dtype=torch.long)
 
 
-def max_min(distance: Tensor, k: int) -> Tensor:
+def max_min(distance: Pairs, k: int) -> Tensor:
     """Greedy max-min diversity: each pick is the row farthest from the rows picked so far.
 
     The first pick is the row whose nearest other row is farthest. ``k`` distinct rows are returned,
@@ -57,36 +60,35 @@ def max_min(distance: Tensor, k: int) -> Tensor:
     >>> max_min(torch.tensor([[0.0, 1, 9], [1, 0, 8], [9, 8, 0]]), 2)
     tensor([2, 0])
     """
-    apart = distance.clone().fill_diagonal_(torch.inf)
 
-    def update(nearest: Tensor, pick: Tensor, step: int) -> Tensor:
-        row = apart.index_select(0, pick)[0]
-        return row if step == 0 else torch.minimum(nearest, row)
+    def update(closest: Tensor, pick: Tensor, step: int) -> Tensor:
+        row = rows_of(distance, pick)[0]
+        return row if step == 0 else torch.minimum(closest, row)
 
-    return greedy(apart.amin(0), k, update)
+    return greedy(nearest(distance), k, update)
 
 
-def farthest(distance: Tensor, k: int, start: Tensor) -> Tensor:
+def farthest(distance: Pairs, k: int, start: Tensor) -> Tensor:
     """Farthest point sampling that goes on from rows already chosen; ``k`` more rows.
 
     Args:
-        distance: ``[N, N]``.
+        distance: ``[N, N]``, symmetric.
         k: number of rows to add.
         start: ``[j]`` the rows chosen, at least one.
     """
 
-    def update(nearest: Tensor, pick: Tensor, step: int) -> Tensor:
-        return torch.minimum(nearest, distance.index_select(0, pick)[0])
+    def update(closest: Tensor, pick: Tensor, step: int) -> Tensor:
+        return torch.minimum(closest, rows_of(distance, pick)[0])
 
-    return greedy(distance[start].amin(0), k, update, taken=start)
+    return greedy(rows_of(distance, start).amin(0), k, update, taken=start)
 
 
-def mmr(importance: Tensor, similarity: Tensor, k: int, weight: float) -> Tensor:
+def mmr(importance: Tensor, similarity: Pairs, k: int, weight: float) -> Tensor:
     """Maximal marginal relevance: ``weight * importance - (1 - weight) * greatest similarity to a pick``.
 
     Args:
         importance: ``[N]``; decides the first pick alone.
-        similarity: ``[N, N]``.
+        similarity: ``[N, N]``, symmetric.
         k: at most N.
         weight: of the importance, in [0, 1].
     """
@@ -94,38 +96,40 @@ def mmr(importance: Tensor, similarity: Tensor, k: int, weight: float) -> Tensor
 
     def update(_: Tensor, pick: Tensor, step: int) -> Tensor:
         nonlocal closest
-        closest = torch.maximum(closest, similarity.index_select(0, pick)[0])
+        closest = torch.maximum(closest, rows_of(similarity, pick)[0])
         return weight * importance - (1 - weight) * closest
 
     return greedy(importance, k, update)
 
 
-def rep_max(similarity: Tensor, k: int) -> Tensor:
+def rep_max(similarity: Pairs, k: int) -> Tensor:
     """Greedy RepMax: each pick has the smallest mean similarity to the rows picked so far.
 
     The first pick has the smallest mean similarity to all rows.
     """
 
     def update(running: Tensor, pick: Tensor, step: int) -> Tensor:
-        row = similarity.index_select(0, pick)[0]
+        row = rows_of(similarity, pick)[0]
         return -row if step == 0 else running - row  # the sum ranks as the mean does
 
-    return greedy(-similarity.mean(1), k, update)
+    return greedy(-reduced(similarity, lambda block: block.mean(1)), k, update)
 
 
-def determinantal(kernel: Tensor, k: int) -> Tensor:
+def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tensor:
     """Greedy MAP of a determinantal point process, by incremental Cholesky rows (Chen et al. 2018).
 
     Args:
         kernel: ``[N, N]``, positive semi-definite.
         k: at most N; beyond the kernel's rank the picks follow rounding, but stay distinct.
+        quality: ``[N]``; then the kernel is ``quality_i kernel_ij quality_j``.
     """
-    factor = kernel.new_zeros(k, len(kernel))
-    whole = kernel.diagonal()
+    whole = diagonal(kernel) if quality is None else quality * diagonal(kernel) * quality
+    factor = whole.new_zeros(k, len(whole))
 
     def update(gain: Tensor, pick: Tensor, step: int) -> Tensor:
-        own, known = factor[:step].index_select(1, pick), factor[:step]
-        row = kernel.index_select(0, pick)[0] - (own * known).sum(0)
+        row = rows_of(kernel, pick)[0]
+        row = row if quality is None else quality.index_select(0, pick) * row * quality
+        row = row - product(factor[:step].index_select(1, pick).T, factor[:step])[0]
         left = gain.index_select(0, pick)
         # what rounding leaves of a token that the picks span already would blow up when divided by its root
         spans = left > EXHAUSTED * whole.index_select(0, pick)
@@ -135,28 +139,7 @@ def determinantal(kernel: Tensor, k: int) -> Tensor:
     return greedy(whole.clone(), k, update)
 
 
-def coverage(similarity: Tensor, k: int, score: Callable[[Tensor], Tensor]) -> Tensor:
-    """Greedy facility location: each pick covers most of what no pick resembles yet.
-
-    Args:
-        similarity: ``[N, N]``; negative entries never count.
-        k: at most N.
-        score: turns the gains in coverage ``[N]`` into what is maximised.
-    """
-    covered = similarity.new_zeros(len(similarity), 1)
-
-    def gains() -> Tensor:
-        return score((similarity - covered).clamp_min_(0).sum(0))
-
-    def update(_: Tensor, pick: Tensor, step: int) -> Tensor:
-        nonlocal covered
-        covered = torch.maximum(covered, similarity.index_select(1, pick))
-        return gains()
-
-    return greedy(gains(), k, update)
-
-
-def quality_determinantal(similarity: Tensor, relevance: Tensor, k: int) -> Tensor:
+def quality_determinantal(similarity: Pairs, relevance: Tensor, k: int) -> Tensor:
     """Greedy MAP of a DPP whose kernel is ``q_i S_ij q_j`` with ``q`` the relevance scaled to (0, 1] (CDPruner).
 
     Args:
@@ -167,4 +150,4 @@ def quality_determinantal(similarity: Tensor, relevance: Tensor, k: int) -> Tens
     low, high = relevance.aminmax()
     spread = high - low
     quality = torch.where(spread > 0, (relevance - low + 1e-6) / spread, torch.ones_like(relevance))
-    return determinantal(quality[:, None] * similarity * quality, k)
+    return determinantal(similarity, k, quality)

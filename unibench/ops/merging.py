@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unibench.ops.similarity import at_least_float32, cosine
 from unibench.ops.topk import ranking
+from unibench.ops.work import product
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,6 @@ def proportional_attention(query: Tensor, key: Tensor, value: Tensor, size: Tens
         query, key, value: ``[heads, n, head_dim]``.
         size: ``[n]`` number of tokens in each.
     """
-    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    attended: Tensor = (logits + size.log()).softmax(-1) @ value
+    logits = product(query, key.transpose(-1, -2)) * query.shape[-1] ** -0.5
+    attended: Tensor = product((logits + size.log()).softmax(-1), value)
     return attended

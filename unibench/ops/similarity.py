@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from unibench.ops.work import product
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` in float32; float64 stays."""
@@ -20,7 +22,7 @@ def unit(x: Tensor) -> Tensor:
 def cosine(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Cosine of all rows of ``x`` ``[N, D]`` with all rows of ``y`` ``[M, D]`` (default ``x``), ``[N, M]``."""
     u = unit(x)
-    return u @ (u if y is None else unit(y)).T
+    return product(u, (u if y is None else unit(y)).T)
 
 
 def cosine_distance(x: Tensor) -> Tensor:
@@ -35,7 +37,7 @@ def euclidean(x: Tensor, y: Tensor) -> Tensor:
     tensor([[5.]])
     """
     a, b = x.double(), y.double()
-    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * product(a, b.T)
     return squared.clamp_min(0).sqrt().to(at_least_float32(x).dtype)
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from unibench.ops import product
+
 QUERY_CHUNK = 256  # rows of a score matrix held at once: memory stays linear in the number of tokens
 
 
@@ -43,10 +45,9 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, last_seen: Tensor
     Returns:
         ``[..., heads, rows, tokens]``.
     """
-    groups = query.shape[-3] // key.shape[-3]
-    if groups > 1:
-        key = key.repeat_interleave(groups, dim=-3)
-    scores = (query.float() @ key.float().transpose(-1, -2)) * scaling
+    heads, rows = query.shape[-3:-1]
+    together = query.float().unflatten(-3, (key.shape[-3], -1)).flatten(-3, -2)  # the heads of a group share keys: no copy of them
+    scores = (product(together, key.float().transpose(-1, -2)) * scaling).view(*query.shape[:-3], heads, rows, -1)
     if last_seen is not None:
         columns = torch.arange(key.shape[-2], device=key.device)
         scores = scores.masked_fill(columns[None, :] > last_seen[:, None], -torch.inf)
@@ -59,10 +60,11 @@ def received_attention(qk: QueryKey) -> Tensor:
     Accumulated in chunks of query rows; extra memory is ``O(batch * heads * QUERY_CHUNK * tokens)``.
     """
     batch, heads, tokens, _ = qk.query.shape
+    key = qk.key.float()  # once, not for every chunk
     total = qk.query.new_zeros(batch, tokens, dtype=torch.float32)
     for start in range(0, tokens, QUERY_CHUNK):
         rows = qk.query[:, :, start : start + QUERY_CHUNK]
-        total += attention_rows(rows, qk.key, qk.scaling).sum(dim=(1, 2))
+        total += attention_rows(rows, key, qk.scaling).sum(dim=(1, 2))
     return total / (heads * tokens)
 
 

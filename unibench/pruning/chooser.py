@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from unibench.budget import Budget
+from unibench.cost.flops import decoder_shape
+from unibench.ops import did
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import StageContext
 from unibench.pruning.family import Family
@@ -144,6 +146,7 @@ class Chooser:
         device = next(before.parameters()).device
         if device.type != "meta":  # weights that accelerate brings when the module runs
             hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
+        did(decoder_shape(self.family.text_model.config, 0).attention_macs(hidden.shape[1]) * len(hidden))
         module(
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unibench.budget import Budget
 from unibench.cost import Clock, Mark
 from unibench.errors import UsageError
-from unibench.ops import Matching, mean_weights, membership
+from unibench.ops import Matching, mean_weights, membership, product
 from unibench.pruning.attention import AttentionTap
 from unibench.pruning.family import Family, VisionCall
 
@@ -166,7 +166,7 @@ class EncoderMerger:
             if match is None:
                 return None
             size = self._size if stage.weighted else torch.ones_like(self._size)
-            rows = mean_weights(match.slot, len(match.anchor), size) @ ctx.tokens
+            rows = product(mean_weights(match.slot, len(match.anchor), size), ctx.tokens)
             self._size = membership(match.slot, len(match.anchor), self._size).sum(1)
             self._anchor = self._anchor[match.anchor]
             self._left.append((stage.block, self._anchor))

@@ -22,6 +22,7 @@ class PromptRecord:
         text_tokens: tokens of the prompt that are not visual.
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
+        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a batch, the mean.
         last: which of them entered the last one, see :func:`packed`.
         items: how the visual tokens lie.
     """
@@ -32,6 +33,7 @@ class PromptRecord:
     processed: tuple[int, ...]
     last: str
     items: tuple[Item, ...]
+    method_macs: float = 0.0
 
     @property
     def kept(self) -> int:

@@ -15,6 +15,7 @@ from unibench.budget import Budget
 from unibench.cost import Clock, Mark
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
+from unibench.ops import Work, counted
 from unibench.pruning.chooser import Chooser
 from unibench.pruning.cutting import causal_mask
 from unibench.pruning.deepstack import Deepstack
@@ -92,6 +93,7 @@ class Session:
         self._prefilling = False
         self._method_spans: list[tuple[Mark, Mark]] = []
         self._forward_start: Mark = 0.0
+        self._work = Work()
 
     @property
     def prompt(self) -> Prompt | None:
@@ -149,6 +151,7 @@ class Session:
             stack.enter_context(self.vision.installed())
             stack.enter_context(self.chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
+            self._work = stack.enter_context(counted())
             yield self
 
     # -- hooks, in the order in which a forward meets them
@@ -257,12 +260,13 @@ class Session:
         self._prompt.margins = self.margins
 
     def _record(self, prompt: Prompt) -> None:
+        macs = self._work.take() / len(prompt.items)
         for row, items in enumerate(prompt.items):
             visual = sum(len(item) for item in items)
             uncut = [visual] * (len(self.layers) - len(prompt.counts))
             processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
-            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row)), items))
+            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row)), items, macs))
 
     # -- cutting
 

@@ -115,12 +115,14 @@ class Method:
         adaptive: may keep another number than the budget (the row then states the measured mean).
         requires: what the family must provide, for example ``{"cls_token"}``.
         text_aware: whether the choice depends on the question.
+        data_timed: whether the time of the selection depends on the picture, not on sizes alone.
     """
 
     needs: ClassVar[Needs] = Needs()
     adaptive: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset()
     text_aware: ClassVar[bool] = False
+    data_timed: ClassVar[bool] = False
 
     def stages(self, depth: int) -> Sequence[Stage]:
         """The cuts this method makes in a language model of ``depth`` decoder layers."""
@@ -180,6 +182,7 @@ class Chain(Method):
         object.__setattr__(self, "requires", frozenset().union(*(method.requires for method in self.methods)))
         object.__setattr__(self, "adaptive", any(method.adaptive for method in self.methods))
         object.__setattr__(self, "text_aware", any(method.text_aware for method in self.methods))
+        object.__setattr__(self, "data_timed", any(method.data_timed for method in self.methods))
 
     def stages(self, depth: int) -> Sequence[Stage]:
         budgets = self.budgets or (None,) * len(self.methods)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -27,6 +27,8 @@ class VisionRecorder:
     shadowed on the instance for the length of the block.
 
     Attributes:
+        reuse: computes or remembers the features of a call, where nothing inside the tower is recorded or changed;
+            None computes them.
         calls: the last call of each modality, until :meth:`clear`.
         spans: start and end of each call.
     """
@@ -40,6 +42,7 @@ class VisionRecorder:
         blocks = len(family.vit_blocks) if attention or hidden else 0
         self._attention = sorted({_index(layer, blocks) for layer in attention})
         self._hidden = sorted({_index(layer, blocks) for layer in hidden})
+        self.reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
         self.calls: dict[str, VisionCall] = {}
         self.spans: list[tuple[Mark, Mark]] = []
         self._open: VisionCall | None = None
@@ -84,8 +87,13 @@ class VisionRecorder:
             start = self.clock.mark()
             self._open = call
             try:
-                merger = self.merger if modality == "image" else None
-                call.output = original(*args, **kwargs) if merger is None else merger.run(original, call)
+                compute = functools.partial(original, *args, **kwargs)
+                if self.merger is not None and modality == "image":
+                    call.output = self.merger.run(original, call)
+                elif self.reuse is not None and not self._hidden and not self._attention:
+                    call.output = self.reuse(compute, call)
+                else:
+                    call.output = compute()
             finally:
                 self._open = None
             self.spans.append((start, self.clock.mark()))

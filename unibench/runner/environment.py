@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -30,6 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+@cache
 def code_version() -> str:
     """Version, commit and whether the checkout was changed."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]

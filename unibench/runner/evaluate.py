@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from unibench.budget import Budget
 from unibench.cost import Clock
-from unibench.cost.flops import DecoderShape, decoder_shape
+from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
+from unibench.pruning.family import VisionCall
 from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PromptRecord
 from unibench.runner.batching import Batches
@@ -38,7 +39,8 @@ class Answered:
         prefill_ms: from pixels to the first logits; contains vision and method.
         method_ms: scoring, choosing and cutting.
         decode_ms: all tokens after the first.
-        tflops: of the pruned prefill of the language model; ``tflops_full``: of the unpruned one.
+        tflops: of the pruned prefill of the language model and the selection; ``tflops_full``: of the unpruned one.
+        method_tflops: of which the selection, extra attention included.
         kv_mib: keys and values of the prompt.
         notes: remarks of the method, for example that a substitute was used for a signal.
         run: which entry of ``env.json``.
@@ -65,6 +67,7 @@ class Answered:
     decode_ms: float
     tflops: float
     tflops_full: float
+    method_tflops: float
     kv_mib: float
     notes: tuple[str, ...]
     run: int
@@ -83,6 +86,7 @@ class Setting:
         repetition_penalty: 1 is none.
         batch_size: prompts read together, or ``"auto"``, see :class:`~unibench.runner.batching.Batches`.
         run: number of this run in ``env.json``.
+        reuse: remembers vision features for other cells, see :class:`unibench.pruning.vision.VisionRecorder`.
     """
 
     method: Method
@@ -94,6 +98,7 @@ class Setting:
     repetition_penalty: float
     batch_size: int | str
     run: int
+    reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
 
 
 def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: Setting) -> Iterator[Answered]:
@@ -114,7 +119,7 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     session = Session(
         loaded.model, setting.method, loaded.family, setting.budget, scope=setting.scope, mode=setting.mode, seed=setting.seed
     )
-    session.margins = loaded.margins
+    session.margins, session.vision.reuse = loaded.margins, setting.reuse
     with session.installed(), torch.inference_mode():
         batches = Batches(samples, setting.batch_size, loaded)
         for batch in batches:
@@ -143,14 +148,14 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
             notes = tuple(sorted(session.notes))
             for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
-                prompt = _tokens(record, _length(tokens, ends), shape)
+                prompt = tokens_of(record, _length(tokens, ends), shape)
                 prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
                 score = task.score(sample, text)
                 truth = sample.answers[0]
                 yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
 
 
-def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
+def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
     """Token counts of a sample and what follows from them."""
     tokens = [record.text_tokens + visual for visual in record.processed]
     full = [record.text_tokens + record.visual_tokens] * len(tokens)
@@ -162,7 +167,8 @@ def _tokens(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[
         "last": record.last,
         "layout": written(record.items),
         "new_tokens": new_tokens,
-        "tflops": shape.prefill_tflops(tokens),
+        "tflops": shape.prefill_tflops(tokens) + tflops(record.method_macs),
+        "method_tflops": tflops(record.method_macs),
         "tflops_full": shape.prefill_tflops(full),
         "kv_mib": shape.cache_mib(tokens),
     }

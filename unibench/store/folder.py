@@ -1,14 +1,21 @@
 """The folder of one cell.
 
-=================  ===========================================================
-config.yaml        the resolved configuration
-identity.json      all that the key hashes
-env.json           machine and package versions of every run that added samples
-samples.jsonl      one line per answered sample, only ever appended to
-status.json        running, done or failed; replaced atomically
-metrics.json       the row of the tables, written when all samples are there
-run.log            what was logged
-=================  ===========================================================
+=====================  =======================================================
+config.yaml            the resolved configuration
+identity.json          all that the key hashes
+samples-<w>.jsonl      while the cell is worked on: one file per writer, its environment in
+                       the first line, then one line per answered sample; only appended to
+samples.jsonl          all samples in the order of the task, once the cell is complete
+env.json               machine and package versions of every run that added samples
+status.json            running, done or failed (with the traceback); replaced atomically
+metrics.json           the row of the tables, written last
+run.log                what was logged
+claim-*, done-*,       who works on which part, which parts are done, and in how many the
+split                  cell is split: :mod:`unibench.store.claim`
+=====================  =======================================================
+
+No two processes ever write to one file of samples, so nothing depends on locks or on atomic appends. A sample
+that two files hold counts once.
 """
 
 from __future__ import annotations
@@ -22,14 +29,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from unibench.errors import UsageError
 from unibench.identity import Cell
+from unibench.store.files import disk_errors, read_json, replace
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
+UNKNOWN = {"device": "unknown", "code": "unknown"}  # of samples whose writer's first line was damaged
 
 
 class DamagedError(UsageError):
@@ -45,116 +54,174 @@ class CellFolder:
 
     def __init__(self, cell: Cell) -> None:
         self.cell, self.path = cell, cell.folder
-        self._stream: IO[bytes] | None = None
+        self._descriptor: int | None = None
         self._synced = 0.0
 
     # -- reading
 
     def samples(self) -> dict[str, dict[str, Any]]:
-        """Answered samples by id, in the order in which they were answered.
+        """Answered samples by id, in the order of the task.
 
         A last line without its end was torn by a kill and does not count.
 
         Raises:
             DamagedError: another line is no sample; nothing is thrown away.
         """
-        file = self.path / "samples.jsonl"
-        found: dict[str, dict[str, Any]] = {}
-        if not file.exists():
-            return found
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
-            sample = parsed(line)
-            if sample is None:
-                raise DamagedError(
-                    f"{file} line {number} is damaged. Nothing is lost: `python -m unibench store repair {self.path}` sets the line aside, "
-                    "and the same run then answers that sample again"
-                )
-            found.setdefault(sample["id"], sample)
-        return found
+        return read_samples(self.path)[0]
+
+    def environments(self) -> list[dict[str, Any]]:
+        """Of the runs that added samples; ``sample["run"]`` counts them."""
+        return read_samples(self.path)[1]
 
     def row(self) -> dict[str, Any] | None:
-        """The finished cell's row, or None."""
-        try:
-            row: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None  # a damaged one is written again from the samples
-        return row
+        """The finished cell's row, or None; a damaged one is written again from the samples."""
+        return read_row(self.path)
+
+    def failure(self) -> dict[str, Any] | None:
+        """``error`` and ``traceback`` of the last attempt, if it failed."""
+        status = read_json(self.path / "status.json")
+        return status if isinstance(status, dict) and status.get("state") == "failed" else None
 
     # -- writing
 
-    @contextmanager
-    def appending(self, environment: Mapping[str, Any]) -> Iterator[int]:
-        """Open for new samples; yields the number of this run in ``env.json``.
+    def open(self) -> None:
+        """Create the folder with what says which cell it is.
 
         Raises:
-            UsageError: the disk is full or the folder cannot be written.
+            DiskError: the disk is full or the folder cannot be written.
         """
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if not (self.path / "config.yaml").exists():
-                _replace(self.path / "config.yaml", yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True))
-                _replace(self.path / "identity.json", json.dumps(self.cell.identity, indent=1, sort_keys=True))
-            runs = self._runs()
-            if not runs or runs[-1] != dict(environment):
-                runs.append(dict(environment))
-                _replace(self.path / "env.json", json.dumps(runs, indent=1))
-            self.status("running")
-            self._stream = _open_whole(self.path / "samples.jsonl")
+            if read_json(self.path / "identity.json") != self.cell.identity or not _is_yaml(self.path / "config.yaml"):
+                replace(self.path / "config.yaml", yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True))
+                replace(self.path / "identity.json", json.dumps(self.cell.identity, indent=1, sort_keys=True))
+
+    @contextmanager
+    def appending(self, environment: Mapping[str, Any]) -> Iterator[int]:
+        """Open for new samples, in a file of this writer alone; yields the writer's number.
+
+        Raises:
+            DiskError: the disk is full or the folder cannot be written.
+        """
+        self.open()
+        self.status("running")
+        with disk_errors(self.path):
+            number, self._descriptor = _new_writer(self.path)
         try:
-            yield len(runs) - 1
+            self._write({"environment": dict(environment)})
+            yield number
         finally:
-            stream, self._stream = self._stream, None
-            with _disk_errors(self.path):
-                os.fsync(stream.fileno())
-                stream.close()
+            descriptor, self._descriptor = self._descriptor, None
+            with disk_errors(self.path):
+                os.fsync(descriptor)
+                os.close(descriptor)
 
     @contextmanager
     def logged(self) -> Iterator[None]:
         """Everything that unibench logs inside the block also goes to ``run.log``."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(self.path / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the samples
         logger = logging.getLogger("unibench")
         logger.addHandler(handler)
         try:
             yield
         finally:
             logger.removeHandler(handler)
-            handler.close()
+            with disk_errors(self.path):
+                handler.close()
+
+    def note(self, **more: Any) -> None:
+        """Add to the environment of the samples of this writer what is known only at the end."""
+        self._write({"environment": more})
 
     def append(self, sample: Mapping[str, Any]) -> None:
         """Add an answered sample.
 
         Raises:
-            UsageError: the disk is full; the samples before are safe.
+            DiskError: the disk is full; the samples before are safe.
         """
-        assert self._stream is not None, "open the folder with appending()"
-        with _disk_errors(self.path):
-            self._stream.write(json.dumps(sample, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-            self._stream.flush()
-            if time.monotonic() - self._synced > SYNC_SECONDS:
-                os.fsync(self._stream.fileno())
-                self._synced = time.monotonic()
+        self._write(sample)
 
     def status(self, state: str, **more: Any) -> None:
         """Replace ``status.json``."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             text = {"state": state, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "pid": os.getpid(), **more}
-            _replace(self.path / "status.json", json.dumps(text))
+            replace(self.path / "status.json", json.dumps(text))
+
+    def merge(self) -> None:
+        """Join the writers' files to ``samples.jsonl`` and ``env.json``.
+
+        A kill between any two steps leaves every sample in at least one file.
+        """
+        samples, environments = read_samples(self.path)
+        with disk_errors(self.path):
+            replace(self.path / "env.json", json.dumps(environments, indent=1))
+            replace(self.path / "samples.jsonl", b"".join(map(line_of, samples.values())))
+            for file in _writers(self.path):
+                file.unlink(missing_ok=True)
 
     def finish(self, row: Mapping[str, Any]) -> None:
         """Write the row of a complete cell."""
-        with _disk_errors(self.path):
-            _replace(self.path / "metrics.json", json.dumps(row, indent=1))
-        self.status("done", n=row["n"])
+        with disk_errors(self.path):
+            replace(self.path / "metrics.json", json.dumps(row, indent=1))
+            self.status("done", n=row["n"])
+            forget_parts(self.path)
 
-    def _runs(self) -> list[dict[str, Any]]:
-        try:
-            runs: list[dict[str, Any]] = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return []
-        return runs
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self._descriptor is not None, "open the folder with appending()"
+        content = line_of(line)
+        with disk_errors(self.path):
+            if os.write(self._descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, "written in part")
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                os.fsync(self._descriptor)
+                self._synced = time.monotonic()
+
+
+def read_row(folder: Path) -> dict[str, Any] | None:
+    """The row in a cell's folder; None if there is none or it is damaged."""
+    row = read_json(folder / "metrics.json")
+    return row if isinstance(row, dict) and isinstance(row.get("n"), int) else None
+
+
+def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Samples of a cell's folder by id in the order of the task, and the environments that their ``run`` counts.
+
+    Raises:
+        DamagedError: a line is no sample.
+    """
+    # the writers' files first: one that merge() removes meanwhile is then found in samples.jsonl
+    written = [(file, lines) for file in _writers(folder) if (lines := _lines(file)) is not None]
+    merged = [_sample(folder / "samples.jsonl", *line) for line in enumerate(_lines(folder / "samples.jsonl") or [], 1)]
+    stored = read_json(folder / "env.json")
+    environments = [entry if isinstance(entry, dict) else UNKNOWN for entry in (stored if isinstance(stored, list) else [])]
+    environments += [UNKNOWN] * (max((sample.get("run", 0) for sample in merged), default=-1) + 1 - len(environments))
+    found: dict[str, dict[str, Any]] = {}
+    for sample in merged:
+        found.setdefault(sample["id"], sample)
+    for file, lines in written:
+        headers = {number: header for number, line in enumerate(lines, 1) if (header := environment_of(line)) is not None}
+        samples = [_sample(file, number, line) for number, line in enumerate(lines, 1) if number not in headers]
+        environment = {key: value for header in headers.values() for key, value in header.items()} or UNKNOWN
+        if samples and environment not in environments:
+            environments.append(environment)
+        for sample in samples:
+            found.setdefault(sample["id"], {**sample, "run": environments.index(environment)})
+    return dict(sorted(found.items(), key=lambda entry: entry[1].get("index", 0))), environments
+
+
+def forget_parts(folder: Path) -> None:
+    """Remove the marks of done parts, and in how many the cell was split."""
+    for file in (*folder.glob("done-*"), folder / "split"):
+        file.unlink(missing_ok=True)
+
+
+def line_of(entry: Mapping[str, Any]) -> bytes:
+    """One line of a file of samples."""
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
@@ -166,60 +233,63 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     return sample if isinstance(sample, dict) and isinstance(sample.get("id"), str) and "score" in sample else None
 
 
-def repair(folder: Path) -> int:
-    """Set damaged lines of ``samples.jsonl`` aside in ``samples.damaged``; returns how many.
-
-    Raises:
-        UsageError: the folder holds no samples.
-    """
-    file = folder / "samples.jsonl"
-    if not file.is_file():
-        raise UsageError(f"{folder} has no samples.jsonl; give the folder of a cell, outputs/<model>/<task>/<method>/<key>")
-    lines = file.read_bytes().split(b"\n")
-    whole, torn = lines[:-1], lines[-1:]
-    bad = [line for line in whole if parsed(line) is None] + [line for line in torn if line]
-    if bad:
-        with (folder / "samples.damaged").open("ab") as aside:
-            aside.write(b"\n".join(bad) + b"\n")
-            os.fsync(aside.fileno())
-        good = [line for line in whole if parsed(line) is not None]
-        _replace(file, b"".join(line + b"\n" for line in good))
-        (folder / "metrics.json").unlink(missing_ok=True)
-    return len(bad)
-
-
-def _open_whole(file: Path) -> IO[bytes]:
-    """Open for appending after the last whole line."""
-    stream = file.open("ab+")
-    size = stream.seek(0, os.SEEK_END)
-    if size:
-        stream.seek(0)
-        end = stream.read().rfind(b"\n") + 1
-        if end != size:
-            stream.truncate(end)
-        stream.seek(0, os.SEEK_END)
-    return stream
-
-
-def _replace(file: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def environment_of(line: bytes) -> dict[str, Any] | None:
+    """The environment that a line adds, or None if it adds none."""
+    if not line.startswith(b'{"environment":'):
+        return None
     try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space"
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            reason = "the folder cannot be written; set out=<folder>"
-        else:
-            reason = str(error)
-        raise UsageError(f"{path}: {reason}. Every answered sample is safe; the same command continues") from None
+        header = json.loads(line)
+    except ValueError:
+        return None
+    environment = header.get("environment") if isinstance(header, dict) else None
+    return environment if isinstance(environment, dict) else None
+
+
+def sample_files(folder: Path) -> list[Path]:
+    """Every file of samples in a cell's folder."""
+    return [*_writers(folder), *folder.glob("samples.jsonl")]
+
+
+def _sample(file: Path, number: int, line: bytes) -> dict[str, Any]:
+    sample = parsed(line)
+    if sample is None:
+        raise DamagedError(
+            f"{file} line {number} is damaged. Nothing is lost: `python -m unibench store repair {file.parent}` sets the line aside, "
+            "and the same run then answers that sample again"
+        )
+    return sample
+
+
+def _writers(folder: Path) -> list[Path]:
+    found = [file for file in folder.glob("samples-*.jsonl") if _number(file) >= 0]
+    return sorted(found, key=_number)
+
+
+def _number(file: Path) -> int:
+    number = file.stem.removeprefix("samples-")
+    return int(number) if number.isdigit() else -1
+
+
+def _new_writer(folder: Path) -> tuple[int, int]:
+    """Number and descriptor of a file that did not exist."""
+    number = max(map(_number, _writers(folder)), default=-1) + 1
+    while True:
+        try:
+            return number, os.open(folder / f"samples-{number}.jsonl", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
+        except FileExistsError:
+            number += 1
+
+
+def _lines(file: Path) -> list[bytes] | None:
+    """The whole lines; None if there is no such file."""
+    try:
+        return file.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+
+
+def _is_yaml(file: Path) -> bool:
+    try:
+        return isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False

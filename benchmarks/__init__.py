@@ -1,0 +1,1 @@
+"""What unibench itself costs, as ratios within one run."""

@@ -1,0 +1,184 @@
+"""Every selector against the measured Gram matrix and against a straightforward reference, as ratios within one run.
+
+python -m benchmarks.selectors
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks import _references as plain
+from benchmarks._cases import Case, case
+from benchmarks._report import CLOCK, exponent, seconds, short, spread, table, write
+from unibench import registry
+from unibench.api import build_method
+from unibench.cost.memory import peak_memory
+from unibench.methods._selector import load
+from unibench.ops import cosine, max_min, min_max, mmr, quality_determinantal, rep_max
+
+COUNTS = (576, 2691, 11000)
+LONGEST = 40.0  # processor seconds that a reference may take at the next count
+# what a selection must read at least, where that is not the Gram matrix
+NEEDED: dict[str, Callable[[Case], Any]] = {
+    "fitprune": lambda this: [this.ctx.attention(1, part).amax(0) for part in this.ctx.visual.split(256)],
+}
+COMPOSED = {"vanilla", "two_stage", "schedule", "mustdrop"}  # made of others, or of several stages
+SELECTOR = {"selector_path": "random:0"}
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a method does behind the similarity matrix, ours and as written down.
+
+    Attributes:
+        ours: given a case and its similarities; None is the whole selection.
+        reference: the same.
+    """
+
+    ours: Callable[[Case, torch.Tensor], Any] | None
+    reference: Callable[[Case, torch.Tensor], Any]
+
+
+def _kernel(this: Case, likeness: torch.Tensor) -> torch.Tensor:
+    quality = min_max(this.saliency, eps=1e-6)
+    return quality[:, None] * likeness * quality
+
+
+MAX_MIN = Loop(lambda this, s: max_min(1 - s, this.keep), lambda this, s: plain.max_min(1 - s, this.keep))
+DPP = Loop(
+    lambda this, s: quality_determinantal(s, this.saliency, this.keep), lambda this, s: plain.determinantal(_kernel(this, s), this.keep)
+)
+WEIGHTS = load("random:0", 3584).weights
+LOOPS = {
+    "divprune": MAX_MIN,
+    "greedy_diversity": MAX_MIN,
+    "stp": MAX_MIN,
+    "naive_hybrid": MAX_MIN,
+    "cdpruner": DPP,
+    "dpp": DPP,
+    "idpruner": Loop(lambda this, s: mmr(this.saliency, s, this.keep, 0.5), lambda this, s: plain.mmr(this.saliency, s, this.keep, 0.5)),
+    "trimtokenator": Loop(lambda this, s: rep_max(s, this.keep), lambda this, s: plain.rep_max(s, this.keep)),
+    "scope": Loop(None, lambda this, s: plain.coverage(cosine(this.features), this.saliency, this.keep)),
+    "vispruner": Loop(None, lambda this, s: plain.thinned(this.features, this.saliency, this.keep)),
+    "gprune": Loop(None, lambda this, s: plain.flow(cosine(this.features), this.features.norm(dim=-1), 0.5, 0.03, 5)),
+    "visionselector": Loop(None, lambda this, s: plain.agreement(this.features, WEIGHTS["q_proj.weight"], WEIGHTS["k_proj.weight"])),
+}
+
+
+@dataclass
+class Found:
+    """What was measured of a method, by number of tokens."""
+
+    to_gram: dict[int, list[float]] = field(default_factory=dict)
+    time: dict[int, list[float]] = field(default_factory=dict)
+    memory: dict[int, float] = field(default_factory=dict)
+    speedup: dict[int, list[float]] = field(default_factory=dict)
+
+
+def leader(name: str) -> str | None:
+    """The first method with the same loop: it is timed for all of them."""
+    return next((other for other, loop in LOOPS.items() if loop is LOOPS.get(name)), None)
+
+
+def selection(name: str, this: Case) -> Run:
+    """The selection of a method: its last stage, after the stages before."""
+    options = SELECTOR if name in ("visionselector", "idpruner") else {}
+    *before, last = build_method(name, **options).stages(28)
+    for stage in before:
+        if stage.layer == 0:  # what a first stage leaves in the memory of the sample
+            stage.select(this.ctx)
+    return lambda: last.select(this.ctx)
+
+
+def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names: list[str], slowest: dict[str, float]) -> None:
+    """Time every method beside the Gram matrix, and its loop beside the reference's."""
+    this = case(count, kind)
+    likeness = cosine(this.features)
+    runs = {name: selection(name, this) for name in names}
+    for name, run in runs.items():
+        with peak_memory(torch.device("cpu")) as peak:  # which warms up as well
+            run()
+        found[name].memory[count] = peak.mib
+    for _ in range(repeats):
+        gram = 0.0
+        for name, run in runs.items():
+            if name in NEEDED or count < 5000 or not gram:  # of the largest matrix once in a repeat is enough
+                gram = seconds(partial(NEEDED.get(name, lambda this: cosine(this.features)), this))
+            own = seconds(run)
+            found[name].time.setdefault(count, []).append(own)
+            found[name].to_gram.setdefault(count, []).append(own / gram)
+            loop = LOOPS.get(name)
+            if (
+                loop is None
+                or loop in list(LOOPS.values())[: list(LOOPS).index(name)]
+                or slowest.get(name, 0.0) * (count / 1000) ** 3 > LONGEST
+            ):
+                continue
+            whole = loop.reference
+            reference = seconds(lambda whole=whole: whole(this, likeness))  # type: ignore[misc]
+            ours = own if loop.ours is None else seconds(lambda mine=loop.ours: mine(this, likeness))  # type: ignore[misc]
+            slowest[name] = max(slowest.get(name, 0.0), reference / (count / 1000) ** 3)
+            found[name].speedup.setdefault(count, []).append(reference / ours)
+
+
+def page(found: dict[str, Found], counts: list[int], kind: str, repeats: dict[int, int]) -> list[str]:
+    """The table of one kind of features."""
+    rows = []
+    for name, one in found.items():
+        ratios = [str(spread(one.to_gram[count])) for count in counts]
+        same = found.get(leader(name) or name, one)
+        faster = [str(spread(same.speedup[count])) if count in same.speedup else "-" for count in counts]
+        medians = [spread(one.time[count]).middle for count in counts]
+        rows.append(
+            [name, *ratios, *faster, exponent(counts, medians), exponent(counts, list(one.memory.values())), short(one.memory[counts[-1]])]
+        )
+    heads = [
+        "method",
+        *(f"/ Gram, N={count}" for count in counts),
+        *(f"reference / ours, N={count}" for count in counts),
+        "growth of time",
+        "of memory",
+        f"MiB at {counts[-1]}",
+    ]
+    return [f"## {kind}", "", *table(heads, rows), "", f"Repeats: {repeats}; median (quartiles)."]
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--kinds", nargs="+", default=["patches", "noise"])
+    parser.add_argument("--methods", nargs="+", default=sorted(set(registry.methods()) - COMPOSED))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = [
+        "# Selectors",
+        "",
+        "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all features with each other, measured just",
+        "before each selection (of fitprune, whose scores are no cosines, the attention rows that it reads; at the largest N once in a",
+        "repeat). *reference / ours*: of loops over K picks without the Gram matrix that both need; of scope, vispruner, gprune and",
+        "visionselector the whole selection. References: benchmarks/_references.py, with the complexity of the official codes (those of",
+        "cdpruner, dpp and idpruner are incremental already). naive_hybrid and stp: their max-min part. *growth*: the power of N from",
+        "one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost what their parts cost. A dash: no other way",
+        f"to compute it, or one that would take minutes. {CLOCK}",
+    ]
+    for kind in arguments.kinds:
+        found, slowest = {name: Found() for name in arguments.methods}, dict[str, float]()
+        repeats = {count: arguments.repeats if count < 5000 else 2 for count in arguments.counts}
+        for count in arguments.counts:
+            with torch.inference_mode():
+                measure(found, count, kind, repeats[count], arguments.methods, slowest)
+        lines += ["", *page(found, arguments.counts, kind, repeats)]
+    write("selectors", lines)
+
+
+if __name__ == "__main__":
+    main()

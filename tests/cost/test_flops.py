@@ -1,0 +1,64 @@
+"""Closed formulas against what torch counts while a model runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import unibench
+from tests.methods._contexts import OPTIONS
+from tests.support.models import FAMILIES, inputs_of, model_of
+from unibench import registry
+from unibench.api import family_of
+from unibench.cost.counter import flop_counter, flops_of
+from unibench.cost.flops import DecoderShape, decoder_shape, published_macs, tflops
+from unibench.ops import cosine_pairs, max_min, quality_determinantal
+from unibench.ops import counted as counted_work
+
+# torch's counter does not know products of two vectors, distances, gains in coverage, or (elsewhere than here) merges in the tower
+MORE = {"idpruner", "visionselector", "sparsevlm", "scope", "mustdrop", "mustdrop_vit", "tome"}
+
+
+def counted(family: str, method: str, ratio: float) -> tuple[float, float, float]:
+    """FLOPs inside the decoder layers as torch counts them; of the closed formula; of the selection."""
+    model, inputs = model_of(family), inputs_of(family, 1)
+    with unibench.prune(model, method, ratio=ratio, **OPTIONS.get(method, {})) as session, torch.no_grad():
+        with flop_counter() as counter:
+            model(**inputs)
+        (record,) = session.take_records()
+    text_model = family_of(model).text_model
+    executed = sum(flops_of(counter, model, layer) for layer in text_model.layers)
+    shape = decoder_shape(text_model.config, 4)
+    tokens = [record.text_tokens + visual for visual in record.processed]
+    return executed, 1e12 * shape.prefill_tflops(tokens), 1e12 * tflops(record.method_macs)
+
+
+EACH = [(family, method) for family in FAMILIES for method in ("vanilla", "divprune", "fastv", "pyramiddrop", "vtw")]
+ALL = [("llava", method) for method in sorted(registry.methods())]
+
+
+@pytest.mark.parametrize(("family", "method"), list(dict.fromkeys([*EACH, *ALL])))
+def test_the_closed_formula_and_the_selection_make_up_what_is_executed(family: str, method: str) -> None:
+    executed, model, selection = counted(family, method, 0.667)
+    if method in MORE:
+        assert model <= executed <= model + selection
+    else:
+        assert executed == pytest.approx(model + selection, rel=1e-12)
+
+
+def test_the_papers_formula_differs_from_the_exact_one_by_the_gate_and_the_groups() -> None:
+    plain = DecoderShape(hidden=4096, width=4096, kv_width=4096, intermediate=11008, kv_bytes=2)
+    assert plain.macs(621) == published_macs(621, 4096, 11008, 3) == published_macs(621, 4096, 11008) + 621 * 4096 * 11008
+    grouped = DecoderShape(hidden=4096, width=4096, kv_width=1024, intermediate=11008, kv_bytes=2)
+    assert plain.macs(621) - grouped.macs(621) == 2 * 621 * 4096 * 3072
+
+
+def test_selection_work_grows_as_its_formula_says() -> None:
+    for count in (8, 32):
+        x = torch.randn(count, 16)
+        with counted_work() as work:
+            max_min(cosine_pairs(x, distance=True), count // 2)
+        assert work.macs == count**2 * 16
+        with counted_work() as outer, counted_work() as inner:
+            quality_determinantal(cosine_pairs(x), torch.rand(count), 4)
+        assert inner.macs == outer.macs == count**2 * 16 + (0 + 1 + 2) * count

@@ -1,0 +1,96 @@
+"""The prompts of the first question of every stand-in, by rule: ``python -m tests.harness.prompts vlmevalkit > file`` pins them.
+
+A process of its own, since a harness changes the one that imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from unibench._compat import repair_torchvision
+
+repair_torchvision()
+
+from tests.harness.standins import NAMES, write
+from unibench.benchmark import CONVENTIONS, PLAIN
+
+Prompts = dict[str, dict[str, str]]
+
+
+def rules(harness: str) -> list[str]:
+    """Every prompt convention of a harness."""
+    return sorted({known[harness].prompts for known in [*CONVENTIONS.values(), PLAIN]})
+
+
+def vlmevalkit(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, rule and prompt; pictures as ``<image>``."""
+    from unibench.worker.vlmevalkit import accepted, build_dataset, md5
+    from unibench.worker.vlmevalkit_models import RULES
+
+    os.environ["LMUData"] = str(folder)  # noqa: SIM112
+    for name in NAMES["vlmevalkit"]:
+        with accepted(name, md5(folder / f"{name}.tsv")):
+            dataset = build_dataset(name)
+        line = dataset.data.iloc[0]
+        for rule in rules("vlmevalkit"):
+            model = RULES[rule](lambda content, length: "", 1)
+            model.set_dump_image(dataset.dump_image)
+            message = model.build_prompt(line, name) if model.use_custom_prompt(name) else dataset.build_prompt(line)
+            yield name, rule, "".join(piece if isinstance(piece, str) else "<image>" for piece in model.content(message, name))
+
+
+def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, model name and prompt of the tasks without videos."""
+    import datasets
+    from lmms_eval.tasks import TaskManager
+
+    from unibench.worker.lmms import content_of, task_of
+
+    original = datasets.load_dataset
+    datasets.load_dataset = lambda path, name=None, **options: original(str(_local(folder, path, name)), **_known(options))
+    for rule in rules("lmms_eval"):
+        manager = TaskManager(model_name=rule)
+        for name in (name for name in NAMES["lmms_eval"] if name not in ("videomme", "vinoground", "mathvision_test")):
+            task = task_of(manager, name, {"dataset_path": str(folder / name), "dataset_name": None})
+            content = content_of(task.doc_to_messages(task.eval_docs[0]))
+            yield name, rule, "".join(piece if isinstance(piece, str) else "<image>" for piece in content)
+
+
+def _local(folder: Path, path: str, name: str | None) -> Path:
+    hub = "__".join(filter(None, [path.replace("/", "__"), name]))
+    return next(iter(folder.glob(f"*/hub/{hub}")), Path(path))
+
+
+def _known(options: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in options.items() if key != "token"}
+
+
+def collected(found: Iterator[tuple[str, str, str]]) -> Prompts:
+    """By name and rule; rules that agree with the first one, ``all``, are left away."""
+    prompts: Prompts = {}
+    for name, rule, prompt in found:
+        prompts.setdefault(name, {})[rule] = prompt
+    for given in prompts.values():
+        if len(set(given.values())) == 1:
+            prompt = next(iter(given.values()))
+            given.clear()
+            given["all"] = prompt
+    return prompts
+
+
+if __name__ == "__main__":
+    harness = sys.argv[1]
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["HF_HOME"] = f"{place}/hf"
+        write(Path(place, "data"), harness, [name for name in NAMES[harness] if name not in ("videomme", "vinoground")], 4)
+        stdout = os.dup(1)
+        os.dup2(2, 1)  # what the harness prints
+        text = json.dumps(
+            collected({"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}[harness](Path(place, "data"))), indent=1, ensure_ascii=False
+        )
+        os.write(stdout, text.encode() + b"\n")

@@ -1,0 +1,29 @@
+"""Small stand-ins for published benchmarks: official formats and columns, pictures drawn by synthvqa.
+
+They test the path from a table to a score; their scores say nothing about the benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.harness.standins._lmms_eval import LMMS_EVAL as LMMS_EVAL
+from tests.harness.standins._lmms_eval import write as write_lmms_eval
+from tests.harness.standins._vlmevalkit import VLMEVALKIT as VLMEVALKIT
+from tests.harness.standins._vlmevalkit import write as write_vlmevalkit
+
+NAMES = {"vlmevalkit": tuple(VLMEVALKIT), "lmms_eval": tuple(LMMS_EVAL)}
+_WRITERS = {"vlmevalkit": write_vlmevalkit, "lmms_eval": write_lmms_eval}
+
+
+def write(folder: Path, harness: str, names: Iterable[str], size: int = 24) -> list[Path]:
+    """Write the tables of official names of a harness; the folder is what ``task.data=`` takes.
+
+    Args:
+        folder: is made; one folder serves both harnesses.
+        harness: ``vlmevalkit`` or ``lmms_eval``.
+        names: official names, see ``NAMES``.
+        size: questions per table (Vinoground: always 2,000).
+    """
+    return [_WRITERS[harness](name, folder, size) for name in names]

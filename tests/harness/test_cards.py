@@ -1,0 +1,146 @@
+"""Task cards say what the installed harnesses say. Nothing is imported from them: their sources are read."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from tests.harness import standins
+from unibench.compose import CONFIGS
+from unibench.config import HarnessTask, TaskConfig
+
+BENCHMARKS = ["mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench", "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa", "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground"]
+FREE = {"gqa": {"image"}, "mathvista_testmini_format": {"caption", "ocr"}}  # filled in by the task itself; read only if there
+
+
+def card(name: str) -> TaskConfig:
+    merged = OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml"))
+    found = OmegaConf.to_object(merged)
+    assert isinstance(found, TaskConfig)
+    return found
+
+
+def sides(harness: str) -> list[Any]:
+    found = ((name, getattr(card(name), harness)) for name in BENCHMARKS)
+    return [pytest.param(side, id=name) for name, side in found if side is not None]
+
+
+def package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{name} is not installed")
+    return Path(spec.origin).parent
+
+
+class Loader(yaml.SafeLoader):
+    """Reads lmms-eval's own tag as the name of a function."""
+
+
+Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+@cache
+def definition(task: str) -> dict[str, Any]:
+    """An lmms-eval task with what it includes, and where it lies."""
+    line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(task)}[\"']?\s*$", re.MULTILINE)
+    (file,) = (path for path in (package("lmms_eval") / "tasks").rglob("*.yaml") if line.search(path.read_text()))
+    found = yaml.load(file.read_text(), Loader)
+    if "include" in found:
+        found = yaml.load((file.parent / found["include"]).read_text(), Loader) | found
+    return {**found, "file": file}
+
+
+def functions_of(file: Path) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def columns_read(task: str) -> set[str]:
+    """What the task's functions, and those that they call beside them, take from a document."""
+    found = definition(task)
+    named = [
+        found[key]
+        for key in ("doc_to_visual", "doc_to_text", "process_results")
+        if "." in str(found.get(key, "")) and " " not in found[key]
+    ]
+    columns: set[str] = set()
+    for module, _, name in (entry.partition(".") for entry in named):
+        functions = functions_of(found["file"].parent / f"{module}.py")
+        waiting, seen = [name], set[str]()
+        while waiting:
+            current = waiting.pop()
+            if current in seen or current not in functions:
+                continue
+            seen.add(current)
+            for node in ast.walk(functions[current]):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    waiting.append(node.func.id)
+                if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in ("doc", "d"):
+                    columns |= {node.slice.value} if isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load) else set()
+    return columns - FREE.get(task, set())
+
+
+@cache
+def vlmevalkit_names() -> set[str]:
+    """Every key of every ``DATASET_URL``."""
+    names: set[str] = set()
+    for file in (package("vlmeval") / "dataset").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "DATASET_URL" for t in node.targets):
+                keys = node.value.keys if isinstance(node.value, ast.Dict) else []
+                names |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+    return names
+
+
+@cache
+def vlmevalkit_source() -> str:
+    return "\n".join(file.read_text() for file in (package("vlmeval") / "dataset").rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_card_is_complete(name: str) -> None:
+    found = card(name)
+    present = [side for side in (found.vlmevalkit, found.lmms_eval) if side is not None]
+    assert found.name == name and found.kind == "harness" and found.ability and present
+    assert (found.differs is not None) == (len(present) == 2)
+    assert getattr(found, found.prefer) is not None
+    for side in present:
+        assert side.metrics and side.columns and all(metric.path for metric in side.metrics)
+        assert len({metric.name for metric in side.metrics}) == len(side.metrics)
+
+
+@pytest.mark.parametrize("side", sides("lmms_eval"))
+def test_a_card_names_an_official_task_and_its_metrics(side: HarnessTask) -> None:
+    reported = {entry["metric"] for entry in definition(side.name)["metric_list"]}
+    assert {path.partition(".")[0] for metric in side.metrics for path in metric.path} <= reported
+
+
+@pytest.mark.parametrize("side", sides("lmms_eval"))
+def test_a_card_lists_the_columns_that_the_task_reads(side: HarnessTask) -> None:
+    assert columns_read(side.name) <= set(side.columns)
+
+
+@pytest.mark.parametrize("side", sides("lmms_eval"))
+def test_a_stand_in_has_the_split_and_the_columns_of_the_card(side: HarnessTask) -> None:
+    standin = standins.LMMS_EVAL[side.name]
+    assert standin.split == definition(side.name)["test_split"]
+    assert set(side.columns) <= set(standin.rows(4)[0])
+
+
+@pytest.mark.parametrize("side", sides("vlmevalkit"))
+def test_a_card_names_an_official_data_set_and_its_columns(side: HarnessTask) -> None:
+    assert side.name in vlmevalkit_names()
+    letters = set("ABCD")  # read in a loop over the alphabet
+    assert {column for column in side.columns if f"'{column}'" not in vlmevalkit_source()} <= letters
+
+
+@pytest.mark.parametrize("side", sides("vlmevalkit"))
+def test_a_table_has_the_columns_of_the_card(side: HarnessTask) -> None:
+    assert set(side.columns) <= set(standins.VLMEVALKIT[side.name](4)[0])

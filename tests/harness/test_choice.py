@@ -1,0 +1,118 @@
+"""Which harness a cell runs in, what is refused before anything is loaded, and what the key hashes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from unibench.benchmark import DISTRIBUTIONS, VERSIONS, benchmark_of, identity_of
+from unibench.compose import compose_cells
+from unibench.config import RunConfig
+from unibench.errors import UsageErrors
+from unibench.identity import cell_of, vanilla_of
+
+ENDPOINT = ("harness_options.judge.kind=endpoint", "harness_options.judge.url=http://localhost:1/v1", "harness_options.judge.model=judge")
+REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "harness-nodeps.txt"
+
+
+def cell(*words: str) -> RunConfig:
+    (found,) = compose_cells(words, sweep=False)
+    return found
+
+
+def key(*words: str) -> str:
+    return cell_of(cell(*words)).key
+
+
+def complaint(*words: str) -> str:
+    with pytest.raises(UsageErrors) as caught:
+        cell(*words)
+    return str(caught.value)
+
+
+def test_auto_takes_the_harness_that_the_card_prefers() -> None:
+    found = benchmark_of(cell("task=pope"))
+    assert found is not None and (found.harness, found.card.name, found.judge.kind) == ("vlmevalkit", "POPE", "exact")
+
+
+def test_auto_takes_the_only_harness_that_has_a_benchmark() -> None:
+    found = benchmark_of(cell("task=nocaps"))
+    assert found is not None and found.harness == "lmms_eval"
+
+
+def test_a_harness_can_be_named() -> None:
+    found = benchmark_of(cell("task=pope", "harness=lmms_eval"))
+    assert found is not None and (found.harness, found.card.name) == ("lmms_eval", "pope")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("task=pope", "harness=lmms-eval"), "Did you mean lmms_eval?"),
+        (("task=nocaps", "harness=vlmevalkit"), "does not have task=nocaps; it is in lmms_eval"),
+        (("harness=vlmevalkit",), "task=synthvqa is asked by unibench itself"),
+        (("task=pope", "harness_options.judge.kind=gpt"), "unknown judge of task=pope in vlmevalkit"),
+        (("task=pope", "harness=lmms_eval", *ENDPOINT), "unknown judge of task=pope in lmms_eval"),
+        (("task=mathvista",), "give harness_options.judge.url"),
+        (("task=pope", "harness_options.wrapper=nativ"), "Did you mean native?"),
+        (("task=pope", "model=internvl3_1b", "harness_options.wrapper=native"), "it has one for qwen2_5_vl, qwen2_vl"),
+        (
+            ("task=pope", "model=qwen2_5_vl_3b", "model.weights=random", "harness_options.wrapper=native"),
+            "cannot take model.weights=random",
+        ),
+        (("task=pope", "batch_size=2"), "a harness asks one sample at a time"),
+        (("task=pope", "task.data=tests"), "vlmevalkit looks for POPE.tsv there, with the columns index, image"),
+        (("task=pope", "harness=lmms_eval", "task.data=tests"), "lmms_eval looks for pope there"),
+    ],
+)
+def test_mistakes_are_told_before_a_model_is_loaded(words: tuple[str, ...], said: str) -> None:
+    assert said in complaint(*words)
+
+
+def test_an_embedded_task_hashes_no_harness() -> None:
+    assert identity_of(cell()) == "none"
+
+
+def test_what_can_change_a_number_changes_the_key() -> None:
+    keys = [
+        key("task=pope"),
+        key("task=pope", "harness=lmms_eval"),
+        key("task=pope", "harness_options.wrapper=native"),
+        key("task=pope", *ENDPOINT),
+        key("task=pope", *ENDPOINT, "harness_options.judge.model=another"),
+        key("task=pope", "task.limit=5"),
+        key("task=pope", "model=qwen2_5_vl_3b"),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_cannot_change_a_number_leaves_the_key() -> None:
+    assert key("task=pope", *ENDPOINT) == key("task=pope", *ENDPOINT, "harness_options.judge.timeout=3", "harness_options.judge.retries=1")
+    assert key("task=pope") == key("task=pope", "harness_options.judge.model=unused") == key("task=pope", "harness=vlmevalkit")
+
+
+def test_vanilla_is_asked_by_the_same_harness_and_judge() -> None:
+    pruned = cell_of(cell("task=pope", "harness=lmms_eval", "method=fastv"))
+    assert vanilla_of(pruned).identity["harness"] == pruned.identity["harness"]
+
+
+def test_local_data_is_in_the_key_and_its_folder_is_not(tmp_path: Path) -> None:
+    keys = []
+    for name, content in (("a", "index\n"), ("b", "index\n"), ("c", "index\n1\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "POPE.tsv").write_text(content)
+        keys.append(key("task=pope", f"task.data={tmp_path / name}"))
+    assert keys[0] == keys[1] != keys[2] and keys[0] != key("task=pope")
+
+
+def test_an_unknown_family_gets_the_prompts_of_the_data_sets() -> None:
+    known = cell("task=pope")
+    found = benchmark_of(replace(known, model=replace(known.model, family="other")))
+    assert found is not None and found.convention.prompts == "dataset"
+
+
+def test_the_verified_versions_are_the_pinned_ones() -> None:
+    pins = dict(line.split("==") for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
+    assert pins == {DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()}

@@ -1,0 +1,114 @@
+"""The profile verb: what it refuses, what its rows say, what its tables print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unibench.cli import main
+from unibench.errors import UsageErrors
+from unibench.profile import PROTOCOLS, Request, parse
+from unibench.profile.measure import SPANS, Table, profile
+from unibench.profile.table import COLUMNS, markdown
+
+SMALL = ["image=112x112", "new_tokens=3", "text_tokens=6", "repeats=2", "warmup=0"]
+
+
+def rows_of(*words: str) -> list[dict[str, Any]]:
+    request, cells = parse([*SMALL, *words])
+    return [row for table in profile(request, cells) for row in table.rows]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("image=1080p", "image=1080p: width x height in pixels wanted"),
+        ("image=0x5", "image=0x5: width x height"),
+        ("batch=1,0", "batch=1,0: a whole number wanted, at least 1"),
+        ("repeats=many", "repeats=many: a whole number wanted"),
+        ("protocol=papr", "unknown protocol 'papr'"),
+        ("task=synthvqa", "task: profile asks no task"),
+        ("batch_size=2", "batch_size: profile asks no task"),
+        ("method=divprun", "Did you mean divprune?"),
+        ("txt_tokens=3", "Did you mean"),
+    ],
+)
+def test_one_clear_line_for_a_mistake(capsys: pytest.CaptureFixture[str], word: str, expected: str) -> None:
+    assert main(["profile", word]) == 2
+    err = capsys.readouterr().err
+    assert expected in err and len(err.strip().splitlines()) == 1
+
+
+def test_all_mistakes_at_once_and_without_torch() -> None:
+    with pytest.raises(UsageErrors) as found:
+        parse(["image=x", "batch=0", "ratio=2", "method=nothing"])
+    assert len(found.value.errors) == 4
+    code = "import sys; from unibench.cli import main; main(['profile', 'image=x']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_comma_lists_are_grids() -> None:
+    request, cells = parse(["method=divprune,fastv", "ratio=0.5,0.8", "batch=1,8", "image=1920x1080"])
+    assert request == Request(image=(1920, 1080), batch=(1, 8))
+    assert [(cell.method["name"], cell.ratio) for cell in cells] == [("divprune", 0.5), ("divprune", 0.8), ("fastv", 0.5), ("fastv", 0.8)]
+
+
+def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", *SMALL, "method=divprune,fastv", "ratio=0.5", "batch=2", f"out={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    (stored,) = tmp_path.glob("profile/*.json")
+    assert stored.with_suffix(".md").read_text() in printed
+    vanilla, keep_all, divprune, fastv = json.loads(stored.read_text())["rows"]
+    assert [row["method"] for row in (vanilla, keep_all, divprune, fastv)] == ["vanilla", "keep-all", "divprune", "fastv"]
+    assert vanilla["kept"] == keep_all["kept"] == vanilla["tokens_in"] == 2 * divprune["kept"]
+    assert vanilla["method_ms"]["median"] == 0 < min(row["method_ms"]["median"] for row in (keep_all, divprune, fastv))
+    assert vanilla["tflops"] == keep_all["tflops"] > fastv["tflops"] > divprune["tflops"] > divprune["method_tflops"] > 0
+    assert vanilla["kv_mib"] == keep_all["kv_mib"] > fastv["kv_mib"] > divprune["kv_mib"]
+    assert len({row["vision_tflops"] for row in (vanilla, keep_all, divprune, fastv)}) == 1 and vanilla["vision_tflops"] > 0
+    for row in (vanilla, keep_all, divprune, fastv):
+        assert row["attn"] == "sdpa" and row["batch"] == 2 and row["new_tokens"] == 3
+        total, vision, prefill, method, decode = (row[f"{span}_ms"]["median"] for span in SPANS)
+        assert 0 <= method < prefill < total and 0 < vision < prefill and decode > 0
+
+
+def test_the_time_of_a_method_grows_with_the_tokens() -> None:
+    small, large = (rows_of("method=divprune", "ratio=0.5", "repeats=3", "warmup=1", f"image={side}x{side}")[2] for side in (112, 336))
+    assert large["tokens_in"] == 9 * small["tokens_in"]
+    assert large["method_ms"]["median"] > 2 * small["method_ms"]["median"]
+    assert large["method_tflops"] == pytest.approx(9**2 * small["method_tflops"])
+
+
+@cache
+def measured() -> tuple[Request, Table]:
+    request, cells = parse([*SMALL, "method=scope,fastv"])
+    (table,) = profile(request, cells)
+    return request, table
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_prints_its_columns_and_itself(name: str) -> None:
+    request, table = measured()
+    text = markdown(replace(request, protocol=name), table, "the command")
+    for column in PROTOCOLS[name].columns:
+        assert COLUMNS[column][0] in text
+    for part in (f"Protocol {name}", PROTOCOLS[name].source, "Attention kernel sdpa", "2 repeats of 1 prompt(s)", "    the command"):
+        assert part in text
+    assert "| scope * |" in text and "| fastv |" in text and "this one is noise" in text
+
+
+def test_equal_steps_are_those_of_the_method_that_stops_first() -> None:
+    assert {row["new_tokens"] for row in rows_of("method=fastv", "protocol=unibench", "new_tokens=9")} == {9}
+    steps = {row["new_tokens"] for row in rows_of("method=fastv", "protocol=trimtokenator", "new_tokens=9")}
+    assert len(steps) == 1 and steps < set(range(1, 9))  # the tiny model answers in fewer
+
+
+def test_totals_are_sums_over_the_prompts() -> None:
+    one, four = (rows_of("protocol=uniprunebench", "repeats=3", f"samples={count}")[0] for count in (1, 4))
+    assert 2 < four["prefill_ms"]["median"] / one["prefill_ms"]["median"] < 8

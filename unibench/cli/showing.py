@@ -1,0 +1,29 @@
+"""The tables at the end of a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from unibench.report.cells import details
+from unibench.report.writers import terminal
+
+LEGEND = """\
+ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
+same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.
+TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell."""
+
+
+def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print scores and costs of finished cells, and where their files lie."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in details(rows):
+        console.print(terminal(table))
+        for remark in table.remarks:
+            console.print(remark)
+    console.print(LEGEND)
+    for row in rows:
+        console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)

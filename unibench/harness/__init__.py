@@ -1,0 +1,10 @@
+"""What a process needs to have a benchmark asked by a harness in another one: the job, its events, the child.
+
+The child itself is :mod:`unibench.worker`.
+"""
+
+from __future__ import annotations
+
+from unibench.harness.client import WorkerError as WorkerError
+from unibench.harness.client import WorkerProcess as WorkerProcess
+from unibench.harness.job import Verdict as Verdict

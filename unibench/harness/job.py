@@ -1,0 +1,113 @@
+"""What parent and child say to each other: a job file one way, lines of JSON the other.
+
+==========  =====================================================
+event       content
+==========  =====================================================
+cell        ``done``, ``total``, ``environment``: a cell is begun
+sample      ``record``: a line for ``samples.jsonl``
+answered    ``peak_mib``: all samples are there, scoring begins
+result      a :class:`Verdict`: the cell is complete
+fetched     ``name``, ``fine``, ``message``: a benchmark's data
+done        the last benchmark of a prefetch was tried
+refused     ``message``: the user can mend it
+failed      ``message``: anything else; the traceback is in run.log
+==========  =====================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unibench.compose import typed
+from unibench.config import RunConfig
+from unibench.identity import Cell, cell_of
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a harness made of a cell's answers.
+
+    Attributes:
+        metrics: by the card's name: ``score`` as the harness says it, ``score_100``, ``mean``: whether it is the mean of ``scores``.
+        scores: of the first metric, by sample, out of 1; empty if the harness scores only the whole.
+        raw: the harness's whole result, flat.
+        data: what was asked: ``published:...`` or ``local:...`` with a digest.
+        prompts: hash of all prompts.
+        generation: settings of decoding.
+        judge: who scored what rules could not.
+        judged: questions that the judge answered.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    scores: dict[str, float]
+    raw: dict[str, Any]
+    data: str
+    prompts: str
+    generation: dict[str, Any]
+    judge: str
+    judged: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def write_job(cells: Iterable[Cell], file: Path) -> None:
+    """Write the resolved job of some cells of one model."""
+    jobs = [{"key": cell.key, "config": asdict(_absolute(cell.config))} for cell in cells]
+    file.write_text(json.dumps({"cells": jobs}, indent=1), encoding="utf-8")
+
+
+def read_job(file: Path) -> list[Cell]:
+    """The cells of a job.
+
+    Raises:
+        ValueError: this code makes other cells of it than the code that wrote it.
+    """
+    cells = []
+    for entry in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        cell = cell_of(typed(entry["config"]))
+        if cell.key != entry["key"]:
+            raise ValueError(f"{file} was written by another version of unibench: key {entry['key']} is {cell.key} here")
+        cells.append(cell)
+    return cells
+
+
+def read_prefetch(file: Path) -> tuple[str, list[str]] | None:
+    """Harness and names of a job that only fetches data, None for any other."""
+    job = json.loads(file.read_text(encoding="utf-8"))
+    return (job["harness"], job["prefetch"]) if "prefetch" in job else None
+
+
+def write_prefetch(harness: str, names: list[str], file: Path) -> None:
+    """A job that only fetches data."""
+    file.write_text(json.dumps({"harness": harness, "prefetch": names}), encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers of numpy as numbers, not-a-number as None, what is unknown as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if value == value else None
+    return str(value)
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """The same cell whatever the folder it is read in."""
+    path, data = config.model.path, config.task.data
+    return replace(
+        config,
+        out=str(Path(config.out).absolute()),
+        model=replace(config.model, path=path if path is None or path.startswith("pkg://") else str(Path(path).expanduser().absolute())),
+        task=replace(config.task, data=None if data is None else str(Path(data).expanduser().absolute())),
+    )

@@ -1,0 +1,46 @@
+"""Whether a checkpoint can be had here, told without loading torch."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from huggingface_hub import constants, try_to_load_from_cache
+
+from unibench.config import ModelConfig
+
+SECONDS = 5.0
+
+
+def cached(spec: ModelConfig) -> bool:
+    """Whether the checkpoint of a model is on this disk, or none is needed."""
+    if spec.weights == "random" or spec.path is not None or spec.checkpoint is None:
+        return True
+    return isinstance(try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision), (str, Path))
+
+
+@cache
+def answers() -> bool:
+    """Whether the hub can be reached; without it transformers would retry for minutes."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS).close()
+    except HTTPError:
+        return True  # an answer, if not a friendly one
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
+def how_to_get(spec: ModelConfig) -> str:
+    """What to do when the checkpoint can neither be found nor downloaded."""
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    return (
+        f"model={spec.name}: the checkpoint {spec.checkpoint} is neither in the cache ({home}) nor can it be downloaded here. "
+        f"Download it where there is a network (`hf download {spec.checkpoint}`) and give model.path=<folder>, "
+        f"or take model.weights=random (real size, no answers) or model=tiny_{spec.family}"
+    )

@@ -1,0 +1,65 @@
+"""Coverage: greedy facility location, evaluating few gains where a look at the device is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unibench.ops.greedy import greedy
+from unibench.ops.pairs import Pairs, reduced, rows_of
+from unibench.ops.work import did
+
+AT_ONCE = 16  # gains evaluated together
+SLACK = 1e-5  # rounding of a gain: bounds this close below the best gain are evaluated too
+
+
+def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Greedy facility location: each pick covers most of what no pick resembles yet.
+
+    Gains only fall, so a gain from an earlier step bounds the present one. On a CPU only tokens whose bound
+    reaches the best present gain are evaluated (Minoux 1978); how many depends on the data. On a GPU, where
+    looking at values would halt the queue, all are.
+
+    Args:
+        similarity: ``[N, N]``, symmetric; negative entries never count.
+        k: at most N.
+        score: ``(gains [n], rows [n]) -> [n]`` what is maximised; must not fall when a gain grows.
+    """
+    first = reduced(similarity, lambda block: block.clamp_min(0).sum(1))
+    covered = torch.zeros_like(first)
+    everything = torch.arange(len(first), device=first.device)
+
+    def gains(rows: Tensor) -> Tensor:
+        did(len(rows) * len(covered))
+        return score((rows_of(similarity, rows) - covered).clamp_min_(0).sum(1), rows)
+
+    def all_gains(_: Tensor) -> Tensor:
+        return torch.cat([gains(part) for part in everything.split(256)])
+
+    bound, gone = score(first, everything), torch.zeros_like(everything, dtype=torch.bool)
+
+    def few_gains(_: Tensor) -> Tensor:
+        fresh = gone.clone()
+        best = -torch.inf
+        while True:
+            stale = bound.masked_fill(fresh, -torch.inf)
+            value, rows = stale.topk(min(AT_ONCE, len(stale)))
+            rows = rows[value >= best - SLACK * abs(best)]
+            rows = rows[~fresh[rows]]
+            if not len(rows):
+                return bound
+            bound[rows] = gains(rows)
+            fresh[rows] = True
+            best = max(best, float(bound[rows].max()))
+
+    refresh = few_gains if first.device.type == "cpu" else all_gains
+
+    def update(running: Tensor, pick: Tensor, step: int) -> Tensor:
+        nonlocal covered
+        covered = torch.maximum(covered, rows_of(similarity, pick)[0])
+        gone.index_fill_(0, pick, True)
+        return refresh(running)
+
+    return greedy(bound, k, update)

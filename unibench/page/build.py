@@ -1,0 +1,147 @@
+"""Putting the page together."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from unibench import frame as frames
+from unibench import report as reports
+from unibench.errors import UsageError
+from unibench.page.gallery import differences
+from unibench.plots import costs, ranks, scores
+
+PER_CELL = 4
+SCORES = ("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n", "score_100", "low", "high", "drop_pct")
+COSTS = ("kept_mean", "tokens_in", "tflops", "prefill_ms", "method_ms", "total_s")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture of the page."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where the numbers of one line come from.
+
+    Attributes:
+        key: of the cell.
+        numbers: by column, as shown.
+        folder: of its samples.
+        config, environment: text of ``config.yaml`` and ``env.json``.
+    """
+
+    key: str
+    numbers: dict[str, str]
+    folder: str
+    config: str
+    environment: str
+
+
+def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
+    """Write ``index.html`` below a folder; it needs nothing beside itself and no network.
+
+    Args:
+        frame: finished cells, not joined over seeds.
+        to: the folder.
+        per_cell: samples of each pruned cell in the gallery.
+
+    Raises:
+        UsageError: no finished cell, or the folder cannot be written.
+    """
+    joined = frames.over_seeds(frame)
+    text = _template().render(
+        tables=list(_tables(joined)),
+        plots=list(_plots(joined)),
+        differences=list(differences(frame, per_cell)),
+        cells=[_cell(line) for _, line in frame[frame["main"] & (frame["ability"] == frames.ALL)].iterrows()],
+        columns=(*SCORES, *COSTS),
+        toy=any(str(model).startswith("tiny_") for model in frame["model"]),
+    )
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        place = to / "index.html"
+        place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{to} cannot be written: {error.strerror}") from None
+    return place
+
+
+def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
+    for view in ("tasks", "abilities"):
+        if view == "abilities" and not (frame["ability"] != frames.ALL).any():
+            continue
+        for table in reports.grid(frame, view):
+            yield Markup(reports.WRITERS["html"](table))
+
+
+def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
+    """Every plot that the results are enough for, of each budget mode by itself."""
+    pruned = frame[frame["method"] != "vanilla"]
+    for mode in pruned["budget_mode"].dropna().unique():
+        lines = frame[(frame["budget_mode"] == mode) | (frame["method"] == "vanilla")]
+        for (model, task), part in lines.groupby(["model", "task"], sort=False):
+            for what, draw in (
+                ("score by ratio", scores.by_ratio),
+                ("score and prefill time", costs.pareto),
+                ("time and memory", costs.bars),
+            ):
+                yield from _drawn(f"{model} on {task}: {what}, {mode}", partial(draw, part, str(task)))
+        for model, part in lines.groupby("model", sort=False):
+            if part["task"].nunique() > 1:
+                yield from _drawn(f"{model}: what is retained, {mode}", partial(scores.heat_map, part))
+        for budget in pruned.loc[pruned["budget_mode"] == mode, "budget"].unique():
+            yield from _drawn(f"ranks at {budget}, {mode}", partial(ranks.critical_difference, lines, str(budget)))
+
+
+def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
+    """The plot, unless the results are too few for it."""
+    try:
+        figure = draw()
+    except UsageError:
+        return
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = stream.getvalue()
+    yield Plot(title, Markup(text[text.index("<svg") :]))
+
+
+def _cell(line: pd.Series) -> Cell:
+    folder = Path(line["folder"])
+    texts = [file.read_text(encoding="utf-8") if file.is_file() else "" for file in (folder / "config.yaml", folder / "env.json")]
+    return Cell(line["key"], {name: _shown(line[name]) for name in (*SCORES, *COSTS)}, str(folder), *texts)
+
+
+def _shown(value: Any) -> str:
+    """A number for people; nothing where there is none.
+
+    >>> _shown(3.14159), _shown(float("nan")), _shown("x")
+    ('3.14', '', 'x')
+    """
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}"
+    return str(value)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unibench.page"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.j2")

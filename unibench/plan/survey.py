@@ -1,0 +1,115 @@
+"""Cells of a command in the order in which they run, each with its state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unibench.benchmark import benchmark_of
+from unibench.identity import Cell, vanilla_of
+from unibench.plan.needs import obstacle
+from unibench.store import CellFolder, DamagedError, Watch, holder
+
+STATES = ("done", "partial", "missing", "failed", "blocked")
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell and how far it is.
+
+    Attributes:
+        cell: which one.
+        state: done; partial (some samples are there); missing (none); failed (its last attempt ended in an
+            error); blocked (it cannot run, or not before something else is mended).
+        answered: samples that are there.
+        total: samples that it will have, None if only its task knows.
+        reason: of a failed or blocked cell.
+        holder: ``host:process`` of a worker that has claimed a part of it.
+        row: of a done cell.
+        vanilla: what the cell is compared to; None for a vanilla cell.
+    """
+
+    cell: Cell
+    state: str
+    answered: int
+    total: int | None
+    reason: str = ""
+    holder: str | None = None
+    row: dict[str, Any] | None = None
+    vanilla: Cell | None = None
+
+
+def ordered(cells: Sequence[Cell]) -> list[Cell]:
+    """Each cell once, the vanilla cells that they are compared to included.
+
+    Cells of one model stand together, so that it is loaded once; vanilla stands before what it is compared to.
+    """
+    models: dict[str, dict[str, Cell]] = {}
+    vanillas: dict[str, Cell] = {}
+    for cell in cells:
+        group = models.setdefault(json.dumps([cell.identity["model"], cell.identity["pixels"]], sort_keys=True), {})
+        shared = _shared(cell)
+        if shared not in vanillas:
+            vanillas[shared] = vanilla_of(cell)
+        group.setdefault(vanillas[shared].key, vanillas[shared])
+        group.setdefault(cell.key, cell)
+    return [cell for group in models.values() for cell in group.values()]
+
+
+def survey(cells: Sequence[Cell]) -> list[PlannedCell]:
+    """The cells of :func:`ordered`, each with its state. Nothing is loaded and nothing written."""
+    found: list[PlannedCell] = []
+    vanillas: dict[str, PlannedCell] = {}
+    watch = Watch()
+    for cell in ordered(cells):
+        shared = _shared(cell)
+        vanilla = None if cell.method == "vanilla" else vanillas[shared]
+        plan = replace(_planned(cell, vanilla, watch), vanilla=vanilla.cell if vanilla else None)
+        if vanilla is None:
+            vanillas[shared] = plan
+        found.append(plan)
+    sizes = {_questions(plan.cell): plan.row["n"] for plan in found if plan.row}
+    return [replace(plan, total=sizes.get(_questions(plan.cell), plan.total)) for plan in found]
+
+
+def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCell:
+    folder = CellFolder(cell)
+    row = folder.row()
+    if row is not None:
+        return PlannedCell(cell, "done", row["n"], row["n"], row=row)
+    there, total = folder.path.is_dir(), _size(cell)
+    try:
+        answered = len(folder.samples()) if there else 0
+    except DamagedError as error:
+        return PlannedCell(cell, "blocked", 0, total, str(error))
+    working = holder(folder.path, watch) if there else None
+    reason = obstacle(cell)
+    if reason is None and vanilla is not None and vanilla.state in ("failed", "blocked"):
+        reason = f"vanilla, which it is compared to, {'has failed' if vanilla.state == 'failed' else 'is blocked'}: {vanilla.reason}"
+    if reason is not None:
+        return PlannedCell(cell, "blocked", answered, total, reason, working)
+    failure = folder.failure() if there else None
+    if failure is not None:
+        return PlannedCell(cell, "failed", answered, total, str(failure.get("error")), working)
+    return PlannedCell(cell, "partial" if answered else "missing", answered, total, holder=working)
+
+
+def _size(cell: Cell) -> int | None:
+    """Samples that a cell will have, as far as its configuration tells: a benchmark's card names its size."""
+    benchmark = benchmark_of(cell.config)
+    published = benchmark.card.size if benchmark is not None and cell.config.task.data is None else None
+    sizes = [size for size in (cell.config.task.limit, published) if size is not None]
+    return min(sizes, default=None)
+
+
+def _shared(cell: Cell) -> str:
+    """All that a cell has in common with its vanilla cell."""
+    own = ("method", "source", "budget", "seed")
+    return cell.config.out + json.dumps({key: value for key, value in cell.identity.items() if key not in own}, sort_keys=True)
+
+
+def _questions(cell: Cell) -> str:
+    """What cells with the same samples have in common."""
+    return json.dumps([cell.identity[key] for key in ("task", "data", "harness")], sort_keys=True)

@@ -1,0 +1,94 @@
+"""Rows as a Markdown table with the protocol beneath it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from unibench.profile.measure import Table
+from unibench.profile.request import Request
+
+Cell = Callable[[dict[str, Any]], str]
+
+
+def _span(key: str) -> Cell:
+    return lambda row: _spread(row[f"{key}_ms"])
+
+
+def _spread(found: dict[str, float], unit: str = "") -> str:
+    return f"{_short(found['median'])}{unit} ({_short(found['low'])}-{_short(found['high'])})"
+
+
+def _short(value: float) -> str:
+    """Three digits.
+
+    >>> _short(0.01234), _short(12.345), _short(12345.6)
+    ('0.0123', '12.3', '12346')
+    """
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+COLUMNS: dict[str, tuple[str, Cell]] = {
+    "total": ("total ms", _span("total")),
+    "vision": ("vision ms", _span("vision")),
+    "prefill": ("prefill ms", _span("prefill")),
+    "method": ("method ms", _span("method")),
+    "decode": ("decode ms/token", _span("decode")),
+    "speed-up": ("speed-up", lambda row: _spread(row["speedup"], "x")),
+    "prefill speed-up": ("prefill speed-up", lambda row: _spread(row["prefill_speedup"], "x")),
+    "predicted": ("by FLOPs", lambda row: f"{row['predicted_speedup']:.2f}x"),
+    "TFLOP": ("TFLOP vision + LLM + method", lambda row: _flops(row)),
+    "of vanilla": ("LLM + method, of vanilla", lambda row: f"{100 * row['tflops_ratio']:.1f} %"),
+    "peak": ("peak MiB", lambda row: f"{row['peak_mib']:.1f}"),
+    "weights": ("weights MiB", lambda row: f"{row['weights_mib']:.0f}"),
+    "kv": ("KV MiB", lambda row: f"{row['kv_mib']:.2f}"),
+    "steps": ("new tokens", lambda row: str(row["new_tokens"])),
+    "flash": ("FlashAttention", lambda row: _flash(row)),
+}
+
+
+def markdown(request: Request, table: Table, command: str) -> str:
+    """One table with its protocol, its machine and the command that made it."""
+    rule, first = request.rule, table.rows[0]
+    shown = [COLUMNS[name] for name in rule.columns]
+    heads = ["method", "ratio", "tokens kept", *(title for title, _ in shown)]
+    lines = [f"### {table.title}", "", _line(heads), _line(["---"] * 2 + ["---:"] * (len(heads) - 2))]
+    for row in table.rows:
+        mark = " *" if row["timing_depends_on_data"] else ""
+        kept = f"{row['kept']} of {row['tokens_in']}"
+        lines.append(_line([row["method"] + mark, row["budget"], kept, *(cell(row) for _, cell in shown)]))
+    notes = sorted({f"{row['method']}: {note}" for row in table.rows for note in row["notes"]})
+    if any(row["timing_depends_on_data"] for row in table.rows):
+        notes.append("* the time of the selection depends on the picture; this one is noise")
+    where, clock = table.environment, "CUDA events" if table.environment["cuda"] else "perf_counter"
+    lines += [
+        "",
+        f"Protocol {request.protocol} ({rule.source}). {rule.text}",
+        f"{first['repeats']} repeats of {first['samples']} prompt(s) x batch {first['batch']}, all methods in turn, after "
+        f"{first['warmup']} warm-up pass(es) besides those that count FLOPs and memory; median (quartiles); speed-ups are medians of "
+        f"ratios to vanilla within a repeat. {clock}; total begins with inputs on the device.",
+        f"Attention kernel {first['attn']} for vanilla and all methods, {first['dtype']}; a prompt has {first['text_tokens']} text tokens "
+        f"({request.text_tokens} asked, the rest template).",
+        "vanilla has clocks alone; keep-all passes everything through a cut. Peak: tensors of the prefill above the weights. "
+        "TFLOP: vision as torch counts it, language model by formula, method from the products of the selection.",
+        f"Machine: {where['device']}, {where['threads']} thread(s) of {where['cores']} cores, torch {where['packages']['torch']}, "
+        f"transformers {where['packages']['transformers']}, unibench {where['code']}.",
+        *notes,
+        "",
+        f"    {command}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _flops(row: dict[str, Any]) -> str:
+    model = row["tflops"] - row["method_tflops"]
+    return f"{row['vision_tflops']:.3g} + {model:.3g} + {row['method_tflops']:.2g}"
+
+
+def _flash(row: dict[str, Any]) -> str:
+    return {"none": "yes", "language model": "yes, rows apart (LLM)", "vision tower": "yes, rows apart (ViT)"}[row["scores"]]

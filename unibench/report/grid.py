@@ -1,0 +1,173 @@
+"""One's own results: a block for each model, methods and ratios as lines, tasks or abilities as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import pandas as pd
+
+from unibench.errors import UsageError, unknown
+from unibench.report.categories import category
+from unibench.report.table import Block, Entry, Line, Table
+
+MISSING = "–"
+BUDGET = ("budget_mode", "budget_scope")
+METHOD = ("method", "variant", "params", "budget")
+SETTING = ("pixels", "dtype", "attn", "device", "batch", "max_new_tokens", "weights")  # told apart where a model has several
+JUDGED = ("task", "harness", "judge", "metric")
+VIEWS = ("tasks", "abilities", "place", "aim")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of scores: one task as one harness and judge score it, or one ability."""
+
+    title: str
+    key: tuple[Hashable, ...]
+
+
+def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
+    """Tables of results, one for each budget mode and scope: these never share a table.
+
+    Args:
+        frame: finished cells with seeds joined, the columns of ``unibench.frame``.
+        view: columns are ``tasks`` or ``abilities``; or methods are averaged by the ``place`` where they cut
+            or by their ``aim``.
+
+    Raises:
+        UsageError: no such view, no results, or two results for one place of the table.
+    """
+    if view not in VIEWS:
+        raise unknown("view", view, VIEWS)
+    if not len(frame):
+        raise UsageError("there are no finished cells; out=<folder> names the results of earlier runs")
+    pruned = frame[frame["method"] != "vanilla"]
+    budgets = (pruned if len(pruned) else frame)[list(BUDGET)].drop_duplicates()
+    modes = [(str(mode), str(scope)) for mode, scope in budgets.itertuples(index=False, name=None)]
+    return [_table(_of_mode(frame, mode), view, mode, len(modes) > 1) for mode in modes]
+
+
+def _of_mode(frame: pd.DataFrame, mode: tuple[str, str]) -> pd.DataFrame:
+    """Lines of a budget mode, and vanilla, which has none."""
+    same = (frame[BUDGET[0]] == mode[0]) & (frame[BUDGET[1]] == mode[1])
+    return frame[same | (frame["method"] == "vanilla")]
+
+
+def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool) -> Table:
+    lines = frame[frame["main"] & ((frame["ability"] == "all") != (view == "abilities"))]
+    if not len(lines):
+        raise UsageError("no result has abilities; leave view=abilities out")
+    lines = lines.sort_values("method", key=lambda methods: methods != "vanilla", kind="stable")
+    columns = list(_columns(lines, view))
+    blocks = tuple(Block(label, tuple(_lines(part, columns, view))) for label, part in _models(lines))
+    title = "score out of 100" + (f", budget.mode={mode[0]} budget.scope={mode[1]}" if several or mode != ("at_stage", "sequence") else "")
+    heads = ("category", "ratio") if view in ("place", "aim") else ("method", "ratio")
+    remarks = (
+        "ratio: share of visual tokens removed. average: of the columns; of vanilla: mean of each column's ratio to vanilla.",
+        "same budget as: ratio of a method before the language model whose layers process as many visual tokens on average.",
+    )
+    titles = (*(column.title for column in columns), "average", "of vanilla %", "same budget as")
+    return Table("_".join(("results", *mode)), title, heads, titles, blocks, remarks=remarks)
+
+
+def _columns(lines: pd.DataFrame, view: str) -> Iterator[Column]:
+    """A column for each task; harness, judge and metric are named where a task has several."""
+    keys = [*JUDGED, "ability"] if view == "abilities" else list(JUDGED)
+    found = lines[keys].drop_duplicates()
+    for values in found.itertuples(index=False, name=None):
+        apart = [str(value or "none") for key, value in zip(JUDGED[1:], values[1:4], strict=True) if _several(found, values[0], key)]
+        task = f"{values[0]} ({', '.join(apart)})" if apart else str(values[0])
+        ability = str(values[-1]).replace("_", " ")
+        several = found["task"].nunique() > 1
+        title = task if view != "abilities" else f"{task}: {ability}" if several else ability
+        yield Column(title, tuple(values))
+
+
+def _several(found: pd.DataFrame, task: str, key: str) -> bool:
+    return int(found.loc[found["task"] == task, key].nunique(dropna=False)) > 1
+
+
+def _models(lines: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The lines of each model, and of each setting where a model has several."""
+    for model, part in lines.groupby("model", sort=False):
+        apart = [name for name in SETTING if part[name].nunique(dropna=False) > 1]
+        if not apart:
+            yield str(model), part
+            continue
+        for values, own in part.groupby(apart, sort=False, dropna=False):
+            yield f"{model}, " + ", ".join(f"{name}={value}" for name, value in zip(apart, values, strict=True)), own
+
+
+def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator[Line]:
+    if view in ("place", "aim"):
+        yield from _categories(part, columns, view)
+        return
+    for _, own in part.groupby(list(METHOD), sort=False, dropna=False):
+        first = own.iloc[0]
+        scores = [_cell(own, column) for column in columns]
+        name = f"{first['method']} {first['variant']}".strip()
+        yield Line((name, str(first["budget"])), (*map(_score, scores), *_summary(scores)))
+
+
+def _cell(own: pd.DataFrame, column: Column) -> pd.Series | None:
+    """The one result of a line and column.
+
+    Raises:
+        UsageError: there are several, of other data or code.
+    """
+    same = own
+    for name, value in zip((*JUDGED, "ability"), column.key, strict=False):
+        same = same[same[name].isna() if value is None else same[name] == value]
+    if len(same) > 1:
+        apart = [name for name in ("n", "data", "code", "setting") if same[name].astype(str).nunique() > 1] or ["folder"]
+        raise UsageError(
+            f"{len(same)} results for {same.iloc[0]['method']} at {same.iloc[0]['budget']} on {column.title} differ in "
+            f"{', '.join(apart)}; choose one, such as {apart[0]}={same.iloc[0][apart[0]]}"
+        )
+    return same.iloc[0] if len(same) else None
+
+
+def _score(cell: pd.Series | None) -> Entry:
+    if cell is None:
+        return Entry(MISSING)
+    spread = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
+    return Entry(f"{cell['score_100']:.1f}{spread}")
+
+
+def _summary(scores: Sequence[pd.Series | None]) -> list[Entry]:
+    """Average, share of vanilla and equal budget; only over complete lines, or methods would be compared on other tasks."""
+    known = [cell for cell in scores if cell is not None]
+    if len(known) < len(scores):
+        return [Entry(MISSING)] * 3
+    shares = [float(cell["retention_pct"]) for cell in known]
+    share = MISSING if any(pd.isna(value) for value in shares) else f"{fmean(shares):.1f}"
+    return [Entry(f"{fmean(float(cell['score_100']) for cell in known):.1f}"), Entry(share), Entry(same_budget(known))]
+
+
+def same_budget(cells: Sequence[pd.Series]) -> str:
+    """Ratio of a pre-LLM method whose layers process as many visual tokens on average."""
+    shares = [1 - float(cell["equiv_tokens"]) / float(cell["tokens_in"]) for cell in cells if cell["tokens_in"]]
+    return f"pre-LLM {max(0.0, fmean(shares)):.3f}" if shares else MISSING
+
+
+def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) -> Iterator[Line]:
+    """Means over the methods of a category at one budget, of those that have every column."""
+    groups = part["method"].map(lambda method: "vanilla" if method == "vanilla" else category(str(method), grouping))
+    for (group, budget), own in part.groupby([groups, part["budget"]], sort=False):
+        complete = list(_complete(own, columns))
+        label = (str(group) if group == "vanilla" else f"{group} ({len(complete)})", str(budget))
+        if not complete:
+            yield Line(label, (Entry(MISSING),) * (len(columns) + 3))
+            continue
+        means = [Entry(f"{fmean(float(line[place]['score_100']) for line in complete):.1f}") for place in range(len(columns))]
+        yield Line(label, (*means, *_summary([cell for line in complete for cell in line])))
+
+
+def _complete(own: pd.DataFrame, columns: Sequence[Column]) -> Iterator[list[pd.Series]]:
+    """The results of each method that has one for every column."""
+    for _, cells in own.groupby(list(METHOD), sort=False, dropna=False):
+        found = [cell for column in columns if (cell := _cell(cells, column)) is not None]
+        if len(found) == len(columns):
+            yield found

@@ -1,0 +1,31 @@
+"""Whether two cells differ beyond doubt on the samples that both answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unibench.errors import UsageError
+from unibench.frame import mean_scores
+from unibench.stats.interval import DRAWS
+from unibench.stats.paired import paired
+
+
+def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the 95 % interval of the paired difference, clustered by picture, leaves 0 out.
+
+    Args:
+        one: folders of a cell, one for each seed.
+        other: those of the other.
+
+    Returns:
+        False also where a harness stored no score per sample, so that no interval exists.
+    """
+    try:
+        left, right = mean_scores(one), mean_scores(other)
+    except UsageError:
+        return False
+    both = left.join(right["score"], how="inner", rsuffix="_other").dropna()
+    if both.empty:
+        return False
+    found = paired(both["score"].tolist(), both["score_other"].tolist(), both["group"].tolist(), draws=DRAWS)
+    return found.low > 0 or found.high < 0

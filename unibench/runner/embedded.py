@@ -1,0 +1,170 @@
+"""Answering the samples of embedded tasks in this process."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unibench.api import build_method
+from unibench.errors import UsageError
+from unibench.identity import Cell
+from unibench.models import LoadedModel, load
+from unibench.pruning import Method
+from unibench.runner.batching import AUTO
+from unibench.runner.environment import environment
+from unibench.runner.evaluate import Setting, answer
+from unibench.runner.features import FeatureCache
+from unibench.runner.listener import Listener
+from unibench.runner.row import row_of
+from unibench.runner.stopping import Stop
+from unibench.store import ClaimedPart
+from unibench.store.index import FEATURES
+from unibench.tasks import Sample, Task
+
+log = logging.getLogger(__name__)
+
+TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms")
+
+
+class Embedded:
+    """An :class:`unibench.runner.Executor` that keeps one model loaded between cells."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._loaded: LoadedModel | None = None
+        self._features: FeatureCache | None = None
+
+    def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
+        """Answer what is missing; when memory runs out, once more with half the batch."""
+        batch = part.folder.cell.config.batch_size
+        try:
+            self._answer(part, stop, listener, batch, {})
+            return
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if batch in (1, AUTO) or not _out_of_memory(error):
+                raise
+            log.warning("%s: out of memory at batch %d, going on with %d", part.folder.cell.title, batch, batch // 2)
+        gc.collect()  # outside of the except clause, which would keep the tensors of the failed batch alive
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._answer(part, stop, listener, batch // 2, {"batch": batch // 2, "out_of_memory_at": batch})
+
+    def row(
+        self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """See :func:`unibench.runner.row.row_of`."""
+        return row_of(cell, samples, environments, vanilla, load_task(cell).metric)
+
+    def model_of(self, cell: Cell) -> LoadedModel:
+        """The model of a cell, loaded at its first use; one at a time, since a second one of 7B would not fit."""
+        name = json.dumps([cell.identity["model"], cell.identity["pixels"], cell.config.model.device], sort_keys=True)
+        if self._loaded is None or name != self._name:
+            self._loaded = self._features = None
+            self._loaded, self._name = load(cell.config.model, cell.config.pixels), name
+        return self._loaded
+
+    def _answer(self, part: ClaimedPart, stop: Stop, listener: Listener, batch: int | str, stamp: Mapping[str, Any]) -> None:
+        cell, task, done = part.folder.cell, load_task(part.folder.cell), part.answered()
+        places: dict[str, int] = {}
+        missing = _missing(task, part, done, places, stop)
+        first = next(missing, None)
+        if first is None:
+            if not places:
+                raise UsageError(f"task {cell.config.task.name} has no samples")
+            return
+        loaded = self.model_of(cell)
+        listener.begin(cell, len(done), cell.config.task.limit)
+        for sample in done.values():
+            listener.step(sample)
+        if loaded.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(loaded.device)
+        with part.appending({**environment(loaded.device), **stamp}) as run, stop.answering():
+            setting = self._setting(cell, batch, run, loaded)
+            for answered in answer(loaded, task, chain([first], missing), setting):
+                record = {**answered.as_dict(), "index": places[answered.id]}
+                if not cell.config.timing:
+                    record.update(dict.fromkeys(TIMES))
+                part.append(record)
+                listener.step(record)
+            if loaded.device.type == "cuda":
+                part.folder.note(peak_mib=torch.cuda.max_memory_allocated(loaded.device) / 2**20)
+
+    def _setting(self, cell: Cell, batch: int | str, run: int, loaded: LoadedModel) -> Setting:
+        return Setting(
+            method=method_of(cell),
+            budget=cell.budget,
+            scope=cell.config.budget.scope,
+            mode=cell.config.budget.mode,
+            seed=cell.config.seed,
+            max_new_tokens=cell.config.generation.max_new_tokens,
+            repetition_penalty=cell.config.generation.repetition_penalty,
+            batch_size=batch,
+            run=run,
+            reuse=self._sharing(cell, loaded),
+        )
+
+    def _sharing(self, cell: Cell, loaded: LoadedModel) -> FeatureCache | None:
+        """The vision features of the loaded model, if the cell shares them."""
+        if cell.config.share == "none":
+            return None
+        if self._features is None:
+            where = environment(loaded.device)
+            parts = [self._name, where["device"], where["threads"], where["packages"]]
+            name = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+            folder = Path(cell.config.out, FEATURES, name) if cell.config.share == "disk" else None
+            self._features = FeatureCache(loaded.device, cell.config.share_mib, folder)
+        return self._features
+
+
+def method_of(cell: Cell) -> Method:
+    """The method of a cell with its parameters.
+
+    Raises:
+        UsageError: a parameter has a value that the method refuses.
+    """
+    options = {key: value for key, value in cell.config.method.items() if key not in ("name", "source")}
+    return build_method(cell.config.method.get("source", cell.method), **options)
+
+
+def load_task(cell: Cell) -> Task:
+    """The embedded task of a cell.
+
+    Raises:
+        UsageError: its options do not exist, or its data cannot be read.
+    """
+    config = cell.config.task
+    module, _, name = str(config.target).partition(":")
+    options = dict(config.options)
+    if config.data is not None:
+        options["data"] = config.data
+    make = getattr(importlib.import_module(module), name)
+    try:
+        task: Task = make(**options)
+    except TypeError as error:
+        raise UsageError(f"task.options of {config.name}: {str(error).replace(name + '.__init__() ', '')}") from None
+    return task
+
+
+def _missing(task: Task, part: ClaimedPart, done: Collection[str], places: dict[str, int], stop: Stop) -> Iterator[Sample]:
+    """The samples still to be answered, until the user wants to stop; every sample's place in the task goes into ``places``."""
+    for sample in task.samples(part.folder.cell.config.task.limit):
+        places[sample.id] = len(places)
+        if part.contains(sample.id) and sample.id not in done:
+            if stop.asked:
+                return
+            yield sample
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory"))

@@ -1,0 +1,45 @@
+"""Who is told how a run goes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from unibench.identity import Cell
+
+
+class Listener(Protocol):
+    """Hears of each cell and sample; one cell at a time."""
+
+    def begin(self, cell: Cell, done: int, total: int | None) -> None:
+        """A cell, or a part of it, is started or continued; ``done`` samples are there."""
+        ...
+
+    def step(self, sample: dict[str, Any]) -> None:
+        """A sample was answered (or found answered)."""
+        ...
+
+    def end(self, row: dict[str, Any]) -> None:
+        """The cell is complete."""
+        ...
+
+    def failed(self, cell: Cell, error: str) -> None:
+        """The cell ended in an error; the work goes on with the next."""
+        ...
+
+    def wait(self, cells: int, holder: str | None) -> None:
+        """What is left, that many cells, is in the hands of other workers, ``holder`` being one."""
+        ...
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def begin(self, cell: Cell, done: int, total: int | None) -> None: ...
+
+    def step(self, sample: dict[str, Any]) -> None: ...
+
+    def end(self, row: dict[str, Any]) -> None: ...
+
+    def failed(self, cell: Cell, error: str) -> None: ...
+
+    def wait(self, cells: int, holder: str | None) -> None: ...

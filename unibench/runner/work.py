@@ -1,0 +1,242 @@
+"""Working off cells, alone or beside any number of other workers on the same folder.
+
+:func:`work` is what the command line, every process of ``work --processes``, and a job on a cluster call::
+
+    from unibench.compose import compose_cells
+    from unibench.identity import cell_of
+    from unibench.runner import work
+
+    cells = [cell_of(config) for config in compose_cells(["method=divprune,fastv", "out=/shared/outputs"], sweep=True)]
+    outcome = work(cells)
+
+It may be called by as many processes as there are, on any machines that see the folder; each claims what is
+free, takes over from those that died, and returns when nothing is left to do. An :class:`Executor` answers the
+samples of one kind of task.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from unibench.errors import UsageError, unknown
+from unibench.identity import Cell
+from unibench.plan import survey
+from unibench.plan.survey import PlannedCell
+from unibench.runner.embedded import Embedded
+from unibench.runner.harnessed import Harnessed
+from unibench.runner.listener import Listener, Silent
+from unibench.runner.stopping import Stop
+from unibench.store import CellFolder, ClaimedPart, DiskError, Watch, acquire, claim_part, holder
+from unibench.store.claim import EXPIRY_SECONDS
+from unibench.store.files import disk_errors
+from unibench.store.folder import forget_parts
+from unibench.store.part import LostClaimError, answered_parts
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.5
+
+
+class Executor(Protocol):
+    """Answers the samples of one kind of task. It is used by one worker, cells of one model one after the other."""
+
+    def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
+        """Answer every sample of the part that ``part.answered()`` lacks, inside ``with part.appending(environment)``.
+
+        Each record goes through ``part.append`` as soon as it is there and holds at least ``id``, ``score``
+        and ``index``, the sample's place in the task. A task that cannot be split refuses ``part.of > 1``.
+        Samples are answered inside ``with stop.answering()``, and no further one once ``stop.asked``.
+
+        Raises:
+            Exception: anything; the cell is then marked as failed with its traceback, and the work goes on.
+        """
+        ...
+
+    def row(
+        self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The row of a cell all of whose samples are there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell without a row.
+
+    Attributes:
+        cell: which one.
+        error: in one line.
+        usage: whether it is the user's to mend, and the line says how.
+    """
+
+    cell: Cell
+    error: str
+    usage: bool
+
+
+@dataclass
+class Outcome:
+    """What became of the cells.
+
+    Attributes:
+        rows: by key, of the complete cells.
+        failures: of the others.
+    """
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def work(
+    cells: Sequence[Cell],
+    *,
+    executors: Mapping[str, Executor] | None = None,
+    listener: Listener | None = None,
+    stop: Stop | None = None,
+    expiry: float = EXPIRY_SECONDS,
+) -> Outcome:
+    """Complete cells and the vanilla cells they are compared to.
+
+    A cell that fails keeps its traceback in ``status.json`` and is not tried again (see :func:`forgive`).
+
+    Args:
+        cells: any, in any order.
+        executors: by ``task.kind``; an :class:`Embedded` and a :class:`Harnessed` without it. Hand the same ones to several calls and
+            models stay loaded between them.
+        listener: is told how it goes.
+        stop: lets the caller end it between two samples.
+        expiry: seconds without a heartbeat after which another worker counts as dead.
+
+    Returns:
+        Rows and failures. It waits for cells that other workers hold.
+
+    Raises:
+        DiskError: the folder cannot be written.
+        KeyboardInterrupt: the user stopped; everything answered is kept.
+    """
+    with ExitStack() as stack:
+        if executors is None:
+            executors = {"embedded": Embedded(), "harness": stack.enter_context(closing(Harnessed()))}
+        return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(survey(cells))
+
+
+def forgive(cells: Sequence[Cell]) -> int:
+    """Let failed cells be tried again; returns how many there were."""
+    failed = [plan for plan in survey(cells) if CellFolder(plan.cell).failure() is not None]
+    for plan in failed:
+        CellFolder(plan.cell).status("retry")
+    return len(failed)
+
+
+class _Worker:
+    """One call of :func:`work`."""
+
+    def __init__(self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float) -> None:
+        self.executors = executors
+        self.listener, self.stop, self.watch = listener, stop, Watch(expiry)
+        self.outcome = Outcome()
+
+    def run(self, plans: Sequence[PlannedCell]) -> Outcome:
+        left = [plan for plan in plans if not self._settled(plan)]
+        while left:
+            before, moved = left, False
+            left = []
+            for plan in before:
+                ended, worked = self._advance(plan.cell, plan.vanilla)
+                moved |= ended or worked
+                left += [] if ended else [plan]
+            if left and not moved:
+                self.listener.wait(len(left), holder(CellFolder(left[0].cell).path, self.watch))
+                time.sleep(POLL_SECONDS)
+        return self.outcome
+
+    def _settled(self, plan: PlannedCell) -> bool:
+        """Whether the plan says that there is nothing to do; then what became of it is noted."""
+        if plan.row is not None:
+            self.outcome.rows[plan.cell.key] = plan.row
+        elif plan.state in ("failed", "blocked"):
+            self._fail(plan.cell, plan.reason, usage=plan.state == "blocked")
+        return plan.state in ("done", "failed", "blocked")
+
+    def _advance(self, cell: Cell, vanilla: Cell | None) -> tuple[bool, bool]:
+        """Do what can be done for a cell now: whether it has ended, and whether any sample was answered."""
+        folder, worked = CellFolder(cell), False
+        try:
+            if self._ended(folder, vanilla):
+                return True, False
+            executor = self._executor(cell)
+            while (part := claim_part(folder, cell.config.shards, self.watch)) is not None:
+                with closing(part), folder.logged():
+                    executor.answer(part, self.stop, self.listener)
+                    part.done()
+                worked = True
+            row = self._finish(folder, executor, vanilla)
+        except LostClaimError as error:
+            log.warning("%s", error)
+            return False, True
+        except DiskError:
+            raise
+        except Exception as error:
+            folder.open()
+            folder.status("failed", error=_line(error), traceback=traceback.format_exc(), usage=isinstance(error, UsageError))
+            self._fail(cell, _line(error), usage=isinstance(error, UsageError))
+            return True, True
+        if row is not None:
+            self.outcome.rows[cell.key] = row
+            self.listener.end(row)
+        return row is not None, worked
+
+    def _ended(self, folder: CellFolder, vanilla: Cell | None) -> bool:
+        """Whether others have ended the cell meanwhile, or vanilla has failed."""
+        row, failure = folder.row(), folder.failure()
+        if row is not None:
+            self.outcome.rows[folder.cell.key] = row
+        elif failure is not None:
+            self._fail(folder.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
+        elif lost := [failure for failure in self.outcome.failures if vanilla is not None and failure.cell.key == vanilla.key]:
+            self._fail(folder.cell, lost[0].error, usage=lost[0].usage)
+        else:
+            return False
+        return True
+
+    def _executor(self, cell: Cell) -> Executor:
+        kind = cell.config.task.kind
+        if kind not in self.executors:
+            raise unknown("task kind", kind, self.executors)
+        return self.executors[kind]
+
+    def _finish(self, folder: CellFolder, executor: Executor, vanilla: Cell | None) -> dict[str, Any] | None:
+        """The row of a cell all of whose parts are done, once vanilla has its own; None until then."""
+        expected = answered_parts(folder)
+        reference = None if vanilla is None else self.outcome.rows.get(vanilla.key)
+        if expected is None or (vanilla is not None and reference is None):
+            return None
+        with disk_errors(folder.path):
+            claim = acquire(folder.path, "finish", self.watch)
+        if claim is None:
+            return None
+        with closing(claim):
+            row = folder.row()
+            if row is None:
+                folder.merge()
+                samples = list(folder.samples().values())
+                if len(samples) != expected:  # samples were taken away after their part was marked as done
+                    forget_parts(folder.path)
+                    return None
+                row = executor.row(folder.cell, samples, folder.environments(), reference)
+                folder.finish(row)
+        return row
+
+    def _fail(self, cell: Cell, error: str, *, usage: bool) -> None:
+        self.outcome.failures.append(Failure(cell, error, usage))
+        self.listener.failed(cell, error)
+
+
+def _line(error: Exception) -> str:
+    """An error as one line: a mistake of the user's as it is, another with its kind."""
+    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,0 +1,13 @@
+"""``python -m unibench.worker job.json``: answer the cells of a job with one model in one harness.
+
+Further jobs may be named on standard input, one path on each line; the worker ends when it closes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from unibench.worker.serve import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
