@@ -129,7 +129,7 @@ def _shown(value: Any) -> str:
     """A number for people; nothing where there is none.
 
     >>> _shown(3.14159), _shown(float("nan")), _shown("x")
-    ('3.14', '', 'x')
+    ('3.142', '', 'x')
     """
     if isinstance(value, float):
         return "" if pd.isna(value) else f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}"
