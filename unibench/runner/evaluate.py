@@ -158,8 +158,9 @@ def _answered(loaded: LoadedModel, task: Task, batch: Sequence[Sample], session:
     for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
         prompt = tokens_of(record, _length(tokens, ends), shape)
         prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
-        names = sample.id, sample.ability, sample.group, sample.answers[0]
-        found.append(Answered(*names, text, task.score(sample, text), **prompt, **times, notes=notes, run=setting.run))
+        score, truth = task.score(sample, text), sample.answers[0]
+        more = {**prompt, **times, "notes": notes, "run": setting.run}
+        found.append(Answered(sample.id, sample.ability, sample.group, truth, text, score, **more))
     return found
 
 
