@@ -49,6 +49,17 @@ def test_shared_features_change_no_answer_and_no_count(tmp_path: Path, own: dict
     assert len(list((tmp_path / FEATURES).rglob("*.safetensors"))) == (2 if share == "disk" else 0)
 
 
+@pytest.mark.parametrize("model", ["tiny_llava", "tiny_internvl"])
+@pytest.mark.parametrize("share", ["memory", "disk"])
+def test_every_family_shares(tmp_path: Path, model: str, share: str) -> None:
+    words = (f"model={model}", "method=divprune", "task.limit=4")
+    alone = samples(work(grid(tmp_path / "alone", *words)))
+    embedded = Embedded()
+    together = work(grid(tmp_path / "shared", *words, "timing=false", f"share={share}"), executors={"embedded": embedded})
+    assert not together.failures and samples(together) == alone
+    assert embedded._features is not None and embedded._features.remembered == 2 * 4 - embedded._features.computed > 0
+
+
 def test_features_on_disk_serve_another_process_and_damaged_ones_are_computed_again(
     tmp_path: Path, own: dict[str, list[dict[str, Any]]]
 ) -> None:

@@ -27,6 +27,7 @@ from unibench.store.files import disk_errors, replace
 
 log = logging.getLogger(__name__)
 Stored = dict[str, Tensor]  # "field" or "field.3"
+INNER = ("hidden_states", "attentions")  # of every block; nobody behind the tower reads them
 
 
 class FeatureCache:
@@ -112,12 +113,12 @@ def _update(digest: Any, value: Any) -> None:
 
 
 def _parts(output: Any) -> Stored:
-    """The tensors of a model output, those in lists under numbers."""
+    """The tensors of a model output, those in lists under numbers, without what only looks into the tower."""
     parts: Stored = {}
     for field, value in output.items():
         if isinstance(value, Tensor):
             parts[field] = value
-        else:
+        elif field not in INNER:
             parts.update({f"{field}.{number}": entry for number, entry in enumerate(value)})
     return parts
 
