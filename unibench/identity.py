@@ -47,10 +47,11 @@ class Cell:
 
     @property
     def variant(self) -> str:
-        """The method's parameters that are not its defaults, for example ``layer=3``."""
+        """The method's parameters that are neither its defaults nor the model's own, for example ``layer=3``."""
         defaults = registry.method(self.config.method.get("source", self.method)).parameters
-        given = self.identity["method"]
-        return ",".join(f"{key}={given[key]}" for key, default in defaults.items() if given[key] != _listed(default))
+        given, selector = self.identity["method"], model_path(self.config.model.selector)
+        own = () if selector is None else (_content(str(selector)),)
+        return ",".join(f"{key}={given[key]}" for key, default in defaults.items() if given[key] not in (_listed(default), *own))
 
     @property
     def folder(self) -> Path:
