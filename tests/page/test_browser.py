@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
@@ -89,5 +88,8 @@ def test_nothing_was_complained_about_run_or_asked_for(browser: Chrome) -> None:
     assert browser.title == "unibench results"  # what was said would have set another
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = {message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"}
-    assert asked and all(url.startswith("data:image/") or url == browser.current_url.split("#")[0] for url in asked)
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    assert not [one for one in sent if one["request"]["url"].startswith(("http", "ws"))]
+    page = browser.current_url.split("#")[0]
+    asked = {one["request"]["url"] for one in sent if one["documentURL"].split("#")[0] == page}  # not of the browser's own first tab
+    assert page in asked and all(url == page or url.startswith("data:image/") for url in asked)

@@ -16,8 +16,8 @@ from tests.support.methods import Look
 from tests.support.models import QUICK
 from unibench import StageContext
 from unibench.models import LoadedModel, load
-from unibench.plots.overlay import views
-from unibench.pruning.layout import WHOLE, Box
+from unibench.plots.overlay import of_pictures, views
+from unibench.pruning.layout import WHOLE, Box, crop_seen
 
 PATCH: Box = (0.625, 0.25, 0.75, 0.5)  # one token of two tiles of 4 x 4 beside each other
 MIDDLE = (0.6875, 0.375)
@@ -58,15 +58,13 @@ def holds(box: Box, point: tuple[float, float]) -> bool:
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in checkpoints.SETTINGS]
-)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in checkpoints.SETTINGS])
 def test_the_painted_cell_is_the_patch(family: str, tmp_path: Path) -> None:
     loaded = small(family, tmp_path)
     blank, marked = (seen_by(loaded, [picture(marked=flag)]) for flag in (False, True))
     change = (marked.visual_hidden - blank.visual_hidden).norm(dim=-1)
     change[marked.separators] = 0
-    (item,) = marked.items
+    (item,) = of_pictures(marked.items, 1)
     seen, start = loaded.seen(picture(marked=True)), 0
     for number, part in enumerate(item.parts):  # tiles, and the overview beside them
         mask = torch.zeros(len(item), dtype=torch.bool)
@@ -98,6 +96,6 @@ def test_the_painted_cell_is_in_the_frame_that_has_the_patch(family: str, tmp_pa
 
 
 def _box(loaded: LoadedModel) -> Box:
-    """The part of a frame that the processor of videos hands on: squeezed, or cut out of the middle as pictures are."""
+    """The part of a frame that the processor of videos hands on: all, or the middle."""
     cut = getattr(loaded.processor.video_processor, "do_center_crop", False)
-    return loaded.seen(picture(marked=True)) if cut else WHOLE
+    return crop_seen(224, 112, (56, 56), 56) if cut else WHOLE

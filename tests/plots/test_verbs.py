@@ -66,7 +66,7 @@ def test_an_overlay_stands_under_the_name_of_its_method(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], said: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = [] if words[0] == "analyze" else [f"out={results}"]
+    where = [] if words[0] == "analyze" or len(words) == 1 else [f"out={results}"]
     assert main([*words, *where]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

@@ -34,6 +34,7 @@ def finished(
     with folder.appending(ENVIRONMENT):
         for sample in samples:
             folder.append(sample)
+    folder.merge()
     vanilla = None if cell.method == "vanilla" else CellFolder(vanilla_of(cell)).row()
     folder.finish(row_of(cell, samples, [ENVIRONMENT], vanilla, "accuracy"))
     return folder.path

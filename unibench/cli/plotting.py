@@ -67,9 +67,10 @@ def overlay(words: Sequence[str]) -> int:
 def _names(cells: pd.DataFrame) -> list[str]:
     """What each cell is called above its column: its method and budget, and what else tells it from the others."""
     names = cells["method"] + (" " + cells["variant"]).where(cells["variant"] != "", "") + " " + cells["budget"]
+    alike = cells.groupby(names)
     for key in ("budget_mode", "seed"):
-        several = names.duplicated(keep=False)
-        names = names.where(~several, names + f" {key} " + cells[key].astype(str))
+        differs = alike[key].transform("nunique") > 1
+        names = names.where(~differs, names + f" {key} " + cells[key].astype(str))
     return [str(name) for name in names]
 
 

@@ -18,7 +18,7 @@ from unibench import frame as frames
 from unibench.compose import typed
 from unibench.errors import UsageError, unknown
 from unibench.identity import cell_of
-from unibench.plots.overlay import SIDE, views
+from unibench.plots.overlay import SIDE, of_pictures, views
 from unibench.pruning.layout import read
 from unibench.pruning.record import unpacked
 from unibench.runner.embedded import load_task
@@ -72,9 +72,13 @@ def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Diff
     pruned, before = frames.samples(line["folder"]), frames.samples(vanilla)
     both = pruned.join(before[["answer", "score"]], rsuffix="_before", how="inner")
     wanted = both[(both["score"] < both["score_before"]) | (both["score"] > both["score_before"])].head(count)
-    remark, asked = "", {}
+    if wanted.empty:
+        return
+    remark, asked = "", dict[str, Sample]()
+    shown: dict[str, tuple[str, ...]] = {}
     try:
         asked = _asked(Path(line["folder"]), set(wanted.index))
+        shown = {name: tuple(_pictures(source, wanted.loc[name].to_dict())) for name, source in asked.items()}
     except UsageError as error:  # the page shows the answers all the same
         remark = str(error)
     title = " ".join(str(part) for part in (line["model"], line["method"], line["variant"], line["budget"], line["task"]) if part)
@@ -90,7 +94,7 @@ def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Diff
             before=str(sample["answer_before"]),
             after=str(sample["answer"]),
             won=bool(sample["score"] > sample["score_before"]),
-            pictures=tuple(_pictures(source, sample.to_dict())) if source else (),
+            pictures=shown.get(str(name), ()),
             remark=remark,
         )
 
@@ -104,16 +108,16 @@ def _asked(folder: Path, wanted: set[str]) -> dict[str, Sample]:
     config = typed(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     if config.task.kind != "embedded":
         raise UsageError(f"{folder}: the harness of this task keeps its pictures; they are shown of embedded tasks")
-    found: dict[str, Sample] = {}
     cell = cell_of(config)
     if cell.identity["data"] != json.loads((folder / "identity.json").read_text(encoding="utf-8"))["data"]:
         raise UsageError(f"{folder}: the pictures of task {config.task.name} are not those that this cell was asked about")
+    found: dict[str, Sample] = {}
     for sample in load_task(cell).samples(config.task.limit):
         if sample.id in wanted:
             found[sample.id] = sample
         if len(found) == len(wanted):
-            break
-    return found
+            return found
+    raise UsageError(f"{folder}: task {config.task.name} has no sample {min(wanted - found.keys())} any more")
 
 
 def kept_of(folder: str, sample: str) -> list[Image.Image]:
@@ -130,7 +134,7 @@ def kept_of(folder: str, sample: str) -> list[Image.Image]:
 
 def _views(source: Sample, record: Mapping[Any, Any]) -> list[Image.Image]:
     """What was kept of each picture of a sample."""
-    items = read(record["layout"])
+    items = of_pictures(read(record["layout"]), len(source.images))
     kept = unpacked(record["last"], sum(len(item) for item in items))
     found = []
     for picture, item, seen in zip(source.images, items, record["seen"], strict=True):
