@@ -2,9 +2,9 @@
 
 Three stages, each saved and resumable; ``docs/tiny_models.md`` explains the recipe:
 
-1. vision: tower and projector learn to say what each visual token shows (throw-away linear heads).
-2. language: the decoder learns to answer from the frozen tower's tokens.
-3. joint: everything together, on answers alone with a fading part of stage 1's loss.
+1. language: one decoder for all three learns to answer from words for what each visual token shows.
+2. vision: tower and projector of a family learn to say what each token shows.
+3. joint: everything together, on answers and a fading part of stage 2's loss.
 
 The modules trained are those of the real Hugging Face classes. Only their forward pass is written
 again here, for batches of equal pictures with many questions behind each, because that is several times

@@ -148,6 +148,7 @@ class Recipe:
 
 RECIPES = {
     "qwen2_5_vl": Recipe("qwen2_5_vl", sizes=((336, 336),) * 7 + ((448, 336),)),
-    "llava": Recipe("llava", vision_depth=5),
-    "internvl": Recipe("internvl", vision_depth=3),
+    "llava": Recipe("llava", vision_depth=5, joint=Stage(1100, 8, 4e-4, 50, 0.02, 16_000_000)),
+    # the place of a character on its sign, which a tower with learnt positions is slow to see, needs the first loss for longer
+    "internvl": Recipe("internvl", vision_depth=3, fading=8.0, joint=Stage(1300, 8, 4e-4, 50, 0.02, 16_000_000)),
 }

@@ -47,10 +47,11 @@ def contexts(loaded: LoadedModel, samples: Sequence[Sample], budget: Budget, nee
     found: list[StageContext] = []
     session = Session(loaded.model, _Seen(found, needs), loaded.family, Budget.parse(), seed=seed)
     session.margins = loaded.margins
-    with session.installed(), torch.inference_mode():
+    with session.installed():
         for sample in samples:
             session.samples = [sample.id]
-            loaded.model(**loaded.inputs([sample.question], [sample.images]))
+            with torch.no_grad():
+                loaded.model(**loaded.inputs([sample.question], [sample.images]))
             (ctx,) = found
             found.clear()
             yield replace(ctx, keep=budget.keep(len(ctx.visual)))

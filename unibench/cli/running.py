@@ -80,7 +80,7 @@ def finish(outcome: Any) -> int:
     """
     failures = outcome.failures
     if failures and not outcome.rows and all(failure.usage for failure in failures):
-        raise UsageErrors([UsageError(failure.error) for failure in failures])
+        raise UsageErrors([UsageError(line) for line in dict.fromkeys(failure.error for failure in failures)])
     print_tables(list(outcome.rows.values()))
     for failure in failures:
         where = "" if failure.usage else f" (traceback: {failure.cell.folder}/status.json)"

@@ -141,7 +141,7 @@ def _shown(value: Any) -> str:
     """A number for people; nothing where there is none.
 
     >>> _shown(3.14159), _shown(float("nan")), _shown("x")
-    ('3.14', '', 'x')
+    ('3.142', '', 'x')
     """
     if pd.isna(value):
         return ""

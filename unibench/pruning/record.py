@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class PromptRecord:
     processed: tuple[int, ...]
     last: str
     items: tuple[Item, ...]
-    method_macs: float = 0.0
+    method_macs: float = field(default=0.0, compare=False)
 
     @property
     def kept(self) -> int:

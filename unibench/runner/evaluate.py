@@ -113,46 +113,55 @@ def answer(loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: 
     Yields:
         One record per sample, as soon as its batch is done.
     """
-    config = loaded.generation_config(setting.max_new_tokens or task.max_new_tokens, setting.repetition_penalty)
-    shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
-    clock = Clock(loaded.device)
     session = Session(
         loaded.model, setting.method, loaded.family, setting.budget, scope=setting.scope, mode=setting.mode, seed=setting.seed
     )
     session.margins, session.vision.reuse = loaded.margins, setting.reuse
-    with session.installed(), torch.inference_mode():
+    with session.installed():
         batches = Batches(samples, setting.batch_size, loaded)
         for batch in batches:
-            start = clock.mark()
-            inputs = loaded.inputs([sample.question for sample in batch], [sample.images for sample in batch])
-            session.samples = [sample.id for sample in batch]
             try:
-                out = loaded.model.generate(**inputs, generation_config=config)
+                found = _answered(loaded, task, batch, session, setting)
             except torch.OutOfMemoryError as error:
                 batches.did_not_fit(batch, error)
                 continue
-            generated: Tensor = out[:, inputs["input_ids"].shape[1] :]
-            decoded = clock.mark()
-            texts = loaded.answers(generated)
-            end = clock.mark()
-            records, (time,) = session.take_records(), session.take_times()
-            _check(records, batch)
-            spans = {
-                "total_ms": clock.seconds(start, end),
-                "vision_ms": time.vision,
-                "prefill_ms": time.prefill,
-                "method_ms": time.method,
-                "decode_ms": clock.seconds(time.end, decoded),
-            }
-            times: dict[str, Any] = {name: seconds * 1000 / len(batch) for name, seconds in spans.items()}
-            ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-            notes = tuple(sorted(session.notes))
-            for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
-                prompt = tokens_of(record, _length(tokens, ends), shape)
-                prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
-                score = task.score(sample, text)
-                truth = sample.answers[0]
-                yield Answered(sample.id, sample.ability, sample.group, truth, text, score, **prompt, **times, notes=notes, run=setting.run)
+            yield from found  # outside of the inference mode, which would be the caller's too
+
+
+@torch.inference_mode()
+def _answered(loaded: LoadedModel, task: Task, batch: Sequence[Sample], session: Session, setting: Setting) -> list[Answered]:
+    """Answer one batch."""
+    config = loaded.generation_config(setting.max_new_tokens or task.max_new_tokens, setting.repetition_penalty)
+    shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
+    clock = Clock(loaded.device)
+    start = clock.mark()
+    inputs = loaded.inputs([sample.question for sample in batch], [sample.images for sample in batch])
+    session.samples = [sample.id for sample in batch]
+    out = loaded.model.generate(**inputs, generation_config=config)
+    generated: Tensor = out[:, inputs["input_ids"].shape[1] :]
+    decoded = clock.mark()
+    texts = loaded.answers(generated)
+    end = clock.mark()
+    records, (time,) = session.take_records(), session.take_times()
+    _check(records, batch)
+    spans = {
+        "total_ms": clock.seconds(start, end),
+        "vision_ms": time.vision,
+        "prefill_ms": time.prefill,
+        "method_ms": time.method,
+        "decode_ms": clock.seconds(time.end, decoded),
+    }
+    times: dict[str, Any] = {name: seconds * 1000 / len(batch) for name, seconds in spans.items()}
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    notes = tuple(sorted(session.notes))
+    found = []
+    for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
+        prompt = tokens_of(record, _length(tokens, ends), shape)
+        prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
+        score, truth = task.score(sample, text), sample.answers[0]
+        more = {**prompt, **times, "notes": notes, "run": setting.run}
+        found.append(Answered(sample.id, sample.ability, sample.group, truth, text, score, **more))
+    return found
 
 
 def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:

@@ -234,7 +234,8 @@ class _Worker:
 
     def _fail(self, cell: Cell, error: str, *, usage: bool) -> None:
         self.outcome.failures.append(Failure(cell, error, usage))
-        self.listener.failed(cell, error)
+        if not usage:  # what the user can mend is said once, at the end
+            self.listener.failed(cell, error)
 
 
 def _line(error: Exception) -> str:

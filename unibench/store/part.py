@@ -70,7 +70,7 @@ class ClaimedPart:
 def part_of(sample: str, of: int) -> int:
     """The part of a sample, from its id alone: the same wherever and by however many it is worked on.
 
-    >>> part_of("test-50000000-colour", 8), part_of("anything", 1)
+    >>> part_of("test-50000000-color", 8), part_of("anything", 1)
     (4, 0)
     """
     return int.from_bytes(hashlib.blake2b(sample.encode(), digest_size=8).digest()) % of

@@ -19,14 +19,14 @@ from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.job import plain
 from unibench.models import LoadedModel
-from unibench.worker import tls
 from unibench.worker.adapter import Run, Scored
 from unibench.worker.answers import Answers
 from unibench.worker.asking import Question, group_of
+from unibench.worker.importing import settings_kept
 from unibench.worker.place import USER, variables
 from unibench.worker.results import flat
 
-with tls.kept():
+with settings_kept():
     from vlmeval.dataset import DATASET_CLASSES, build_dataset
     from vlmeval.inference import infer_data_job
     from vlmeval.vlm.base import BaseModel

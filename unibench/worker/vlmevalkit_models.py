@@ -8,19 +8,22 @@ from typing import Any
 from unittest.mock import patch
 
 from PIL import Image
-from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.internvl.internvl_chat import InternVLChat
-from vlmeval.vlm.internvl.utils import reorganize_prompt
-from vlmeval.vlm.llava.llava import LLaVA
-from vlmeval.vlm.qwen2_vl import model as qwen_module
-from vlmeval.vlm.qwen2_vl.model import Qwen2VLChat
-from vlmeval.vlm.qwen2_vl.prompt import Qwen2VLPromptMixin
 
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, wrap
 from unibench.worker.asking import Piece
+from unibench.worker.importing import settings_kept
 from unibench.worker.native import OnDevice, device_of, loading_as, pixel_limits, source_of
+
+with settings_kept():
+    from vlmeval.vlm.base import BaseModel
+    from vlmeval.vlm.internvl.internvl_chat import InternVLChat
+    from vlmeval.vlm.internvl.utils import reorganize_prompt
+    from vlmeval.vlm.llava.llava import LLaVA
+    from vlmeval.vlm.qwen2_vl import model as qwen_module
+    from vlmeval.vlm.qwen2_vl.model import Qwen2VLChat
+    from vlmeval.vlm.qwen2_vl.prompt import Qwen2VLPromptMixin
 
 Chat = Callable[[Sequence[Piece], int], str]
 

@@ -44,15 +44,15 @@ def hallusion(size: int) -> list[Row]:
     ]
 
 
-def mmbench(size: int, before: str = "", number: int = 2) -> list[Row]:
+def mmbench(size: int, before: str = "") -> list[Row]:
     rows = []
-    for i, asked in enumerate(choices(size // number, number)):
-        for turn in range(number):
+    for i, asked in enumerate(choices(size // len(LETTERS))):
+        for turn in range(len(LETTERS)):
             options = asked.options[turn:] + asked.options[:turn]
             row = row_of(
                 asked, index=i + turn * 1_000_000, hint="nan", source="synthvqa", comment="nan", split="dev", category=ABILITIES[i % 2][0]
             )
-            row |= {letter: options[place] if place < number else "nan" for place, letter in enumerate(LETTERS)}
+            row |= dict(zip(LETTERS, options, strict=True))
             row |= {"question": before + asked.text, "answer": LETTERS[options.index(asked.right)], "L2-category": ABILITIES[i % 2][1]}
             rows.append(row)
     return rows

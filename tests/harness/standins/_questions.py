@@ -68,9 +68,9 @@ def exists_in_pairs(pairs: int) -> list[Asked]:
     return [_existence(scene, answer) for scene in _scenes(pairs) for answer in ("Yes", "No")]
 
 
-def choices(size: int, number: int = 4) -> list[Asked]:
-    """Multiple choice with ``number`` options."""
-    return list(islice((asked for asked in _all("multiple_choice") if len(asked.options) == number), size))
+def choices(size: int) -> list[Asked]:
+    """Multiple choice with four options."""
+    return list(islice(_all("multiple_choice"), size))
 
 
 def readings(size: int) -> list[Asked]:

@@ -78,15 +78,15 @@ def _hallusionbench(size: int) -> list[Row]:
     ]
 
 
-def _mmbench(size: int, before: str = "", number: int = 2) -> list[Row]:
+def _mmbench(size: int, before: str = "") -> list[Row]:
     """Every question is asked once for each rotation of its options; the picture is stored once."""
     rows = []
-    for i, asked in enumerate(choices(size // number, number)):
+    for i, asked in enumerate(choices(size // len(LETTERS))):
         category, parent = ABILITIES[i % 2]
-        for turn in range(number):
+        for turn in range(len(LETTERS)):
             options = asked.options[turn:] + asked.options[:turn]
             row = _row(i + turn * 1_000_000, asked, category=category, **{"l2-category": parent}, split="dev")
-            row |= dict.fromkeys(LETTERS) | _lettered(options)
+            row |= _lettered(options)
             row |= {"question": before + asked.text, "answer": LETTERS[options.index(asked.right)]}
             rows.append(row if turn == 0 else row | {"image": str(i)})
     return rows
