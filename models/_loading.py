@@ -87,8 +87,8 @@ class LoadedModel:
         """The part of a picture that the processor hands on: left, top, right, bottom as shares."""
         processor = self.processor.image_processor
         crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None) or {}
-        if not getattr(processor, "do_center_crop", False) or not crop:
-            return WHOLE
+        if not getattr(processor, "do_center_crop", False) or not crop or getattr(processor, "image_grid_pinpoints", None):
+            return WHOLE  # tiles are cut out of all of the picture, and have their size before the crop
         return crop_seen(picture.width, picture.height, (crop["width"], crop["height"]), size.get("shortest_edge"))
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:

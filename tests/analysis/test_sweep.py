@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from unibench.analysis.sweep import sweep, varying
+from unibench.analysis.sweep import MODE, by_task, sweep, varying
 from unibench.errors import UsageError
 
 
@@ -24,6 +24,8 @@ def frame(**values: list[object]) -> pd.DataFrame:
         "low": 0.0,
         "high": 9.0,
         "drop_pct": 1.0,
+        "kept_mean": 16.0,
+        "equiv_tokens": 16.0,
     }
     lines = [{**base, "method": "divprune", "params": "{}", "ability": "all", "score_100": 5.0}]
     for number, value in enumerate(given):
@@ -36,8 +38,8 @@ def frame(**values: list[object]) -> pd.DataFrame:
 def test_the_parameter_that_varies_is_found_and_followed() -> None:
     name, lines = sweep(frame(mmr_lambda=[0.1, 0.9]))
     assert name == "idpruner.mmr_lambda"
-    assert lines[lines["ability"] == "all"][["value", "score_100"]].to_numpy().tolist() == [[0.1, 0.0], [0.9, 1.0]]
-    assert set(lines["ability"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
+    assert lines[lines["series"] == "all"][["value", "score_100"]].to_numpy().tolist() == [[0.1, 0.0], [0.9, 1.0]]
+    assert set(lines["series"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
 
 
 def test_values_may_be_words() -> None:
@@ -57,3 +59,20 @@ def test_two_that_vary_must_be_told_apart() -> None:
 def test_nothing_varies_is_one_line() -> None:
     with pytest.raises(UsageError, match="no parameter"):
         sweep(frame(mmr_lambda=[0.5]))
+
+
+def test_several_tasks_are_series() -> None:
+    both = pd.concat([frame(mmr_lambda=[0.1, 0.9]), frame(mmr_lambda=[0.1, 0.9]).assign(task="u", score_100=7.0)])
+    lines = by_task(sweep(both)[1])
+    assert lines.groupby("series")["score_100"].apply(list).to_dict() == {"t": [0.0, 1.0], "u": [7.0, 7.0]}
+
+
+def test_what_a_budget_means_is_followed_over_the_methods_that_have_both() -> None:
+    cells = frame(mmr_lambda=[0.5])
+    other = cells[cells["method"] == "idpruner"].assign(budget_mode="layer_average", equiv_tokens=8.0)
+    name, lines = sweep(pd.concat([cells, other]))
+    assert name == MODE
+    assert lines[["series", "value", "equiv_tokens"]].to_numpy().tolist() == [
+        ["idpruner", "at_stage", 16.0],
+        ["idpruner", "layer_average", 8.0],
+    ]

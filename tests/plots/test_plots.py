@@ -90,6 +90,14 @@ def test_sizes_stand_in_the_order_given() -> None:
     assert all(drawn(line)[0] == ["small", "large"] for line in panel.lines) and len(panel.lines) == len(METHODS)
 
 
+def test_sizes_are_compared_on_the_tasks_that_all_have() -> None:
+    both = pd.concat([frame().assign(model="large"), frame().query("task != 'mme'").assign(model="small")])
+    table = scores.size_table(both, ["small", "large"], "0.889")
+    assert table["small"].tolist() == table["large"].tolist()
+    with pytest.raises(UsageError, match="no task is finished for every"):
+        scores.size_table(both.query("model == 'small' or task == 'mme'"), ["small", "large"], "0.889")
+
+
 def test_the_front_holds_what_no_other_point_beats() -> None:
     points = pd.DataFrame({"prefill_ms": [1.0, 2.0, 2.0, 3.0, 4.0], "score_100": [10.0, 30.0, 20.0, 25.0, 40.0]})
     assert costs.front(points, "prefill_ms")["score_100"].tolist() == [10.0, 30.0, 40.0]
@@ -131,7 +139,7 @@ def test_nothing_to_plot_is_one_line() -> None:
 
 
 def test_a_sweep_is_ordered_by_its_value() -> None:
-    lines = pd.DataFrame({"value": [0.9, 0.1, 0.5], "ability": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]})
+    lines = pd.DataFrame({"value": [0.9, 0.1, 0.5], "series": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]})
     (line,) = studies.sweep(lines, "mmr_lambda", "tiny_x").axes[0].lines
     assert drawn(line) == ([0.1, 0.5, 0.9], [1.0, 2.0, 3.0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,22 @@ from unibench.store import CellFolder
 ENVIRONMENT = {"device": "cpu", "code": "test"}
 
 
-def finished(out: Path, scores: Sequence[float], *overrides: str, milliseconds: float = 10.0, per_picture: int = 1) -> Path:
-    """The folder of a cell of the tiny model whose samples have these scores; answers are right or wrong words.
+def finished(
+    out: Path,
+    scores: Sequence[float],
+    *overrides: str,
+    milliseconds: float = 10.0,
+    per_picture: int = 1,
+    task: str = "synthvqa",
+    more: Mapping[str, Any] | None = None,
+) -> Path:
+    """The folder of a cell of the tiny model whose samples have these scores, and ``more``; answers are right or wrong words.
 
     Vanilla must be there before its drop can be taken: give it first.
     """
-    (config,) = compose_cells(["model=tiny_qwen2_5_vl", "task=synthvqa", f"out={out}", *overrides], sweep=False)
+    (config,) = compose_cells(["model=tiny_qwen2_5_vl", f"task={task}", f"out={out}", *overrides], sweep=False)
     cell = cell_of(config)
-    samples = [_sample(i, score, milliseconds, per_picture) for i, score in enumerate(scores)]
+    samples = [_sample(i, score, milliseconds, per_picture) | (more or {}) for i, score in enumerate(scores)]
     folder = CellFolder(cell)
     with folder.appending(ENVIRONMENT):
         for sample in samples:

@@ -16,7 +16,7 @@ from unibench.compose import is_experiment
 from unibench.errors import UsageError, unknown
 from unibench.identity import Cell
 from unibench.models import load
-from unibench.plots import canvas, studies
+from unibench.plots import canvas, scores, studies
 from unibench.pruning import Needs, StageContext
 from unibench.runner.embedded import load_task
 
@@ -25,9 +25,9 @@ HELP = "python -m unibench analyze tradeoff ratio=0.889 task.limit=200"
 
 
 def analyze(words: Sequence[str]) -> int:
-    """``analyze tradeoff|angles [importance=random] <overrides>`` or ``analyze sweep [method.parameter] <overrides>``."""
+    """``analyze tradeoff|angles [importance=random] <overrides>``, ``analyze sweep [PARAMETER] <overrides>``, ``analyze size``."""
     study, *rest = words or [""]
-    found = {"tradeoff": _tradeoff, "angles": _angles, "sweep": _sweep}
+    found = {"tradeoff": _tradeoff, "angles": _angles, "sweep": _sweep, "size": _size}
     if study not in found:
         raise unknown("study", study, found, HELP)
     return found[study](rest)
@@ -54,18 +54,36 @@ def _angles(words: Sequence[str]) -> int:
 
 
 def _sweep(words: Sequence[str]) -> int:
-    """Runs what is missing of the cells, then follows the parameter."""
+    """Follows a parameter: each task by ability, and several tasks beside each other."""
     names = [word for word in words if "=" not in word and not word.startswith("-")]
-    overrides = [word for word in words if word not in names]
-    cells = running.cells_of(overrides if is_experiment(overrides) else ["-m", *overrides])
-    if code := running.run(overrides if is_experiment(overrides) else ["-m", *overrides]):
-        return code
-    keys = {cell.key for cell in cells}
-    frame = frames.load(Path(cells[0].config.out))
-    for (model, task), lines in frame[frame["key"].isin(keys)].groupby(["model", "task"], sort=False):
+    code, cell, frame = _finished([word for word in words if word not in names])
+    for model, lines in frame.groupby("model", sort=False):
         name, table = sweep.sweep(lines, names[0] if names else None)
-        _written(cells[0], f"sweep_{name}_{model}_{task}", table, studies.sweep(table, name, str(model)))
-    return 0
+        parts = {f"sweep_{name}_{model}_{task}": part for task, part in table.groupby("task", sort=False)}
+        if len(parts) > 1 and name != sweep.MODE:
+            parts[f"sweep_{name}_{model}"] = sweep.by_task(table)
+        for place, part in parts.items():
+            _written(cell, place, part, studies.sweep(part, name, str(model)))
+    return code
+
+
+def _size(words: Sequence[str]) -> int:
+    """Mean score over tasks by model, in the order in which the models are given."""
+    code, cell, frame = _finished(words)
+    models, joined = list(dict.fromkeys(frame["model"])), frames.over_seeds(frame)
+    for budget in frame.loc[frame["method"] != "vanilla", "budget"].unique():
+        _written(cell, f"size_{budget}", scores.size_table(joined, models, budget).reset_index(), scores.sizes(joined, models, budget))
+    return code
+
+
+def _finished(words: Sequence[str]) -> tuple[int, Cell, pd.DataFrame]:
+    """Runs what is missing of some cells: the exit code, the first cell, and the lines of those that are done, in their order."""
+    grid = words if is_experiment(words) else ["-m", *words]
+    cells, code = running.cells_of(grid), running.run([*grid])
+    place = {cell.key: number for number, cell in enumerate(cells)}
+    frame = frames.load(Path(cells[0].config.out))
+    frame = frame[frame["key"].isin(place)]
+    return code, cells[0], frame.iloc[frame["key"].map(place).argsort(kind="stable")]
 
 
 def _one(words: Sequence[str]) -> Cell:

@@ -38,7 +38,7 @@ verbs:
   report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [--html]   tables; a page of results
   audit FILE.csv|FOLDER                   what in a table should be looked at
   plot ratio|pareto|bars|heat|radar|ranks|size [task=T] [budget=B] to=FILE.svg    overlay SAMPLE to=FILE.png
-  analyze tradeoff|angles|sweep <overrides>    the papers' studies of tokens and parameters
+  analyze tradeoff|angles|sweep|size <overrides>    the papers' studies of tokens and parameters
   gallery FILE.html [pictures=12]         pictures of synthvqa with questions and answers
   --help, --version
 

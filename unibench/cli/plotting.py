@@ -33,11 +33,10 @@ def plot(words: Sequence[str]) -> int:
     kind, *rest = words or [""]
     if kind not in DRAW:
         raise unknown("plot", kind, DRAW, "python -m unibench plot ratio task=synthvqa out=outputs to=ratio.svg")
-    own = {key: value for key, _, value in (word.partition("=") for word in rest) if key in OWN}
-    given = reporting.options([word for word in rest if word.partition("=")[0] not in OWN])
+    given = reporting.options(rest, OWN)
     frame = frames.over_seeds(reporting.finished(given))
     keys, draw = DRAW[kind]
-    chosen = {**given, **own, **{key: _only(frame, key, given) for key in keys}}
+    chosen = {**given, **{key: _only(frame, key, given) for key in keys}}
     print(canvas.save(draw(frame, chosen), Path(given.get("to", f"{kind}.svg"))))
     return 0
 
@@ -50,10 +49,11 @@ def overlay(words: Sequence[str]) -> int:
     given = reporting.options(rest)
     frame = reporting.finished(given)
     cells = frame[frame["main"] & (frame["ability"] == frames.ALL)]
-    for key in ("model", "task"):
+    for key in ("model", "task", "setting"):
         _only(cells, key, given)
-    names = (cells["method"] + " " + cells["variant"] + " " + cells["budget"]).str.replace("  ", " ")
-    columns = {name: kept_of(folder, sample) for name, folder in zip(names, cells["folder"], strict=True)}
+    columns = {name: kept_of(folder, sample) for name, folder in zip(_names(cells), cells["folder"], strict=True)}
+    if not any(columns.values()):
+        raise UsageError(f"there is nothing to show: no finished cell among these results, or sample {sample} has no picture")
     place = Path(given.get("to", "overlay.png"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,16 @@ def overlay(words: Sequence[str]) -> int:
         raise UsageError(f"to={place} cannot be written: {error}") from None
     print(place)
     return 0
+
+
+def _names(cells: pd.DataFrame) -> list[str]:
+    """What each cell is called above its column: its method and budget, and what else tells it from the others."""
+    names = cells["method"] + (" " + cells["variant"]).where(cells["variant"] != "", "") + " " + cells["budget"]
+    alike = cells.groupby(names)
+    for key in ("budget_mode", "seed"):
+        differs = alike[key].transform("nunique") > 1
+        names = names.where(~differs, names + f" {key} " + cells[key].astype(str))
+    return [str(name) for name in names]
 
 
 def _models(frame: pd.DataFrame, given: Given) -> list[str]:

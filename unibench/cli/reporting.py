@@ -40,8 +40,12 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def options(words: Sequence[str]) -> dict[str, str]:
+def options(words: Sequence[str], more: Sequence[str] = ()) -> dict[str, str]:
     """The ``key=value`` words of a verb that reads results.
+
+    Args:
+        words: of the command line.
+        more: keys that the verb has besides those of ``report``.
 
     Raises:
         UsageError: an unknown key, or another word.
@@ -50,9 +54,9 @@ def options(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"report takes key=value, not {word!r}; python -m unibench report paper=uniprunebench table=1")
-        if key not in (*OWN, *FILTERS):
-            raise unknown("option of report", key, (*OWN, *FILTERS))
+            raise UsageError(f"key=value is wanted, not {word!r}; python -m unibench report paper=uniprunebench table=1")
+        if key not in (*OWN, *FILTERS, *more):
+            raise unknown("option", key, (*OWN, *FILTERS, *more))
         given[key] = value
     return given
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +65,14 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
     Raises:
         UsageError: no finished cell, or the folder cannot be written.
     """
+    if frame.empty:
+        raise UsageError("there is nothing for a page: no finished cell among these results")
     joined = frames.over_seeds(frame)
+    style, script = (_part(name) for name in ("page.css", "page.js"))
     text = _template().render(
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         tables=list(_tables(joined)),
         plots=list(_plots(joined)),
         differences=list(differences(frame, per_cell)),
@@ -104,6 +113,9 @@ def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
             if part["task"].nunique() > 1:
                 yield from _drawn(f"{model}: what is retained, {mode}", partial(scores.heat_map, part))
         for budget in pruned.loc[pruned["budget_mode"] == mode, "budget"].unique():
+            for model, part in lines.groupby("model", sort=False):
+                for spokes in ("task", "ability"):
+                    yield from _drawn(f"{model}: by {spokes} at {budget}, {mode}", partial(scores.radar, part, str(budget), spokes=spokes))
             yield from _drawn(f"ranks at {budget}, {mode}", partial(ranks.critical_difference, lines, str(budget)))
 
 
@@ -114,7 +126,7 @@ def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
     except UsageError:
         return
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     yield Plot(title, Markup(text[text.index("<svg") :]))
 
@@ -131,9 +143,14 @@ def _shown(value: Any) -> str:
     >>> _shown(3.14159), _shown(float("nan")), _shown("x")
     ('3.142', '', 'x')
     """
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}"
-    return str(value)
+    if pd.isna(value):
+        return ""
+    return (f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}") if isinstance(value, float) else str(value)
+
+
+def _part(name: str) -> str:
+    """A file beside the template."""
+    return resources.files("unibench.page").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _template() -> jinja2.Template:

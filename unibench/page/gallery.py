@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from unibench import frame as frames
 from unibench.compose import typed
 from unibench.errors import UsageError, unknown
 from unibench.identity import cell_of
-from unibench.plots.overlay import SIDE, views
+from unibench.plots.overlay import SIDE, of_pictures, views
 from unibench.pruning.layout import read
 from unibench.pruning.record import unpacked
 from unibench.runner.embedded import load_task
@@ -37,6 +38,7 @@ class Difference:
         before, after: vanilla's answer and the pruned one's.
         won: whether the pruned one scores higher.
         pictures: ``data:`` addresses: the pictures, then what was kept of each.
+        remark: why there are none.
     """
 
     cell: str
@@ -49,6 +51,7 @@ class Difference:
     after: str
     won: bool
     pictures: tuple[str, ...]
+    remark: str
 
 
 def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
@@ -68,8 +71,16 @@ def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
 def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Difference]:
     pruned, before = frames.samples(line["folder"]), frames.samples(vanilla)
     both = pruned.join(before[["answer", "score"]], rsuffix="_before", how="inner")
-    wanted = both[both["score"].notna() & (both["score"] != both["score_before"])].head(count)
-    asked = _asked(Path(line["folder"]), set(wanted.index))
+    wanted = both[(both["score"] < both["score_before"]) | (both["score"] > both["score_before"])].head(count)
+    if wanted.empty:
+        return
+    remark, asked = "", dict[str, Sample]()
+    shown: dict[str, tuple[str, ...]] = {}
+    try:
+        asked = _asked(Path(line["folder"]), set(wanted.index))
+        shown = {name: tuple(_pictures(source, wanted.loc[name].to_dict())) for name, source in asked.items()}
+    except UsageError as error:  # the page shows the answers all the same
+        remark = str(error)
     title = " ".join(str(part) for part in (line["model"], line["method"], line["variant"], line["budget"], line["task"]) if part)
     for name, sample in wanted.iterrows():
         source = asked.get(str(name))
@@ -83,42 +94,47 @@ def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Diff
             before=str(sample["answer_before"]),
             after=str(sample["answer"]),
             won=bool(sample["score"] > sample["score_before"]),
-            pictures=tuple(_pictures(source, sample.to_dict())) if source else (),
+            pictures=shown.get(str(name), ()),
+            remark=remark,
         )
 
 
 def _asked(folder: Path, wanted: set[str]) -> dict[str, Sample]:
-    """The samples of an embedded task; a harness keeps its pictures to itself."""
+    """The samples of an embedded task, as the cell was asked them.
+
+    Raises:
+        UsageError: a harness keeps its pictures to itself, or the data are not there any more or are others now.
+    """
     config = typed(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    if config.task.kind != "embedded" or not wanted:
-        return {}
+    if config.task.kind != "embedded":
+        raise UsageError(f"{folder}: the harness of this task keeps its pictures; they are shown of embedded tasks")
+    cell = cell_of(config)
+    if cell.identity["data"] != json.loads((folder / "identity.json").read_text(encoding="utf-8"))["data"]:
+        raise UsageError(f"{folder}: the pictures of task {config.task.name} are not those that this cell was asked about")
     found: dict[str, Sample] = {}
-    for sample in load_task(cell_of(config)).samples(config.task.limit):
+    for sample in load_task(cell).samples(config.task.limit):
         if sample.id in wanted:
             found[sample.id] = sample
         if len(found) == len(wanted):
-            break
-    return found
+            return found
+    raise UsageError(f"{folder}: task {config.task.name} has no sample {min(wanted - found.keys())} any more")
 
 
 def kept_of(folder: str, sample: str) -> list[Image.Image]:
     """Views of what a cell kept of a sample's pictures.
 
     Raises:
-        UsageError: the cell has no such sample, or its harness keeps the pictures.
+        UsageError: the cell has no such sample, or its pictures cannot be had.
     """
     records = frames.samples(folder)
     if sample not in records.index:
         raise unknown(f"sample of {folder}", sample, list(records.index[:5]))
-    asked = _asked(Path(folder), {sample})
-    if not asked:
-        raise UsageError(f"{folder}: the harness of this task keeps its pictures; overlays are for embedded tasks")
-    return _views(asked[sample], records.loc[[sample]].iloc[0].to_dict())
+    return _views(_asked(Path(folder), {sample})[sample], records.loc[[sample]].iloc[0].to_dict())
 
 
 def _views(source: Sample, record: Mapping[Any, Any]) -> list[Image.Image]:
     """What was kept of each picture of a sample."""
-    items = read(record["layout"])
+    items = of_pictures(read(record["layout"]), len(source.images))
     kept = unpacked(record["last"], sum(len(item) for item in items))
     found = []
     for picture, item, seen in zip(source.images, items, record["seen"], strict=True):

@@ -17,9 +17,9 @@ TOY = "measured on toy models and drawn pictures"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#7F7F7F", "#5E3C99")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-mpl.rcParams.update(
-    {"svg.hashsalt": "unibench", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-)
+mpl.rcParams.update({"svg.hashsalt": "unibench", "svg.fonttype": "none", "pdf.fonttype": 42})
+mpl.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
+mpl.rcParams["text.parse_math"] = False  # names of tasks and abilities come from data, and "$" in them is no formula
 
 
 def canvas(rows: int = 1, columns: int = 1, *, width: float = 4.2, height: float = 3.2, polar: bool = False) -> tuple[Figure, list[Axes]]:

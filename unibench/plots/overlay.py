@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from unibench.errors import UsageError
 from unibench.pruning.layout import WHOLE, Box, Item, Part
 
 SHADE = (12, 12, 24, 190)
@@ -36,6 +38,20 @@ def views(pictures: Sequence[Image.Image], item: Item, kept: Tensor, seen: Box =
             boxes = tiles(part.frames, pictures[0].width / pictures[0].height)
             found.append(_shaded(_sized(pictures[0]), [(grid, _within(seen, box)) for grid, box in zip(grids, boxes, strict=True)]))
     return found or [_sized(picture) for picture in pictures]
+
+
+def of_pictures(items: Sequence[Item], pictures: int) -> tuple[Item, ...]:
+    """One item for each picture; where text stands between the tiles of a picture (SmolVLM), they were items of their own.
+
+    Raises:
+        UsageError: it cannot be told which tiles are whose.
+    """
+    if len(items) == pictures:
+        return tuple(items)
+    if pictures != 1 or any(len(item.parts) != 1 for item in items):
+        raise UsageError(f"it cannot be told which of {len(items)} tiles belong to which of {pictures} pictures")
+    (part,) = items[-1].parts  # the last one shows the whole picture
+    return (Item(items[0].start, items[-1].stop, (replace(part, frames=len(items) - 1), replace(part, overview=True))),)
 
 
 def tiles(count: int, aspect: float) -> list[Box]:

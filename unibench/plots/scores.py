@@ -107,28 +107,36 @@ def radar(frame: pd.DataFrame, budget: str, *, spokes: str = "task") -> Figure:
     return figure
 
 
-def sizes(frame: pd.DataFrame, order: Sequence[str], budget: str) -> Figure:
-    """Mean score over tasks by model, in the order of size (UniPruneBench, figure 3), vanilla beside the methods.
+def size_table(frame: pd.DataFrame, order: Sequence[str], budget: str) -> pd.DataFrame:
+    """Mean score of each method (lines) over the tasks that all have, by model (columns) in the order given.
 
     Args:
         frame: of several models.
         order: models, small to large.
-        budget: as written.
+        budget: as written; vanilla has its line whatever it is.
 
     Raises:
-        UsageError: none of the models is among the results.
+        UsageError: none of the models is among the results, or no task is finished for all.
     """
     lines = one_mode(chosen(frame))
     lines = lines[lines["model"].isin(order) & ((lines["budget"] == budget) | (lines["method"] == "vanilla"))]
     there = [model for model in order if model in set(lines["model"])]
     if not there:
         raise UsageError(f"none of {', '.join(order)} is among these results")
-    table = lines.pivot_table(index="label", columns="model", values="score_100").reindex(columns=there)
+    table = lines.pivot_table(index=["label", "model"], columns="task", values="score_100").dropna(axis=1)
+    if table.empty:
+        raise UsageError(f"no task is finished for every method and model: {', '.join(there)}")
+    return table.mean(axis=1).unstack("model").reindex(columns=there)
+
+
+def sizes(frame: pd.DataFrame, order: Sequence[str], budget: str) -> Figure:
+    """The numbers of :func:`size_table` as a curve per method (UniPruneBench, figure 3)."""
+    table = size_table(frame, order, budget)
     figure, (panel,) = canvas(width=5.5)
     look = looks(table.index)
     for label, values in table.iterrows():
-        panel.plot(there, values, label=str(label), linewidth=1, markersize=5, **look[str(label)])  # type: ignore[arg-type]
+        panel.plot(table.columns, values, label=str(label), linewidth=1, markersize=5, **look[str(label)])  # type: ignore[arg-type]
     panel.set(ylabel="mean score over tasks")
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
-    title(figure, f"ratio {budget} by model", there)
+    title(figure, f"ratio {budget} by model", table.columns)
     return figure

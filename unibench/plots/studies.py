@@ -39,23 +39,23 @@ def angles(table: pd.DataFrame, model: str) -> Figure:
 
 
 def sweep(lines: pd.DataFrame, parameter: str, model: str) -> Figure:
-    """Score against a parameter of a method, one curve per ability or task category and one for all.
+    """Score against a parameter of a method, one curve for each series.
 
     Args:
-        lines: columns ``value, ability, budget, score_100, low, high``.
+        lines: of :func:`unibench.analysis.sweep.sweep`: columns ``value, series, budget, score_100``.
         parameter: its name.
         model: for the title.
     """
     budgets = list(dict.fromkeys(lines["budget"]))
     figure, axes = canvas(1, len(budgets))
-    look = looks(lines["ability"])
+    look = looks(lines["series"])
     numeric = pd.to_numeric(lines["value"], errors="coerce").notna().all()
     lines = lines.assign(value=pd.to_numeric(lines["value"]) if numeric else lines["value"].astype(str))
     for panel, budget in zip(axes, budgets, strict=True):
-        for ability, group in lines[lines["budget"] == budget].groupby("ability", sort=False):
+        for series, group in lines[lines["budget"] == budget].groupby("series", sort=False):
             ordered = group.sort_values("value") if numeric else group
-            wide = 2.0 if ability == "all" else 1.0
-            panel.plot(ordered["value"], ordered["score_100"], label=str(ability), linewidth=wide, markersize=4, **look[str(ability)])  # type: ignore[arg-type]
+            wide = 2.0 if series == "all" else 1.0
+            panel.plot(ordered["value"], ordered["score_100"], label=str(series), linewidth=wide, markersize=4, **look[str(series)])  # type: ignore[arg-type]
         panel.set(title=f"ratio {budget}", xlabel=parameter, ylabel="score")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     title(figure, model, [model])
