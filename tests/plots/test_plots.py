@@ -79,6 +79,11 @@ def test_a_radar_closes_and_holds_each_task() -> None:
         assert heights[0] == heights[-1] and len(heights) == len(TASKS) + 1
 
 
+def test_a_radar_shows_scores_above_vanilla_whole() -> None:
+    panel = scores.radar(frame().assign(retention_pct=150.0), "0.889").axes[0]
+    assert panel.get_ylim()[1] > 150
+
+
 def test_a_radar_over_abilities_leaves_the_whole_out() -> None:
     panel = scores.radar(frame(), "0.889", spokes="ability").axes[0]
     assert [label.get_text() for label in panel.get_xticklabels()] == sorted(set(ABILITIES) - {"all"})

@@ -101,7 +101,8 @@ def radar(frame: pd.DataFrame, budget: str, *, spokes: str = "task") -> Figure:
         closed = np.append(values.to_numpy(), values.iloc[0])
         panel.plot(np.append(turns, turns[0]), closed, label=str(label), linewidth=1.2, markersize=4, **look[str(label)])  # type: ignore[arg-type]
     panel.set_xticks(turns, [str(name).replace("_", " ") for name in table.columns])
-    panel.set_ylim(max(0.0, float(table.min().min()) - 10), 105)
+    panel.tick_params(pad=8)
+    panel.set_ylim(max(0.0, float(table.min().min()) - 10), max(105.0, float(table.max().max()) + 5))  # pruned may beat vanilla
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     title(figure, f"{', '.join(lines['model'].unique())} at ratio {budget}: per cent of vanilla", lines["model"])
     return figure
