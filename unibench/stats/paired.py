@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from statsmodels.stats.contingency_tables import mcnemar
@@ -72,7 +73,8 @@ def mcnemar_p(won: int, lost: int) -> float:
     >>> mcnemar_p(1, 5), mcnemar_p(0, 0)
     (0.21875, 1.0)
     """
-    return float(mcnemar([[0, won], [lost, 0]], exact=True).pvalue)
+    test: Any = mcnemar([[0, won], [lost, 0]], exact=True)
+    return float(test.pvalue)
 
 
 def shifted_p(found: Estimate) -> float:

@@ -40,7 +40,10 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> [round(value, 6) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    return [float(value) for value in multipletests(p, method="holm")[1]] if p else []
+    if not p:
+        return []
+    _, corrected, *_ = multipletests(p, method="holm")
+    return np.asarray(corrected, dtype=float).tolist()
 
 
 def ranking(scores: pd.DataFrame) -> Ranking:
