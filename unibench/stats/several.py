@@ -43,7 +43,8 @@ def holm(p: Sequence[float]) -> list[float]:
     if not p:
         return []
     _, corrected, *_ = multipletests(p, method="holm")
-    return np.asarray(corrected, dtype=float).tolist()
+    found: list[float] = np.asarray(corrected, dtype=float).tolist()
+    return found
 
 
 def ranking(scores: pd.DataFrame) -> Ranking:
