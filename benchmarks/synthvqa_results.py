@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Any
+
+from statsmodels.stats.proportion import proportion_confint
 
 Row = dict[str, Any]
 
@@ -32,17 +33,6 @@ def rows_of(folder: Path) -> list[Row]:
     """Rows of all finished cells under a folder that asked synthvqa."""
     rows: list[Row] = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("metrics.json"))]
     return [row for row in rows if row["task"] == "synthvqa"]
-
-
-def wilson(share: float, number: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share.
-
-    >>> [round(bound, 3) for bound in wilson(0.9, 200)]
-    [0.851, 0.934]
-    """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    middle, spread = share + z * z / (2 * number), z * math.sqrt(share * (1 - share) / number + z * z / (4 * number**2))
-    return (middle - spread) / (1 + z * z / number), (middle + spread) / (1 + z * z / number)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -65,7 +55,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _interval(ability: Mapping[str, float]) -> str:
-    low, high = wilson(ability["score_100"] / 100, int(ability["n"]))
+    low, high = proportion_confint(ability["score_100"] / 100 * ability["n"], ability["n"], method="wilson")
     return f" ({100 * low:.0f}-{100 * high:.0f})"
 
 

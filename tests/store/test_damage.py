@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.disks import mounted
 from tests.support.workers import Scripted, answer_of, grid
 from unibench.cli import main
 from unibench.identity import Cell
@@ -102,12 +103,8 @@ def test_a_torn_line_at_the_end_is_no_damage(tmp_path: Path) -> None:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("a read-only disk needs the right to mount one")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "1m") as disk:
+        yield disk
 
 
 def test_a_read_only_folder_stops_the_work_with_one_line(read_only: Path) -> None:

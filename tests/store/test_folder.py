@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.disks import mounted
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.store import CellFolder, DiskError
@@ -110,12 +111,8 @@ def test_a_kill_between_the_steps_of_a_merge_loses_and_doubles_nothing(folder: C
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("a small disk needs the right to mount one")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "64k") as disk:
+        yield disk
 
 
 def test_a_full_disk_keeps_what_was_written_and_the_run_continues_when_there_is_space(small_disk: Path) -> None:

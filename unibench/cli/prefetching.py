@@ -11,12 +11,11 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from unibench.benchmark import benchmark_of
+from unibench.cli.running import SWEEP
 from unibench.compose import compose_cells
 from unibench.config import RunConfig
 from unibench.harness.client import WorkerProcess
 from unibench.harness.job import write_prefetch
-
-SWEEP = ("-m", "--multirun")
 
 
 def prefetch(words: list[str]) -> int:

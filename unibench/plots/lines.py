@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from unibench.errors import UsageError
-
-ALL = "all"  # the ability of a line that covers every sample
+from unibench.frame import ALL as ALL
 
 
 def chosen(frame: pd.DataFrame, *, ability: str | None = ALL) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from statistics import fmean
 import pandas as pd
 
 from unibench.errors import UsageError, unknown
+from unibench.frame import ALL
 from unibench.report.categories import category
 from unibench.report.table import Block, Entry, Line, Table
 
@@ -56,7 +57,7 @@ def _of_mode(frame: pd.DataFrame, mode: tuple[str, str]) -> pd.DataFrame:
 
 
 def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool) -> Table:
-    lines = frame[frame["main"] & ((frame["ability"] == "all") != (view == "abilities"))]
+    lines = frame[frame["main"] & ((frame["ability"] == ALL) != (view == "abilities"))]
     if not len(lines):
         raise UsageError("no result has abilities; leave view=abilities out")
     lines = lines.sort_values("method", key=lambda methods: methods != "vanilla", kind="stable")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from unibench import registry
 from unibench.errors import UsageError
+from unibench.frame import ALL
 from unibench.report.average import best
 from unibench.report.published import Column, Row
 
@@ -94,7 +95,7 @@ class Results:
     def __init__(self, frame: pd.DataFrame, lines: Sequence[Row], standin: StandIn) -> None:
         self.standin = standin
         self._cells: dict[tuple[str, str], list[Record]] = {}
-        for record in frame[frame["ability"] == "all"].to_dict("records"):
+        for record in frame[frame["ability"] == ALL].to_dict("records"):
             params = json.loads(record["params"])
             self._cells.setdefault((record["model"], record["method"]), []).append({**record, "params": params})
         self._apart: dict[str, set[str]] = {}

@@ -41,17 +41,7 @@ def row_of(
     kept = [sample["kept"] for sample in samples]
     config = cell.config
     return {
-        "model": config.model.name,
-        "family": config.model.family,
-        "method": cell.method,
-        "variant": cell.variant,
-        "method_options": {key: value for key, value in cell.identity["method"].items() if key != "name"},
-        "ratio": cell.budget.ratio if cell.method != "vanilla" else 0.0,
-        "budget": cell.budget.label if cell.method != "vanilla" else "0",
-        "budget_mode": config.budget.mode,
-        "budget_scope": config.budget.scope,
-        "seed": config.seed,
-        "task": config.task.name,
+        **_named(cell),
         "metric": metric,
         "n": len(samples),
         "score": score,
@@ -77,6 +67,24 @@ def row_of(
         "code": environments[-1]["code"],
         "key": cell.key,
         "folder": str(cell.folder),
+    }
+
+
+def _named(cell: Cell) -> dict[str, Any]:
+    """What a row is of."""
+    config = cell.config
+    return {
+        "model": config.model.name,
+        "family": config.model.family,
+        "method": cell.method,
+        "variant": cell.variant,
+        "method_options": {key: value for key, value in cell.identity["method"].items() if key != "name"},
+        "ratio": cell.budget.ratio if cell.method != "vanilla" else 0.0,
+        "budget": cell.budget.label if cell.method != "vanilla" else "0",
+        "budget_mode": config.budget.mode,
+        "budget_scope": config.budget.scope,
+        "seed": config.seed,
+        "task": config.task.name,
     }
 
 
