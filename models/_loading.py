@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from unibench import hub, registry
-from unibench.compose import model_path
-from unibench.config import ModelConfig
+from unibench.config import ModelConfig, model_path
 from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.models._clip import ClipSpace, open_clip

@@ -12,8 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench import hub
-from unibench.compose import model_path
-from unibench.config import ModelConfig
+from unibench.config import ModelConfig, model_path
 from unibench.errors import UsageError, unknown
 from unibench.identity import model_digest
 from unibench.models._processors import FORMS, make_processor

@@ -19,7 +19,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
-    ("config", "configs", "experiment", "benchmark", "suites", "compose", "identity", "hub"),
+    ("config", "configs", "experiment", "benchmark", "suites", "checks", "compose", "identity", "hub"),
     ("models", "tasks", "api", "calibrate"),
     ("store", "harness"),
     ("frame", "plan"),

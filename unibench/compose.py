@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import hashlib
 import itertools
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +22,9 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unibench import benchmark, config, experiment, registry, suites
-from unibench.budget import Budget
-from unibench.config import ModelConfig, RunConfig, TaskConfig
+from unibench import config, experiment, registry, suites
+from unibench.checks import mistakes
+from unibench.config import INSIDE, ModelConfig, RunConfig, TaskConfig, model_path
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 
 log = logging.getLogger(__name__)
@@ -34,18 +32,7 @@ log = logging.getLogger(__name__)
 GROUPS = ("model", "method", "task")
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
-CHOICES = {
-    "model.weights": ("pretrained", "random"),
-    "model.dtype": ("float32", "bfloat16", "float16"),
-    "model.quantization": ("8bit", "4bit"),
-    "model.attn": ("sdpa", "eager", "flash_attention_2"),
-    "budget.mode": ("at_stage", "layer_average"),
-    "budget.scope": ("sequence", "item", "tile"),
-    "share": ("none", "memory", "disk"),
-}
 SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
-INSIDE = "pkg://unibench."  # a place inside this package
-LEAST = {"seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
 FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
 
 
@@ -105,15 +92,6 @@ def _experiment_file(name: str) -> Path:
     if name not in options("experiment"):
         raise unknown("experiment", name, options("experiment"), "python -m unibench list experiments; your own: experiment=./file.yaml")
     return CONFIGS / "experiment" / f"{name}.yaml"
-
-
-def budget_of(cell: RunConfig) -> Budget:
-    """The budget of a cell; vanilla keeps everything."""
-    if cell.method["name"] == "vanilla":
-        return Budget.parse()
-    if cell.ratio is None and cell.retention is None and cell.keep is None:
-        return Budget.parse(ratio="0.889")
-    return Budget.parse(cell.ratio, cell.retention, cell.keep)
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
@@ -177,7 +155,7 @@ def _cell(overrides: list[Override]) -> RunConfig:
             errors.append(error)
     _follow(plain)
     cell = typed(plain)
-    errors += _mistakes(cell)
+    errors += mistakes(cell)
     if errors:
         raise UsageErrors(errors)
     return cell
@@ -307,11 +285,6 @@ def _inner(kind: type) -> dict[str, type]:
     return found
 
 
-def _value(cell: RunConfig, key: str) -> Any:
-    """The value of a dotted key."""
-    return functools.reduce(getattr, key.split("."), cell)
-
-
 def _keys(node: Any, prefix: str = "") -> list[str]:
     """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
     found: list[str] = []
@@ -321,95 +294,3 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
                 continue
             found += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
     return found
-
-
-def _mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    """What is wrong with the values of a cell, each with what is allowed."""
-    try:
-        budget_of(cell)
-    except UsageError as error:
-        yield error
-    for key, allowed in CHOICES.items():
-        if (given := _value(cell, key)) is not None and given not in allowed:
-            yield unknown(key, str(given), allowed)
-    if cell.pixels not in cell.model.pixels:
-        yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    if cell.share != "none" and cell.timing:
-        yield UsageError(f"share={cell.share} leaves the vision tower's time out of all cells but one: add timing=false")
-    if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
-        yield UsageError(f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto")
-    for key, least in LEAST.items():
-        if (given := _value(cell, key)) is not None and given < least:
-            yield UsageError(f"{key}={given} is too small; at least {least}")
-    yield from _model_mistakes(cell)
-    yield from _method_mistakes(cell)
-    if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
-        yield UsageError(f"task.data={cell.task.data}: there is no such folder")
-    else:
-        yield from benchmark.mistakes(cell)
-
-
-def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    families = registry.families()
-    if cell.model.family not in families:
-        yield unknown("family", cell.model.family, families)
-        return
-    path = model_path(cell.model.path)
-    if path is None:
-        return
-    if not (path / "config.json").is_file():
-        yield UsageError(f"model.path={cell.model.path}: there is no config.json in {path}; give the folder of a Hugging Face checkpoint")
-        return
-    found = _model_type(path / "config.json", (path / "config.json").stat().st_mtime_ns)
-    served = families[cell.model.family].constants["model_types"]
-    if found not in served:
-        yield UsageError(
-            f"model.path={cell.model.path} holds a {found!r} checkpoint, "
-            f"but model={cell.model.name} is of family {cell.model.family} ({', '.join(served)})"
-        )
-
-
-@cache
-def _model_type(file: Path, changed: int) -> str | None:
-    found: str | None = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    return found
-
-
-def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    card = registry.method(cell.method.get("source", cell.method["name"]))
-    for key, default in card.parameters.items():
-        given = cell.method.get(key)
-        if isinstance(default, str) and default in registry.methods():
-            if given not in registry.methods():
-                yield unknown(f"method.{key}", str(given), registry.methods())
-        elif type(default) in (int, float, bool, str) and not _fits(given, default):
-            yield UsageError(f"method.{key}={given}: {type(default).__name__} wanted, for example {default}")
-    requires = frozenset().union(*(part.constants.get("requires", frozenset()) for part in parts_of(cell.method)))
-    if cell.model.family in registry.families() and cell.model.family not in registry.serving(requires):
-        served = ", ".join(registry.serving(requires)) or "no family yet"
-        yield UsageError(
-            f"method={cell.method['name']} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
-        )
-
-
-def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
-    """The card of a configured method, and of the methods that its parameters name."""
-    card = registry.method(method.get("source") or method["name"])
-    named = [method.get(key) for key, default in card.parameters.items() if isinstance(default, str) and default in registry.methods()]
-    return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
-
-
-def _fits(given: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(given, bool):
-        return isinstance(given, bool) and isinstance(default, bool)
-    return isinstance(given, (int, float) if isinstance(default, float) else type(default))
-
-
-def model_path(path: str | None) -> Path | None:
-    """The folder that ``model.path`` names; ``pkg://unibench.models/tiny/x`` lies inside the package."""
-    if path is None:
-        return None
-    if path.startswith(INSIDE):
-        inside = path.removeprefix(INSIDE)
-        return HERE / inside if (HERE / inside).exists() else HERE.parent / inside
-    return Path(path).expanduser()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from unibench import registry
+from unibench.budget import Budget
+
+INSIDE = "pkg://unibench."  # a place inside this package
+_HERE = Path(__file__).parent
 
 
 @dataclass
@@ -240,3 +248,29 @@ class RunConfig:
 def register() -> None:
     """Make the schema known to Hydra."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
+def budget_of(cell: RunConfig) -> Budget:
+    """The budget of a cell; vanilla keeps everything."""
+    if cell.method["name"] == "vanilla":
+        return Budget.parse()
+    if cell.ratio is None and cell.retention is None and cell.keep is None:
+        return Budget.parse(ratio="0.889")
+    return Budget.parse(cell.ratio, cell.retention, cell.keep)
+
+
+def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
+    """The card of a configured method, and of the methods that its parameters name."""
+    card = registry.method(method.get("source") or method["name"])
+    named = [method.get(key) for key, default in card.parameters.items() if isinstance(default, str) and default in registry.methods()]
+    return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
+
+
+def model_path(path: str | None) -> Path | None:
+    """The folder that ``model.path`` names; ``pkg://unibench.models/tiny/x`` lies inside the package."""
+    if path is None:
+        return None
+    if path.startswith(INSIDE):
+        inside = path.removeprefix(INSIDE)
+        return _HERE / inside if (_HERE / inside).exists() else _HERE.parent / inside
+    return Path(path).expanduser()

@@ -17,8 +17,7 @@ from typing import Any
 
 from unibench import benchmark, registry
 from unibench.budget import Budget
-from unibench.compose import budget_of, model_path, parts_of
-from unibench.config import BudgetConfig, RunConfig, TaskConfig
+from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
 from unibench.errors import UsageError
 
 SCHEMA = 2  # of the files in a cell's folder

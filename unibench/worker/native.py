@@ -10,8 +10,7 @@ from unittest.mock import patch
 import torch
 from transformers import PreTrainedModel
 
-from unibench.compose import model_path
-from unibench.config import ModelConfig, RunConfig
+from unibench.config import ModelConfig, RunConfig, model_path
 from unibench.errors import UsageError
 
 
