@@ -71,9 +71,13 @@ def nearest(distance: Pairs) -> Tensor:
     """Distance of each row to the nearest other, ``[N]``; infinite for a row alone."""
 
     def smallest(start: int, block: Tensor) -> Tensor:
-        block = block.clone()
-        block.diagonal(start).fill_(torch.inf)
-        return block.amin(1)
+        end = start + len(block)
+        own = block[:, start:end].clone()
+        own.diagonal().fill_(torch.inf)
+        found = own.amin(1)
+        for part in (block[:, :start], block[:, end:]):
+            found = torch.minimum(found, part.amin(1)) if part.shape[1] else found
+        return found
 
     return torch.cat([smallest(start, block) for start, block in blocks(distance)])
 
