@@ -37,21 +37,19 @@ def greedy(running: Tensor, k: int, update: Update, taken: Tensor | None = None)
     if taken is not None:
         gone[:before] = taken
         running = running.index_fill(0, taken, -torch.inf)
+    # numpy's arg-max takes a tenth of torch's time on a CPU, and breaks ties alike
+    places = gone.numpy() if running.device.type == "cpu" else None
     for step in range(k):
         now = before + step + 1
-        pick = _first_greatest(running, gone[now - 1 : now])
+        pick = gone[now - 1 : now]
+        if places is None:
+            torch.argmax(running, 0, keepdim=True, out=pick)
+        else:
+            places[now - 1] = running.detach().numpy().argmax()
         if step + 1 < k:
             # all picks again: not every update leaves minus infinity alone
             running = update(running, pick, step).index_fill_(0, gone[:now], -torch.inf)
     return gone[before:]
-
-
-def _first_greatest(running: Tensor, out: Tensor) -> Tensor:
-    """The arg-max into ``out [1]``; on a CPU numpy's, which takes a tenth of torch's time and breaks ties alike."""
-    if running.device.type != "cpu":
-        return torch.argmax(running, 0, keepdim=True, out=out)
-    out.numpy()[0] = running.detach().numpy().argmax()
-    return out
 
 
 def max_min(distance: Pairs, k: int) -> Tensor:
@@ -133,17 +131,18 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
         quality: ``[N]``; then the kernel is ``quality_i kernel_ij quality_j``.
     """
     whole = diagonal(kernel) if quality is None else quality * diagonal(kernel) * quality
-    factor = whole.new_zeros(k, len(whole))
+    factor, least, nothing = whole.new_empty(k, len(whole)), EXHAUSTED * whole, whole.new_zeros(())
 
     def update(gain: Tensor, pick: Tensor, step: int) -> Tensor:
         row = rows_of(kernel, pick)[0]
-        row = row if quality is None else quality.index_select(0, pick) * row * quality
-        row = row - product(factor[:step].index_select(1, pick).T, factor[:step])[0]
+        row = row if quality is None else row.mul_(quality.index_select(0, pick)).mul_(quality)
+        before, now = factor[:step], factor[step]
+        row.sub_(product(before.index_select(1, pick).T, before)[0])
         left = gain.index_select(0, pick)
         # what rounding leaves of a token that the picks span already would blow up when divided by its root
-        spans = left > EXHAUSTED * whole.index_select(0, pick)
-        factor[step] = torch.where(spans, row / left.clamp_min(torch.finfo(left.dtype).tiny).sqrt(), 0)
-        return gain - factor[step] ** 2
+        spans = left > least.index_select(0, pick)
+        torch.where(spans, row.div_(left.clamp_min_(torch.finfo(left.dtype).tiny).sqrt_()), nothing, out=now)
+        return gain.sub_(now.square())
 
     return greedy(whole.clone(), k, update)
 
