@@ -183,7 +183,7 @@ def main() -> None:
         "",
         "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all features with each other as one product,",
         "measured just before each selection (of fitprune, whose scores are no cosines, the attention rows that it reads; at the",
-        "largest N once in a repeat). Selections multiply only half of it (`ops.gram`). *growth*: the power of N from one size to the",
+        "largest N once in a repeat). Selections multiply only half of it (unibench/ops/similarity.py). *growth*: the power of N from one size to the",
         "next. Methods made of others (two_stage, schedule, mustdrop) cost what their parts cost.",
         "",
         "*reference / ours*: loops over K picks, both given the same finished matrix; of scope, vispruner, gprune and visionselector",
