@@ -20,7 +20,7 @@ SMALLER = (
     "model.architecture.vision_config.depth=1",
     "model.architecture.vision_config.fullatt_block_indexes=[0]",
 )
-CELLS = (("divprune", 0.667), ("divprune", 0.889), ("fastv", 0.889), ("scope", 0.889))
+CELLS = (("divprune", 0.667), ("divprune", 0.889), ("fastv", 0.889), ("cdpruner", 0.889))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ python -m benchmarks.selectors
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from unibench import registry
 from unibench.api import build_method
 from unibench.cost.memory import peak_memory
 from unibench.methods._selector import load
-from unibench.ops import cosine, max_min, min_max, mmr, quality_determinantal, rep_max
+from unibench.ops import cosine, max_min, min_max, mmr, quality_determinantal, rep_max, unit
 
 COUNTS = (576, 2691, 11000)
 LONGEST = 40.0  # processor seconds that a reference may take at the next count
@@ -38,12 +38,14 @@ class Loop:
     """What a method does behind the similarity matrix, ours and as written down.
 
     Attributes:
-        ours: given a case and its similarities; None is the whole selection.
+        ours: given a case and its cosines (or one minus them); None is the whole selection.
         reference: the same.
+        distance: whether both read one minus the cosines.
     """
 
     ours: Callable[[Case, torch.Tensor], Any] | None
     reference: Callable[[Case, torch.Tensor], Any]
+    distance: bool = False
 
 
 def _kernel(this: Case, likeness: torch.Tensor) -> torch.Tensor:
@@ -51,16 +53,17 @@ def _kernel(this: Case, likeness: torch.Tensor) -> torch.Tensor:
     return quality[:, None] * likeness * quality
 
 
-MAX_MIN = Loop(lambda this, s: max_min(1 - s, this.keep), lambda this, s: plain.max_min(1 - s, this.keep))
+MAX_MIN = Loop(lambda this, d: max_min(d, this.keep), lambda this, d: plain.max_min(d, this.keep), distance=True)
+FARTHEST = Loop(lambda this, d: max_min(d, this.keep), lambda this, d: plain.farthest(d, this.keep), distance=True)
 DPP = Loop(
     lambda this, s: quality_determinantal(s, this.saliency, this.keep), lambda this, s: plain.determinantal(_kernel(this, s), this.keep)
 )
 WEIGHTS = load("random:0", 3584).weights
 LOOPS = {
     "divprune": MAX_MIN,
-    "greedy_diversity": MAX_MIN,
     "stp": MAX_MIN,
-    "naive_hybrid": MAX_MIN,
+    "greedy_diversity": FARTHEST,
+    "naive_hybrid": FARTHEST,
     "cdpruner": DPP,
     "dpp": DPP,
     "idpruner": Loop(lambda this, s: mmr(this.saliency, s, this.keep, 0.5), lambda this, s: plain.mmr(this.saliency, s, this.keep, 0.5)),
@@ -68,8 +71,21 @@ LOOPS = {
     "scope": Loop(None, lambda this, s: plain.coverage(cosine(this.features), this.saliency, this.keep)),
     "vispruner": Loop(None, lambda this, s: plain.thinned(this.features, this.saliency, this.keep)),
     "gprune": Loop(None, lambda this, s: plain.flow(cosine(this.features), this.features.norm(dim=-1), 0.5, 0.03, 5)),
-    "visionselector": Loop(None, lambda this, s: plain.agreement(this.features, WEIGHTS["q_proj.weight"], WEIGHTS["k_proj.weight"])),
+    "visionselector": Loop(None, lambda this, s: plain.agreement(this.features, WEIGHTS)),
 }
+
+
+SOURCES = [
+    ["divprune, stp", "DivPrune's code", "O(K^2 N): the minimum over all picks anew", "O(K N)"],
+    ["greedy_diversity, naive_hybrid", "AngelSlim's DivPrune", "O(K N)", "O(K N)"],
+    ["idpruner", "AngelSlim's code", "O(K N)", "O(K N)"],
+    ["trimtokenator", "the paper's equations 9 to 16", "O(K N)", "O(K N)"],
+    ["cdpruner, dpp", "CDPruner's code", "O(K^2 N)", "O(K^2 N)"],
+    ["scope", "SCOPE's code", "O(K N^2)", "O(K N) and the gains that are evaluated"],
+    ["vispruner", "VisPruner's code", "O(N^3 D)", "O(N^2 D) and rows without a near neighbour"],
+    ["gprune", "G-Prune's code", "O(N^3)", "O(N^2)"],
+    ["visionselector", "VisionSelector's code", "O(N^2 D)", "O(N D^2)"],
+]
 
 
 @dataclass
@@ -82,9 +98,15 @@ class Found:
     speedup: dict[int, list[float]] = field(default_factory=dict)
 
 
-def leader(name: str) -> str | None:
-    """The first method with the same loop: it is timed for all of them."""
-    return next((other for other, loop in LOOPS.items() if loop is LOOPS.get(name)), None)
+def gram(this: Case) -> torch.Tensor:
+    """What selections are measured against: all features normalised, and multiplied with each other."""
+    rows = unit(this.features)
+    return rows @ rows.T
+
+
+def leader(name: str, names: Iterable[str]) -> str | None:
+    """The first of the methods with the same loop: it is timed for all of them."""
+    return next((other for other in names if other in LOOPS and LOOPS[other] is LOOPS.get(name)), None)
 
 
 def selection(name: str, this: Case) -> Run:
@@ -100,30 +122,27 @@ def selection(name: str, this: Case) -> Run:
 def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names: list[str], slowest: dict[str, float]) -> None:
     """Time every method beside the Gram matrix, and its loop beside the reference's."""
     this = case(count, kind)
-    likeness = cosine(this.features)
+    cosines = cosine(this.features)
+    distances = 1 - cosines
     runs = {name: selection(name, this) for name in names}
     for name, run in runs.items():
         with peak_memory(torch.device("cpu")) as peak:  # which warms up as well
             run()
         found[name].memory[count] = peak.mib
     for _ in range(repeats):
-        gram = 0.0
+        needed = 0.0
         for name, run in runs.items():
-            if name in NEEDED or count < 5000 or not gram:  # of the largest matrix once in a repeat is enough
-                gram = seconds(partial(NEEDED.get(name, lambda this: cosine(this.features)), this))
+            if name in NEEDED or count < 5000 or not needed:  # of the largest matrix once in a repeat is enough
+                needed = seconds(partial(NEEDED.get(name, gram), this))
             own = seconds(run)
             found[name].time.setdefault(count, []).append(own)
-            found[name].to_gram.setdefault(count, []).append(own / gram)
+            found[name].to_gram.setdefault(count, []).append(own / needed)
             loop = LOOPS.get(name)
-            if (
-                loop is None
-                or loop in list(LOOPS.values())[: list(LOOPS).index(name)]
-                or slowest.get(name, 0.0) * (count / 1000) ** 3 > LONGEST
-            ):
+            if loop is None or leader(name, runs) != name or slowest.get(name, 0.0) * (count / 1000) ** 3 > LONGEST:
                 continue
-            whole = loop.reference
-            reference = seconds(lambda whole=whole: whole(this, likeness))  # type: ignore[misc]
-            ours = own if loop.ours is None else seconds(lambda mine=loop.ours: mine(this, likeness))  # type: ignore[misc]
+            pairs = distances if loop.distance else cosines
+            reference = seconds(partial(loop.reference, this, pairs))
+            ours = own if loop.ours is None else seconds(partial(loop.ours, this, pairs))
             slowest[name] = max(slowest.get(name, 0.0), reference / (count / 1000) ** 3)
             found[name].speedup.setdefault(count, []).append(reference / ours)
 
@@ -133,7 +152,7 @@ def page(found: dict[str, Found], counts: list[int], kind: str, repeats: dict[in
     rows = []
     for name, one in found.items():
         ratios = [str(spread(one.to_gram[count])) for count in counts]
-        same = found.get(leader(name) or name, one)
+        same = found[leader(name, found) or name]
         faster = [str(spread(same.speedup[count])) if count in same.speedup else "-" for count in counts]
         medians = [spread(one.time[count]).middle for count in counts]
         rows.append(
@@ -162,13 +181,20 @@ def main() -> None:
     lines = [
         "# Selectors",
         "",
-        "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all features with each other, measured just",
-        "before each selection (of fitprune, whose scores are no cosines, the attention rows that it reads; at the largest N once in a",
-        "repeat). *reference / ours*: of loops over K picks without the Gram matrix that both need; of scope, vispruner, gprune and",
-        "visionselector the whole selection. References: benchmarks/_references.py, with the complexity of the official codes (those of",
-        "cdpruner, dpp and idpruner are incremental already). naive_hybrid and stp: their max-min part. *growth*: the power of N from",
-        "one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost what their parts cost. A dash: no other way",
-        f"to compute it, or one that would take minutes. {CLOCK}",
+        "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all features with each other as one product,",
+        "measured just before each selection (of fitprune, whose scores are no cosines, the attention rows that it reads; at the",
+        "largest N once in a repeat). Selections multiply only half of it (unibench/ops/similarity.py). *growth*: the power of N from one size to the",
+        "next. Methods made of others (two_stage, schedule, mustdrop) cost what their parts cost.",
+        "",
+        "*reference / ours*: loops over K picks, both given the same finished matrix; of scope, vispruner, gprune and visionselector",
+        "the whole selection. A dash: no other way to compute it, or one that would take minutes. The references",
+        "(benchmarks/_references.py) have the complexity of the official code, or of the paper where none is published:",
+        "",
+        *table(["reference", "of", "cost behind the Gram matrix", "ours"], SOURCES),
+        "",
+        "Where the official code carries a vector along as well, both do the same O(K N) or O(K^2 N) operations: no factor of 20 is to",
+        "be had there, and what is gained is calls and memory. Large temporaries of a reference are at times taken anew from the",
+        f"system, at times not, as the allocator happens to stand; that makes scope's differ by a factor of two between runs. {CLOCK}",
     ]
     for kind in arguments.kinds:
         found, slowest = {name: Found() for name in arguments.methods}, dict[str, float]()

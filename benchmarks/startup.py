@@ -18,7 +18,7 @@ import torch
 from benchmarks._report import spread, table, write
 from unibench.cli.main import VERBS
 
-QUICK = (["--help"], ["list", "methods"], ["plan", "method=divprune,fastv", "ratio=0.667,0.889"])
+QUICK = (["--help"], ["list", "methods"], ["plan", "-m", "method=divprune,fastv", "ratio=0.667,0.889"])
 FIRST = ["task.limit=1", "method=vanilla"]
 
 

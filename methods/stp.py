@@ -79,9 +79,10 @@ def _to_others(distance: Pairs, chosen: Tensor) -> Tensor:
 
 
 def _magnitude(features: Tensor) -> Tensor:
-    deviation = features.std(0, correction=0)
-    standard = (features - features.mean(0)) / (deviation + 1e-6)
-    magnitude: Tensor = standard.norm(dim=-1) * features.abs().amax(-1)
+    centred = features - features.mean(0)
+    deviation = centred.square().mean(0).sqrt()  # half the time of torch's std of columns
+    largest = torch.maximum(features.amax(-1), -features.amin(-1))
+    magnitude: Tensor = centred.div_(deviation + 1e-6).norm(dim=-1) * largest
     return magnitude
 
 

@@ -48,11 +48,33 @@ def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
     if spec.quantization is not None:
         raise UsageError("model.quantization needs a checkpoint: random weights have nothing to quantise; take model.weights=pretrained")
     config, processor = blueprint(spec)
+    _refuse_too_large(spec, config, options)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, **options)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
     model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     return model, processor, model_digest(vars(spec))
+
+
+def _refuse_too_large(spec: ModelConfig, config: Any, options: dict[str, Any]) -> None:
+    """Say so before the system kills a process whose weights do not fit in memory."""
+    with torch.device("meta"):
+        skeleton = AutoModelForImageTextToText.from_config(copy.deepcopy(config), **options)
+    needed, free = sum(parameter.nbytes for parameter in skeleton.parameters()), free_memory()
+    if free is not None and needed > free:
+        raise UsageError(
+            f"model={spec.name}: its weights take {needed / 2**30:.1f} GiB in {spec.dtype} and {free / 2**30:.1f} GiB of memory are free; "
+            "for fewer layers of the same width: model.architecture.text_config.num_hidden_layers=4"
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes that processes on this machine can still take; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def blueprint(spec: ModelConfig) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 
 from unibench.config import ModelConfig
 
@@ -19,6 +19,8 @@ def cached(spec: ModelConfig) -> bool:
     """Whether the checkpoint of a model is on this disk, or none is needed."""
     if spec.weights == "random" or spec.path is not None or spec.checkpoint is None:
         return True
+    from huggingface_hub import try_to_load_from_cache  # its module takes as long to load as a plan to make
+
     return isinstance(try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision), (str, Path))
 
 

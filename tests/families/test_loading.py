@@ -16,8 +16,9 @@ from PIL import Image
 import unibench
 from tests.support.checkpoints import FORMATS, save, spec_of
 from tests.support.models import EACH, FAMILIES, QUICK, VIDEOS
+from unibench.compose import compose_cells
 from unibench.errors import UsageError
-from unibench.models import LoadedModel, load
+from unibench.models import LoadedModel, _sources, load
 
 QUESTIONS = ["what is it", "how many are there in all of them", "which color is the first"]
 
@@ -123,6 +124,13 @@ def test_a_model_that_accelerate_places_module_by_module_is_pruned_alike(small: 
             answers.append(model.generate(**inputs, generation_config=config))
         assert session.take_records()[0].kept < session.prompt.length
     assert torch.equal(*answers)
+
+
+def test_random_weights_that_do_not_fit_in_memory_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "free_memory", lambda: 2**30)
+    (config,) = compose_cells(["model=qwen2_5_vl_7b", "model.weights=random"], sweep=False)
+    with pytest.raises(UsageError, match=r"qwen2_5_vl_7b: its weights take 15\.4 GiB in bfloat16 and 1\.0 GiB .*num_hidden_layers=4"):
+        load(config.model)
 
 
 def test_quantisation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

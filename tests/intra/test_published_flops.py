@@ -47,7 +47,8 @@ def test_the_printed_columns_come_out(name: str, layer: int, kept: float, terafl
     pruned = [total(count, count - round((1 - kept) * count), text) for count, text in zip(visual, TEXT, strict=True)]
     full = [total(count, count, text) for count, text in zip(visual, TEXT, strict=True)]
     assert round(fmean(pruned) / 1e12, 3) == teraflops
-    assert 100 * fmean(a / b for a, b in zip(pruned, full, strict=True)) == pytest.approx(percent, abs=0.0071)
+    share = 100 * fmean(a / b for a, b in zip(pruned, full, strict=True))
+    assert percent in (round(share, 2), int(100 * share) / 100)
 
 
 def test_the_fastv_rows_of_those_tables_keep_one_thirteen_and_two_tokens() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unibench import ops
+from unibench.ops import similarity
 
 quick = settings(max_examples=30, deadline=None)
 
@@ -94,3 +95,37 @@ def test_max_min_is_at_least_half_as_spread_as_the_best_set() -> None:
 
     best = max(spread(torch.combinations(torch.arange(10), 4)[i].tolist()) for i in range(210))
     assert spread(ops.max_min(apart, 4).tolist()) >= best / 2
+
+
+def selectors(likeness: Tensor, importance: Tensor, k: int) -> list[Tensor]:
+    return [
+        ops.max_min(1 - likeness, k),
+        ops.farthest(1 - likeness, k, torch.arange(2, device=likeness.device)),
+        ops.mmr(importance, likeness, k, 0.5),
+        ops.rep_max(likeness, k),
+        ops.quality_determinantal(likeness, importance, k),
+        ops.coverage(likeness, k, lambda gain, rows: gain * importance[rows]),
+    ]
+
+
+def test_off_the_cpu_no_selector_looks_at_a_value() -> None:
+    x = torch.empty(30, 8, device="meta")  # has no values: reading one, for which a GPU would halt, is an error
+    with pytest.raises(RuntimeError):
+        int(x.argmax())
+    assert [picks.shape for picks in selectors(ops.cosine(x), x.sum(1), 5)] == [(5,)] * 6
+
+
+def test_picks_are_distinct_also_where_features_are_not_numbers() -> None:
+    x = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
+    x[[3, 7]] = torch.nan
+    for picks in selectors(ops.cosine(x), x.nan_to_num().sum(1), 10)[:4]:
+        assert distinct(picks, 10)
+
+
+def test_a_gram_matrix_in_strips_is_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(23, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    monkeypatch.setattr(similarity, "STRIP", 5)
+    with ops.counted() as work:
+        found = similarity.gram(x)
+    assert torch.equal(found, found.T) and torch.allclose(found, x @ x.T, rtol=1e-12, atol=1e-12)
+    assert 23 * 23 * 8 / 2 < work.macs < 23 * 23 * 8 * 0.65

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import unibench
+from tests.methods._contexts import OPTIONS
+from tests.support.models import inputs_of, model_of
+from unibench import registry
 from unibench.cli import main
 from unibench.errors import UsageErrors
 from unibench.profile import PROTOCOLS, Request, parse
@@ -76,6 +81,15 @@ def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(tmp_pa
         assert row["attn"] == "sdpa" and row["batch"] == 2 and row["new_tokens"] == 3
         total, vision, prefill, method, decode = (row[f"{span}_ms"]["median"] for span in SPANS)
         assert 0 <= method < prefill < total and 0 < vision < prefill and decode > 0
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_only_vanilla_takes_no_time(name: str) -> None:
+    model = model_of("llava")
+    with unibench.prune(model, name, ratio=0.667, **OPTIONS.get(name, {})) as session, torch.inference_mode():
+        model(**inputs_of("llava", 1))
+        (times,) = session.take_times()
+    assert times.prefill > 0 and (times.method == 0) == (name == "vanilla")
 
 
 def test_the_time_of_a_method_grows_with_the_tokens() -> None:

@@ -8,9 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from unibench.report.cells import details
-from unibench.report.writers import terminal
-
 LEGEND = """\
 ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
 same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.
@@ -19,6 +16,9 @@ TFLOP: prefill of the language model. prefill: pixels to first logits, with visi
 
 def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print scores and costs of finished cells, and where their files lie."""
+    from unibench.report.cells import details  # with scipy: too slow for a plan, which has no scores to show
+    from unibench.report.writers import terminal
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in details(rows):
         console.print(terminal(table))

@@ -24,7 +24,6 @@ from unibench.ops.sharing import shares as shares
 from unibench.ops.sharing import spaced as spaced
 from unibench.ops.similarity import at_least_float32 as at_least_float32
 from unibench.ops.similarity import cosine as cosine
-from unibench.ops.similarity import cosine_distance as cosine_distance
 from unibench.ops.similarity import euclidean as euclidean
 from unibench.ops.similarity import min_max as min_max
 from unibench.ops.similarity import unit as unit

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unibench.ops.similarity import unit
+from unibench.ops.similarity import gram, unit
 from unibench.ops.work import product
 
 DENSE_BYTES = 2**31  # of a matrix that is held whole: about 23,000 tokens in float32
-BLOCK = 64  # rows worked on at once: a block of a few thousand columns stays in the cache
+BLOCK = 128  # rows worked on at once: a block of a few thousand columns stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +45,11 @@ def cosine_pairs(x: Tensor, *, distance: bool = False) -> Pairs:
     Returns:
         ``[N, N]``, or what computes its rows where that matrix would be larger than :data:`DENSE_BYTES`.
     """
-    pairs = OnDemand(unit(x), distance)
-    fits = len(x) ** 2 * pairs.unit.element_size() <= DENSE_BYTES
-    return pairs.rows(slice(None)) if fits else pairs
+    rows = unit(x)
+    if len(x) ** 2 * rows.element_size() > DENSE_BYTES:
+        return OnDemand(rows, distance)
+    cosines = gram(rows)
+    return cosines.neg_().add_(1) if distance else cosines
 
 
 def rows_of(pairs: Pairs, index: Tensor) -> Tensor:
@@ -68,14 +70,19 @@ def reduced(pairs: Pairs, reduce: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def nearest(distance: Pairs) -> Tensor:
-    """Distance of each row to the nearest other, ``[N]``; infinite for a row alone."""
-
-    def smallest(start: int, block: Tensor) -> Tensor:
-        block = block.clone()
-        block.diagonal(start).fill_(torch.inf)
-        return block.amin(1)
-
-    return torch.cat([smallest(start, block) for start, block in blocks(distance)])
+    """Distance of each row to the nearest other, ``[N]``; infinite for a row alone. Entries above the diagonal are read."""
+    found: Tensor | None = None
+    for start, block in blocks(distance):
+        end = start + len(block)
+        found = block.new_full((len(distance),), torch.inf) if found is None else found
+        own, later = block[:, start:end].clone(), block[:, end:]
+        own.diagonal().fill_(torch.inf)
+        found[start:end] = torch.minimum(found[start:end], own.amin(1))
+        if end < len(distance):
+            found[start:end] = torch.minimum(found[start:end], later.amin(1))
+            found[end:] = torch.minimum(found[end:], later.amin(0))
+    assert found is not None
+    return found
 
 
 def diagonal(pairs: Pairs) -> Tensor:

@@ -8,6 +8,8 @@ from torch.nn.functional import normalize
 
 from unibench.ops.work import product
 
+STRIP = 512  # rows of a Gram matrix multiplied at once: narrower strips save little more and multiply slower
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` in float32; float64 stays."""
@@ -19,15 +21,21 @@ def unit(x: Tensor) -> Tensor:
     return normalize(at_least_float32(x), dim=-1)
 
 
+def gram(x: Tensor) -> Tensor:
+    """``x @ x.T`` ``[N, N]``; on a CPU the entries below strips of the diagonal are mirrored, not computed again."""
+    if x.device.type != "cpu" or len(x) <= STRIP:
+        return product(x, x.T)
+    found = x.new_empty(len(x), len(x))
+    for start in range(0, len(x), STRIP):
+        end = start + STRIP
+        found[start:end, start:] = product(x[start:end], x[start:].T)
+        found[end:, start:end] = found[start:end, end:].T
+    return found
+
+
 def cosine(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Cosine of all rows of ``x`` ``[N, D]`` with all rows of ``y`` ``[M, D]`` (default ``x``), ``[N, M]``."""
-    u = unit(x)
-    return product(u, (u if y is None else unit(y)).T)
-
-
-def cosine_distance(x: Tensor) -> Tensor:
-    """``1 - cos`` between all rows of ``x`` ``[N, D]``, as ``[N, N]``."""
-    return 1 - cosine(x)
+    return gram(unit(x)) if y is None else product(unit(x), unit(y).T)
 
 
 def euclidean(x: Tensor, y: Tensor) -> Tensor:

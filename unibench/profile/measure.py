@@ -97,7 +97,8 @@ def _table(
     common = _common(request, config, loaded, batch, steps, samples, repeats)
     rows = [_row(*each, times[0], known[0]) | common for each in zip(contenders, times, known, strict=True)]
     width, height = request.image
-    title = f"{config.model.name} ({config.model.weights} weights), {width}x{height} {config.pixels}, batch {batch}, {steps} new tokens"
+    model = f"{config.model.name} ({config.model.weights} weights, {common['layers']} decoder layers)"
+    title = f"{model}, {width}x{height} {config.pixels}, batch {batch}, {steps} new tokens"
     return Table(title, rows, environment(loaded.device))
 
 
@@ -109,6 +110,7 @@ def _common(request: Request, config: RunConfig, loaded: LoadedModel, batch: int
         "family": config.model.family,
         "weights": config.model.weights,
         "weights_mib": weights / 2**20,
+        "layers": len(loaded.family.text_model.layers),
         "dtype": config.model.dtype,
         "attn": str(loaded.family.text_model.config._attn_implementation),
         "pixels": config.pixels,
