@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +31,7 @@ from unibench.models import LoadedModel, wrap
 from unibench.worker.adapter import Run, Scored
 from unibench.worker.answers import Answers
 from unibench.worker.asking import Piece, Question, group_of
+from unibench.worker.missing import fetching
 from unibench.worker.native import device_of, loading_as, pixel_limits, source_of
 from unibench.worker.place import variables
 
@@ -48,7 +49,8 @@ class LmmsEval:
         config, name = run.cell.config, run.benchmark.card.name
         manager = self._manager(run.benchmark.convention.prompts)
         with _data(run) as options:
-            task = task_of(manager, name, options)
+            with fetching(config.task.name, run.benchmark) if run.data is None else nullcontext():
+                task = task_of(manager, name, options)
             size = len(task.eval_docs)
             run.answers.begin(min(config.task.limit or size, size))
             model = Recording(run, task)
