@@ -60,4 +60,4 @@ def check_requirements(task: str, benchmark: Benchmark) -> None:
     """
     for need in benchmark.card.requires:
         if shutil.which(need) is None and importlib.util.find_spec(need) is None:
-            raise UsageError(f"task={task}: the scoring of {benchmark.card.name} ({benchmark.harness}) needs {need}, which is not installed")
+            raise UsageError(f"task={task}: {benchmark.harness} needs {need} to score {benchmark.card.name}, and it is not installed")
