@@ -14,6 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 LETTERS = "ABCD"
+MARKS = (
+    ("Model respone: ", "Extracted answer:"),
+    ("The response is: '", "'. You need to score"),
+)  # around the answer, in VLMEvalKit's questions
 OTHER = {"Yes": "No", "No": "Yes", "yes": "no", "no": "yes", "A": "B", "B": "C", "C": "D", "D": "A"}
 FORMS = (
     "{right}",
@@ -47,6 +51,14 @@ def verdict(response: str) -> str:
     found = re.search(r"\d+", response)
     points = 9 if response.isupper() else 4
     return f"score of component 1: 6/6, score of component 2: 0/4, total score: {points}/10. So." if found is None else found[0]
+
+
+def reply(question: str) -> str:
+    """What the stand-in of a judge says to a question of VLMEvalKit: its verdict on the answer inside."""
+    for before, after in MARKS:
+        if before in question:
+            return verdict(question.rpartition(before)[2].partition(after)[0])
+    return verdict(question)
 
 
 def _samples(harness: str, name: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:

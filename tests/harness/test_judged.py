@@ -1,0 +1,126 @@
+"""Benchmarks that a judge scores, in a real worker, against a stand-in that fails as endpoints do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import made_up
+from tests.harness.running import METHODS, SHORT, Cells, assert_end_to_end, assert_scores
+from tests.harness.standins import write
+from tests.harness.test_judge import Endpoint, completion
+from unibench.cli import main
+from unibench.store import read_samples
+
+pytestmark = pytest.mark.slow
+TASKS = {"mathvista": "MathVista_MINI", "mathvision": "MathVision", "mia_bench": "MIA-Bench"}
+SIZE = 24
+TROUBLE = {
+    "500": (500, "down"),
+    "timeout": 3.0,
+    "slow": 0.5,
+    "no json": (200, "<html>"),
+    "no choices": (200, "{}"),
+    "blank": (200, completion(" ")),
+}  # timeouts are at 2 s
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    found = Endpoint()
+    found.word = made_up.reply
+    yield found
+    found.server.shutdown()
+
+
+def ask(folder: Path, endpoint: Endpoint, *words: str) -> int:
+    given = {"url": endpoint.judge.url, "model": "judge-1", "key": "JUDGE_KEY", "timeout": 2}
+    judge = [f"harness_options.judge.{key}={value}" for key, value in given.items()]
+    places = [f"task.data={folder / 'data'}", f"out={folder / 'out'}"]
+    return main(["-m", f"task={','.join(TASKS)}", "harness=vlmevalkit", SHORT, *places, *judge, *words])
+
+
+def cells(folder: Path) -> Cells:
+    rows = [json.loads(file.read_text()) for file in (folder / "out").rglob("metrics.json")]
+    return Cells({(row["task"], row["method"]): row for row in rows}, folder / "data", "vlmevalkit")
+
+
+def answers(folder: Path) -> dict[Path, dict[str, Any]]:
+    """What the model said, by cell: everything of a sample but its score."""
+    found = {file.parent: read_samples(file.parent)[0] for file in (folder / "out").rglob("status.json")}
+    return {cell.relative_to(folder): {key: {**one, "score": None} for key, one in given.items()} for cell, given in found.items()}
+
+
+def test_an_outage_loses_no_answer(tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data", "vlmevalkit", TASKS.values(), SIZE)
+    endpoint.script = [(500, "down")] * 100_000
+    assert ask(tmp_path, endpoint, "harness_options.judge.retries=0") == 2
+    assert capsys.readouterr().err.count("without a reply: HTTP 500") == len(TASKS) * len(METHODS)
+    before = answers(tmp_path)
+    assert [len(given) for given in before.values()] == [SIZE] * len(TASKS) * len(METHODS) and not cells(tmp_path).rows
+    endpoint.script = []
+    assert ask(tmp_path, endpoint) == 0
+    assert answers(tmp_path) == before  # times too: nothing was asked again
+    found = cells(tmp_path)
+    replies = {
+        task: {method: {key: made_up.verdict(answer) for key, answer in found.answers(task, method).items()} for method in METHODS}
+        for task in TASKS
+    }
+    assert_end_to_end(found, TASKS, replies)
+    assert all(row["judge"] == f"judge-1 at {endpoint.judge.url}" and row["judged"] > 0 for row in found.rows.values())
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"sk-secret" in file.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vanilla cells whose answers are there and are not scored: made-up ones, so that the judge has much to read."""
+    folder = tmp_path_factory.mktemp("answered")
+    write(folder / "data", "vlmevalkit", TASKS.values(), SIZE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUDGE_KEY", "sk-secret")
+        down = Endpoint()
+        down.script = [(500, "down")] * 100_000
+        assert ask(folder, down, "harness_options.judge.retries=0", "method=vanilla") == 2
+        down.server.shutdown()
+    for cell in (folder / "out").glob("*/*/*/*"):
+        given = made_up.answers("vlmevalkit", TASKS[cell.parts[-3]], folder / "data")
+        lines = [json.loads(line) for line in (cell / "samples.jsonl").read_text().splitlines()]
+        (cell / "samples.jsonl").write_text("".join(json.dumps({**line, "answer": given[line["id"]]}) + "\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_trouble_with_every_question_changes_no_score(trouble: str, answered: Path, tmp_path: Path, endpoint: Endpoint) -> None:
+    shutil.copytree(answered, tmp_path, dirs_exist_ok=True)
+    before = answers(tmp_path)
+    endpoint.first = TROUBLE[trouble]
+    assert ask(tmp_path, endpoint, "method=vanilla") == 0
+    assert answers(tmp_path) == before
+    found = cells(tmp_path)
+    for task, name in TASKS.items():
+        replies = {key: made_up.verdict(answer) for key, answer in found.answers(task, "vanilla").items()}
+        assert_scores(found, task, name, "vanilla", replies)
+        assert found.rows[task, "vanilla"]["judged"] > SIZE / 3
+    asked = [json.dumps(request["body"], sort_keys=True) for request in endpoint.seen]
+    assert len(asked) == len(set(asked)) * (1 if trouble == "slow" else 2)
+
+
+def test_a_judge_that_talks_nonsense_is_believed_and_recorded(answered: Path, tmp_path: Path, endpoint: Endpoint) -> None:
+    """What it says is its own affair: the cell is scored by it, the replies are kept, and no answer is lost."""
+    shutil.copytree(answered, tmp_path, dirs_exist_ok=True)
+    before = answers(tmp_path)
+    endpoint.word = lambda text: "blue, total score: 0/10"
+    assert ask(tmp_path, endpoint, "method=vanilla") == 0
+    assert answers(tmp_path) == before
+    found = cells(tmp_path)
+    for task, name in TASKS.items():
+        assert_scores(found, task, name, "vanilla", dict.fromkeys(found.answers(task, "vanilla"), "blue, total score: 0/10"))
+        lines = (Path(found.rows[task, "vanilla"]["folder"]) / "judge.jsonl").read_text().splitlines()
+        said = {json.loads(line)["reply"]["choices"][0]["message"]["content"] for line in lines}
+        assert said == {"blue, total score: 0/10"}
