@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -28,14 +29,14 @@ class Endpoint:
 
     Attributes:
         script: status and body of the next answers; a number alone is seconds to wait first.
-        first: the same, for each question when it comes for the first time.
+        first: the same, one for each question when it comes for the first time.
         word: the answer when the script is over, by the text of the question.
         seen: every request.
     """
 
     def __init__(self) -> None:
         self.script: list[Any] = []
-        self.first: Any = None
+        self.first: Iterator[Any] = repeat(None)
         self.word: Callable[[str], str] = lambda text: "right"
         self.seen: list[dict[str, Any]] = []
         endpoint = self
@@ -45,7 +46,7 @@ class Endpoint:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 known = any(body == request["body"] for request in endpoint.seen)
                 endpoint.seen.append({"body": body, "key": self.headers["authorization"], "path": self.path})
-                step = endpoint.script.pop(0) if endpoint.script else None if known else endpoint.first
+                step = endpoint.script.pop(0) if endpoint.script else None if known else next(endpoint.first)
                 status, answer = 200, completion(endpoint.word(text_of(body)))
                 if isinstance(step, float):
                     time.sleep(step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,9 @@ from unibench.store import read_samples
 
 pytestmark = pytest.mark.slow
 TASKS = {"mathvista": "MathVista_MINI", "mathvision": "MathVision", "mia_bench": "MIA-Bench"}
-SIZE = 24
-TROUBLE = {
-    "500": (500, "down"),
-    "timeout": 3.0,
-    "slow": 0.5,
-    "no json": (200, "<html>"),
-    "no choices": (200, "{}"),
-    "blank": (200, completion(" ")),
-}  # timeouts are at 2 s
+SIZE = 12
+NONSENSE = ((200, "<html>"), (200, "{}"), (200, completion(" ")))
+TROUBLE = {"500": [(500, "down")], "timeouts": [1.5], "slowness": [0.3], "nonsense": NONSENSE}  # of each question, in turn; 1 s is late
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 
 def ask(folder: Path, endpoint: Endpoint, *words: str) -> int:
-    given = {"url": endpoint.judge.url, "model": "judge-1", "key": "JUDGE_KEY", "timeout": 2}
+    given = {"url": endpoint.judge.url, "model": "judge-1", "key": "JUDGE_KEY", "timeout": 1}
     judge = [f"harness_options.judge.{key}={value}" for key, value in given.items()]
     places = [f"task.data={folder / 'data'}", f"out={folder / 'out'}"]
     return main(["-m", f"task={','.join(TASKS)}", "harness=vlmevalkit", SHORT, *places, *judge, *words])
@@ -61,7 +56,7 @@ def test_an_outage_loses_no_answer(tmp_path: Path, endpoint: Endpoint, capsys: p
     write(tmp_path / "data", "vlmevalkit", TASKS.values(), SIZE)
     endpoint.script = [(500, "down")] * 100_000
     assert ask(tmp_path, endpoint, "harness_options.judge.retries=0") == 2
-    assert capsys.readouterr().err.count("without a reply: HTTP 500") == len(TASKS) * len(METHODS)
+    assert "questions without a reply: HTTP 500" in capsys.readouterr().err
     before = answers(tmp_path)
     assert [len(given) for given in before.values()] == [SIZE] * len(TASKS) * len(METHODS) and not cells(tmp_path).rows
     endpoint.script = []
@@ -99,7 +94,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_trouble_with_every_question_changes_no_score(trouble: str, answered: Path, tmp_path: Path, endpoint: Endpoint) -> None:
     shutil.copytree(answered, tmp_path, dirs_exist_ok=True)
     before = answers(tmp_path)
-    endpoint.first = TROUBLE[trouble]
+    endpoint.first = cycle(TROUBLE[trouble])
     assert ask(tmp_path, endpoint, "method=vanilla") == 0
     assert answers(tmp_path) == before
     found = cells(tmp_path)
@@ -108,7 +103,7 @@ def test_trouble_with_every_question_changes_no_score(trouble: str, answered: Pa
         assert_scores(found, task, name, "vanilla", replies)
         assert found.rows[task, "vanilla"]["judged"] > SIZE / 3
     asked = [json.dumps(request["body"], sort_keys=True) for request in endpoint.seen]
-    assert len(asked) == len(set(asked)) * (1 if trouble == "slow" else 2)
+    assert len(asked) >= len(set(asked)) * (1 if trouble == "slowness" else 2)
 
 
 def test_a_judge_that_talks_nonsense_is_believed_and_recorded(answered: Path, tmp_path: Path, endpoint: Endpoint) -> None:
