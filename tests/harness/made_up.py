@@ -84,7 +84,8 @@ def _vinoground(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _truth(row: dict[str, Any]) -> str:
     """The right answer as one would say it."""
-    found = next((row[key] for key in ("answer_option", "answer", "answers", "caption", "annotations_captions") if row.get(key)), "RED")
+    keys = ("answer_option", "answer", "answers", "caption", "annotations_captions")
+    found = next((row[key] for key in keys if row.get(key) and row[key] == row[key]), "RED")  # an empty place of a table is unlike itself
     if isinstance(found, str) and found.startswith("["):
         found = ast.literal_eval(found)
     if isinstance(found, list):

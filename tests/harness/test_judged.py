@@ -58,10 +58,11 @@ def test_an_outage_loses_no_answer(tmp_path: Path, endpoint: Endpoint, capsys: p
     assert ask(tmp_path, endpoint, "harness_options.judge.retries=0") == 2
     assert "questions without a reply: HTTP 500" in capsys.readouterr().err
     before = answers(tmp_path)
-    assert [len(given) for given in before.values()] == [SIZE] * len(TASKS) * len(METHODS) and not cells(tmp_path).rows
+    assert [len(given) for given in before.values()] == [SIZE] * len(TASKS) and not cells(tmp_path).rows  # pruned cells wait for vanilla
     endpoint.script = []
     assert ask(tmp_path, endpoint) == 0
-    assert answers(tmp_path) == before  # times too: nothing was asked again
+    after = answers(tmp_path)
+    assert {cell: after[cell] for cell in before} == before  # times too: nothing was asked again
     found = cells(tmp_path)
     replies = {
         task: {method: {key: made_up.verdict(answer) for key, answer in found.answers(task, method).items()} for method in METHODS}
@@ -83,10 +84,10 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         down.script = [(500, "down")] * 100_000
         assert ask(folder, down, "harness_options.judge.retries=0", "method=vanilla") == 2
         down.server.shutdown()
-    for cell in (folder / "out").glob("*/*/*/*"):
-        given = made_up.answers("vlmevalkit", TASKS[cell.parts[-3]], folder / "data")
-        lines = [json.loads(line) for line in (cell / "samples.jsonl").read_text().splitlines()]
-        (cell / "samples.jsonl").write_text("".join(json.dumps({**line, "answer": given[line["id"]]}) + "\n" for line in lines))
+    for file in (folder / "out").glob("*/*/*/*/samples*.jsonl"):
+        given = made_up.answers("vlmevalkit", TASKS[file.parts[-4]], folder / "data")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps({**line, "answer": given[line["id"]]} if "id" in line else line) + "\n" for line in lines))
     return folder
 
 

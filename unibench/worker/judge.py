@@ -187,4 +187,4 @@ def _completion(judge: JudgeConfig, key: str, body: dict[str, Any]) -> dict[str,
         content = None
     if not isinstance(content, str) or not content.strip():
         raise ValueError(f"no chat completion: {str(found)[:200]}")
-    return dict(found)
+    return {"model": judge.model, **found}  # which some servers leave out, and lmms-eval's MIA-Bench wants
