@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     found.server.shutdown()
 
 
-def ask(folder: Path, endpoint: Endpoint, *words: str) -> int:
+def ask(folder: Path, endpoint: Endpoint, *words: str, harness: str = "vlmevalkit", tasks: Iterable[str] = TASKS) -> int:
     given = {"url": endpoint.judge.url, "model": "judge-1", "key": "JUDGE_KEY", "timeout": 1}
     judge = [f"harness_options.judge.{key}={value}" for key, value in given.items()]
     places = [f"task.data={folder / 'data'}", f"out={folder / 'out'}"]
-    return main(["-m", f"task={','.join(TASKS)}", "harness=vlmevalkit", SHORT, *places, *judge, *words])
+    return main(["-m", f"task={','.join(tasks)}", f"harness={harness}", SHORT, *places, *judge, *words])
 
 
 def cells(folder: Path) -> Cells:
@@ -120,3 +120,14 @@ def test_a_judge_that_talks_nonsense_is_believed_and_recorded(answered: Path, tm
         lines = (Path(found.rows[task, "vanilla"]["folder"]) / "judge.jsonl").read_text().splitlines()
         said = {json.loads(line)["reply"]["choices"][0]["message"]["content"] for line in lines}
         assert said == {"blue, total score: 0/10"}
+
+
+def test_lmms_eval_asks_through_the_same_door(tmp_path: Path, endpoint: Endpoint) -> None:
+    tasks = {"mathvista": "mathvista_testmini_format", "mia_bench": "mia_bench"}
+    write(tmp_path / "data", "lmms_eval", tasks.values(), 4)
+    endpoint.first = cycle((*TROUBLE["500"], *NONSENSE))
+    assert ask(tmp_path, endpoint, "method=vanilla", harness="lmms_eval", tasks=tasks) == 0
+    for file in (tmp_path / "out").rglob("metrics.json"):
+        row = json.loads(file.read_text())
+        assert row["judge"] == f"judge-1 at {endpoint.judge.url}" and row["judged"] == 4 and row["score"] > 0, row["task"]
+    assert len(answers(tmp_path)) == len(tasks) and all(len(given) == 4 for given in answers(tmp_path).values())

@@ -24,7 +24,7 @@ ITEMS = {"internvl": 4}  # frames apart in the prompt; elsewhere the video is on
 
 def small(family: str, folder: Path) -> list[str]:
     """A configured model on a small random checkpoint of its architecture, with that checkpoint's sizes of pictures."""
-    settings = [f"model.processor.{key}={value}" for key, value in SETTINGS[family].items() if key in PICTURE_SIZES]
+    settings = [f"model.processor.{key}={value}".replace("'", "") for key, value in SETTINGS[family].items() if key in PICTURE_SIZES]
     return [f"model={SMALL[family]}", f"model.path={save(family, folder)}", "model.dtype=float32", "model.device=cpu", *settings]
 
 

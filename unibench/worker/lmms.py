@@ -34,6 +34,7 @@ from unibench.worker.asking import Piece, Question, group_of
 from unibench.worker.missing import fetching
 from unibench.worker.native import device_of, loading_as, pixel_limits, source_of
 from unibench.worker.place import variables
+from unibench.worker.results import flat
 
 datasets.disable_progress_bars()
 FRAMES = 32
@@ -65,7 +66,7 @@ class LmmsEval:
         data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
         asked = dict(task.config.generation_kwargs or {})
         length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
-        return Scored(plain(raw), samples, data, plain(asked) if run.native else run.asker.settings(length))
+        return Scored(plain(flat(raw)), samples, data, plain(asked) if run.native else run.asker.settings(length))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         name = str(convention_of(config.model.family, "lmms_eval").native)
