@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from itertools import cycle
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,20 @@ NONSENSE = ((200, "<html>"), (200, "{}"), (200, completion(" ")))
 TROUBLE = {"500": [(500, "down")], "timeouts": [1.5], "slowness": [0.3], "nonsense": NONSENSE}  # of each question, in turn; 1 s is late
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Endpoint]:
+    """One for all tests: its address is in the key of a cell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUDGE_KEY", "sk-secret")
+        found = Endpoint()
+        yield found
+        found.server.shutdown()
+
+
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
-    found = Endpoint()
-    found.word = made_up.reply
-    yield found
-    found.server.shutdown()
+def endpoint(server: Endpoint) -> Endpoint:
+    server.script, server.first, server.word, server.seen = [], repeat(None), made_up.reply, []
+    return server
 
 
 def ask(folder: Path, endpoint: Endpoint, *words: str, harness: str = "vlmevalkit", tasks: Iterable[str] = TASKS) -> int:
@@ -74,16 +81,12 @@ def test_an_outage_loses_no_answer(tmp_path: Path, endpoint: Endpoint, capsys: p
 
 
 @pytest.fixture(scope="module")
-def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def answered(tmp_path_factory: pytest.TempPathFactory, server: Endpoint) -> Path:
     """Vanilla cells whose answers are there and are not scored: made-up ones, so that the judge has much to read."""
     folder = tmp_path_factory.mktemp("answered")
     write(folder / "data", "vlmevalkit", TASKS.values(), SIZE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUDGE_KEY", "sk-secret")
-        down = Endpoint()
-        down.script = [(500, "down")] * 100_000
-        assert ask(folder, down, "harness_options.judge.retries=0", "method=vanilla") == 2
-        down.server.shutdown()
+    server.script = [(500, "down")] * 100_000
+    assert ask(folder, server, "harness_options.judge.retries=0", "method=vanilla") == 2
     for file in (folder / "out").glob("*/*/*/*/samples*.jsonl"):
         given = made_up.answers("vlmevalkit", TASKS[file.parts[-4]], folder / "data")
         lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -107,19 +110,29 @@ def test_trouble_with_every_question_changes_no_score(trouble: str, answered: Pa
     assert len(asked) >= len(set(asked)) * (1 if trouble == "slowness" else 2)
 
 
-def test_a_judge_that_talks_nonsense_is_believed_and_recorded(answered: Path, tmp_path: Path, endpoint: Endpoint) -> None:
-    """What it says is its own affair: the cell is scored by it, the replies are kept, and no answer is lost."""
+def test_nonsense_in_good_form_is_recorded_and_can_be_asked_again(
+    answered: Path, tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VLMEvalKit scores by it where it can; where no number comes out of it, the cell says what to do."""
     shutil.copytree(answered, tmp_path, dirs_exist_ok=True)
     before = answers(tmp_path)
-    endpoint.word = lambda text: "blue, total score: 0/10"
+    endpoint.word = lambda text: "blue"
+    assert ask(tmp_path, endpoint, "method=vanilla") == 2
+    assert answers(tmp_path) == before
+    found = cells(tmp_path)
+    assert {task for task, _ in found.rows} == {"mathvista", "mathvision"}
+    for task, _ in found.rows:
+        assert_scores(found, task, TASKS[task], "vanilla", dict.fromkeys(found.answers(task, "vanilla"), "blue"))
+    (replies,) = (tmp_path / "out").glob("*/mia_bench/*/*/judge.jsonl")
+    assert f"delete {replies} to have it asked again" in capsys.readouterr().err
+    assert {json.loads(line)["reply"]["choices"][0]["message"]["content"] for line in replies.read_text().splitlines()} == {"blue"}
+    replies.unlink()
+    endpoint.word = made_up.reply
     assert ask(tmp_path, endpoint, "method=vanilla") == 0
     assert answers(tmp_path) == before
     found = cells(tmp_path)
-    for task, name in TASKS.items():
-        assert_scores(found, task, name, "vanilla", dict.fromkeys(found.answers(task, "vanilla"), "blue, total score: 0/10"))
-        lines = (Path(found.rows[task, "vanilla"]["folder"]) / "judge.jsonl").read_text().splitlines()
-        said = {json.loads(line)["reply"]["choices"][0]["message"]["content"] for line in lines}
-        assert said == {"blue, total score: 0/10"}
+    verdicts = {key: made_up.verdict(answer) for key, answer in found.answers("mia_bench", "vanilla").items()}
+    assert_scores(found, "mia_bench", TASKS["mia_bench"], "vanilla", verdicts)
 
 
 def test_lmms_eval_asks_through_the_same_door(tmp_path: Path, endpoint: Endpoint) -> None:

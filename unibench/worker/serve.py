@@ -112,9 +112,14 @@ class Worker:
                 scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, judge.url))
             answers.end()
         scores = sample_scores(benchmark.card.metrics[0], scored.samples)
+        try:
+            metrics = metrics_of(benchmark.card, scored.raw, scores)
+        except UsageError as error:
+            if judge.answered:
+                raise UsageError(f"{error} If that is the judge's doing: delete {judge.file} to have it asked again") from None
+            raise
         return Verdict(
-            metrics_of(benchmark.card, scored.raw, scores), scores, scored.raw, scored.data, answers.prompts,
-            scored.generation, judge.label, judge.answered,
+            metrics, scores, scored.raw, scored.data, answers.prompts, scored.generation, judge.label, judge.answered
         )  # fmt: skip
 
     def _adapter(self, harness: str) -> Adapter:
