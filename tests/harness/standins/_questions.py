@@ -99,9 +99,7 @@ def caption(scene: Scene) -> str:
 def tally(scene: Scene) -> str:
     """How many there are of each shape: what a model that counts gets partly right."""
     shapes = Counter(thing.name.rpartition(" ")[2] for thing in scene.things)
-    return (
-        f"{', '.join(f'{number} {shape}{"es" if shape[-1] == "s" else "s"}' for shape, number in sorted(shapes.items()))} on {scene.ground}"
-    )
+    return ", ".join(f"{number} of shape {shape}" for shape, number in sorted(shapes.items())) + f" on {scene.ground}"
 
 
 def _existence(scene: Scene, answer: str) -> Asked:
