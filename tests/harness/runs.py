@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.harness.running import METHODS, card
 
-LEFT = {"real": ("test_every_*", "test_captions_*"), "judged": ("test_an_outage_*",), "videos": ("test_*",)}
+LEFT = ("test_every_benchmark_*", "test_captions_*", "test_an_outage_*", "test_video_benchmarks_*", "test_every_video_*", "test_coco_*")
 HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 HEAD = """# Benchmarks end to end in both harnesses
 
@@ -23,8 +23,8 @@ HEAD = """# Benchmarks end to end in both harnesses
 > harnesses and through the worker; its numbers say nothing about any benchmark, model or method.
 
 Scores are the harness's own; the tests found each equal to a computation that imports no harness. *Differ*: answers that DivPrune at 0.889
-changes. `tiny_...` are trained tiny models; the models of published names are small random checkpoints of their architecture. A stand-in
-of a judge scores MathVista, MathVision and MIA-Bench.
+changes. `tiny_...` is a trained tiny model, `random ...` a small random checkpoint of an architecture, which answers nothing right. A stand-in of
+a judge scores MathVista, MathVision and MIA-Bench.
 """
 
 
@@ -39,10 +39,9 @@ def main(folder: Path) -> None:
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, ...]]:
-    for part, names in LEFT.items():
-        for place in (path for name in names for path in (folder / part).glob(name) if not path.is_symlink()):
-            for out in sorted(path for path in place.iterdir() if path.is_dir()):
-                yield from _pairs(out)
+    for place in (path for name in LEFT for path in folder.glob(f"*/{name}") if not path.is_symlink()):
+        for out in (path for path in place.iterdir() if path.is_dir()):
+            yield from _pairs(out)
 
 
 def _pairs(out: Path) -> Iterator[tuple[str, ...]]:
@@ -56,8 +55,9 @@ def _pairs(out: Path) -> Iterator[tuple[str, ...]]:
         differ = sum(answers[0][key] != answers[1][key] for key in answers[0])
         side = card(task, vanilla["harness"])
         assert side is not None
+        model = vanilla["model"] if vanilla["model"].startswith("tiny_") else f"random {vanilla['family']}"
         scores = [f"{row['score']:.4g}" for row in (vanilla, pruned)]
-        named = (HARNESSES[vanilla["harness"]], side.name, vanilla["model"], _scope(cells["divprune"]), side.metrics[0].name)
+        named = (HARNESSES[vanilla["harness"]], side.name, model, _scope(cells["divprune"]), side.metrics[0].name)
         yield *named, *scores, str(vanilla["n"]), str(differ)
 
 
