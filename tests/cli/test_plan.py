@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.workers import Scripted, grid
+from unibench import hub
 from unibench.cli import main
 from unibench.identity import Cell
 from unibench.registry import ROOT
@@ -130,6 +131,7 @@ def test_one_clear_line(words: list[str], expected: str, capsys: pytest.CaptureF
 
 LARGE = """
 import contextlib, io, json, sys, time
+from unibench import hub
 from unibench.cli import main
 start = time.process_time()
 with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -149,3 +151,17 @@ def test_a_plan_of_sixteen_hundred_cells_takes_seconds(tmp_path: Path) -> None:
     seconds, cells, slow_to_load = json.loads(run.stdout)
     assert cells == 1650 + 55 and not slow_to_load
     assert seconds < 5, f"{seconds:.1f} s of this process' time, {time.monotonic() - start:.1f} s of the clock"
+
+
+def test_the_page_of_the_suite_s_plan_is_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a machine with a network and an empty cache."""
+    page = (ROOT.parent / "results" / "plan_suite_uniprunebench.md").read_text()
+    command = page[page.index("    python") : page.index("What this")].replace("\\\n", " ").split()
+    monkeypatch.setattr(hub, "answers", lambda: True)
+    monkeypatch.setattr(hub, "cached", lambda spec: False)
+    capsys.readouterr()
+    assert main([*command[3:], f"out={tmp_path}"]) == 0
+    said = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "\n".join(said).strip() == page.partition("```\n")[2].removesuffix("```\n").strip()

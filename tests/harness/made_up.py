@@ -14,6 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 LETTERS = "ABCD"
+MARKS = (
+    ("Model respone: ", "Extracted answer:"),
+    ("The response is: '", "'. You need to score"),
+)  # around the answer, in VLMEvalKit's questions
 OTHER = {"Yes": "No", "No": "Yes", "yes": "no", "no": "yes", "A": "B", "B": "C", "C": "D", "D": "A"}
 FORMS = (
     "{right}",
@@ -49,6 +53,14 @@ def verdict(response: str) -> str:
     return f"score of component 1: 6/6, score of component 2: 0/4, total score: {points}/10. So." if found is None else found[0]
 
 
+def reply(question: str) -> str:
+    """What the stand-in of a judge says to a question of VLMEvalKit: its verdict on the answer inside."""
+    for before, after in MARKS:
+        if before in question:
+            return verdict(question.rpartition(before)[2].partition(after)[0])
+    return verdict(question)
+
+
 def _samples(harness: str, name: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     if harness == "vlmevalkit":
         rows = pd.read_csv(folder / f"{name}.tsv", sep="\t").to_dict("records")
@@ -72,7 +84,8 @@ def _vinoground(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _truth(row: dict[str, Any]) -> str:
     """The right answer as one would say it."""
-    found = next((row[key] for key in ("answer_option", "answer", "answers", "caption", "annotations_captions") if row.get(key)), "RED")
+    keys = ("answer_option", "answer", "answers", "caption", "annotations_captions")
+    found = next((row[key] for key in keys if row.get(key) and row[key] == row[key]), "RED")  # an empty place of a table is unlike itself
     if isinstance(found, str) and found.startswith("["):
         found = ast.literal_eval(found)
     if isinstance(found, list):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from unibench.errors import UsageErrors
 from unibench.identity import cell_of, vanilla_of
 
 ENDPOINT = ("harness_options.judge.kind=endpoint", "harness_options.judge.url=http://localhost:1/v1", "harness_options.judge.model=judge")
-REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "harness-nodeps.txt"
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 
 
 def cell(*words: str) -> RunConfig:
@@ -114,5 +115,15 @@ def test_an_unknown_family_gets_the_prompts_of_the_data_sets() -> None:
 
 
 def test_the_verified_versions_are_the_pinned_ones() -> None:
-    pins = dict(line.split("==") for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
-    assert pins == {DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()}
+    assert pins("harness-nodeps.txt") == {DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()}
+
+
+def test_the_installed_packages_are_the_pinned_ones() -> None:
+    """Stands in for ``pip check``, which knows nothing of what serves both harnesses and hydra at once."""
+    wanted = {name: version for file in REQUIREMENTS.glob("*.txt") for name, version in pins(file.name).items()}
+    assert {name: metadata.version(name).partition("+")[0] for name in wanted} == wanted
+
+
+def pins(file: str) -> dict[str, str]:
+    lines = (line.partition("#")[0].strip() for line in (REQUIREMENTS / file).read_text().splitlines())
+    return dict(line.split("==") for line in lines if "==" in line)

@@ -6,8 +6,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,30 +25,33 @@ KEY = "sk-very-secret"
 
 
 class Endpoint:
-    """Answers as scripted, then with a fixed word.
+    """Answers as scripted, then with a word.
 
     Attributes:
         script: status and body of the next answers; a number alone is seconds to wait first.
-        word: the answer when the script is over.
+        first: the same, one for each question when it comes for the first time.
+        word: the answer when the script is over, by the text of the question.
+        seen: every request.
     """
 
     def __init__(self) -> None:
         self.script: list[Any] = []
-        self.word = "right"
+        self.first: Iterator[Any] = repeat(None)
+        self.word: Callable[[str], str] = lambda text: "right"
         self.seen: list[dict[str, Any]] = []
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                known = any(body == request["body"] for request in endpoint.seen)
                 endpoint.seen.append({"body": body, "key": self.headers["authorization"], "path": self.path})
-                status, answer = 200, completion(endpoint.word)
-                if endpoint.script:
-                    step = endpoint.script.pop(0)
-                    if isinstance(step, float):
-                        time.sleep(step)
-                    else:
-                        status, answer = step
+                step = endpoint.script.pop(0) if endpoint.script else None if known else next(endpoint.first)
+                status, answer = 200, completion(endpoint.word(text_of(body)))
+                if isinstance(step, float):
+                    time.sleep(step)
+                elif step is not None:
+                    status, answer = step
                 try:
                     self.send_response(status)
                     self.end_headers()
@@ -65,6 +69,12 @@ class Endpoint:
     def judge(self) -> JudgeConfig:
         url = f"http://127.0.0.1:{self.server.server_port}/v1"
         return JudgeConfig("endpoint", "judge-1", url, "JUDGE_KEY", timeout=0.5, retries=3)
+
+
+def text_of(body: dict[str, Any]) -> str:
+    """What the last message of a request says, pictures left out."""
+    content = body["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 def completion(text: str) -> str:

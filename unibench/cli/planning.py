@@ -80,19 +80,25 @@ def _entry(plan: PlannedCell, history: History) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("model", "task", "method", "budget", "seed", "state", "time left", "remark"):
+    for column in ("model", "task", "samples", "method", "budget", "seed", "state", "time left", "remark"):
         table.add_column(column, overflow="fold")
+    counts = Counter(entry["reason"] for entry in report["cells"] if entry["reason"])
+    notes = {reason: f"see {number}" for number, reason in enumerate((one for one in counts if counts[one] > 1), 1)}
     for entry in report["cells"]:
         state = f"partial {entry['answered']}/{entry['total'] or '?'}" if entry["state"] == "partial" else entry["state"]
         left = "?" if entry["seconds"] is None else clock(entry["seconds"]) if entry["seconds"] else ""
-        remark = entry["reason"] or (f"worked on by {entry['holder']}" if entry["holder"] else "")
-        table.add_row(entry["model"], entry["task"], entry["method"], entry["budget"], str(entry["seed"]), state, left, remark)
+        remark = notes.get(entry["reason"], entry["reason"]) or (f"worked on by {entry['holder']}" if entry["holder"] else "")
+        named = (entry["model"], entry["task"], str(entry["total"] or "?"), entry["method"], entry["budget"], str(entry["seed"]))
+        table.add_row(*named, state, left, remark)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
+    for reason, note in notes.items():
+        console.print(f"{note.removeprefix('see ')}: {reason}")
     unknown = report["cells_of_unknown_time"]
     console.print(", ".join(f"{count} {state}" for state, count in report["states"].items()))
     more = f", {unknown} cells of unknown time (--probe 3 measures three samples of each model and task)" if unknown else ""
-    console.print(f"time left for one worker: {clock(report['seconds'])}{more}")
+    known = clock(report["seconds"]) if report["seconds"] or not unknown else "unknown"
+    console.print(f"time left for one worker: {known}{more}")
     for what in report["downloads"]:
         console.print(f"to download: {what}")
     if report["judge_calls"] or report["cells_of_unknown_judge_calls"]:

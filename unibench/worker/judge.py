@@ -37,10 +37,11 @@ class JudgedCell:
     Attributes:
         url: of the door, None if rules alone score.
         answered: questions with a reply, remembered ones included.
+        file: where the replies are kept.
     """
 
     def __init__(self, judge: JudgeConfig, folder: Path, url: str, key: str) -> None:
-        self.judge, self._file, self._key = judge, folder / "judge.jsonl", key
+        self.judge, self.file, self._key = judge, folder / "judge.jsonl", key
         self.url = url if judge.kind == "endpoint" else None
         self.answered = 0
         self._lock = threading.Lock()
@@ -104,15 +105,15 @@ class JudgedCell:
     def _remember(self, name: str, reply: dict[str, Any]) -> None:
         with self._lock:
             self._replies[name] = reply
-            with self._file.open("a", encoding="utf-8") as stream:
+            with self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"request": name, "reply": reply}, ensure_ascii=False) + "\n")
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        if not self._file.exists():
+        if not self.file.exists():
             return {}
-        content = self._file.read_bytes()
+        content = self.file.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        os.truncate(self._file, len(whole))  # a last line without its end was torn by a kill
+        os.truncate(self.file, len(whole))  # a last line without its end was torn by a kill
         return {entry["request"]: entry["reply"] for entry in map(json.loads, whole.splitlines())}
 
 
@@ -187,4 +188,4 @@ def _completion(judge: JudgeConfig, key: str, body: dict[str, Any]) -> dict[str,
         content = None
     if not isinstance(content, str) or not content.strip():
         raise ValueError(f"no chat completion: {str(found)[:200]}")
-    return dict(found)
+    return {"model": judge.model, **found}  # which some servers leave out, and lmms-eval's MIA-Bench wants

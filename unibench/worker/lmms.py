@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -31,8 +31,10 @@ from unibench.models import LoadedModel, wrap
 from unibench.worker.adapter import Run, Scored
 from unibench.worker.answers import Answers
 from unibench.worker.asking import Piece, Question, group_of
+from unibench.worker.missing import fetching
 from unibench.worker.native import device_of, loading_as, pixel_limits, source_of
 from unibench.worker.place import variables
+from unibench.worker.results import flat
 
 datasets.disable_progress_bars()
 FRAMES = 32
@@ -48,7 +50,8 @@ class LmmsEval:
         config, name = run.cell.config, run.benchmark.card.name
         manager = self._manager(run.benchmark.convention.prompts)
         with _data(run) as options:
-            task = task_of(manager, name, options)
+            with fetching(config.task.name, run.benchmark) if run.data is None else nullcontext():
+                task = task_of(manager, name, options)
             size = len(task.eval_docs)
             run.answers.begin(min(config.task.limit or size, size))
             model = Recording(run, task)
@@ -63,7 +66,7 @@ class LmmsEval:
         data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
         asked = dict(task.config.generation_kwargs or {})
         length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
-        return Scored(plain(raw), samples, data, plain(asked) if run.native else run.asker.settings(length))
+        return Scored(plain(flat(raw)), samples, data, plain(asked) if run.native else run.asker.settings(length))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         name = str(convention_of(config.model.family, "lmms_eval").native)

@@ -11,22 +11,23 @@ from unibench.errors import UsageError, nearest
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries and tables as one level of dotted keys.
+    """Nested dictionaries, lists and tables as one level of dotted keys.
 
-    A table of one row gives its columns, one of several rows ``<first column>.<column>``.
+    A table of one row gives its columns, one of several rows ``<first column>.<column>``; a list of one is what it holds.
 
-    >>> flat({"a": {"b": 1}, "c": 2})
-    {'a.b': 1, 'c': 2}
+    >>> flat({"a": {"b": 1}, "c": (2, 3), "d": [4]})
+    {'a.b': 1, 'c.0': 2, 'c.1': 3, 'd': 4}
     """
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         rows = value.to_dict(orient="records")
         first = str(value.columns[0])
         value = rows[0] if len(rows) == 1 else {str(row[first]): {key: row[key] for key in row if key != first} for row in rows}
+    if isinstance(value, (list, tuple)):
+        value = value[0] if len(value) == 1 else dict(enumerate(value))
     if not isinstance(value, Mapping):
         return {prefix: value}
     found: dict[str, Any] = {}
     for key, entry in value.items():
-        entry = entry[0] if isinstance(entry, (list, tuple)) and len(entry) == 1 else entry
         found.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
     return found
 

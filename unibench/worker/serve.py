@@ -28,6 +28,7 @@ from unibench.worker.adapter import Adapter, Run
 from unibench.worker.answers import Answers
 from unibench.worker.asking import Asker
 from unibench.worker.judge import Gate
+from unibench.worker.missing import check_requirements, reason_of
 from unibench.worker.place import placed
 from unibench.worker.results import metrics_of, sample_scores
 
@@ -93,13 +94,14 @@ class Worker:
                 message, fine = adapter.prefetch(name), True
             except Exception as error:  # whatever a download raises, the next one is tried
                 traceback.print_exc()
-                message, fine = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", False
+                message, fine = reason_of(error), False
             self._say({"event": "fetched", "name": name, "fine": fine, "message": message})
         self._say({"event": "done"})
 
     def _run(self, cell: Cell) -> Verdict:
         benchmark = benchmark_of(cell.config)
         assert benchmark is not None
+        check_requirements(cell.config.task.name, benchmark)
         known = CellFolder(cell).samples()
         with placed(cell) as place, self._gate.judging(benchmark.judge, cell.folder) as judge:
             adapter = self._adapter(benchmark.harness)
@@ -110,9 +112,14 @@ class Worker:
                 scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, judge.url))
             answers.end()
         scores = sample_scores(benchmark.card.metrics[0], scored.samples)
+        try:
+            metrics = metrics_of(benchmark.card, scored.raw, scores)
+        except UsageError as error:
+            if judge.answered:
+                raise UsageError(f"{error} If that is the judge's doing: delete {judge.file} to have it asked again") from None
+            raise
         return Verdict(
-            metrics_of(benchmark.card, scored.raw, scores), scores, scored.raw, scored.data, answers.prompts,
-            scored.generation, judge.label, judge.answered,
+            metrics, scores, scored.raw, scored.data, answers.prompts, scored.generation, judge.label, judge.answered
         )  # fmt: skip
 
     def _adapter(self, harness: str) -> Adapter:

@@ -23,6 +23,7 @@ from unibench.worker.adapter import Run, Scored
 from unibench.worker.answers import Answers
 from unibench.worker.asking import Question, group_of
 from unibench.worker.importing import settings_kept
+from unibench.worker.missing import fetching
 from unibench.worker.place import USER, variables
 from unibench.worker.results import flat
 
@@ -116,7 +117,8 @@ def _data(run: Run) -> Iterator[str]:
     name = run.benchmark.card.name
     table = _root() / f"{name}.tsv" if run.data is None else run.data / f"{name}.tsv"
     if run.data is None and not table.exists():
-        VLMEvalKit().prefetch(name)
+        with fetching(run.cell.config.task.name, run.benchmark):
+            VLMEvalKit().prefetch(name)
     digest = md5(table)
     published = getattr(_class_of(name), "DATASET_MD5", {}).get(name)
     if run.data is None and published is not None and digest != published:

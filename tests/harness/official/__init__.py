@@ -44,7 +44,8 @@ def evaluate(harness: str, folder: Path, answers: Mapping[str, Sequence[Mapping[
     job = {"folder": str(folder.resolve()), "answers": answers, "work": str(work.resolve())}
     (work / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", f"tests.harness.official.{harness}", str(work / "job.json")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(run.stderr[-3000:])

@@ -11,10 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.harness.made_up import verdict
+from tests.harness.made_up import reply
 from unibench._compat import repair_torchvision
-
-MARKS = ("Model respone: ", "The response is: '")  # before the answer in the prompts for a judge
 
 
 class Judge(BaseHTTPRequestHandler):
@@ -24,7 +22,7 @@ class Judge(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         content = asked["messages"][-1]["content"]
         text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        message = {"role": "assistant", "content": verdict(_answer_in(text))}
+        message = {"role": "assistant", "content": reply(text)}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         body = json.dumps({"id": "0", "object": "chat.completion", "created": 0, "model": "stand-in", "choices": [choice], "usage": usage})
@@ -35,13 +33,6 @@ class Judge(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing on stderr."""
-
-
-def _answer_in(prompt: str) -> str:
-    for mark, end in zip(MARKS, ("Extracted answer:", "'. You need to score"), strict=True):
-        if mark in prompt:
-            return prompt.rpartition(mark)[2].partition(end)[0]
-    return prompt
 
 
 def main(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -93,6 +94,12 @@ def caption(scene: Scene) -> str:
     """One sentence about the three largest things and the ground."""
     names = [thing.name for thing in sorted(scene.things, key=lambda thing: -thing.radius)][:3]
     return f"a picture of {', '.join('a ' + name for name in names)} on {scene.ground}"
+
+
+def tally(scene: Scene) -> str:
+    """How many there are of each shape: what a model that counts gets partly right."""
+    shapes = Counter(thing.name.rpartition(" ")[2] for thing in scene.things)
+    return ", ".join(f"{number} of shape {shape}" for shape, number in sorted(shapes.items())) + f" on {scene.ground}"
 
 
 def _existence(scene: Scene, answer: str) -> Asked:

@@ -13,14 +13,16 @@ from PIL import Image
 
 from tests.harness.standins._questions import Asked, caption, exists
 
-FRAMES, RATE = 4, 2  # of a clip, and per second
+RATE = 2  # frames per second
+FRAMES = {"videomme": 4, "vinoground": 2}  # for which a picture stands; Vinoground asks 2,000 questions
+SIDE = 112  # of Vinoground's clips, for the same reason
 CLIPS = 8  # different pairs of clips; Vinoground's 500 pairs use them in turn
 
 
 def write_videomme(rows: list[dict[str, object]], home: Path) -> None:
     """Take the pictures out of the rows and write ``data/<videoID>.mp4``."""
     for row in rows:
-        _save(home / "data" / f"{row['videoID']}.mp4", row.pop("frames"))  # type: ignore[arg-type]
+        _save(home / "data" / f"{row['videoID']}.mp4", row.pop("frames"), FRAMES["videomme"])  # type: ignore[arg-type]
 
 
 def write_vinoground(rows: list[dict[str, object]], home: Path) -> None:
@@ -34,8 +36,8 @@ def write_vinoground(rows: list[dict[str, object]], home: Path) -> None:
     tables: dict[str, list[dict[str, str]]] = {"text": [], "video": []}
     for number, pair in enumerate(pairs):
         for sign, shown in zip(("pos", "neg"), pair, strict=True):
-            _save(home / "vinoground_videos" / f"{number}_{sign}.mp4", [shown.picture])
-        _save(home / "vinoground_videos_concated" / f"{number}.mp4", [shown.picture for shown in pair])
+            _save(home / "vinoground_videos" / f"{number}_{sign}.mp4", [_small(shown)], FRAMES["vinoground"])
+        _save(home / "vinoground_videos_concated" / f"{number}.mp4", [_small(shown) for shown in pair], FRAMES["vinoground"])
     for row in rows:
         number, sign, way = str(row["index"]).split("_")
         tables[way].append(_vinoground_question(int(number), sign, way, pairs[int(number) % CLIPS]))
@@ -55,14 +57,18 @@ def _vinoground_question(number: int, sign: str, way: str, pair: Sequence[Asked]
     return {"idx": f"{number}_{sign}", "video_name": name, "question": question, "GT": "AB"[sign == "neg"]}
 
 
-def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
-    """An MPEG-4 clip in which each picture stands for ``FRAMES`` frames."""
+def _small(shown: Asked) -> Image.Image:
+    return shown.picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def _save(path: Path, pictures: Sequence[Image.Image], frames: int) -> None:
+    """An MPEG-4 clip in which each picture stands for some frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=Fraction(RATE))
         stream.width, stream.height = pictures[0].size
         stream.bit_rate = 4_000_000  # text on signs stays readable
         for picture in pictures:
-            for _ in range(FRAMES):
+            for _ in range(frames):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
         container.mux(stream.encode())

@@ -23,6 +23,7 @@ from tests.harness.standins._questions import (
     exists,
     exists_in_pairs,
     readings,
+    tally,
 )
 
 Row = dict[str, object]
@@ -141,7 +142,7 @@ def _gqa(size: int) -> list[Row]:
 def _coco(size: int) -> list[Row]:
     """No question: the data set's class brings it."""
     return [
-        {"index": i, "image": _encode(asked), "answer": str([caption(asked.scene), caption(asked.scene) + " ground"])}
+        {"index": i, "image": _encode(asked), "answer": str([caption(asked.scene), tally(asked.scene)])}
         for i, asked in enumerate(exists(size))
     ]
 

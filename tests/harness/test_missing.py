@@ -1,0 +1,72 @@
+"""Data, programs and packages that are not here are named with the ways to get them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tenacity
+
+from unibench.benchmark import Benchmark, benchmark_of
+from unibench.compose import compose_cells
+from unibench.errors import UsageError
+from unibench.worker.missing import check_requirements, fetching, reason_of
+
+
+def benchmark(*words: str) -> Benchmark:
+    (config,) = compose_cells(words, sweep=False)
+    found = benchmark_of(config)
+    assert found is not None
+    return found
+
+
+@tenacity.retry(stop=tenacity.stop_after_attempt(1))
+def download() -> None:
+    raise ConnectionError("no route to host.\nsecond line")
+
+
+def test_the_reason_is_what_happened_and_not_that_it_was_tried_again() -> None:
+    with pytest.raises(tenacity.RetryError) as caught:
+        download()
+    assert reason_of(caught.value) == "ConnectionError: no route to host"
+    assert reason_of(OSError("no space")) == "OSError: no space"
+
+
+@pytest.mark.parametrize(("harness", "variable"), [("vlmevalkit", "LMUData"), ("lmms_eval", "HF_HOME")])
+def test_missing_data_is_one_line_with_every_way_out(harness: str, variable: str) -> None:
+    with pytest.raises(UsageError) as caught, fetching("pope", benchmark("task=pope", f"harness={harness}")):
+        download()
+    said = str(caught.value)
+    assert "\n" not in said and "RetryError" not in said and "no route to host" in said
+    assert f"`python -m unibench prefetch task=pope harness={harness}`" in said
+    assert f"set {variable} to that folder" in said and "task.data=<folder>" in said
+
+
+def test_what_the_user_gave_wrongly_is_told_as_it_is() -> None:
+    with pytest.raises(UsageError, match="^no such task$"), fetching("pope", benchmark("task=pope")):
+        raise UsageError("no such task")
+
+
+def test_a_program_or_package_that_scoring_needs_is_named_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="task=nocaps: lmms_eval needs java to score nocaps_val"):
+        check_requirements("nocaps", benchmark("task=nocaps"))
+    check_requirements("pope", benchmark("task=pope"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harness", ["vlmevalkit", "lmms_eval"])
+def test_data_that_cannot_be_fetched_ends_the_command_in_one_line(harness: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMUData", str(tmp_path / "lmu"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing is reached, whatever this machine's network
+    command = [sys.executable, "-m", "unibench", "task=pope", f"harness={harness}", "method=vanilla", f"out={tmp_path / 'out'}"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    said = [line for line in run.stderr.splitlines() if "task.data=" in line]
+    assert run.returncode == 2 and len(said) == 1, run.stderr
+    assert said[0] == run.stderr.splitlines()[-1]
+    assert f"prefetch task=pope harness={harness}" in said[0] and str(tmp_path) in said[0]
+    assert "RetryError" not in run.stderr and "Traceback" not in run.stderr
