@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class Probe:
 
 def doctor(words: Sequence[str]) -> int:
     """``doctor cluster=slurm|ray|local [--nodes N] [--import] [-m] <overrides>``: exit code 1 if a node cannot work."""
-    values = {"--nodes": int, "--address": str, **RESOURCES}
+    values: dict[str, Callable[[str], Any]] = {"--nodes": int, "--address": str, **RESOURCES}
     words, options = taken(words, flags=("--import",), values=values)
     words, engine = engine_of(words)
     cells = cells_of(words)
@@ -99,6 +100,7 @@ def doctor(words: Sequence[str]) -> int:
 
 def _results(job: Any) -> list[Any]:
     try:
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # a SLURM without accounting is one too
         return list(job.results())
     except Exception as error:  # of submitit: the job failed, was cancelled, or left no result
         return [error]

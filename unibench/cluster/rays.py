@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,8 +62,11 @@ def _connected(address: str) -> Any:
     except ImportError:
         raise UsageError(f"ray is not installed: {EXTRA}") from None
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, logging_level="error")
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"no Ray cluster at --address {address}: start one (ray start --head) or name it; {reason}") from None
+        raise UsageError(f"no Ray cluster at --address {address} ({reason}): ray start --head makes one") from None
     return ray
