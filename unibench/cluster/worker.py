@@ -1,18 +1,25 @@
-"""One worker of a submission, on whatever machine an engine starts it."""
+"""One worker of a submission, on whatever machine an engine starts it.
+
+The runner, and torch with it, is imported in the call: submitit answers signals only once it has unpickled the worker, and one
+that comes before kills the process.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unibench.cluster.plan import read_plan
-from unibench.runner import Listener, Outcome, Stop, work
 from unibench.store.claim import EXPIRY_SECONDS
+
+if TYPE_CHECKING:
+    from unibench.runner import Listener, Outcome
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,11 @@ class Worker:
         cells = read_plan(self.folder)
         if only is not None:
             cells = [cells[only]]
-        stop = Stop(seconds=self.seconds, signals=[signal.SIGINT, signal.SIGTERM, *filter(None, [self.warning])])
+        runner = importlib.import_module("unibench.runner")
+        stop = runner.Stop(seconds=self.seconds, signals=[signal.SIGINT, signal.SIGTERM, *filter(None, [self.warning])])
         try:
             with stop.listening():
-                outcome = work(cells, listener=self.listener(number), stop=stop, expiry=self.expiry)
+                outcome = runner.work(cells, listener=self.listener(number), stop=stop, expiry=self.expiry)
         except KeyboardInterrupt:
             if self.warning is not None and stop.received == self.warning:
                 os.kill(os.getpid(), self.warning)  # to submitit's own handler, which has the signal again
