@@ -9,6 +9,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -126,6 +128,26 @@ def test_without_slurm_the_error_says_what_to_take(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["submit", "cluster=slurm", f"out={tmp_path}"]) == 2
     assert "there is no sbatch on this machine" in capsys.readouterr().err
+
+
+def test_gpus_of_this_machine_are_dealt_out_or_the_error_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    line = ["submit", "cluster=local", "method=vanilla", f"out={tmp_path}"]
+    assert main(line) == 2 and "how many of the 2 GPUs each worker gets" in capsys.readouterr().err
+    assert main([*line, "--workers", "2", "--gpus", "2"]) == 2 and "want 4 GPUs, there are 2" in capsys.readouterr().err
+
+    started: list[str] = []
+
+    def start(**options: Any) -> Any:
+        started.append(options["cuda_devices"])
+        return SimpleNamespace(pid=len(started), poll=lambda: None)
+
+    pytest.importorskip("submitit")
+    monkeypatch.setattr("submitit.local.local.start_controller", start)
+    assert main([*line, "--workers", "2", "--gpus", "1"]) == 0
+    assert started == ["0", "1"]
 
 
 def test_a_finished_grid_is_not_submitted(tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:

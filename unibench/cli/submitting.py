@@ -42,6 +42,8 @@ def submit(words: list[str]) -> int:
         print("nothing is left to do", file=sys.stderr)
         return finish(runner.outcome_of(cells))
     resources = resources_of(options)
+    if engine == "local":
+        _check_gpus(count, resources.gpus)
     worker = cluster.Worker(cluster.write_plan([plan.cell for plan in plans], words), Progress, options.get("--expiry", EXPIRY_SECONDS))
     print(f"{left} of {len(plans)} cells to do: {worker.folder / cluster.PLAN}")
     if engine == "ray":
@@ -51,6 +53,19 @@ def submit(words: list[str]) -> int:
     print(f"job {', '.join(numbers)}: {count} workers on {engine}, what they say: {worker.folder}/*.err")
     print(f"how far it is: python -m unibench plan {' '.join(words)}")
     return 0
+
+
+def _check_gpus(count: int, gpus: int | None) -> None:
+    """A worker without GPUs would quietly work on the processor.
+
+    Raises:
+        UsageError: there are GPUs and nothing is said about them, or there are not enough.
+    """
+    there = importlib.import_module("torch").cuda.device_count()
+    if gpus is None and there:
+        raise UsageError(f"cluster=local: give --gpus, how many of the {there} GPUs each worker gets (0: none)")
+    if count * (gpus or 0) > there:
+        raise UsageError(f"cluster=local: {count} workers with --gpus {gpus} want {count * (gpus or 0)} GPUs, there are {there}")
 
 
 def engine_of(words: Sequence[str]) -> tuple[list[str], str]:

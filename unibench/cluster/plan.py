@@ -27,7 +27,7 @@ def write_plan(cells: Sequence[Cell], command: Sequence[str]) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = Path(cells[0].config.out, SUBMITTED, name).absolute()
     folder.mkdir(parents=True)
-    write_job(cells, folder / PLAN, {"command": list(command), "directory": os.getcwd(), "code": code_digest()})
+    write_job(cells, folder / PLAN, {"command": list(command), "code": code_digest()})
     return folder
 
 
