@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
     """Writes a line with the seconds since the first one; ``UNIBENCH_CLUSTER_LOG`` names a file to keep."""
     file = Path(os.environ.get("UNIBENCH_CLUSTER_LOG", tmp_path_factory.mktemp("log") / "cluster.log"))
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"$ UNIBENCH_CLUSTER_LOG={file} python -m pytest {' '.join(sys.argv[1:])}\n")
+    with file.open("a") as stream:
+        print(f"$ UNIBENCH_CLUSTER_LOG={file} python -m pytest {shlex.join(sys.argv[1:])}", file=stream)
     begin = time.monotonic()
 
     def write(line: str) -> None:

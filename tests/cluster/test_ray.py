@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster._grid import FORTY, assert_equal, complete, environment, mid_cell, wait_for, words
-from tests.runner.test_chaos import children
+from tests.cluster._grid import FORTY, answers, assert_equal, complete, environment, mid_cell, wait_for, words
+from tests.runner.test_chaos import answered, children
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray")
@@ -60,15 +60,26 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
             node.wait()
 
 
-def test_what_a_lost_node_leaves_the_other_finishes(
+def start(out: Path, address: str, output: Path) -> subprocess.Popen[bytes]:
+    line = [sys.executable, "-m", "unibench", "submit", *words(FORTY, out), "cluster=ray", "--address", address, "--workers", "2"]
+    with output.open("wb") as stream:
+        return subprocess.Popen(line, stdout=stream, stderr=stream, env=environment())
+
+
+def test_what_ctrl_c_and_a_lost_node_leave_the_others_finish(
     tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]], calm_forty: Path, log: Callable[[str], None]
 ) -> None:
-    (address, nodes), out = cluster, tmp_path / "ray"
-    line = [sys.executable, "-m", "unibench", "submit", *words(FORTY, out), "cluster=ray", "--address", address, "--workers", "2"]
-    output = tmp_path / "driver.log"
-    with output.open("wb") as stream:
-        driver = subprocess.Popen(line, stdout=stream, stderr=stream, env=environment())
+    (address, nodes), out, output = cluster, tmp_path / "ray", tmp_path / "driver.log"
+    driver = start(out, address, output)
     log(f"ray: two nodes at {address}, two workers")
+    wait_for(lambda: mid_cell(out, 6))
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(120) == 130, output.read_text()
+    wait_for(lambda: not list(out.rglob("claim-*")), 30)
+    assert len(set(answers(out))) == len(answers(out)) > 0
+    log(f"ray: Ctrl-C ended both workers; {answered(out)} of 240 samples are there, no claim is left")
+
+    driver = start(out, address, output)
     lost = wait_for(lambda: next((held for held in mid_cell(out, 6) if held.pid in descendants(nodes[1].pid)), None))
     log(f"ray: the second node is killed (its {kill(nodes[1])} processes), after {lost.samples} of 6 samples of {lost.folder.parent.name}")
     assert driver.wait(1200) == 0 and complete(out, 40), output.read_text()
