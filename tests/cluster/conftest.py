@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,19 +52,19 @@ def calm_five(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def slurm() -> Iterator[dict[str, str]]:
     """The environment in which this machine is a SLURM cluster of one node."""
     missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)} here: apt-get install -y slurm-wlm munge")
     if os.geteuid() != 0:
         pytest.skip("SLURM's daemons are started as root")
-    state = tmp_path_factory.mktemp("slurm")
-    for folder in (state, *list(state.parents)[:2]):
-        folder.chmod(0o755)  # munged runs as a user of its own
-    up = subprocess.run([SCRIPT, "up", state], capture_output=True, text=True)
-    try:
-        assert up.returncode == 0, up.stdout + up.stderr
-        yield {**os.environ, "SLURM_CONF": str(state / "slurm.conf")}
-    finally:
-        subprocess.run([SCRIPT, "down", state], check=True)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        state = Path(folder)
+        state.chmod(0o755)  # munged runs as a user of its own
+        up = subprocess.run([SCRIPT, "up", state], capture_output=True, text=True)
+        try:
+            assert up.returncode == 0, up.stdout + up.stderr
+            yield {**os.environ, "SLURM_CONF": str(state / "slurm.conf")}
+        finally:
+            subprocess.run([SCRIPT, "down", state], check=True)

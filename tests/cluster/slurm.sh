@@ -33,7 +33,10 @@ down)
     export SLURM_CONF="$state/slurm.conf"
     scancel --me --full --signal=KILL 2> /dev/null || true
     for name in $pids; do
-        [ -s "$state/$name.pid" ] && kill "$(cat "$state/$name.pid")" 2> /dev/null || true
+        [ -s "$state/$name.pid" ] || continue
+        pid=$(cat "$state/$name.pid")
+        kill "$pid" 2> /dev/null || continue
+        for _ in $(seq 100); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
     done
     ;;
 esac

@@ -19,7 +19,7 @@ from unibench.cli import main
 from unibench.cli.main import VERBS
 from unibench.cli.options import taken
 from unibench.cli.submitting import RESOURCES
-from unibench.cluster import PLAN, Worker, read_plan, write_plan
+from unibench.cluster import PLAN, Resources, Worker, read_plan, run_tasks, write_plan
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.plan import survey
@@ -148,6 +148,12 @@ def test_gpus_of_this_machine_are_dealt_out_or_the_error_says_why(
     monkeypatch.setattr("submitit.local.local.start_controller", start)
     assert main([*line, "--workers", "2", "--gpus", "1"]) == 0
     assert started == ["0", "1"]
+
+
+def test_gpus_of_a_ray_cluster_are_not_left_idle_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unibench.cluster.rays._connected", lambda address: SimpleNamespace(cluster_resources=lambda: {"GPU": 8.0}))
+    with pytest.raises(UsageError, match="how many of the cluster's 8 GPUs"):
+        next(run_tasks(print, 1, Resources(), "auto"))
 
 
 def test_a_finished_grid_is_not_submitted(tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:

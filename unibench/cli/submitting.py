@@ -11,10 +11,10 @@ from typing import Any
 from unibench.cli.options import taken
 from unibench.cli.progress import Progress
 from unibench.cli.running import SWEEP, cells_of, check_methods, finish, say_which_task
+from unibench.cli.working import expiry_of
 from unibench.compose import is_experiment
 from unibench.errors import UsageError, unknown
 from unibench.plan import survey
-from unibench.store.claim import EXPIRY_SECONDS
 
 RESOURCES: dict[str, Callable[[str], Any]] = {
     "--minutes": int, "--partition": str, "--account": str, "--gpus": int, "--cpus": int, "--mem": float, "--requeues": int,
@@ -44,7 +44,7 @@ def submit(words: list[str]) -> int:
     resources = resources_of(options)
     if engine == "local":
         _check_gpus(count, resources.gpus)
-    worker = cluster.Worker(cluster.write_plan([plan.cell for plan in plans], words), Progress, options.get("--expiry", EXPIRY_SECONDS))
+    worker = cluster.Worker(cluster.write_plan([plan.cell for plan in plans], words), Progress, expiry_of(options))
     print(f"{left} of {len(plans)} cells to do: {worker.folder / cluster.PLAN}")
     if engine == "ray":
         return _on_ray(cluster, worker, count, resources, options, lambda: finish(runner.outcome_of(cells)))

@@ -16,9 +16,13 @@ def run_tasks(task: Callable[[int], Any], count: int, resources: Resources, addr
     Ray starts a task that was lost with its node elsewhere. Ctrl-C is passed on to the tasks, which end with their sample.
 
     Raises:
-        UsageError: there is no Ray, or no cluster at the address.
+        UsageError: there is no Ray, no cluster at the address, or it has GPUs and nothing is said about them.
     """
     ray = _connected(address)
+    if resources.gpus is None and (there := ray.cluster_resources().get("GPU")):
+        raise UsageError(
+            f"cluster=ray: give --gpus, how many of the cluster's {there:g} GPUs each worker gets (0: none); Ray hides the others"
+        )
     options = {"num_cpus": resources.cpus or 1, "num_gpus": resources.gpus or 0, "scheduling_strategy": "SPREAD"}
     remote = ray.remote(**options, max_retries=resources.requeues)(_called)
     yield from _ended(ray, {remote.remote(task, number): number for number in range(count)})
