@@ -34,7 +34,7 @@ def test_a_launcher_runs_a_sweep(launcher: str, tmp_path: Path, calm_five: Path,
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_runs_benchmarks_of_a_harness(launcher: str, tmp_path: Path, log: Log) -> None:
-    write(tmp_path / "data", "lmms_eval", ["pope"], 8)
+    write(tmp_path / "data", "vlmevalkit", ["POPE"], 8)
     grid = (
         "-m",
         "task=pope",
@@ -46,7 +46,7 @@ def test_a_launcher_runs_benchmarks_of_a_harness(launcher: str, tmp_path: Path, 
     unibench(*words(grid, tmp_path / "out"), f"hydra/launcher={launcher}", *LAUNCHERS[launcher])
     unibench(*words(grid, tmp_path / "calm"))
     assert_equal(tmp_path / "out", tmp_path / "calm", 3)
-    log(f"hydra/launcher={launcher}: POPE in lmms-eval, three cells, all but times equal to a run in one process")
+    log(f"hydra/launcher={launcher}: POPE in VLMEvalKit, three cells, all but times equal to a run in one process")
 
 
 def test_submitted_workers_share_the_shards_of_one_cell(tmp_path: Path, log: Log) -> None:
