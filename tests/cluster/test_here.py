@@ -38,7 +38,7 @@ def test_a_launcher_runs_benchmarks_of_a_harness(launcher: str, tmp_path: Path, 
     grid = (
         "-m",
         "task=pope",
-        "harness=lmms_eval",
+        "harness=vlmevalkit",
         f"task.data={tmp_path / 'data'}",
         "method=divprune,fastv",
         "generation.max_new_tokens=8",

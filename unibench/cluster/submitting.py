@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,10 +85,28 @@ def submit(task: Callable[..., Any], engine: str, count: int, resources: Resourc
             visible = list(range(number * gpus, (number + 1) * gpus))
             limits = {"timeout_min": resources.minutes, "signal_delay_s": resources.margin}
             executor.update_parameters(**limits, gpus_per_node=gpus, visible_gpus=visible)
-            jobs.append(executor.submit(task, number))
+            with _detached():
+                jobs.append(executor.submit(task, number))
         return jobs
     except submitit.core.utils.FailedJobError as error:
         raise UsageError(f"sbatch refuses: {str(error).strip().splitlines()[-1]}") from None
+
+
+@contextmanager
+def _detached() -> Iterator[None]:
+    """Processes started inside have none of this one's streams: who reads those to their end would wait for the job."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null, before = os.open(os.devnull, os.O_RDWR), [os.dup(stream) for stream in range(3)]
+    try:
+        for stream in range(3):
+            os.dup2(null, stream)
+        yield
+    finally:
+        for stream, kept in enumerate(before):
+            os.dup2(kept, stream)
+            os.close(kept)
+        os.close(null)
 
 
 def submitit_() -> Any:
