@@ -63,7 +63,9 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
 def start(out: Path, address: str, output: Path) -> subprocess.Popen[bytes]:
     line = [sys.executable, "-m", "unibench", "submit", *words(FORTY, out), "cluster=ray", "--address", address, "--workers", "2"]
     with output.open("wb") as stream:
-        return subprocess.Popen(line, stdout=stream, stderr=stream, env=environment())
+        # whoever was started with & by a script ignores Ctrl-C, and so do its children
+        default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        return subprocess.Popen(line, stdout=stream, stderr=stream, env=environment(), preexec_fn=default)
 
 
 def test_what_ctrl_c_and_a_lost_node_leave_the_others_finish(
