@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full check bench install harnesses train-tiny synthvqa-results clean
+.PHONY: demo test test-full check bench install harnesses cluster train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -25,13 +25,16 @@ check: $(VENV)/.dev
 
 ## bench: what selecting, hooks and start-up cost, as ratios in one run; tables in results/bench
 bench: $(VENV)/.core
-	for page in startup attention_signal overhead prefill selectors; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$page || exit 1; done
+	for page in startup attention_signal overhead prefill selectors scaling; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$page || exit 1; done
 
 ## install: unibench alone, without the harnesses
 install: $(VENV)/.core
 
 ## harnesses: VLMEvalKit and lmms-eval beside it
 harnesses: $(VENV)/.harnesses
+
+## cluster: Hydra's launchers, submitit and Ray beside it
+cluster: $(VENV)/.cluster
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -47,7 +50,11 @@ $(VENV)/.harnesses: $(VENV)/.core requirements/harness.txt requirements/harness-
 	$(PIP) install --no-deps -r requirements/harness-nodeps.txt
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.harnesses requirements/dev.txt
+$(VENV)/.cluster: $(VENV)/.core requirements/cluster.txt
+	$(PIP) install -r requirements/cluster.txt -c requirements/core.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.harnesses $(VENV)/.cluster requirements/dev.txt
 	$(PIP) install -r requirements/dev.txt -c requirements/core.txt
 	touch $@
 

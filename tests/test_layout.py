@@ -27,6 +27,7 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("report",),
     ("audit",),
     ("runner", "analysis"),
+    ("cluster",),
     ("profile",),
     ("plots",),
     ("page",),

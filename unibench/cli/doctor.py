@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,14 +27,32 @@ Finding = tuple[str, bool, str]  # what, whether it is fine, in words
 
 
 def doctor(words: list[str]) -> int:
-    """``doctor [--import]``: exit code 1 if something that every run needs is missing; ``--import`` imports both harnesses."""
+    """``doctor [--import]``: exit code 1 if something that every run needs is missing; ``--import`` imports both harnesses.
+
+    With ``cluster=slurm|ray|local`` the nodes of a cluster are asked, see :mod:`unibench.cli.nodes`.
+    """
+    if any(word.startswith("cluster=") for word in words):
+        return int(importlib.import_module("unibench.cli.nodes").doctor(words))
     if set(words) - {"--import"}:
-        raise UsageError("doctor takes no arguments but --import (imports both harnesses, half a minute)")
-    needed = [_python(), _torch()]
-    optional = [*_harnesses("--import" in words), _java(), _key(), *_folders()]
+        raise UsageError("doctor takes no arguments but --import (imports both harnesses, half a minute) and cluster=slurm|ray|local")
+    return show(needed(), optional("--import" in words))
+
+
+def show(needed: Sequence[Finding], optional: Sequence[Finding]) -> int:
+    """Print findings; returns 1 if something needed is missing."""
     for what, fine, said in [*needed, *optional]:
-        print(f"{'ok     ' if fine else 'missing'} {what:12s} {said}")
+        print(f"{'ok     ' if fine else 'missing'} {what:13s} {said}")
     return 0 if all(fine for _, fine, _ in needed) else 1
+
+
+def needed() -> list[Finding]:
+    """What every run needs."""
+    return [_python(), _torch()]
+
+
+def optional(importing: bool) -> list[Finding]:
+    """What some runs need."""
+    return [*_harnesses(importing), _java(), _key(), *_folders()]
 
 
 def _python() -> Finding:

@@ -29,8 +29,10 @@ verbs:
                                           repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
   plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
   work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
+  submit [-m] <overrides> cluster=slurm|ray|local --workers 4    elsewhere [--minutes 60] [--partition P] [--gpus 1] [--mem 32]
+                                          [--account A] [--cpus 8] [--extra qos=high,nice=10] [--address auto] [--retry]
   prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
-  doctor [--import]                       what is installed here and what is missing
+  doctor [--import]                       what is installed here and what is missing; with cluster=... on its nodes
   store index|verify|repair|prune|merge|export|import ...     look after results
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
@@ -53,6 +55,7 @@ VERBS = {
     "show": "listing:show",
     "plan": "planning:plan",
     "work": "working:work",
+    "submit": "submitting:submit",
     "store": "storing:store",
     "compare": "comparing:compare",
     "recommend": "comparing:recommend",

@@ -20,6 +20,8 @@ SWEEP = ("-m", "--multirun")
 
 def run(words: list[str]) -> int:
     """``python -m unibench [-m] <overrides>``."""
+    if any(word.startswith("hydra") for word in words):
+        return int(importlib.import_module("unibench.cli.submitting").launched(words))
     cells = cells_of(words)
     say_which_task(words)
     plans = survey(cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from unibench.cli.options import taken
 from unibench.cli.progress import Progress
 from unibench.cli.running import cells_of, check_methods, finish, say_which_task
@@ -15,15 +17,25 @@ def work(words: list[str]) -> int:
     words, options = taken(words, flags=("--retry",), values={"--processes": int, "--gpus": str, "--expiry": float})
     if "--processes" in options and "--gpus" in options:
         raise UsageError("give --processes or --gpus, which makes one process for each GPU")
-    expiry = options.get("--expiry", EXPIRY_SECONDS)
-    if expiry < 2 * BEAT_SECONDS:
-        raise UsageError(f"--expiry {expiry:g} is too small: hearts beat every {BEAT_SECONDS:g} s; at least {2 * BEAT_SECONDS:g}")
+    expiry = expiry_of(options)
     cells = cells_of(words)
     say_which_task(words)
     runner = check_methods(cells, strict=not is_experiment(words))
     if "--retry" in options:
         runner.forgive(cells)
     return finish(runner.work_in_processes(cells, _devices(options), expiry=expiry, listener=Progress))
+
+
+def expiry_of(options: Mapping[str, float]) -> float:
+    """The seconds after which another worker counts as dead.
+
+    Raises:
+        UsageError: live ones would too.
+    """
+    expiry = options.get("--expiry", EXPIRY_SECONDS)
+    if expiry < 2 * BEAT_SECONDS:
+        raise UsageError(f"--expiry {expiry:g} is too small: hearts beat every {BEAT_SECONDS:g} s; at least {2 * BEAT_SECONDS:g}")
+    return expiry
 
 
 def _devices(options: dict[str, object]) -> list[str | None]:

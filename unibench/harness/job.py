@@ -55,10 +55,10 @@ class Verdict:
         return asdict(self)
 
 
-def write_job(cells: Iterable[Cell], file: Path) -> None:
-    """Write the resolved job of some cells of one model."""
+def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None = None) -> None:
+    """Write resolved cells, and what else is to be said about them, for a process that may run elsewhere."""
     jobs = [{"key": cell.key, "config": asdict(_absolute(cell.config))} for cell in cells]
-    file.write_text(json.dumps({"cells": jobs}, indent=1), encoding="utf-8")
+    file.write_text(json.dumps({**(about or {}), "cells": jobs}, indent=1), encoding="utf-8")
 
 
 def read_job(file: Path) -> list[Cell]:

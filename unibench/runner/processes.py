@@ -83,7 +83,7 @@ def work_in_processes(
                     _start(context, slot, cells, keys, expiry, listener)
     if forwarding.signals:
         raise KeyboardInterrupt
-    return _outcome(cells)
+    return outcome_of(cells)
 
 
 def _start(
@@ -125,7 +125,8 @@ def _reason(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-def _outcome(cells: Sequence[Cell]) -> Outcome:
+def outcome_of(cells: Sequence[Cell]) -> Outcome:
+    """What became of cells that other processes worked on, as their folders tell."""
     outcome = Outcome()
     for plan in survey(cells):
         if plan.row is not None:

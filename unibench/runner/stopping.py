@@ -1,4 +1,4 @@
-"""Ctrl-C once finishes the sample, twice stops at once. SIGTERM, which schedulers send, counts as Ctrl-C."""
+"""Ctrl-C once finishes the sample, twice stops at once. SIGTERM, which schedulers send, counts as Ctrl-C; so does a wall of time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -17,24 +18,47 @@ class Stop:
 
     Args:
         orphaned_from: process id of the parent; when that is gone, the work is to end too. None does not look.
+        seconds: from now on after which it is to end; None does not look.
+        signals: that :meth:`listening` takes over.
+
+    Attributes:
+        received: the signal that came.
     """
 
-    def __init__(self, orphaned_from: int | None = None) -> None:
-        self._parent = orphaned_from
-        self._signalled = self._answering = False
+    def __init__(
+        self,
+        orphaned_from: int | None = None,
+        seconds: float | None = None,
+        signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+    ) -> None:
+        self._parent, self._signals = orphaned_from, signals
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self._answering = False
+        self.received: int | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether a signal came while samples were answered; whoever answers them looks at this before each batch."""
-        return self._signalled or (self._parent is not None and os.getppid() != self._parent)
+        """Whether the work is to end; whoever answers samples looks at this before each batch."""
+        if self.received is not None or (self._parent is not None and os.getppid() != self._parent):
+            return True
+        return self._until is not None and time.monotonic() > self._until
+
+    def heed(self) -> None:
+        """Between samples.
+
+        Raises:
+            KeyboardInterrupt: the work is to end.
+        """
+        if self.asked:
+            raise KeyboardInterrupt
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take over SIGINT and SIGTERM; nothing where this is not the main thread, which alone may."""
+        """Take over the signals; nothing where this is not the main thread, which alone may."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {number: signal.signal(number, self._signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {number: signal.signal(number, self._signal) for number in self._signals}
         try:
             yield
         finally:
@@ -53,11 +77,10 @@ class Stop:
             yield
         finally:
             self._answering = False
-        if self.asked:
-            raise KeyboardInterrupt
+        self.heed()
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signalled or not self._answering:
+        again, self.received = self.received is not None, number
+        if again or not self._answering:
             raise KeyboardInterrupt
-        self._signalled = True
         print("finishing the sample; Ctrl-C again stops at once", file=sys.stderr)

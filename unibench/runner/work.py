@@ -166,6 +166,7 @@ class _Worker:
     def _advance(self, cell: Cell, vanilla: Cell | None) -> tuple[bool, bool]:
         """Do what can be done for a cell now: whether it has ended, and whether any sample was answered."""
         folder, worked = CellFolder(cell), False
+        self.stop.heed()
         try:
             if self._ended(folder, vanilla):
                 return True, False
@@ -173,6 +174,7 @@ class _Worker:
             while (part := claim_part(folder, cell.config.shards, self.watch)) is not None:
                 with closing(part), folder.logged():
                     executor.answer(part, self.stop, self.listener)
+                    self.stop.heed()  # it may have ended early
                     part.done()
                 worked = True
             row = self._finish(folder, executor, vanilla)

@@ -1,0 +1,56 @@
+"""Which cells the workers are to do, in a file that every node reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from unibench.compose import HERE
+from unibench.errors import UsageError
+from unibench.harness.job import read_job, write_job
+from unibench.identity import Cell
+
+SUBMITTED = ".submitted"  # below the folder of results: one folder for each submission, its plan and the engine's logs
+PLAN = "plan.json"
+
+
+def write_plan(cells: Sequence[Cell], command: Sequence[str]) -> Path:
+    """Write the plan of a submission into the folder of results.
+
+    Returns:
+        The submission's own folder.
+    """
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = Path(cells[0].config.out, SUBMITTED, name).absolute()
+    folder.mkdir(parents=True)
+    write_job(cells, folder / PLAN, {"command": list(command), "code": code_digest()})
+    return folder
+
+
+def read_plan(folder: Path) -> list[Cell]:
+    """The cells of a submission.
+
+    Raises:
+        UsageError: the file cannot be read here, or this code and data make other cells of it.
+    """
+    try:
+        return read_job(folder / PLAN)
+    except OSError as error:
+        raise UsageError(f"{folder / PLAN} cannot be read here ({error.strerror}): is out= on a disk that all nodes share?") from None
+    except ValueError as error:
+        raise UsageError(f"{error}; python -m unibench doctor cluster=... says how the nodes differ") from None
+
+
+def code_digest() -> str:
+    """Hash of the package's source files, which must be the same on all nodes."""
+    digest = hashlib.blake2b(digest_size=8)
+    places = [HERE, *(HERE.parent / name for name in ("methods", "models", "tasks", "configs") if not (HERE / name).is_dir())]
+    files = [Path(path, name) for place in places for path, _, names in os.walk(place, followlinks=True) for name in names]
+    for file in sorted(files):
+        if file.suffix in (".py", ".yaml"):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
