@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -69,7 +70,7 @@ def _connected(address: str) -> Any:
         host, _, port = address.rpartition(":")
         if port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, logging_level="error")
+        ray.init(address=address, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no Ray cluster at --address {address} ({reason}): ray start --head makes one") from None
