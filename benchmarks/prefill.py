@@ -27,7 +27,7 @@ def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--size", type=int, nargs=2, default=[1288, 728])
+    parser.add_argument("--size", type=int, nargs=2, default=[1920, 1080])
     parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
