@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster._grid import FORTY, answers, assert_equal, complete, environment, mid_cell, wait_for, words
+from tests.cluster._grid import FORTY, assert_equal, complete, environment, mid_cell, wait_for, words
 from tests.runner.test_chaos import answered, children
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray")
+OPEN = {"RAY_AUTH_MODE": "disabled"}  # whatever lies in ~/.ray
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -51,7 +52,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
         for more in (head, [f"--address={address}"]):
             with (tmp_path / f"node{len(nodes)}.log").open("wb") as log:
                 line = [RAY, "start", "--node-ip-address=127.0.0.1", *more, *common]
-                nodes.append(subprocess.Popen(line, stdout=log, stderr=log, env=environment(), start_new_session=True))
+                nodes.append(subprocess.Popen(line, stdout=log, stderr=log, env=environment(**OPEN), start_new_session=True))
             wait_for(lambda: b"Ray runtime started" in (tmp_path / f"node{len(nodes) - 1}.log").read_bytes(), 120)
         yield address, nodes
     finally:
@@ -65,7 +66,7 @@ def start(out: Path, address: str, output: Path) -> subprocess.Popen[bytes]:
     with output.open("wb") as stream:
         # whoever was started with & by a script ignores Ctrl-C, and so do its children
         default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-        return subprocess.Popen(line, stdout=stream, stderr=stream, env=environment(), preexec_fn=default)
+        return subprocess.Popen(line, stdout=stream, stderr=stream, env=environment(**OPEN), preexec_fn=default)
 
 
 def test_what_ctrl_c_and_a_lost_node_leave_the_others_finish(
@@ -78,7 +79,7 @@ def test_what_ctrl_c_and_a_lost_node_leave_the_others_finish(
     driver.send_signal(signal.SIGINT)
     assert driver.wait(120) == 130, output.read_text()
     wait_for(lambda: not list(out.rglob("claim-*")), 30)
-    assert len(set(answers(out))) == len(answers(out)) > 0
+    assert "finishing the sample" in output.read_text() and 0 < answered(out) < 240
     log(f"ray: Ctrl-C ended both workers; {answered(out)} of 240 samples are there, no claim is left")
 
     driver = start(out, address, output)

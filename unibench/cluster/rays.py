@@ -10,6 +10,8 @@ from typing import Any
 from unibench.cluster.submitting import EXTRA, Resources
 from unibench.errors import UsageError
 
+PATIENCE_SECONDS = 20.0  # for a sample; after twice that Ray kills what is left
+
 
 def run_tasks(task: Callable[[int], Any], count: int, resources: Resources, address: str) -> Iterator[tuple[int, Any]]:
     """Run ``task(number)`` for each number below ``count``; yields number and result, or the error, as they end.
@@ -53,9 +55,12 @@ def _ended(ray: Any, running: dict[Any, int]) -> Iterator[tuple[int, Any]]:
             except ray.exceptions.RayError as error:
                 yield number, error
     except KeyboardInterrupt:
-        for task in running:
-            ray.cancel(task)
-        ray.wait(list(running), num_returns=len(running), timeout=60)
+        left = list(running)
+        for _ in range(2):  # one that comes while a task is being started is lost
+            for task in left:
+                ray.cancel(task)
+            if left:
+                _, left = ray.wait(left, num_returns=len(left), timeout=PATIENCE_SECONDS)
         raise
     finally:
         ray.shutdown()
@@ -73,5 +78,7 @@ def _connected(address: str) -> Any:
         ray.init(address=address, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"no Ray cluster at --address {address} ({reason}): ray start --head makes one") from None
+        raise UsageError(
+            f"no Ray cluster at --address {address} ({reason}): ray start --head makes one; RAY_AUTH_MODE=token if it wants a token"
+        ) from None
     return ray
