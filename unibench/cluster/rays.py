@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,7 +75,7 @@ def _connected(address: str) -> Any:
         host, _, port = address.rpartition(":")
         if port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, logging_level="error")
+        ray.init(address=address, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
