@@ -29,6 +29,7 @@ from tests.cluster._grid import (
 
 pytestmark = pytest.mark.slow
 Log = Callable[[str], None]
+LOOKED_AT = ("seen here", "code", "shared folder", "cells", "python", "torch")
 
 
 def task_of(held: Held) -> str | None:
@@ -105,9 +106,9 @@ def test_a_worker_ends_at_a_sample_before_its_wall_and_queues_again(tmp_path: Pa
 
 def test_the_doctor_asks_the_node(tmp_path: Path, slurm: dict[str, str], log: Log) -> None:
     run = unibench("doctor", *words(FIVE, tmp_path), "cluster=slurm", env=environment(**slurm))
-    for what in ("seen here", "code", "shared folder", "cells", "python", "torch"):
+    for what in LOOKED_AT:
         assert re.search(rf"^ok +{what} ", run.stdout, re.MULTILINE), run.stdout
-    log("slurm: doctor: " + "; ".join(" ".join(line.split()) for line in run.stdout.splitlines() if line.startswith("ok")))
+    log(f"slurm: doctor: {', '.join(LOOKED_AT)} are fine on the node")
 
 
 def test_hydras_slurm_launcher_runs_a_sweep(tmp_path: Path, slurm: dict[str, str], calm_five: Path, log: Log) -> None:
