@@ -132,7 +132,7 @@ def chaos(tmp_path: Path, size: Size) -> None:
 
 @pytest.mark.slow
 def test_sixty_cells_fifty_kills(tmp_path: Path) -> None:
-    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 5, 3, 50))
+    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 8, 3, 50))
 
 
 @pytest.mark.slow
