@@ -115,6 +115,11 @@ def test_memory_that_was_not_measured_is_said_so() -> None:
         costs.pareto(frame(), "mme", "prefil_ms")
 
 
+def test_times_that_were_not_measured_are_no_bars() -> None:
+    with pytest.raises(UsageError, match="prefill_ms was not measured"):
+        costs.bars(frame().assign(prefill_ms=float("nan")), "mme")
+
+
 def test_bars_add_up_to_the_prefill() -> None:
     figure = costs.bars(frame(), "mme")
     last: Any = figure.axes[0].containers[-1]

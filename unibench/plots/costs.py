@@ -56,8 +56,13 @@ def bars(frame: pd.DataFrame, task: str) -> Figure:
     """Time of a sample by span, and memory, one bar per method and budget (STP, figure 3).
 
     Memory is the peak where it was measured, elsewhere the KV cache after the prefill, which is computed.
+
+    Raises:
+        UsageError: times were not measured.
     """
-    lines = one_mode(chosen(frame[frame["task"] == task]))
+    lines = one_mode(chosen(frame[frame["task"] == task])).dropna(subset=["prefill_ms"])
+    if lines.empty:
+        raise UsageError("prefill_ms was not measured in these results (timing=false)")
     names = (lines["label"] + " " + lines["budget"].where(lines["method"] != "vanilla", "")).str.strip()
     figure, (times, memory) = canvas(1, 2, width=2.4 + 0.35 * len(lines), height=3.8)
     rest = (lines["prefill_ms"] - lines["vision_ms"] - lines["method_ms"]).clip(lower=0)
