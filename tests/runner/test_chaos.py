@@ -86,7 +86,7 @@ def killed_often(out: Path, size: Size, log: Path) -> int:
     moments = random.Random(0)
     command_line = command(out, size, size.workers)
     process, kills, before, begin = start(command_line), 0, 0, time.monotonic()
-    with log.open("w") as lines:
+    with log.open("a") as lines:
         while (code := process.poll()) is None:
             time.sleep(0.02)
             count = answered(out)
@@ -132,7 +132,7 @@ def chaos(tmp_path: Path, size: Size) -> None:
 
 @pytest.mark.slow
 def test_sixty_cells_fifty_kills(tmp_path: Path) -> None:
-    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 8, 3, 50))
+    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 30, 3, 50))
 
 
 @pytest.mark.slow
