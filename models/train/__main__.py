@@ -71,7 +71,7 @@ def family(options: argparse.Namespace, device: torch.device) -> None:
     adopt(model, recipe.family, tokenizer, source.model.language_model, make_tokenizer(FAMILY))
     if not options.no_align:
         wording.fold(tower.last, heads.estimate, source.model.language_model.embed_tokens.weight)
-    train_joint(model, heads, recipe, tokenizer, place)
+    train_joint(model, heads, recipe, tokenizer, place, options.drop_ground)
     for name, share in exact(model, recipe, tokenizer, place, batches=16).items():
         LOG.info("%-32s %.3f", name, share)
     export(model, recipe.family, tokenizer, options.export or place.folder / "export")
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, help="processes that draw pictures (8 for cuda, 0 for cpu)")
     parser.add_argument("--vision-only", action="store_true", help="stop before the stage that needs the shared decoder")
     parser.add_argument("--no-align", action="store_true", help="ablation: start the joint stage from tokens near no words")
+    parser.add_argument("--drop-ground", action="store_true", help="ablation: hide the tokens of plain ground in the joint stage")
     for stage in STAGES:
         parser.add_argument(f"--{stage}-steps", type=int, help="instead of the recipe's")
     return parser

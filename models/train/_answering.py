@@ -35,31 +35,34 @@ class Answering:
         weight: Tensor = self.text.embed_tokens.weight
         return weight
 
-    def logits(self, visual: Tensor, grid: tuple[int, int], packed: Packed) -> Tensor:
+    def logits(self, visual: Tensor, grid: tuple[int, int], packed: Packed, dropped: Tensor | None = None) -> Tensor:
         """What the model predicts at the rows whose next token is part of an answer.
 
         Args:
             visual: ``[B * pictures, N, width]`` tokens.
             grid: of visual tokens, rows and columns.
             packed: questions of ``B`` conversations.
+            dropped: ``[B * pictures, N]``, true for visual tokens that nothing attends to; by default none.
 
         Returns:
             ``[B, R, vocabulary]``.
         """
         batch = len(packed.ids)
-        visual = visual.unflatten(0, (batch, -1))
+        dropped = torch.zeros_like(visual[..., 0], dtype=torch.bool) if dropped is None else dropped
+        visual, dropped = visual.unflatten(0, (batch, -1)), dropped.unflatten(0, (batch, -1))
         parts = self.prompts[visual.shape[1]].parts
-        prefix = []
+        prefix, unseen = [], []
         for i, part in enumerate(parts):
             text = functional.embedding(torch.tensor(part, device=visual.device), self.embeddings).to(visual.dtype)
             prefix += [text.expand(batch, -1, -1), visual[:, i]]
+            unseen += [dropped.new_zeros(batch, len(part)), dropped[:, i]]
         place = layout(self.form, parts, grid)
-        states = decode(self.text, self.family, torch.cat(prefix, 1), place, packed)
+        states = decode(self.text, self.family, torch.cat(prefix, 1), place, packed, torch.cat(unseen, 1))
         return functional.linear(states, self.embeddings.to(states.dtype)).float()
 
-    def learn(self, run: Run, visual: Tensor, grid: tuple[int, int], packed: Packed, extra: Tensor | None = None) -> None:
+    def learn(self, run: Run, logits: Tensor, packed: Packed, extra: Tensor | None = None) -> None:
         """One step of a run on the loss of the answers, and on ``extra`` where there is any."""
-        loss, right, number = answer_loss(self.logits(visual, grid, packed), packed)
+        loss, right, number = answer_loss(logits, packed)
         run.take(loss if extra is None else loss + extra)
         run.count("answers", loss.item())
         run.count("right", right, number)

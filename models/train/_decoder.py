@@ -67,7 +67,7 @@ def layout(family: str, parts: tuple[tuple[int, ...], ...], grid: tuple[int, int
     return Layout(torch.cat(positions, 1), start)
 
 
-def decode(text_model: Any, family: str, prefix: Tensor, place: Layout, packed: Packed) -> Tensor:
+def decode(text_model: Any, family: str, prefix: Tensor, place: Layout, packed: Packed, unseen: Tensor) -> Tensor:
     """Hidden states ``[B, R, width]`` from which the answers' tokens are predicted.
 
     Args:
@@ -76,6 +76,7 @@ def decode(text_model: Any, family: str, prefix: Tensor, place: Layout, packed: 
         prefix: ``[B, P, width]`` embeddings.
         place: their positions.
         packed: the questions; their embeddings are looked up here.
+        unseen: ``[B, P]``, true where nothing attends to a token of the prefix.
     """
     batch, length = prefix.shape[:2]
     x = torch.cat([prefix, functional.embedding(packed.ids, text_model.embed_tokens.weight).to(prefix.dtype)], 1)
@@ -83,27 +84,31 @@ def decode(text_model: Any, family: str, prefix: Tensor, place: Layout, packed: 
     positions = torch.cat([place.positions.to(own.device)[:, None].expand(-1, batch, -1), own], 2)
     cos, sin = text_model.rotary_emb(x, positions if family == "qwen2_5_vl" else positions[0])
     cos, sin = cos.to(x.dtype)[:, None], sin.to(x.dtype)[:, None]
-    causal, seen = _masks(packed, length, x)
+    causal, seen = _masks(packed, unseen, x)
     for layer in text_model.layers[:-1]:
         query, key, value = _heads(layer, rms_norm(x, layer.input_layernorm), cos, sin)
         first = attend(query[:, :, :length], key[:, :, :length], value[:, :, :length], causal)
         rest = _attend_by_block(query, key, value, seen, length)
         x = _feed_forward(layer, x + linear(join_heads(torch.cat([first, rest], 2)), layer.self_attn.o_proj))
-    return rms_norm(_last(text_model.layers[-1], x, cos, sin, packed, length), text_model.norm)
+    return rms_norm(_last(text_model.layers[-1], x, cos, sin, packed, unseen), text_model.norm)
 
 
-def _masks(packed: Packed, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def _masks(packed: Packed, unseen: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Additive masks of the prefix on itself, and of the questions on the prefix and their block."""
-    causal = torch.full((length, length), _MASKED, device=like.device, dtype=like.dtype).triu(1)
+    later = torch.ones(unseen.shape[1], unseen.shape[1], device=like.device, dtype=torch.bool).triu(1)
     branch = packed.branch.reshape(-1, BLOCK)
     own = (branch[:, :, None] == branch[:, None, :]).tril()
-    return causal, _additive(own, length, like)[:, None]
+    blocks = unseen.repeat_interleave(len(own) // len(unseen), 0)
+    return _additive(later | unseen[:, None], like)[:, None], _additive(_after(blocks, ~own), like)[:, None]
 
 
-def _additive(own: Tensor, length: int, like: Tensor) -> Tensor:
-    """A mask that hides what is not ``own``, after ``length`` tokens that all see: ``[B, R, length + T]``."""
-    hidden = torch.where(own, 0.0, _MASKED).to(like.dtype)
-    return torch.cat([hidden.new_zeros(*own.shape[:2], length), hidden], 2)
+def _after(unseen: Tensor, others: Tensor) -> Tensor:
+    """What ``R`` queries do not see, of a prefix and of the questions: ``[B, P]`` and ``[B, R, T]`` to ``[B, R, P + T]``."""
+    return torch.cat([unseen[:, None].expand(-1, others.shape[1], -1), others], 2)
+
+
+def _additive(hidden: Tensor, like: Tensor) -> Tensor:
+    return torch.where(hidden, _MASKED, 0.0).to(like.dtype)
 
 
 def _attend_by_block(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, length: int) -> Tensor:
@@ -128,10 +133,10 @@ def _heads(layer: Any, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Ten
     return rotate(query, cos, sin), rotate(key, cos, sin), value
 
 
-def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed, length: int) -> Tensor:
+def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed, unseen: Tensor) -> Tensor:
     """The last layer, at the rows that predict an answer only."""
     attention, y = layer.self_attn, rms_norm(x, layer.input_layernorm)
-    depth, at = attention.head_dim, (length + packed.rows)[..., None]
+    depth, at = attention.head_dim, (unseen.shape[1] + packed.rows)[..., None]
     key = rotate(split_heads(linear(y, attention.k_proj), attention.k_proj.out_features // depth), cos, sin)
     value = split_heads(linear(y, attention.v_proj), attention.v_proj.out_features // depth)
 
@@ -143,7 +148,7 @@ def _last(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed, lengt
     own_cos, own_sin = (pick(z[:, 0].expand(batch, -1, -1))[:, None] for z in (cos, sin))
     branch, place = packed.branch, torch.arange(packed.branch.shape[1], device=x.device)
     own = (branch.gather(1, packed.rows)[..., None] == branch[:, None]) & (place <= packed.rows[..., None])
-    mask = _additive(own, length, x)[:, None]
+    mask = _additive(_after(unseen, ~own), x)[:, None]
     mixed = join_heads(attend(rotate(query, own_cos, own_sin), key, value, mask))
     return _feed_forward(layer, pick(x) + linear(mixed, attention.o_proj))
 

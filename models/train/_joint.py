@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from unibench.models.train._answering import Answering
+from unibench.models.train._decoder import Packed
+from unibench.models.train._labels import only_ground
 from unibench.models.train._layers import linear
 from unibench.models.train._loop import Place, Run
 from unibench.models.train._packing import Packer
@@ -20,8 +22,13 @@ from unibench.models.train._vision import Heads, blocks, shapes
 LOG = logging.getLogger(__name__)
 
 
-def train_joint(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place) -> None:
-    """Trains everything in place. The loss of the vision stage fades to a tenth in the first half."""
+def train_joint(
+    model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place, drop_ground: bool = False
+) -> None:
+    """Trains everything in place. The loss of the vision stage fades to a tenth in the first half.
+
+    With ``drop_ground`` nothing attends to visual tokens that show nothing but ground.
+    """
     whole, tower = Answering(model, recipe.family, tokenizer), TOWERS[recipe.family](model.model)
     model.requires_grad_(True)
     pictures = Pictures(shapes(recipe.sizes, tower), recipe.joint.pictures, recipe.joint.first_seed)
@@ -37,15 +44,16 @@ def train_joint(model: Any, heads: Heads, recipe: Recipe, tokenizer: PreTrainedT
         named, hits = heads(hidden, batch.labels.to(place.device))
         for name, (hit, number) in hits.items():
             run.count(name, hit, number)
-        _learn(run, whole, linear(hidden, tower.last), batch, packers, recipe.pictures_at(run.step), named * share)
+        packed = _packed(batch, packers, recipe.pictures_at(run.step), run.step).to(place.device)
+        dropped = only_ground(batch.labels).to(place.device) if drop_ground else None
+        whole.learn(run, whole.logits(linear(hidden, tower.last), batch.grid, packed, dropped), packed, named * share)
+        if line := run.report():
+            LOG.info("%s %s", run.name, line)
 
 
-def _learn(run: Run, whole: Answering, visual: Tensor, batch: Batch, packers: dict[int, Packer], together: int, extra: Tensor) -> None:
+def _packed(batch: Batch, packers: dict[int, Packer], together: int, seed: int) -> Packed:
     groups = [batch.scenes[i : i + together] for i in range(0, len(batch.scenes), together)]
-    packed = packers[together].pack(groups, run.step).to(visual.device)
-    whole.learn(run, visual, batch.grid, packed, extra)
-    if line := run.report():
-        LOG.info("%s %s", run.name, line)
+    return packers[together].pack(groups, seed)
 
 
 def visual_tokens(tower: Tower, batch: Batch, place: Place) -> Tensor:

@@ -52,6 +52,11 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
     return out.reshape(len(FIELDS), rows * columns)
 
 
+def only_ground(targets: Tensor) -> Tensor:
+    """Tokens that no sign and no thing touches: ``[B, fields, N]`` indices of values to ``[B, N]``."""
+    return (targets[:, :-1] == 0).all(1)
+
+
 def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
     """What tokens show as ones and zeros, and how much each token counts.
 

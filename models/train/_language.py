@@ -75,7 +75,7 @@ def train_language(model: Any, wording: Wording, recipe: Language, tokenizer: Pr
         phase = sum(step >= share * recipe.stage.steps for share, _ in recipe.mixes) - 1
         packed = packers[form][phase].pack([[scene] for scene in shown.scenes], step).to(place.device)
         visual = wording(shown.values.to(place.device, place.dtype), asking[form].embeddings)
-        asking[form].learn(run, visual, shown.grid, packed)
+        asking[form].learn(run, asking[form].logits(visual, shown.grid, packed), packed)
         if line := run.report():
             LOG.info("language %s", line)
 

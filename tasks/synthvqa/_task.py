@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count, islice
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,17 @@ from unibench.tasks.synthvqa._questions import ABILITIES, Question, ask
 from unibench.tasks.synthvqa._scene import SIDE, Scene, make_scene
 
 _SPLITS = {"test": 50_000_000, "dev": 40_000_000, "combinations": 60_000_000}  # training stays below 30,000,000
-_SIZES = {"single": (SIDE, SIDE), "large": (448, 448), "pair": (SIDE, SIDE)}
+
+
+class _Variant(NamedTuple):
+    """Side of a picture in pixels, pictures of a sample, share of the usual signs and things."""
+
+    side: int = SIDE
+    pictures: int = 1
+    fill: float = 1.0
+
+
+_VARIANTS = {"single": _Variant(), "large": _Variant(side=448), "pair": _Variant(pictures=2), "sparse": _Variant(fill=0.3)}
 
 
 class SynthVQA:
@@ -31,7 +41,8 @@ class SynthVQA:
             of colour and shape that no training picture shows, and whose existence questions are about
             them. None shares a picture with training.
         variant: ``"single"``, one picture of 336 x 336; ``"large"``, one of 448 x 448 with more in it;
-            ``"pair"``, two pictures of 336 x 336, the question is about one of them.
+            ``"pair"``, two pictures of 336 x 336, the question is about one of them; ``"sparse"``, one with
+            1-2 signs and 2-4 things, which few tokens can hold.
         seed: another draw of the split.
         size: number of samples.
     """
@@ -42,7 +53,7 @@ class SynthVQA:
     abilities: ClassVar[tuple[str, ...]] = ABILITIES
 
     def __init__(self, *, split: str = "test", variant: str = "single", seed: int = 0, size: int = 1000) -> None:
-        for kind, given, allowed in (("split", split, _SPLITS), ("variant", variant, _SIZES)):
+        for kind, given, allowed in (("split", split, _SPLITS), ("variant", variant, _VARIANTS)):
             if given not in allowed:
                 raise unknown(f"{kind} of synthvqa", given, tuple(allowed), "python -m unibench show task synthvqa")
         self.split, self.variant, self.seed, self.size = split, variant, seed, size
@@ -66,10 +77,10 @@ class SynthVQA:
 
     def _pictures(self) -> Iterator[tuple[tuple[Scene, ...], dict[str, Question]]]:
         """Scenes about which every ability can ask, with the questions."""
-        number = 2 if self.variant == "pair" else 1
+        side, number, fill = _VARIANTS[self.variant]
         held_out = self.split == "combinations"
         for first in count(_SPLITS[self.split] + self.seed * 1_000_000, number):
-            scenes = tuple(make_scene(seed, _SIZES[self.variant], held_out) for seed in range(first, first + number))
+            scenes = tuple(make_scene(seed, (side, side), held_out, fill) for seed in range(first, first + number))
             asked = {ability: self._ask(ability, scenes, np.random.default_rng([93, first, i])) for i, ability in enumerate(ABILITIES)}
             questions = {ability: question for ability, question in asked.items() if question is not None}
             if len(questions) == len(ABILITIES):

@@ -47,7 +47,7 @@ def test_samples_are_the_same_in_every_process():
     assert runs[0].splitlines() == [fingerprint(sample) for sample in SynthVQA().samples(10)]
 
 
-@pytest.mark.parametrize("variant", ["single", "large", "pair"])
+@pytest.mark.parametrize("variant", ["single", "large", "pair", "sparse"])
 def test_ids_are_unique_and_a_limit_is_a_prefix(variant):
     everything = [s.id for s in SynthVQA(variant=variant, size=60).samples()]
     assert len(set(everything)) == 60
@@ -166,8 +166,14 @@ def test_variants_differ_in_pictures():
     assert sizes == {"single": [(336, 336)], "large": [(448, 448)], "pair": [(336, 336), (336, 336)]}
 
 
+def test_sparse_pictures_show_little():
+    scenes = [scene for _, (scenes, _) in zip(range(20), SynthVQA(variant="sparse")._pictures(), strict=False) for scene in scenes]
+    assert {len(scene.signs) for scene in scenes} == {1, 2}
+    assert {len(scene.things) for scene in scenes} == {2, 3, 4}
+
+
 def test_an_unknown_split_or_variant_names_the_known_ones():
     with pytest.raises(UsageError, match="combinations, dev, test"):
         SynthVQA(split="train")
-    with pytest.raises(UsageError, match="large, pair, single"):
+    with pytest.raises(UsageError, match="large, pair, single, sparse"):
         SynthVQA(variant="huge")

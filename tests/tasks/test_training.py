@@ -12,7 +12,7 @@ from unibench.models.train import _loop
 from unibench.models.train._answering import Answering, answer_loss
 from unibench.models.train._build import build
 from unibench.models.train._joint import train_joint, visual_tokens
-from unibench.models.train._labels import FIELDS, labels
+from unibench.models.train._labels import FIELDS, labels, only_ground
 from unibench.models.train._language import FAMILY, adopt, train_language
 from unibench.models.train._loop import Place
 from unibench.models.train._packing import Packer
@@ -119,6 +119,19 @@ def test_a_question_does_not_see_the_others(tokenizers):
     other = packed.branch[0, packed.rows[0]] > 1
     before, after = (whole.logits(visual, (12, 12), p)[0][other] for p in (packed, changed))
     torch.testing.assert_close(before, after)
+
+
+def test_nothing_sees_a_dropped_token(tokenizers):
+    recipe, tokenizer = small("qwen2_5_vl"), tokenizers["qwen2_5_vl"]
+    whole, scene = Answering(untrained(recipe, tokenizer), recipe.family, tokenizer), make_scene(5)
+    dropped = only_ground(torch.from_numpy(labels(scene, (12, 12)))[None])
+    assert 20 < int(dropped.sum()) < 124
+    visual = torch.randn(1, 144, recipe.width)
+    changed = torch.where(dropped[..., None], torch.randn_like(visual), visual)
+    packed = Packer(whole.prompts[1], recipe.mix, 6, 160).pack([[scene]], seed=0)
+    before, after = (whole.logits(z, (12, 12), packed, dropped) for z in (visual, changed))
+    torch.testing.assert_close(before, after)
+    assert not torch.allclose(before, whole.logits(visual, (12, 12), packed))
 
 
 @pytest.mark.parametrize("seed", range(20))
