@@ -44,7 +44,7 @@ class SynthVQA:
             ``"pair"``, two pictures of 336 x 336, the question is about one of them; ``"sparse"``, one with
             1-2 signs and 2-4 things, which few tokens can hold.
         seed: another draw of the split.
-        size: number of samples.
+        size: number of samples where no limit is given.
     """
 
     name: ClassVar[str] = "synthvqa"
@@ -59,8 +59,8 @@ class SynthVQA:
         self.split, self.variant, self.seed, self.size = split, variant, seed, size
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
-        """The first ``limit`` samples (all ``size`` of them without it)."""
-        return islice(self._all(), self.size if limit is None else min(limit, self.size))
+        """The first ``limit`` samples (``size`` without it); there is no end of them."""
+        return islice(self._all(), self.size if limit is None else limit)
 
     def score(self, sample: Sample, answer: str) -> float:
         """1 where the whole answer is an accepted one. Case counts only where a form of answer is asked for."""

@@ -66,7 +66,7 @@ def test_submitted_workers_share_the_shards_of_one_cell(tmp_path: Path, log: Log
 
 
 def test_a_worker_is_queued_again_at_the_end_of_its_time(tmp_path: Path, log: Log) -> None:
-    long = ("method=vanilla", "task.limit=4000", "model.threads=1")
+    long = ("method=vanilla", "task.limit=30000", "model.threads=1")
     run = unibench("submit", *words(long, tmp_path), "cluster=local", "--minutes", "2")
     said = wait_for(lambda: next(tmp_path.rglob("*_log.out"), None), 60)
     wait_for(lambda: "Requeued job" in said.read_text(), 150)
