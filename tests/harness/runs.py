@@ -14,8 +14,7 @@ LEFT = ("test_every_benchmark_*", "test_captions_*", "test_an_outage_*", "test_v
 HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 HEAD = """# Benchmarks end to end in both harnesses
 
-    for f in real judged videos scores prompts missing; do .venv/bin/python -m pytest -m slow -v --basetemp=outputs/harness/$f \\
-        tests/harness/test_$f.py; done     # results/logs/harness.log
+    OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 1 -m slow --basetemp=outputs/harness tests/harness     # results/logs/test_full.log
     .venv/bin/python -m tests.harness.runs outputs/harness > results/harness_runs.md
 
 > **Toy models on stand-ins.** The models have a few million parameters or random weights, the questions are drawn by this repository in
