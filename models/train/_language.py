@@ -6,6 +6,7 @@ its biases, which LLaVA's decoder lacks, stay zero.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -64,20 +65,22 @@ def train_language(model: Any, wording: Wording, recipe: Language, tokenizer: Pr
     for name, parameter in core.named_parameters():
         parameter.requires_grad_(not name.endswith("bias"))
     matrices = [parameter for parameter in core.layers.parameters() if parameter.dim() == 2]
-    run = Run(
-        "language", recipe.stage, {"decoder": core, "wording": wording}, [*core.parameters(), *wording.parameters()], place, (), matrices
-    )
+    modules, parameters = {"decoder": core, "wording": wording}, [*core.parameters(), *wording.parameters()]
     asking = {form: Answering(model, FAMILY, tokenizer, form) for form in recipe.forms}
     packers = {form: _packers(recipe, whole) for form, whole in asking.items()}
-    while run.step < recipe.stage.steps:
-        step, form = run.step, recipe.forms[run.step % len(recipe.forms)]
-        shown = scenes_at(recipe, step)
-        phase = sum(step >= share * recipe.stage.steps for share, _ in recipe.mixes) - 1
-        packed = packers[form][phase].pack([[scene] for scene in shown.scenes], step).to(place.device)
-        visual = wording(shown.values.to(place.device, place.dtype), asking[form].embeddings)
-        asking[form].learn(run, asking[form].logits(visual, shown.grid, packed), packed)
-        if line := run.report():
-            LOG.info("language %s", line)
+    steps, peak = recipe.again
+    rounds = (("language", recipe.stage, 0), ("again", dataclasses.replace(recipe.stage, steps=steps, rate=peak), recipe.stage.steps))
+    for name, stage, before in rounds:
+        run = Run(name, stage, modules, parameters, place, (), matrices)
+        while run.step < stage.steps:
+            step, form = before + run.step, recipe.forms[run.step % len(recipe.forms)]
+            shown = scenes_at(recipe, step)
+            phase = sum(step >= share * recipe.stage.steps for share, _ in recipe.mixes) - 1
+            packed = packers[form][phase].pack([[scene] for scene in shown.scenes], step).to(place.device)
+            visual = wording(shown.values.to(place.device, place.dtype), asking[form].embeddings)
+            asking[form].learn(run, asking[form].logits(visual, shown.grid, packed), packed)
+            if line := run.report():
+                LOG.info("%s %s", name, line)
 
 
 def _packers(recipe: Language, whole: Answering) -> list[Packer]:

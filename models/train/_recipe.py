@@ -85,6 +85,8 @@ class Language:
 
     Attributes:
         stage: steps, rate, seeds.
+        again: steps and peak rate of a second round, which goes on with whole scenes and the last mix. After the
+            first one alone options' letters and reading are not learnt.
         small: sizes of the scenes at first. They show few things: where one token in 144 answers the
             question, the decoder takes very long to find out that it should look.
         large: size at last.
@@ -97,6 +99,7 @@ class Language:
     """
 
     stage: Stage = field(default=Stage(5000, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    again: tuple[int, float] = (1600, 1.0e-3)
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
     turn: float = 0.2

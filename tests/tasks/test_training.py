@@ -145,7 +145,7 @@ def test_labels_name_every_glyph_and_thing(seed):
 
 def language(steps: int) -> Language:
     recipe = Language(questions=6)
-    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, steps=steps, pictures=2, warmup=2))
+    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, steps=steps, pictures=2, warmup=2), again=(2, 1e-3))
 
 
 def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(tokenizers, tmp_path, monkeypatch):
