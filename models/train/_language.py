@@ -73,7 +73,8 @@ def train_language(model: Any, wording: Wording, recipe: Language, tokenizer: Pr
     for name, stage, before in rounds:
         run = Run(name, stage, modules, parameters, place, (), matrices)
         while run.step < stage.steps:
-            step, form = before + run.step, recipe.forms[run.step % len(recipe.forms)]
+            step = before + run.step
+            form = recipe.forms[step % len(recipe.forms)]
             shown = scenes_at(recipe, step)
             phase = sum(step >= share * recipe.stage.steps for share, _ in recipe.mixes) - 1
             packed = packers[form][phase].pack([[scene] for scene in shown.scenes], step).to(place.device)
