@@ -198,7 +198,7 @@ def main() -> None:
     ]
     for kind in arguments.kinds:
         found, slowest = {name: Found() for name in arguments.methods}, dict[str, float]()
-        repeats = {count: arguments.repeats if count < 5000 else 2 for count in arguments.counts}
+        repeats = {count: arguments.repeats if count < 5000 else max(1, arguments.repeats // 3) for count in arguments.counts}
         for count in arguments.counts:
             with torch.inference_mode():
                 measure(found, count, kind, repeats[count], arguments.methods, slowest)
