@@ -63,10 +63,10 @@ train-tiny: $(VENV)/.core
 	$(BIN)/python -m unibench.models.train language
 	for family in qwen2_5_vl llava internvl; do $(BIN)/python -m unibench.models.train $$family || exit 1; done
 
-## synthvqa-results: the table in results/synthvqa (half an hour on a CPU; continues where it was cut short)
+## synthvqa-results: the cells and the table of results/synthvqa (half an hour on a CPU; continues where it was cut short)
 synthvqa-results: $(VENV)/.core
-	OMP_NUM_THREADS=1 $(BIN)/python -m unibench work experiment=synthvqa batch_size=16 timing=false share=memory out=outputs/synthvqa
-	$(BIN)/python -m unibench report out=outputs/synthvqa view=abilities > results/synthvqa/abilities.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m unibench work experiment=synthvqa batch_size=50 timing=false share=memory out=outputs/synthvqa
+	$(BIN)/python -m unibench report out=outputs/synthvqa view=abilities > outputs/synthvqa/abilities.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
