@@ -130,10 +130,11 @@ def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names:
             run()
         found[name].memory[count] = peak.mib
     for _ in range(repeats):
-        needed = 0.0
+        product = 0.0
         for name, run in runs.items():
-            if name in NEEDED or count < 5000 or not needed:  # of the largest matrix once in a repeat is enough
-                needed = seconds(partial(NEEDED.get(name, gram), this))
+            if name not in NEEDED and (count < 5000 or not product):  # of the largest matrix once in a repeat is enough
+                product = seconds(partial(gram, this))
+            needed = seconds(partial(NEEDED[name], this)) if name in NEEDED else product
             own = seconds(run)
             found[name].time.setdefault(count, []).append(own)
             found[name].to_gram.setdefault(count, []).append(own / needed)
