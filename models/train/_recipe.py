@@ -120,7 +120,6 @@ class Recipe:
         sizes: picture sizes; batch ``i`` has size ``i mod len``.
         questions: asked about each picture of a batch.
         text_tokens: room for the questions of one picture.
-        align: start from tokens that are the words for what they show.
         pair_every: in the joint stage each so-many-th batch shows its pictures two by two; 0: none does.
         fading: weight of the vision stage's loss at the start of the joint stage.
         mix, brief: as in :class:`Language`, of the joint stage.
@@ -136,7 +135,6 @@ class Recipe:
     sizes: tuple[Size, ...] = ((336, 336),)
     questions: int = 16
     text_tokens: int = 400
-    align: bool = True
     pair_every: int = 0
     fading: float = 0.2
     vision: Stage = field(default=Stage(1600, 12, 1.5e-3, 100, 0.05, 0))
