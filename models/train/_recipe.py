@@ -65,6 +65,18 @@ LATE: Mix = {
     "which": 0.06,
     "spelt": 0.04,
 }
+LAST: Mix = {
+    "existence": 0.13,
+    "multiple_choice": 0.28,
+    "reading": 0.14,
+    "counting": 0.2,
+    "format": 0.08,
+    "one": 0.02,
+    "open": 0.02,
+    "letter": 0.05,
+    "which": 0.04,
+    "spelt": 0.04,
+}
 JOINT: Mix = {
     "existence": 0.18,
     "multiple_choice": 0.26,
@@ -85,13 +97,14 @@ class Language:
 
     Attributes:
         stage: steps, rate, seeds.
-        again: steps and peak rate of a second round, which goes on with whole scenes and the last mix. After the
-            first one alone options' letters and reading are not learnt.
+        again: steps and peak rate of a second round, on whole scenes. After the first one alone options' letters
+            and reading are not learnt.
         small: sizes of the scenes at first. They show few things: where one token in 144 answers the
             question, the decoder takes very long to find out that it should look.
         large: size at last.
         turn: share of the steps after which small scenes alternate with large ones; after twice that all are large.
-        mixes: shares of abilities and aids among the questions, and the share of the steps from which each holds.
+        mixes: shares of abilities and aids among the questions, and the share of the first round's steps from which
+            each holds; the one from 1 on is the second round's.
         forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
         briefs: share of questions in their shortest form, under each mix.
         questions: asked about each scene.
@@ -99,13 +112,13 @@ class Language:
     """
 
     stage: Stage = field(default=Stage(5000, 8, 1.2e-3, 100, 0.02, 6_000_000))
-    again: tuple[int, float] = (1600, 1.0e-3)
+    again: tuple[int, float] = (4000, 1.0e-3)
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
     turn: float = 0.2
     forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen2_5_vl", "llava")
-    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.2, MIDDLE), (0.65, LATE))
-    briefs: tuple[float, ...] = (0.8, 0.3, 0.3)
+    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.2, MIDDLE), (0.65, LATE), (1.0, LAST))
+    briefs: tuple[float, ...] = (0.8, 0.3, 0.3, 0.3)
     questions: int = 24
     noise: float = 0.08
 
