@@ -33,13 +33,17 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def code_version() -> str:
-    """Version, commit and whether the checkout was changed."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    """Version, commit and whether the checkout was changed; tables under ``results`` change no number."""
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
     except (OSError, subprocess.SubprocessError):
         return __version__
-    return f"{__version__}+{commit}"
+    return f"{__version__}+{commit}{'-dirty' if changed else ''}"
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
 
 def _version(package: str) -> str | None:
