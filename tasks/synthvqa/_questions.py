@@ -159,11 +159,12 @@ def _how_many(a: Asker, kinds: dict[str, float], least: int = 0, most: int = MOS
 def _counting(a: Asker) -> Question:
     topic = a.topic({"count": 0.7, "sum": 0.1, "less": 0.1, "more": 0.1})
     kinds = {"color": 0.45, "shape": 0.45, "sign": 0.1}
+    some = any(1 <= shown <= MOST for kind in ("color", "shape") for shown in _counts(a, kind).values())
     few = [(noun, shown) for noun, shown in _counts(a, a.one_of(("color", "shape"))).items() if shown <= 2]
     if topic == "sum" and len(few) > 1:
         (first, ones), (second, others) = (few[int(i)] for i in a.rng.permutation(len(few))[:2])
         stem, number = a.voice.stem("sum", first.removesuffix(" objects"), second), ones + others
-    elif topic == "less":
+    elif topic == "less" and some:
         _, shown, noun = _how_many(a, kinds, least=1)
         taken = int(a.rng.integers(1, min(shown, 2) + 1))
         stem, number = a.voice.stem("less", str(taken), noun, noun), shown - taken
