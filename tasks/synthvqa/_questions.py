@@ -172,7 +172,7 @@ def _counting(a: Asker) -> Question:
         _, shown, noun = _how_many(a, kinds)
         stem, number = a.voice.stem("more", "1", noun, noun), shown + 1
     else:
-        stem, number, _ = _how_many(a, kinds)
+        topic, (stem, number, _) = "count", _how_many(a, kinds)
     return Question(a.voice.put("integer", stem), str(number), topic, 0.3)
 
 

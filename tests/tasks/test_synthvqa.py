@@ -126,6 +126,15 @@ def test_reading_and_counting_agree_with_the_scene(scene):
     assert 0 <= int(counting.answer) <= MOST + 1
 
 
+def test_a_picture_with_many_of_all_it_shows_has_its_questions_too():
+    scene = make_scene(6_067_968)  # six orange and five blue, six squares and five diamonds: numbers above those asked about
+    shown = Counter(thing.color for thing in scene.things), Counter(thing.shape for thing in scene.things)
+    assert all(min(counts.values()) > MOST for counts in shown)
+    found = [ask("counting", scene, rng(number), varied=True, brief=False, held_out=False) for number in range(60)]
+    assert "less" not in {question.topic for question in found}
+    assert {int(question.answer) for question in found} >= {0, 1}
+
+
 def test_multiple_choice_has_different_options_and_fair_letters():
     asked = [ask("multiple_choice", make_scene(seed), rng(seed)) for seed in range(600)]
     letters: Counter[str] = Counter()
