@@ -45,14 +45,14 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
 
     def few_gains(_: Tensor) -> Tensor:
         # numpy's calls take a third of torch's time on a few thousand numbers
-        bounds, best = bound.numpy(), -np.inf
+        bounds, best = bound.detach().numpy(), -np.inf
         stale = np.where(gone.numpy(), -np.inf, bounds)
         while True:
             rows = np.argpartition(stale, -at_once)[-at_once:]
             rows = rows[stale[rows] >= max(best - SLACK * abs(best), LOWEST)]
             if not len(rows):
                 return bound
-            found = gains(torch.from_numpy(rows)).numpy()
+            found = gains(torch.from_numpy(rows)).detach().numpy()
             bounds[rows], stale[rows] = found, -np.inf
             best = max(best, found.max())
 
