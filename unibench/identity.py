@@ -160,9 +160,13 @@ def data_digest(task: TaskConfig, harness: str) -> str:
 
 @cache
 def file_digest(place: Path) -> str:
-    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last megabyte stand for it."""
+    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last megabyte stand for it.
+
+    Hidden files and README.md of a folder, which nothing loads, do not count.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and path.name[0] != ".")
+    kept = (path for path in place.rglob("*") if path.is_file() and path.name[0] != "." and path.name != "README.md")
+    files = [place] if place.is_file() else sorted(kept)
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.relative_to(place.parent if place.is_file() else place)}:{size}".encode())

@@ -159,3 +159,14 @@ def test_a_method_file_changes_its_key_by_its_code_not_by_its_words(tmp_path: Pa
         file.write_text(source.format(words=words, more=more))
         keys.append(cell(f"method={file}:Mine").key)
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_checkpoint_changes_its_key_by_what_is_loaded_not_by_its_card(tmp_path: Path) -> None:
+    keys = []
+    for number, (card, config) in enumerate([("one", "{}"), ("two sentences", "{}"), ("one", "{ }")]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "README.md").write_text(card)
+        (folder / "config.json").write_text(config)
+        keys.append(cell(f"model.path={folder}").key)
+    assert keys[0] == keys[1] != keys[2]
