@@ -162,8 +162,8 @@ def test_a_method_file_changes_its_key_by_its_code_not_by_its_words(tmp_path: Pa
 
 
 def test_a_checkpoint_changes_its_key_by_what_is_loaded_not_by_its_card(tmp_path: Path) -> None:
-    keys = []
-    for number, (card, config) in enumerate([("one", "{}"), ("two sentences", "{}"), ("one", "{ }")]):
+    keys, kind = [], '{"model_type": "qwen2_5_vl"}'
+    for number, (card, config) in enumerate([("one", kind), ("two sentences", kind), ("one", f" {kind}")]):
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "README.md").write_text(card)
