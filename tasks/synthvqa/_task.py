@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ class SynthVQA:
             ``"pair"``, two pictures of 336 x 336, the question is about one of them; ``"sparse"``, one with
             1-2 signs and 2-4 things, which few tokens can hold.
         seed: another draw of the split.
+        shuffled: shows the next picture in place of the one asked about. What a model scores then it knows
+            without looking.
         size: number of samples where no limit is given.
     """
 
@@ -52,11 +54,11 @@ class SynthVQA:
     max_new_tokens: ClassVar[int] = 16
     abilities: ClassVar[tuple[str, ...]] = ABILITIES
 
-    def __init__(self, *, split: str = "test", variant: str = "single", seed: int = 0, size: int = 1000) -> None:
+    def __init__(self, *, split: str = "test", variant: str = "single", seed: int = 0, shuffled: bool = False, size: int = 1000) -> None:
         for kind, given, allowed in (("split", split, _SPLITS), ("variant", variant, _VARIANTS)):
             if given not in allowed:
                 raise unknown(f"{kind} of synthvqa", given, tuple(allowed), "python -m unibench show task synthvqa")
-        self.split, self.variant, self.seed, self.size = split, variant, seed, size
+        self.split, self.variant, self.seed, self.shuffled, self.size = split, variant, seed, shuffled, size
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """The first ``limit`` samples (``size`` without it); there is no end of them."""
@@ -70,8 +72,10 @@ class SynthVQA:
         return float(given.lower() in {text.lower() for text in accepted})
 
     def _all(self) -> Iterator[Sample]:
-        for scenes, questions in self._pictures():
-            images, group = tuple(draw(scene) for scene in scenes), f"{self.split}-{self.variant}-{scenes[0].seed}"
+        variant = f"{self.variant}-shuffled" if self.shuffled else self.variant
+        for (scenes, questions), (others, _) in pairwise(self._pictures()):
+            images = tuple(draw(scene) for scene in (others if self.shuffled else scenes))
+            group = f"{self.split}-{variant}-{scenes[0].seed}"
             for ability, question in questions.items():
                 yield Sample(f"{group}-{ability}", images, question.text, (question.answer,), ability, group)
 

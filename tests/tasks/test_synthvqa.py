@@ -175,6 +175,12 @@ def test_variants_differ_in_pictures():
     assert sizes == {"single": [(336, 336)], "large": [(448, 448)], "pair": [(336, 336), (336, 336)]}
 
 
+def test_a_shuffled_question_is_about_another_picture():
+    asked, shown = list(SynthVQA().samples(15)), list(SynthVQA(shuffled=True).samples(10))
+    assert [s.question for s in shown] == [s.question for s in asked[:10]]
+    assert all(ours.images[0].tobytes() == later.images[0].tobytes() for ours, later in zip(shown, asked[5:], strict=True))
+
+
 def test_sparse_pictures_show_little():
     scenes = [scene for _, (scenes, _) in zip(range(20), SynthVQA(variant="sparse")._pictures(), strict=False) for scene in scenes]
     assert {len(scene.signs) for scene in scenes} == {1, 2}
