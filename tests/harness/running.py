@@ -89,6 +89,7 @@ def assert_end_to_end(cells: Cells, tasks: Mapping[str, str], replies: Mapping[s
         said = {method: (replies or {}).get(task, {}).get(method) for method in METHODS}
         scores = {method: assert_scores(cells, task, name, method, said[method]) for method in METHODS}
         faultless = best(cells, task, name)
+        assert any(number > 0 for number in scores["vanilla"].values()), f"{task}: no right answer without pruning"
         found = [(metric, number) for of_method in scores.values() for metric, number in of_method.items()]
         assert any(0 < number < faultless[metric] for metric, number in found), f"{task}: no right or no wrong answer"
         vanilla, pruned = (cells.samples(task, method) for method in METHODS)

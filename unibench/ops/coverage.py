@@ -13,7 +13,7 @@ from unibench.ops.pairs import Pairs, reduced, rows_of
 from unibench.ops.work import did
 
 AT_ONCE = 16  # gains evaluated together
-LOWEST = np.finfo(np.float32).min
+LOWEST = np.finfo(np.float32).min  # a bound below it is minus infinity: picked, or evaluated in this step
 SLACK = 1e-5  # rounding of a gain: bounds this close below the best gain are evaluated too
 
 
