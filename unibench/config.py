@@ -98,6 +98,7 @@ class HarnessTask:
         size: number of samples of the published data.
         columns: wanted in a table of one's own (``task.data``).
         requires: what the scoring needs beside Python, for example java.
+        blank: lmms-eval: what the scoring is given for an empty answer, where it ends with an error on one; always wrong.
     """
 
     name: str = MISSING
@@ -106,6 +107,7 @@ class HarnessTask:
     size: int | None = None
     columns: list[str] = field(default_factory=list)
     requires: list[str] = field(default_factory=list)
+    blank: str = ""
 
 
 @dataclass

@@ -97,7 +97,7 @@ class Recording(lmms):  # type: ignore[misc]
         self._answers: Answers = run.answers
         self._chat = run.asker.chat
         self._native, self._task = run.native, task
-        self._max_new_tokens = run.benchmark.convention.max_new_tokens
+        self._max_new_tokens, self._blank = run.benchmark.convention.max_new_tokens, run.benchmark.card.blank
         if self._native is not None:
             self._native.task_dict = self.task_dict
 
@@ -129,7 +129,7 @@ class Recording(lmms):  # type: ignore[misc]
                 return str(unwrap_generation_output(self._native.generate_until([request])[0])[0])
             return self._chat(content, settings.get("max_new_tokens", self._max_new_tokens))
 
-        return self._answers.of(str(number), question, answer)
+        return self._answers.of(str(number), question, answer) or self._blank
 
 
 def content_of(messages: list[dict[str, Any]]) -> list[Piece]:
