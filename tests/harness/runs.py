@@ -23,7 +23,8 @@ HEAD = """# Benchmarks end to end in both harnesses
 
 Scores are the harness's own; the tests found each equal to a computation that imports no harness. *Differ*: answers that DivPrune at
 0.889 changes. `tiny_...` is a trained tiny model, `random ...` a small random checkpoint of an architecture, which answers nothing
-right. A stand-in of a judge scores MathVista, MathVision and MIA-Bench.
+right; on Vinoground's and lmms-eval's caption questions, forms that it was not taught, neither does the tiny model. A stand-in of a judge
+scores MathVista, MathVision and MIA-Bench.
 """
 
 
