@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import threading
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -195,6 +198,23 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 def _work_alone(out: Path, overrides: tuple[str, ...]) -> None:
     finish(grid(out, *overrides))
+
+
+@pytest.mark.parametrize("moment", ["unibench.store.folder.forget_parts", "unibench.store.claim.Claim.close"])
+def test_what_a_worker_killed_right_after_the_row_leaves_is_removed(moment: str, tmp_path: Path) -> None:
+    def killed() -> None:
+        with patch(moment, lambda _: os.kill(os.getpid(), signal.SIGKILL) if list(tmp_path.rglob("metrics.json")) else None):
+            finish(grid(tmp_path, *one))
+
+    one = ("method=vanilla", "task.limit=3")
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert list(tmp_path.rglob("metrics.json")) and list(tmp_path.rglob("claim-*"))
+    executor = Scripted()
+    assert len(finish(grid(tmp_path, *one), executor).rows) == 1 and not executor.asked
+    assert not [file for pattern in ("claim-*", "done-*", "split") for file in tmp_path.rglob(pattern)]
 
 
 @pytest.mark.parametrize(("workers", "seeds"), [(4, 2), pytest.param(8, 83, marks=pytest.mark.slow)])

@@ -36,7 +36,7 @@ from unibench.store import CellFolder, ClaimedPart, DiskError, Watch, acquire, c
 from unibench.store.claim import EXPIRY_SECONDS
 from unibench.store.files import disk_errors
 from unibench.store.folder import forget_parts
-from unibench.store.part import LostClaimError, answered_parts
+from unibench.store.part import LostClaimError, answered_parts, tidy
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
@@ -158,7 +158,7 @@ class _Worker:
     def _settled(self, plan: PlannedCell) -> bool:
         """Whether the plan says that there is nothing to do; then what became of it is noted."""
         if plan.row is not None:
-            self.outcome.rows[plan.cell.key] = plan.row
+            self._note(CellFolder(plan.cell), plan.row)
         elif plan.state in ("failed", "blocked"):
             self._fail(plan.cell, plan.reason, usage=plan.state == "blocked")
         return plan.state in ("done", "failed", "blocked")
@@ -189,7 +189,7 @@ class _Worker:
             self._fail(cell, _line(error), usage=isinstance(error, UsageError))
             return True, True
         if row is not None:
-            self.outcome.rows[cell.key] = row
+            self._note(folder, row)
             self.listener.end(row)
         return row is not None, worked
 
@@ -197,7 +197,7 @@ class _Worker:
         """Whether others have ended the cell meanwhile, or vanilla has failed."""
         row, failure = folder.row(), folder.failure()
         if row is not None:
-            self.outcome.rows[folder.cell.key] = row
+            self._note(folder, row)
         elif failure is not None:
             self._fail(folder.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
         elif lost := [failure for failure in self.outcome.failures if vanilla is not None and failure.cell.key == vanilla.key]:
@@ -233,6 +233,11 @@ class _Worker:
                 row = executor.row(folder.cell, samples, folder.environments(), reference)
                 folder.finish(row)
         return row
+
+    def _note(self, folder: CellFolder, row: dict[str, Any]) -> None:
+        """Note the row of a complete cell."""
+        self.outcome.rows[folder.cell.key] = row
+        tidy(folder.path, self.watch)
 
     def _fail(self, cell: Cell, error: str, *, usage: bool) -> None:
         self.outcome.failures.append(Failure(cell, error, usage))

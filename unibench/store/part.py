@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from unibench.store.claim import Claim, Watch, acquire
 from unibench.store.files import disk_errors, read_json, replace
-from unibench.store.folder import CellFolder
+from unibench.store.folder import CellFolder, forget_parts
 
 
 class LostClaimError(Exception):
@@ -119,6 +119,15 @@ def answered_parts(folder: CellFolder) -> int | None:
     counts = [_counted(folder.path, number, of) for number in range(of)]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == of else None
+
+
+def tidy(folder: Path, watch: Watch) -> None:
+    """Remove the claims and marks that a worker, killed at the last moment, left in the folder of a complete cell."""
+    with suppress(OSError):  # a store that cannot be written stays as it is
+        for name in {file.stem.removeprefix("claim-") for file in folder.glob("claim-*")}:
+            if (claim := acquire(folder, name, watch)) is not None:
+                with closing(claim):
+                    forget_parts(folder)
 
 
 def _mark(folder: Path, number: int, of: int) -> Path:
