@@ -60,8 +60,8 @@ $(VENV)/.dev: $(VENV)/.harnesses $(VENV)/.cluster requirements/dev.txt
 
 ## train-tiny: the three tiny checkpoints from nothing, into outputs/train (hours on a CPU; continues where it was cut short)
 train-tiny: $(VENV)/.core
-	$(BIN)/python -m unibench.models.train language
-	for family in qwen2_5_vl llava internvl; do $(BIN)/python -m unibench.models.train $$family || exit 1; done
+	$(BIN)/python -m training language
+	for family in qwen2_5_vl llava internvl; do $(BIN)/python -m training $$family || exit 1; done
 
 ## synthvqa-results: the cells and the table of results/synthvqa (half an hour on a CPU; continues where it was cut short)
 synthvqa-results: $(VENV)/.core

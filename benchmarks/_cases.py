@@ -25,7 +25,9 @@ def features(count: int, kind: str, seed: int = 0) -> Tensor:
     parts = torch.randn(count // 12 + 1, WIDTH, generator=g)
     mix = 0.25 * torch.randn(count, len(parts), generator=g)
     mix[torch.arange(count), torch.arange(count) * len(parts) // count] += 1
-    return 0.3 * (mix @ parts + torch.randn(count, WIDTH, generator=g)) + torch.randn(WIDTH, generator=g)
+    return 0.3 * (mix @ parts + torch.randn(count, WIDTH, generator=g)) + torch.randn(
+        WIDTH, generator=g
+    )
 
 
 class DrawnVision:
@@ -65,7 +67,7 @@ class DrawnFamily:
     model_types = ("drawn",)
     prefix_tokens, saliency_layer, object_layer, feature_layer = 1, -2, 8, -2
 
-    class text_model:  # noqa: N801 - an attribute of a family
+    class text_model:  # noqa: N801
         """As far as methods ask."""
 
         norm = torch.nn.Identity()
@@ -95,10 +97,18 @@ class Case:
 
 def case(count: int, kind: str) -> Case:
     """The case of a number of tokens, visual first, then text."""
-    hidden = torch.cat([features(count, kind), torch.randn(TEXT, WIDTH, generator=torch.Generator().manual_seed(2))])
+    hidden = torch.cat(
+        [
+            features(count, kind),
+            torch.randn(TEXT, WIDTH, generator=torch.Generator().manual_seed(2)),
+        ]
+    )
     keep = max(1, int((1 - RATIO) * count + 0.5))
     g = torch.Generator().manual_seed(3)
-    query, key = torch.randn(HEADS, len(hidden), HEAD_DIM, generator=g), torch.randn(KV_HEADS, len(hidden), HEAD_DIM, generator=g)
+    query, key = (
+        torch.randn(HEADS, len(hidden), HEAD_DIM, generator=g),
+        torch.randn(KV_HEADS, len(hidden), HEAD_DIM, generator=g),
+    )
     ctx = StageContext(
         layer=2,
         keep=keep,

@@ -17,18 +17,24 @@ from unibench.profile.inputs import fixed_inputs
 
 def reduced(model: str, *overrides: str) -> LoadedModel:
     """The architecture of a model with random weights and a few of its sizes changed."""
-    (config,) = compose_cells([f"model={model}", "model.weights=random", "model.device=cpu", *overrides], sweep=False)
+    (config,) = compose_cells(
+        [f"model={model}", "model.weights=random", "model.device=cpu", *overrides], sweep=False
+    )
     return load(config.model, config.pixels)
 
 
-def inputs_of(loaded: LoadedModel, size: tuple[int, int], text_tokens: int = 64) -> dict[str, Tensor]:
+def inputs_of(
+    loaded: LoadedModel, size: tuple[int, int], text_tokens: int = 64
+) -> dict[str, Tensor]:
     """One prompt with a drawn picture."""
     return fixed_inputs(loaded, size, text_tokens, 1, 0)
 
 
 @contextmanager
 def remembered_vision(loaded: LoadedModel, inputs: dict[str, Any]) -> Iterator[None]:
-    """The tower runs once; afterwards its features are handed out again, so that a prefill is the language model's."""
+    """The tower runs once; afterwards its features are handed out again, so that a prefill is the
+    language model's.
+    """
     kind = type(loaded.family.core)
     original = kind.get_image_features
     kept: list[Any] = []

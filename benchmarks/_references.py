@@ -1,4 +1,5 @@
-"""Selections written down plainly, with the complexity of the official code or, where none is published, of the paper.
+"""Selections written down plainly, with the complexity of the official code or, where none is
+published, of the paper.
 
 They are what the fast ones are compared with, in time and in picks; nothing else uses them.
 """
@@ -22,7 +23,9 @@ def max_min(distance: Tensor, k: int) -> list[int]:
 
 
 def farthest(distance: Tensor, k: int) -> list[int]:
-    """AngelSlim's DivPrune: the least distance is carried along, ``O(K N)``; a copy is masked, columns are read."""
+    """AngelSlim's DivPrune: the least distance is carried along, ``O(K N)``; a copy is masked,
+    columns are read.
+    """
     picks = [int(distance.clone().fill_diagonal_(torch.inf).amin(1).argmax())]
     closest = distance[:, picks[0]].clone()
     for _ in range(k - 1):
@@ -47,7 +50,11 @@ def rep_max(similarity: Tensor, k: int) -> list[int]:
 
 def mmr(importance: Tensor, similarity: Tensor, k: int, weight: float) -> list[int]:
     """IDPruner: the greatest similarity is carried along, ``O(K N)``; columns are read."""
-    free, closest, picks = torch.ones(len(importance), dtype=torch.bool), torch.full_like(importance, -2.0), []
+    free, closest, picks = (
+        torch.ones(len(importance), dtype=torch.bool),
+        torch.full_like(importance, -2.0),
+        [],
+    )
     for step in range(k):
         value = importance.clone() if step == 0 else weight * importance - (1 - weight) * closest
         value[~free] = -torch.inf
@@ -63,15 +70,23 @@ def determinantal(kernel: Tensor, k: int) -> list[int]:
     for step in range(k):
         pick = int(gain.argmax())
         picks.append(pick)
-        rows[step] = (kernel[pick] - torch.einsum("t,tn->n", rows[:step, pick], rows[:step])) / gain[pick].sqrt()
+        rows[step] = (
+            kernel[pick] - torch.einsum("t,tn->n", rows[:step, pick], rows[:step])
+        ) / gain[pick].sqrt()
         gain -= rows[step] ** 2
         gain[pick] = -torch.inf
     return picks
 
 
 def coverage(similarity: Tensor, saliency: Tensor, k: int) -> list[int]:
-    """SCOPE: every step forms the gains of all tokens anew, without the columns of those picked, ``O(K N^2)``."""
-    covered, gone, picks = torch.zeros(len(similarity)), torch.zeros(len(similarity), dtype=torch.bool), []
+    """SCOPE: every step forms the gains of all tokens anew, without the columns of those picked,
+    ``O(K N^2)``.
+    """
+    covered, gone, picks = (
+        torch.zeros(len(similarity)),
+        torch.zeros(len(similarity), dtype=torch.bool),
+        [],
+    )
     for _ in range(k):
         more = torch.maximum(torch.zeros(1), similarity.masked_fill(gone, 0) - covered[:, None])
         gain = more.sum(0) * saliency
@@ -82,7 +97,9 @@ def coverage(similarity: Tensor, saliency: Tensor, k: int) -> list[int]:
 
 
 def thinned(features: Tensor, attention: Tensor, k: int) -> list[int]:
-    """VisPruner: every step normalises and multiplies the two halves of what is left anew, ``O(N^3 D / 96)``."""
+    """VisPruner: every step normalises and multiplies the two halves of what is left anew, ``O(N^3
+    D / 96)``.
+    """
     order = attention.argsort(descending=True, stable=True)
     important, rest = order[: k // 2], order[k // 2 :]
     while len(rest) > k - len(important):
@@ -103,6 +120,9 @@ def flow(similarity: Tensor, mass: Tensor, edge: float, temperature: float, step
 
 def agreement(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     """VisionSelector: queries of all tokens times keys of all tokens, ``O(N D h + N^2 h)``."""
-    query, key = (linear(features, weights[f"{side}_proj.weight"], weights[f"{side}_proj.bias"]) for side in "qk")
+    query, key = (
+        linear(features, weights[f"{side}_proj.weight"], weights[f"{side}_proj.bias"])
+        for side in "qk"
+    )
     mean: Tensor = (query @ key.T / query.shape[1] ** 0.5).mean(-1)
     return mean

@@ -14,10 +14,13 @@ from statistics import median, quantiles
 import numpy as np
 import torch
 
-from unibench.runner.environment import code_version
+from unibench.inference.environment import code_version
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
-CLOCK = "Times are processor time of the one thread that computes, so that other programs on the machine count little."
+CLOCK = (
+    "Times are processor time of the one thread that computes, so that other programs on the"
+    " machine count little."
+)
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -41,7 +44,9 @@ class Spread:
 
 def spread(values: Sequence[float]) -> Spread:
     """Median with quartiles."""
-    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    low, _, high = (
+        quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    )
     return Spread(median(values), low, high)
 
 
@@ -65,17 +70,29 @@ def exponent(counts: Sequence[int], values: Sequence[float]) -> str:
     """Growth from one count to the next: the power of N that explains it."""
     pairs = list(zip(counts, values, strict=True))
     steps = itertools.pairwise(pairs)
-    return ", ".join(f"{math.log(b / a) / math.log(m / n):.2f}" if min(a, b) > 0 else "-" for (n, a), (m, b) in steps)
+    return ", ".join(
+        f"{math.log(b / a) / math.log(m / n):.2f}" if min(a, b) > 0 else "-"
+        for (n, a), (m, b) in steps
+    )
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] + ["---:"] * (len(heads) - 1), *rows)]
+    return [
+        f"| {' | '.join(cells)} |"
+        for cells in (heads, ["---"] + ["---:"] * (len(heads) - 1), *rows)
+    ]
 
 
 def machine() -> str:
     """Processor, threads and versions."""
-    processor = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].splitlines()[0].strip(" :\t")
+    processor = (
+        Path("/proc/cpuinfo")
+        .read_text(encoding="utf-8")
+        .split("model name")[1]
+        .splitlines()[0]
+        .strip(" :\t")
+    )
     versions = f"torch {torch.__version__}, unibench {code_version()}"
     return f"Machine: {processor}, {torch.get_num_threads()} thread, no GPU, {versions}."
 

@@ -35,7 +35,9 @@ def tower(count: int) -> QueryKey:
 def decoder(count: int) -> QueryKey:
     """Queries and keys of a decoder layer."""
     heads, groups, width = LLM
-    return QueryKey(torch.randn(heads, count, width), torch.randn(groups, count, width), width**-0.5)
+    return QueryKey(
+        torch.randn(heads, count, width), torch.randn(groups, count, width), width**-0.5
+    )
 
 
 def extra(run: Callable[[], object]) -> float:
@@ -62,16 +64,39 @@ def main() -> None:
         if count < 5000:
             whole = partial(whole_map, qk)
             against = f"{short(seconds(whole) / times[-1])} in time, {short(extra(whole))} MiB"
-        rows.append([str(count), short(memory[-1]), short(rowwise[-1]), short(HEADS * count**2 * 4 / 2**20), against])
+        rows.append(
+            [
+                str(count),
+                short(memory[-1]),
+                short(rowwise[-1]),
+                short(HEADS * count**2 * 4 / 2**20),
+                against,
+            ]
+        )
     growth = [exponent(arguments.counts, values) for values in (memory, rowwise, times)]
     rows.append(["growth", growth[0], growth[1], "2.00", f"time: {growth[2]}"])
-    heads = ["tokens", "received attention, extra MiB", "last row of the decoder, extra MiB", "one map, MiB", "whole map / ours"]
+    heads = [
+        "tokens",
+        "received attention, extra MiB",
+        "last row of the decoder, extra MiB",
+        "one map, MiB",
+        "whole map / ours",
+    ]
     lines = [
         "# Attention signals",
         "",
-        f"Received attention: mean over {HEADS} heads and all queries of a tower layer, width {WIDTH}, float32, in chunks of queries.",
-        f"Last row: {LLM[0]} heads, {LLM[1]} key-value heads, width {LLM[2]}. Extra: most tensor bytes at once above the queries and keys",
-        f"that the model holds anyway. Growth: the power of the number of tokens from one size to the next. {CLOCK}",
+        (
+            f"Received attention: mean over {HEADS} heads and all queries of a tower layer, width"
+            f" {WIDTH}, float32, in chunks of queries."
+        ),
+        (
+            f"Last row: {LLM[0]} heads, {LLM[1]} key-value heads, width {LLM[2]}. Extra: most"
+            " tensor bytes at once above the queries and keys"
+        ),
+        (
+            "that the model holds anyway. Growth: the power of the number of tokens from one size"
+            f" to the next. {CLOCK}"
+        ),
         "",
         *table(heads, rows),
     ]

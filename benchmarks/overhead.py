@@ -24,10 +24,10 @@ from unibench.api import build_method
 from unibench.cli.progress import Progress
 from unibench.compose import compose_cells
 from unibench.identity import cell_of
+from unibench.inference.ask import Setting, answer
+from unibench.inference.environment import environment
 from unibench.models import LoadedModel, load
 from unibench.profile.passes import KeepAll
-from unibench.runner.environment import environment
-from unibench.runner.evaluate import Setting, answer
 from unibench.store import CellFolder
 from unibench.tasks import Sample
 from unibench.tasks.synthvqa import SynthVQA
@@ -45,13 +45,17 @@ def bare(loaded: LoadedModel, samples: Sequence[Sample]) -> None:
 
 
 def with_runner(loaded: LoadedModel, samples: Sequence[Sample]) -> float:
-    """The same through hooks, clocks, records, files and the progress line; seconds of what is done once per cell."""
+    """The same through hooks, clocks, records, files and the progress line; seconds of what is done
+    once per cell.
+    """
     start = time.thread_time()
     with tempfile.TemporaryDirectory() as out:
         (config,) = compose_cells(["method=vanilla", f"out={out}"], sweep=False)
         cell = cell_of(config)
         folder, progress = CellFolder(cell), Progress()
-        setting = Setting(build_method("vanilla"), cell.budget, "sequence", "at_stage", 0, None, 1.0, 1, 0)
+        setting = Setting(
+            build_method("vanilla"), cell.budget, "sequence", "at_stage", 0, None, 1.0, 1, 0
+        )
         progress.begin(cell, 0, len(samples))
         with folder.appending(environment(loaded.device)):
             setup = time.thread_time() - start  # configuration, config.yaml, env.json
@@ -84,12 +88,18 @@ def runner_beside_bare(count: int, number: int) -> list[float]:
         return taken - setups[-1]
 
     setups: list[float] = []
-    return pairs_of({"bare": lambda: seconds(lambda: bare(loaded, samples)), "runner": runner}, count)
+    return pairs_of(
+        {"bare": lambda: seconds(lambda: bare(loaded, samples)), "runner": runner}, count
+    )
 
 
 def keep_all_beside_vanilla(count: int) -> list[float]:
-    """Prefill of a language model of 0.5 B through a cut that keeps everything, beside the untouched model."""
-    loaded = reduced("internvl3_1b", "pixels=one_tile", "model.architecture.vision_config.num_hidden_layers=2")
+    """Prefill of a language model of 0.5 B through a cut that keeps everything, beside the
+    untouched model.
+    """
+    loaded = reduced(
+        "internvl3_1b", "pixels=one_tile", "model.architecture.vision_config.num_hidden_layers=2"
+    )
     inputs = inputs_of(loaded, (448, 448))
     run = prefill(loaded, inputs)
 
@@ -121,7 +131,10 @@ def main() -> None:
     lines = [
         "# What unibench adds",
         "",
-        f"Pairs in random order within one run, median ratio with its 95 % bootstrap interval. {CLOCK}",
+        (
+            "Pairs in random order within one run, median ratio with its 95 % bootstrap interval."
+            f" {CLOCK}"
+        ),
         "",
         *table(["ratio", "target", "median", "95 %", "pairs"], rows),
     ]

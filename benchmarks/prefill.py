@@ -1,4 +1,5 @@
-"""Prefill of four decoder layers at 7B width: the measured speed-up beside the one that FLOPs predict.
+"""Prefill of four decoder layers at 7B width: the measured speed-up beside the one that FLOPs
+predict.
 
 python -m benchmarks.prefill
 """
@@ -33,7 +34,10 @@ def main() -> None:
     torch.set_num_threads(1)
     loaded = reduced("qwen2_5_vl_7b", f"model.dtype={arguments.dtype}", *SMALLER)
     inputs = inputs_of(loaded, tuple(arguments.size))
-    run, shape = prefill(loaded, inputs), decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
+    run, shape = (
+        prefill(loaded, inputs),
+        decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize),
+    )
     ratios: dict[tuple[str, float], list[float]] = {cell: [] for cell in CELLS}
     predicted: dict[tuple[str, float], float] = {}
     tokens = 0
@@ -46,22 +50,42 @@ def main() -> None:
                 (record,) = session.take_records()
                 tokens, text = record.visual_tokens, record.text_tokens
                 full = shape.prefill_tflops([text + tokens] * len(record.processed))
-                pruned = shape.prefill_tflops([text + visual for visual in record.processed]) + tflops(record.method_macs)
+                pruned = shape.prefill_tflops(
+                    [text + visual for visual in record.processed]
+                ) + tflops(record.method_macs)
                 predicted[name, ratio] = full / pruned
                 if number:
                     ratios[name, ratio].append(vanilla / taken)
     rows = []
     for (name, ratio), found in ratios.items():
         against = [measured / predicted[name, ratio] for measured in found]
-        rows.append([f"{name} {ratio}", str(spread(found)), short(predicted[name, ratio]), str(spread(against))])
+        rows.append(
+            [
+                f"{name} {ratio}",
+                str(spread(found)),
+                short(predicted[name, ratio]),
+                str(spread(against)),
+            ]
+        )
     lines = [
         "# Prefill at 7B width",
         "",
-        f"Four decoder layers of Qwen2.5-VL-7B, random weights, {arguments.dtype}, {tokens} visual tokens and text; the vision tower's",
-        "features are handed in, so that the speed-up is the language model's. Predicted: FLOPs of the formula, the selection's included.",
-        f"{arguments.repeats} repeats in turn after a warm-up, median (quartiles) of ratios within a repeat. {CLOCK}",
+        (
+            f"Four decoder layers of Qwen2.5-VL-7B, random weights, {arguments.dtype}, {tokens}"
+            " visual tokens and text; the vision tower's"
+        ),
+        (
+            "features are handed in, so that the speed-up is the language model's. Predicted: FLOPs"
+            " of the formula, the selection's included."
+        ),
+        (
+            f"{arguments.repeats} repeats in turn after a warm-up, median (quartiles) of ratios"
+            f" within a repeat. {CLOCK}"
+        ),
         "",
-        *table(["method and ratio", "measured speed-up", "predicted", "measured / predicted"], rows),
+        *table(
+            ["method and ratio", "measured speed-up", "predicted", "measured / predicted"], rows
+        ),
     ]
     write("prefill", lines)
 

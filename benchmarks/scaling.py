@@ -37,20 +37,48 @@ class Instant:
                 if str(index) not in done:
                     part.append({"id": str(index), "index": index, "score": 1.0})
 
-    def row(self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[Any], vanilla: Any) -> dict[str, Any]:
-        return {"key": cell.key, "method": cell.method, "folder": str(cell.folder), "n": len(samples)}
+    def row(
+        self,
+        cell: Cell,
+        samples: Sequence[dict[str, Any]],
+        environments: Sequence[Any],
+        vanilla: Any,
+    ) -> dict[str, Any]:
+        return {
+            "key": cell.key,
+            "method": cell.method,
+            "folder": str(cell.folder),
+            "n": len(samples),
+        }
 
 
 def grid(out: Path, limit: int) -> list[str]:
     """The overrides of a grid of 25 cells with vanilla."""
-    return [f"method={METHODS}", f"ratio={RATIOS}", f"task.limit={limit}", "model.threads=1", f"out={out}"]
+    return [
+        f"method={METHODS}",
+        f"ratio={RATIOS}",
+        f"task.limit={limit}",
+        "model.threads=1",
+        f"out={out}",
+    ]
 
 
 def command(out: Path, limit: int, workers: int) -> float:
     """Seconds that pass until ``work`` is at its end."""
-    line = [sys.executable, "-m", "unibench", "work", "-m", *grid(out, limit), "--processes", str(workers)]
+    line = [
+        sys.executable,
+        "-m",
+        "unibench",
+        "work",
+        "-m",
+        *grid(out, limit),
+        "--processes",
+        str(workers),
+    ]
     start = time.perf_counter()
-    subprocess.run(line, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        line, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     return time.perf_counter() - start
 
 
@@ -64,7 +92,9 @@ def instant(limit: int) -> float:
 
 
 def measured(repeats: int, limit: int) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
-    """Seconds by number of workers, of the grid and of the same command when nothing is left to do; in turn."""
+    """Seconds by number of workers, of the grid and of the same command when nothing is left to do;
+    in turn.
+    """
     whole: dict[int, list[float]] = {1: [], 2: []}
     idle: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(repeats):
@@ -88,24 +118,47 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     whole, idle = measured(arguments.repeats, arguments.limit)
-    net = {workers: [a - b for a, b in zip(whole[workers], idle[workers], strict=True)] for workers in (1, 2)}
-    rows = [[str(workers), *(str(spread(times[workers])) for times in (whole, idle, net))] for workers in (1, 2)]
-    empty = {limit: spread([instant(limit) for _ in range(arguments.repeats)]) for limit in (1, 100)}
+    net = {
+        workers: [a - b for a, b in zip(whole[workers], idle[workers], strict=True)]
+        for workers in (1, 2)
+    }
+    rows = [
+        [str(workers), *(str(spread(times[workers])) for times in (whole, idle, net))]
+        for workers in (1, 2)
+    ]
+    empty = {
+        limit: spread([instant(limit) for _ in range(arguments.repeats)]) for limit in (1, 100)
+    }
     lines = [
         "# More workers",
         "",
-        f"`work --processes` on 25 cells of {arguments.limit} samples of tiny_qwen2_5_vl, each worker on one thread of {os.cpu_count()}",
-        f"processors; seconds that pass, {arguments.repeats} repeats in turn, median (quartiles). Start-up is the same command when",
+        (
+            f"`work --processes` on 25 cells of {arguments.limit} samples of tiny_qwen2_5_vl, each"
+            f" worker on one thread of {os.cpu_count()}"
+        ),
+        (
+            f"processors; seconds that pass, {arguments.repeats} repeats in turn, median"
+            " (quartiles). Start-up is the same command when"
+        ),
         "nothing is left to do: imports and processes, which a day of work does not notice.",
         "",
         *table(["workers", "whole command", "start-up", "difference"], rows),
         "",
-        f"Efficiency of two workers, time of one over twice the time of two: {efficiency(whole[1], whole[2])} of the whole command,",
+        (
+            "Efficiency of two workers, time of one over twice the time of two:"
+            f" {efficiency(whole[1], whole[2])} of the whole command,"
+        ),
         f"{efficiency(net[1], net[2])} without start-up.",
         "",
-        "What planning, claiming, appending, merging and the row cost per cell, with samples that take no time, in milliseconds:",
+        (
+            "What planning, claiming, appending, merging and the row cost per cell, with samples"
+            " that take no time, in milliseconds:"
+        ),
         "",
-        *table(["samples of a cell", "ms"], [[str(limit), str(_milliseconds(cost))] for limit, cost in empty.items()]),
+        *table(
+            ["samples of a cell", "ms"],
+            [[str(limit), str(_milliseconds(cost))] for limit, cost in empty.items()],
+        ),
     ]
     write("scaling", lines)
 

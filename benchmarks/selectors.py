@@ -1,4 +1,5 @@
-"""Every selector against the measured Gram matrix and against a straightforward reference, as ratios within one run.
+"""Every selector against the measured Gram matrix and against a straightforward reference, as
+ratios within one run.
 
 python -m benchmarks.selectors
 """
@@ -26,7 +27,9 @@ COUNTS = (576, 2691, 11000)
 LONGEST = 40.0  # processor seconds that a reference may take at the next count
 # what a selection must read at least, where that is not the Gram matrix
 NEEDED: dict[str, Callable[[Case], Any]] = {
-    "fitprune": lambda this: [this.ctx.attention(1, part).amax(0) for part in this.ctx.visual.split(256)],
+    "fitprune": lambda this: [
+        this.ctx.attention(1, part).amax(0) for part in this.ctx.visual.split(256)
+    ],
 }
 COMPOSED = {"vanilla", "two_stage", "schedule", "mustdrop"}  # made of others, or of several stages
 SELECTOR = {"selector_path": "random:0"}
@@ -53,10 +56,19 @@ def _kernel(this: Case, likeness: torch.Tensor) -> torch.Tensor:
     return quality[:, None] * likeness * quality
 
 
-MAX_MIN = Loop(lambda this, d: max_min(d, this.keep), lambda this, d: plain.max_min(d, this.keep), distance=True)
-FARTHEST = Loop(lambda this, d: max_min(d, this.keep), lambda this, d: plain.farthest(d, this.keep), distance=True)
+MAX_MIN = Loop(
+    lambda this, d: max_min(d, this.keep),
+    lambda this, d: plain.max_min(d, this.keep),
+    distance=True,
+)
+FARTHEST = Loop(
+    lambda this, d: max_min(d, this.keep),
+    lambda this, d: plain.farthest(d, this.keep),
+    distance=True,
+)
 DPP = Loop(
-    lambda this, s: quality_determinantal(s, this.saliency, this.keep), lambda this, s: plain.determinantal(_kernel(this, s), this.keep)
+    lambda this, s: quality_determinantal(s, this.saliency, this.keep),
+    lambda this, s: plain.determinantal(_kernel(this, s), this.keep),
 )
 WEIGHTS = load("random:0", 3584).weights
 LOOPS = {
@@ -66,11 +78,21 @@ LOOPS = {
     "naive_hybrid": FARTHEST,
     "cdpruner": DPP,
     "dpp": DPP,
-    "idpruner": Loop(lambda this, s: mmr(this.saliency, s, this.keep, 0.5), lambda this, s: plain.mmr(this.saliency, s, this.keep, 0.5)),
-    "trimtokenator": Loop(lambda this, s: rep_max(s, this.keep), lambda this, s: plain.rep_max(s, this.keep)),
-    "scope": Loop(None, lambda this, s: plain.coverage(cosine(this.features), this.saliency, this.keep)),
+    "idpruner": Loop(
+        lambda this, s: mmr(this.saliency, s, this.keep, 0.5),
+        lambda this, s: plain.mmr(this.saliency, s, this.keep, 0.5),
+    ),
+    "trimtokenator": Loop(
+        lambda this, s: rep_max(s, this.keep), lambda this, s: plain.rep_max(s, this.keep)
+    ),
+    "scope": Loop(
+        None, lambda this, s: plain.coverage(cosine(this.features), this.saliency, this.keep)
+    ),
     "vispruner": Loop(None, lambda this, s: plain.thinned(this.features, this.saliency, this.keep)),
-    "gprune": Loop(None, lambda this, s: plain.flow(cosine(this.features), this.features.norm(dim=-1), 0.5, 0.03, 5)),
+    "gprune": Loop(
+        None,
+        lambda this, s: plain.flow(cosine(this.features), this.features.norm(dim=-1), 0.5, 0.03, 5),
+    ),
     "visionselector": Loop(None, lambda this, s: plain.agreement(this.features, WEIGHTS)),
 }
 
@@ -99,14 +121,18 @@ class Found:
 
 
 def gram(this: Case) -> torch.Tensor:
-    """What selections are measured against: all features normalised, and multiplied with each other."""
+    """What selections are measured against: all features normalised, and multiplied with each
+    other.
+    """
     rows = unit(this.features)
     return rows @ rows.T
 
 
 def leader(name: str, names: Iterable[str]) -> str | None:
     """The first of the methods with the same loop: it is timed for all of them."""
-    return next((other for other in names if other in LOOPS and LOOPS[other] is LOOPS.get(name)), None)
+    return next(
+        (other for other in names if other in LOOPS and LOOPS[other] is LOOPS.get(name)), None
+    )
 
 
 def selection(name: str, this: Case) -> Run:
@@ -119,7 +145,14 @@ def selection(name: str, this: Case) -> Run:
     return lambda: last.select(this.ctx)
 
 
-def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names: list[str], slowest: dict[str, float]) -> None:
+def measure(
+    found: dict[str, Found],
+    count: int,
+    kind: str,
+    repeats: int,
+    names: list[str],
+    slowest: dict[str, float],
+) -> None:
     """Time every method beside the Gram matrix, and its loop beside the reference's."""
     this = case(count, kind)
     cosines = cosine(this.features)
@@ -132,14 +165,20 @@ def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names:
     for _ in range(repeats):
         product = 0.0
         for name, run in runs.items():
-            if name not in NEEDED and (count < 5000 or not product):  # of the largest matrix once in a repeat is enough
+            if name not in NEEDED and (
+                count < 5000 or not product
+            ):  # of the largest matrix once in a repeat is enough
                 product = seconds(partial(gram, this))
             needed = seconds(partial(NEEDED[name], this)) if name in NEEDED else product
             own = seconds(run)
             found[name].time.setdefault(count, []).append(own)
             found[name].to_gram.setdefault(count, []).append(own / needed)
             loop = LOOPS.get(name)
-            if loop is None or leader(name, runs) != name or slowest.get(name, 0.0) * (count / 1000) ** 3 > LONGEST:
+            if (
+                loop is None
+                or leader(name, runs) != name
+                or slowest.get(name, 0.0) * (count / 1000) ** 3 > LONGEST
+            ):
                 continue
             pairs = distances if loop.distance else cosines
             reference = seconds(partial(loop.reference, this, pairs))
@@ -148,16 +187,27 @@ def measure(found: dict[str, Found], count: int, kind: str, repeats: int, names:
             found[name].speedup.setdefault(count, []).append(reference / ours)
 
 
-def page(found: dict[str, Found], counts: list[int], kind: str, repeats: dict[int, int]) -> list[str]:
+def page(
+    found: dict[str, Found], counts: list[int], kind: str, repeats: dict[int, int]
+) -> list[str]:
     """The table of one kind of features."""
     rows = []
     for name, one in found.items():
         ratios = [str(spread(one.to_gram[count])) for count in counts]
         same = found[leader(name, found) or name]
-        faster = [str(spread(same.speedup[count])) if count in same.speedup else "-" for count in counts]
+        faster = [
+            str(spread(same.speedup[count])) if count in same.speedup else "-" for count in counts
+        ]
         medians = [spread(one.time[count]).middle for count in counts]
         rows.append(
-            [name, *ratios, *faster, exponent(counts, medians), exponent(counts, list(one.memory.values())), short(one.memory[counts[-1]])]
+            [
+                name,
+                *ratios,
+                *faster,
+                exponent(counts, medians),
+                exponent(counts, list(one.memory.values())),
+                short(one.memory[counts[-1]]),
+            ]
         )
     heads = [
         "method",
@@ -182,24 +232,57 @@ def main() -> None:
     lines = [
         "# Selectors",
         "",
-        "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all features with each other as one product,",
-        "measured just before each selection (of fitprune, whose scores are no cosines, the attention rows that it reads; at the",
-        "largest N once in a repeat). Selections multiply only half of it (unibench/ops/similarity.py). *growth*: the power of N",
-        "from one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost what their parts cost.",
+        (
+            "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all"
+            " features with each other as one product,"
+        ),
+        (
+            "measured just before each selection (of fitprune, whose scores are no cosines, the"
+            " attention rows that it reads; at the"
+        ),
+        (
+            "largest N once in a repeat). Selections multiply only half of it"
+            " (unibench/ops/similarity.py). *growth*: the power of N"
+        ),
+        (
+            "from one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost"
+            " what their parts cost."
+        ),
         "",
-        "*reference / ours*: loops over K picks, both given the same finished matrix; of scope, vispruner, gprune and visionselector",
-        "the whole selection. A dash: no other way to compute it, or one that would take minutes. The references",
-        "(benchmarks/_references.py) have the complexity of the official code, or of the paper where none is published:",
+        (
+            "*reference / ours*: loops over K picks, both given the same finished matrix; of scope,"
+            " vispruner, gprune and visionselector"
+        ),
+        (
+            "the whole selection. A dash: no other way to compute it, or one that would take"
+            " minutes. The references"
+        ),
+        (
+            "(benchmarks/_references.py) have the complexity of the official code, or of the paper"
+            " where none is published:"
+        ),
         "",
         *table(["reference", "of", "cost behind the Gram matrix", "ours"], SOURCES),
         "",
-        "Where the official code carries a vector along as well, both do the same O(K N) or O(K^2 N) operations: no factor of 20 is to",
-        "be had there, and what is gained is calls and memory. Large temporaries of a reference are at times taken anew from the",
-        f"system, at times not, as the allocator happens to stand; that makes scope's differ by a factor of two between runs. {CLOCK}",
+        (
+            "Where the official code carries a vector along as well, both do the same O(K N) or"
+            " O(K^2 N) operations: no factor of 20 is to"
+        ),
+        (
+            "be had there, and what is gained is calls and memory. Large temporaries of a reference"
+            " are at times taken anew from the"
+        ),
+        (
+            "system, at times not, as the allocator happens to stand; that makes scope's differ by"
+            f" a factor of two between runs. {CLOCK}"
+        ),
     ]
     for kind in arguments.kinds:
         found, slowest = {name: Found() for name in arguments.methods}, dict[str, float]()
-        repeats = {count: arguments.repeats if count < 5000 else max(1, arguments.repeats // 3) for count in arguments.counts}
+        repeats = {
+            count: arguments.repeats if count < 5000 else max(1, arguments.repeats // 3)
+            for count in arguments.counts
+        }
         for count in arguments.counts:
             with torch.inference_mode():
                 measure(found, count, kind, repeats[count], arguments.methods, slowest)

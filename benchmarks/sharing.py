@@ -1,4 +1,5 @@
-"""A grid in one process, with one pass of the vision tower, against a process for each of its cells.
+"""A grid in one process, with one pass of the vision tower, against a process for each of its
+cells.
 
 python -m benchmarks.sharing
 """
@@ -31,7 +32,8 @@ def answers(out: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
         row = json.loads(file.read_text(encoding="utf-8"))
         lines = (file.parent / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         found[row["method"], row["budget"]] = [
-            {key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines
+            {key: value for key, value in json.loads(line).items() if key not in TIMES}
+            for line in lines
         ]
     return found
 
@@ -45,18 +47,30 @@ def main() -> None:
     common = [f"task.limit={arguments.samples}"]
     with tempfile.TemporaryDirectory() as folder:
         together, alone = Path(folder, "together"), Path(folder, "alone")
-        grid = ["-m", f"method={METHODS}", f"ratio={RATIOS}", "timing=false", "share=memory", *common, f"out={together}"]
+        grid = [
+            "-m",
+            f"method={METHODS}",
+            f"ratio={RATIOS}",
+            "timing=false",
+            "share=memory",
+            *common,
+            f"out={together}",
+        ]
         start = time.monotonic()
         shared = processor_seconds(grid)
         shared_wall, start = time.monotonic() - start, time.monotonic()
         cells = [["method=vanilla"]] + [
-            [f"method={method}", f"ratio={ratio}"] for method in METHODS.split(",") for ratio in RATIOS.split(",")
+            [f"method={method}", f"ratio={ratio}"]
+            for method in METHODS.split(",")
+            for ratio in RATIOS.split(",")
         ]
         apart = sum(processor_seconds([*words, *common, f"out={alone}"]) for words in cells)
         apart_wall = time.monotonic() - start
         same, number = answers(together) == answers(alone), len(answers(alone))
         plan = [sys.executable, "-m", "unibench", "plan", *grid]
-        planned = subprocess.run(plan, check=True, capture_output=True, text=True).stdout.splitlines()[-2:]
+        planned = subprocess.run(
+            plan, check=True, capture_output=True, text=True
+        ).stdout.splitlines()[-2:]
     rows = [
         ["one process, one pass of the tower", short(shared), short(shared_wall)],
         ["a process for each cell", short(apart), short(apart_wall)],
@@ -65,7 +79,10 @@ def main() -> None:
     lines = [
         "# Shared work in one process",
         "",
-        f"tiny_qwen2_5_vl on synthvqa, {number} cells (10 methods x 3 ratios, and vanilla) of {arguments.samples} samples, batch 1.",
+        (
+            f"tiny_qwen2_5_vl on synthvqa, {number} cells (10 methods x 3 ratios, and vanilla) of"
+            f" {arguments.samples} samples, batch 1."
+        ),
         f"Answers and selections of the two: {'equal' if same else '**different**'}.",
         "",
         *table(["", "processor s", "s of the clock"], rows),

@@ -18,7 +18,11 @@ import torch
 from benchmarks._report import spread, table, write
 from unibench.cli.main import VERBS
 
-QUICK = (["--help"], ["list", "methods"], ["plan", "-m", "method=divprune,fastv", "ratio=0.667,0.889"])
+QUICK = (
+    ["--help"],
+    ["list", "methods"],
+    ["plan", "-m", "method=divprune,fastv", "ratio=0.667,0.889"],
+)
 FIRST = ["task.limit=1", "method=vanilla"]
 
 
@@ -42,12 +46,20 @@ def main() -> None:
             taken = [processor_seconds(words) for _ in range(arguments.repeats)]
             rows.append([f"`{' '.join(words)}`", "1", str(spread(taken))])
     with tempfile.TemporaryDirectory() as out:
-        taken = [processor_seconds([*FIRST, f"out={Path(out, str(number))}"]) for number in range(arguments.repeats)]
-    rows.append(["the default run until its first sample is answered and stored", "10", str(spread(taken))])
+        taken = [
+            processor_seconds([*FIRST, f"out={Path(out, str(number))}"])
+            for number in range(arguments.repeats)
+        ]
+    rows.append(
+        ["the default run until its first sample is answered and stored", "10", str(spread(taken))]
+    )
     lines = [
         "# Start-up",
         "",
-        f"Processor seconds of a whole command, user and system, {arguments.repeats} repeats, median (quartiles). On an idle machine",
+        (
+            f"Processor seconds of a whole command, user and system, {arguments.repeats} repeats,"
+            " median (quartiles). On an idle machine"
+        ),
         "that is the time that passes.",
         "",
         *table(["command", "at most", "seconds"], rows),

@@ -1,4 +1,6 @@
-"""Hydra configuration: one YAML per model, method and task. Their schema is ``unibench/config.py``."""
+"""Hydra configuration: one YAML per model, method and task. Their schema is
+``unibench/config.py``.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,11 @@ def _cells(stages: Sequence[Stage]) -> Iterator[str]:
             yield "refused"
             continue
         runs = [(count, len(list(run))) for count, run in groupby(counts)]
-        shown = ", ".join(f"{count} x {layers}" for count, layers in runs) if len(runs) < 6 else f"{runs[0][0]} ... {runs[-1][0]}"
+        shown = (
+            ", ".join(f"{count} x {layers}" for count, layers in runs)
+            if len(runs) < 6
+            else f"{runs[0][0]} ... {runs[-1][0]}"
+        )
         yield f"{shown}: **{equivalent_tokens(counts):.1f}**"
 
 

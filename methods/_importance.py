@@ -17,7 +17,9 @@ SOFT_SHARE = 0.2  # AngelSlim's DiffTopK keeps to the ratio of training
 
 
 class ByImportance(Method):
-    """Base of the methods with a pluggable importance; they declare the fields, :meth:`weights` reads them."""
+    """Base of the methods with a pluggable importance; they declare the fields, :meth:`weights`
+    reads them.
+    """
 
     importance: str
     selector_path: str | None
@@ -26,7 +28,9 @@ class ByImportance(Method):
         if self.importance not in SOURCES:
             raise unknown("importance", self.importance, SOURCES)
         if self.importance == "visionselector":
-            _selector.check(self.selector_path, f"{type(self).__name__} with importance=visionselector")
+            _selector.check(
+                self.selector_path, f"{type(self).__name__} with importance=visionselector"
+            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, Needs(saliency=self.importance == "saliency")),)

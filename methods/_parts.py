@@ -21,8 +21,18 @@ def part(name: str, options: Mapping[str, Any] | None, **more: Any) -> Method:
     parameters = {**(options or {}), **more}
     for given in parameters:
         if given not in card.parameters:
-            raise unknown(f"parameter of method {name}", given, card.parameters, f"python -m unibench show method {name}")
-    built: Method = card.load()(**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
+            raise unknown(
+                f"parameter of method {name}",
+                given,
+                card.parameters,
+                f"python -m unibench show method {name}",
+            )
+    built: Method = card.load()(
+        **{
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in parameters.items()
+        }
+    )
     return built
 
 

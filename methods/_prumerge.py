@@ -10,7 +10,9 @@ MODES = ("fixed", "adaptive")
 
 
 def cls_attention(ctx: StageContext) -> Tensor:
-    """Attention of CLS in the last vision block, all heads joined into one; without CLS, attention received."""
+    """Attention of CLS in the last vision block, all heads joined into one; without CLS, attention
+    received.
+    """
     assert ctx.vision is not None and ctx.family is not None
     if ctx.family.prefix_tokens:
         return ctx.vision.cls(-1, one_head=True)

@@ -1,4 +1,6 @@
-"""SparseVLM's numbers: how many dropped tokens are clustered, into how many, and the published counts."""
+"""SparseVLM's numbers: how many dropped tokens are clustered, into how many, and the published
+counts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from itertools import pairwise
 
 from unibench.cost.accounting import REFERENCE, rounded
 
-# kept at the three cuts of a 576-token picture, before recycling, for nominal 64, 96, 128 and 192
+# kept at the three cuts of a 576-token picture, before recycling, for nominal 64, 96, 128 and
+# 192
 PUBLISHED = ((66, 30, 17), (238, 48, 26), (303, 110, 36), (300, 200, 110))
 PER_CLUSTER = 10
 
@@ -42,7 +45,8 @@ def left(counts: Sequence[int], total: int, share: float) -> tuple[int, ...]:
 
 
 def kept_of(keep: int, present: int, share: float) -> int:
-    """Tokens kept before recycling so that ``keep`` are left with the merged ones, at most half of which are merged.
+    """Tokens kept before recycling so that ``keep`` are left with the merged ones, at most half of
+    which are merged.
 
     >>> kept_of(309, 576, 0.3), kept_of(64, 576, 0.3), kept_of(1, 576, 0.3)
     (300, 48, 1)
@@ -65,11 +69,20 @@ def scaled(number: int, keep: int, total: int, share: float) -> int:
     """
     if keep >= total:
         return total
-    knots = [[math.log(count / REFERENCE) for count in left(counts, REFERENCE, share)] for counts in PUBLISHED]
+    knots = [
+        [math.log(count / REFERENCE) for count in left(counts, REFERENCE, share)]
+        for counts in PUBLISHED
+    ]
     wanted = math.log(keep / total)
-    knots = [[wanted * value / knots[0][-1] for value in knots[0]], *knots] if wanted < knots[0][-1] else knots
+    knots = (
+        [[wanted * value / knots[0][-1] for value in knots[0]], *knots]
+        if wanted < knots[0][-1]
+        else knots
+    )
     for low, high in pairwise([*knots, [0.0] * len(knots[0])]):
         if wanted <= high[-1]:
             weight = (wanted - low[-1]) / (high[-1] - low[-1])
-            return max(keep, rounded(total * math.exp(low[number] + weight * (high[number] - low[number]))))
+            return max(
+                keep, rounded(total * math.exp(low[number] + weight * (high[number] - low[number])))
+            )
     raise AssertionError("keep < total has a negative logarithm")

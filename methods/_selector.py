@@ -1,4 +1,6 @@
-"""The learned importance scorer of VisionSelector, in plain torch, and the loading of its weights."""
+"""The learned importance scorer of VisionSelector, in plain torch, and the loading of its
+weights.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,14 @@ from unibench import UsageError
 from unibench.ops import product
 
 TENSORS = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")
-IN_A_MODEL = "visual.importance_scorer."  # where a whole VisionSelector checkpoint has the four tensors
+IN_A_MODEL = (  # where a whole VisionSelector checkpoint has the four tensors
+    "visual.importance_scorer."
+)
 PREFIXES = ("module.", "_orig_mod.", IN_A_MODEL)
-RELEASED = "AngelSlim/Qwen2.5-VL-7B-Instruct-Selector or the VisionSelector checkpoints of JulietChoo on the Hugging Face hub"
+RELEASED = (
+    "AngelSlim/Qwen2.5-VL-7B-Instruct-Selector or the VisionSelector checkpoints of JulietChoo on"
+    " the Hugging Face hub"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +43,19 @@ class Selector:
     def scores(self, features: Tensor) -> Tensor:
         """Importance of each row of ``features [N, D]``, ``[N]``.
 
-        The mean over keys is taken first, then its product with the query's weights: no N x N and no N x h matrix.
+        The mean over keys is taken first, then its product with the query's weights: no N x N and
+        no N x h matrix.
         """
         q_weight, q_bias, k_weight, k_bias = _placed(self, features.device, features.dtype)
         if features.shape[1] != q_weight.shape[1]:
-            raise UsageError(f"the selector takes features of width {q_weight.shape[1]}; this model's are {features.shape[1]} wide")
+            raise UsageError(
+                f"the selector takes features of width {q_weight.shape[1]}; this model's are"
+                f" {features.shape[1]} wide"
+            )
         mean_key = product(features.mean(0), k_weight.T) + k_bias
-        agreement: Tensor = product(features, product(mean_key, q_weight)) + product(q_bias, mean_key)
+        agreement: Tensor = product(features, product(mean_key, q_weight)) + product(
+            q_bias, mean_key
+        )
         return agreement / math.sqrt(len(q_bias))
 
 
@@ -59,18 +72,22 @@ def check(path: str | None, method: str) -> None:
         UsageError: no path, or nothing there.
     """
     if path is None:
-        raise UsageError(f"{method} needs trained weights: method.selector_path=<file.safetensors> (released: {RELEASED})")
+        raise UsageError(
+            f"{method} needs trained weights: method.selector_path=<file.safetensors> (released:"
+            f" {RELEASED})"
+        )
     if path.startswith("random:"):
         return
     _weight_file(path)
 
 
 def load(path: str, width: int) -> Selector:
-    """The selector at ``path``: a file or folder, or ``random:<seed>``, which exists for tests alone.
+    """The selector at ``path``: a file or folder, or ``random:<seed>``, which exists for tests
+    alone.
 
     Args:
-        path: a ``.safetensors`` file, a ``.bin`` or ``.pt`` file of tensors, or a folder with one of them. No
-            code beside the weights is run.
+        path: a ``.safetensors`` file, a ``.bin`` or ``.pt`` file of tensors, or a folder with one
+            of them. No code beside the weights is run.
         width: of the features, for a random selector.
 
     Raises:
@@ -85,12 +102,21 @@ def load(path: str, width: int) -> Selector:
 def _weight_file(path: str) -> Path:
     place = Path(path).expanduser()
     if place.is_dir():
-        files = [file for ending in ("*.safetensors", "*.bin", "*.pt") for file in sorted(place.glob(ending))]
+        files = [
+            file
+            for ending in ("*.safetensors", "*.bin", "*.pt")
+            for file in sorted(place.glob(ending))
+        ]
         if len(files) != 1:
-            raise UsageError(f"selector_path={path}: the folder holds {len(files)} weight files, not one; name the file")
+            raise UsageError(
+                f"selector_path={path}: the folder holds {len(files)} weight files, not one; name"
+                " the file"
+            )
         return files[0]
     if not place.is_file():
-        raise UsageError(f"selector_path={path}: there is no such file (released weights: {RELEASED})")
+        raise UsageError(
+            f"selector_path={path}: there is no such file (released weights: {RELEASED})"
+        )
     return place
 
 
@@ -113,9 +139,20 @@ def _from_file(file: Path, version: tuple[int, int]) -> Selector:
             unknown.append(name)
     missing = [name for name in TENSORS if name not in found]
     if missing or unknown:
-        raise UsageError(f"{file} is no selector: missing {missing or 'nothing'}, unknown {unknown[:4] or 'nothing'}")
-    (hidden, width), shapes = found["q_proj.weight"].shape, {name: tuple(tensor.shape) for name, tensor in found.items()}
-    if shapes != {"q_proj.weight": (hidden, width), "q_proj.bias": (hidden,), "k_proj.weight": (hidden, width), "k_proj.bias": (hidden,)}:
+        raise UsageError(
+            f"{file} is no selector: missing {missing or 'nothing'}, unknown"
+            f" {unknown[:4] or 'nothing'}"
+        )
+    (hidden, width), shapes = (
+        found["q_proj.weight"].shape,
+        {name: tuple(tensor.shape) for name, tensor in found.items()},
+    )
+    if shapes != {
+        "q_proj.weight": (hidden, width),
+        "q_proj.bias": (hidden,),
+        "k_proj.weight": (hidden, width),
+        "k_proj.bias": (hidden,),
+    }:
         raise UsageError(f"{file}: shapes of the selector do not fit each other: {shapes}")
     return Selector(found)
 
@@ -124,17 +161,27 @@ def _tensors(file: Path) -> dict[str, Any]:
     """A reader for each tensor of a file."""
     if file.suffix == ".safetensors":
         opened: Any = safe_open(file, framework="pt")
-        return {name: (lambda name=name: opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+        return {name: lambda name=name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UsageError(f"{file} is no file of tensors: {str(error).splitlines()[0]}") from None
-    return {name: (lambda value=value: value) for name, value in state.items()}
+    return {name: lambda value=value: value for name, value in state.items()}
 
 
 @lru_cache(maxsize=4)
 def _random(seed: int, width: int) -> Selector:
     generator = torch.Generator().manual_seed(seed)
     hidden = max(1, width // 2)
-    shapes = {"q_proj.weight": (hidden, width), "q_proj.bias": (hidden,), "k_proj.weight": (hidden, width), "k_proj.bias": (hidden,)}
-    return Selector({name: torch.randn(shape, generator=generator) * width**-0.5 for name, shape in shapes.items()})
+    shapes = {
+        "q_proj.weight": (hidden, width),
+        "q_proj.bias": (hidden,),
+        "k_proj.weight": (hidden, width),
+        "k_proj.bias": (hidden,),
+    }
+    return Selector(
+        {
+            name: torch.randn(shape, generator=generator) * width**-0.5
+            for name, shape in shapes.items()
+        }
+    )

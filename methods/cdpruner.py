@@ -17,20 +17,22 @@ RELEVANCES = ("auto", "clip", "embedding")
 
 @dataclass(frozen=True)
 class CDPruner(Method):
-    """Keeps the likeliest set of a determinantal point process: relevant to the question and diverse.
+    """Keeps the likeliest set of a determinantal point process: relevant to the question and
+    diverse.
 
     The kernel is cosine similarity times the relevance of both tokens; the set is found greedily.
 
     Paper: CDPruner, NeurIPS 2025, arXiv 2506.10967.
     Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images.
     Cost: O(N^2 D + K^2 N), N x N and K x N floats.
-    Deviations: the official relevance needs the CLIP that the vision tower comes from (``model.clip``); elsewhere it
-        is the mean cosine between projected tokens and the embeddings of the question, with a plus sign, and the
-        row says cdpruner-adapted. Residuals are clamped and picks masked, so ``keep`` distinct tokens come back.
-        One pool for all crops.
+    Deviations: the official relevance needs the CLIP that the vision tower comes from
+        (``model.clip``); elsewhere it is the mean cosine between projected tokens and the
+        embeddings of the question, with a plus sign, and the row says cdpruner-adapted. Residuals
+        are clamped and picks masked, so ``keep`` distinct tokens come back. One pool for all crops.
 
     Attributes:
-        relevance: clip (official), embedding (ours, any model) or auto: clip where the model has its CLIP.
+        relevance: clip (official), embedding (ours, any model) or auto: clip where the model has
+            its CLIP.
         relevance_sign: of the embedding's relevance; CLIP's is official and negative.
     """
 
@@ -51,7 +53,9 @@ class CDPruner(Method):
         return (Stage(0, self.select, Needs(clip=self.relevance != "embedding")),)
 
     def select(self, ctx: StageContext) -> Selection:
-        return Selection(quality_determinantal(cosine_pairs(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep))
+        return Selection(
+            quality_determinantal(cosine_pairs(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep)
+        )
 
     def relevance_of(self, ctx: StageContext) -> Tensor:
         """Relevance of each visual token to the question, ``[N]``."""
@@ -60,6 +64,9 @@ class CDPruner(Method):
             question = at_least_float32(ctx.hidden[ctx.question])
             return self.relevance_sign * cosine(ctx.visual_hidden, question).mean(1)
         if ctx.clip is None:
-            raise UsageError("method.relevance=clip needs the CLIP of the vision tower: model.clip=<folder or hub id>")
+            raise UsageError(
+                "method.relevance=clip needs the CLIP of the vision tower: model.clip=<folder or"
+                " hub id>"
+            )
         patches, text = ctx.clip()
         return -cosine(patches, text).mean(1)  # the official sign: patches of CLIP are inverted

@@ -21,17 +21,20 @@ class DART(Method):
     """Keeps a few pivot tokens and, for each pivot in turn, the visual tokens least similar to it.
 
     Duplication says more than importance: pivots are the visual and text tokens with the greatest
-    keys (L1) at layer ``layer - 1``; similarity is the cosine of the states entering ``layer`` after
-    the model's final norm. Every pivot gets ``(keep - pivots_image) // (pivots_image + pivots_text)``
-    tokens; what the division leaves over goes to the visual tokens with the greatest keys.
+    keys (L1) at layer ``layer - 1``; similarity is the cosine of the states entering ``layer``
+    after the model's final norm. Every pivot gets ``(keep - pivots_image) // (pivots_image +
+    pivots_text)`` tokens; what the division leaves over goes to the visual tokens with the greatest
+    keys.
 
-    Paper: Stop Looking for Important Tokens in MLLMs: Duplication Matters More, EMNLP 2025, arXiv 2502.11494.
+    Paper: Stop Looking for Important Tokens in MLLMs: Duplication Matters More, EMNLP 2025, arXiv
+        2502.11494.
     Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/DART_IntraLLM.py and
-        ModelTC/LightCompress@9701d035 token_reduction/dart.py (the authors' own repository was not at hand).
+        ModelTC/LightCompress@9701d035 token_reduction/dart.py (the authors' own repository was not
+        at hand).
     Cost: O(pivots N D); no attention.
-    Deviations: exactly ``keep`` tokens (official: pivots_image + pivots * (keep // pivots)); pivots by
-        descending norm, image first (official: the order of a Python set of positions); float32, ties by
-        lower index.
+    Deviations: exactly ``keep`` tokens (official: pivots_image + pivots * (keep // pivots)); pivots
+        by descending norm, image first (official: the order of a Python set of positions); float32,
+        ties by lower index.
 
     Attributes:
         layer: the decoder layer whose input is cut; at least 1.
@@ -48,17 +51,32 @@ class DART(Method):
 
     def __post_init__(self) -> None:
         if self.layer < 1:
-            raise UsageError(f"method.layer={self.layer}: dart looks at the layer before its cut; at least 1")
+            raise UsageError(
+                f"method.layer={self.layer}: dart looks at the layer before its cut; at least 1"
+            )
         if self.variant not in VARIANTS:
             raise unknown("variant of dart", self.variant, VARIANTS)
         if self.pivots_image < 1 or self.pivots_text < 0:
-            raise UsageError(f"dart needs a visual pivot: pivots_image={self.pivots_image}, pivots_text={self.pivots_text}")
+            raise UsageError(
+                f"dart needs a visual pivot: pivots_image={self.pivots_image},"
+                f" pivots_text={self.pivots_text}"
+            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,)), exact=self.variant == "default"),)
+        return (
+            Stage(
+                self.layer,
+                self.select,
+                Needs(llm_attention=(self.layer - 1,)),
+                exact=self.variant == "default",
+            ),
+        )
 
     def select(self, ctx: StageContext) -> Selection:
-        norms = [ctx.keys(ctx.layer - 1, rows).abs().sum((0, 2)) for rows in (ctx.visual, ctx.instruction)]
+        norms = [
+            ctx.keys(ctx.layer - 1, rows).abs().sum((0, 2))
+            for rows in (ctx.visual, ctx.instruction)
+        ]
         visual, text = (norm.argsort(descending=True, stable=True) for norm in norms)
         own, asked = visual[: min(self.pivots_image, ctx.keep)], text[: self.pivots_text]
         pivots = torch.cat([ctx.visual[own], ctx.instruction[asked]])
@@ -78,6 +96,10 @@ class DART(Method):
 
 
 def _first(order: Tensor, picks: list[Tensor], count: int) -> Tensor:
-    """The first ``count`` of ``order`` that are in no earlier pick, found without waiting for the device."""
-    taken = torch.zeros(len(order), dtype=torch.long, device=order.device).index_fill_(0, torch.cat(picks), 1)
+    """The first ``count`` of ``order`` that are in no earlier pick, found without waiting for the
+    device.
+    """
+    taken = torch.zeros(len(order), dtype=torch.long, device=order.device).index_fill_(
+        0, torch.cat(picks), 1
+    )
     return order[taken[order].argsort(stable=True)][: min(count, len(order) - sum(map(len, picks)))]

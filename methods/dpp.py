@@ -13,15 +13,16 @@ from unibench.ops import cosine_pairs, quality_determinantal
 class Dpp(ByImportance):
     """Keeps the likeliest set of a determinantal point process: important tokens that span much.
 
-    The kernel is cosine similarity times the importance of both tokens; the set is found greedily. Unlike
-    MMR it has no weight to tune.
+    The kernel is cosine similarity times the importance of both tokens; the set is found greedily.
+    Unlike MMR it has no weight to tune.
 
-    Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7; kernel of CDPruner, arXiv 2506.10967.
-    Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images (kernel and search); none for
-        this ablation.
+    Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7; kernel of CDPruner, arXiv
+        2506.10967.
+    Code: Theia-4869/CDPruner@9541616c llava/model/llava_arch.py:encode_images (kernel and search);
+        none for this ablation.
     Cost: O(N^2 D + K^2 N), N x N and K x N floats.
-    Deviations: residuals are clamped and picks masked, so ``keep`` distinct tokens come back beyond the
-        kernel's rank too; the importance is a choice, and the row names it.
+    Deviations: residuals are clamped and picks masked, so ``keep`` distinct tokens come back beyond
+        the kernel's rank too; the importance is a choice, and the row names it.
 
     Attributes:
         importance: saliency (CLS or received attention), visionselector, l2norm or random.
@@ -35,4 +36,6 @@ class Dpp(ByImportance):
 
     def select(self, ctx: StageContext) -> Selection:
         relevance = self.weights(ctx, self.importance_transform)
-        return Selection(quality_determinantal(cosine_pairs(ctx.visual_hidden), relevance, ctx.keep))
+        return Selection(
+            quality_determinantal(cosine_pairs(ctx.visual_hidden), relevance, ctx.keep)
+        )

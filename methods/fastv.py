@@ -33,7 +33,9 @@ class FastV(Method):
 
     def __post_init__(self) -> None:
         if self.layer < 1:
-            raise UsageError(f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1")
+            raise UsageError(
+                f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1"
+            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)

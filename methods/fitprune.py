@@ -16,7 +16,40 @@ from unibench.ops import top_k
 
 # deleted after each layer of LLaVA-1.5-7B, of 576 tokens, for 60 and 90 per cent fewer FLOPs
 PUBLISHED = (
-    (14, 33, 89, 36, 36, 20, 55, 21, 18, 4, 7, 5, 2, 5, 7, 4, 26, 5, 11, 24, 4, 18, 2, 1, 0, 0, 1, 0, 1, 0, 0, 0),
+    (
+        14,
+        33,
+        89,
+        36,
+        36,
+        20,
+        55,
+        21,
+        18,
+        4,
+        7,
+        5,
+        2,
+        5,
+        7,
+        4,
+        26,
+        5,
+        11,
+        24,
+        4,
+        18,
+        2,
+        1,
+        0,
+        0,
+        1,
+        0,
+        1,
+        0,
+        0,
+        0,
+    ),
     (262, 153, 80, 19, 13, 1, 2, *[0] * 8, 1, 1, 2, 1, 2, 0, 1, *[0] * 5, 1, *[0] * 4),
 )
 CHUNK = 256  # query rows of an attention map held at once
@@ -24,32 +57,38 @@ CHUNK = 256  # query rows of an attention map held at once
 
 @dataclass(frozen=True)
 class FitPrune(Method):
-    """Keeps, layer by layer, the visual tokens with much attention from the picture and from the text.
+    """Keeps, layer by layer, the visual tokens with much attention from the picture and from the
+    text.
 
-    After layer ``l`` has attended, the tokens with the smallest product of both (each the sum over query
-    rows of the maximum over heads) go, as many as the recipe says. A recipe is fitted once on a few
-    samples so that the attention distributions of a layer change least (``unibench.calibrate.removal_recipe``);
-    its numbers are scaled so that ``keep`` tokens are left at the end.
+    After layer ``l`` has attended, the tokens with the smallest product of both (each the sum over
+    query rows of the maximum over heads) go, as many as the recipe says. A recipe is fitted once on
+    a few samples so that the attention distributions of a layer change least
+    (``unibench.calibrate.removal_recipe``); its numbers are scaled so that ``keep`` tokens are left
+    at the end.
 
     Paper: Fit and Prune, AAAI 2025, arXiv 2409.10197.
     Code: ywh187/FitPrune@d28e418c modeling_llama.py:LlamaAttention.forward.
     Cost: O(H T N) attention at almost every layer, in pieces of 256 rows.
-    Deviations: the tokens leave before the next layer instead of before the projection and FFN of this one
-        (their values are not used there); float32, ties stay with the lower index.
+    Deviations: the tokens leave before the next layer instead of before the projection and FFN of
+        this one (their values are not used there); float32, ties stay with the lower index.
 
     Attributes:
-        recipe: deletions after each decoder layer, in any unit; stretched over another depth. Empty takes
-            the published tables of LLaVA-1.5-7B for 60 and 90 per cent, interpolated: an approximation for
-            any other model, which the row says.
+        recipe: deletions after each decoder layer, in any unit; stretched over another depth. Empty
+            takes the published tables of LLaVA-1.5-7B for 60 and 90 per cent, interpolated: an
+            approximation for any other model, which the row says.
     """
 
     recipe: tuple[float, ...] = ()
     text_aware: ClassVar[bool] = True
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        tables = [_stretched(table, depth) for table in ([self.recipe] if self.recipe else PUBLISHED)]
+        tables = [
+            _stretched(table, depth) for table in ([self.recipe] if self.recipe else PUBLISHED)
+        ]
         return [
-            Stage(layer + 1, self.select, Needs(llm_attention=(layer,)), partial(_left, tables, layer))
+            Stage(
+                layer + 1, self.select, Needs(llm_attention=(layer,)), partial(_left, tables, layer)
+            )
             for layer in range(depth - 1)
             if any(table[layer] > (table[layer - 1] if layer else 0) for table in tables)
         ]
@@ -64,27 +103,37 @@ class FitPrune(Method):
 
 
 def attention_flow(ctx: StageContext, layer: int) -> tuple[Tensor, Tensor]:
-    """Attention that visual tokens receive from the text after them (sum) and from each other (mean), ``[N]`` each.
+    """Attention that visual tokens receive from the text after them (sum) and from each other
+    (mean), ``[N]`` each.
 
     Of every entry of the map the greatest head counts.
     """
 
     def received(rows: Tensor) -> Tensor:
-        return torch.stack([ctx.attention(layer, part).amax(0).sum(0) for part in rows.split(CHUNK)]).sum(0)
+        return torch.stack(
+            [ctx.attention(layer, part).amax(0).sum(0) for part in rows.split(CHUNK)]
+        ).sum(0)
 
     text = ctx.instruction if len(ctx.instruction) else ctx.visual[-1:]
     return received(text), received(ctx.visual) / len(ctx.visual)
 
 
 def _stretched(recipe: Sequence[float], depth: int) -> list[float]:
-    """The share of all deletions that is done after each of ``depth - 1`` layers; the last layer's are of no use."""
+    """The share of all deletions that is done after each of ``depth - 1`` layers; the last layer's
+    are of no use.
+    """
     done = [0.0]
     for number in recipe:
         done.append(done[-1] + number)
     places = [(layer + 1) * len(recipe) / depth for layer in range(depth - 1)]
-    reached = [done[int(place)] + (place % 1) * (done[min(int(place) + 1, len(recipe))] - done[int(place)]) for place in places]
+    reached = [
+        done[int(place)] + (place % 1) * (done[min(int(place) + 1, len(recipe))] - done[int(place)])
+        for place in places
+    ]
     if not reached[-1:] or reached[-1] <= 0:
-        raise UsageError(f"method.recipe={list(recipe)} deletes nothing before the last of {depth} layers")
+        raise UsageError(
+            f"method.recipe={list(recipe)} deletes nothing before the last of {depth} layers"
+        )
     return [share / reached[-1] for share in reached]
 
 

@@ -15,15 +15,16 @@ from unibench.ops import cosine, product
 class GPrune(Method):
     """Keeps the tokens that gather most importance when it flows between similar tokens.
 
-    Feature norms start the flow; it runs a few steps over a graph of cosine neighbours and is divided by
-    the degree, so that both centres of clusters and outliers stay.
+    Feature norms start the flow; it runs a few steps over a graph of cosine neighbours and is
+    divided by the degree, so that both centres of clusters and outliers stay.
 
     Paper: G-Prune, AAAI 2025, arXiv 2501.02268.
-    Code: jytmelon/G-Prune@762c6377 LLaVA-NeXT/llava/model/llava_arch.py; TianfanPeng/VLMUniPruneBench@f93768fc
-        methods/GPrune_PreLLM.py.
+    Code: jytmelon/G-Prune@762c6377 LLaVA-NeXT/llava/model/llava_arch.py;
+        TianfanPeng/VLMUniPruneBench@f93768fc methods/GPrune_PreLLM.py.
     Cost: O(N^2 D + iterations N^2), N x N floats.
-    Deviations: float32 (fp16 loses edges); vector times matrix ``iterations`` times instead of a matrix power;
-        one pool per context, where LLaVA-NeXT keeps two and all newline tokens; ties by lower index.
+    Deviations: float32 (fp16 loses edges); vector times matrix ``iterations`` times instead of a
+        matrix power; one pool per context, where LLaVA-NeXT keeps two and all newline tokens; ties
+        by lower index.
 
     Attributes:
         similarity: cosine from which two tokens are neighbours.

@@ -12,8 +12,8 @@ from unibench.ops import cosine_pairs, max_min
 class GreedyDiversity(Method):
     """Keeps tokens by farthest point sampling in cosine distance.
 
-    The other end of IDPruner's trade-off. The authors' own sampling starts from the token whose nearest
-    neighbour is farthest, which makes it DivPrune in float32.
+    The other end of IDPruner's trade-off. The authors' own sampling starts from the token whose
+    nearest neighbour is farthest, which makes it DivPrune in float32.
 
     Paper: IDPruner, arXiv 2602.13315, section 3.2.
     Code: Tencent/AngelSlim@67394ce5 token_compressor/algorithm/divprune.py.

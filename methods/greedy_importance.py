@@ -19,8 +19,8 @@ class GreedyImportance(ByImportance):
     Paper: IDPruner, arXiv 2602.13315, section 3.2.
     Code: none published.
     Cost: that of the importance; O(N log N) itself.
-    Deviations: the importance is a choice, since the paper's selector has no weights for most models; the
-        row names it.
+    Deviations: the importance is a choice, since the paper's selector has no weights for most
+        models; the row names it.
 
     Attributes:
         importance: saliency (CLS or received attention), visionselector, l2norm or random.

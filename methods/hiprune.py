@@ -17,18 +17,21 @@ VARIANTS = ("official", "angelslim", "official_bug")
 
 @dataclass(frozen=True)
 class HiPrune(Method):
-    """Keeps the tokens most attended in a middle vision layer with their neighbours, and those most attended in a deep one.
+    """Keeps the tokens most attended in a middle vision layer with their neighbours, and those most
+    attended in a deep one.
 
     Middle layers outline objects (anchors), deep layers gather global content (registers).
 
     Paper: HiPrune, arXiv 2508.00553.
     Code: Danielement321/HiPrune@6e83a124 LLaVA/llava/model/llava_arch.py:encode_images,
-        Qwen2_5_VL/qwen2_5_vl_HiPrune.py; Tencent/AngelSlim@67394ce5 algorithm/hiprune.py (variant=angelslim: at least
-        one anchor, one layer deeper, attention computed anew over the whole picture).
+        Qwen2_5_VL/qwen2_5_vl_HiPrune.py; Tencent/AngelSlim@67394ce5 algorithm/hiprune.py
+        (variant=angelslim: at least one anchor, one layer deeper, attention computed anew over the
+        whole picture).
     Cost: O(N log N) after attention of two vision layers, in chunks of query rows.
-    Deviations: a token chosen as anchor or neighbour is barred from the deep choice, so exactly ``keep`` stay
-        (the Qwen code only subtracts 1 and keeps fewer: variant=official_bug). As in the code, neighbours
-        wrap around rows and are clamped to the picture. One pool for all pictures.
+    Deviations: a token chosen as anchor or neighbour is barred from the deep choice, so exactly
+        ``keep`` stay (the Qwen code only subtracts 1 and keeps fewer: variant=official_bug). As in
+        the code, neighbours wrap around rows and are clamped to the picture. One pool for all
+        pictures.
 
     Attributes:
         alpha: share of the budget for anchors and neighbours.
@@ -45,16 +48,30 @@ class HiPrune(Method):
             raise unknown("variant of hiprune", self.variant, VARIANTS)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        middle = Needs(object_attention=(self._offset,)) if self.object_layer is None else Needs(vit_attention=(self.object_layer,))
-        return (Stage(0, self.select, Needs(saliency=True) | middle, exact=self.variant != "official_bug"),)
+        middle = (
+            Needs(object_attention=(self._offset,))
+            if self.object_layer is None
+            else Needs(vit_attention=(self.object_layer,))
+        )
+        return (
+            Stage(
+                0, self.select, Needs(saliency=True) | middle, exact=self.variant != "official_bug"
+            ),
+        )
 
     @property
     def _offset(self) -> int:
-        return int(self.variant == "angelslim")  # AngelSlim counts from 0 where the official code counts from 1
+        return int(
+            self.variant == "angelslim"
+        )  # AngelSlim counts from 0 where the official code counts from 1
 
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.family is not None
-        middle = ctx.family.object_layer + self._offset if self.object_layer is None else self.object_layer
+        middle = (
+            ctx.family.object_layer + self._offset
+            if self.object_layer is None
+            else self.object_layer
+        )
         shallow, deep = self._scores(ctx, middle), self._scores(ctx, ctx.family.saliency_layer)
         anchors = round(ctx.keep * self.alpha / 5)
         if self.variant == "angelslim" and self.alpha > 0 and ctx.keep >= 5:
@@ -62,9 +79,23 @@ class HiPrune(Method):
         near = _with_neighbours(ctx, top_k(shallow, min(anchors, len(shallow))))
         near = near[: ctx.keep]
         if self.variant == "official_bug":
-            ctx.note("hiprune official_bug: tokens may be chosen twice, so that fewer than keep stay")
-            return Selection(torch.cat([near, top_k(deep.index_add(0, near, -torch.ones_like(deep[near])), ctx.keep - len(near))]).unique())
-        return Selection(torch.cat([near, top_k(deep.index_fill(0, near, -torch.inf), ctx.keep - len(near))]))
+            ctx.note(
+                "hiprune official_bug: tokens may be chosen twice, so that fewer than keep stay"
+            )
+            return Selection(
+                torch.cat(
+                    [
+                        near,
+                        top_k(
+                            deep.index_add(0, near, -torch.ones_like(deep[near])),
+                            ctx.keep - len(near),
+                        ),
+                    ]
+                ).unique()
+            )
+        return Selection(
+            torch.cat([near, top_k(deep.index_fill(0, near, -torch.inf), ctx.keep - len(near))])
+        )
 
     def _scores(self, ctx: StageContext, layer: int) -> Tensor:
         """Attention each token receives at a vision layer, one on average."""
@@ -76,9 +107,15 @@ class HiPrune(Method):
 
 def _with_neighbours(ctx: StageContext, anchors: Tensor) -> Tensor:
     """The anchors and the tokens left, right, above and below, sorted, each once."""
-    first, last, width = (torch.empty(len(ctx.visual), dtype=torch.long, device=anchors.device) for _ in range(3))
+    first, last, width = (
+        torch.empty(len(ctx.visual), dtype=torch.long, device=anchors.device) for _ in range(3)
+    )
     for grid in ctx.grids():
-        first[grid.rows], last[grid.rows], width[grid.rows] = grid.rows[0], grid.rows[-1], grid.width
+        first[grid.rows], last[grid.rows], width[grid.rows] = (
+            grid.rows[0],
+            grid.rows[-1],
+            grid.width,
+        )
     across = width[anchors]
     around = torch.stack([anchors, anchors - 1, anchors + 1, anchors - across, anchors + across])
     near: Tensor = torch.minimum(torch.maximum(around, first[anchors]), last[anchors]).unique()

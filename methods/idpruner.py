@@ -13,14 +13,14 @@ from unibench.ops import cosine_pairs, min_max, mmr
 class IDPruner(ByImportance):
     """Keeps tokens that are important and unlike those kept before, by maximal marginal relevance.
 
-    Each pick maximises ``lambda * importance - (1 - lambda) * greatest cosine to a pick``, with the importance
-    scaled to [0, 1].
+    Each pick maximises ``lambda * importance - (1 - lambda) * greatest cosine to a pick``, with the
+    importance scaled to [0, 1].
 
     Paper: IDPruner, arXiv 2602.13315, algorithm 1.
     Code: Tencent/AngelSlim@67394ce5 token_compressor/algorithm/idpruner.py.
     Cost: O(N^2 D + K N), N x N floats, and that of the importance.
-    Deviations: with another importance than the trained selector the row says so, and the numbers are not
-        IDPruner's; one token per step (parallel_k = 1).
+    Deviations: with another importance than the trained selector the row says so, and the numbers
+        are not IDPruner's; one token per step (parallel_k = 1).
 
     Attributes:
         mmr_lambda: weight of the importance.
@@ -36,4 +36,6 @@ class IDPruner(ByImportance):
 
     def select(self, ctx: StageContext) -> Selection:
         importance = min_max(self.weights(ctx, self.importance_transform), eps=1e-6)
-        return Selection(mmr(importance, cosine_pairs(ctx.visual_hidden), ctx.keep, self.mmr_lambda))
+        return Selection(
+            mmr(importance, cosine_pairs(ctx.visual_hidden), ctx.keep, self.mmr_lambda)
+        )

@@ -24,6 +24,9 @@ class KeepBorders(Method):
         scores = torch.zeros(len(ctx.visual), device=ctx.visual.device)
         for grid in ctx.grids():
             row, column = torch.arange(grid.height)[:, None], torch.arange(grid.width)
-            inward = torch.minimum(torch.minimum(row, grid.height - 1 - row), torch.minimum(column, grid.width - 1 - column))
+            inward = torch.minimum(
+                torch.minimum(row, grid.height - 1 - row),
+                torch.minimum(column, grid.width - 1 - column),
+            )
             scores[grid.rows] = -inward.flatten().float().to(scores.device)
         return scores

@@ -20,8 +20,8 @@ class KNorm(Method):
     Paper: A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, arXiv 2406.11430.
     Code: NVIDIA/kvpress@8bb29b9c presses/knorm_press.py.
     Cost: O(N D).
-    Deviations: the official method removes cache entries of the language model, head by head; this one
-        chooses visual tokens before it, and no publication did so.
+    Deviations: the official method removes cache entries of the language model, head by head; this
+        one chooses visual tokens before it, and no publication did so.
     """
 
     needs: ClassVar[Needs] = Needs(vit_attention=(-1,))

@@ -13,8 +13,8 @@ from unibench import Method, StageContext
 class L2Norm(Method):
     """Keeps the tokens whose projected features are longest (or shortest).
 
-    The cheapest importance there is. The sign is not obvious: artefact tokens of CLIP have huge norms and
-    hold global content, so report both.
+    The cheapest importance there is. The sign is not obvious: artefact tokens of CLIP have huge
+    norms and hold global content, so report both.
 
     Paper: none; feature norms appear as a baseline in IDPruner's related work (arXiv 2602.13315).
     Code: none; ours.

@@ -18,24 +18,27 @@ from unibench.ops import top_k
 
 @dataclass(frozen=True)
 class MustDrop(Method):
-    """Keeps what the vision tower or the text looks at, after windows of like patches became one token.
+    """Keeps what the vision tower or the text looks at, after windows of like patches became one
+    token.
 
-    First, windows whose patches are alike are merged, and the tokens with the most CLS attention become
-    the key set. Then, at four cuts, a token goes if the text after the picture gives it less than
-    ``global_threshold`` of all it gives to visual tokens, and no word gives it ``individual_threshold``,
-    and it is not in the key set. Last, before decoding, the caches from the first cut's layer on lose the
-    tokens that did not reach the end.
+    First, windows whose patches are alike are merged, and the tokens with the most CLS attention
+    become the key set. Then, at four cuts, a token goes if the text after the picture gives it less
+    than ``global_threshold`` of all it gives to visual tokens, and no word gives it
+    ``individual_threshold``, and it is not in the key set. Last, before decoding, the caches from
+    the first cut's layer on lose the tokens that did not reach the end.
 
     Paper: Multi-Stage Vision Token Dropping (MustDrop), arXiv 2411.10803.
     Code: liuting20/MustDrop@909afa53 clip_encoder.py, local_merge.py, modelling_sparse_llama.py.
     Cost: O(N D) for the windows, one layer's CLS attention, O(H T N) attention at each cut.
-    Deviations: towers whose projector joins patches have their output merged, and the row says so; sequence order and original
-        positions (official: merged windows first, renumbered); towers without a CLS token give received
-        attention. Not a budget method: what is left depends on the sample and is measured;
-        ``unibench.calibrate.thresholds`` finds thresholds for a mean on a set of samples.
+    Deviations: towers whose projector joins patches have their output merged, and the row says so;
+        sequence order and original positions (official: merged windows first, renumbered); towers
+        without a CLS token give received attention. Not a budget method: what is left depends on
+        the sample and is measured; ``unibench.calibrate.thresholds`` finds thresholds for a mean on
+        a set of samples.
 
     Attributes:
-        layers: decoder layers whose inputs are cut; empty is 3, 7, 11 and 15 of 32, at the same relative depth.
+        layers: decoder layers whose inputs are cut; empty is 3, 7, 11 and 15 of 32, at the same
+            relative depth.
         global_threshold: published for TextVQA: 0.001 (nominal 192), 0.0012 (128), 0.011 (64).
         individual_threshold: 0.001, 0.001, 0.01 there.
         window: side of a window in patches.
@@ -58,7 +61,12 @@ class MustDrop(Method):
         wanted = MustDropVit.needs | Needs(vit_attention=(-1,))
         return [
             Stage(0, self._merge, wanted, _unlimited, exact=False),
-            *(Stage(layer, self._filter, Needs(llm_attention=(layer - 1,)), _unlimited, exact=False) for layer in layers),
+            *(
+                Stage(
+                    layer, self._filter, Needs(llm_attention=(layer - 1,)), _unlimited, exact=False
+                )
+                for layer in layers
+            ),
         ]
 
     def encoder(self, blocks: int) -> Sequence[EncoderStage]:
@@ -91,8 +99,12 @@ class MustDrop(Method):
         rows = ctx.instruction if len(ctx.instruction) else None
         given = ctx.attention(ctx.layer - 1, rows).mean(0)  # [text, N]
         overall, most = given.sum(0), given.amax(0)
-        little = (overall < self.global_threshold * overall.sum()) & (most < self.individual_threshold)
-        keep = (~little | torch.isin(ctx.vision_rows, ctx.memory["key"].to(ctx.vision_rows.device))).nonzero()[:, 0]
+        little = (overall < self.global_threshold * overall.sum()) & (
+            most < self.individual_threshold
+        )
+        keep = (
+            ~little | torch.isin(ctx.vision_rows, ctx.memory["key"].to(ctx.vision_rows.device))
+        ).nonzero()[:, 0]
         ctx.memory.setdefault("first", torch.tensor(ctx.layer - 1))
         ctx.memory["left"] = ctx.vision_rows[keep]
         return Selection(keep)
@@ -100,7 +112,9 @@ class MustDrop(Method):
     def evict(self, ctx: StageContext) -> Tensor | None:
         if "left" not in ctx.memory or ctx.layer < int(ctx.memory["first"]):
             return None
-        return torch.isin(ctx.vision_rows, ctx.memory["left"].to(ctx.vision_rows.device)).nonzero()[:, 0]
+        return torch.isin(ctx.vision_rows, ctx.memory["left"].to(ctx.vision_rows.device)).nonzero()[
+            :, 0
+        ]
 
 
 def _unlimited(keep: int, total: int) -> int:

@@ -26,11 +26,12 @@ class MustDropVit(Method):
     Code: liuting20/MustDrop@909afa53 multimodal_encoder/local_merge.py (mode=threshold);
         ModelTC/LightCompress@9701d035 token_reduction/mustdrop.py (mode=budget).
     Cost: O(N window^2 C).
-    Deviations: sequence order, a merged window at its last patch; each picture by itself (official: as many windows as
-        the poorest picture of a batch). Where the projector joins patches, windows are merged after the tower (the row
-        says so). It cannot meet every budget: with windows of p patches the budget mode merges
-        ``min(windows, (N + 1 - keep) // (p - 1))`` of them, and what is left is stated in the row. Rows and
-        columns that no whole window covers stay.
+    Deviations: sequence order, a merged window at its last patch; each picture by itself (official:
+        as many windows as the poorest picture of a batch). Where the projector joins patches,
+        windows are merged after the tower (the row says so). It cannot meet every budget: with
+        windows of p patches the budget mode merges ``min(windows, (N + 1 - keep) // (p - 1))`` of
+        them, and what is left is stated in the row. Rows and columns that no whole window covers
+        stay.
 
     Attributes:
         mode: budget (as many windows as it takes) or threshold (all above it, as published).
@@ -60,7 +61,9 @@ class MustDropVit(Method):
             return Selection(ctx.vision.merged.nonzero()[:, 0])
         ctx.note("mustdrop_vit: windows merged after the vision tower")
         features, project = ctx.encoder_features()
-        windows = torch.cat([self._windows(grid.rows.view(grid.height, grid.width)) for grid in ctx.grids()])
+        windows = torch.cat(
+            [self._windows(grid.rows.view(grid.height, grid.width)) for grid in ctx.grids()]
+        )
         merged = self._alike(features, windows, ctx.keep)
         single = complement(merged.flatten(), len(features))
         values = torch.cat([project(features[merged].mean(1)), ctx.visual_hidden[single]])
@@ -68,7 +71,9 @@ class MustDropVit(Method):
 
     def _inside(self, ctx: EncoderContext) -> Matching | None:
         """The merge behind the first block of the tower."""
-        windows = self._windows(torch.arange(ctx.side**2, device=ctx.tokens.device).view(ctx.side, ctx.side))
+        windows = self._windows(
+            torch.arange(ctx.side**2, device=ctx.tokens.device).view(ctx.side, ctx.side)
+        )
         merged = self._alike(ctx.tokens[ctx.prefix :], windows, ctx.keep) + ctx.prefix
         single = complement(merged.flatten(), len(ctx.tokens))
         anchor = torch.cat([single, merged[:, -1]])  # the prefix stays first
@@ -91,11 +96,15 @@ class MustDropVit(Method):
         side = self.window
         tall, wide = rows.shape[0] // side, rows.shape[1] // side
         whole = rows[: tall * side, : wide * side]
-        return whole.reshape(tall, side, wide, side).transpose(1, 2).reshape(tall * wide, side * side)
+        return (
+            whole.reshape(tall, side, wide, side).transpose(1, 2).reshape(tall * wide, side * side)
+        )
 
 
 def _mean_cosine(features: Tensor) -> Tensor:
-    """Mean cosine of all ordered pairs of different patches in each window of ``[windows, patches, C]``."""
+    """Mean cosine of all ordered pairs of different patches in each window of ``[windows, patches,
+    C]``.
+    """
     directions = unit(features)
     pairs = product(directions, directions.transpose(1, 2))
     count = features.shape[1]

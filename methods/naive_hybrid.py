@@ -19,8 +19,9 @@ class NaiveHybrid(ByImportance):
     IDPruner's straw man: a filter by importance, then farthest point sampling in what is left.
 
     Paper: IDPruner, arXiv 2602.13315, section 3.2 and table 7.
-    Code: none published. The meaning of lambda is our reading: ``prefilter`` shrinks the candidates with
-        lambda; ``split`` keeps a share lambda of the budget by importance and spreads the rest.
+    Code: none published. The meaning of lambda is our reading: ``prefilter`` shrinks the candidates
+        with lambda; ``split`` keeps a share lambda of the budget by importance and spreads the
+        rest.
     Cost: O(N^2 D + K N), N x N floats, and that of the importance.
     Deviations: none to compare with; any table must name the variant.
 
@@ -50,5 +51,9 @@ class NaiveHybrid(ByImportance):
             if not len(sure):
                 return Selection(max_min(distance, ctx.keep))
             return Selection(torch.cat([sure, farthest(distance, ctx.keep - len(sure), sure)]))
-        candidates = top_k(importance, ctx.keep + int((1 - self.weight) * (len(importance) - ctx.keep) + 0.5))
-        return Selection(candidates[max_min(cosine_pairs(features[candidates], distance=True), ctx.keep)])
+        candidates = top_k(
+            importance, ctx.keep + int((1 - self.weight) * (len(importance) - ctx.keep) + 0.5)
+        )
+        return Selection(
+            candidates[max_min(cosine_pairs(features[candidates], distance=True), ctx.keep)]
+        )

@@ -22,10 +22,11 @@ class Pooling(Method):
     Paper: UniPruneBench, arXiv 2511.02650 (in the code, not in the main tables).
     Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/Pool_PreLLM.py.
     Cost: O(N D).
-    Deviations: the official code makes 4, 16 or 25 cells per picture whatever the ratio; here the grid is the
-        largest that the picture's share of the budget allows, as close to its shape as possible, and the row
-        states the real number (never more than ``keep``, but at least one cell per picture). A cell takes
-        the position of its central token. ``cells=square`` is the official shape.
+    Deviations: the official code makes 4, 16 or 25 cells per picture whatever the ratio; here the
+        grid is the largest that the picture's share of the budget allows, as close to its shape as
+        possible, and the row states the real number (never more than ``keep``, but at least one
+        cell per picture). A cell takes the position of its central token. ``cells=square`` is the
+        official shape.
 
     Attributes:
         mode: avg or max.
@@ -68,14 +69,19 @@ class Pooling(Method):
 
 
 def _places(height: int, width: int, rows: int, columns: int) -> list[int]:
-    """A token for each cell, rising: its central one, or evenly spaced ones where cells share tokens.
+    """A token for each cell, rising: its central one, or evenly spaced ones where cells share
+    tokens.
 
     >>> _places(4, 6, 2, 3)
     [0, 2, 4, 12, 14, 16]
     """
     if rows > height or columns > width:
         return spaced(rows * columns, height * width)
-    return [row * width + column for row in _centres(height, rows) for column in _centres(width, columns)]
+    return [
+        row * width + column
+        for row in _centres(height, rows)
+        for column in _centres(width, columns)
+    ]
 
 
 def _centres(length: int, cells: int) -> list[int]:

@@ -19,21 +19,24 @@ VARIANTS = ("official", "official_bug")
 
 @dataclass(frozen=True)
 class PruMergePlus(Method):
-    """Keeps the patches that stand out in CLS attention and evenly spaced ones, and adds their nearest neighbours to them.
+    """Keeps the patches that stand out in CLS attention and evenly spaced ones, and adds their
+    nearest neighbours to them.
 
     The spaced patches cover what no outlier marks.
 
     Paper: LLaVA-PruMerge, ICCV 2025, arXiv 2403.15388 (PruMerge+).
-    Code: 42Shawn/LLaVA-PruMerge@097c0411 clip_encoder.py:token_prune_merge_advanced_plus (mode=adaptive);
-        EffiVLM-Bench/EffiVLM-Bench@ab3ee183 kv_cache_compression/qwen2vl_model.py (mode=fixed).
+    Code: 42Shawn/LLaVA-PruMerge@097c0411 clip_encoder.py:token_prune_merge_advanced_plus
+        (mode=adaptive); EffiVLM-Bench/EffiVLM-Bench@ab3ee183 kv_cache_compression/qwen2vl_model.py
+        (mode=fixed).
     Cost: O(K N C), K x N floats, after one row of attention.
-    Deviations: rows take the position of their own patch. The fixed-budget code returns rows by attention
-        beside sorted indices, so that each row gets the position of another: variant=official_bug. As there, surplus
-        spaced patches are cut at the bottom of the picture. Without a CLS token: attention received, over all
-        heads; the row says so.
+    Deviations: rows take the position of their own patch. The fixed-budget code returns rows by
+        attention beside sorted indices, so that each row gets the position of another:
+        variant=official_bug. As there, surplus spaced patches are cut at the bottom of the picture.
+        Without a CLS token: attention received, over all heads; the row says so.
 
     Attributes:
-        mode: fixed, or adaptive: the official number, three to four times the outliers, plus a sum of the rest.
+        mode: fixed, or adaptive: the official number, three to four times the outliers, plus a sum
+            of the rest.
         neighbours: patches that each row gathers.
         variant: official or official_bug.
     """
@@ -51,19 +54,34 @@ class PruMergePlus(Method):
             raise unknown("variant of prumerge_plus", self.variant, VARIANTS)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return (Stage(0, self.select, Needs(vit_attention=(-1,), features=True), exact=self.mode == "fixed"),)
+        return (
+            Stage(
+                0,
+                self.select,
+                Needs(vit_attention=(-1,), features=True),
+                exact=self.mode == "fixed",
+            ),
+        )
 
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.vision is not None
         attention = cls_attention(ctx)
         features, project = ctx.encoder_features()
         chosen = self._chosen(attention, ctx.keep)
-        rows = product(nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention), features)
+        rows = product(
+            nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention),
+            features,
+        )
         if self.mode == "adaptive" and len(chosen) < len(attention):
             rest = complement(chosen, len(attention))
-            chosen, rows = torch.cat([chosen, rest[-1:]]), torch.cat([rows, product(attention[rest], features[rest])[None]])
+            chosen, rows = (
+                torch.cat([chosen, rest[-1:]]),
+                torch.cat([rows, product(attention[rest], features[rest])[None]]),
+            )
         if self.variant == "official_bug":
-            ctx.note("prumerge_plus official_bug: merged rows stand at the positions of other patches")
+            ctx.note(
+                "prumerge_plus official_bug: merged rows stand at the positions of other patches"
+            )
             chosen = chosen.sort().values
         return Selection(chosen, project(rows))
 
@@ -77,6 +95,9 @@ class PruMergePlus(Method):
             spaced, most = torch.arange(0, count - 1, step, device=attention.device), count
         else:
             number = min(max(1, number), keep)
-            spaced, most = torch.arange(0, count, max(1, count // keep), device=attention.device), keep - number
+            spaced, most = (
+                torch.arange(0, count, max(1, count // keep), device=attention.device),
+                keep - number,
+            )
         marked = ranking(attention)[:number]
         return torch.cat([marked, spaced[~torch.isin(spaced, marked)][:most]])

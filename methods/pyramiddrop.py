@@ -24,12 +24,14 @@ class PyramidDrop(Method):
 
     Paper: PyramidDrop, CVPR 2025, arXiv 2410.17247.
     Code: Cooperx521/PyramidDrop@6444f304 modeling_llama_pdrop.py:pdrop_rank_drop.
-    Cost: at each cut the projections of one layer once more and one row of attention, O(T D^2 + H T).
+    Cost: at each cut the projections of one layer once more and one row of attention, O(T D^2 + H
+        T).
     Deviations: original positions are kept (the official code renumbers them); counts are rounded,
         not floored, unless ``retentions`` are given; ties by lower index.
 
     Attributes:
-        layers: decoder layers whose inputs are cut; empty is a quarter, half and three quarters of the depth.
+        layers: decoder layers whose inputs are cut; empty is a quarter, half and three quarters of
+            the depth.
         retentions: shares of the original tokens that stay after each cut, instead of the budget
             (published: 0.5, 0.25, 0.125); rounded down.
     """
@@ -41,10 +43,16 @@ class PyramidDrop(Method):
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((8, 16, 24), 32, depth)
         if self.retentions and len(self.retentions) != len(layers):
-            raise UsageError(f"method.retentions has {len(self.retentions)} shares for cuts at {len(layers)} layers")
+            raise UsageError(
+                f"method.retentions has {len(self.retentions)} shares for cuts at {len(layers)}"
+                " layers"
+            )
         counts = [partial(self._count, number + 1, len(layers)) for number in range(len(layers))]
         needs = Needs(entering=True)
-        return [Stage(layer, self.select, needs, count) for layer, count in zip(layers, counts, strict=True)]
+        return [
+            Stage(layer, self.select, needs, count)
+            for layer, count in zip(layers, counts, strict=True)
+        ]
 
     def score(self, ctx: StageContext) -> Tensor:
         if self.retentions:

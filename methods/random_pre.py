@@ -18,8 +18,8 @@ class RandomPre(Method):
     Paper: UniPruneBench, arXiv 2511.02650 (Random-Pre).
     Code: TianfanPeng/VLMUniPruneBench@f93768fc methods/Random_PreLLM.py.
     Cost: O(N).
-    Deviations: kept tokens stay in sequence order (the official InternVL path leaves them shuffled);
-        the draw depends on seed and sample alone, not on what ran before.
+    Deviations: kept tokens stay in sequence order (the official InternVL path leaves them
+        shuffled); the draw depends on seed and sample alone, not on what ran before.
     """
 
     def select(self, ctx: StageContext) -> Selection:

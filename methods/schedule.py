@@ -22,12 +22,13 @@ class Schedule(Method):
     Paper: UniPruneBench, arXiv 2511.02650 (INTRA_LLM_LAYER_SPECS).
     Code: TianfanPeng/VLMUniPruneBench@f93768fc layer_prune.py.
     Cost: that of the method, at each cut.
-    Deviations: shares are of the original number of tokens, rounded once (official: of the current number,
-        whole parts, so that they compound and can reach 0).
+    Deviations: shares are of the original number of tokens, rounded once (official: of the current
+        number, whole parts, so that they compound and can reach 0).
 
     Attributes:
         method: its name; it must have a parameter ``layer``.
-        cuts: pairs of a layer and the share of the original tokens KEPT from there on; null is the budget.
+        cuts: pairs of a layer and the share of the original tokens KEPT from there on; null is the
+            budget.
         options: other parameters of the method.
         variant: ``default``, or ``official_bug``: shares compound as in the official code.
     """
@@ -42,9 +43,14 @@ class Schedule(Method):
             raise unknown("variant of schedule", self.variant, _parts.VARIANTS)
         for layer, share in self.cuts:
             if not isinstance(layer, int) or not (share is None or 0 < share <= 1):
-                raise UsageError(f"method.cuts: [{layer}, {share}] is no pair of a layer and a share in (0, 1] or null")
+                raise UsageError(
+                    f"method.cuts: [{layer}, {share}] is no pair of a layer and a share in (0, 1]"
+                    " or null"
+                )
         if len({layer for layer, _ in self.cuts}) < len(self.cuts):
-            raise UsageError(f"method.cuts={[list(cut) for cut in self.cuts]} cuts twice at one layer")
+            raise UsageError(
+                f"method.cuts={[list(cut) for cut in self.cuts]} cuts twice at one layer"
+            )
         _parts.like(self, self._chain)
 
     @property
@@ -53,7 +59,9 @@ class Schedule(Method):
 
     @property
     def _chain(self) -> Chain:
-        return Chain(tuple(_parts.part(self.method, self.options, layer=layer) for layer, _ in self._sorted))
+        return Chain(
+            tuple(_parts.part(self.method, self.options, layer=layer) for layer, _ in self._sorted)
+        )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         parts = enumerate(self._chain.methods)

@@ -19,13 +19,14 @@ class Scope(Method):
     A facility location greedy: the gain in coverage of the whole picture, times the saliency.
 
     Paper: SCOPE, arXiv 2510.24214.
-    Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE; Tencent/AngelSlim@67394ce5 algorithm/scope.py
-        (variant=angelslim: projected features, attention computed anew over the whole picture).
-    Cost: O(N^2 C) and, for each pick, O(N) times the gains that are evaluated: few on a CPU, depending on the data;
-        all N on a GPU. N x N floats.
-    Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers without a
-        CLS token use received attention; families whose projector joins patches use projected features.
-        The row says which. One pool for all crops.
+    Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE; Tencent/AngelSlim@67394ce5
+        algorithm/scope.py (variant=angelslim: projected features, attention computed anew over the
+        whole picture).
+    Cost: O(N^2 C) and, for each pick, O(N) times the gains that are evaluated: few on a CPU,
+        depending on the data; all N on a GPU. N x N floats.
+    Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers
+        without a CLS token use received attention; families whose projector joins patches use
+        projected features. The row says which. One pool for all crops.
 
     Attributes:
         alpha: exponent of the saliency.

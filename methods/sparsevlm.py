@@ -19,27 +19,29 @@ from unibench.ops.clustering import density_peaks
 
 @dataclass(frozen=True)
 class SparseVLM(Method):
-    """Keeps the visual tokens that the raters attend to most, and the best dropped ones as cluster means.
+    """Keeps the visual tokens that the raters attend to most, and the best dropped ones as cluster
+    means.
 
     Raters are the words after the picture whose embedding resembles the visual tokens more than the
-    average word's. At each cut the attention of the layer before, head mean, averaged over raters, ranks
-    the tokens; the top ``recycle`` share of the dropped are clustered (DPC-kNN, one cluster for ten), and
-    the means stay in the places of their centres, counted in the budget.
+    average word's. At each cut the attention of the layer before, head mean, averaged over raters,
+    ranks the tokens; the top ``recycle`` share of the dropped are clustered (DPC-kNN, one cluster
+    for ten), and the means stay in the places of their centres, counted in the budget.
 
     Paper: SparseVLM, ICML 2025, arXiv 2410.04417.
     Code: Gumpest/SparseVLMs@26a5f488 modelling_sparse_llama.py, score.py (v1.5);
         liuting20/MustDrop@909afa53 score.py:attn_postprocess_rank for the ranks.
     Cost: O(H R T) attention for R raters at each cut, O(n^2 D) for n recycled tokens.
-    Deviations: merged tokens stand at their centre, with its position (official: appended, positions
-        renumbered); of equal densities the lower index wins (official: noise); the published counts are
-        scaled so that the last cut leaves ``keep``, merged ones included.
+    Deviations: merged tokens stand at their centre, with its position (official: appended,
+        positions renumbered); of equal densities the lower index wins (official: noise); the
+        published counts are scaled so that the last cut leaves ``keep``, merged ones included.
 
     Attributes:
-        layers: decoder layers whose inputs are cut; empty is 3, 7 and 16 of 32, at the same relative depth.
+        layers: decoder layers whose inputs are cut; empty is 3, 7 and 16 of 32, at the same
+            relative depth.
         counts: tokens kept at each cut before recycling, instead of the budget.
         recycle: share of the dropped tokens that are clustered; 0 merges nothing.
-        rank: counts from the rank of the raters' attention, ``rank_scale * rank + rank_bias``, as in the
-            paper, instead of the budget; another number for every sample.
+        rank: counts from the rank of the raters' attention, ``rank_scale * rank + rank_bias``, as
+            in the paper, instead of the budget; another number for every sample.
         rank_scale: see ``rank``.
         rank_bias: see ``rank``.
     """
@@ -55,7 +57,9 @@ class SparseVLM(Method):
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((3, 7, 16), 32, depth)
         if self.counts and len(self.counts) != len(layers):
-            raise UsageError(f"method.counts has {len(self.counts)} numbers for cuts at {len(layers)} layers")
+            raise UsageError(
+                f"method.counts has {len(self.counts)} numbers for cuts at {len(layers)} layers"
+            )
         cuts = [
             Stage(
                 layer,
@@ -91,7 +95,9 @@ class SparseVLM(Method):
         found = density_peaks(ctx.visual_hidden[again], clusters, clusters)
         inside = torch.nn.functional.one_hot(found.slot, clusters).T.float()
         means = product(inside, ctx.visual_hidden[again]) / inside.sum(1, keepdim=True)
-        return Selection(torch.cat([top, again[found.centre]]), torch.cat([ctx.visual_hidden[top], means]))
+        return Selection(
+            torch.cat([top, again[found.centre]]), torch.cat([ctx.visual_hidden[top], means])
+        )
 
     def _numbers(self, number: int, attention: Tensor, ctx: StageContext) -> tuple[int, int]:
         """Tokens kept before recycling, and clusters of recycled ones."""
@@ -102,7 +108,9 @@ class SparseVLM(Method):
         if self.rank:
             ctx.note("counts from the rank of the raters' attention; the budget is not used")
             rank = int(torch.linalg.matrix_rank(attention))
-            wanted = max(1, int(rank * self.rank_scale + self.rank_bias)) if rank < present else present
+            wanted = (
+                max(1, int(rank * self.rank_scale + self.rank_bias)) if rank < present else present
+            )
         else:
             ctx.note("stage counts given; the budget is not used")
             wanted = self.counts[number]

@@ -12,26 +12,31 @@ from unibench.errors import unknown
 from unibench.ops import cosine_pairs, greedy, max_min, min_max, top_k
 from unibench.ops.pairs import Pairs, nearest, rows_of
 
-CHOICES = {"reading": ("two_stage", "one_shot", "greedy"), "normalize": ("minmax", "none"), "alpha_role": ("eq11", "eq3")}
+CHOICES = {
+    "reading": ("two_stage", "one_shot", "greedy"),
+    "normalize": ("minmax", "none"),
+    "alpha_role": ("eq11", "eq3"),
+}
 
 
 @dataclass(frozen=True)
 class Stp(Method):
     """Keeps the tokens with the highest mix of distance to the chosen set and magnitude.
 
-    Distance is that to the nearest token of DivPrune's choice; magnitude is the standardised norm times
-    the largest entry. Nothing is differentiated, in spite of the paper's word "gradient".
+    Distance is that to the nearest token of DivPrune's choice; magnitude is the standardised norm
+    times the largest entry. Nothing is differentiated, in spite of the paper's word "gradient".
 
     Paper: STP (Smart Token Pruning), section 3.2, equations 3 to 11.
     Code: none published.
     Cost: O(N^2 D + K N), N x N floats.
-    Deviations: the paper leaves three things open, and each is an option: which set the distance is to
-        (``reading``), the scale of the two terms (``normalize``; unscaled, magnitude decides alone), and which term
-        alpha weighs (equations 3 and 11 disagree).
+    Deviations: the paper leaves three things open, and each is an option: which set the distance is
+        to (``reading``), the scale of the two terms (``normalize``; unscaled, magnitude decides
+        alone), and which term alpha weighs (equations 3 and 11 disagree).
 
     Attributes:
         alpha: weight; 0.28 lies in the paper's tuned range.
-        reading: two_stage (distance to DivPrune's set), one_shot (to any other token) or greedy (to the growing set).
+        reading: two_stage (distance to DivPrune's set), one_shot (to any other token) or greedy (to
+            the growing set).
         normalize: minmax or none.
         alpha_role: eq11 (alpha weighs diversity) or eq3 (alpha weighs magnitude).
     """
@@ -49,7 +54,11 @@ class Stp(Method):
     def select(self, ctx: StageContext) -> Selection:
         features = ctx.visual_hidden
         magnitude, distance = _magnitude(features), cosine_pairs(features, distance=True)
-        apart = _to_others(distance, max_min(distance, ctx.keep)) if self.reading == "two_stage" else nearest(distance)
+        apart = (
+            _to_others(distance, max_min(distance, ctx.keep))
+            if self.reading == "two_stage"
+            else nearest(distance)
+        )
         apart = apart.masked_fill(apart.isinf(), 0)  # a token alone
         if self.reading != "greedy":
             return Selection(top_k(self._mixed(apart, magnitude), ctx.keep))

@@ -14,21 +14,24 @@ from unibench.ops import Matching, bipartite, mean_weights, product, shares
 
 @dataclass(frozen=True)
 class ToMe(Method):
-    """Keeps the mean of tokens that are alike: every other token joins the most similar of the others, until ``keep`` are left.
+    """Keeps the mean of tokens that are alike: every other token joins the most similar of the
+    others, until ``keep`` are left.
 
-    Merges in every block of the vision tower up to the one that makes the features, between attention and
-    feed-forward network, by the keys of the block; merged tokens count as often as their patches.
+    Merges in every block of the vision tower up to the one that makes the features, between
+    attention and feed-forward network, by the keys of the block; merged tokens count as often as
+    their patches.
 
     Paper: Token Merging, ICLR 2023, arXiv 2210.09461.
     Code: facebookresearch/ToMe@af95e4b1 tome/merge.py, tome/patch/timm.py.
     Cost: O(N^2 C) in few steps, N x N floats; the tower itself gets faster.
-    Deviations: rows take the place of their own token. Towers whose projector joins patches need their whole grid:
-        there the tower's output is merged (tome_post; the row says so), with the keys of the layer that makes the
-        features carried along. What a short tower cannot merge, at most half in each block, is merged behind it.
+    Deviations: rows take the place of their own token. Towers whose projector joins patches need
+        their whole grid: there the tower's output is merged (tome_post; the row says so), with the
+        keys of the layer that makes the features carried along. What a short tower cannot merge, at
+        most half in each block, is merged behind it.
 
     Attributes:
-        schedule: tokens merged in each step; empty is the same number in each block of the tower, and behind it
-            half of what is left until ``keep``.
+        schedule: tokens merged in each step; empty is the same number in each block of the tower,
+            and behind it half of what is left until ``keep``.
         class_token: behind the tower, the first token takes no part.
     """
 
@@ -39,7 +42,9 @@ class ToMe(Method):
         return [EncoderStage(block, self._inside) for block in range(blocks)]
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return (Stage(0, self.select, Needs(saliency=True, features=True), exact=not self.schedule),)
+        return (
+            Stage(0, self.select, Needs(saliency=True, features=True), exact=not self.schedule),
+        )
 
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.vision is not None and ctx.family is not None
@@ -55,7 +60,9 @@ class ToMe(Method):
             keys = features
         grids = [grid.rows if left is None else grid.rows[left[grid.rows]] for grid in ctx.grids()]
         anchors, rows = [], []
-        for places, keep in zip(grids, shares(ctx.keep, [len(places) for places in grids]), strict=True):
+        for places, keep in zip(
+            grids, shares(ctx.keep, [len(places) for places in grids]), strict=True
+        ):
             if keep:
                 anchor, merged = self._merged(features[places], keys[places], keep)
                 anchors.append(places[anchor])
@@ -73,20 +80,33 @@ class ToMe(Method):
 
     def _merged(self, features: Tensor, keys: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         """The token each row stands for, and the rows."""
-        anchor, size = torch.arange(len(features), device=features.device), features.new_ones(len(features))
+        anchor, size = (
+            torch.arange(len(features), device=features.device),
+            features.new_ones(len(features)),
+        )
         for merges in self.schedule or _halvings(len(features), keep):
-            match = bipartite(keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token)
+            match = bipartite(
+                keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token
+            )
             weights = mean_weights(match.slot, len(match.anchor), size).to(features)
-            total = size.new_zeros(len(match.anchor)).scatter_add_(0, match.slot, size)  # whole numbers: exact in any order
-            features, keys, size, anchor = product(weights, features), product(weights.to(keys), keys), total, anchor[match.anchor]
+            total = size.new_zeros(len(match.anchor)).scatter_add_(
+                0, match.slot, size
+            )  # whole numbers: exact in any order
+            features, keys, size, anchor = (
+                product(weights, features),
+                product(weights.to(keys), keys),
+                total,
+                anchor[match.anchor],
+            )
         return anchor, features
 
 
 def per_block(count: int, keep: int, blocks: int) -> list[int]:
-    """Tokens merged in each block so that ``keep`` are left: the same number everywhere, one more in the first ones.
+    """Tokens merged in each block so that ``keep`` are left: the same number everywhere, one more
+    in the first ones.
 
-    Where a block cannot merge that many (at most half of its tokens), the earlier ones merge more; if all merge half
-    and more than ``keep`` are left, that is as far as it goes.
+    Where a block cannot merge that many (at most half of its tokens), the earlier ones merge more;
+    if all merge half and more than ``keep`` are left, that is as far as it goes.
 
     >>> per_block(576, 64, 23)[:7], per_block(256, 28, 4), per_block(16, 1, 2)
     ([23, 23, 23, 23, 23, 23, 22], [72, 72, 56, 28], [8, 4])

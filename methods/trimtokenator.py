@@ -9,7 +9,17 @@ from torch import Tensor
 
 from unibench import Method, Selection, StageContext
 from unibench.errors import unknown
-from unibench.ops import at_least_float32, complement, cosine, cosine_pairs, euclidean, max_min, mutual_information, rep_max, top_k
+from unibench.ops import (
+    at_least_float32,
+    complement,
+    cosine,
+    cosine_pairs,
+    euclidean,
+    max_min,
+    mutual_information,
+    rep_max,
+    top_k,
+)
 
 CHOICES = {
     "align": ("l2", "cos", "mi"),
@@ -22,16 +32,18 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class TrimTokenator(Method):
-    """Keeps tokens close to the question's words in embedding space, then those least similar on average.
+    """Keeps tokens close to the question's words in embedding space, then those least similar on
+    average.
 
-    Closeness stands in for mutual information between the modalities; the second step (Greedy RepMax) takes
-    the token with the smallest mean similarity to those taken.
+    Closeness stands in for mutual information between the modalities; the second step (Greedy
+    RepMax) takes the token with the smallest mean similarity to those taken.
 
     Paper: TrimTokenator, sections 4.2 and 4.3; ablations in appendix D.
     Code: none published.
     Cost: O(N M D + N^2 D + K N), N x N floats; align=mi O(N M D^2).
-    Deviations: none to compare with; the text is the question alone, since the paper leaves it open. With the L2
-        alignment of the paper the first step mostly drops the longest vectors, whatever the question.
+    Deviations: none to compare with; the text is the question alone, since the paper leaves it
+        open. With the L2 alignment of the paper the first step mostly drops the longest vectors,
+        whatever the question.
 
     Attributes:
         n1: share of the tokens that the first step leaves.
@@ -71,13 +83,21 @@ class TrimTokenator(Method):
 
     def alignment(self, ctx: StageContext) -> Tensor:
         """Closeness of each visual token to the text, ``[N]``."""
-        rows = ctx.question if self.text_scope == "question" else complement(ctx.visual, len(ctx.hidden))
+        rows = (
+            ctx.question
+            if self.text_scope == "question"
+            else complement(ctx.visual, len(ctx.hidden))
+        )
         features, text = ctx.visual_hidden, at_least_float32(ctx.hidden[rows])
         if self.align == "l2":
             return -euclidean(features, text).mean(1)
-        return (cosine(features, text) if self.align == "cos" else mutual_information(features, text)).mean(1)
+        return (
+            cosine(features, text) if self.align == "cos" else mutual_information(features, text)
+        ).mean(1)
 
     def _spread(self, features: Tensor, keep: int) -> Tensor:
         if self.stage2 == "divprune":
             return max_min(cosine_pairs(features, distance=True), keep)
-        return rep_max(cosine_pairs(features) if self.intra == "cos" else -euclidean(features, features), keep)
+        return rep_max(
+            cosine_pairs(features) if self.intra == "cos" else -euclidean(features, features), keep
+        )

@@ -14,8 +14,8 @@ from unibench.ops import shares, spaced
 class UniformGrid(Method):
     """Keeps tokens spaced evenly over each picture.
 
-    It looks at nothing: what a method gains over it is what looking is worth. Every picture, tile or frame
-    has its share of the budget; rows are spaced evenly, and columns within each row.
+    It looks at nothing: what a method gains over it is what looking is worth. Every picture, tile
+    or frame has its share of the budget; rows are spaced evenly, and columns within each row.
 
     Paper: none.
     Code: none; ours.
@@ -26,7 +26,11 @@ class UniformGrid(Method):
     def select(self, ctx: StageContext) -> Selection:
         grids = ctx.grids()
         parts = shares(ctx.keep, [len(grid) for grid in grids])
-        places = [grid.rows[_places(grid.height, grid.width, part)] for grid, part in zip(grids, parts, strict=True) if part]
+        places = [
+            grid.rows[_places(grid.height, grid.width, part)]
+            for grid, part in zip(grids, parts, strict=True)
+            if part
+        ]
         return Selection(torch.cat(places))
 
 

@@ -17,19 +17,22 @@ VARIANTS = ("official", "qwen", "angelslim", "official_bug")
 
 @dataclass(frozen=True)
 class VisionZip(Method):
-    """Keeps the tokens the vision tower attends to, and merges the others into a few contextual ones.
+    """Keeps the tokens the vision tower attends to, and merges the others into a few contextual
+    ones.
 
-    Contextual targets lie at even distances in what is not dominant; every other token joins the target with
-    the most similar key.
+    Contextual targets lie at even distances in what is not dominant; every other token joins the
+    target with the most similar key.
 
     Paper: VisionZip, CVPR 2025, arXiv 2412.04467.
-    Code: dvlab-research/VisionZip@3151f6df visionzip/clip_encoder.py; ModelTC/LightCompress@9701d035
-        token_reduction/visionzip.py (variant=qwen: received attention, projected features);
-        Tencent/AngelSlim@67394ce5 algorithm/visionzip.py (variant=angelslim: a plain mean).
+    Code: dvlab-research/VisionZip@3151f6df visionzip/clip_encoder.py;
+        ModelTC/LightCompress@9701d035 token_reduction/visionzip.py (variant=qwen: received
+        attention, projected features); Tencent/AngelSlim@67394ce5 algorithm/visionzip.py
+        (variant=angelslim: a plain mean).
     Cost: O(N K C), after one row of attention (all rows without a CLS token).
-    Deviations: each row takes the position of its own token, where the official code appends the contextual rows;
-        the budget counts patches only (variant=official_bug spends one row on the CLS token, as
-        published); without a CLS token attention received is used, and the row says so. One pool for all crops.
+    Deviations: each row takes the position of its own token, where the official code appends the
+        contextual rows; the budget counts patches only (variant=official_bug spends one row on the
+        CLS token, as published); without a CLS token attention received is used, and the row says
+        so. One pool for all crops.
 
     Attributes:
         contextual: number of contextual rows; None is 10 of 64, rounded half to even, at least 1.
@@ -52,7 +55,9 @@ class VisionZip(Method):
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.vision is not None and ctx.family is not None
         before_projector = self.variant in ("official", "official_bug")
-        features, project = ctx.encoder_features() if before_projector else (ctx.visual_hidden, lambda rows: rows)
+        features, project = (
+            ctx.encoder_features() if before_projector else (ctx.visual_hidden, lambda rows: rows)
+        )
         keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
         wanted = max(1, round(ctx.keep * 10 / 64)) if self.contextual is None else self.contextual
         on_cls = int(self.variant == "official_bug")
@@ -62,11 +67,15 @@ class VisionZip(Method):
         every = max(1, len(rest) // max(1, merged))
         targets = rest[every * torch.arange(merged, device=rest.device)]
         kept = torch.cat([dominant, targets])
-        values = torch.cat([ctx.visual_hidden[dominant], project(self._contextual(features, keys, kept, targets))])
+        values = torch.cat(
+            [ctx.visual_hidden[dominant], project(self._contextual(features, keys, kept, targets))]
+        )
         if on_cls:
             assert ctx.family.feature_layer is not None
             ctx.note("visionzip official_bug: one row of the budget is the CLS token")
-            spare = complement(kept, len(keys))[:1]  # the CLS row needs a position: the first that is free
+            spare = complement(kept, len(keys))[
+                :1
+            ]  # the CLS row needs a position: the first that is free
             states = ctx.vision.cls_hidden(ctx.family.feature_layer)
             kept, values = torch.cat([kept, spare]), torch.cat([values, project(states[spare])])
         return Selection(kept, values)
@@ -82,7 +91,9 @@ class VisionZip(Method):
         others = complement(kept, len(keys))
         if not len(others) or not len(targets):
             return features[targets]
-        joins = membership(cosine(keys[others], keys[targets]).argmax(1), len(targets), torch.ones_like(others)).to(features)
+        joins = membership(
+            cosine(keys[others], keys[targets]).argmax(1), len(targets), torch.ones_like(others)
+        ).to(features)
         size, gathered = joins.sum(1, keepdim=True), product(joins, features[others])
         if self.variant == "angelslim":
             return (features[targets] + gathered) / (1 + size)

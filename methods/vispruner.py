@@ -19,15 +19,17 @@ STEP = 8  # tokens removed at once
 class VisPruner(Method):
     """Keeps the tokens of highest CLS attention, and diverse ones among the rest.
 
-    The rest is split into every other token again and again; those most similar to the other half go.
+    The rest is split into every other token again and again; those most similar to the other half
+    go.
 
     Paper: VisPruner, ICCV 2025, arXiv 2412.01818.
-    Code: Theia-4869/VisPruner@aefa01ad llava/model/llava_arch.py:encode_images; Tencent/AngelSlim@67394ce5
-        token_compressor/algorithm/vispruner.py (variant=angelslim: rest in raster order, projected features).
+    Code: Theia-4869/VisPruner@aefa01ad llava/model/llava_arch.py:encode_images;
+        Tencent/AngelSlim@67394ce5 token_compressor/algorithm/vispruner.py (variant=angelslim: rest
+        in raster order, projected features).
     Cost: O(N^2 C + N^3 / 96), N x N floats, after one row of attention.
-    Deviations: float32; a step never removes more than half, where the official code fails; towers without a CLS
-        token use received attention, and the row says so. One pool for all crops. The rule is chaotic:
-        rounding decides between near ties.
+    Deviations: float32; a step never removes more than half, where the official code fails; towers
+        without a CLS token use received attention, and the row says so. One pool for all crops. The
+        rule is chaotic: rounding decides between near ties.
 
     Attributes:
         important_ratio: share of the budget kept by attention.
@@ -51,12 +53,16 @@ class VisPruner(Method):
             features, order = ctx.visual_hidden, ranking(ctx.saliency(recomputed=True))
             important = min(round(ctx.keep * self.important_ratio), max(1, ctx.keep - 1))
         rest = order[important:]
-        return Selection(torch.cat([order[:important], self._diverse(features, rest, ctx.keep - important)]))
+        return Selection(
+            torch.cat([order[:important], self._diverse(features, rest, ctx.keep - important)])
+        )
 
     def _diverse(self, features: Tensor, rest: Tensor, keep: int) -> Tensor:
         if keep == 0:
             return rest[:0]
-        in_place = self.variant == "angelslim"  # keeps the list in raster order; the official one is re-ordered by each step
+        in_place = (
+            self.variant == "angelslim"
+        )  # keeps the list in raster order; the official one is re-ordered by each step
         rest = rest.sort().values if in_place else rest
         similarity = cosine(features[rest])
         while len(rest) > keep:
@@ -65,7 +71,9 @@ class VisPruner(Method):
         return rest
 
     def _thinned(self, similarity: Tensor, keep: int, in_place: bool) -> Tensor:
-        """Rows of ``similarity`` that stay, in the order that the next step wants: ``keep``, or half of them if that is more."""
+        """Rows of ``similarity`` that stay, in the order that the next step wants: ``keep``, or
+        half of them if that is more.
+        """
         closest, rest = Closest(similarity), torch.arange(len(similarity), device=similarity.device)
         while len(rest) > max(keep, len(similarity) // 2):
             gone = min(STEP, len(rest) - keep, len(rest) // 2)

@@ -15,18 +15,20 @@ from unibench.cost.accounting import spread, withdrawal_layer
 class VTW(Method):
     """Keeps every visual token up to decoder layer ``layer`` and none from there on.
 
-    What the answer needs of the picture has moved into the text tokens by then; the withdrawn tokens
-    stay in the caches of the layers before. A number of tokens after the cut means nothing here: with
-    ``budget.mode=layer_average`` the layer follows from the budget, ``keep * depth / N`` to the nearest.
+    What the answer needs of the picture has moved into the text tokens by then; the withdrawn
+    tokens stay in the caches of the layers before. A number of tokens after the cut means nothing
+    here: with ``budget.mode=layer_average`` the layer follows from the budget, ``keep * depth / N``
+    to the nearest.
 
     Paper: Boosting MLLMs with Visual Tokens Withdrawal, AAAI 2025, arXiv 2405.05803.
     Code: lzhxmu/VTW@a3d8cfc3 llava/model/language_model/VTW.py (pe_type keep).
     Cost: none in a run; findk takes depth - 4 prefills for each sample.
-    Deviations: the true visual span instead of positions 35..610; the search of the layer, findk, is
-        ``unibench.calibrate.withdrawal_layer``.
+    Deviations: the true visual span instead of positions 35..610; the search of the layer, findk,
+        is ``unibench.calibrate.withdrawal_layer``.
 
     Attributes:
-        layer: first decoder layer without visual tokens; None is 15 of 32, at the same relative depth.
+        layer: first decoder layer without visual tokens; None is 15 of 32, at the same relative
+            depth.
     """
 
     layer: int | None = None
@@ -38,8 +40,14 @@ class VTW(Method):
 
     def averaged(self, depth: int) -> Sequence[Stage]:
         if self.layer is not None:
-            raise UsageError(f"method.layer={self.layer} and budget.mode=layer_average both say where vtw withdraws; leave out one")
-        return [Stage(layer, self.select, count=partial(_left, layer, depth)) for layer in range(1, depth)]
+            raise UsageError(
+                f"method.layer={self.layer} and budget.mode=layer_average both say where vtw"
+                " withdraws; leave out one"
+            )
+        return [
+            Stage(layer, self.select, count=partial(_left, layer, depth))
+            for layer in range(1, depth)
+        ]
 
     def select(self, ctx: StageContext) -> Selection | None:
         return None if ctx.keep else Selection(ctx.visual[:0])

@@ -1,4 +1,6 @@
-"""The CLIP that a vision tower comes from: its text tower and the space it shares with the patches."""
+"""The CLIP that a vision tower comes from: its text tower and the space it shares with the
+patches.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class ClipSpace:
     def patches(self, hidden: Tensor) -> Tensor:
         """Tower states of patches ``[N, C]`` in the common space ``[N, P]``, float32.
 
-        They go through the norm and the projection that CLIP trained for its CLS token alone, as CDPruner does.
+        They go through the norm and the projection that CLIP trained for its CLS token alone, as
+        CDPruner does.
         """
         weight = self.clip.visual_projection.weight
         normed = self.clip.vision_model.post_layernorm(hidden.to(weight.device, weight.dtype))
@@ -37,19 +40,28 @@ class ClipSpace:
         return projected.float()
 
     def question(self, ids: Tensor) -> Tensor:
-        """A question ``[T]`` in the language model's ids, as one row per segment of 77 ids of CLIP, ``[M, P]``, float32."""
+        """A question ``[T]`` in the language model's ids, as one row per segment of 77 ids of CLIP,
+        ``[M, P]``, float32.
+        """
         text = self.words.decode(ids, skip_special_tokens=True).strip()
         read = self.tokenizer(text, verbose=False).input_ids
         segments = [read[start : start + SEGMENT] for start in range(0, len(read), SEGMENT)]
         device = self.clip.text_projection.weight.device
-        rows = torch.tensor([[*segment, *[0] * (SEGMENT - len(segment))] for segment in segments], device=device)
-        mask = torch.tensor([[1] * len(segment) + [0] * (SEGMENT - len(segment)) for segment in segments], device=device)
+        rows = torch.tensor(
+            [[*segment, *[0] * (SEGMENT - len(segment))] for segment in segments], device=device
+        )
+        mask = torch.tensor(
+            [[1] * len(segment) + [0] * (SEGMENT - len(segment)) for segment in segments],
+            device=device,
+        )
         pooled = self.clip.text_model(input_ids=rows, attention_mask=mask).pooler_output
         projected: Tensor = self.clip.text_projection(pooled)
         return projected.float()
 
 
-def open_clip(source: str, words: Any, device: torch.device, options: Mapping[str, Any]) -> ClipSpace:
+def open_clip(
+    source: str, words: Any, device: torch.device, options: Mapping[str, Any]
+) -> ClipSpace:
     """Load a CLIP checkpoint without its vision blocks, which the model under test has itself.
 
     Args:
@@ -66,8 +78,8 @@ def open_clip(source: str, words: Any, device: torch.device, options: Mapping[st
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"the CLIP text tower {source} cannot be loaded ({str(error).splitlines()[0]}); give model.clip=<folder>, "
-            "or model.clip=null for methods that have a substitute for it"
+            f"the CLIP text tower {source} cannot be loaded ({str(error).splitlines()[0]}); give"
+            " model.clip=<folder>, or model.clip=null for methods that have a substitute for it"
         ) from None
     del clip.vision_model.encoder, clip.vision_model.embeddings
     return ClipSpace(clip.eval().requires_grad_(False).to(device), tokenizer, words)

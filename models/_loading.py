@@ -1,4 +1,6 @@
-"""Loading a checkpoint: from the hub, from a folder, or as a real architecture with random weights."""
+"""Loading a checkpoint: from the hub, from a folder, or as a real architecture with random
+weights.
+"""
 
 from __future__ import annotations
 
@@ -52,33 +54,53 @@ class LoadedModel:
         return device
 
     def prompt(self, question: str, images: int, modality: str = "image") -> str:
-        """The chat template around the pictures, or the video that they are the frames of, and the question."""
+        """The chat template around the pictures, or the video that they are the frames of, and the
+        question.
+        """
         shown = images if modality == "image" else min(images, 1)
         content = [*({"type": modality} for _ in range(shown)), {"type": "text", "text": question}]
-        text: str = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
         return text
 
-    def inputs(self, questions: Sequence[str], images: Sequence[Sequence[Image]], modality: str = "image") -> dict[str, Tensor]:
+    def inputs(
+        self, questions: Sequence[str], images: Sequence[Sequence[Image]], modality: str = "image"
+    ) -> dict[str, Tensor]:
         """Model inputs of a batch, on the model's device.
 
         Args:
             questions: one per prompt.
-            images: pictures of each prompt; or, if ``modality`` is ``"video"``, the frames of its video, all of one size.
+            images: pictures of each prompt; or, if ``modality`` is ``"video"``, the frames of its
+                video, all of one size.
             modality: ``"image"`` or ``"video"``.
         """
-        texts = [self.prompt(question, len(pictures), modality) for question, pictures in zip(questions, images, strict=True)]
+        texts = [
+            self.prompt(question, len(pictures), modality)
+            for question, pictures in zip(questions, images, strict=True)
+        ]
         given = [list(group) for group in images]
         seen: dict[str, Any] = {}
-        if any(given) and modality == "image":  # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
+        if (
+            any(given) and modality == "image"
+            # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt
+            # otherwise
+        ):
             seen = {"images": given, "images_kwargs": self.image_options}
         elif any(given):
-            videos = [np.stack([np.asarray(frame.convert("RGB")) for frame in group]) for group in given if group]
+            videos = [
+                np.stack([np.asarray(frame.convert("RGB")) for frame in group])
+                for group in given
+                if group
+            ]
             seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
         try:
             batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
         except ValueError as error:
             if modality == "video" and len({len(group) for group in given}) > 1:
-                raise UsageError("this model's processor wants videos of one length in a batch: batch_size=1") from error
+                raise UsageError(
+                    "this model's processor wants videos of one length in a batch: batch_size=1"
+                ) from error
             raise
         return {key: value.to(self.device) for key, value in batch.items()}
 
@@ -86,9 +108,19 @@ class LoadedModel:
         """The part of a picture that the processor hands on: left, top, right, bottom as shares."""
         processor = self.processor.image_processor
         crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None) or {}
-        if not getattr(processor, "do_center_crop", False) or not crop or getattr(processor, "image_grid_pinpoints", None):
-            return WHOLE  # tiles are cut out of all of the picture, and have their size before the crop
-        return crop_seen(picture.width, picture.height, (crop["width"], crop["height"]), size.get("shortest_edge"))
+        if (
+            not getattr(processor, "do_center_crop", False)
+            or not crop
+            or getattr(processor, "image_grid_pinpoints", None)
+        ):
+            # tiles are cut out of all of the picture, and have their size before the crop
+            return WHOLE
+        return crop_seen(
+            picture.width,
+            picture.height,
+            (crop["width"], crop["height"]),
+            size.get("shortest_edge"),
+        )
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:
         """Greedy decoding with the checkpoint's end tokens and none of its sampling settings."""
@@ -100,14 +132,18 @@ class LoadedModel:
             do_sample=False,
             num_beams=1,
             repetition_penalty=repetition_penalty,
-            eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id,
+            eos_token_id=(
+                own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+            ),
             pad_token_id=pad if pad is not None else tokenizer.eos_token_id,
             bos_token_id=own.bos_token_id,
         )
 
     def answers(self, generated: Tensor) -> list[str]:
         """Text of generated token ids ``[B, T]``."""
-        texts: list[str] = self.processor.tokenizer.batch_decode(generated, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        texts: list[str] = self.processor.tokenizer.batch_decode(
+            generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return [text.strip() for text in texts]
 
 
@@ -124,7 +160,10 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
     device = device_of(spec)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "attn_implementation": spec.attn}
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, spec.dtype),
+        "attn_implementation": spec.attn,
+    }
     if spec.weights == "random":
         model, processor, digest = random(spec, options)
     else:
@@ -138,7 +177,13 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
     return loaded
 
 
-def wrap(model: PreTrainedModel, processor: Any, *, digest: str = "", image_options: dict[str, Any] | None = None) -> LoadedModel:
+def wrap(
+    model: PreTrainedModel,
+    processor: Any,
+    *,
+    digest: str = "",
+    image_options: dict[str, Any] | None = None,
+) -> LoadedModel:
     """A model and processor that are already loaded.
 
     Raises:
@@ -161,7 +206,9 @@ def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
     path = model_path(spec.clip)
     folder = path is not None and path.is_dir()
     options = {} if folder else {"local_files_only": not hub.answers()}
-    return open_clip(str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options)
+    return open_clip(
+        str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options
+    )
 
 
 def _margins(loaded: LoadedModel) -> tuple[int, int]:

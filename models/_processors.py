@@ -1,4 +1,6 @@
-"""Processors of the real classes made from a model's configuration, where no checkpoint brings its own."""
+"""Processors of the real classes made from a model's configuration, where no checkpoint brings its
+own.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,16 @@ from transformers import (
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 from transformers.models.llava_next.image_processing_llava_next import LlavaNextImageProcessor
-from transformers.models.llava_onevision.image_processing_llava_onevision import LlavaOnevisionImageProcessor
+from transformers.models.llava_onevision.image_processing_llava_onevision import (
+    LlavaOnevisionImageProcessor,
+)
 from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
 
 TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].upper() }}: {% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}\n{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% for message in messages %}{{ message['role'].upper() }}: {% if message['content'] is string"
+    " %}{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] =="
+    " 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO{% else %}{{ part['text'] }}{% endif"
+    " %}{% endfor %}{% endif %}\n{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
 
@@ -52,12 +57,17 @@ class Form:
     image: Any
     video: Any = None
     show: tuple[str, str] = ("<image>\n", "<video>\n")
-    tokens: dict[str, str] = field(default_factory=lambda: {"image_token": "<image>", "video_token": "<video>"})
+    tokens: dict[str, str] = field(
+        default_factory=lambda: {"image_token": "<image>", "video_token": "<video>"}
+    )
 
 
 _QWEN: Any = {
     "image": Qwen2VLImageProcessor,
-    "show": ("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"),
+    "show": (
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "<|vision_start|><|video_pad|><|vision_end|>",
+    ),
     "tokens": {
         "vision_start_token": "<|vision_start|>",
         "vision_end_token": "<|vision_end|>",
@@ -68,8 +78,12 @@ _QWEN: Any = {
 FORMS = {
     "llava": Form(LlavaProcessor, CLIPImageProcessor),
     "llava_next": Form(LlavaNextProcessor, LlavaNextImageProcessor),
-    "llava_next_video": Form(LlavaNextVideoProcessor, LlavaNextImageProcessor, LlavaNextVideoVideoProcessor),
-    "llava_onevision": Form(LlavaOnevisionProcessor, LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor),
+    "llava_next_video": Form(
+        LlavaNextVideoProcessor, LlavaNextImageProcessor, LlavaNextVideoVideoProcessor
+    ),
+    "llava_onevision": Form(
+        LlavaOnevisionProcessor, LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor
+    ),
     "qwen2_vl": Form(Qwen2VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
     "qwen2_5_vl": Form(Qwen2_5_VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
     "qwen3_vl": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
@@ -109,7 +123,12 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     """
     form = FORMS[config.model_type]
     tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=form.tokens)
-    parts = {"tokenizer": tokenizer, "image_processor": form.image(**{key: value for key, value in settings.items() if key != "video"})}
+    parts = {
+        "tokenizer": tokenizer,
+        "image_processor": form.image(
+            **{key: value for key, value in settings.items() if key != "video"}
+        ),
+    }
     if form.video is not None:
         parts["video_processor"] = form.video(**settings.get("video", {}))
     template = TEMPLATE.replace("IMAGE", form.show[0]).replace("VIDEO", form.show[1])
@@ -134,5 +153,13 @@ def _options(config: Any) -> dict[str, Any]:
         return {"image_seq_len": patches // config.scale_factor**2}
     strategy = config.vision_feature_select_strategy
     if config.model_type == "llava_onevision":
-        return {"num_image_tokens": patches, "vision_feature_select_strategy": strategy, "vision_aspect_ratio": config.vision_aspect_ratio}
-    return {"patch_size": vision.patch_size, "vision_feature_select_strategy": strategy, "num_additional_image_tokens": 1}
+        return {
+            "num_image_tokens": patches,
+            "vision_feature_select_strategy": strategy,
+            "vision_aspect_ratio": config.vision_aspect_ratio,
+        }
+    return {
+        "patch_size": vision.patch_size,
+        "vision_feature_select_strategy": strategy,
+        "num_additional_image_tokens": 1,
+    }

@@ -26,14 +26,18 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
     path = _folder(spec)
     source = str(path) if path is not None else spec.checkpoint
     if source is None:
-        raise UsageError(f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>")
+        raise UsageError(
+            f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
+        )
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
         where |= {"revision": spec.revision, "local_files_only": not hub.answers()}
     try:
         config = AutoConfig.from_pretrained(source, **where)
         processor = AutoProcessor.from_pretrained(source, **where)
-        model = _auto_class(config).from_pretrained(source, device_map=spec.device_map, **_quantization(spec), **where, **options)
+        model = _auto_class(config).from_pretrained(
+            source, device_map=spec.device_map, **_quantization(spec), **where, **options
+        )
     except ImportError as error:
         raise UsageError(_how_to_install(spec, error)) from None
     except (OSError, ValueError, KeyError) as error:
@@ -46,7 +50,10 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
 def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
     """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer."""
     if spec.quantization is not None:
-        raise UsageError("model.quantization needs a checkpoint: random weights have nothing to quantise; take model.weights=pretrained")
+        raise UsageError(
+            "model.quantization needs a checkpoint: random weights have nothing to quantise; take"
+            " model.weights=pretrained"
+        )
     config, processor = blueprint(spec)
     _refuse_too_large(spec, config, options)
     torch.manual_seed(0)
@@ -63,8 +70,9 @@ def _refuse_too_large(spec: ModelConfig, config: Any, options: dict[str, Any]) -
     needed, free = sum(parameter.nbytes for parameter in skeleton.parameters()), free_memory()
     if free is not None and needed > free:
         raise UsageError(
-            f"model={spec.name}: its weights take {needed / 2**30:.1f} GiB in {spec.dtype} and {free / 2**30:.1f} GiB of memory are free; "
-            "for fewer layers of the same width: model.architecture.text_config.num_hidden_layers=4"
+            f"model={spec.name}: its weights take {needed / 2**30:.1f} GiB in {spec.dtype} and"
+            f" {free / 2**30:.1f} GiB of memory are free; for fewer layers of the same width:"
+            " model.architecture.text_config.num_hidden_layers=4"
         )
 
 
@@ -74,7 +82,9 @@ def free_memory() -> int | None:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return next(
+        (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None
+    )
 
 
 def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
@@ -84,7 +94,10 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
         UsageError: ``spec`` says nothing, or transformers does not have the family.
     """
     if spec.family not in FORMS or not spec.architecture:
-        raise UsageError(f"model={spec.name} has no architecture to build with random weights; give model.path=<folder>")
+        raise UsageError(
+            f"model={spec.name} has no architecture to build with random weights; give"
+            " model.path=<folder>"
+        )
     config = AutoConfig.for_model(spec.family, **copy.deepcopy(spec.architecture))
     own, any_tiny = (model_path(f"{TINY}/{name}") for name in (spec.family, LENDER))
     lender = own if own is not None and own.is_dir() else any_tiny
@@ -92,19 +105,29 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
 
 
 def _folder(spec: ModelConfig) -> Path | None:
-    """The folder of ``model.path``; a repository's folder in the hub's cache stands for the revision in it."""
+    """The folder of ``model.path``; a repository's folder in the hub's cache stands for the
+    revision in it.
+    """
     path = model_path(spec.path)
     if path is None:
         return None
     if path.is_file():
-        raise UsageError(f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer: {path.parent}")
+        raise UsageError(
+            f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer:"
+            f" {path.parent}"
+        )
     if not (path / "snapshots").is_dir():
         return path
     named = path / "refs" / (spec.revision or "main")
     revision = named.read_text().strip() if named.is_file() else str(spec.revision)
     known = sorted(entry.name for entry in (path / "snapshots").iterdir())
     if revision not in known:
-        raise unknown("revision", revision, known, f"{path} holds these snapshots; give model.revision=<one of them>")
+        raise unknown(
+            "revision",
+            revision,
+            known,
+            f"{path} holds these snapshots; give model.revision=<one of them>",
+        )
     return path / "snapshots" / revision
 
 
@@ -124,35 +147,53 @@ def _quantization(spec: ModelConfig) -> dict[str, Any]:
     if spec.quantization is None:
         return {}
     if not is_bitsandbytes_available():
-        raise UsageError(f"model.quantization={spec.quantization} needs the package bitsandbytes: pip install bitsandbytes")
+        raise UsageError(
+            f"model.quantization={spec.quantization} needs the package bitsandbytes: pip install"
+            " bitsandbytes"
+        )
     if spec.quantization == "8bit":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     dtype = getattr(torch, spec.dtype)
-    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)}
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    }
 
 
 def device_of(spec: ModelConfig) -> torch.device:
     if spec.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"model.device={spec.device}: torch {torch.__version__} sees no GPU here; use model.device=cpu")
+        raise UsageError(
+            f"model.device={spec.device}: torch {torch.__version__} sees no GPU here; use"
+            " model.device=cpu"
+        )
     try:
         return torch.device(spec.device)
     except RuntimeError:
-        raise UsageError(f"model.device={spec.device} is no device; for example cpu, cuda, cuda:1") from None
+        raise UsageError(
+            f"model.device={spec.device} is no device; for example cpu, cuda, cuda:1"
+        ) from None
 
 
 def _how_to_install(spec: ModelConfig, error: ImportError) -> str:
     if spec.attn.startswith("flash"):
-        return f"model.attn={spec.attn} needs the package flash-attn and a GPU: pip install flash-attn, or take model.attn=sdpa"
-    return f"model={spec.name} needs a package that is not installed: {str(error).strip().splitlines()[0]}"
+        return (
+            f"model.attn={spec.attn} needs the package flash-attn and a GPU: pip install"
+            " flash-attn, or take model.attn=sdpa"
+        )
+    return (
+        f"model={spec.name} needs a package that is not installed:"
+        f" {str(error).strip().splitlines()[0]}"
+    )
 
 
 def _how_to_get(spec: ModelConfig, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return (
-            f"model={spec.name} comes with code of its own, which runs on this machine with your rights: read it, "
-            "then give model.trust_remote_code=true"
+            f"model={spec.name} comes with code of its own, which runs on this machine with your"
+            " rights: read it, then give model.trust_remote_code=true"
         )
     if spec.path is not None:
         return f"model.path={spec.path} cannot be loaded: {str(error).splitlines()[0]}"

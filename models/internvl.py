@@ -1,4 +1,6 @@
-"""InternVL2.5 / InternVL3 in Hugging Face-native form: tiles of a CLS tower, shuffled 2 x 2 into tokens."""
+"""InternVL2.5 / InternVL3 in Hugging Face-native form: tiles of a CLS tower, shuffled 2 x 2 into
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,23 @@ class InternVL(Family):
         config = self.model.config
         height, width = (
             int(size // patch * config.downsample_ratio)
-            for size, patch in zip(config.vision_config.image_size, config.vision_config.patch_size, strict=True)
+            for size, patch in zip(
+                config.vision_config.image_size, config.vision_config.patch_size, strict=True
+            )
         )
         thumbnail = Part(1, height, width, overview=True)  # the last of several tiles
         tiles = [run // (height * width) for run in runs]
-        return [(Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),) for count in tiles]
+        return [
+            (Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),)
+            for count in tiles
+        ]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         side = int(values.shape[1] ** 0.5)
         ratio = self.model.config.downsample_ratio
-        shuffled = self.core.pixel_shuffle(values.reshape(len(values), side, side, -1), scale_factor=ratio)
+        shuffled = self.core.pixel_shuffle(
+            values.reshape(len(values), side, side, -1), scale_factor=ratio
+        )
         patches = round(ratio**-2)  # the shuffle lines up the channels of this many patches
         tokens: Tensor = shuffled.flatten(0, 2).unflatten(-1, (patches, -1)).mean(1)
         return tokens

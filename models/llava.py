@@ -42,7 +42,10 @@ class Llava(Family):
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
-        did(len(features) * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2))
+        did(
+            len(features)
+            * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2)
+        )
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 

@@ -1,4 +1,6 @@
-"""LLaVA-NeXT (1.6): an overview tile, and tiles stitched into one grid whose padding is cut off and whose rows end in a newline token."""
+"""LLaVA-NeXT (1.6): an overview tile, and tiles stitched into one grid whose padding is cut off and
+whose rows end in a newline token.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,20 @@ class LlavaNext(Llava):
     def tiles(self, call: VisionCall) -> list[int]:
         """Number of tiles of each picture."""
         config, sizes = self.model.config, call.arguments["image_sizes"]
-        return [image_size_to_num_patches(size, config.image_grid_pinpoints, config.vision_config.image_size) for size in sizes]
+        return [
+            image_size_to_num_patches(
+                size, config.image_grid_pinpoints, config.vision_config.image_size
+            )
+            for size in sizes
+        ]
 
     def stitched(self, values: Tensor, call: VisionCall, fill: float) -> list[Tensor]:
         """Values per token ``[n, C]`` of each picture, by the model's own function."""
         newline = values.new_full((values.shape[-1],), fill)
         tiles = values.split(self.tiles(call))
-        packed, _ = self.core.pack_image_features(tiles, call.arguments["image_sizes"], image_newline=newline, **self.packing)
+        packed, _ = self.core.pack_image_features(
+            tiles, call.arguments["image_sizes"], image_newline=newline, **self.packing
+        )
         return list(packed)
 
     @property
@@ -53,4 +62,6 @@ class LlavaNext(Llava):
         if len(detail) == 1:
             return (Part(1, self.side, self.side, newline="end"),)
         width = detail.index(1.0)
-        return Part(1, self.side, self.side, overview=True), Part(1, len(detail) // (width + 1), width, newline="row")
+        return Part(1, self.side, self.side, overview=True), Part(
+            1, len(detail) // (width + 1), width, newline="row"
+        )

@@ -1,4 +1,6 @@
-"""LLaVA-OneVision: SigLIP tiles stitched as LLaVA-NeXT does, a large grid scaled down; frames of a video are pooled after the projector."""
+"""LLaVA-OneVision: SigLIP tiles stitched as LLaVA-NeXT does, a large grid scaled down; frames of a
+video are pooled after the projector.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class LlavaOnevision(LlavaNext):
         images = call.arguments.get("batch_num_images")
         if images is None:
             return counts
-        alone = [number == 1 for number in images for _ in range(number)]  # several pictures of a prompt are not tiled
+        alone = [
+            number == 1 for number in images for _ in range(number)
+        ]  # several pictures of a prompt are not tiled
         return [count if single else 1 for count, single in zip(counts, alone, strict=True)]
 
     @property

@@ -1,4 +1,5 @@
-"""LLaVA-OneVision-1.5: the RICE tower, which has a CLS row before each frame, and groups of 2 x 2 patches merged into tokens.
+"""LLaVA-OneVision-1.5: the RICE tower, which has a CLS row before each frame, and groups of 2 x 2
+patches merged into tokens.
 
 Its code comes with the checkpoint (``model.trust_remote_code=true``); transformers 5.23 has none.
 """
@@ -22,6 +23,7 @@ class LlavaOnevision15(Qwen2VL):
     batches = False
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
-        # the published code takes the rows behind the first CLS row, so that a later picture's come one row early for each before it
+        # the published code takes the rows behind the first CLS row, so that a later picture's come
+        # one row early for each before it
         patches = int(self.grid(call).prod(-1).sum())
         return super().pack(values[1 : patches + 1], call, fill)

@@ -42,8 +42,12 @@ class Qwen2VL(Family):
         return torch.cat(chunks, dim=1)[0]
 
     def whole(self, chunks: list[QueryKey], call: VisionCall) -> list[QueryKey]:
-        query, key = (torch.cat([getattr(qk, part) for qk in chunks], dim=2) for part in ("query", "key"))
-        sizes = [h * w for t, h, w in self.grid(call).tolist() for _ in range(t)]  # frames are attended one by one
+        query, key = (
+            torch.cat([getattr(qk, part) for qk in chunks], dim=2) for part in ("query", "key")
+        )
+        sizes = [
+            h * w for t, h, w in self.grid(call).tolist() for _ in range(t)
+        ]  # frames are attended one by one
         pairs = zip(query.split(sizes, 2), key.split(sizes, 2), strict=True)
         return [QueryKey(q, k, chunks[0].scaling) for q, k in pairs]
 
@@ -56,5 +60,7 @@ class Qwen2VL(Family):
 
     def grid(self, call: VisionCall) -> Tensor:
         """Frames, height and width in patches of each picture or video, ``[pictures, 3]``."""
-        grid: Tensor = call.arguments["image_grid_thw" if call.modality == "image" else "video_grid_thw"]
+        grid: Tensor = call.arguments[
+            "image_grid_thw" if call.modality == "image" else "video_grid_thw"
+        ]
         return grid

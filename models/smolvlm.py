@@ -28,11 +28,15 @@ class SmolVLM(Family):
         return list(self.vision_tower.encoder.layers)
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
-        sides = [round(run**0.5) for run in runs]  # text separates the tiles: each counts as a picture
+        sides = [
+            round(run**0.5) for run in runs
+        ]  # text separates the tiles: each counts as a picture
         return [(Part(1, side, side),) for side in sides]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         scale = self.model.config.scale_factor
         shuffled: Tensor = self.core.connector.pixel_shuffle(values, scale)
-        tokens: Tensor = shuffled.flatten(0, 1).unflatten(-1, (scale**2, -1)).mean(1)  # channels of the patches lie side by side
+        tokens: Tensor = (
+            shuffled.flatten(0, 1).unflatten(-1, (scale**2, -1)).mean(1)
+        )  # channels of the patches lie side by side
         return tokens

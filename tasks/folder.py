@@ -17,7 +17,8 @@ from unibench.tasks._task import Sample
 class Folder:
     """One JSON object per line: ``{"image": "a.png", "question": "...", "answer": "..."}``.
 
-    ``image`` may be a list, ``answer`` a list of accepted answers; ``id`` and ``ability`` are optional.
+    ``image`` may be a list, ``answer`` a list of accepted answers; ``id`` and ``ability`` are
+    optional.
 
     Args:
         data: the folder.
@@ -37,11 +38,16 @@ class Folder:
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """The first ``limit`` lines of the file."""
         lines = (self.folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-        return islice((self._sample(number, line) for number, line in enumerate(lines, 1) if line.strip()), limit)
+        return islice(
+            (self._sample(number, line) for number, line in enumerate(lines, 1) if line.strip()),
+            limit,
+        )
 
     def score(self, sample: Sample, answer: str) -> float:
         """1 where the whole answer is an accepted one, whatever the case."""
-        return float(answer.strip().lower() in {accepted.strip().lower() for accepted in sample.answers})
+        return float(
+            answer.strip().lower() in {accepted.strip().lower() for accepted in sample.answers}
+        )
 
     def _sample(self, number: int, line: str) -> Sample:
         try:
@@ -51,12 +57,20 @@ class Folder:
             accepted = tuple(map(str, answers)) if isinstance(answers, list) else (str(answers),)
             name, question = str(entry.get("id", number)), str(entry["question"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{self.folder}/questions.jsonl line {number}: {error!r}; wanted image, question and answer") from None
+            raise UsageError(
+                f"{self.folder}/questions.jsonl line {number}: {error!r}; wanted image, question"
+                " and answer"
+            ) from None
         pictures = tuple(self._picture(number, file) for file in names)
-        return Sample(name, pictures, question, accepted, str(entry.get("ability", "all")), "+".join(names))
+        return Sample(
+            name, pictures, question, accepted, str(entry.get("ability", "all")), "+".join(names)
+        )
 
     def _picture(self, number: int, file: str) -> Image.Image:
         try:
             return Image.open(self.folder / file).convert("RGB")
         except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"{self.folder}/questions.jsonl line {number}: cannot read the picture {file}: {error}") from None
+            raise UsageError(
+                f"{self.folder}/questions.jsonl line {number}: cannot read the picture {file}:"
+                f" {error}"
+            ) from None

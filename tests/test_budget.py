@@ -32,7 +32,9 @@ def test_published_budgets(ratio: float | str, total: int, kept: int) -> None:
 @given(st.decimals(0, "0.9999", places=4), st.integers(1, 20000))
 def test_the_rule(ratio: object, total: int) -> None:
     share = 1 - Fraction(str(ratio))
-    assert Budget.parse(ratio=str(ratio)).keep(total) == max(1, math.floor(share * total + Fraction(1, 2)))
+    assert Budget.parse(ratio=str(ratio)).keep(total) == max(
+        1, math.floor(share * total + Fraction(1, 2))
+    )
 
 
 @given(st.integers(1, 999), st.integers(1, 5000))

@@ -20,21 +20,33 @@ def test_generated_tables_are_fresh() -> None:
     assert filled(TEXT) == TEXT, "run: python -m unibench.cli.documents"
 
 
-LINES = [line for line in TEXT.splitlines() if line.strip().startswith(".venv/bin/python -m unibench ")]
+LINES = [
+    line for line in TEXT.splitlines() if line.strip().startswith(".venv/bin/python -m unibench ")
+]
 COMMANDS = [line.split("#")[0].split("-m unibench", 1)[1].split() for line in LINES]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_is_understood(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my_pictures").mkdir()
     (tmp_path / "keep_first.py").write_text(own_method())
     monkeypatch.chdir(tmp_path)
     if words[0] in ("list", "show") or words[:2] == ["report", "paper=idpruner"]:
         assert main(words) == 0
     elif words[0] in VERBS and words[0] not in ("plan", "work", "submit"):
-        assert set(re.findall(r"--[a-z-]+", " ".join(words))) <= {"--html", "--max-drop", "--metric"}
+        assert set(re.findall(r"--[a-z-]+", " ".join(words))) <= {
+            "--html",
+            "--max-drop",
+            "--metric",
+        }
     else:
-        words = [word for word in words[words[0] in VERBS :] if word not in ("--processes", "2", "--workers", "4", "cluster=slurm")]
+        words = [
+            word
+            for word in words[words[0] in VERBS :]
+            if word not in ("--processes", "2", "--workers", "4", "cluster=slurm")
+        ]
         assert compose_cells([word for word in words if word != "-m"], sweep="-m" in words)
 
 
@@ -46,7 +58,17 @@ def own_method() -> str:
 
 def test_the_method_of_ones_own_runs(tmp_path: Path) -> None:
     (tmp_path / "keep_first.py").write_text(own_method())
-    assert main([f"method={tmp_path}/keep_first.py:KeepFirst", "ratio=0.889", "task.limit=2", f"out={tmp_path}"]) == 0
+    assert (
+        main(
+            [
+                f"method={tmp_path}/keep_first.py:KeepFirst",
+                "ratio=0.889",
+                "task.limit=2",
+                f"out={tmp_path}",
+            ]
+        )
+        == 0
+    )
 
 
 def test_a_method_is_the_same_inside_the_repository_and_outside(tmp_path: Path) -> None:

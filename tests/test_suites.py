@@ -30,13 +30,19 @@ def test_a_suite_names_cards_and_metrics_of_its_harness(name: str) -> None:
 
 def test_a_suite_is_a_grid_of_its_tasks_in_its_harness() -> None:
     judge = ["harness_options.judge.url=http://localhost:1/v1", "harness_options.judge.model=any"]
-    cells = compose_cells(["method=divprune", "ratio=0.889", "task=suite_uniprunebench", *judge], sweep=False)
-    assert [cell.task.name for cell in cells] == list(suites.read(FOLDER, "suite_uniprunebench").tasks)
+    cells = compose_cells(
+        ["method=divprune", "ratio=0.889", "task=suite_uniprunebench", *judge], sweep=False
+    )
+    assert [cell.task.name for cell in cells] == list(
+        suites.read(FOLDER, "suite_uniprunebench").tasks
+    )
     assert {cell.harness for cell in cells} == {"vlmevalkit"}
 
 
 def test_a_suite_may_stand_in_a_list_and_its_harness_may_be_overruled() -> None:
-    cells = compose_cells(["method=divprune", "task=mme,suite_trimtokenator,docvqa", "harness=auto"], sweep=True)
+    cells = compose_cells(
+        ["method=divprune", "task=mme,suite_trimtokenator,docvqa", "harness=auto"], sweep=True
+    )
     names = [cell.task.name for cell in cells]
     assert names[0] == "mme" and names[-1] == "docvqa" and len(names) == len(set(names)) == 11
     assert {cell.harness for cell in cells} == {"auto"}

@@ -1,9 +1,10 @@
-"""One repair of the environment: torchvision wheels whose compiled part does not match the installed torch.
+"""One repair of the environment: torchvision wheels whose compiled part does not match the
+installed torch.
 
 Next to a CPU build of torch from elsewhere, the index's torchvision cannot load its compiled part,
 and then ``import torchvision`` raises because two operators have no schema. Everything that imports
-it (transformers' image processors, both harnesses) fails with it, although none needs the operators.
-Declaring the two schemas is enough. Where the compiled part loads, nothing is done.
+it (transformers' image processors, both harnesses) fails with it, although none needs the
+operators. Declaring the two schemas is enough. Where the compiled part loads, nothing is done.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import torch
 
 @cache
 def repair_torchvision() -> torch.library.Library | None:
-    """Declare torchvision's two operators if its compiled part cannot; call it before anything imports torchvision.
+    """Declare torchvision's two operators if its compiled part cannot; call it before anything
+    imports torchvision.
 
     Returns:
-        The library that holds the declarations (kept alive by the cache), or None if none were needed.
+        The library that holds the declarations (kept alive by the cache), or None if none were
+        needed.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or _loads(Path(spec.origin).parent):

@@ -23,8 +23,18 @@ def build_method(name: str, **parameters: Any) -> Method:
     card = registry.method(name)
     for given in parameters:
         if given not in card.parameters:
-            raise unknown(f"parameter of method {name}", given, card.parameters, f"python -m unibench show method {name}")
-    built = card.load()(**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
+            raise unknown(
+                f"parameter of method {name}",
+                given,
+                card.parameters,
+                f"python -m unibench show method {name}",
+            )
+    built = card.load()(
+        **{
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in parameters.items()
+        }
+    )
     if not isinstance(built, Method):
         raise UsageError(f"{card.class_name} in {card.path} is no subclass of unibench.Method")
     return built
@@ -61,9 +71,10 @@ def prune(
         ratio: share of visual tokens REMOVED; or
         retention: share kept; or
         keep: number kept.
-        scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or one for each image
-            or video, or for each tile or frame.
-        mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed per layer on average.
+        scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or
+            one for each image or video, or for each tile or frame.
+        mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed per
+            layer on average.
         seed: for methods that draw.
         **parameters: of the method, when it is given by name.
 
@@ -76,5 +87,7 @@ def prune(
         raise unknown("budget scope", scope, SCOPES)
     if mode not in ("at_stage", "layer_average"):
         raise unknown("budget mode", mode, ("at_stage", "layer_average"))
-    with Session(model, built, family_of(model), budget, scope=scope, mode=mode, seed=seed).installed() as session:
+    with Session(
+        model, built, family_of(model), budget, scope=scope, mode=mode, seed=seed
+    ).installed() as session:
         yield session

@@ -1,4 +1,6 @@
-"""Which harness asks a benchmark, under which conventions, and who judges: read from its card, without a harness."""
+"""Which harness asks a benchmark, under which conventions, and who judges: read from its card,
+without a harness.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from typing import Any
 from unibench.config import HarnessTask, JudgeConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, unknown
 
-VERSIONS = {"vlmevalkit": "0.0.20", "lmms_eval": "0.7.3"}  # the ones verified; requirements/harness-nodeps.txt
+VERSIONS = {
+    "vlmevalkit": "0.0.20",
+    "lmms_eval": "0.7.3",
+}  # the ones verified; requirements/harness-nodeps.txt
 DISTRIBUTIONS = {"vlmevalkit": "ms-vlmeval", "lmms_eval": "lmms-eval"}
 MODULES = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}
 JUDGES = ("none", "exact", "endpoint")
@@ -22,7 +27,8 @@ class Convention:
     """What a harness does differently for a model family.
 
     Attributes:
-        prompts: VLMEvalKit: whose prompt rules; lmms-eval: the model name that picks a task's ``lmms_eval_specific_kwargs``.
+        prompts: VLMEvalKit: whose prompt rules; lmms-eval: the model name that picks a task's
+            ``lmms_eval_specific_kwargs``.
         max_new_tokens: of the harness's own wrapper, where the task does not say.
         native: name of the harness's own model object, None if it has none that can be pruned.
     """
@@ -32,17 +38,29 @@ class Convention:
     native: str | None = None
 
 
-_QWEN = {"vlmevalkit": Convention("qwen", 2048, "Qwen2VLChat"), "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl")}
-_LLAVA = {"vlmevalkit": Convention("llava", 2048), "lmms_eval": Convention("llava_hf", 1024, "llava_hf")}
+_QWEN = {
+    "vlmevalkit": Convention("qwen", 2048, "Qwen2VLChat"),
+    "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl"),
+}
+_LLAVA = {
+    "vlmevalkit": Convention("llava", 2048),
+    "lmms_eval": Convention("llava_hf", 1024, "llava_hf"),
+}
 CONVENTIONS: dict[str, dict[str, Convention]] = {
     "qwen2_5_vl": _QWEN,
     "qwen2_vl": {**_QWEN, "lmms_eval": Convention("qwen2_vl", 128)},
     "llava": _LLAVA,
     "llava_next": _LLAVA,
     "llava_onevision": _LLAVA,
-    "internvl": {"vlmevalkit": Convention("internvl", 4096), "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf")},
+    "internvl": {
+        "vlmevalkit": Convention("internvl", 4096),
+        "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf"),
+    },
 }
-PLAIN = {"vlmevalkit": Convention("dataset", 2048), "lmms_eval": Convention("default", 128)}  # families of which neither knows
+PLAIN = {
+    "vlmevalkit": Convention("dataset", 2048),
+    "lmms_eval": Convention("default", 128),
+}  # families of which neither knows
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,12 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     asked = config.harness_options.judge
     kind = card.judges[0] if asked.kind == "auto" else asked.kind
     named = asdict(asked) if kind == "endpoint" else {}
-    return Benchmark(harness, card, convention_of(config.model.family, harness), JudgeConfig(**{**named, "kind": kind}))
+    return Benchmark(
+        harness,
+        card,
+        convention_of(config.model.family, harness),
+        JudgeConfig(**{**named, "kind": kind}),
+    )
 
 
 def chosen(task: TaskConfig, harness: str) -> str:
@@ -90,7 +113,10 @@ def chosen(task: TaskConfig, harness: str) -> str:
     if harness == "auto":
         return task.prefer if task.prefer in having or not having else having[0]
     if harness not in having:
-        raise UsageError(f"harness={harness} does not have task={task.name}; it is in {', '.join(having) or 'none'}")
+        raise UsageError(
+            f"harness={harness} does not have task={task.name}; it is in"
+            f" {', '.join(having) or 'none'}"
+        )
     return harness
 
 
@@ -116,13 +142,18 @@ def identity_of(config: RunConfig) -> Any:
 
 
 def data_of(task: TaskConfig, harness: str) -> list[Path]:
-    """The local files and folders that stand in for a benchmark's published data, whether they exist or not."""
+    """The local files and folders that stand in for a benchmark's published data, whether they
+    exist or not.
+    """
     if task.data is None:
         return []
     folder, name = Path(task.data).expanduser(), getattr(task, harness).name
     if harness == "vlmevalkit":
         return [folder / f"{name}.tsv"]
-    return [folder / name, *sorted(folder.glob("*__*"))]  # with the further data sets that tasks load
+    return [
+        folder / name,
+        *sorted(folder.glob("*__*")),
+    ]  # with the further data sets that tasks load
 
 
 def mistakes(config: RunConfig) -> Iterator[UsageError]:
@@ -132,7 +163,10 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
         return
     if config.task.kind != "harness":
         if config.harness != "auto":
-            yield UsageError(f"harness={config.harness}: task={config.task.name} is asked by unibench itself; leave harness away")
+            yield UsageError(
+                f"harness={config.harness}: task={config.task.name} is asked by unibench itself;"
+                " leave harness away"
+            )
         return
     try:
         benchmark = benchmark_of(config)
@@ -143,9 +177,13 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
     yield from _judge_mistakes(config, benchmark)
     yield from _wrapper_mistakes(config, benchmark)
     if config.shards != 1:
-        yield UsageError(f"shards={config.shards}: a harness scores a benchmark as a whole; use shards=1")
+        yield UsageError(
+            f"shards={config.shards}: a harness scores a benchmark as a whole; use shards=1"
+        )
     if config.batch_size != 1:
-        yield UsageError(f"batch_size={config.batch_size}: a harness asks one sample at a time; use batch_size=1")
+        yield UsageError(
+            f"batch_size={config.batch_size}: a harness asks one sample at a time; use batch_size=1"
+        )
     for path in data_of(config.task, benchmark.harness):
         if not path.exists():
             yield UsageError(
@@ -161,8 +199,9 @@ def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageEr
         yield unknown(f"judge of {where} (harness_options.judge.kind)", judge.kind, allowed)
     elif judge.kind == "endpoint" and not (judge.url and judge.model):
         yield UsageError(
-            f"task={config.task.name} in {benchmark.harness} is scored by a judge: give harness_options.judge.url=<server>/v1 "
-            f"(OpenAI-compatible) and harness_options.judge.model=<its model>; the key is read from ${judge.key}"
+            f"task={config.task.name} in {benchmark.harness} is scored by a judge: give"
+            " harness_options.judge.url=<server>/v1 (OpenAI-compatible) and"
+            f" harness_options.judge.model=<its model>; the key is read from ${judge.key}"
         )
 
 
@@ -171,10 +210,16 @@ def _wrapper_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[Usage
     if wrapper not in WRAPPERS:
         yield unknown("harness_options.wrapper", wrapper, WRAPPERS)
     elif wrapper == "native" and benchmark.convention.native is None:
-        served = [family for family, known in CONVENTIONS.items() if known[benchmark.harness].native is not None]
+        served = [
+            family
+            for family, known in CONVENTIONS.items()
+            if known[benchmark.harness].native is not None
+        ]
         yield UsageError(
-            f"harness_options.wrapper=native: {benchmark.harness} has no model object for family {config.model.family} that can be pruned; "
-            f"it has one for {', '.join(served)}"
+            f"harness_options.wrapper=native: {benchmark.harness} has no model object for family"
+            f" {config.model.family} that can be pruned; it has one for {', '.join(served)}"
         )
     elif wrapper == "native" and config.model.weights == "random":
-        yield UsageError("harness_options.wrapper=native loads a checkpoint; it cannot take model.weights=random")
+        yield UsageError(
+            "harness_options.wrapper=native loads a checkpoint; it cannot take model.weights=random"
+        )

@@ -24,7 +24,10 @@ def as_fraction(value: Number, name: str) -> Fraction:
     try:
         return Fraction(str(value).strip())
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{name}={value} is not a number; write a decimal or a fraction, for example 0.889 or 7/9") from None
+        raise UsageError(
+            f"{name}={value} is not a number; write a decimal or a fraction, for example 0.889"
+            " or 7/9"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,12 @@ class Budget:
     tokens: int | None = None
 
     @classmethod
-    def parse(cls, ratio: Number | None = None, retention: Number | None = None, keep: Number | None = None) -> Budget:
+    def parse(
+        cls,
+        ratio: Number | None = None,
+        retention: Number | None = None,
+        keep: Number | None = None,
+    ) -> Budget:
         """A budget stated in one of three ways; with none, everything is kept.
 
         Args:
@@ -65,7 +73,8 @@ class Budget:
             return cls(tokens=int(count))
         if len(set(shares)) > 1:
             raise UsageError(
-                f"ratio={ratio} removes {float(1 - shares[0]):g} but retention={retention} removes {float(1 - shares[1]):g}; give one"
+                f"ratio={ratio} removes {float(1 - shares[0]):g} but retention={retention} removes"
+                f" {float(1 - shares[1]):g}; give one"
             )
         return cls(retention=shares[0] if shares else Fraction(1))
 
@@ -111,7 +120,10 @@ def _checked_ratio(ratio: Number) -> Fraction:
         return value
     percent = f" Did you mean {float(value / 100):g}?" if 1 < value < 100 else ""
     whole = " To remove every token is no pruning; use keep=1 for the least." if value == 1 else ""
-    raise UsageError(f"ratio={ratio} is outside [0, 1): it is the share of visual tokens removed.{percent}{whole}")
+    raise UsageError(
+        f"ratio={ratio} is outside [0, 1): it is the share of visual tokens"
+        f" removed.{percent}{whole}"
+    )
 
 
 def _checked_retention(retention: Number) -> Fraction:
@@ -119,4 +131,6 @@ def _checked_retention(retention: Number) -> Fraction:
     if 0 < value <= 1:
         return value
     percent = f" Did you mean {float(value / 100):g}?" if 1 < value <= 100 else ""
-    raise UsageError(f"retention={retention} is outside (0, 1]: it is the share of visual tokens kept.{percent}")
+    raise UsageError(
+        f"retention={retention} is outside (0, 1]: it is the share of visual tokens kept.{percent}"
+    )

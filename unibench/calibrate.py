@@ -1,7 +1,8 @@
-"""Numbers that a method takes from a model and a few samples: VTW's layer, FitPrune's recipe, MustDrop's thresholds.
+"""Numbers that a method takes from a model and a few samples: VTW's layer, FitPrune's recipe,
+MustDrop's thresholds.
 
-Every function runs prefills only and leaves the model as it was. ``samples`` are keyword arguments of the
-model, one prompt each; tune on other samples than those a table is made of.
+Every function runs prefills only and leaves the model as it was. ``samples`` are keyword arguments
+of the model, one prompt each; tune on other samples than those a table is made of.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from unibench.pruning.record import PromptRecord
 
 Samples = Iterable[Mapping[str, Any]]
 MISSED = 0.1  # of the wanted mean
-Flow = tuple[Tensor, Tensor]  # attention that each visual token receives from the text, and from visual tokens
+Flow = tuple[
+    Tensor, Tensor
+]  # attention that each visual token receives from the text, and from visual tokens
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,11 @@ class Thresholds:
         return {"global_threshold": self.threshold, "individual_threshold": self.threshold}
 
 
-def withdrawal_layer(model: Any, samples: Samples, *, eta: float = 0.003, first: int = 5) -> Withdrawal:
-    """The layer from which the visual tokens are no longer needed, by the divergence of the next token (VTW's findk).
+def withdrawal_layer(
+    model: Any, samples: Samples, *, eta: float = 0.003, first: int = 5
+) -> Withdrawal:
+    """The layer from which the visual tokens are no longer needed, by the divergence of the next
+    token (VTW's findk).
 
     Args:
         model: with ``depth`` decoder layers.
@@ -107,11 +113,18 @@ def withdrawal_layer(model: Any, samples: Samples, *, eta: float = 0.003, first:
     """
     depth = len(model.model.language_model.layers)
     if first >= depth:
-        raise UsageError(f"first={first}: no layer to try, the model has {depth} (0 to {depth - 1})")
+        raise UsageError(
+            f"first={first}: no layer to try, the model has {depth} (0 to {depth - 1})"
+        )
     rows = []
     for inputs in samples:
         full = _last_logits(model, inputs)
-        rows.append(divergences(full, torch.stack([_withdrawn(model, inputs, layer) for layer in range(first, depth)])))
+        rows.append(
+            divergences(
+                full,
+                torch.stack([_withdrawn(model, inputs, layer) for layer in range(first, depth)]),
+            )
+        )
     if not rows:
         raise UsageError("withdrawal_layer needs samples")
     return found(torch.stack(rows), eta, first)
@@ -132,7 +145,8 @@ def divergences(full: Tensor, withdrawn: Tensor) -> Tensor:
 
 
 def found(divergence: Tensor, eta: float, first: int) -> Withdrawal:
-    """The first layer whose mean over samples of ``divergence [samples, layers]`` is at most ``eta``.
+    """The first layer whose mean over samples of ``divergence [samples, layers]`` is at most
+    ``eta``.
 
     Raises:
         UsageError: there is none.
@@ -141,11 +155,15 @@ def found(divergence: Tensor, eta: float, first: int) -> Withdrawal:
     for offset, mean in enumerate(means):
         if mean <= eta:
             return Withdrawal(first + offset, first, tuple(means), eta)
-    raise UsageError(f"eta={eta}: no layer from {first} to {first + len(means) - 1} comes that close; the least is {min(means):.3g}")
+    raise UsageError(
+        f"eta={eta}: no layer from {first} to {first + len(means) - 1} comes that close; the least"
+        f" is {min(means):.3g}"
+    )
 
 
 def removal_recipe(model: Any, samples: Samples, *, ratio: Number, width: float = 0.01) -> Recipe:
-    """FitPrune's recipe for a mean share of tokens processed per layer: one prefill for each sample.
+    """FitPrune's recipe for a mean share of tokens processed per layer: one prefill for each
+    sample.
 
     Args:
         model: whose attention is looked at.
@@ -168,22 +186,25 @@ def removal_recipe(model: Any, samples: Samples, *, ratio: Number, width: float 
 
 
 def fit_recipe(flows: Sequence[Sequence[Flow]], ratio: float, width: float = 0.01) -> Recipe:
-    """The smallest ``alpha``, to ``width``, whose deletions bring the mean of processed tokens to the target.
+    """The smallest ``alpha``, to ``width``, whose deletions bring the mean of processed tokens to
+    the target.
 
-    After a layer, tokens go that belong both to the least that the text looks at and to the least that visual
-    tokens look at, each as long as ``1 - alpha`` of what the unpruned layer gives to all of them is left.
-    Statistics are those of the unpruned pass, of the tokens still present. Once the target is in sight, with
-    nothing more deleted, deeper layers delete nothing.
+    After a layer, tokens go that belong both to the least that the text looks at and to the least
+    that visual tokens look at, each as long as ``1 - alpha`` of what the unpruned layer gives to
+    all of them is left. Statistics are those of the unpruned pass, of the tokens still present.
+    Once the target is in sight, with nothing more deleted, deeper layers delete nothing.
 
     Args:
-        flows: for each sample, of every decoder layer but the last, ``[N]`` from the text and from visual tokens.
+        flows: for each sample, of every decoder layer but the last, ``[N]`` from the text and from
+            visual tokens.
         ratio: share removed on average over layers, the last one included.
         width: see above.
     """
     low, high, best = 0.0, 1.0, _deletions(flows, 1.0, 1 - ratio)
     if best.average > 1 - ratio:
         raise UsageError(
-            f"ratio={ratio:g}: layer 0 processes everything, so that no recipe removes more than {1 - best.average:.3f} on average"
+            f"ratio={ratio:g}: layer 0 processes everything, so that no recipe removes more than"
+            f" {1 - best.average:.3f} on average"
         )
     while high - low > width:
         middle = (low + high) / 2
@@ -195,8 +216,11 @@ def fit_recipe(flows: Sequence[Sequence[Flow]], ratio: float, width: float = 0.0
     return best
 
 
-def thresholds(model: Any, samples: Samples, *, ratio: Number, steps: int = 14, method: MustDrop | None = None) -> Thresholds:
-    """One threshold for both filters of MustDrop, whose mean of processed tokens is nearest to the budget's.
+def thresholds(
+    model: Any, samples: Samples, *, ratio: Number, steps: int = 14, method: MustDrop | None = None
+) -> Thresholds:
+    """One threshold for both filters of MustDrop, whose mean of processed tokens is nearest to the
+    budget's.
 
     Args:
         model: to run.
@@ -214,7 +238,9 @@ def thresholds(model: Any, samples: Samples, *, ratio: Number, steps: int = 14, 
         tuned = replace(plain, global_threshold=threshold, individual_threshold=threshold)
         records = _records(model, tuned, cases)
         wanted = fmean(budget.keep(record.visual_tokens) for record in records)
-        return Thresholds(threshold, fmean(equivalent_tokens(record.processed) for record in records), wanted)
+        return Thresholds(
+            threshold, fmean(equivalent_tokens(record.processed) for record in records), wanted
+        )
 
     low, high = math.log(1e-6), 0.0
     tried = [measured(1.0)]
@@ -227,20 +253,25 @@ def thresholds(model: Any, samples: Samples, *, ratio: Number, steps: int = 14, 
     best = min(tried, key=lambda one: (abs(one.average - one.wanted), one.threshold))
     if abs(best.average - best.wanted) > MISSED * best.wanted:
         raise UsageError(
-            f"ratio={ratio}: mustdrop comes no nearer to {best.wanted:.1f} tokens per layer than {best.average:.1f}; if that is fewer, "
-            "windows alone remove too much (raise similarity), if more, cut earlier or lower key_share"
+            f"ratio={ratio}: mustdrop comes no nearer to {best.wanted:.1f} tokens per layer than"
+            f" {best.average:.1f}; if that is fewer, windows alone remove too much (raise"
+            " similarity), if more, cut earlier or lower key_share"
         )
     return best
 
 
 @dataclass(frozen=True)
 class _Watch(Method):
-    """Keeps everything and notes the attention that visual tokens receive at every layer but the last."""
+    """Keeps everything and notes the attention that visual tokens receive at every layer but the
+    last.
+    """
 
     seen: dict[int, Flow] = field(default_factory=dict)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(layer, self._look, Needs(llm_attention=(layer - 1,))) for layer in range(1, depth)]
+        return [
+            Stage(layer, self._look, Needs(llm_attention=(layer - 1,))) for layer in range(1, depth)
+        ]
 
     def _look(self, ctx: StageContext) -> None:
         cross, own = attention_flow(ctx, ctx.layer - 1)
@@ -254,7 +285,10 @@ def _deletions(flows: Sequence[Sequence[Flow]], alpha: float, target: float) -> 
     share = 1.0
     for layer in range(depth - 1):
         if (entered + share * (depth - 1 - layer)) / depth > target:
-            gone = [_least(*sample[layer], kept, alpha) for sample, kept in zip(flows, present, strict=True)]
+            gone = [
+                _least(*sample[layer], kept, alpha)
+                for sample, kept in zip(flows, present, strict=True)
+            ]
             recipe[layer] = fmean(float(rows.sum()) / len(rows) for rows in gone)
             present = [kept & ~rows for kept, rows in zip(present, gone, strict=True)]
             share = fmean(float(kept.float().mean()) for kept in present)

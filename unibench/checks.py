@@ -1,4 +1,6 @@
-"""What is wrong with a composed cell, before anything is loaded: every mistake, each with what is allowed."""
+"""What is wrong with a composed cell, before anything is loaded: every mistake, each with what is
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,14 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
     if cell.share != "none" and cell.timing:
-        yield UsageError(f"share={cell.share} leaves the vision tower's time out of all cells but one: add timing=false")
+        yield UsageError(
+            f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
+            " timing=false"
+        )
     if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
-        yield UsageError(f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto")
+        yield UsageError(
+            f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto"
+        )
     for key, least in LEAST.items():
         if (given := _value(cell, key)) is not None and given < least:
             yield UsageError(f"{key}={given} is too small; at least {least}")
@@ -60,7 +67,10 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
     if path is None:
         return
     if not (path / "config.json").is_file():
-        yield UsageError(f"model.path={cell.model.path}: there is no config.json in {path}; give the folder of a Hugging Face checkpoint")
+        yield UsageError(
+            f"model.path={cell.model.path}: there is no config.json in {path}; give the folder of a"
+            " Hugging Face checkpoint"
+        )
         return
     found = _model_type(path / "config.json", (path / "config.json").stat().st_mtime_ns)
     served = families[cell.model.family].constants["model_types"]
@@ -85,12 +95,19 @@ def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             if given not in registry.methods():
                 yield unknown(f"method.{key}", str(given), registry.methods())
         elif type(default) in (int, float, bool, str) and not _fits(given, default):
-            yield UsageError(f"method.{key}={given}: {type(default).__name__} wanted, for example {default}")
-    requires = frozenset().union(*(part.constants.get("requires", frozenset()) for part in parts_of(cell.method)))
-    if cell.model.family in registry.families() and cell.model.family not in registry.serving(requires):
+            yield UsageError(
+                f"method.{key}={given}: {type(default).__name__} wanted, for example {default}"
+            )
+    requires = frozenset().union(
+        *(part.constants.get("requires", frozenset()) for part in parts_of(cell.method))
+    )
+    if cell.model.family in registry.families() and cell.model.family not in registry.serving(
+        requires
+    ):
         served = ", ".join(registry.serving(requires)) or "no family yet"
         yield UsageError(
-            f"method={cell.method['name']} needs {', '.join(sorted(requires))}, which family {cell.model.family} lacks; it runs on {served}"
+            f"method={cell.method['name']} needs {', '.join(sorted(requires))}, which family"
+            f" {cell.model.family} lacks; it runs on {served}"
         )
 
 

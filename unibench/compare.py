@@ -57,24 +57,37 @@ class Comparison:
 
 
 def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
-    """Every pair of the given methods, wherever both were run with the same budget in the same setting.
+    """Every pair of the given methods, wherever both were run with the same budget in the same
+    setting.
 
     Args:
         cells: a frame of :func:`unibench.frame.load`.
-        words: ``divprune``, ``fastv+layer=3``, a cell's key or its folder. Two cells are compared whatever their
-            budgets; vanilla with any budget.
+        words: ``divprune``, ``fastv+layer=3``, a cell's key or its folder. Two cells are compared
+            whatever their budgets; vanilla with any budget.
 
     Raises:
         UsageError: a word that names nothing, or methods that never meet.
     """
     lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
     chosen = [_chosen(lines, word) for word in words]
-    vanilla = frame.over_seeds(lines[lines["method"] == "vanilla"]).drop_duplicates("setting").set_index("setting")
-    found = [_comparison(one, two, vanilla) for first, second in itertools.combinations(chosen, 2) for one, two in _meetings(first, second)]
+    vanilla = (
+        frame.over_seeds(lines[lines["method"] == "vanilla"])
+        .drop_duplicates("setting")
+        .set_index("setting")
+    )
+    found = [
+        _comparison(one, two, vanilla)
+        for first, second in itertools.combinations(chosen, 2)
+        for one, two in _meetings(first, second)
+    ]
     if not found:
-        raise UsageError(f"{' and '.join(words)} have no setting and budget in common; {_differences(chosen)}")
+        raise UsageError(
+            f"{' and '.join(words)} have no setting and budget in common; {_differences(chosen)}"
+        )
     corrected = holm([one.result.p for one in found])
-    return [Comparison(**{**vars(one), "p_holm": p}) for one, p in zip(found, corrected, strict=True)]
+    return [
+        Comparison(**{**vars(one), "p_holm": p}) for one, p in zip(found, corrected, strict=True)
+    ]
 
 
 def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
@@ -86,7 +99,9 @@ def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
     lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
     places = ["setting", "metric", *BUDGET]
     columns = {word: _chosen(lines, word).lines.set_index(places)["score_100"] for word in words}
-    table = pd.DataFrame({word: column[~column.index.duplicated()] for word, column in columns.items()}).dropna()
+    table = pd.DataFrame(
+        {word: column[~column.index.duplicated()] for word, column in columns.items()}
+    ).dropna()
     return ranking(table)
 
 
@@ -106,13 +121,20 @@ class _Chosen:
 def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
     if (Path(word) / "metrics.json").is_file():
         given = frame.build([Path(word) / "metrics.json"])
-        return _Chosen(frame.over_seeds(given[given["main"] & (given["ability"] == frame.ALL)]), cell=True)
+        return _Chosen(
+            frame.over_seeds(given[given["main"] & (given["ability"] == frame.ALL)]), cell=True
+        )
     if KEY.fullmatch(word) and (lines["key"].str.startswith(word)).any():
         return _Chosen(frame.over_seeds(lines[lines["key"].str.startswith(word)]), cell=True)
     method, _, variant = word.partition("+")
     own = lines[lines["method"] == method]
     if own.empty:
-        raise unknown("method or cell", word, sorted(set(lines["method"])), "of the finished cells; also a cell's key or folder")
+        raise unknown(
+            "method or cell",
+            word,
+            sorted(set(lines["method"])),
+            "of the finished cells; also a cell's key or folder",
+        )
     variants = sorted(set(own["variant"]))
     if variant not in variants:
         if variant or len(variants) > 1:
@@ -123,11 +145,15 @@ def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
 
 
 def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
-    """Pairs of lines of one setting and budget. Two cells meet at any budgets, and vanilla meets every budget."""
+    """Pairs of lines of one setting and budget. Two cells meet at any budgets, and vanilla meets
+    every budget.
+    """
     for _, one in first.lines.iterrows():
         for _, two in second.lines.iterrows():
             anyway = (first.cell and second.cell) or "vanilla" in (one["method"], two["method"])
-            if one["setting"] == two["setting"] and (anyway or all(one[name] == two[name] for name in BUDGET)):
+            if one["setting"] == two["setting"] and (
+                anyway or all(one[name] == two[name] for name in BUDGET)
+            ):
                 yield one, two
 
 
@@ -135,7 +161,9 @@ def _differences(chosen: Sequence[_Chosen]) -> str:
     """Where the methods were run, for the message that they never meet."""
     shown = []
     for side in chosen:
-        places = sorted(set(side.lines["model"] + " x " + side.lines["task"] + " x " + side.lines["budget"]))
+        places = sorted(
+            set(side.lines["model"] + " x " + side.lines["task"] + " x " + side.lines["budget"])
+        )
         shown.append(f"{side.lines.iloc[0]['method']}: {', '.join(places)}")
     return "; ".join(shown)
 
@@ -157,24 +185,45 @@ def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
     if reference is None or line["method"] == "vanilla":
         return Side(name, tuple(line["folder"]), None, None)
     full = frame.samples(reference[0])
-    tables = [full.join(frame.samples(folder), how="inner", rsuffix="_own") for folder in line["folder"]]
+    tables = [
+        full.join(frame.samples(folder), how="inner", rsuffix="_own") for folder in line["folder"]
+    ]
     joined = pd.concat(tables)
     groups = joined["group"].tolist()
     scores = joined["score"].astype(float).tolist(), joined["score_own"].astype(float).tolist()
     answers = joined["answer"].astype(str).tolist(), joined["answer_own"].astype(str).tolist()
-    return Side(name, tuple(line["folder"]), drop(*scores, groups), agreement(answers, scores, groups))
+    return Side(
+        name, tuple(line["folder"]), drop(*scores, groups), agreement(answers, scores, groups)
+    )
 
 
 def as_record(one: Comparison) -> dict[str, Any]:
     """A comparison as plain values, scores in per cent."""
     result = one.result
-    record = {**one.where, "first": one.first.name, "second": one.second.name, **asdict(result), "p_holm": one.p_holm}
+    record = {
+        **one.where,
+        "first": one.first.name,
+        "second": one.second.name,
+        **asdict(result),
+        "p_holm": one.p_holm,
+    }
     record |= {name: 100 * getattr(result, name) for name in ("difference", "low", "high")}
-    record |= {"first_100": 100 * result.first, "second_100": 100 * result.second, "first": one.first.name, "second": one.second.name}
+    record |= {
+        "first_100": 100 * result.first,
+        "second_100": 100 * result.second,
+        "first": one.first.name,
+        "second": one.second.name,
+    }
     for place, side in (("first", one.first), ("second", one.second)):
         drops, agreed = side.drop, side.agreement
         record[f"{place}_seeds"] = len(side.folders)
-        record[f"{place}_drop_pct"] = None if drops is None else [drops.value, drops.low, drops.high]
-        record[f"{place}_loyalty"] = None if agreed is None else [agreed.loyalty, agreed.interval.low, agreed.interval.high]
-        record[f"{place}_flips"] = None if agreed is None else {"lost": agreed.lost, "won": agreed.won}
+        record[f"{place}_drop_pct"] = (
+            None if drops is None else [drops.value, drops.low, drops.high]
+        )
+        record[f"{place}_loyalty"] = (
+            None if agreed is None else [agreed.loyalty, agreed.interval.low, agreed.interval.high]
+        )
+        record[f"{place}_flips"] = (
+            None if agreed is None else {"lost": agreed.lost, "won": agreed.won}
+        )
     return record

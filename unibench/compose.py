@@ -1,4 +1,6 @@
-"""From what the user typed to checked cells: overrides, sweeps, names, values, all mistakes at once."""
+"""From what the user typed to checked cells: overrides, sweeps, names, values, all mistakes at
+once.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,20 @@ GROUPS = ("model", "method", "task")
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
 SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
-FREE = ("task.options.", "model.architecture.", "model.processor.", "model.pixels.")  # where +key=value may add
+FREE = (
+    "task.options.",
+    "model.architecture.",
+    "model.processor.",
+    "model.pixels.",
+)  # where +key=value may add
 
 
 @cache
 def options(group: str) -> list[str]:
     """Names of the YAML files of a group."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
+    return sorted(
+        path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_")
+    )
 
 
 def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
@@ -47,11 +56,12 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
 
     Args:
         overrides: in Hydra's grammar, for example ``["method=divprune,fastv", "ratio=0.889"]``.
-        sweep: whether comma lists make a grid (``-m``); an ``experiment=`` or a suite is one anyway.
+        sweep: whether comma lists make a grid (``-m``); an ``experiment=`` or a suite is one
+            anyway.
 
     Raises:
-        UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that cannot be are
-            left out with a warning that says why, as long as there are others.
+        UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that
+            cannot be are left out with a warning that says why, as long as there are others.
     """
     parsed = _parsed(suites.spelled_out(overrides, CONFIGS / "suite"))
     names = [override for override in parsed if override.key_or_group == "experiment"]
@@ -69,20 +79,29 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     if errors and not (names and cells):
         raise UsageErrors([UsageError(line) for line in errors])
     for line, count in errors.items():
-        log.warning("left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line)
+        log.warning(
+            "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
+        )
     return cells
 
 
 def is_experiment(overrides: Iterable[str]) -> bool:
-    """Whether the overrides name an experiment, whose cells are taken one by one: some may be impossible."""
+    """Whether the overrides name an experiment, whose cells are taken one by one: some may be
+    impossible.
+    """
     return any(line.startswith("experiment=") for line in overrides)
 
 
-def _experiment(names: Iterable[Override], given: Sequence[Sequence[Override]]) -> Iterator[list[Override]]:
+def _experiment(
+    names: Iterable[Override], given: Sequence[Sequence[Override]]
+) -> Iterator[list[Override]]:
     """The overrides of each cell of the experiments, with what the command line gives."""
     files = [_experiment_file(str(name)) for override in names for name in _values(override)]
     for file, combination in itertools.product(files, given):
-        over = {override.get_key_element().lstrip("+~"): str(override.input_line) for override in combination}
+        over = {
+            override.get_key_element().lstrip("+~"): str(override.input_line)
+            for override in combination
+        }
         yield from (list(map(_override, lines)) for lines in experiment.read(file).lines(over))
 
 
@@ -90,7 +109,12 @@ def _experiment_file(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name).expanduser()
     if name not in options("experiment"):
-        raise unknown("experiment", name, options("experiment"), "python -m unibench list experiments; your own: experiment=./file.yaml")
+        raise unknown(
+            "experiment",
+            name,
+            options("experiment"),
+            "python -m unibench list experiments; your own: experiment=./file.yaml",
+        )
     return CONFIGS / "experiment" / f"{name}.yaml"
 
 
@@ -99,7 +123,9 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
         return list(OverridesParser.create().parse_overrides(list(overrides)))
     except OverrideParseException as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise UsageError(f"cannot read {error.override!r}: {reason}. Write key=value, for example ratio=0.889") from None
+        raise UsageError(
+            f"cannot read {error.override!r}: {reason}. Write key=value, for example ratio=0.889"
+        ) from None
 
 
 @cache
@@ -110,7 +136,11 @@ def _override(line: str) -> Override:
 
 
 def _values(override: Override) -> list[Any]:
-    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    return (
+        list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.value()]
+    )
 
 
 def _combinations(overrides: list[Override], sweep: bool) -> Iterator[list[Override]]:
@@ -121,7 +151,9 @@ def _combinations(overrides: list[Override], sweep: bool) -> Iterator[list[Overr
             axes.append([override])
             continue
         if not sweep:
-            raise UsageError(f"{override.input_line} is a list: add -m to run one cell for each of its values")
+            raise UsageError(
+                f"{override.input_line} is a list: add -m to run one cell for each of its values"
+            )
         key = override.get_key_element()
         axes.append([_override(f"{key}={value!s}") for value in _values(override)])
     yield from (list(combination) for combination in itertools.product(*axes))
@@ -143,14 +175,21 @@ def _cell(overrides: list[Override]) -> RunConfig:
             chosen[key] = _option(key, override.get_value_string())
         except UsageError as error:
             errors.append(error)
-    failed = {override.key_or_group for override in overrides if override.key_or_group in GROUPS} - chosen.keys()
+    failed = {
+        override.key_or_group for override in overrides if override.key_or_group in GROUPS
+    } - chosen.keys()
     plain = _plain(chosen)
     for override in values:
         group = override.get_key_element().lstrip("+~").partition(".")[0]
         if group in failed:
             continue  # its keys are those of a choice that does not exist
         try:
-            _set(plain, *_converted(((group, chosen[group]),) if group in chosen else (), str(override.input_line)))
+            _set(
+                plain,
+                *_converted(
+                    ((group, chosen[group]),) if group in chosen else (), str(override.input_line)
+                ),
+            )
         except UsageError as error:
             errors.append(error)
     _follow(plain)
@@ -174,8 +213,15 @@ def _option(group: str, name: str) -> str:
     card = registry.method(name)
     missing = [key for key, default in card.parameters.items() if default is registry.REQUIRED]
     if missing:
-        raise UsageError(f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every field one")
-    node = {"name": card.name, **({} if card.module else {"source": f"{card.path}:{card.class_name}"}), **card.parameters}
+        raise UsageError(
+            f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every"
+            " field one"
+        )
+    node = {
+        "name": card.name,
+        **({} if card.module else {"source": f"{card.path}:{card.class_name}"}),
+        **card.parameters,
+    }
     stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
     ConfigStore.instance().store(group="method", name=stored, node=node)
     return stored
@@ -192,12 +238,15 @@ def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
     config.register()
     GlobalHydra.instance().clear()
     with initialize_config_module("unibench.configs", version_base="1.3"):
-        composed: DictConfig = compose("config", overrides=[f"{group}={name}" for group, name in chosen])
+        composed: DictConfig = compose(
+            "config", overrides=[f"{group}={name}" for group, name in chosen]
+        )
     return composed
 
 
 def _direct(group: str, name: str) -> Any:
-    """A choice whose file stands for itself, under its schema: what Hydra composes in twenty times the time.
+    """A choice whose file stands for itself, under its schema: what Hydra composes in twenty times
+    the time.
 
     None for a file with a defaults list, and for a method that has no file.
     """
@@ -209,8 +258,13 @@ def _direct(group: str, name: str) -> Any:
 
 
 def _plain(chosen: dict[str, str]) -> dict[str, Any]:
-    """The composed values of a combination of choices. Groups do not depend on each other; cells share the inner dictionaries."""
-    return {**_container(()), **{group: _container(((group, name),))[group] for group, name in chosen.items()}}
+    """The composed values of a combination of choices. Groups do not depend on each other; cells
+    share the inner dictionaries.
+    """
+    return {
+        **_container(()),
+        **{group: _container(((group, name),))[group] for group, name in chosen.items()},
+    }
 
 
 @cache
@@ -229,8 +283,14 @@ def _converted(chosen: tuple[tuple[str, str], ...], line: str) -> tuple[str, Any
     override = _override(line)
     cell, key = _composed(chosen).copy(), override.get_key_element().lstrip("+~")
     if key not in _keys(cell) and not (override.is_add() and key.startswith(FREE)):
-        more = " Keys may be added below " + ", ".join(place.rstrip(".") for place in FREE) if override.is_add() else ""
-        raise UsageError(f"unknown key {key!r}.{nearest(key, _keys(cell))}{more} (python -m unibench --help)")
+        more = (
+            " Keys may be added below " + ", ".join(place.rstrip(".") for place in FREE)
+            if override.is_add()
+            else ""
+        )
+        raise UsageError(
+            f"unknown key {key!r}.{nearest(key, _keys(cell))}{more} (python -m unibench --help)"
+        )
     try:
         OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
     except OmegaConfBaseException as error:
@@ -249,7 +309,9 @@ def _set(plain: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _follow(plain: dict[str, Any]) -> None:
-    """Give a method's fields that say ``${model.x}`` the model's value; files of this package by their place."""
+    """Give a method's fields that say ``${model.x}`` the model's value; files of this package by
+    their place.
+    """
     method = dict(plain["method"])
     for key, value in method.items():
         if isinstance(value, str) and value.startswith("${model."):
@@ -270,7 +332,11 @@ def _built(kind: type, plain: Mapping[str, Any]) -> Any:
     for name, inner in _inner(kind).items():
         given = values[name]
         if given is not None:
-            values[name] = [_built(inner, entry) for entry in given] if isinstance(given, list) else _built(inner, given)
+            values[name] = (
+                [_built(inner, entry) for entry in given]
+                if isinstance(given, list)
+                else _built(inner, given)
+            )
     return kind(**values)
 
 

@@ -34,14 +34,16 @@ class ModelConfig:
         device_map: of accelerate, for several GPUs, for example auto.
         quantization: 8bit or 4bit (nf4), by bitsandbytes; null leaves the weights in ``dtype``.
         trust_remote_code: whether code that comes with a checkpoint may run.
-        threads: of torch on a CPU; null leaves it alone. A tiny model is several times faster with one.
+        threads: of torch on a CPU; null leaves it alone. A tiny model is several times faster with
+            one.
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
-        processor: image settings, pinned: they hold whatever the checkpoint's own file says; ``video`` holds those
-            of the video processor.
-        clip: folder or hub id of the CLIP that the vision tower comes from, for methods that compare patches with
-            the question; loaded when such a method runs.
-        selector: file or folder of a trained importance scorer for this model (visionselector, idpruner).
+        processor: image settings, pinned: they hold whatever the checkpoint's own file says;
+            ``video`` holds those of the video processor.
+        clip: folder or hub id of the CLIP that the vision tower comes from, for methods that
+            compare patches with the question; loaded when such a method runs.
+        selector: file or folder of a trained importance scorer for this model (visionselector,
+            idpruner).
     """
 
     name: str = MISSING
@@ -69,12 +71,14 @@ class MetricConfig:
     """One number that a harness reports for a benchmark.
 
     Attributes:
-        name: accuracy, f1, anls, cider, ...; the same word in both harnesses only for the same rule.
-        path: where it stands in the harness's result, see ``docs/harnesses.md``; several are added up.
-        best: value of a faultless run: 1 for shares, 100 for per cent, 1000 for OCRBench, 2800 for the whole
-            of MME. ``score_100`` is ``100 * score / best``.
-        sample: where the score of one sample stands, the first of these that it has; empty if the harness
-            scores only the whole. It is divided by ``sample_best``.
+        name: accuracy, f1, anls, cider, ...; the same word in both harnesses only for the same
+            rule.
+        path: where it stands in the harness's result, see ``docs/harnesses.md``; several are added
+            up.
+        best: value of a faultless run: 1 for shares, 100 for per cent, 1000 for OCRBench, 2800 for
+            the whole of MME. ``score_100`` is ``100 * score / best``.
+        sample: where the score of one sample stands, the first of these that it has; empty if the
+            harness scores only the whole. It is divided by ``sample_best``.
         sample_best: its best value.
     """
 
@@ -92,13 +96,14 @@ class HarnessTask:
     Attributes:
         name: the harness's own name of it.
         metrics: the first one is the row's score.
-        judges: who may score answers that rules cannot, the first by default: ``none`` (the scoring has no
-            place for a judge), ``exact`` (string rules stand in for the judge), ``endpoint`` (an
-            OpenAI-compatible server).
+        judges: who may score answers that rules cannot, the first by default: ``none`` (the scoring
+            has no place for a judge), ``exact`` (string rules stand in for the judge), ``endpoint``
+            (an OpenAI-compatible server).
         size: number of samples of the published data.
         columns: wanted in a table of one's own (``task.data``).
         requires: what the scoring needs beside Python, for example java.
-        blank: lmms-eval: what the scoring is given for an empty answer, where it ends with an error on one; always wrong.
+        blank: lmms-eval: what the scoring is given for an empty answer, where it ends with an error
+            on one; always wrong.
     """
 
     name: str = MISSING
@@ -116,7 +121,8 @@ class TaskConfig:
 
     Attributes:
         name: file name of the YAML.
-        kind: ``embedded`` (in this process) or ``harness`` (an official benchmark in a child process).
+        kind: ``embedded`` (in this process) or ``harness`` (an official benchmark in a child
+            process).
         target: ``module:Class`` of an embedded task.
         limit: number of samples, null for all.
         data: a local folder with the data.
@@ -150,7 +156,8 @@ class BudgetConfig:
     Attributes:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
-        scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each tile or frame.
+        scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each
+            tile or frame.
     """
 
     mode: str = "at_stage"
@@ -197,8 +204,8 @@ class HarnessOptions:
 
     Attributes:
         python: another interpreter that has the harness; null takes this one.
-        wrapper: ``unibench``: our model object under the harness's prompts and scoring; ``native``: the
-            harness's own model object, with our hooks on the torch module inside.
+        wrapper: ``unibench``: our model object under the harness's prompts and scoring; ``native``:
+            the harness's own model object, with our hooks on the torch module inside.
         judge: see :class:`JudgeConfig`.
     """
 
@@ -217,14 +224,18 @@ class RunConfig:
         keep: number kept. With none of the three, ratio is 0.889.
         seed: for methods that draw.
         pixels: preset of the model's image settings.
-        batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time per sample is comparable at 1 only.
+        batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time
+            per sample is comparable at 1 only.
         harness: auto, vlmevalkit or lmms_eval, for tasks that a harness defines.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
-        share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on ``disk``
-            (below ``out``); needs ``timing=false``, since the tower's time would be missing.
-        share_mib: most memory for shared features; when it is full, further ones are computed each time.
-        shards: parts that several workers may answer at once; an unfinished cell keeps those it has.
+        share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
+            ``disk`` (below ``out``); needs ``timing=false``, since the tower's time would be
+            missing.
+        share_mib: most memory for shared features; when it is full, further ones are computed each
+            time.
+        shards: parts that several workers may answer at once; an unfinished cell keeps those it
+            has.
     """
 
     model: ModelConfig = MISSING
@@ -264,12 +275,18 @@ def budget_of(cell: RunConfig) -> Budget:
 def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
     """The card of a configured method, and of the methods that its parameters name."""
     card = registry.method(method.get("source") or method["name"])
-    named = [method.get(key) for key, default in card.parameters.items() if isinstance(default, str) and default in registry.methods()]
+    named = [
+        method.get(key)
+        for key, default in card.parameters.items()
+        if isinstance(default, str) and default in registry.methods()
+    ]
     return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
 
 
 def model_path(path: str | None) -> Path | None:
-    """The folder that ``model.path`` names; ``pkg://unibench.models/tiny/x`` lies inside the package."""
+    """The folder that ``model.path`` names; ``pkg://unibench.models/tiny/x`` lies inside the
+    package.
+    """
     if path is None:
         return None
     if path.startswith(INSIDE):

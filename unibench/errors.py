@@ -7,10 +7,12 @@ from difflib import get_close_matches
 
 
 class UsageError(Exception):
-    """Something the user gave cannot be used. The message says what was given and what is allowed."""
+    """Something the user gave cannot be used. The message says what was given and what is
+    allowed.
+    """
 
 
-class UsageErrors(UsageError):  # noqa: N818 - several of them
+class UsageErrors(UsageError):  # noqa: N818
     """Every mistake of one command, found before anything is loaded."""
 
     def __init__(self, errors: Sequence[UsageError]) -> None:
@@ -27,14 +29,16 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     ''
     """
     names = list(allowed)
-    match = [name for name in names if len(given) > 2 and name.startswith(given)] or get_close_matches(
-        given.lower(), names, n=1, cutoff=0.5
-    )
+    match = [
+        name for name in names if len(given) > 2 and name.startswith(given)
+    ] or get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     return f" Did you mean {match[0]}?" if match else ""
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str], command: str = "") -> UsageError:
-    """The error for a name that does not exist: the nearest one, all that exist, where to read more."""
+    """The error for a name that does not exist: the nearest one, all that exist, where to read
+    more.
+    """
     names = sorted(allowed)
     shown = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + ", ..."
     more = f" ({command})" if command else ""

@@ -8,8 +8,9 @@ A file of ``configs/experiment``::
       - {method: vanilla}
       - {method: [divprune, fastv], ratio: 0.889, budget.mode: [at_stage, layer_average]}
 
-Keys are those of the command line, a list is an axis (a list that is itself a value is written in quotes). What the
-command line gives replaces what the file says, with all that belongs to it (:data:`BELONGS`, :data:`BUDGETS`).
+Keys are those of the command line, a list is an axis (a list that is itself a value is written in
+quotes). What the command line gives replaces what the file says, with all that belongs to it
+(:data:`BELONGS`, :data:`BUDGETS`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Experiment:
         for grid in self.grids:
             if "method" in given and grid.get("method") == ("vanilla",):
                 continue  # it has no budget; vanilla is run anyway, as the reference of the others
-            axes = [[f"{key}={value}" for value in values] for key, values in grid.items() if not _replaced(key, given)]
+            axes = [
+                [f"{key}={value}" for value in values]
+                for key, values in grid.items()
+                if not _replaced(key, given)
+            ]
             for combination in itertools.product(*axes):
                 if combination not in seen:
                     seen.add(combination)
@@ -73,20 +78,30 @@ def read(file: Path) -> Experiment:
     except yaml.YAMLError as error:
         raise UsageError(f"experiment {file} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("grids"), list):
-        raise UsageError(f"experiment {file} needs grids: a list of mappings from key to value or values")
+        raise UsageError(
+            f"experiment {file} needs grids: a list of mappings from key to value or values"
+        )
     for key in content:
         if key not in KEYS:
-            raise UsageError(f"experiment {file}: unknown key {key!r}.{nearest(str(key), KEYS)} Known: {', '.join(KEYS)}")
+            raise UsageError(
+                f"experiment {file}: unknown key {key!r}.{nearest(str(key), KEYS)} Known:"
+                f" {', '.join(KEYS)}"
+            )
     common = content.get("common") or {}
     wrong = [grid for grid in (common, *content["grids"]) if not isinstance(grid, dict)]
     if wrong:
-        raise UsageError(f"experiment {file}: {wrong[0]!r} is no mapping from key to value or values")
+        raise UsageError(
+            f"experiment {file}: {wrong[0]!r} is no mapping from key to value or values"
+        )
     grids = tuple(_axes({**common, **grid}) for grid in content["grids"])
     return Experiment(str(content.get("title", file.stem)), grids)
 
 
 def _axes(grid: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {str(key): tuple(map(_written, value if isinstance(value, list) else [value])) for key, value in grid.items()}
+    return {
+        str(key): tuple(map(_written, value if isinstance(value, list) else [value]))
+        for key, value in grid.items()
+    }
 
 
 def _written(value: Any) -> str:

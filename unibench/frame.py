@@ -1,7 +1,8 @@
 """The tidy frame: one line for each finished cell, metric and ability, read from the cells' rows.
 
-``<folder>/index.parquet`` keeps it; it is a copy, made again whenever a row below the folder is new, changed or
-gone, and may be deleted at any time. The columns are described in ``docs/statistics.md``.
+``<folder>/index.parquet`` keeps it; it is a copy, made again whenever a row below the folder is
+new, changed or gone, and may be deleted at any time. The columns are described in
+``docs/statistics.md``.
 """
 
 from __future__ import annotations
@@ -30,16 +31,61 @@ INDEX = "index.parquet"
 SCHEMA = 1  # of the index
 ALL = "all"  # the ability of a line that covers every sample
 
-CELL = ("key", "folder", "setting", "model", "family", "task", "pixels", "batch", "dtype", "attn", "device", "max_new_tokens")
+CELL = (
+    "key",
+    "folder",
+    "setting",
+    "model",
+    "family",
+    "task",
+    "pixels",
+    "batch",
+    "dtype",
+    "attn",
+    "device",
+    "max_new_tokens",
+)
 PROVENANCE = ("weights", "data", "code", "harness", "judge")
 METHOD = ("method", "variant", "params", "ratio", "budget", "budget_mode", "budget_scope", "seed")
-SCORE = ("metric", "main", "ability", "n", "score", "score_100", "low", "high", "vanilla_100", "drop_pct", "retention_pct")
+SCORE = (
+    "metric",
+    "main",
+    "ability",
+    "n",
+    "score",
+    "score_100",
+    "low",
+    "high",
+    "vanilla_100",
+    "drop_pct",
+    "retention_pct",
+)
 COSTS = (
-    *("tokens_in", "text_tokens", "kept_mean", "kept_min", "kept_max", "equiv_tokens", "tflops", "tflops_ratio", "kv_mib"),
+    *(
+        "tokens_in",
+        "text_tokens",
+        "kept_mean",
+        "kept_min",
+        "kept_max",
+        "equiv_tokens",
+        "tflops",
+        "tflops_ratio",
+        "kv_mib",
+    ),
     *("total_s", "vision_ms", "prefill_ms", "method_ms", "decode_ms_per_token", "peak_mib"),
 )
 COLUMNS = (*CELL, *PROVENANCE, *METHOD, *SCORE, *COSTS)
-NUMBERS = ("ratio", "score", "score_100", "low", "high", "vanilla_100", "drop_pct", "retention_pct", *COSTS)
+NUMBERS = (
+    "ratio",
+    "score",
+    "score_100",
+    "low",
+    "high",
+    "vanilla_100",
+    "drop_pct",
+    "retention_pct",
+    *COSTS,
+)
 
 
 def load(folder: Path) -> pd.DataFrame:
@@ -49,7 +95,9 @@ def load(folder: Path) -> pd.DataFrame:
         UsageError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder; out=<folder> names the results of earlier runs")
+        raise UsageError(
+            f"{folder}: there is no such folder; out=<folder> names the results of earlier runs"
+        )
     files = sorted(folder.rglob("metrics.json"))
     stamp, index = _stamp(folder, files), folder / INDEX
     if index.exists() and (pq.read_schema(index).metadata or {}).get(b"stamp") == stamp:
@@ -61,7 +109,9 @@ def load(folder: Path) -> pd.DataFrame:
 
 
 def build(files: Iterable[Path]) -> pd.DataFrame:
-    """The frame of the rows in these ``metrics.json`` files, each beside its cell's ``identity.json``."""
+    """The frame of the rows in these ``metrics.json`` files, each beside its cell's
+    ``identity.json``.
+    """
     lines = [line for file in files for line in _lines(file)]
     frame = pd.DataFrame(lines, columns=list(COLUMNS))
     for name in NUMBERS:
@@ -89,11 +139,23 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the seeds of a method joined: seeds are ordinary cells, this is their mean.
 
     Returns:
-        ``score``, ``score_100``, drops and costs are means over seeds; ``std`` is their standard deviation
-        (ddof 1, NaN for one seed), ``seeds`` their number; ``seed``, ``key`` and ``folder`` are lists. The
-        interval of several seeds is that of the samples' mean scores over them.
+        ``score``, ``score_100``, drops and costs are means over seeds; ``std`` is their standard
+        deviation (ddof 1, NaN for one seed), ``seeds`` their number; ``seed``, ``key`` and
+        ``folder`` are lists. The interval of several seeds is that of the samples' mean scores over
+        them.
     """
-    same = ["setting", "device", "method", "variant", "params", "budget", "budget_mode", "budget_scope", "metric", "ability"]
+    same = [
+        "setting",
+        "device",
+        "method",
+        "variant",
+        "params",
+        "budget",
+        "budget_mode",
+        "budget_scope",
+        "metric",
+        "ability",
+    ]
     lines = [_joined(group) for _, group in frame.groupby(same, sort=False, dropna=False)]
     return pd.DataFrame(lines, columns=[*COLUMNS, "std", "seeds"])
 
@@ -107,7 +169,9 @@ def mean_scores(folders: Sequence[str], ability: str = ALL) -> pd.DataFrame:
     tables = [samples(folder) for folder in folders]
     tables = [table if ability == ALL else table[table["ability"] == ability] for table in tables]
     scores = pd.concat([table["score"].astype(float) for table in tables], axis=1, join="inner")
-    return pd.DataFrame({"score": scores.mean(axis=1), "group": tables[0]["group"].reindex(scores.index)})
+    return pd.DataFrame(
+        {"score": scores.mean(axis=1), "group": tables[0]["group"].reindex(scores.index)}
+    )
 
 
 def _joined(group: pd.DataFrame) -> dict[Any, Any]:
@@ -129,14 +193,34 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         identity = json.loads(file.with_name("identity.json").read_text(encoding="utf-8"))
     except (ValueError, FileNotFoundError) as error:
-        log.warning("%s is left out of the tables: %s. The command that made it writes it again", file.parent, error)
+        log.warning(
+            "%s is left out of the tables: %s. The command that made it writes it again",
+            file.parent,
+            error,
+        )
         return
     same = {name: row.get(name) for name in (*CELL, *PROVENANCE, *METHOD, *COSTS)}
-    same |= {"folder": str(file.parent), "setting": setting_of(identity), "params": json.dumps(row["method_options"], sort_keys=True)}
+    same |= {
+        "folder": str(file.parent),
+        "setting": setting_of(identity),
+        "params": json.dumps(row["method_options"], sort_keys=True),
+    }
     for metric, values in _metrics(row).items():
-        yield {**same, "metric": metric, "main": metric == row["metric"], "ability": ALL, **_numbers(values)}
+        yield {
+            **same,
+            "metric": metric,
+            "main": metric == row["metric"],
+            "ability": ALL,
+            **_numbers(values),
+        }
     for ability, values in row["abilities"].items():
-        yield {**same, "metric": row["metric"], "main": True, "ability": ability, **_numbers(values)}
+        yield {
+            **same,
+            "metric": row["metric"],
+            "main": True,
+            "ability": ability,
+            **_numbers(values),
+        }
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -146,19 +230,33 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"n": "n", "score": "score", "score_100": "score_100", "low": "ci_low", "high": "ci_high", "vanilla_100": "vanilla_100"}
+    names = {
+        "n": "n",
+        "score": "score",
+        "score_100": "score_100",
+        "low": "ci_low",
+        "high": "ci_high",
+        "vanilla_100": "vanilla_100",
+    }
     return {name: values.get(given) for name, given in names.items()}
 
 
 def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:
     """Drops against the unpruned cell of the same setting, metric and ability.
 
-    Where that cell is not in the folder, the row's own note of it serves, which covers the main metric.
+    Where that cell is not in the folder, the row's own note of it serves, which covers the main
+    metric.
     """
     place = ["setting", "metric", "ability"]
-    vanilla = frame[frame["method"] == "vanilla"].drop_duplicates(place).set_index(place)["score_100"]
+    vanilla = (
+        frame[frame["method"] == "vanilla"].drop_duplicates(place).set_index(place)["score_100"]
+    )
     wanted = pd.MultiIndex.from_frame(frame[place])
-    found = vanilla.reindex(wanted).to_numpy(dtype=float) if len(vanilla) else np.full(len(frame), np.nan)
+    found = (
+        vanilla.reindex(wanted).to_numpy(dtype=float)
+        if len(vanilla)
+        else np.full(len(frame), np.nan)
+    )
     reference = frame["vanilla_100"].fillna(pd.Series(found, index=frame.index))
     frame["vanilla_100"] = reference
     frame["retention_pct"] = 100 * frame["score_100"] / reference.where(reference != 0)
@@ -183,4 +281,6 @@ def _write(frame: pd.DataFrame, index: Path, stamp: bytes) -> None:
         pq.write_table(table, temporary)
         temporary.replace(index)
     except OSError as error:
-        log.warning("%s cannot be written (%s); the rows are read one by one each time", index, error)
+        log.warning(
+            "%s cannot be written (%s); the rows are read one by one each time", index, error
+        )

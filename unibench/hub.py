@@ -19,9 +19,13 @@ def cached(spec: ModelConfig) -> bool:
     """Whether the checkpoint of a model is on this disk, or none is needed."""
     if spec.weights == "random" or spec.path is not None or spec.checkpoint is None:
         return True
-    from huggingface_hub import try_to_load_from_cache  # its module takes as long to load as a plan to make
+    from huggingface_hub import (
+        try_to_load_from_cache,
+    )  # its module takes as long to load as a plan to make
 
-    return isinstance(try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision), (str, Path))
+    return isinstance(
+        try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision), (str, Path)
+    )
 
 
 @cache
@@ -42,7 +46,8 @@ def how_to_get(spec: ModelConfig) -> str:
     """What to do when the checkpoint can neither be found nor downloaded."""
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return (
-        f"model={spec.name}: the checkpoint {spec.checkpoint} is neither in the cache ({home}) nor can it be downloaded here. "
-        f"Download it where there is a network (`hf download {spec.checkpoint}`) and give model.path=<folder>, "
-        f"or take model.weights=random (real size, no answers) or model=tiny_{spec.family}"
+        f"model={spec.name}: the checkpoint {spec.checkpoint} is neither in the cache ({home}) nor"
+        " can it be downloaded here. Download it where there is a network (`hf download"
+        f" {spec.checkpoint}`) and give model.path=<folder>, or take model.weights=random (real"
+        f" size, no answers) or model=tiny_{spec.family}"
     )

@@ -29,13 +29,15 @@ class Cell:
     """One point of a grid.
 
     Attributes:
-        config: the resolved configuration.
+        config: the resolved configuration; where a harness asks, it is named, never ``auto``.
+        benchmark: the task as its harness has it, None for an embedded task.
         budget: parsed.
         identity: all that the key hashes.
         key: hash of the identity.
     """
 
     config: RunConfig
+    benchmark: benchmark.Benchmark | None
     budget: Budget
     identity: dict[str, Any]
     key: str
@@ -46,16 +48,25 @@ class Cell:
 
     @property
     def variant(self) -> str:
-        """The method's parameters that are neither its defaults nor the model's own, for example ``layer=3``."""
+        """The method's parameters that are neither its defaults nor the model's own, for example
+        ``layer=3``.
+        """
         defaults = registry.method(self.config.method.get("source", self.method)).parameters
         given, selector = self.identity["method"], model_path(self.config.model.selector)
         own = () if selector is None else (_content(str(selector)),)
-        return ",".join(f"{key}={given[key]}" for key, default in defaults.items() if given[key] not in (_listed(default), *own))
+        return ",".join(
+            f"{key}={given[key]}"
+            for key, default in defaults.items()
+            if given[key] not in (_listed(default), *own)
+        )
 
     @property
     def folder(self) -> Path:
         """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
-        parts = [f"{self.method}@{self.budget.label}", re.sub(r"[^\w=.,+-]", "_", self.variant)[:60]]
+        parts = [
+            f"{self.method}@{self.budget.label}",
+            re.sub(r"[^\w=.,+-]", "_", self.variant)[:60],
+        ]
         parts.append(f"seed{self.config.seed}" if self.config.seed else "")
         label = "vanilla" if self.method == "vanilla" else "+".join(part for part in parts if part)
         return Path(self.config.out, self.config.model.name, self.config.task.name, label, self.key)
@@ -65,8 +76,14 @@ class Cell:
         """For people: model, method, budget, task."""
         mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
         seed = f"seed {self.config.seed}" if self.config.seed else ""
-        parts = [self.method, *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed])]
-        return f"{self.config.model.name} x {' '.join(part for part in parts if part)} x {self.config.task.name}"
+        parts = [
+            self.method,
+            *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed]),
+        ]
+        return (
+            f"{self.config.model.name} x {' '.join(part for part in parts if part)} x"
+            f" {self.config.task.name}"
+        )
 
 
 def _listed(value: Any) -> Any:
@@ -78,20 +95,33 @@ def cell_of(config: RunConfig) -> Cell:
     """The cell of a checked configuration."""
     budget = budget_of(config)
     if config.method["name"] == "vanilla":
-        config = replace(config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None)
+        config = replace(
+            config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None
+        )
+    asked = benchmark.benchmark_of(config)
+    if asked is not None:
+        config = replace(config, harness=asked.harness)
     identity = _identity(config, budget)
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return Cell(config, budget, identity, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return Cell(config, asked, budget, identity, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def vanilla_of(cell: Cell) -> Cell:
-    """The unpruned cell that a cell's drop is measured against: it differs in method and budget alone."""
+    """The unpruned cell that a cell's drop is measured against: it differs in method and budget
+    alone.
+    """
     return cell_of(replace(cell.config, method={"name": "vanilla"}))
 
 
 def setting_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but method and budget: cells of one setting may be compared."""
-    same = {key: value for key, value in identity.items() if key not in ("method", "source", "budget", "seed")}
+    """Hash of all that an identity says but method and budget: cells of one setting may be
+    compared.
+    """
+    same = {
+        key: value
+        for key, value in identity.items()
+        if key not in ("method", "source", "budget", "seed")
+    }
     return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -133,7 +163,9 @@ def _content(value: Any) -> Any:
 
 
 def model_digest(model: dict[str, Any]) -> str:
-    """What identifies the weights without loading them: a hash of the files, or hub id and revision."""
+    """What identifies the weights without loading them: a hash of the files, or hub id and
+    revision.
+    """
     path = model_path(model["path"])
     if model["weights"] == "random":
         return f"random:{model['name']}"
@@ -143,7 +175,9 @@ def model_digest(model: dict[str, Any]) -> str:
 
 
 def data_digest(task: TaskConfig, harness: str) -> str:
-    """What identifies the samples: the files of a data folder, the source code of what draws them, or a published name."""
+    """What identifies the samples: the files of a data folder, the source code of what draws them,
+    or a published name.
+    """
     if task.kind == "harness":
         chosen = benchmark.chosen(task, harness)
         local = ",".join(file_digest(path) for path in benchmark.data_of(task, chosen))
@@ -152,7 +186,11 @@ def data_digest(task: TaskConfig, harness: str) -> str:
         return f"files:{file_digest(Path(task.data).expanduser())}"
     if task.target is not None:
         module = task.target.partition(":")[0].removeprefix("unibench.").replace(".", "/")
-        place = registry.ROOT / module if (registry.ROOT / "tasks").is_dir() else registry.ROOT.parent / module
+        place = (
+            registry.ROOT / module
+            if (registry.ROOT / "tasks").is_dir()
+            else registry.ROOT.parent / module
+        )
         sources = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         return f"code:{source_digest(sources)}"
     raise UsageError(f"task={task.name} is embedded and names no target")
@@ -160,16 +198,23 @@ def data_digest(task: TaskConfig, harness: str) -> str:
 
 @cache
 def file_digest(place: Path) -> str:
-    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last megabyte stand for it.
+    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last
+    megabyte stand for it.
 
     Hidden files and README.md of a folder, which nothing loads, do not count.
     """
     digest = hashlib.blake2b(digest_size=8)
-    kept = (path for path in place.rglob("*") if path.is_file() and path.name[0] != "." and path.name != "README.md")
+    kept = (
+        path
+        for path in place.rglob("*")
+        if path.is_file() and path.name[0] != "." and path.name != "README.md"
+    )
     files = [place] if place.is_file() else sorted(kept)
     for file in files:
         size = file.stat().st_size
-        digest.update(f"{file.relative_to(place.parent if place.is_file() else place)}:{size}".encode())
+        digest.update(
+            f"{file.relative_to(place.parent if place.is_file() else place)}:{size}".encode()
+        )
         with file.open("rb") as stream:
             digest.update(stream.read(1 << 20))
             if size > 1 << 20:
@@ -179,7 +224,9 @@ def file_digest(place: Path) -> str:
 
 
 def source_digest(paths: Iterable[Path]) -> str:
-    """Hash of Python source without its comments and docstrings, so that a better sentence changes no key."""
+    """Hash of Python source without its comments and docstrings, so that a better sentence changes
+    no key.
+    """
     return _source_digest(tuple(paths))
 
 
@@ -189,7 +236,10 @@ def _source_digest(paths: tuple[Path, ...]) -> str:
     for path in paths:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            if (
+                isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+                and ast.get_docstring(node, clean=False) is not None
+            ):
                 node.body = node.body[1:] or [ast.Pass()]
         digest.update(f"{path.name}:{ast.dump(tree)}".encode())
     return digest.hexdigest()

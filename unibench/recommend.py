@@ -85,7 +85,8 @@ class Recommendation:
     Attributes:
         model, device: see there.
         vanilla: cost of the unpruned model.
-        front: admissible candidates that no other admissible one beats in drop and cost, cheapest first.
+        front: admissible candidates that no other admissible one beats in drop and cost, cheapest
+            first.
         admissible, tried: numbers of candidates.
         nearest: the candidate of the least drop, for the case that none is admissible.
         incomplete: candidates left out because they were not run on all tasks.
@@ -102,7 +103,8 @@ class Recommendation:
 
 
 def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Recommendation]:
-    """For each model and device, the front of drop and cost among candidates that lose no more than ``max_drop`` per cent.
+    """For each model and device, the front of drop and cost among candidates that lose no more than
+    ``max_drop`` per cent.
 
     Args:
         cells: a frame of :func:`unibench.frame.load`.
@@ -121,18 +123,29 @@ def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Reco
         if {"vanilla"} < set(group["method"])
     ]
     if not found:
-        raise UsageError("nothing to recommend: no model has vanilla and another method among the finished cells")
+        raise UsageError(
+            "nothing to recommend: no model has vanilla and another method among the finished cells"
+        )
     return found
 
 
-def _recommendation(model: str, device: str, lines: pd.DataFrame, max_drop: float, metric: str) -> Recommendation:
+def _recommendation(
+    model: str, device: str, lines: pd.DataFrame, max_drop: float, metric: str
+) -> Recommendation:
     joined = frame.over_seeds(lines)
     vanilla = joined[joined["method"] == "vanilla"].set_index("setting")
     tables = {setting: _samples(folder) for setting, folder in vanilla["folder"].items()}
-    groups = list(joined[(joined["method"] != "vanilla") & joined["setting"].isin(vanilla.index)].groupby(SAME, sort=False))
+    groups = list(
+        joined[(joined["method"] != "vanilla") & joined["setting"].isin(vanilla.index)].groupby(
+            SAME, sort=False
+        )
+    )
     complete = [group for _, group in groups if set(group["setting"]) == set(vanilla.index)]
     if not complete:
-        raise UsageError(f"{model}: no method was run on all of the {len(vanilla)} tasks that vanilla was run on; choose with task=")
+        raise UsageError(
+            f"{model}: no method was run on all of the {len(vanilla)} tasks that vanilla was run"
+            " on; choose with task="
+        )
     candidates = [_candidate(group, tables, metric) for group in complete]
     good = [one for one in candidates if one.drop.value <= max_drop]
     front = [one for one in good if not any(_beats(other, one) for other in good)]
@@ -154,18 +167,28 @@ def _candidate(group: pd.DataFrame, vanilla: Mapping[Any, pd.DataFrame], metric:
     for _, line in group.iterrows():
         full, own = vanilla[line["setting"]], _samples(line["folder"])
         both = full.join(own["score"], how="inner", rsuffix="_own")
-        drops.append(drop(both["score"].tolist(), both["score_own"].tolist(), both["group"].tolist()))
+        drops.append(
+            drop(both["score"].tolist(), both["score_own"].tolist(), both["group"].tolist())
+        )
         costs.append(cost(own, metric))
     first = group.iloc[0]
     name = "+".join(part for part in (first["method"], first["variant"]) if part)
-    budget = first["budget"] if first["budget_mode"] == "at_stage" else f"{first['budget']} {first['budget_mode']}"
+    budget = (
+        first["budget"]
+        if first["budget_mode"] == "at_stage"
+        else f"{first['budget']} {first['budget_mode']}"
+    )
     return Candidate(name, budget, len(group), _mean(drops), _mean(costs))
 
 
 def cost(samples: pd.DataFrame, metric: str) -> Estimate:
-    """One cost of a cell with its interval. Samples are drawn for times, whatever picture they share: they are taken one by one."""
+    """One cost of a cell with its interval. Samples are drawn for times, whatever picture they
+    share: they are taken one by one.
+    """
     columns, statistic = COSTS[metric]
-    sums = picture_sums([column.tolist() for column in columns(samples)], [str(name) for name in samples.index])
+    sums = picture_sums(
+        [column.tolist() for column in columns(samples)], [str(name) for name in samples.index]
+    )
     return estimate(sums, statistic)
 
 
@@ -173,8 +196,20 @@ def _samples(folders: Sequence[str]) -> pd.DataFrame:
     """Samples of a cell; of several seeds, the means of their numbers."""
     tables = [frame.samples(folder) for folder in folders]
     first = tables[0].copy()
-    for name in ("score", "prefill_ms", "vision_ms", "method_ms", "total_ms", "decode_ms", "new_tokens", "tflops", "kv_mib"):
-        first[name] = pd.concat([table[name].astype(float) for table in tables], axis=1, join="inner").mean(axis=1)
+    for name in (
+        "score",
+        "prefill_ms",
+        "vision_ms",
+        "method_ms",
+        "total_ms",
+        "decode_ms",
+        "new_tokens",
+        "tflops",
+        "kv_mib",
+    ):
+        first[name] = pd.concat(
+            [table[name].astype(float) for table in tables], axis=1, join="inner"
+        ).mean(axis=1)
     return first
 
 

@@ -1,4 +1,5 @@
-"""What exists, read from the source files without importing them: listing stays fast and needs no torch.
+"""What exists, read from the source files without importing them: listing stays fast and needs no
+torch.
 
 A method is ``methods/<name>.py`` with one dataclass; a family is ``models/<name>.py`` with one
 subclass of ``Family``. Files whose names start with an underscore are private.
@@ -47,12 +48,14 @@ class Card:
 
     @property
     def summary(self) -> str:
-        """First line of the docstring."""
-        return self.doc.strip().partition("\n")[0]
+        """First paragraph of the docstring, on one line."""
+        return " ".join(self.doc.strip().partition("\n\n")[0].split())
 
     @property
     def sections(self) -> dict[str, str]:
-        """Sections of the docstring (``Paper: ...``, ``Attributes:`` and the lines below) on one line each, by lower-case title."""
+        """Sections of the docstring (``Paper: ...``, ``Attributes:`` and the lines below) on one
+        line each, by lower-case title.
+        """
         found: dict[str, list[str]] = {"": []}
         title = ""
         for line in self.doc.splitlines():
@@ -76,7 +79,9 @@ REQUIRED = object()
 
 @cache
 def methods() -> dict[str, Card]:
-    """The methods in the repository and those of installed packages (entry points ``unibench.methods``)."""
+    """The methods in the repository and those of installed packages (entry points
+    ``unibench.methods``).
+    """
     found = _scan("methods")
     for point in entry_points(group="unibench.methods"):
         spec = importlib.util.find_spec(point.module)
@@ -103,17 +108,26 @@ def method(name: str) -> Card:
         if not file.is_file():
             raise UsageError(f"method={name}: there is no file {file}")
         if not class_name:
-            raise UsageError(f"method={name}: name the class as well, for example method={name}:MyMethod")
+            raise UsageError(
+                f"method={name}: name the class as well, for example method={name}:MyMethod"
+            )
         return _card(class_name.lower(), file, None, class_name)
     known = methods()
     if name not in known:
-        raise unknown("method", name, known, "python -m unibench list methods; your own: method=./file.py:Class")
+        raise unknown(
+            "method",
+            name,
+            known,
+            "python -m unibench list methods; your own: method=./file.py:Class",
+        )
     return known[name]
 
 
 def family_of(model_type: str) -> Card:
     """The family that serves a ``config.model_type``."""
-    known = {served: card for card in families().values() for served in card.constants["model_types"]}
+    known = {
+        served: card for card in families().values() for served in card.constants["model_types"]
+    }
     if model_type not in known:
         raise unknown("model type", model_type, known, "add a family: one file in models/")
     return known[model_type]
@@ -121,7 +135,11 @@ def family_of(model_type: str) -> Card:
 
 def serving(requires: frozenset[str]) -> list[str]:
     """Names of the families that provide what a method requires."""
-    return [name for name, card in families().items() if requires <= card.constants.get("provides", frozenset())]
+    return [
+        name
+        for name, card in families().items()
+        if requires <= card.constants.get("provides", frozenset())
+    ]
 
 
 def _scan(package: str) -> dict[str, Card]:
@@ -136,10 +154,17 @@ def _card(name: str, path: Path, module: str | None, class_name: str | None = No
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise UsageError(f"{path} line {error.lineno}: {error.msg}") from None
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    classes = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
     chosen = [node for node in classes if class_name in (None, node.name)]
     if not chosen:
-        raise UsageError(f"{path} defines no class {class_name!r}; it has {', '.join(node.name for node in classes) or 'none'}")
+        raise UsageError(
+            f"{path} defines no class {class_name!r}; it has"
+            f" {', '.join(node.name for node in classes) or 'none'}"
+        )
     node = chosen[0]
     parameters: dict[str, Any] = {}
     constants: dict[str, Any] = {}

@@ -1,4 +1,6 @@
-"""Suites: the benchmarks that a paper reports, under one name that stands where a task's name stands."""
+"""Suites: the benchmarks that a paper reports, under one name that stands where a task's name
+stands.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ def read(folder: Path, name: str) -> Suite:
     """
     file = folder / f"{name}.yaml"
     if not file.is_file():
-        raise unknown("suite", name, (path.stem for path in folder.glob("*.yaml")), "python -m unibench list suites")
+        raise unknown(
+            "suite",
+            name,
+            (path.stem for path in folder.glob("*.yaml")),
+            "python -m unibench list suites",
+        )
     return Suite(**yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
@@ -58,7 +65,10 @@ def spelled_out(overrides: Sequence[str], folder: Path) -> list[str]:
         return lines
     harnesses = sorted({suite.harness for suite in suites})
     if len(harnesses) > 1:
-        raise UsageError(f"these suites want the harnesses {' and '.join(harnesses)}; give one, for example harness={harnesses[0]}")
+        raise UsageError(
+            f"these suites want the harnesses {' and '.join(harnesses)}; give one, for example"
+            f" harness={harnesses[0]}"
+        )
     return [*lines, f"harness={harnesses[0]}"]
 
 

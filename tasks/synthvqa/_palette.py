@@ -36,4 +36,6 @@ GLYPHS = "0123456789ACEFHKLMNPRTUVXY"  # no two that look alike
 
 # Pairs of colour and shape that no training picture shows and no training question names.
 HELD_OUT = (("red", "star"), ("blue", "cross"), ("green", "diamond"), ("orange", "circle"))
-SEEN = tuple((color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in HELD_OUT)
+SEEN = tuple(
+    (color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in HELD_OUT
+)

@@ -26,9 +26,21 @@ STEMS: dict[str, tuple[str, ...]] = {
         "Can you see {} in the image?",
         "Does the image show {}?",
     ),
-    "color": ("What color is the {}?", "What is the color of the {}?", "Which color does the {} have?"),
-    "shape": ("What shape is the {} object?", "What is the shape of the {} object?", "Which shape is {}?"),
-    "ground": ("What is the ground made of?", "What is the ground in the image?", "Which ground is in the picture?"),
+    "color": (
+        "What color is the {}?",
+        "What is the color of the {}?",
+        "Which color does the {} have?",
+    ),
+    "shape": (
+        "What shape is the {} object?",
+        "What is the shape of the {} object?",
+        "Which shape is {}?",
+    ),
+    "ground": (
+        "What is the ground made of?",
+        "What is the ground in the image?",
+        "Which ground is in the picture?",
+    ),
     "present": ("Which of these is in the image?", "Which object is in the image?"),
     "reading": (
         "What is written on the {} sign?",
@@ -37,14 +49,30 @@ STEMS: dict[str, tuple[str, ...]] = {
         "What is the text on the {} sign?",
         "What is written in the image on the {} sign?",
     ),
-    "count": ("How many {} are there?", "How many {} are in the image?", "What is the number of {} in the picture?"),
-    "sum": ("How many {} and {} are there in total?", "How many {} and {} are there together?", "What is the sum of the {} and {}?"),
-    "less": ("If you take away {} of the {}, how many {} are left?", "{} of the {} are removed. How many {} are left?"),
-    "more": ("If you add {} to the {}, how many {} are there?", "{} are added to the {}. How many {} are there?"),
+    "count": (
+        "How many {} are there?",
+        "How many {} are in the image?",
+        "What is the number of {} in the picture?",
+    ),
+    "sum": (
+        "How many {} and {} are there in total?",
+        "How many {} and {} are there together?",
+        "What is the sum of the {} and {}?",
+    ),
+    "less": (
+        "If you take away {} of the {}, how many {} are left?",
+        "{} of the {} are removed. How many {} are left?",
+    ),
+    "more": (
+        "If you add {} to the {}, how many {} are there?",
+        "{} are added to the {}. How many {} are there?",
+    ),
 }
 
-_PHRASE = "\nAnswer the question using a single word or phrase."  # POPE, MME, TextVQA (lmms-eval), every VQA set (VLMEvalKit)
-_SHORT = "\nPlease try to answer the question with short words or phrases if possible."  # VLMEvalKit's Qwen wrapper
+# POPE, MME, TextVQA (lmms-eval), every VQA set (VLMEvalKit)
+_PHRASE = "\nAnswer the question using a single word or phrase."
+# VLMEvalKit's Qwen wrapper
+_SHORT = "\nPlease try to answer the question with short words or phrases if possible."
 _YES_NO = (
     "{}" + _PHRASE,
     "{} Please answer yes or no.",
@@ -66,7 +94,10 @@ _OPEN = (
     "{} Answer:",
 )
 _INTEGER = (  # MathVista's hint first, then ChartQA's forms
-    "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.\nQuestion: {}",
+    (
+        "Hint: Please answer the question requiring an integer answer and provide the final value,"
+        " e.g., 1, 2, 3, at the end.\nQuestion: {}"
+    ),
     "{}\nAnswer the question with a single word.",
     "{}" + _PHRASE,
     "{}" + _SHORT,
@@ -77,16 +108,25 @@ _INTEGER = (  # MathVista's hint first, then ChartQA's forms
 _LETTER = "\nAnswer with the option's letter from the given choices directly."
 _SELECT = "Please select the correct answer from the options above."
 _CHOICE = (
-    "{question}\n{options}" + _LETTER,  # ScienceQA (lmms-eval), MMBench and ScienceQA with LLaVA and InternVL (VLMEvalKit)
-    "{question} {options}\n" + _LETTER,  # MMBench (lmms-eval), without the sentence that announces options
+    "{question}\n{options}"
+    + _LETTER,  # ScienceQA (lmms-eval), MMBench and ScienceQA with LLaVA and InternVL (VLMEvalKit)
+    "{question} {options}\n"
+    + _LETTER,  # MMBench (lmms-eval), without the sentence that announces options
     "{question} There are several options:\n{options}\n" + _LETTER,
     "Question: {question}\nOptions:\n{options}\n" + _SELECT,  # VLMEvalKit's Qwen wrapper
     "Question: {question}\nOptions:\n{options}\n" + _SELECT + " \n",  # VLMEvalKit's default
-    "Context: N/A\nQuestion: {question}\nOptions: {options}\nAnswer:",  # ScienceQA for Qwen (lmms-eval)
+    # ScienceQA for Qwen (lmms-eval)
+    "Context: N/A\nQuestion: {question}\nOptions: {options}\nAnswer:",
     "{question}\n{options}\nAnswer:",
 )
 _FORMAT = ("{}",)
-FORMS = {"yes_no": _YES_NO, "open": _OPEN, "integer": _INTEGER, "choice": _CHOICE, "format": _FORMAT}
+FORMS = {
+    "yes_no": _YES_NO,
+    "open": _OPEN,
+    "integer": _INTEGER,
+    "choice": _CHOICE,
+    "format": _FORMAT,
+}
 
 
 def about(which: int, text: str) -> str:
@@ -126,5 +166,7 @@ class Voice:
 
     def choose(self, stem: str, options: Sequence[str]) -> str:
         """The whole text of a multiple-choice question."""
-        lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+        lines = "\n".join(
+            f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)
+        )
         return self.form(_CHOICE, _CHOICE[-1]).format(question=stem, options=lines)

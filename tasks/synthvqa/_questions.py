@@ -57,14 +57,22 @@ class Asker:
 
 
 def ask(
-    ability: str, scene: Scene, rng: np.random.Generator, *, varied: bool = False, held_out: bool = False, brief: float = 0.0
+    ability: str,
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    varied: bool = False,
+    held_out: bool = False,
+    brief: float = 0.0,
 ) -> Question | None:
     """A question of an ability about a scene, or None where the scene has nothing to ask about."""
     return _MAKERS[ability](Asker(scene, rng, Voice(rng, varied, brief), held_out))
 
 
 def _existence(a: Asker) -> Question:
-    """Half are true. Half of the false ones name a colour and a shape that are both there, apart (adversarial)."""
+    """Half are true. Half of the false ones name a colour and a shape that are both there, apart
+    (adversarial).
+    """
     true = a.rng.random() < 0.5
     shown = [sign.color for sign in a.scene.signs]
     plates = shown if true else [color for color in PLATES if color not in shown]
@@ -89,14 +97,21 @@ def _pair(a: Asker, true: bool) -> tuple[str, str]:
     colors, shapes = {color for color, _ in there}, {shape for _, shape in there}
     kinds = HELD_OUT if a.held_out else SEEN
     near = [f"{c} {s}" for c, s in kinds if (c, s) not in there and c in colors and s in shapes]
-    far = [f"{c} {s}" for c, s in kinds if (c, s) not in there and not (c in colors and s in shapes)]
+    far = [
+        f"{c} {s}" for c, s in kinds if (c, s) not in there and not (c in colors and s in shapes)
+    ]
     adversarial = bool(near) and (not far or a.rng.random() < 0.5)
     return a.one_of(near if adversarial else far), "adversarial" if adversarial else "random"
 
 
 def attribute(a: Asker) -> tuple[str, str, tuple[str, ...], str] | None:
-    """Stem, answer, all possible answers and topic: the colour or the shape of a thing that is named by the other."""
-    shapes, colors = Counter(t.shape for t in a.scene.things), Counter(t.color for t in a.scene.things)
+    """Stem, answer, all possible answers and topic: the colour or the shape of a thing that is
+    named by the other.
+    """
+    shapes, colors = (
+        Counter(t.shape for t in a.scene.things),
+        Counter(t.color for t in a.scene.things),
+    )
     by_shape = [thing for thing in a.scene.things if shapes[thing.shape] == 1]
     by_color = [thing for thing in a.scene.things if colors[thing.color] == 1]
     if not by_shape and not by_color:
@@ -115,11 +130,15 @@ def _multiple_choice(a: Asker) -> Question | None:
     there = sorted({(thing.color, thing.shape) for thing in a.scene.things})
     absent = [" ".join(pair) for pair in SEEN if pair not in there]
     right = a.one_of([" ".join(pair) for pair in there if pair in SEEN] or [""])
-    return _options(a, a.voice.stem("present"), right, (right, *absent), "present") if right else None
+    return (
+        _options(a, a.voice.stem("present"), right, (right, *absent), "present") if right else None
+    )
 
 
 def _options(a: Asker, stem: str, right: str, pool: Sequence[str], topic: str) -> Question:
-    """The right option at an even place among wrong ones; ScienceQA's number varies, so training's does."""
+    """The right option at an even place among wrong ones; ScienceQA's number varies, so training's
+    does.
+    """
     number = int(a.rng.choice([2, 3, 5])) if a.voice.varied and a.rng.random() < 0.25 else 4
     wrong = [option for option in pool if option != right]
     options = [wrong[int(i)] for i in a.rng.permutation(len(wrong))[: number - 1]]
@@ -130,7 +149,12 @@ def _options(a: Asker, stem: str, right: str, pool: Sequence[str], topic: str) -
 
 def _reading(a: Asker) -> Question:
     sign = a.scene.signs[int(a.rng.integers(len(a.scene.signs)))]
-    return Question(a.voice.put("open", a.voice.stem("reading", sign.color)), sign.text, str(len(sign.text)), 0.0)
+    return Question(
+        a.voice.put("open", a.voice.stem("reading", sign.color)),
+        sign.text,
+        str(len(sign.text)),
+        0.0,
+    )
 
 
 def _counts(a: Asker, kind: str) -> dict[str, int]:
@@ -144,9 +168,15 @@ def _counts(a: Asker, kind: str) -> dict[str, int]:
     return {PLURALS[shape]: shown[shape] for shape in SHAPES}
 
 
-def _how_many(a: Asker, kinds: dict[str, float], least: int = 0, most: int = MOST) -> tuple[str, int, str]:
+def _how_many(
+    a: Asker, kinds: dict[str, float], least: int = 0, most: int = MOST
+) -> tuple[str, int, str]:
     """Stem, number and noun. Numbers come evenly as far as the scene allows; zero is rarer."""
-    counts = {noun: number for noun, number in _counts(a, a.topic(kinds)).items() if least <= number <= most}
+    counts = {
+        noun: number
+        for noun, number in _counts(a, a.topic(kinds)).items()
+        if least <= number <= most
+    }
     if not counts:
         return _how_many(a, {"color": 0.5, "shape": 0.5}, least, most)
     values = sorted(set(counts.values()))
@@ -159,8 +189,14 @@ def _how_many(a: Asker, kinds: dict[str, float], least: int = 0, most: int = MOS
 def _counting(a: Asker) -> Question:
     topic = a.topic({"count": 0.7, "sum": 0.1, "less": 0.1, "more": 0.1})
     kinds = {"color": 0.45, "shape": 0.45, "sign": 0.1}
-    some = any(1 <= shown <= MOST for kind in ("color", "shape") for shown in _counts(a, kind).values())
-    few = [(noun, shown) for noun, shown in _counts(a, a.one_of(("color", "shape"))).items() if shown <= 2]
+    some = any(
+        1 <= shown <= MOST for kind in ("color", "shape") for shown in _counts(a, kind).values()
+    )
+    few = [
+        (noun, shown)
+        for noun, shown in _counts(a, a.one_of(("color", "shape"))).items()
+        if shown <= 2
+    ]
     if topic == "sum" and len(few) > 1:
         (first, ones), (second, others) = (few[int(i)] for i in a.rng.permutation(len(few))[:2])
         stem, number = a.voice.stem("sum", first.removesuffix(" objects"), second), ones + others

@@ -50,7 +50,12 @@ class Sign:
 
     @property
     def box(self) -> Box:
-        return (self.left, self.top, self.left + self.advance * len(self.text) + 2 * PADDING, self.top + SIGN_HEIGHT)
+        return (
+            self.left,
+            self.top,
+            self.left + self.advance * len(self.text) + 2 * PADDING,
+            self.top + SIGN_HEIGHT,
+        )
 
     def centre(self, slot: int) -> tuple[float, float]:
         """Middle of a glyph."""
@@ -88,13 +93,18 @@ class _Layout:
             left = float(self.rng.uniform(MARGIN, self.size[0] - MARGIN - width))
             top = float(self.rng.uniform(MARGIN, self.size[1] - MARGIN - height))
             box = (left - MARGIN, top - MARGIN, left + width + MARGIN, top + height + MARGIN)
-            if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in self.taken):
+            if not any(
+                box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3]
+                for b in self.taken
+            ):
                 self.taken.append(box)
                 return left, top
         return None
 
 
-def make_scene(seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool = False, fill: float = 1.0) -> Scene:
+def make_scene(
+    seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool = False, fill: float = 1.0
+) -> Scene:
     """The scene of a seed, the same in every process.
 
     Args:
@@ -116,9 +126,13 @@ def make_scene(seed: int, size: tuple[int, int] = (SIDE, SIDE), held_out: bool =
     while True:  # a crowded draw that leaves no room starts again
         layout = _Layout(size, rng)
         signs = [_sign(layout, *parts) for parts in zip(plates, texts, advances, strict=False)]
-        things = [_thing(layout, *kind, float(radius)) for kind, radius in zip(kinds, radii, strict=True)]
+        things = [
+            _thing(layout, *kind, float(radius)) for kind, radius in zip(kinds, radii, strict=True)
+        ]
         if None not in signs and None not in things:
-            return Scene(seed, size, ground, tuple(s for s in signs if s), tuple(t for t in things if t))
+            return Scene(
+                seed, size, ground, tuple(s for s in signs if s), tuple(t for t in things if t)
+            )
 
 
 def _sign(layout: _Layout, color: str, text: str, advance: float) -> Sign | None:
@@ -150,6 +164,8 @@ def _kinds(rng: np.random.Generator, number: int, held_out: bool) -> list[tuple[
     chance = np.array([color_weight[color] * shape_weight[shape] for color, shape in SEEN])
     kinds = [SEEN[int(i)] for i in rng.choice(len(SEEN), number, p=chance / chance.sum())]
     if held_out:
-        for place, pair in zip(rng.permutation(number)[:2], rng.permutation(len(HELD_OUT))[:2], strict=True):
+        for place, pair in zip(
+            rng.permutation(number)[:2], rng.permutation(len(HELD_OUT))[:2], strict=True
+        ):
             kinds[int(place)] = HELD_OUT[int(pair)]
     return kinds

@@ -31,14 +31,25 @@ def frame(**values: list[object]) -> pd.DataFrame:
     for number, value in enumerate(given):
         for ability in ("all", "reading"):
             params = json.dumps({"mmr_lambda": 0.5, "importance": "l2norm", name: value})
-            lines.append({**base, "method": "idpruner", "params": params, "ability": ability, "score_100": float(number)})
+            lines.append(
+                {
+                    **base,
+                    "method": "idpruner",
+                    "params": params,
+                    "ability": ability,
+                    "score_100": float(number),
+                }
+            )
     return pd.DataFrame(lines)
 
 
 def test_the_parameter_that_varies_is_found_and_followed() -> None:
     name, lines = sweep(frame(mmr_lambda=[0.1, 0.9]))
     assert name == "idpruner.mmr_lambda"
-    assert lines[lines["series"] == "all"][["value", "score_100"]].to_numpy().tolist() == [[0.1, 0.0], [0.9, 1.0]]
+    assert lines[lines["series"] == "all"][["value", "score_100"]].to_numpy().tolist() == [
+        [0.1, 0.0],
+        [0.9, 1.0],
+    ]
     assert set(lines["series"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
 
 
@@ -62,14 +73,21 @@ def test_nothing_varies_is_one_line() -> None:
 
 
 def test_several_tasks_are_series() -> None:
-    both = pd.concat([frame(mmr_lambda=[0.1, 0.9]), frame(mmr_lambda=[0.1, 0.9]).assign(task="u", score_100=7.0)])
+    both = pd.concat(
+        [frame(mmr_lambda=[0.1, 0.9]), frame(mmr_lambda=[0.1, 0.9]).assign(task="u", score_100=7.0)]
+    )
     lines = by_task(sweep(both)[1])
-    assert lines.groupby("series")["score_100"].apply(list).to_dict() == {"t": [0.0, 1.0], "u": [7.0, 7.0]}
+    assert lines.groupby("series")["score_100"].apply(list).to_dict() == {
+        "t": [0.0, 1.0],
+        "u": [7.0, 7.0],
+    }
 
 
 def test_what_a_budget_means_is_followed_over_the_methods_that_have_both() -> None:
     cells = frame(mmr_lambda=[0.5])
-    other = cells[cells["method"] == "idpruner"].assign(budget_mode="layer_average", equiv_tokens=8.0)
+    other = cells[cells["method"] == "idpruner"].assign(
+        budget_mode="layer_average", equiv_tokens=8.0
+    )
     name, lines = sweep(pd.concat([cells, other]))
     assert name == MODE
     assert lines[["series", "value", "equiv_tokens"]].to_numpy().tolist() == [

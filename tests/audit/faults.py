@@ -12,7 +12,20 @@ from unibench.report.published import Column, Value
 
 Cells = set[tuple[int, str, str]]
 CLEAR = 1.45  # factor between two columns from which exchanging them contradicts other tables
-PER_CENT = ("EM", "relaxed", "ANLS", "score", "acc", "avg", "group", "perception", "all", "gpt_score", "F1", "precision")
+PER_CENT = (
+    "EM",
+    "relaxed",
+    "ANLS",
+    "score",
+    "acc",
+    "avg",
+    "group",
+    "perception",
+    "all",
+    "gpt_score",
+    "F1",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,11 @@ def like(text: str, value: float) -> str:
 
 
 def per_cent(sheet: Sheet, column: Column) -> bool:
-    return column[1] in PER_CENT and column in sheet.scores and all((sheet.value(i, column) or 0) <= 100 for i in range(len(sheet.rows)))
+    return (
+        column[1] in PER_CENT
+        and column in sheet.scores
+        and all((sheet.value(i, column) or 0) <= 100 for i in range(len(sheet.rows)))
+    )
 
 
 def with_changes(sheet: Sheet) -> Sheet:
@@ -54,7 +71,10 @@ def with_changes(sheet: Sheet) -> Sheet:
     for line in sheet.pruned:
         full = sheet.vanilla(line)
         for column in sheet.scores:
-            value, whole = sheet.value(line, column), None if full is None else sheet.value(full, column)
+            value, whole = (
+                sheet.value(line, column),
+                None if full is None else sheet.value(full, column),
+            )
             if value is not None and whole:
                 new[line, (column[0], "change_pct_printed")] = f"{100 * (value / whole - 1):.1f}"
     return changed(sheet, new)
@@ -67,25 +87,33 @@ def average(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | No
         return None
     text = sheet.rows[line].values[column].text
     wrong = like(text, float(text) + rng.choice((-1, 1)) * rng.uniform(0.15, 3))
-    return Fault("average", changed(sheet, {(line, column): wrong}), {(line, *column)}, ("average",))
+    return Fault(
+        "average", changed(sheet, {(line, column): wrong}), {(line, *column)}, ("average",)
+    )
 
 
 def change(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
     full = with_changes(sheet)
     line = rng.choice(full.pruned)
-    column = rng.choice([column for column in full.rows[line].values if column[1] == "change_pct_printed"] or [None])
+    column = rng.choice(
+        [column for column in full.rows[line].values if column[1] == "change_pct_printed"] or [None]
+    )
     if column is None:
         return None
     text = full.rows[line].values[column].text
     wrong = like(text, float(text) + rng.choice((-1, 1)) * rng.uniform(1, 10))
-    return Fault("change", changed(full, {(line, column): wrong}), {(line, *column)}, ("change", "sign"))
+    return Fault(
+        "change", changed(full, {(line, column): wrong}), {(line, *column)}, ("change", "sign")
+    )
 
 
 def sign(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
     full = with_changes(sheet)
     line = rng.choice(full.pruned)
     columns = [
-        column for column, value in full.rows[line].values.items() if column[1] == "change_pct_printed" and abs(float(value.text)) >= 1
+        column
+        for column, value in full.rows[line].values.items()
+        if column[1] == "change_pct_printed" and abs(float(value.text)) >= 1
     ]
     if not columns:
         return None
@@ -98,12 +126,22 @@ def copied_line(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault 
     if len(sheet.scores) < 3 or len(sheet.pruned) < 3:
         return None
     one, other = rng.sample(sheet.pruned, 2)
-    if sheet.rows[one].method == sheet.rows[other].method and sheet.rows[one].retention == sheet.rows[other].retention:
+    if (
+        sheet.rows[one].method == sheet.rows[other].method
+        and sheet.rows[one].retention == sheet.rows[other].retention
+    ):
         return None
-    columns = [column for column in sheet.scores if column in sheet.rows[one].values and column in sheet.rows[other].values]
+    columns = [
+        column
+        for column in sheet.scores
+        if column in sheet.rows[one].values and column in sheet.rows[other].values
+    ]
     new = {(other, column): sheet.rows[one].values[column].text for column in columns}
     return Fault(
-        "copied line", changed(sheet, new), {(other, *column) for column in columns}, ("copied line", "copied part", "copied block")
+        "copied line",
+        changed(sheet, new),
+        {(other, *column) for column in columns},
+        ("copied line", "copied part", "copied block"),
     )
 
 
@@ -114,8 +152,17 @@ def copied_block(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault
     one, other = rng.sample(blocks, 2)
     if len(one) != len(other):
         return None
-    new = {(b, column): sheet.rows[a].values[column].text for a, b in zip(one, other, strict=True) for column in sheet.rows[a].values}
-    return Fault("copied block", changed(sheet, new), {(line, *column) for line, column in new}, ("copied block",))
+    new = {
+        (b, column): sheet.rows[a].values[column].text
+        for a, b in zip(one, other, strict=True)
+        for column in sheet.rows[a].values
+    }
+    return Fault(
+        "copied block",
+        changed(sheet, new),
+        {(line, *column) for line, column in new},
+        ("copied block",),
+    )
 
 
 def swapped(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
@@ -125,7 +172,11 @@ def swapped(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | No
         return None
     one, other = rng.sample(columns, 2)
     own = first(sheet, one, other)
-    same = [ratio for table in others if table.rows[0].model != sheet.rows[0].model and (ratio := first(table, one, other))]
+    same = [
+        ratio
+        for table in others
+        if table.rows[0].model != sheet.rows[0].model and (ratio := first(table, one, other))
+    ]
     if (
         own is None
         or not (own > CLEAR or own < 1 / CLEAR)
@@ -138,7 +189,9 @@ def swapped(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | No
         for a, b in ((one, other), (other, one))
         if one in row.values and other in row.values
     }
-    return Fault("swapped columns", changed(sheet, new), {(line, *column) for line, column in new}, ("swap",))
+    return Fault(
+        "swapped columns", changed(sheet, new), {(line, *column) for line, column in new}, ("swap",)
+    )
 
 
 def first(sheet: Sheet, one: Column, other: Column) -> float | None:
@@ -153,8 +206,19 @@ def impossible(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault |
         return None
     column = rng.choice(columns)
     text = sheet.rows[line].values[column].text
-    wrong = rng.choice([value for value in (10 * float(text), 100 * float(text), -float(text)) if not 0 <= value <= 100])
-    return Fault("impossible value", changed(sheet, {(line, column): like(text, wrong)}), {(line, *column)}, ("impossible",))
+    wrong = rng.choice(
+        [
+            value
+            for value in (10 * float(text), 100 * float(text), -float(text))
+            if not 0 <= value <= 100
+        ]
+    )
+    return Fault(
+        "impossible value",
+        changed(sheet, {(line, column): like(text, wrong)}),
+        {(line, *column)},
+        ("impossible",),
+    )
 
 
 def subset(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | None:
@@ -163,8 +227,15 @@ def subset(sheet: Sheet, rng: random.Random, others: list[Sheet]) -> Fault | Non
     if not columns or sheet.vanilla(1) is None or len(sheet.pruned) < 6:
         return None
     column, size = rng.choice(columns), rng.choice((50, 100, 200))
-    texts = {line: sheet.rows[line].values[column].text for line in sheet.pruned if column in sheet.rows[line].values}
-    new = {(line, column): like(text, 100 * round(float(text) * size / 100) / size) for line, text in texts.items()}
+    texts = {
+        line: sheet.rows[line].values[column].text
+        for line in sheet.pruned
+        if column in sheet.rows[line].values
+    }
+    new = {
+        (line, column): like(text, 100 * round(float(text) * size / 100) / size)
+        for line, text in texts.items()
+    }
     return Fault("subset", changed(sheet, new), {(line, *column) for line in texts}, ("subset",))
 
 
@@ -180,6 +251,8 @@ def faults(tables: list[Sheet], number: int, seed: int = 0) -> list[Fault]:
     while len(found) < number:
         kind = KINDS[len(found) % len(KINDS)]
         sheet = rng.choice(tables)
-        if (fault := kind(sheet, rng, [table for table in tables if table is not sheet])) is not None:
+        if (
+            fault := kind(sheet, rng, [table for table in tables if table is not sheet])
+        ) is not None:
             found.append(fault)
     return found

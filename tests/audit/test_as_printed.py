@@ -1,4 +1,6 @@
-"""The faults that results/published/README.md lists in the tables as UniPruneBench prints them: found, or missed, and why."""
+"""The faults that results/published/README.md lists in the tables as UniPruneBench prints them:
+found, or missed, and why.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ FOUND = [  # number in the list, table, rule, part of where
     ("12", 2, "above vanilla", "mia_bench"),
     ("12", 6, "below random", "mmbench_en"),
 ]
-MISSED = [("4", 1, "above vanilla", "; pope"), ("8", 3, "apart", "mia_bench"), ("8", 3, "apart", "mathvista")]
+MISSED = [
+    ("4", 1, "above vanilla", "; pope"),
+    ("8", 3, "apart", "mia_bench"),
+    ("8", 3, "apart", "mathvista"),
+]
 
 
 @cache
@@ -43,7 +49,10 @@ def findings() -> list[Finding]:
 
 
 def said(table: int, rule: str, where: str) -> bool:
-    return any((one.table, one.rule) == (f"uniprunebench_table{table}", rule) and where in one.where for one in findings())
+    return any(
+        (one.table, one.rule) == (f"uniprunebench_table{table}", rule) and where in one.where
+        for one in findings()
+    )
 
 
 @pytest.mark.parametrize(("number", "table", "rule", "where"), FOUND)
@@ -52,7 +61,9 @@ def test_a_listed_fault_is_found(number: str, table: int, rule: str, where: str)
 
 
 @pytest.mark.parametrize(("number", "table", "rule", "where"), MISSED)
-def test_a_fault_that_the_documentation_calls_missed_is_missed(number: str, table: int, rule: str, where: str) -> None:
+def test_a_fault_that_the_documentation_calls_missed_is_missed(
+    number: str, table: int, rule: str, where: str
+) -> None:
     assert not said(table, rule, where)
 
 
@@ -68,5 +79,10 @@ def test_the_corrected_tables_lose_the_swap() -> None:
 def test_rules_name_no_paper() -> None:
     rules = (FOLDER.parents[1] / "unibench" / "audit").glob("*.py")
     assert not [
-        path for path in rules if any(name in path.read_text().lower() for name in ("uniprune", "idpruner", "trimtokenator", "table1"))
+        path
+        for path in rules
+        if any(
+            name in path.read_text().lower()
+            for name in ("uniprune", "idpruner", "trimtokenator", "table1")
+        )
     ]

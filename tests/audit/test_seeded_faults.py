@@ -10,22 +10,40 @@ from tests.audit.faults import Fault, faults
 from unibench.audit import Finding, Sheet, audit, sheet_of
 from unibench.report.published import FOLDER, read
 
-CLEAN = [f"idpruner_table{k}" for k in (1, 2, 3, 5, 6, 7)] + [f"trimtokenator_table{k}" for k in (1, 2, 3, 7)] + ["stp_table1"]
+CLEAN = (
+    [f"idpruner_table{k}" for k in (1, 2, 3, 5, 6, 7)]
+    + [f"trimtokenator_table{k}" for k in (1, 2, 3, 7)]
+    + ["stp_table1"]
+)
 
 
 def clean() -> list[Sheet]:
-    """Tables in which results/published/README.md names no fault, less a column with one likely misprint."""
+    """Tables in which results/published/README.md names no fault, less a column with one likely
+    misprint.
+    """
     frames = {name: read(FOLDER / f"{name}.csv") for name in CLEAN}
-    suspect = {name: set(frame.loc[frame["note"].str.contains("suspect"), "benchmark"]) for name, frame in frames.items()}
-    return [sheet_of(name, frame[~frame["benchmark"].isin(suspect[name])]) for name, frame in frames.items()]
+    suspect = {
+        name: set(frame.loc[frame["note"].str.contains("suspect"), "benchmark"])
+        for name, frame in frames.items()
+    }
+    return [
+        sheet_of(name, frame[~frame["benchmark"].isin(suspect[name])])
+        for name, frame in frames.items()
+    ]
 
 
 def found(fault: Fault, tables: list[Sheet]) -> tuple[bool, list[Finding]]:
     """Whether the audit finds a fault, and its findings on other lines."""
     alarms = audit([fault.sheet if table.name == fault.sheet.name else table for table in tables])
     lines = {line for line, _, _ in fault.cells}
-    own = [one for one in alarms if one.table == fault.sheet.name and lines & {line for line, _, _ in one.cells}]
-    return any(one.rule in fault.rules and one.cells & fault.cells for one in own), [one for one in alarms if one not in own]
+    own = [
+        one
+        for one in alarms
+        if one.table == fault.sheet.name and lines & {line for line, _, _ in one.cells}
+    ]
+    return any(one.rule in fault.rules and one.cells & fault.cells for one in own), [
+        one for one in alarms if one not in own
+    ]
 
 
 def measured(number: int) -> tuple[Counter[str], Counter[str], int, int]:

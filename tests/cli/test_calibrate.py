@@ -15,12 +15,17 @@ WORDS = {"vtw": ["first=1", "eta=9"], "fitprune": ["ratio=0.5"], "mustdrop": ["r
 
 
 @pytest.mark.parametrize("method", WORDS)
-def test_the_numbers_found_are_overrides_of_the_next_run(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_numbers_found_are_overrides_of_the_next_run(
+    method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["calibrate", f"method={method}", *WORDS[method], "samples=4"]) == 0
     said, overrides = capsys.readouterr().out.splitlines()
     assert "4 samples beyond those of the task's limit" in said
     (cell,) = compose_cells([f"method={method}", *shlex.split(overrides)], sweep=False)
-    assert all(cell.method[re.sub("=.*", "", line).removeprefix("method.")] is not None for line in shlex.split(overrides))
+    assert all(
+        cell.method[re.sub("=.*", "", line).removeprefix("method.")] is not None
+        for line in shlex.split(overrides)
+    )
 
 
 @pytest.mark.parametrize(
@@ -32,12 +37,16 @@ def test_the_numbers_found_are_overrides_of_the_next_run(method: str, capsys: py
         (["method=mustdrop", "keep=4", "samples=1"], "calibrate wants a share"),
     ],
 )
-def test_mistakes_of_calibrate_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_of_calibrate_are_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["calibrate", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-def test_a_task_without_further_samples_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_without_further_samples_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["calibrate", "method=vtw", "task=folder", f"task.data={tmp_path}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -15,7 +15,9 @@ from unibench.tasks.synthvqa import SynthVQA
 
 
 @pytest.mark.parametrize(("variant", "images"), [("single", 1), ("pair", 2)])
-def test_the_page_holds_pictures_and_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str], variant: str, images: int) -> None:
+def test_the_page_holds_pictures_and_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], variant: str, images: int
+) -> None:
     file = tmp_path / "page.html"
     assert main(["gallery", str(file), "pictures=3", f"variant={variant}"]) == 0
     assert "3 pictures" in capsys.readouterr().out
@@ -39,7 +41,9 @@ def test_the_page_holds_pictures_and_questions(tmp_path: Path, capsys: pytest.Ca
         (["missing/folder/a.html", "pictures=1"], "cannot write missing/folder/a.html"),
     ],
 )
-def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_a_mistake_is_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
     assert main(["gallery", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

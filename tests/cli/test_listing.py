@@ -12,7 +12,13 @@ from unibench.cli import main
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("methods", "divprune"), ("models", "qwen2_5_vl_7b"), ("tasks", "synthvqa"), ("suites", "suite_stp")]
+    ("kind", "expected"),
+    [
+        ("methods", "divprune"),
+        ("models", "qwen2_5_vl_7b"),
+        ("tasks", "synthvqa"),
+        ("suites", "suite_stp"),
+    ],
 )
 def test_list(capsys: pytest.CaptureFixture[str], kind: str, expected: str) -> None:
     assert main(["list", kind]) == 0
@@ -28,7 +34,12 @@ def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) ->
         assert part in out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list", "methods"], ["show", "model", "llava_1_5_7b"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list", "methods"], ["show", "model", "llava_1_5_7b"]]
+)
 def test_quick_verbs_load_no_torch(words: list[str]) -> None:
-    code = f"import sys; from unibench.cli import main; main({words!r}); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = (
+        f"import sys; from unibench.cli import main; main({words!r}); sys.exit('torch' in"
+        " sys.modules or 'transformers' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -26,14 +26,20 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["ratio=88.9"], "Did you mean 0.889?"),
         (["ratio=1"], "ratio=1 is outside [0, 1)"),
         (["keep=64", "ratio=0.5"], "state the budget once"),
-        (["method=fastv", "method.lyer=3"], "unknown key 'method.lyer'. Did you mean method.layer?"),
+        (
+            ["method=fastv", "method.lyer=3"],
+            "unknown key 'method.lyer'. Did you mean method.layer?",
+        ),
         (["method=fastv", "method.layer=two"], "method.layer=two: int wanted, for example 2"),
         (["seed=one"], "seed=one"),
         (["seed=-1"], "seed=-1 is too small"),
         (["sed=1"], "unknown key 'sed'. Did you mean seed?"),
         (["model.attn=flash"], "unknown model.attn 'flash'. Did you mean flash_attention_2?"),
         (["model.dtype=int4"], "unknown model.dtype 'int4'"),
-        (["pixels=papr", "model=qwen2_5_vl_7b"], "unknown pixels of model qwen2_5_vl_7b 'papr'. Did you mean paper?"),
+        (
+            ["pixels=papr", "model=qwen2_5_vl_7b"],
+            "unknown pixels of model qwen2_5_vl_7b 'papr'. Did you mean paper?",
+        ),
         (["ratio=0.5,0.7"], "ratio=0.5,0.7 is a list: add -m"),
         (["ratio"], "unknown verb 'ratio'"),
         (["ratio=[1,2"], "cannot read 'ratio=[1,2'"),
@@ -50,7 +56,9 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_one_clear_line(capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
+def test_one_clear_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
     err = failed(capsys, *words)
     assert expected in err
     assert len(err.strip().splitlines()) == 1
@@ -72,19 +80,30 @@ def test_a_checkpoint_of_another_family(tmp_path: Path, capsys: pytest.CaptureFi
     assert "holds a 'llava' checkpoint" in err and "qwen2_5_vl" in err
 
 
-def test_a_checkpoint_that_cannot_be_had_names_itself_and_the_ways_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_cannot_be_had_names_itself_and_the_ways_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     err = failed(capsys, "model=qwen2_5_vl_7b", "method=divprune", "ratio=0.889", f"out={tmp_path}")
-    for part in ("Qwen/Qwen2.5-VL-7B-Instruct", "model.path=", "model.weights=random", "hf download"):
+    for part in (
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        "model.path=",
+        "model.weights=random",
+        "hf download",
+    ):
         assert part in err
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_layer_that_the_model_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_layer_that_the_model_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     err = failed(capsys, "method=fastv", "method.layer=40", "task.limit=1", f"out={tmp_path}")
     assert "FastV cuts at layer 40, but the model has 5 decoder layers" in err
 
 
-def test_values_that_only_the_method_can_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_that_only_the_method_can_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     err = failed(capsys, "method=two_stage", "method.split=2", f"out={tmp_path}")
     assert "method.split=2" in err and not list(tmp_path.iterdir())
     assert "Did you mean divprune?" in failed(capsys, "method=two_stage", "method.pre=divprun")
@@ -95,29 +114,40 @@ def test_a_kernel_that_is_not_installed(tmp_path: Path, capsys: pytest.CaptureFi
     assert "pip install flash-attn" in err and len(err.strip().splitlines()) == 1
 
 
-def test_a_method_that_a_family_cannot_serve_says_which_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_that_a_family_cannot_serve_says_which_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mine = tmp_path / "cls.py"
     mine.write_text(
-        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom unibench import Method\n\n\n"
-        "@dataclass(frozen=True)\nclass Cls(Method):\n    requires: ClassVar[frozenset[str]] = frozenset({'cls_token'})\n"
+        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom unibench import"
+        " Method\n\n\n@dataclass(frozen=True)\nclass Cls(Method):\n    requires:"
+        " ClassVar[frozenset[str]] = frozenset({'cls_token'})\n"
     )
     err = failed(capsys, f"method={mine}:Cls")
     assert "needs cls_token" in err and "internvl" in err and "llava" in err
 
 
-def test_an_option_that_a_task_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_that_a_task_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     err = failed(capsys, "+task.options.colour=red", f"out={tmp_path}")
     assert "colour" in err and len(err.strip().splitlines()) == 1
 
 
-def test_an_unreadable_picture_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "questions.jsonl").write_text('{"image": "a.png", "question": "What?", "answer": "x"}\n')
+def test_an_unreadable_picture_names_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "questions.jsonl").write_text(
+        '{"image": "a.png", "question": "What?", "answer": "x"}\n'
+    )
     (tmp_path / "a.png").write_bytes(b"no picture")
     err = failed(capsys, "task=folder", f"task.data={tmp_path}", f"out={tmp_path / 'out'}")
     assert "line 1: cannot read the picture a.png" in err
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "taken").write_text("a file where the folder should be")
     err = failed(capsys, "task.limit=2", f"out={tmp_path / 'taken'}")
     assert "same command continues" in err

@@ -31,11 +31,18 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 class Timed(Scripted):
     def row(self, cell: Cell, *args: Any) -> dict[str, Any]:
-        facts = {"model": cell.config.model.name, "task": cell.config.task.name, "batch": 1, "total_s": 12.0}
+        facts = {
+            "model": cell.config.model.name,
+            "task": cell.config.task.name,
+            "batch": 1,
+            "total_s": 12.0,
+        }
         return {**super().row(cell, *args), **facts}
 
 
-def test_every_state_is_told_and_a_run_does_what_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_state_is_told_and_a_run_does_what_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def troubled(part: ClaimedPart, sample: str) -> None:
         where = part.folder.cell.folder.parent.name
         if where == "divprune@0.8":
@@ -48,7 +55,9 @@ def test_every_state_is_told_and_a_run_does_what_is_planned(tmp_path: Path, caps
     words = (*GRID, f"out={tmp_path}")
     report = planned(capsys, *words)
     cells = {f"{entry['method']}@{entry['budget']}": entry for entry in report["cells"]}
-    assert {name: (entry["state"], entry["answered"], entry["total"]) for name, entry in cells.items()} == {
+    assert {
+        name: (entry["state"], entry["answered"], entry["total"]) for name, entry in cells.items()
+    } == {
         "vanilla@0": ("done", 6, 6),
         "divprune@0.5": ("done", 6, 6),
         "divprune@0.8": ("failed", 0, 6),
@@ -58,23 +67,43 @@ def test_every_state_is_told_and_a_run_does_what_is_planned(tmp_path: Path, caps
     assert cells["divprune@0.8"]["reason"] == "ValueError: broken"
     assert "broken" in json.loads(Path(cells["divprune@0.8"]["traceback"]).read_text())["traceback"]
     assert report["states"] == {"done": 2, "partial": 1, "missing": 1, "failed": 1}
-    assert cells["fastv@0.8"]["seconds"] == 12 and cells["fastv@0.5"]["seconds"] == 8 and report["seconds"] == 32
-    assert not report["downloads"] and not report["judge_calls"] and not report["cells_of_unknown_time"]
-    assert [entry["key"] for entry in planned(capsys, *words, "--failed")["cells"]] == [cells["divprune@0.8"]["key"]]
+    assert (
+        cells["fastv@0.8"]["seconds"] == 12
+        and cells["fastv@0.5"]["seconds"] == 8
+        and report["seconds"] == 32
+    )
+    assert (
+        not report["downloads"]
+        and not report["judge_calls"]
+        and not report["cells_of_unknown_time"]
+    )
+    assert [entry["key"] for entry in planned(capsys, *words, "--failed")["cells"]] == [
+        cells["divprune@0.8"]["key"]
+    ]
 
     executor = Timed()
     outcome = work(grid(tmp_path, *GRID), executors={"embedded": executor})
-    assert {key for key, _ in executor.asked} == {entry["key"] for entry in report["cells"] if entry["state"] in ("partial", "missing")}
+    assert {key for key, _ in executor.asked} == {
+        entry["key"] for entry in report["cells"] if entry["state"] in ("partial", "missing")
+    }
     assert len(executor.asked) == sum(
-        entry["total"] - entry["answered"] for entry in report["cells"] if entry["state"] in ("partial", "missing")
+        entry["total"] - entry["answered"]
+        for entry in report["cells"]
+        if entry["state"] in ("partial", "missing")
     )
     assert [failure.cell.key for failure in outcome.failures] == [cells["divprune@0.8"]["key"]]
     assert main(["plan", "-m", *words]) == 0
     table = capsys.readouterr().out
-    assert "failed" in table and "4 done, 1 failed" in table and "time left for one worker: 12s" in table
+    assert (
+        "failed" in table
+        and "4 done, 1 failed" in table
+        and "time left for one worker: 12s" in table
+    )
 
 
-def test_a_checkpoint_that_cannot_be_had_blocks_its_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_cannot_be_had_blocks_its_cells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = planned(capsys, "model=qwen2_5_vl_7b,tiny_qwen2_5_vl", f"out={tmp_path}")
     blocked = [entry for entry in report["cells"] if entry["state"] == "blocked"]
     assert len(blocked) == 2 and {entry["model"] for entry in blocked} == {"qwen2_5_vl_7b"}
@@ -83,12 +112,19 @@ def test_a_checkpoint_that_cannot_be_had_blocks_its_cells(tmp_path: Path, capsys
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
 
 
-def test_a_package_that_is_missing_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_that_is_missing_blocks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = planned(capsys, "model.attn=flash_attention_2", f"out={tmp_path}")
-    assert all(entry["state"] == "blocked" and "pip install flash-attn" in entry["reason"] for entry in report["cells"])
+    assert all(
+        entry["state"] == "blocked" and "pip install flash-attn" in entry["reason"]
+        for entry in report["cells"]
+    )
 
 
-def test_a_damaged_cell_is_blocked_and_says_how_to_mend_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_cell_is_blocked_and_says_how_to_mend_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (cell,) = grid(tmp_path, "method=vanilla", "task.limit=3")
     work([cell], executors={"embedded": Scripted()})
     (CellFolder(cell).path / "metrics.json").unlink()
@@ -97,7 +133,9 @@ def test_a_damaged_cell_is_blocked_and_says_how_to_mend_it(tmp_path: Path, capsy
     assert entry["state"] == "blocked" and "store repair" in entry["reason"]
 
 
-def test_a_probe_times_what_no_history_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_probe_times_what_no_history_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("method=divprune,fastv", "task.limit=100", f"out={tmp_path}")
     assert planned(capsys, *words)["cells_of_unknown_time"] == 3
     report = planned(capsys, *words, "--probe", "2")
@@ -123,7 +161,9 @@ def test_a_probe_times_what_no_history_tells(tmp_path: Path, capsys: pytest.Capt
         (["shards=0"], "shards=0 is too small"),
     ],
 )
-def test_one_clear_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_clear_line(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 2
     err = capsys.readouterr().err
     assert expected in err and len(err.strip().splitlines()) == 1
@@ -145,12 +185,26 @@ def test_a_plan_of_sixteen_hundred_cells_takes_seconds(tmp_path: Path) -> None:
     methods = "divprune,fastv,random_pre,visionzip,dart,l2norm,dpp,stp,uniform_grid,pyramiddrop"
     models = "tiny_qwen2_5_vl,qwen2_5_vl_3b,qwen2_5_vl_7b,internvl3_1b,internvl3_8b"
     limits = ",".join(str(100 + number) for number in range(11))  # eleven tasks, as far as cells go
-    words = [f"model={models}", f"method={methods}", "ratio=0.667,0.778,0.889", f"task.limit={limits}", f"out={tmp_path}"]
+    words = [
+        f"model={models}",
+        f"method={methods}",
+        "ratio=0.667,0.778,0.889",
+        f"task.limit={limits}",
+        f"out={tmp_path}",
+    ]
     start = time.monotonic()
-    run = subprocess.run([sys.executable, "-c", LARGE, *words], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", LARGE, *words],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     seconds, cells, slow_to_load = json.loads(run.stdout)
     assert cells == 1650 + 55 and not slow_to_load
-    assert seconds < 5, f"{seconds:.1f} s of this process' time, {time.monotonic() - start:.1f} s of the clock"
+    assert seconds < 5, (
+        f"{seconds:.1f} s of this process' time, {time.monotonic() - start:.1f} s of the clock"
+    )
 
 
 def test_the_page_of_the_suite_s_plan_is_what_the_command_prints(

@@ -37,7 +37,9 @@ def test_one_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["audit", "/no/such.csv"], "there is no such file or folder"),
     ],
 )
-def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
     assert told in error
@@ -50,7 +52,9 @@ def test_a_csv_file_is_audited(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "printed 70.02, mean of the columns 72.24" in capsys.readouterr().out
 
 
-def test_a_csv_file_that_is_no_table_of_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_csv_file_that_is_no_table_of_results_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     assert main(["audit", str(tmp_path / "x.csv")]) == 2
     assert "has no column paper" in capsys.readouterr().err

@@ -16,7 +16,13 @@ from unibench.registry import ROOT
 from unibench.store import cells_below, read_samples
 
 METHODS = "divprune,fastv,random_pre,random_intra,cls_topk,dart,l2norm,dpp,stp,uniform_grid,knorm,greedy_importance,tome"
-FORTY = ("-m", f"method={METHODS}", "ratio=0.667,0.778,0.889", "task.limit=6", "model.threads=1")  # vanilla is the fortieth
+FORTY = (
+    "-m",
+    f"method={METHODS}",
+    "ratio=0.667,0.778,0.889",
+    "task.limit=6",
+    "model.threads=1",
+)  # vanilla is the fortieth
 FIVE = ("-m", "method=divprune,fastv", "ratio=0.5,0.889", "task.limit=6", "model.threads=1")
 
 
@@ -26,7 +32,12 @@ def environment(**more: str) -> dict[str, str]:
 
 def unibench(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """A command that has to succeed."""
-    run = subprocess.run([sys.executable, "-m", "unibench", *words], capture_output=True, text=True, env=env or environment())
+    run = subprocess.run(
+        [sys.executable, "-m", "unibench", *words],
+        capture_output=True,
+        text=True,
+        env=env or environment(),
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return run
 
@@ -47,7 +58,11 @@ def mid_cell(out: Path, limit: int) -> list[Held]:
             pid = int(json.loads(claim.read_bytes().partition(b"\n")[2])["pid"])
         except (OSError, ValueError):  # being written, or gone
             continue
-        answered = sum(file.read_bytes().count(b'{"id"') for file in claim.parent.glob("samples-*.jsonl") if file.exists())
+        answered = sum(
+            file.read_bytes().count(b'{"id"')
+            for file in claim.parent.glob("samples-*.jsonl")
+            if file.exists()
+        )
         if 0 < answered < limit - 1:
             found.append(Held(claim.parent, pid, answered))
     return found
@@ -55,7 +70,9 @@ def mid_cell(out: Path, limit: int) -> list[Held]:
 
 def answers(out: Path) -> list[bytes]:
     """The ids of the samples of unfinished cells, those that are there twice twice."""
-    lines = [line for file in out.rglob("samples-*.jsonl") for line in file.read_bytes().splitlines()]
+    lines = [
+        line for file in out.rglob("samples-*.jsonl") for line in file.read_bytes().splitlines()
+    ]
     return [line.partition(b",")[0] for line in lines if line.startswith(b'{"id"')]
 
 

@@ -21,11 +21,18 @@ SCRIPT = Path(__file__).parent / "slurm.sh"
 
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
-    """Writes a line with the seconds since the first one; ``UNIBENCH_CLUSTER_LOG`` names a file to keep."""
-    file = Path(os.environ.get("UNIBENCH_CLUSTER_LOG", tmp_path_factory.mktemp("log") / "cluster.log"))
+    """Writes a line with the seconds since the first one; ``UNIBENCH_CLUSTER_LOG`` names a file to
+    keep.
+    """
+    file = Path(
+        os.environ.get("UNIBENCH_CLUSTER_LOG", tmp_path_factory.mktemp("log") / "cluster.log")
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as stream:
-        print(f"$ UNIBENCH_CLUSTER_LOG={file} python -m pytest {shlex.join(sys.argv[1:])}", file=stream)
+        print(
+            f"$ UNIBENCH_CLUSTER_LOG={file} python -m pytest {shlex.join(sys.argv[1:])}",
+            file=stream,
+        )
     begin = time.monotonic()
 
     def write(line: str) -> None:
@@ -54,7 +61,9 @@ def calm_five(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[dict[str, str]]:
     """The environment in which this machine is a SLURM cluster of one node."""
-    missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name) is None]
+    missing = [
+        name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name) is None
+    ]
     if missing:
         pytest.skip(f"no {', '.join(missing)} here: apt-get install -y slurm-wlm munge")
     if os.geteuid() != 0:

@@ -1,4 +1,6 @@
-"""The engines that need nothing but this machine: joblib and submitit's local one, as launchers and by ``submit``."""
+"""The engines that need nothing but this machine: joblib and submitit's local one, as launchers and
+by ``submit``.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ LAUNCHERS = {
 def test_a_launcher_runs_a_sweep(launcher: str, tmp_path: Path, calm_five: Path, log: Log) -> None:
     unibench(*words(FIVE, tmp_path), f"hydra/launcher={launcher}", *LAUNCHERS[launcher])
     assert_equal(tmp_path, calm_five, 5)
-    assert len(list(tmp_path.glob(".submitted/*/multirun.yaml"))) == 1, "Hydra has not run the sweep"
+    assert len(list(tmp_path.glob(".submitted/*/multirun.yaml"))) == 1, (
+        "Hydra has not run the sweep"
+    )
     log(f"hydra/launcher={launcher}: five cells, all but times equal to a run in one process")
 
 
@@ -46,13 +50,18 @@ def test_a_launcher_runs_benchmarks_of_a_harness(launcher: str, tmp_path: Path, 
     unibench(*words(grid, tmp_path / "out"), f"hydra/launcher={launcher}", *LAUNCHERS[launcher])
     unibench(*words(grid, tmp_path / "calm"))
     assert_equal(tmp_path / "out", tmp_path / "calm", 3)
-    log(f"hydra/launcher={launcher}: POPE in VLMEvalKit, three cells, all but times equal to a run in one process")
+    log(
+        f"hydra/launcher={launcher}: POPE in VLMEvalKit, three cells, all but times equal to a run"
+        " in one process"
+    )
 
 
 def test_submitted_workers_share_the_shards_of_one_cell(tmp_path: Path, log: Log) -> None:
     cell = ("method=vanilla", "task.limit=80", "model.threads=1")
     begin = time.monotonic()
-    run = unibench("submit", *words(cell, tmp_path / "out"), "shards=8", "cluster=local", "--workers", "2")
+    run = unibench(
+        "submit", *words(cell, tmp_path / "out"), "shards=8", "cluster=local", "--workers", "2"
+    )
     assert re.search(r"^job \d+, \d+: 2 workers on local", run.stdout, re.MULTILINE), run.stdout
     assert not complete(tmp_path / "out", 1), "the command has waited"
     log(f"local: submit came back after {time.monotonic() - begin:.1f} s")
@@ -73,7 +82,10 @@ def test_a_worker_is_queued_again_at_the_end_of_its_time(tmp_path: Path, log: Lo
     count = len(answers(tmp_path))
     assert count and "finishing the sample" in said.with_suffix(".err").read_text()
     wait_for(lambda: len(answers(tmp_path)) > count, 180)
-    log(f"local: before its two minutes were over the worker ended with {count} samples, was started again and went on")
+    log(
+        f"local: before its two minutes were over the worker ended with {count} samples, was"
+        " started again and went on"
+    )
     found = re.search(r"^job (\d+)", run.stdout, re.MULTILINE)
     assert found
     os.kill(int(found[1]), signal.SIGTERM)

@@ -1,4 +1,6 @@
-"""What a submission writes and asks for, and when a worker ends. Nothing here needs a cluster: a script stands in for sbatch."""
+"""What a submission writes and asks for, and when a worker ends. Nothing here needs a cluster: a
+script stands in for sbatch.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +58,23 @@ def test_every_command_of_the_page_is_understood(line: str) -> None:
     words = line.replace("$G", GRID[1]).split()
     values = {"--workers": int, "--processes": int, "--nodes": int, "--address": str, **RESOURCES}
     words, _ = taken(words[words[0] in VERBS :], values=values)
-    assert len(compose_cells([word for word in words if word != "-m" and "cluster=" not in word], sweep=True)) == 4
+    assert (
+        len(
+            compose_cells(
+                [word for word in words if word != "-m" and "cluster=" not in word], sweep=True
+            )
+        )
+        == 4
+    )
 
 
 def quiet(number: int) -> Silent:
     return Silent()
 
 
-def test_a_plan_names_the_same_cells_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_names_the_same_cells_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     cells = grid(Path("out"), "method=divprune,fastv", "ratio=0.5")
     folder = write_plan(cells, ["-m", "method=divprune,fastv"])
@@ -85,14 +96,48 @@ def test_a_node_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
         Worker(tmp_path / "nowhere", quiet)(0)
 
 
-def test_sbatch_is_asked_for_what_was_given(tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--partition", "long", "--gpus", "2", "--mem", "1.5", "--account", "me", "--cpus", "3", "--extra", "qos=high,exclude=n1"]
-    line = ["submit", "-m", "method=divprune,fastv", "model.device_map=auto", f"out={tmp_path / 'out'}", "cluster=slurm"]
+def test_sbatch_is_asked_for_what_was_given(
+    tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        "--partition",
+        "long",
+        "--gpus",
+        "2",
+        "--mem",
+        "1.5",
+        "--account",
+        "me",
+        "--cpus",
+        "3",
+        "--extra",
+        "qos=high,exclude=n1",
+    ]
+    line = [
+        "submit",
+        "-m",
+        "method=divprune,fastv",
+        "model.device_map=auto",
+        f"out={tmp_path / 'out'}",
+        "cluster=slurm",
+    ]
     assert main([*line, "--workers", "4", "--minutes", "90", *given]) == 0
     script = sbatch.read_text()
-    for option in ("array=0-3%4", "partition=long", "gpus-per-node=2", "mem=1536MB", "account=me", "cpus-per-task=3", "qos=high"):
+    for option in (
+        "array=0-3%4",
+        "partition=long",
+        "gpus-per-node=2",
+        "mem=1536MB",
+        "account=me",
+        "cpus-per-task=3",
+        "qos=high",
+    ):
         assert f"#SBATCH --{option}\n" in script
-    assert "#SBATCH --time=90\n" in script and "#SBATCH --exclude=n1\n" in script and "--signal=USR2@120" in script
+    assert (
+        "#SBATCH --time=90\n" in script
+        and "#SBATCH --exclude=n1\n" in script
+        and "--signal=USR2@120" in script
+    )
     said = capsys.readouterr().out
     assert "3 of 3 cells to do" in said and "job 77: 4 workers on slurm" in said
     (plan,) = (tmp_path / "out").rglob(PLAN)
@@ -107,14 +152,22 @@ def test_sbatch_is_asked_for_what_was_given(tmp_path: Path, sbatch: Path, capsys
         (["submit", "cluster=local", "--workers", "0"], "at least 1"),
         (["submit", "cluster=local", "--extra", "qos"], "--extra qos"),
         (["submit", "cluster=local", "method=divprun"], "Did you mean divprune?"),
-        (["submit", "cluster=ray", "--address", "127.0.0.1:1"], "no Ray cluster at --address 127.0.0.1:1"),
+        (
+            ["submit", "cluster=ray", "--address", "127.0.0.1:1"],
+            "no Ray cluster at --address 127.0.0.1:1",
+        ),
         (["hydra/launcher=joblib", "method=fastv"], "add -m"),
         (["-m", "hydra/launcher=joblip", "method=fastv"], "joblip"),
-        (["-m", "hydra/launcher=joblib", "hydra.launcher.jobs=2", "method=fastv"], "hydra.launcher.jobs"),
+        (
+            ["-m", "hydra/launcher=joblib", "hydra.launcher.jobs=2", "method=fastv"],
+            "hydra.launcher.jobs",
+        ),
         (["doctor", "cluster=slrum"], "Did you mean slurm?"),
     ],
 )
-def test_a_mistake_is_one_line(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if words[0] != "doctor":
         words = [*words, f"out={tmp_path}"]
     assert main(words) == 2
@@ -136,7 +189,10 @@ def test_gpus_of_this_machine_are_dealt_out_or_the_error_says_why(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     line = ["submit", "cluster=local", "method=vanilla", f"out={tmp_path}"]
     assert main(line) == 2 and "how many of the 2 GPUs each worker gets" in capsys.readouterr().err
-    assert main([*line, "--workers", "2", "--gpus", "2"]) == 2 and "want 4 GPUs, there are 2" in capsys.readouterr().err
+    assert (
+        main([*line, "--workers", "2", "--gpus", "2"]) == 2
+        and "want 4 GPUs, there are 2" in capsys.readouterr().err
+    )
 
     started: list[str] = []
 
@@ -150,13 +206,20 @@ def test_gpus_of_this_machine_are_dealt_out_or_the_error_says_why(
     assert started == ["0", "1"]
 
 
-def test_gpus_of_a_ray_cluster_are_not_left_idle_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unibench.cluster.rays._connected", lambda address: SimpleNamespace(cluster_resources=lambda: {"GPU": 8.0}))
+def test_gpus_of_a_ray_cluster_are_not_left_idle_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "unibench.cluster.rays._connected",
+        lambda address: SimpleNamespace(cluster_resources=lambda: {"GPU": 8.0}),
+    )
     with pytest.raises(UsageError, match="how many of the cluster's 8 GPUs"):
         next(run_tasks(print, 1, Resources(), "auto"))
 
 
-def test_a_finished_grid_is_not_submitted(tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_grid_is_not_submitted(
+    tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     overrides = ["method=vanilla", "task.limit=1", f"out={tmp_path / 'out'}"]
     assert main(overrides) == 0
     assert main(["submit", *overrides, "cluster=slurm"]) == 0
@@ -193,7 +256,9 @@ def test_who_waits_for_others_heeds_the_time_too(tmp_path: Path) -> None:
     part.close()
 
 
-def test_the_scheduler_has_its_signal_once_the_sample_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scheduler_has_its_signal_once_the_sample_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """submitit's own handler queues the job again, and must not run in the middle of a sample."""
     order: list[str] = []
 

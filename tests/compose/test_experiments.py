@@ -1,4 +1,6 @@
-"""``experiment=``: the grammar, and that each published table's cells are exactly those its experiment composes."""
+"""``experiment=``: the grammar, and that each published table's cells are exactly those its
+experiment composes.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,19 @@ Place = tuple[str, str, tuple[tuple[str, Any], ...], str, str]
 def missing_names(name: str) -> list[str]:
     """Models and tasks of an experiment that have no file."""
     grids = experiment.read(CONFIGS / "experiment" / f"{name}.yaml").grids
-    used = {(group, value) for grid in grids for group in ("model", "task", "method") for value in grid.get(group, ())}
+    used = {
+        (group, value)
+        for grid in grids
+        for group in ("model", "task", "method")
+        for value in grid.get(group, ())
+    }
     return sorted(f"{group}={value}" for group, value in used if value not in options(group))
 
 
 def defaults(method: str) -> dict[str, Any]:
-    return {key: value for key, value in registry.methods()[method].parameters.items() if key in VARIED}
+    return {
+        key: value for key, value in registry.methods()[method].parameters.items() if key in VARIED
+    }
 
 
 def place(model: str, method: str, given: dict[str, Any], budget: str, task: str) -> Place:
@@ -56,7 +65,11 @@ def place(model: str, method: str, given: dict[str, Any], budget: str, task: str
 def printed(table: str) -> set[Place]:
     """The cells of a published table; averages and efficiency follow from them."""
     with (PUBLISHED / f"{table}.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["benchmark"] not in ("avg", "efficiency") and "DUPLICATE" not in row["note"]]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["benchmark"] not in ("avg", "efficiency") and "DUPLICATE" not in row["note"]
+        ]
     return {_printed(row) for row in rows}
 
 
@@ -65,16 +78,28 @@ def _printed(row: dict[str, str]) -> Place:
     for part in row["note"].split("; "):
         key, sign, value = part.partition("=")
         if sign and key in ("lambda", "N1"):
-            own = {"idpruner": "mmr_lambda", "naive_hybrid": "weight", "trimtokenator": "n1"}[method]
+            own = {"idpruner": "mmr_lambda", "naive_hybrid": "weight", "trimtokenator": "n1"}[
+                method
+            ]
             parameters[own] = float(value.removesuffix("N"))
     if method == "divprune_star":
         method, parameters = "trimtokenator", {"stage2": "divprune"}
     if "+" in method:
         pre, intra = method.split("+")
         method, parameters = "two_stage", {"pre": pre, "intra": intra}
-    stated = f"keep{row['kept_tokens']}" if row["kept_tokens"] else row["pruning_ratio"] and f"{float(row['pruning_ratio']):.3f}"
+    stated = (
+        f"keep{row['kept_tokens']}"
+        if row["kept_tokens"]
+        else row["pruning_ratio"] and f"{float(row['pruning_ratio']):.3f}"
+    )
     budget = "" if method == "vanilla" else stated
-    return place(row["model"].replace(".", "_").replace("-", "_"), method, parameters, budget, row["benchmark"])
+    return place(
+        row["model"].replace(".", "_").replace("-", "_"),
+        method,
+        parameters,
+        budget,
+        row["benchmark"],
+    )
 
 
 def composed(cells: Iterable[RunConfig], *, budgets: bool) -> set[Place]:
@@ -90,7 +115,9 @@ def composed(cells: Iterable[RunConfig], *, budgets: bool) -> set[Place]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_an_experiment_composes_exactly_the_cells_of_its_table(table: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_experiment_composes_exactly_the_cells_of_its_table(
+    table: str, caplog: pytest.LogCaptureFixture
+) -> None:
     if missing := missing_names(table):
         pytest.fail(f"not there: {', '.join(missing)}")
     if not (PUBLISHED / f"{table}.csv").is_file():
@@ -105,25 +132,43 @@ def test_an_experiment_composes_exactly_the_cells_of_its_table(table: str, caplo
 @pytest.mark.parametrize("name", options("experiment"))
 def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: str) -> None:
     cells = compose_cells([f"experiment={name}", *HERE], sweep=False)
-    assert {(cell.model.name, cell.task.name, cell.pixels) for cell in cells} == {("tiny_qwen2_5_vl", "synthvqa", "native")}
-    wanted = {value for grid in experiment.read(CONFIGS / "experiment" / f"{name}.yaml").grids for value in grid["method"]}
+    assert {(cell.model.name, cell.task.name, cell.pixels) for cell in cells} == {
+        ("tiny_qwen2_5_vl", "synthvqa", "native")
+    }
+    wanted = {
+        value
+        for grid in experiment.read(CONFIGS / "experiment" / f"{name}.yaml").grids
+        for value in grid["method"]
+    }
     assert {cell.method["name"] for cell in cells} == wanted
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
 
 def test_the_pairs_of_table_5_are_compared_under_both_budgets() -> None:
     cells = compose_cells(["experiment=uniprunebench_table5", *HERE], sweep=False)
-    pairs = {(cell.method["pre"], cell.method["intra"], cell.budget.mode) for cell in cells if cell.method["name"] == "two_stage"}
-    wanted = itertools.product(("random_pre", "divprune", "gprune"), ("random_intra", "fastv"), ("at_stage", "layer_average"))
+    pairs = {
+        (cell.method["pre"], cell.method["intra"], cell.budget.mode)
+        for cell in cells
+        if cell.method["name"] == "two_stage"
+    }
+    wanted = itertools.product(
+        ("random_pre", "divprune", "gprune"),
+        ("random_intra", "fastv"),
+        ("at_stage", "layer_average"),
+    )
     assert pairs == set(wanted)
-    assert all(registry.methods()[name].parameters["layer"] == 2 for name in ("fastv", "random_intra"))
+    assert all(
+        registry.methods()[name].parameters["layer"] == 2 for name in ("fastv", "random_intra")
+    )
 
 
 def test_the_tiny_grid_holds_every_method() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
     assert {cell.method["name"] for cell in cells} == set(options("method"))
     assert {cell.seed for cell in cells if cell.method["name"] == "random_pre"} == {0, 1, 2}
-    assert {cell.task.limit for cell in cells} == {None} or all((cell.task.limit or 0) <= 400 for cell in cells)
+    assert {cell.task.limit for cell in cells} == {None} or all(
+        (cell.task.limit or 0) <= 400 for cell in cells
+    )
 
 
 def written(tmp_path: Path, text: str) -> str:
@@ -143,17 +188,29 @@ grids:
 def test_a_list_is_an_axis_and_the_command_line_replaces_what_the_file_says(tmp_path: Path) -> None:
     name = written(tmp_path, OWN)
     cells = compose_cells([name], sweep=False)
-    assert [(cell.method.get("layer"), cell.ratio) for cell in cells] == [(None, None), (2, 0.5), (3, 0.5), (2, 0.75), (3, 0.75)]
+    assert [(cell.method.get("layer"), cell.ratio) for cell in cells] == [
+        (None, None),
+        (2, 0.5),
+        (3, 0.5),
+        (2, 0.75),
+        (3, 0.75),
+    ]
     assert {cell.pixels for cell in cells} == {"paper"}
     over = compose_cells([name, "model=tiny_qwen2_5_vl", "keep=9"], sweep=False)
-    assert [(cell.method.get("layer"), cell.ratio, cell.keep, cell.pixels) for cell in over[1:]] == [
+    assert [
+        (cell.method.get("layer"), cell.ratio, cell.keep, cell.pixels) for cell in over[1:]
+    ] == [
         (2, None, 9, "native"),
         (3, None, 9, "native"),
     ]
-    assert [cell.method["name"] for cell in compose_cells([name, "method=divprune,dart"], sweep=False)].count("dart") == 2
+    assert [
+        cell.method["name"] for cell in compose_cells([name, "method=divprune,dart"], sweep=False)
+    ].count("dart") == 2
 
 
-def test_cells_that_cannot_be_are_left_out_with_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_cells_that_cannot_be_are_left_out_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     name = written(tmp_path, OWN.replace("[2, 3]", "[2, two]"))
     with caplog.at_level(logging.WARNING, "unibench"):
         cells = compose_cells([name], sweep=False)
@@ -185,9 +242,16 @@ def test_an_unknown_experiment_is_a_line(name: str, capsys: pytest.CaptureFixtur
     assert "experiment" in capsys.readouterr().err
 
 
-def test_a_cell_that_only_fails_when_it_runs_blocks_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = written(tmp_path, "grids: [{method: [fastv, divprune], ratio: 0.889, budget.mode: layer_average}]")
+def test_a_cell_that_only_fails_when_it_runs_blocks_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = written(
+        tmp_path, "grids: [{method: [fastv, divprune], ratio: 0.889, budget.mode: layer_average}]"
+    )
     assert main([name, "task.limit=2", f"out={tmp_path / 'out'}"]) == 2
     out = capsys.readouterr()
     assert "budget layer_average" in out.out and "divprune" in out.out
-    assert "fastv 0.889 layer_average x synthvqa" in out.err and "cannot be reached; the cuts at layer 2 of 5" in out.err
+    assert (
+        "fastv 0.889 layer_average x synthvqa" in out.err
+        and "cannot be reached; the cuts at layer 2 of 5" in out.err
+    )

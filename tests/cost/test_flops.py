@@ -15,14 +15,20 @@ from unibench.cost.flops import DecoderShape, decoder_shape, published_macs, tfl
 from unibench.ops import cosine_pairs, max_min, quality_determinantal
 from unibench.ops import counted as counted_work
 
-# torch's counter does not know products of two vectors, distances, gains in coverage, or (elsewhere than here) merges in the tower
+# torch's counter does not know products of two vectors, distances, gains in coverage, or (elsewhere
+# than here) merges in the tower
 MORE = {"idpruner", "visionselector", "sparsevlm", "scope", "mustdrop", "mustdrop_vit", "tome"}
 
 
 def counted(family: str, method: str, ratio: float) -> tuple[float, float, float]:
-    """FLOPs inside the decoder layers as torch counts them; of the closed formula; of the selection."""
+    """FLOPs inside the decoder layers as torch counts them; of the closed formula; of the
+    selection.
+    """
     model, inputs = model_of(family), inputs_of(family, 1)
-    with unibench.prune(model, method, ratio=ratio, **OPTIONS.get(method, {})) as session, torch.no_grad():
+    with (
+        unibench.prune(model, method, ratio=ratio, **OPTIONS.get(method, {})) as session,
+        torch.no_grad(),
+    ):
         with flop_counter() as counter:
             model(**inputs)
         (record,) = session.take_records()
@@ -33,12 +39,18 @@ def counted(family: str, method: str, ratio: float) -> tuple[float, float, float
     return executed, 1e12 * shape.prefill_tflops(tokens), 1e12 * tflops(record.method_macs)
 
 
-EACH = [(family, method) for family in FAMILIES for method in ("vanilla", "divprune", "fastv", "pyramiddrop", "vtw")]
+EACH = [
+    (family, method)
+    for family in FAMILIES
+    for method in ("vanilla", "divprune", "fastv", "pyramiddrop", "vtw")
+]
 ALL = [("llava", method) for method in sorted(registry.methods())]
 
 
 @pytest.mark.parametrize(("family", "method"), list(dict.fromkeys([*EACH, *ALL])))
-def test_the_closed_formula_and_the_selection_make_up_what_is_executed(family: str, method: str) -> None:
+def test_the_closed_formula_and_the_selection_make_up_what_is_executed(
+    family: str, method: str
+) -> None:
     executed, model, selection = counted(family, method, 0.667)
     if method in MORE:
         assert model <= executed <= model + selection
@@ -48,7 +60,11 @@ def test_the_closed_formula_and_the_selection_make_up_what_is_executed(family: s
 
 def test_the_papers_formula_differs_from_the_exact_one_by_the_gate_and_the_groups() -> None:
     plain = DecoderShape(hidden=4096, width=4096, kv_width=4096, intermediate=11008, kv_bytes=2)
-    assert plain.macs(621) == published_macs(621, 4096, 11008, 3) == published_macs(621, 4096, 11008) + 621 * 4096 * 11008
+    assert (
+        plain.macs(621)
+        == published_macs(621, 4096, 11008, 3)
+        == published_macs(621, 4096, 11008) + 621 * 4096 * 11008
+    )
     grouped = DecoderShape(hidden=4096, width=4096, kv_width=1024, intermediate=11008, kv_bytes=2)
     assert plain.macs(621) - grouped.macs(621) == 2 * 621 * 4096 * 3072
 

@@ -18,13 +18,28 @@ from unibench import Chain, UsageError
 
 def fingerprint(model: Any) -> list[Any]:
     files = sorted({type(module).__module__ for module in model.modules()})
-    eager = {name: sys.modules[name].eager_attention_forward for name in files if hasattr(sys.modules[name], "eager_attention_forward")}
+    eager = {
+        name: sys.modules[name].eager_attention_forward
+        for name in files
+        if hasattr(sys.modules[name], "eager_attention_forward")
+    }
     hooks = [
-        (name, len(module._forward_hooks), len(module._forward_pre_hooks), "forward" in module.__dict__)
+        (
+            name,
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+            "forward" in module.__dict__,
+        )
         for name, module in model.named_modules()
     ]
     own = sorted(key for key in model.model.__dict__ if not key.startswith("_"))
-    return [hooks, own, dict(ALL_ATTENTION_FUNCTIONS._local_mapping), eager, list(model.state_dict())]
+    return [
+        hooks,
+        own,
+        dict(ALL_ATTENTION_FUNCTIONS._local_mapping),
+        eager,
+        list(model.state_dict()),
+    ]
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])

@@ -1,4 +1,6 @@
-"""The CLIP of the vision tower: relevance as its own model computes it, on a real checkpoint folder."""
+"""The CLIP of the vision tower: relevance as its own model computes it, on a real checkpoint
+folder.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP whose vision tower has the shape of the LLaVA model's, as files."""
     place = tmp_path_factory.mktemp("clip")
     entries = [f"{letter}</w>" for letter in WORDS] + ["<|startoftext|>", "<|endoftext|>"]
-    (place / "vocab.json").write_text(json.dumps({entry: number for number, entry in enumerate(entries)}))
+    (place / "vocab.json").write_text(
+        json.dumps({entry: number for number, entry in enumerate(entries)})
+    )
     (place / "merges.txt").write_text("#version: 0.2\n")
     CLIPTokenizer(str(place / "vocab.json"), str(place / "merges.txt")).save_pretrained(place)
     text = dict(
@@ -42,7 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token_id=26, eos_token_id=27, max_position_embeddings=SEGMENT,
     )  # fmt: skip
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=CLIP, projection_dim=16)).save_pretrained(place)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=CLIP, projection_dim=16)).save_pretrained(
+        place
+    )
     return place
 
 
@@ -55,7 +61,10 @@ def run(folder: Path | None, method: Method, question: int = 12) -> Session:
     family = family_of(model)
     if folder is not None:
         family.clip = partial(open_clip, str(folder), Words(), torch.device("cpu"), {})
-    with Session(model, method, family, Budget.parse(keep=4)).installed() as session, torch.no_grad():
+    with (
+        Session(model, method, family, Budget.parse(keep=4)).installed() as session,
+        torch.no_grad(),
+    ):
         model(**inputs)
     return session
 
@@ -71,7 +80,9 @@ def test_patches_and_question_are_those_of_the_whole_clip(folder: Path, question
 
     run(folder, At({0: look}, Needs(clip=True)), question)
     whole = CLIPModel.from_pretrained(folder).eval()
-    tokens = CLIPTokenizer.from_pretrained(folder)(Words().decode(seen["ids"], skip_special_tokens=True)).input_ids
+    tokens = CLIPTokenizer.from_pretrained(folder)(
+        Words().decode(seen["ids"], skip_special_tokens=True)
+    ).input_ids
     assert len(seen["text"]) == -(-len(tokens) // SEGMENT)
     for row, start in zip(seen["text"], range(0, len(tokens), SEGMENT), strict=True):
         segment = torch.tensor([tokens[start : start + SEGMENT]])
@@ -80,7 +91,9 @@ def test_patches_and_question_are_those_of_the_whole_clip(folder: Path, question
         mask = (torch.arange(SEGMENT) < len(segment[0])).long()[None] if short else None
         expected = whole.get_text_features(padded, attention_mask=mask).pooler_output[0]
         torch.testing.assert_close(row, expected)
-    torch.testing.assert_close(seen["patches"], whole.visual_projection(whole.vision_model.post_layernorm(seen["hidden"])))
+    torch.testing.assert_close(
+        seen["patches"], whole.visual_projection(whole.vision_model.post_layernorm(seen["hidden"]))
+    )
 
 
 def test_relevance_comes_from_clip_where_the_model_has_one(folder: Path) -> None:

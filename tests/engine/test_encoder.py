@@ -20,11 +20,18 @@ from unibench.methods.tome import ToMe, per_block
 from unibench.ops import Matching, bipartite
 
 ATTN = ["sdpa", "eager"]
-HEADS, PREFIX, SIDE, BLOCKS = 2, 1, 4, 2  # of the tiny CLIP tower; vision_feature_layer -2 reads two of its three blocks
+HEADS, PREFIX, SIDE, BLOCKS = (
+    2,
+    1,
+    4,
+    2,
+)  # of the tiny CLIP tower; vision_feature_layer -2 reads two of its three blocks
 
 
 def tower_by_hand(model: Any, pixels: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-    """ToMe in its published order: attention weighed by sizes, merge, feed-forward. Returns rows and their anchors."""
+    """ToMe in its published order: attention weighed by sizes, merge, feed-forward. Returns rows
+    and their anchors.
+    """
     tower = model.model.vision_tower
     hidden = tower.pre_layrnorm(tower.embeddings(pixels))[0]
     size, anchor = torch.ones(len(hidden)), torch.arange(len(hidden))
@@ -38,7 +45,10 @@ def tower_by_hand(model: Any, pixels: Tensor, keep: int) -> tuple[Tensor, Tensor
         hidden = hidden + attention.out_proj((logits.softmax(-1) @ v).transpose(0, 1).flatten(1))
         merges = min(per_block(SIDE**2, keep, BLOCKS)[index], (len(hidden) - PREFIX) // 2)
         match = bipartite(k.mean(0), merges, protect_first=True)
-        rows, sizes = torch.zeros(len(match.anchor), hidden.shape[1]), torch.zeros(len(match.anchor))
+        rows, sizes = (
+            torch.zeros(len(match.anchor), hidden.shape[1]),
+            torch.zeros(len(match.anchor)),
+        )
         for token, row in enumerate(match.slot.tolist()):
             rows[row] += size[token] * hidden[token]
             sizes[row] += size[token]
@@ -55,7 +65,9 @@ def test_tome_inside_the_tower_equals_the_tower_by_hand(attn: str, keep: int) ->
         rows, anchors = tower_by_hand(model, inputs["pixel_values"], keep)
     embeds: list[Tensor] = []
     with unibench.prune(model, ToMe(), keep=keep) as session, torch.no_grad():
-        probe = model.model.language_model.layers[0].register_forward_pre_hook(lambda module, args: embeds.append(args[0].clone()))
+        probe = model.model.language_model.layers[0].register_forward_pre_hook(
+            lambda module, args: embeds.append(args[0].clone())
+        )
         model(**copy.deepcopy(inputs))
         probe.remove()
     assert session.prompt is not None
@@ -72,7 +84,10 @@ def test_tome_inside_the_tower_equals_the_tower_by_hand(attn: str, keep: int) ->
 def test_a_stage_that_merges_nothing_changes_nothing(attn: str) -> None:
     class Nothing(Method):
         def encoder(self, blocks: int) -> Sequence[EncoderStage]:
-            return [EncoderStage(0, lambda ctx: None), EncoderStage(1, lambda ctx: None, inside=False)]
+            return [
+                EncoderStage(0, lambda ctx: None),
+                EncoderStage(1, lambda ctx: None, inside=False),
+            ]
 
         def stages(self, depth: int) -> Sequence[Stage]:
             return ()
@@ -87,7 +102,10 @@ def test_a_stage_that_merges_nothing_changes_nothing(attn: str) -> None:
 
 @pytest.mark.parametrize("method", [ToMe(), MustDropVit(window=2)], ids=["tome", "mustdrop_vit"])
 def test_a_batch_equals_single_pictures(method: Method) -> None:
-    model, samples = model_of("llava"), [inputs_of("llava", seed, 1 + seed % 2) for seed in range(3)]
+    model, samples = (
+        model_of("llava"),
+        [inputs_of("llava", seed, 1 + seed % 2) for seed in range(3)],
+    )
     with unibench.prune(model, method, ratio=0.6) as session:
         together, _, _ = generate(model, collate(samples))
         records = session.take_records()
@@ -112,7 +130,9 @@ def test_windows_are_merged_behind_the_first_block() -> None:
     (ctx,) = seen
     tower = model.model.vision_tower
     with torch.no_grad():
-        first = tower.encoder.layers[0](tower.pre_layrnorm(tower.embeddings(inputs["pixel_values"])), None)
+        first = tower.encoder.layers[0](
+            tower.pre_layrnorm(tower.embeddings(inputs["pixel_values"])), None
+        )
     torch.testing.assert_close(ctx.tokens, (first[0] if isinstance(first, tuple) else first)[0])
     assert session.take_records()[0].kept == 16 - 3 * 3  # (16 + 1 - 7) // 3 windows of four
 
@@ -137,7 +157,9 @@ def test_families_whose_projector_joins_patches_merge_behind_the_tower() -> None
 
 
 def test_signals_of_merged_tokens_stand_at_their_places() -> None:
-    """The CLS row of the last block, behind windows merged in the first, against the tower computed by hand."""
+    """The CLS row of the last block, behind windows merged in the first, against the tower computed
+    by hand.
+    """
     model, inputs = model_of("llava", "eager"), inputs_of("llava", 0, 2)
     found: list[tuple[Tensor, Tensor]] = []
 

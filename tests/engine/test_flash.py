@@ -1,4 +1,5 @@
-"""The flash-attention path on a CPU: the kernel is emulated, everything that transformers does around it is real.
+"""The flash-attention path on a CPU: the kernel is emulated, everything that transformers does
+around it is real.
 
 What differs from sdpa: masks are 2D or None, position ids with gaps would be taken for packed
 sequences, and the Qwen towers make one call with sequence bounds.
@@ -24,7 +25,14 @@ from unibench import Chain
 CALLS = {"all": 0, "packed": 0}
 
 
-def emulated(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
+def emulated(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
     """What the kernel computes, from the arguments it is given."""
     CALLS["all"] += 1
     mask = attention_mask
@@ -46,7 +54,11 @@ def emulated(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_m
         seen = seen & mask[:, None, None, :].bool() | own
     groups = query.shape[1] // key.shape[1]
     out = torch.nn.functional.scaled_dot_product_attention(
-        query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), attn_mask=seen, scale=kwargs.get("scaling")
+        query,
+        key.repeat_interleave(groups, 1),
+        value.repeat_interleave(groups, 1),
+        attn_mask=seen,
+        scale=kwargs.get("scaling"),
     )
     return out.transpose(1, 2).contiguous(), None
 
@@ -74,7 +86,11 @@ METHODS = {
 @pytest.mark.parametrize("name", METHODS)
 @families
 def test_flash_attention_equals_sdpa(family: str, flash: Any, name: str, batch: str) -> None:
-    inputs = inputs_of(family, 0, 2) if batch == "single" else collate([inputs_of(family, seed) for seed in range(3)])
+    inputs = (
+        inputs_of(family, 0, 2)
+        if batch == "single"
+        else collate([inputs_of(family, seed) for seed in range(3)])
+    )
     with unibench.prune(model_of(family), METHODS[name]):
         tokens, scores, _ = generate(model_of(family), inputs)
     with unibench.prune(flash, METHODS[name]):

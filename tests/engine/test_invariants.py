@@ -12,8 +12,31 @@ from transformers import DynamicCache
 
 import unibench
 from tests.support import reference
-from tests.support.methods import Evict, Fixed, KeepAll, MergeLlm, MergeVit, Pyramid, Recording, Withdraw, every
-from tests.support.models import ALONE, FAMILIES, IMAGE, LAYERS, QUICK, VIDEOS, collate, families, generate, inputs_of, model_of, text_of
+from tests.support.methods import (
+    Evict,
+    Fixed,
+    KeepAll,
+    MergeLlm,
+    MergeVit,
+    Pyramid,
+    Recording,
+    Withdraw,
+    every,
+)
+from tests.support.models import (
+    ALONE,
+    FAMILIES,
+    IMAGE,
+    LAYERS,
+    QUICK,
+    VIDEOS,
+    collate,
+    families,
+    generate,
+    inputs_of,
+    model_of,
+    text_of,
+)
 from unibench import Chain, Method
 from unibench.budget import Budget
 from unibench.pruning import Session
@@ -21,7 +44,11 @@ from unibench.pruning.eviction import evict
 from unibench.pruning.record import unpacked
 
 STEPS = 6
-PROMPTS: dict[str, dict[str, Any]] = {"image": {"images": 1}, "images": {"images": 3}, "video": {"video": True}}
+PROMPTS: dict[str, dict[str, Any]] = {
+    "image": {"images": 1},
+    "images": {"images": 3},
+    "video": {"video": True},
+}
 
 pytestmark = pytest.mark.parametrize("attn", ["sdpa", "eager"])
 prompts = pytest.mark.parametrize(
@@ -65,7 +92,9 @@ def batch_of(family: str, prompt: str) -> list[dict[str, Any]]:
 
 @prompts
 @pytest.mark.parametrize("batch", ["single", "ragged"])
-def test_keep_all_is_bit_identical_to_the_unpatched_model(family: str, attn: str, prompt: str, batch: str) -> None:
+def test_keep_all_is_bit_identical_to_the_unpatched_model(
+    family: str, attn: str, prompt: str, batch: str
+) -> None:
     model, samples = model_of(family, attn), batch_of(family, prompt)
     inputs = samples[0] if batch == "single" else collate(samples)
     with torch.no_grad():
@@ -79,7 +108,9 @@ def test_keep_all_is_bit_identical_to_the_unpatched_model(family: str, attn: str
 
 
 @prompts
-def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings(family: str, attn: str, prompt: str) -> None:
+def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings(
+    family: str, attn: str, prompt: str
+) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, **PROMPTS[prompt])
     with unibench.prune(model, METHODS["layer0"]) as session, torch.no_grad():
         cut = model(**copy.deepcopy(inputs), use_cache=True).logits
@@ -92,7 +123,9 @@ def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings
     if visual is not None:  # features for the first layers go with the tokens
         stay = torch.zeros_like(visual).index_fill(1, kept, True)
         more["visual_pos_masks"] = visual[:, kept]
-        more["deepstack_visual_embeds"] = [features[stay[visual]] for features in seen["deepstack_visual_embeds"]]
+        more["deepstack_visual_embeds"] = [
+            features[stay[visual]] for features in seen["deepstack_visual_embeds"]
+        ]
     with torch.no_grad():
         text = text_of(model)(
             inputs_embeds=embeds[:, kept],
@@ -106,7 +139,9 @@ def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings
 
 @prompts
 @pytest.mark.parametrize("name", METHODS)
-def test_generation_equals_the_slow_reference(family: str, attn: str, prompt: str, name: str) -> None:
+def test_generation_equals_the_slow_reference(
+    family: str, attn: str, prompt: str, name: str
+) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, **PROMPTS[prompt])
     method = Recording(METHODS[name])
     with unibench.prune(model, method) as session:
@@ -123,7 +158,9 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, prompt: st
 
 
 @prompts
-def test_evicted_cache_entries_are_invisible_to_decoding_only(family: str, attn: str, prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evicted_cache_entries_are_invisible_to_decoding_only(
+    family: str, attn: str, prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, **PROMPTS[prompt])
     method = Recording(Evict())
     length = inputs["input_ids"].shape[1]
@@ -136,15 +173,21 @@ def test_evicted_cache_entries_are_invisible_to_decoding_only(family: str, attn:
 
         monkeypatch.setattr("unibench.pruning.session.evict", noted)
         tokens, scores, cache = generate(model, inputs, STEPS)
-    expected, expected_scores = reference.greedy(model, inputs, STEPS, prefill, method.merges, dropped(session, length))
+    expected, expected_scores = reference.greedy(
+        model, inputs, STEPS, prefill, method.merges, dropped(session, length)
+    )
     torch.testing.assert_close(scores[0], expected_scores, atol=3e-4, rtol=3e-4)
     assert tokens[0].tolist() == expected
     assert cache.layers[0].get_seq_length() < length - int(prefill[0].sum()) + STEPS - 1
 
 
 @prompts
-@pytest.mark.parametrize("name", [*METHODS, "evict", "divprune", "fastv", "random_pre", "random_intra"])
-def test_a_ragged_batch_equals_single_samples(family: str, attn: str, prompt: str, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [*METHODS, "evict", "divprune", "fastv", "random_pre", "random_intra"]
+)
+def test_a_ragged_batch_equals_single_samples(
+    family: str, attn: str, prompt: str, name: str
+) -> None:
     model, samples = model_of(family, attn), batch_of(family, prompt)
     method: Method | str = {**METHODS, "evict": Evict()}.get(name, name)
     with unibench.prune(model, method, ratio=0.7) as session:
@@ -181,12 +224,16 @@ def test_text_only_and_picture_prompts_share_a_batch(family: str, attn: str) -> 
 
 @prompts
 @pytest.mark.parametrize("layer", [0, 2])
-def test_a_plain_forward_loop_equals_generate(family: str, attn: str, prompt: str, layer: int) -> None:
+def test_a_plain_forward_loop_equals_generate(
+    family: str, attn: str, prompt: str, layer: int
+) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, **PROMPTS[prompt])
     with unibench.prune(model, Fixed({layer: every(3, 1)})), torch.no_grad():
         expected, _, _ = generate(model, inputs, STEPS)
         cache = DynamicCache()
-        out = model(**copy.deepcopy(inputs), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = model(
+            **copy.deepcopy(inputs), past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
         tokens = [out.logits[:, -1].argmax(-1)]
         for _ in range(STEPS - 1):
             out = model(input_ids=tokens[-1][:, None], past_key_values=cache, use_cache=True)
@@ -201,7 +248,10 @@ def test_several_new_tokens_in_one_forward_equal_single_steps(family: str, attn:
     with unibench.prune(model, Fixed({0: every(2), 2: every(3, 1)})), torch.no_grad():
         one, many = DynamicCache(), DynamicCache()
         model(**copy.deepcopy(inputs), past_key_values=one, use_cache=True)
-        singles = [model(input_ids=new[:, i : i + 1], past_key_values=one, use_cache=True).logits for i in range(4)]
+        singles = [
+            model(input_ids=new[:, i : i + 1], past_key_values=one, use_cache=True).logits
+            for i in range(4)
+        ]
         model(**copy.deepcopy(inputs), past_key_values=many, use_cache=True)
         together = model(input_ids=new, past_key_values=many, use_cache=True).logits
     torch.testing.assert_close(together, torch.cat(singles, 1), atol=1e-4, rtol=1e-4)
@@ -228,17 +278,27 @@ def test_beam_search_and_generation_without_a_cache(family: str, attn: str, name
     method: Method | str = {**METHODS, "keep_all": KeepAll()}.get(name, name)
     if family in ALONE:
         pytest.skip("refused: beams are a batch")
-    ratio = 0.0 if name == "keep_all" else 0.6  # a budget takes newline tokens off a method that reads the tower
+    ratio = (
+        0.0 if name == "keep_all" else 0.6
+    )  # a budget takes newline tokens off a method that reads the tower
 
     def beams(**options: Any) -> Tensor:
         with unibench.prune(model, method, ratio=ratio):
-            out: Tensor = model.generate(**copy.deepcopy(inputs), max_new_tokens=STEPS, num_beams=3, do_sample=False, **options)
+            out: Tensor = model.generate(
+                **copy.deepcopy(inputs),
+                max_new_tokens=STEPS,
+                num_beams=3,
+                do_sample=False,
+                **options,
+            )
             return out
 
     cached = beams()
     assert torch.equal(beams(use_cache=False), cached)
     if name == "keep_all":
-        plain = model.generate(**copy.deepcopy(inputs), max_new_tokens=STEPS, num_beams=3, do_sample=False)
+        plain = model.generate(
+            **copy.deepcopy(inputs), max_new_tokens=STEPS, num_beams=3, do_sample=False
+        )
         assert torch.equal(cached, plain)
     with unibench.prune(model, method, ratio=ratio):
         greedy, _, _ = generate(model, inputs, STEPS)
@@ -252,14 +312,20 @@ def test_beams_of_a_ragged_batch_with_vision_signals(family: str, attn: str) -> 
     options: dict[str, Any] = dict(max_new_tokens=STEPS, num_beams=2, do_sample=False)
     batch = collate(samples)
     with unibench.prune(model, MergeVit()):
-        together = model.generate(**copy.deepcopy(batch), **options)[:, batch["input_ids"].shape[1] :]
+        together = model.generate(**copy.deepcopy(batch), **options)[
+            :, batch["input_ids"].shape[1] :
+        ]
         for row, sample in enumerate(samples):
-            alone = model.generate(**copy.deepcopy(sample), **options)[:, sample["input_ids"].shape[1] :]
+            alone = model.generate(**copy.deepcopy(sample), **options)[
+                :, sample["input_ids"].shape[1] :
+            ]
             assert torch.equal(together[row], alone[0])
 
 
 @families
-def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(family: str, attn: str) -> None:
+def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(
+    family: str, attn: str
+) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=3)
     visual = inputs["input_ids"][0] == IMAGE
     for scope in ("sequence", "item"):
@@ -275,7 +341,14 @@ def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(f
         stays = rank[kept[visual[kept]]]
         (record,) = session.take_records()
         assert unpacked(record.last, sum(sizes)).nonzero()[:, 0].tolist() == stays.tolist()
-        per_item = [int(((stays >= item.start) & (stays < item.stop)).sum()) for item in session.prompt.items[0]]
+        per_item = [
+            int(((stays >= item.start) & (stays < item.stop)).sum())
+            for item in session.prompt.items[0]
+        ]
         if scope == "item":
             assert per_item == [budget.keep(size) for size in sizes]
-        assert sum(per_item) == (budget.keep(sum(sizes)) if scope == "sequence" else sum(budget.keep(size) for size in sizes))
+        assert sum(per_item) == (
+            budget.keep(sum(sizes))
+            if scope == "sequence"
+            else sum(budget.keep(size) for size in sizes)
+        )

@@ -19,10 +19,15 @@ from unibench.pruning import Item, Part
 NEWLINES = ["llava_next", "llava_next_video", "llava_onevision"]
 
 
-def context(family: str, needs: Needs | None = None, images: int = 1, **options: Any) -> StageContext:
+def context(
+    family: str, needs: Needs | None = None, images: int = 1, **options: Any
+) -> StageContext:
     """What a stage before the language model sees of a prompt."""
     found: list[StageContext] = []
-    with unibench.prune(model_of(family), Look(found.append, 0, needs or Needs()), **options), torch.no_grad():
+    with (
+        unibench.prune(model_of(family), Look(found.append, 0, needs or Needs()), **options),
+        torch.no_grad(),
+    ):
         model_of(family)(**copy.deepcopy(inputs_of(family, 0, images)))
     return found[0]
 
@@ -30,7 +35,11 @@ def context(family: str, needs: Needs | None = None, images: int = 1, **options:
 def newlines_of(family: str) -> torch.Tensor:
     """Which of the picture's features are the newline parameter, by their values."""
     model, inputs = model_of(family), inputs_of(family, 0, 1)
-    given = {key: inputs[key] for key in ("pixel_values", "image_sizes", "batch_num_images") if key in inputs}
+    given = {
+        key: inputs[key]
+        for key in ("pixel_values", "image_sizes", "batch_num_images")
+        if key in inputs
+    }
     with torch.no_grad():
         (features,) = model.model.get_image_features(**given).pooler_output
     return (features == model.model.image_newline).all(-1)
@@ -53,11 +62,19 @@ def test_newline_tokens_are_told_from_patches(family: str) -> None:
 def test_stages_that_read_the_vision_tower_are_not_shown_newline_tokens(family: str) -> None:
     plain, reading = context(family, ratio=0.5), context(family, Needs(saliency=True), ratio=0.5)
     patches = ~plain.separators
-    assert torch.equal(reading.visual, plain.visual[patches]) and torch.equal(reading.withheld, plain.visual[~patches])
+    assert torch.equal(reading.visual, plain.visual[patches]) and torch.equal(
+        reading.withheld, plain.visual[~patches]
+    )
     assert reading.keep == plain.keep and not reading.separators.any()
-    assert [(grid.height, grid.width) for grid in reading.grids()] == [(grid.height, grid.width) for grid in plain.grids()[:2]]
-    every = context(family, Needs(saliency=True), ratio=0.01)  # more than there are patches: some newline tokens stay
-    assert every.keep == len(every.visual) and 0 < every.spare == plain.total - len(every.visual) - round(0.01 * plain.total)
+    assert [(grid.height, grid.width) for grid in reading.grids()] == [
+        (grid.height, grid.width) for grid in plain.grids()[:2]
+    ]
+    every = context(
+        family, Needs(saliency=True), ratio=0.01
+    )  # more than there are patches: some newline tokens stay
+    assert every.keep == len(every.visual) and 0 < every.spare == plain.total - len(
+        every.visual
+    ) - round(0.01 * plain.total)
 
 
 def test_the_thumbnail_of_internvl_is_the_last_tile() -> None:

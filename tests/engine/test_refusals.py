@@ -25,13 +25,22 @@ from unibench.pruning import BudgetError
 
 
 def with_text_model(text: Any) -> Any:
-    config = LlavaConfig(vision_config=CLIPVisionConfig(**CLIP), text_config=text, image_token_index=IMAGE, image_seq_length=16)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**CLIP),
+        text_config=text,
+        image_token_index=IMAGE,
+        image_seq_length=16,
+    )
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
     return model
 
 
-@pytest.mark.parametrize("text", [MistralConfig(**TEXT, sliding_window=None), Qwen3Config(**TEXT, head_dim=16)], ids=["mistral", "qwen3"])
+@pytest.mark.parametrize(
+    "text",
+    [MistralConfig(**TEXT, sliding_window=None), Qwen3Config(**TEXT, head_dim=16)],
+    ids=["mistral", "qwen3"],
+)
 def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
     model, inputs = with_text_model(text), inputs_of("llava")
     with unibench.prune(model, Chain((Fixed({0: every(2)}), Pyramid((2, 4))))) as session:
@@ -47,28 +56,50 @@ def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
 
 
 def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
-    model, samples = model_of("llava_onevision_1_5"), [dict(inputs_of("llava_onevision_1_5", seed)) for seed in range(2)]
-    with pytest.raises(UsageError, match="batch_size=1"), unibench.prune(model, "divprune", ratio=0.5), torch.no_grad():
+    model, samples = (
+        model_of("llava_onevision_1_5"),
+        [dict(inputs_of("llava_onevision_1_5", seed)) for seed in range(2)],
+    )
+    with (
+        pytest.raises(UsageError, match="batch_size=1"),
+        unibench.prune(model, "divprune", ratio=0.5),
+        torch.no_grad(),
+    ):
         model(**collate(samples))
 
 
 def test_sliding_windows() -> None:
     model = with_text_model(MistralConfig(**TEXT, sliding_window=8))
-    with pytest.raises(UsageError, match="full attention"), unibench.prune(model, "divprune", ratio=0.5):
+    with (
+        pytest.raises(UsageError, match="full attention"),
+        unibench.prune(model, "divprune", ratio=0.5),
+    ):
         pass
 
 
 def test_static_caches() -> None:
     model, inputs = model_of("llava"), inputs_of("llava")
-    with pytest.raises(UsageError, match="dynamic cache"), unibench.prune(model, Fixed({2: every(2)})):
-        model.generate(**copy.deepcopy(inputs), max_new_tokens=3, cache_implementation="static", disable_compile=True)
+    with (
+        pytest.raises(UsageError, match="dynamic cache"),
+        unibench.prune(model, Fixed({2: every(2)})),
+    ):
+        model.generate(
+            **copy.deepcopy(inputs),
+            max_new_tokens=3,
+            cache_implementation="static",
+            disable_compile=True,
+        )
 
 
 def test_padding_on_the_right() -> None:
     batch = collate([inputs_of("llava", 0), inputs_of("llava", 1)])
     for key in ("input_ids", "attention_mask"):
         batch[key] = batch[key].flip(1)
-    with pytest.raises(UsageError, match="left"), unibench.prune(model_of("llava"), "divprune", ratio=0.5), torch.no_grad():
+    with (
+        pytest.raises(UsageError, match="left"),
+        unibench.prune(model_of("llava"), "divprune", ratio=0.5),
+        torch.no_grad(),
+    ):
         model_of("llava")(**batch)
 
 
@@ -77,21 +108,32 @@ def test_a_picture_in_the_continuation_of_a_cached_prompt() -> None:
     cache = DynamicCache()
     with unibench.prune(model, Fixed({2: every(2)})), torch.no_grad():
         model(input_ids=torch.tensor([[5, 6]]), past_key_values=cache, use_cache=True)
-        longer = {**inputs, "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 2, dtype=torch.long)}
+        longer = {
+            **inputs,
+            "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 2, dtype=torch.long),
+        }
         with pytest.raises(UsageError, match="continuation"):
             model(**longer, past_key_values=cache, use_cache=True)
 
 
 @pytest.mark.parametrize(
-    ("keep", "message"), [([0, 0], "twice"), ([0, 99], "outside"), ([-1, 3], "outside")], ids=["twice", "too high", "negative"]
+    ("keep", "message"),
+    [([0, 0], "twice"), ([0, 99], "outside"), ([-1, 3], "outside")],
+    ids=["twice", "too high", "negative"],
 )
 def test_selections_that_are_none(keep: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message), unibench.prune(model_of("llava"), Fixed({2: lambda count: torch.tensor(keep)})):
+    with (
+        pytest.raises(ValueError, match=message),
+        unibench.prune(model_of("llava"), Fixed({2: lambda count: torch.tensor(keep)})),
+    ):
         generate(model_of("llava"), inputs_of("llava"))
 
 
 def test_a_stage_beyond_the_model() -> None:
-    with pytest.raises(UsageError, match="6 decoder layers"), unibench.prune(model_of("llava"), Fixed({99: every(2)})):
+    with (
+        pytest.raises(UsageError, match="6 decoder layers"),
+        unibench.prune(model_of("llava"), Fixed({99: every(2)})),
+    ):
         pass
 
 
@@ -117,12 +159,18 @@ def test_a_method_whose_needs_no_family_meets() -> None:
     class Hopeful(Method):
         requires = frozenset({"crystal_ball"})
 
-    with pytest.raises(UsageError, match="crystal_ball"), unibench.prune(model_of("llava"), Hopeful(), ratio=0.5):
+    with (
+        pytest.raises(UsageError, match="crystal_ball"),
+        unibench.prune(model_of("llava"), Hopeful(), ratio=0.5),
+    ):
         pass
 
 
 def test_a_vision_layer_beyond_the_tower() -> None:
-    with pytest.raises(ValueError, match="tower with 3 blocks"), unibench.prune(model_of("llava"), MergeVit(-9), ratio=0.5):
+    with (
+        pytest.raises(ValueError, match="tower with 3 blocks"),
+        unibench.prune(model_of("llava"), MergeVit(-9), ratio=0.5),
+    ):
         pass
 
 

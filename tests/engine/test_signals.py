@@ -27,18 +27,31 @@ def seen_by(model: Any, inputs: dict[str, Any], look: Look) -> Any:
 
 @pytest.mark.parametrize("images", [1, 3])
 @families
-def test_decoder_attention_equals_the_maps_that_eager_attention_returns(family: str, images: int) -> None:
+def test_decoder_attention_equals_the_maps_that_eager_attention_returns(
+    family: str, images: int
+) -> None:
     inputs = inputs_of(family, 0, images)
     with torch.no_grad():
-        expected = model_of(family, "eager")(**copy.deepcopy(inputs), output_attentions=True).attentions[1][0]
+        expected = model_of(family, "eager")(
+            **copy.deepcopy(inputs), output_attentions=True
+        ).attentions[1][0]
     found: dict[str, Tensor] = {}
 
     def look(ctx: StageContext) -> None:
-        found.update(last=ctx.attention(1), text=ctx.attention(1, ctx.instruction), rows=ctx.instruction, visual=ctx.visual)
+        found.update(
+            last=ctx.attention(1),
+            text=ctx.attention(1, ctx.instruction),
+            rows=ctx.instruction,
+            visual=ctx.visual,
+        )
 
     seen_by(model_of(family), inputs, Look(look, 2, Needs(llm_attention=(1,))))
-    torch.testing.assert_close(found["last"][:, 0], expected[:, -1][:, found["visual"]], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found["text"], expected[:, found["rows"]][:, :, found["visual"]], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found["last"][:, 0], expected[:, -1][:, found["visual"]], atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        found["text"], expected[:, found["rows"]][:, :, found["visual"]], atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("family", WITH_CLS)
@@ -48,21 +61,34 @@ def test_vision_attention_equals_the_maps_that_eager_attention_returns(family: s
 
     def look(ctx: StageContext) -> None:
         assert ctx.vision is not None
-        found.update(received=ctx.vision.received(-2), cls=ctx.vision.cls(-2), saliency=ctx.saliency(), family=ctx.family)
+        found.update(
+            received=ctx.vision.received(-2),
+            cls=ctx.vision.cls(-2),
+            saliency=ctx.saliency(),
+            family=ctx.family,
+        )
 
     captured: dict[str, Any] = {}
     tower = model_of(family).model.vision_tower
-    handle = tower.register_forward_pre_hook(lambda module, args, kwargs: captured.update(args=args, kwargs=kwargs), with_kwargs=True)
-    session = seen_by(model_of(family), inputs, Look(look, 0, Needs(vit_attention=(-2,), saliency=True)))
+    handle = tower.register_forward_pre_hook(
+        lambda module, args, kwargs: captured.update(args=args, kwargs=kwargs), with_kwargs=True
+    )
+    session = seen_by(
+        model_of(family), inputs, Look(look, 0, Needs(vit_attention=(-2,), saliency=True))
+    )
     handle.remove()
     with torch.no_grad():
-        maps = model_of(family, "eager").model.vision_tower(*captured["args"], **{**captured["kwargs"], "output_attentions": True})
+        maps = model_of(family, "eager").model.vision_tower(
+            *captured["args"], **{**captured["kwargs"], "output_attentions": True}
+        )
     weights = maps.attentions[-2]
 
     def packed(values: Tensor) -> Tensor:
         return session.family.pack(session.family.strip(values)[..., None], None, -1.0)[:, 0]
 
-    torch.testing.assert_close(found["received"], packed(weights.mean((1, 2))), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found["received"], packed(weights.mean((1, 2))), atol=1e-5, rtol=1e-4
+    )
     torch.testing.assert_close(found["cls"], packed(weights[:, :, 0].mean(1)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found["saliency"], found["cls"])
 
@@ -75,7 +101,9 @@ def test_encoder_features_through_the_projector_are_the_tokens(attn: str, images
         assert features.shape[1] == 32
         torch.testing.assert_close(project(features), ctx.visual_hidden, atol=1e-4, rtol=1e-4)
 
-    seen_by(model_of("llava", attn), inputs_of("llava", 0, images), Look(look, 0, Needs(features=True)))
+    seen_by(
+        model_of("llava", attn), inputs_of("llava", 0, images), Look(look, 0, Needs(features=True))
+    )
 
 
 @pytest.mark.parametrize("attn", ATTN)
@@ -84,31 +112,51 @@ def test_packing_follows_gradients(family: str, attn: str) -> None:
     """A token's feature depends on exactly the patches that ``pack`` joins into it."""
     model, inputs = model_of(family, attn), inputs_of(family, 0, 2)
     seen: dict[str, Any] = {}
-    with unibench.prune(model, Look(lambda ctx: None, 0, Needs(vit_hidden=(-1,)))) as session, torch.no_grad():
+    with (
+        unibench.prune(model, Look(lambda ctx: None, 0, Needs(vit_hidden=(-1,)))) as session,
+        torch.no_grad(),
+    ):
         clear = session.vision.clear
         session.vision.clear = lambda: (seen.update(session.vision.calls), clear())[1]  # type: ignore[method-assign]
         model(**copy.deepcopy(inputs))
     call, adapter = seen["image"], session.family
     leaf = call.hidden[len(adapter.vit_blocks) - 1].clone().requires_grad_()
     block = adapter.vit_blocks[-1]
-    handle = block.register_forward_hook(lambda module, args, out: (leaf,) if isinstance(out, tuple) else leaf, prepend=True)
+    handle = block.register_forward_hook(
+        lambda module, args, out: (leaf,) if isinstance(out, tuple) else leaf, prepend=True
+    )
     try:
         pooled = model.model.get_image_features(**call.arguments).pooler_output
     finally:
         handle.remove()
-    features = torch.cat([part.reshape(-1, part.shape[-1]) for part in ([pooled] if isinstance(pooled, Tensor) else pooled)])
-    places = torch.arange(adapter.strip(leaf).shape[:-1].numel()).reshape(adapter.strip(leaf).shape[:-1])
-    member = adapter.pack(torch.nn.functional.one_hot(places, places.numel()).double(), call, 0.0) > 0
+    features = torch.cat(
+        [
+            part.reshape(-1, part.shape[-1])
+            for part in ([pooled] if isinstance(pooled, Tensor) else pooled)
+        ]
+    )
+    places = torch.arange(adapter.strip(leaf).shape[:-1].numel()).reshape(
+        adapter.strip(leaf).shape[:-1]
+    )
+    member = (
+        adapter.pack(torch.nn.functional.one_hot(places, places.numel()).double(), call, 0.0) > 0
+    )
     assert len(member) == len(features) == call.tokens
     for token in range(0, len(features), 3):
         (gradient,) = torch.autograd.grad(features[token].sum(), leaf, retain_graph=True)
-        assert torch.equal(adapter.strip(gradient).abs().sum(-1).reshape(-1) > 0, member[token]), token
+        assert torch.equal(adapter.strip(gradient).abs().sum(-1).reshape(-1) > 0, member[token]), (
+            token
+        )
 
 
 def test_received_attention_in_chunks_equals_the_whole_map() -> None:
     g = torch.Generator().manual_seed(0)
     tokens = 2 * QUERY_CHUNK + 7
-    qk = QueryKey(torch.randn(2, 4, tokens, 8, generator=g), torch.randn(2, 2, tokens, 8, generator=g), 8**-0.5)
+    qk = QueryKey(
+        torch.randn(2, 4, tokens, 8, generator=g),
+        torch.randn(2, 2, tokens, 8, generator=g),
+        8**-0.5,
+    )
     whole = attention_rows(qk.query, qk.key, qk.scaling).mean((1, 2))
     torch.testing.assert_close(received_attention(qk), whole, atol=1e-6, rtol=1e-5)
 
@@ -116,10 +164,19 @@ def test_received_attention_in_chunks_equals_the_whole_map() -> None:
 def test_the_question_is_what_the_template_leaves() -> None:
     inputs = inputs_of("llava")
     rows: list[int] = []
-    with unibench.prune(model_of("llava"), Look(lambda ctx: rows.extend(ctx.question.tolist()))) as session, torch.no_grad():
+    with (
+        unibench.prune(
+            model_of("llava"), Look(lambda ctx: rows.extend(ctx.question.tolist()))
+        ) as session,
+        torch.no_grad(),
+    ):
         session.margins = (1, 2)
         model_of("llava")(**copy.deepcopy(inputs))
-    assert rows == list(range(int((inputs["input_ids"][0] == 190).nonzero()[-1]) + 2, inputs["input_ids"].shape[1] - 2))
+    assert rows == list(
+        range(
+            int((inputs["input_ids"][0] == 190).nonzero()[-1]) + 2, inputs["input_ids"].shape[1] - 2
+        )
+    )
 
 
 @families
@@ -127,7 +184,11 @@ def test_items_have_the_grid_of_their_tokens(family: str) -> None:
     def look(ctx: StageContext) -> None:
         assert len(ctx.items) >= 3  # SmolVLM: one for each tile
         for item in ctx.items:
-            assert len(item) == sum(len(part) for part in item.parts) == sum(len(tile) for tile in item.tiles())
+            assert (
+                len(item)
+                == sum(len(part) for part in item.parts)
+                == sum(len(tile) for tile in item.tiles())
+            )
         assert ctx.items[-1].stop == ctx.total == len(ctx.visual)
 
     seen_by(model_of(family), inputs_of(family, 0, 3), Look(look))

@@ -1,4 +1,6 @@
-"""Every configured real model on the meta device: modules where the adapters look, published layers and token counts."""
+"""Every configured real model on the meta device: modules where the adapters look, published layers
+and token counts.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +65,16 @@ def real(name: str) -> LoadedModel:
 
 def replaced(model: Any) -> Any:
     """The model, saying that its inputs belong on the CPU."""
-    return type("Shown", (), {"device": torch.device("cpu"), "config": model.config, "whole": model})()
+    return type(
+        "Shown", (), {"device": torch.device("cpu"), "config": model.config, "whole": model}
+    )()
 
 
 def test_every_configured_model_is_here() -> None:
     configured = [name for name in options("model") if not name.startswith("tiny_")]
-    assert set(configured) - {"llava_onevision_1_5_8b"} == set(PUBLISHED)  # its code is not part of transformers
+    assert set(configured) - {"llava_onevision_1_5_8b"} == set(
+        PUBLISHED
+    )  # its code is not part of transformers
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -78,10 +84,16 @@ def test_modules_and_layers_are_the_published_ones(name: str) -> None:
     assert len(family.text_model.layers) == layers
     assert len(family.vit_blocks) == len(family.vit_attentions) == blocks
     assert family.saliency_layer % blocks == saliency and 0 <= family.object_layer < blocks
-    for module in (*family.vit_attentions, *(family.llm_attention(layer) for layer in range(layers))):
+    for module in (
+        *family.vit_attentions,
+        *(family.llm_attention(layer) for layer in range(layers)),
+    ):
         assert isinstance(module, nn.Module) and "Attention" in type(module).__name__
     names = {module: path for path, module in family.model.named_modules()}
-    assert all(module in names for module in (family.core, family.text_model, family.vision_tower, *family.vit_blocks))
+    assert all(
+        module in names
+        for module in (family.core, family.text_model, family.vision_tower, *family.vit_blocks)
+    )
     assert callable(family.core.get_image_features)
 
 
@@ -91,8 +103,12 @@ def test_the_size_is_the_published_one(name: str) -> None:
     assert count / 1e9 == pytest.approx(PARAMETERS[name], abs=0.01)
 
 
-def parts(name: str, *sizes: tuple[int, int], preset: str = "native", video: int = 0) -> tuple[int, list[int]]:
-    """Placeholders in the prompt of pictures (width, height), and tokens with a patch of each of the engine's items."""
+def parts(
+    name: str, *sizes: tuple[int, int], preset: str = "native", video: int = 0
+) -> tuple[int, list[int]]:
+    """Placeholders in the prompt of pictures (width, height), and tokens with a patch of each of
+    the engine's items.
+    """
     loaded = replace(real(name), image_options=dict(spec_of(name).pixels[preset]))
     frames = [Image.new("RGB", size) for size in sizes]
     inputs = loaded.inputs(["what is it"], [frames * max(1, video)], "video" if video else "image")

@@ -1,4 +1,6 @@
-"""Checkpoints of every family, in the forms in which people have them, are loaded by the path they would give."""
+"""Checkpoints of every family, in the forms in which people have them, are loaded by the path they
+would give.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ QUESTIONS = ["what is it", "how many are there in all of them", "which color is 
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
-    pixels = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     return Image.fromarray(pixels.numpy())
 
 
-MADE = [family for family in FAMILIES if family in SETTINGS]  # the code of the other one comes with its checkpoint: test_remote_code.py
+MADE = [
+    family for family in FAMILIES if family in SETTINGS
+]  # the code of the other one comes with its checkpoint: test_remote_code.py
 PICTURES = [[picture(0, 100, 60), picture(1, 50, 100)], [], [picture(2, 110, 100)]]
 
 
@@ -38,7 +44,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def of(family: str) -> LoadedModel:
         if family not in made:
-            made[family] = load(spec_of(family, path=str(save(family, tmp_path_factory.mktemp(family)))))
+            made[family] = load(
+                spec_of(family, path=str(save(family, tmp_path_factory.mktemp(family))))
+            )
         return made[family]
 
     return of
@@ -47,12 +55,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("family", "form"),
     [
-        pytest.param(family, form, marks=[] if family == QUICK[number % len(QUICK)] else [pytest.mark.slow])
+        pytest.param(
+            family, form, marks=[] if family == QUICK[number % len(QUICK)] else [pytest.mark.slow]
+        )
         for family in MADE
         for number, form in enumerate(FORMATS)
     ],
 )
-def test_every_form_of_a_checkpoint_is_loaded(family: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_form_of_a_checkpoint_is_loaded(
+    family: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = FORMATS[form](family, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     if form == "shards":
@@ -67,29 +79,40 @@ def test_every_form_of_a_checkpoint_is_loaded(family: str, form: str, tmp_path: 
 
 
 @pytest.mark.parametrize("family", [family for family in EACH if family.values[0] in MADE])
-def test_a_batch_of_several_one_and_no_pictures_equals_single_prompts(family: str, small: Any) -> None:
+def test_a_batch_of_several_one_and_no_pictures_equals_single_prompts(
+    family: str, small: Any
+) -> None:
     loaded = small(family)
     config = loaded.generation_config(4, 1.0)
     with unibench.prune(loaded.model, "fastv", ratio=0.6) as session, torch.no_grad():
         inputs = loaded.inputs(QUESTIONS, PICTURES)
-        together = loaded.model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+        together = loaded.model.generate(**inputs, generation_config=config)[
+            :, inputs["input_ids"].shape[1] :
+        ]
         records = session.take_records()
         for row, (question, pictures) in enumerate(zip(QUESTIONS, PICTURES, strict=True)):
             inputs = loaded.inputs([question], [pictures])
-            alone = loaded.model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+            alone = loaded.model.generate(**inputs, generation_config=config)[
+                :, inputs["input_ids"].shape[1] :
+            ]
             (record,) = session.take_records()
             assert record == replace(records[row], sample=record.sample)
             assert loaded.answers(together[row : row + 1]) == loaded.answers(alone)
     assert [record.visual_tokens > 0 for record in records] == [True, False, True]
 
 
-@pytest.mark.parametrize("family", [family for family in EACH if family.values[0] in MADE and family.values[0] in VIDEOS])
+@pytest.mark.parametrize(
+    "family", [family for family in EACH if family.values[0] in MADE and family.values[0] in VIDEOS]
+)
 def test_a_video_is_read_frame_by_frame(family: str, small: Any) -> None:
     loaded = small(family)
     frames = [picture(seed, 80, 60) for seed in range(4)]
     inputs = loaded.inputs(QUESTIONS[:2], [frames, frames[::-1]], modality="video")
     for scope in ("sequence", "item", "tile"):
-        with unibench.prune(loaded.model, "divprune", ratio=0.5, scope=scope) as session, torch.no_grad():
+        with (
+            unibench.prune(loaded.model, "divprune", ratio=0.5, scope=scope) as session,
+            torch.no_grad(),
+        ):
             loaded.model.generate(**inputs, generation_config=loaded.generation_config(3, 1.0))
         for record in session.take_records():
             assert record.visual_tokens > 0
@@ -100,7 +123,9 @@ def test_a_video_is_read_frame_by_frame(family: str, small: Any) -> None:
     assert frames_read == (2 if family.startswith("qwen") else 4)  # Qwen joins two frames into one
 
 
-def test_videos_of_different_lengths_are_refused_where_the_processor_stacks_them(small: Any) -> None:
+def test_videos_of_different_lengths_are_refused_where_the_processor_stacks_them(
+    small: Any,
+) -> None:
     frames = [picture(seed, 80, 60) for seed in range(4)]
     with pytest.raises(UsageError, match="batch_size=1"):
         small("internvl").inputs(QUESTIONS[:2], [frames, frames[:2]], modality="video")
@@ -115,22 +140,37 @@ def test_a_file_and_an_unknown_revision_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fastv", "pyramiddrop", "visionzip"])
-def test_a_model_that_accelerate_places_module_by_module_is_pruned_alike(small: Any, method: str) -> None:
-    """As with several GPUs, every forward is wrapped; here the weights wait in memory until their module runs."""
+def test_a_model_that_accelerate_places_module_by_module_is_pruned_alike(
+    small: Any, method: str
+) -> None:
+    """As with several GPUs, every forward is wrapped; here the weights wait in memory until their
+    module runs.
+    """
     loaded = small("internvl")
     inputs, config = loaded.inputs(QUESTIONS[:1], PICTURES[:1]), loaded.generation_config(4, 1.0)
     answers = []
-    for model in (loaded.model, accelerate.cpu_offload(copy.deepcopy(loaded.model), torch.device("cpu"))):
+    for model in (
+        loaded.model,
+        accelerate.cpu_offload(copy.deepcopy(loaded.model), torch.device("cpu")),
+    ):
         with unibench.prune(model, method, ratio=0.5) as session, torch.no_grad():
             answers.append(model.generate(**inputs, generation_config=config))
         assert session.take_records()[0].kept < session.prompt.length
     assert torch.equal(*answers)
 
 
-def test_random_weights_that_do_not_fit_in_memory_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_weights_that_do_not_fit_in_memory_are_refused_before_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(_sources, "free_memory", lambda: 2**30)
     (config,) = compose_cells(["model=qwen2_5_vl_7b", "model.weights=random"], sweep=False)
-    with pytest.raises(UsageError, match=r"qwen2_5_vl_7b: its weights take 15\.4 GiB in bfloat16 and 1\.0 GiB .*num_hidden_layers=4"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            r"qwen2_5_vl_7b: its weights take 15\.4 GiB in bfloat16 and 1\.0 GiB"
+            r" .*num_hidden_layers=4"
+        ),
+    ):
         load(config.model)
 
 
@@ -142,7 +182,9 @@ def test_quantisation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("bits", "field"), [("8bit", "load_in_8bit"), ("4bit", "load_in_4bit")])
-def test_quantisation_reaches_transformers(bits: str, field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_quantisation_reaches_transformers(
+    bits: str, field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     given: dict[str, Any] = {}
 
     class ReachedError(Exception):

@@ -30,9 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LLaVAOneVision15ForConditionalGeneration.register_for_auto_class("AutoModelForCausalLM")
     blueprint = ARCHITECTURES["qwen2_5_vl"]("sdpa").config  # its processor is Qwen's
     processor = make_processor(blueprint, str(TOKENIZER), SETTINGS["qwen2_5_vl"])
-    text = {**TEXT, "head_dim": 16, "vocab_size": len(processor.tokenizer), "eos_token_id": processor.tokenizer.eos_token_id}
+    text = {
+        **TEXT,
+        "head_dim": 16,
+        "vocab_size": len(processor.tokenizer),
+        "eos_token_id": processor.tokenizer.eos_token_id,
+    }
     vision = ARCHITECTURES[FAMILY]("sdpa").config.vision_config
-    config = Llavaonevision15Config(text, vision.to_dict(), blueprint.image_token_id, blueprint.video_token_id)
+    config = Llavaonevision15Config(
+        text, vision.to_dict(), blueprint.image_token_id, blueprint.video_token_id
+    )
     LLaVAOneVision15ForConditionalGeneration(config).save_pretrained(place)
     processor.save_pretrained(place)
     assert (place / "modeling_llavaonevision1_5.py").exists()
@@ -64,5 +71,8 @@ def test_the_published_size_has_its_modules_where_the_adapter_looks() -> None:
     with torch.device("meta"):
         model = LLaVAOneVision15ForConditionalGeneration(Llavaonevision15Config(text, RiceConfig()))
     family = LlavaOnevision15(model)
-    assert len(family.text_model.layers) == 36 and len(family.vit_blocks) == len(family.vit_attentions) == 24
+    assert (
+        len(family.text_model.layers) == 36
+        and len(family.vit_blocks) == len(family.vit_attentions) == 24
+    )
     assert family.llm_attention(35) is model.model.language_model.layers[35].self_attn

@@ -1,7 +1,8 @@
-"""How the arrays of a case reach a method. Most cases need ``select`` alone; an adapter is one small function.
+"""How the arrays of a case reach a method. Most cases need ``select`` alone; an adapter is one
+small function.
 
-To add one, write a function that takes a :class:`Call`, decorate it with :func:`adapter`, and name it in
-``map.yaml``. It returns what the method answered, or None if it made its own comparison.
+To add one, write a function that takes a :class:`Call`, decorate it with :func:`adapter`, and name
+it in ``map.yaml``. It returns what the method answered, or None if it made its own comparison.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def answer(stage: Stage, ctx: Any) -> Answer:
     selection = stage.select(ctx)
     assert selection is not None
     kept, order = selection.keep.sort()
-    return Answer(kept, ctx.visual_hidden[kept] if selection.values is None else selection.values[order])
+    return Answer(
+        kept, ctx.visual_hidden[kept] if selection.values is None else selection.values[order]
+    )
 
 
 @adapter
@@ -93,10 +96,18 @@ def select(call: Call) -> Answer:
     if call.case.params.get("scope") != "tile0+rest":
         return answer(stage, ctx)
     first, total = call.case.params["tile_tokens"], len(ctx.visual)
-    ratio, whole = call.case.params["keep_ratio"], round if call.method == "divprune" else int  # as UniPruneBench rounds each
+    ratio, whole = (
+        call.case.params["keep_ratio"],
+        round if call.method == "divprune" else int,
+    )  # as UniPruneBench rounds each
     pools = [(0, first), (first, total)]
-    parts = [answer(stage, _context.narrowed(ctx, a, b, max(1, whole(ratio * (b - a))))) for a, b in pools]
-    return Answer(torch.cat([part.kept + a for part, (a, _) in zip(parts, pools, strict=True)]), None)
+    parts = [
+        answer(stage, _context.narrowed(ctx, a, b, max(1, whole(ratio * (b - a)))))
+        for a, b in pools
+    ]
+    return Answer(
+        torch.cat([part.kept + a for part, (a, _) in zip(parts, pools, strict=True)]), None
+    )
 
 
 @adapter
@@ -110,7 +121,11 @@ def inside(call: Call) -> Answer:
 def last_row(call: Call) -> Answer:
     """``attention_row [H, T]``: the last token's row at the layer before the cut."""
     arrays = _context.tensors(call.case, call.dtype)
-    row, start, stop = arrays["attention_row"], int(arrays["visual_start"]), int(arrays["visual_end"])
+    row, start, stop = (
+        arrays["attention_row"],
+        int(arrays["visual_start"]),
+        int(arrays["visual_end"]),
+    )
     stage = one_stage(call.build())
     ctx = _context.Attended(
         layer=stage.layer,
@@ -140,9 +155,14 @@ def selector(call: Call) -> Answer:
     method = call.build(selector_path=str(path))
     ctx = _context.context(call.case, call.dtype, call.note)
     torch.testing.assert_close(method.score(ctx).float(), arrays["scores"], rtol=1e-4, atol=1e-5)
-    for name, number in (("soft_topk_keep", ctx.keep), ("soft_topk_ratio02", 0.2 * len(ctx.visual))):
+    for name, number in (
+        ("soft_topk_keep", ctx.keep),
+        ("soft_topk_ratio02", 0.2 * len(ctx.visual)),
+    ):
         if name in arrays:
-            torch.testing.assert_close(soft_top_k(arrays["scores"], number), arrays[name], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(
+                soft_top_k(arrays["scores"], number), arrays[name], rtol=1e-3, atol=1e-5
+            )
     return answer(one_stage(method), ctx)
 
 
@@ -151,7 +171,9 @@ def clip(call: Call) -> Answer:
     """Embeddings of patches and question in the space of CLIP."""
     arrays = _context.tensors(call.case, call.dtype)
     ctx = _context.context(call.case, call.dtype, call.note)
-    ctx = replace(ctx, hidden=ctx.hidden[ctx.visual], clip=lambda: (arrays["image_embeds"], arrays["text"]))
+    ctx = replace(
+        ctx, hidden=ctx.hidden[ctx.visual], clip=lambda: (arrays["image_embeds"], arrays["text"])
+    )
     return answer(one_stage(call.build()), ctx)
 
 
@@ -167,7 +189,9 @@ def aligned(call: Call) -> Answer:
 
 @adapter
 def windows(call: Call) -> Answer:
-    """The key set of MustDrop belongs to its later stages; its rule is checked here where it is stored."""
+    """The key set of MustDrop belongs to its later stages; its rule is checked here where it is
+    stored.
+    """
     arrays = _context.tensors(call.case, call.dtype)
     if "key_set" in arrays:
         heads = arrays["merged_cls_attention_heads"]
@@ -193,7 +217,9 @@ def matched(call: Call) -> Answer:
 def proportional(call: Call) -> None:
     """Attention weighted by the size of merged tokens: shared mathematics, no selection."""
     arrays, heads = _context.tensors(call.case, call.dtype), call.case.params["num_heads"]
-    query, key, value = (arrays["x"] @ arrays["w_qkv"]).unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)
+    query, key, value = (
+        (arrays["x"] @ arrays["w_qkv"]).unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)
+    )
     out = proportional_attention(query, key, value, arrays["size"])
     torch.testing.assert_close(out.transpose(0, 1).flatten(1), arrays["out"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(key.mean(0), arrays["key_mean"], rtol=1e-4, atol=1e-5)
@@ -203,12 +229,23 @@ def proportional(call: Call) -> None:
 def recomputed(call: Call) -> Answer:
     """Queries and keys are stored too: what the engine makes of them is what the method is given."""
     arrays = _context.tensors(call.case, call.dtype)
-    pairs = {"q": ("k", "scores"), "q_shallow": ("k_shallow", "shallow_scores"), "q_deep": ("k_deep", "deep_scores")}
+    pairs = {
+        "q": ("k", "scores"),
+        "q_shallow": ("k_shallow", "shallow_scores"),
+        "q_deep": ("k_deep", "deep_scores"),
+    }
     for query, (key, scores) in pairs.items():
         if query in arrays:
             qk = QueryKey(arrays[query][None], arrays[key][None], arrays[query].shape[-1] ** -0.5)
-            torch.testing.assert_close(received_attention(qk)[0] * len(arrays[scores]), arrays[scores].float(), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                received_attention(qk)[0] * len(arrays[scores]),
+                arrays[scores].float(),
+                rtol=1e-4,
+                atol=1e-6,
+            )
     return select(call)
 
 
-from tests.golden import _adapters_intra  # noqa: F401  registers the adapters of the methods inside the language model
+from tests.golden import (
+    _adapters_intra,  # noqa: F401
+)

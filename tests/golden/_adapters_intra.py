@@ -1,4 +1,6 @@
-"""Adapters of the methods that look inside the language model. Imported by ``_adapters.py``, which registers them."""
+"""Adapters of the methods that look inside the language model. Imported by ``_adapters.py``, which
+registers them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Stored(StageContext):
         normed: ``[T, D]`` the states after the final norm.
     """
 
-    rows: Callable[[Tensor | None], Tensor] = field(default=lambda queries: torch.empty(0), repr=False)
+    rows: Callable[[Tensor | None], Tensor] = field(
+        default=lambda queries: torch.empty(0), repr=False
+    )
     stored_keys: Tensor | None = field(default=None, repr=False)
     normed: Tensor | None = field(default=None, repr=False)
 
@@ -85,18 +89,34 @@ def vtw(call: Call) -> Answer:
     assert stage.layer == int(arrays["withdraw_layer"])
     counts = processed([stage], 1, stop - start, depth)
     assert list(counts) == arrays["tokens_per_layer"].tolist()
-    kl = torch.stack([divergences(*logits) for logits in zip(arrays["logits_full"], arrays["logits_drop"], strict=True)])
+    kl = torch.stack(
+        [
+            divergences(*logits)
+            for logits in zip(arrays["logits_full"], arrays["logits_drop"], strict=True)
+        ]
+    )
     torch.testing.assert_close(kl, arrays["kl"], rtol=1e-4, atol=1e-6)
     search = found(arrays["kl"], float(arrays["eta"]), 5)
-    torch.testing.assert_close(torch.tensor(search.divergences), arrays["kl_mean"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.tensor(search.divergences), arrays["kl_mean"], rtol=1e-4, atol=1e-6
+    )
     assert search.layer == found(kl, float(arrays["eta"]), 5).layer == int(arrays["k_found"])
-    ctx = stored(call, stage, torch.zeros(len(arrays["position_ids_keep"]) + stop - start, 1), start, stop, keep=0)
+    ctx = stored(
+        call,
+        stage,
+        torch.zeros(len(arrays["position_ids_keep"]) + stop - start, 1),
+        start,
+        stop,
+        keep=0,
+    )
     return Answer(chosen(stage, ctx).keep, None)
 
 
 @adapter
 def pyramiddrop(call: Call) -> Answer:
-    """``queries_last [3, H, dh]`` and ``keys [3, H, T, dh]`` in original numbering, for the tokens still present."""
+    """``queries_last [3, H, dh]`` and ``keys [3, H, T, dh]`` in original numbering, for the tokens
+    still present.
+    """
     arrays = _context.tensors(call.case, call.dtype)
     start, stop = span(arrays)
     length = arrays["keys"].shape[2]
@@ -113,8 +133,18 @@ def pyramiddrop(call: Call) -> Answer:
         assert stage.count is not None
         keep = stage.count(call.case.keep, stop - start)
         assert keep == call.case.params["counts"][number]
-        ctx = stored(call, stage, torch.zeros(len(rows), 1), start, start + len(present), keep=keep, query_key=lambda layer, qk=qk: qk)
-        torch.testing.assert_close(call.build().score(ctx), arrays[f"scores_stage{number}"][present], rtol=1e-4, atol=1e-7)
+        ctx = stored(
+            call,
+            stage,
+            torch.zeros(len(rows), 1),
+            start,
+            start + len(present),
+            keep=keep,
+            query_key=lambda layer, qk=qk: qk,
+        )
+        torch.testing.assert_close(
+            call.build().score(ctx), arrays[f"scores_stage{number}"][present], rtol=1e-4, atol=1e-7
+        )
         present = present[chosen(stage, ctx).keep]
         assert present.tolist() == arrays[f"kept_stage{number}"].tolist()
     counts = processed(stages, call.case.keep, stop - start, 32)
@@ -124,7 +154,9 @@ def pyramiddrop(call: Call) -> Answer:
 
 @adapter
 def dart(call: Call) -> Answer:
-    """Keys and normed states; the official union exceeds the request, the default is exactly what is asked."""
+    """Keys and normed states; the official union exceeds the request, the default is exactly what
+    is asked.
+    """
     arrays = _context.tensors(call.case, call.dtype)
     start, stop = span(arrays)
 
@@ -132,25 +164,37 @@ def dart(call: Call) -> Answer:
         more = dict(keep=keep, stored_keys=arrays["keys"], normed=arrays["hidden_norm"])
         return stored(call, one_stage(method), arrays["hidden"], start, stop, **more)
 
-    if call.options.get("variant") == "official_bug":  # the default answers the union's size, in its own order of pivots
+    if (
+        call.options.get("variant") == "official_bug"
+    ):  # the default answers the union's size, in its own order of pivots
         plain = call.build(variant="default")
         same = chosen(one_stage(plain), context(plain, len(arrays["kept"])))
         assert same.keep.tolist() == arrays["kept_order_image_first"].tolist()
     method = call.build()
-    return Answer(chosen(one_stage(method), context(method, call.case.params["requested"])).keep, None)
+    return Answer(
+        chosen(one_stage(method), context(method, call.case.params["requested"])).keep, None
+    )
 
 
 @adapter
 def sparsevlm(call: Call) -> None:
-    """Three cuts, each with the states, the text rows and the raters of its own; kept and merged rows of all."""
+    """Three cuts, each with the states, the text rows and the raters of its own; kept and merged
+    rows of all.
+    """
     arrays = _context.tensors(call.case, call.dtype)
     look, *cuts = call.build(layers=[layer + 1 for layer in call.case.params["layers"]]).stages(32)
     first = stored(call, look, arrays["hidden"], *span(arrays))
     assert look.layer == 0
     assert look.select(first) is None
-    assert (first.memory["raters"] - span(arrays)[1]).tolist() == arrays["s0_raters"].tolist()  # stored relative to the text
+    assert (first.memory["raters"] - span(arrays)[1]).tolist() == arrays[
+        "s0_raters"
+    ].tolist()  # stored relative to the text
     for number, stage in enumerate(cuts):
-        own = {name.removeprefix(f"s{number}_"): array for name, array in arrays.items() if name.startswith(f"s{number}_")}
+        own = {
+            name.removeprefix(f"s{number}_"): array
+            for name, array in arrays.items()
+            if name.startswith(f"s{number}_")
+        }
         start, stop = span(own)
         asked = own["attention"]  # [heads, text, N]
         ctx = stored(
@@ -171,15 +215,21 @@ def sparsevlm(call: Call) -> None:
         kept = len(own["kept"])
         given = set(selection.keep[:kept].tolist())
         may = set(own.get("may", own["kept"]).tolist())
-        assert set(own.get("must", own["kept"]).tolist()) <= given <= may | set(own["kept"].tolist())
-        torch.testing.assert_close(selection.values[:kept], ctx.visual_hidden[selection.keep[:kept]])
+        assert (
+            set(own.get("must", own["kept"]).tolist()) <= given <= may | set(own["kept"].tolist())
+        )
+        torch.testing.assert_close(
+            selection.values[:kept], ctx.visual_hidden[selection.keep[:kept]]
+        )
         assert len(selection.keep) == official["n_visual_out"]
         assert _context.same_rows(own["merged"].numpy(), selection.values[kept:])
 
 
 @adapter
 def fitprune(call: Call) -> Answer:
-    """Queries and keys of one layer; both parts of the score, and the tokens left by a recipe for that layer alone."""
+    """Queries and keys of one layer; both parts of the score, and the tokens left by a recipe for
+    that layer alone.
+    """
     arrays = _context.tensors(call.case, torch.float32)
     start, stop = span(arrays)
     recipe = [0] * 32
@@ -200,17 +250,29 @@ def fitprune(call: Call) -> Answer:
 
 @adapter
 def mustdrop(call: Call) -> None:
-    """Merged windows, key set, four cuts and the caches; numbers are those of the official order of merged tokens."""
+    """Merged windows, key set, four cuts and the caches; numbers are those of the official order of
+    merged tokens.
+    """
     arrays, params = _context.tensors(call.case, call.dtype), call.case.params
     slot, start = arrays["merge_slot"], int(arrays["visual_start"])
-    method = call.build(window=params["window"][0], layers=[layer + 1 for layer in params["layers"]])
+    method = call.build(
+        window=params["window"][0], layers=[layer + 1 for layer in params["layers"]]
+    )
     assert isinstance(method, MustDrop)
     merge, *cuts = method.stages(32)
     count, side = len(slot), math.isqrt(len(slot))
-    vision = _context.StubVision({"features": arrays["vision_hidden"][1:], "cls_attention": arrays["cls_attention"].mean(0)[1:][slot]})
+    vision = _context.StubVision(
+        {
+            "features": arrays["vision_hidden"][1:],
+            "cls_attention": arrays["cls_attention"].mean(0)[1:][slot],
+        }
+    )
     memory: dict[str, Tensor] = {}
     more: dict[str, Any] = dict(
-        vision=vision, family=_context.StubFamily(cls=True), items=(Item(0, count, (Part(1, side, side),)),), memory=memory
+        vision=vision,
+        family=_context.StubFamily(cls=True),
+        items=(Item(0, count, (Part(1, side, side),)),),
+        memory=memory,
     )
     merged = chosen(merge, stored(call, merge, arrays["vision_hidden"][1:], 0, count, **more))
     assert merged.values is not None
@@ -220,9 +282,20 @@ def mustdrop(call: Call) -> None:
     assert set(slot[memory["key"]].tolist()) == set(arrays["key_set"].tolist())
     present, entering = anchor.sort().values, [len(anchor)] * 3
     for number, stage in enumerate(cuts):
-        asked = arrays[f"attention_s{number}"][:, :, slot[present].argsort().argsort()]  # columns in our order
+        asked = arrays[f"attention_s{number}"][
+            :, :, slot[present].argsort().argsort()
+        ]  # columns in our order
         hidden = torch.zeros(start + len(present) + asked.shape[1], 1)
-        ctx = stored(call, stage, hidden, start, start + len(present), vision_rows=present, memory=memory, rows=lambda _, a=asked: a)
+        ctx = stored(
+            call,
+            stage,
+            hidden,
+            start,
+            start + len(present),
+            vision_rows=present,
+            memory=memory,
+            rows=lambda _, a=asked: a,
+        )
         present = present[chosen(stage, ctx).keep]
         assert slot[present].sort().values.tolist() == arrays[f"kept_s{number}"].tolist()
         entering += [len(present)] * (4 if number < 3 else 17)
@@ -232,31 +305,53 @@ def mustdrop(call: Call) -> None:
     for layer in range(32):
         slots = kept[sum(layer >= stage.layer for stage in cuts)]
         rows = seen.get(layer, anchor[slots].sort().values)
-        ctx = stored(call, merge, torch.zeros(start + len(rows), 0), start, start + len(rows), layer=layer, vision_rows=rows, memory=memory)
+        ctx = stored(
+            call,
+            merge,
+            torch.zeros(start + len(rows), 0),
+            start,
+            start + len(rows),
+            layer=layer,
+            vision_rows=rows,
+            memory=memory,
+        )
         stays = method.evict(ctx)
         held.append(len(rows) if stays is None else len(stays))
     assert held == arrays["kv_visual_per_layer_after_prefill"].tolist()
-    assert entering[:32] == [len(kept[sum(layer >= stage.layer for stage in cuts)]) for layer in range(32)]
+    assert entering[:32] == [
+        len(kept[sum(layer >= stage.layer for stage in cuts)]) for layer in range(32)
+    ]
 
 
 @adapter
 def two_stage(call: Call) -> Answer:
-    """The scheduler of UniPruneBench on synthetic attention rows: whole parts of the current number, stage by stage."""
+    """The scheduler of UniPruneBench on synthetic attention rows: whole parts of the current
+    number, stage by stage.
+    """
     arrays, params = _context.tensors(call.case, call.dtype), call.case.params
     start, stop = span(arrays)
     total = stop - start
     pre = params["pre"].removesuffix("_pre_llm").replace("random", "random_pre")
     plan = [entry.split(":") for entry in params["plan"].split(";")]
-    options: dict[str, Any] = {"pre": pre, "pre_ratio": round(1 - params["pre_keep_ratio"], 6), **call.options}
+    options: dict[str, Any] = {
+        "pre": pre,
+        "pre_ratio": round(1 - params["pre_keep_ratio"], 6),
+        **call.options,
+    }
     if len(plan) == 1:
         ((layer, name, share),) = plan
-        options |= {"intra": name.removesuffix("_llm").replace("fastv_intra", "fastv"), "intra_options": {"layer": int(layer)}}
+        options |= {
+            "intra": name.removesuffix("_llm").replace("fastv_intra", "fastv"),
+            "intra_options": {"layer": int(layer)},
+        }
         options["intra_ratio"] = round(1 - float(share), 6)
     else:  # pdrop of UniPruneBench scores as fastv does
         cuts = [[int(layer), float(share)] for layer, _, share in plan]
         options |= {"intra": "schedule", "intra_options": {"cuts": cuts, "variant": "official_bug"}}
     first, *cuts_ = build_method("two_stage", **options).stages(params["n_layers"])
-    ctx = stored(call, first, arrays["hidden"], start, stop, keep=first.count(params["kept_final"], total))
+    ctx = stored(
+        call, first, arrays["hidden"], start, stop, keep=first.count(params["kept_final"], total)
+    )
     kept = chosen(first, ctx).keep
     official = "variant" in call.options or len(plan) > 1
     if official:
@@ -275,7 +370,9 @@ def two_stage(call: Call) -> Answer:
             start + len(before),
             keep=stage.count(params["kept_final"], total),
             vision_rows=before[order],
-            rows=lambda _, rows=rows, order=order: rows[:, None, start : start + len(order)][:, :, order],
+            rows=lambda _, rows=rows, order=order: rows[:, None, start : start + len(order)][
+                :, :, order
+            ],
         )
         kept = before[order][chosen(stage, ctx).keep]
         if official and rows is not None:

@@ -25,8 +25,8 @@ class Entry:
         method: name of the method.
         adapter: function of ``_adapters.py`` that feeds it.
         options: parameters of the method.
-        kept: how ``kept`` is compared: ``equal`` (by the case's tie policy), ``subset`` (the case lists only
-            part of a full budget), ``count`` (only the size is binding).
+        kept: how ``kept`` is compared: ``equal`` (by the case's tie policy), ``subset`` (the case
+            lists only part of a full budget), ``count`` (only the size is binding).
         merged: whether ``merged`` is compared.
         differs: the options reproduce a defect, so the method's default must answer otherwise.
         xfail: reason why the case cannot pass yet.
@@ -70,7 +70,9 @@ class Case:
 
     @property
     def checked_in_double(self) -> bool:
-        """The case says that the official set holds in float64 too, so that rounding may decide for float64."""
+        """The case says that the official set holds in float64 too, so that rounding may decide for
+        float64.
+        """
         return "float64" in self.text or "paper-literal" in self.text
 
     @property
@@ -94,16 +96,18 @@ def cases() -> Iterator[Case]:
 
 def mapped() -> dict[str, dict[str, Any]]:
     """The map: folder -> entry."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "map.yaml").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, Any]] = yaml.safe_load(
+        (HERE / "map.yaml").read_text(encoding="utf-8")
+    )
     return found
 
 
 def entry_of(case: Case, known: dict[str, dict[str, Any]]) -> Entry | None:
     """The entry of a case, or None if its folder is not in the map.
 
-    ``$name`` in an option stands for a parameter of the case; an option whose parameter the case lacks keeps its
-    default. ``rules`` override the entry where their ``when`` holds: an expression over the parameters and
-    ``n_kept``, the number of kept indices.
+    ``$name`` in an option stands for a parameter of the case; an option whose parameter the case
+    lacks keeps its default. ``rules`` override the entry where their ``when`` holds: an expression
+    over the parameters and ``n_kept``, the number of kept indices.
     """
     if case.folder not in known:
         return None
@@ -113,11 +117,16 @@ def entry_of(case: Case, known: dict[str, dict[str, Any]]) -> Entry | None:
     for rule in rules:
         if eval(rule["when"], {"__builtins__": {}}, _Params({**names, "max": max, "round": round})):
             options = {**line.get("options", {}), **rule.get("options", {})}
-            line = {**line, **{key: value for key, value in rule.items() if key != "when"}, "options": options}
+            line = {
+                **line,
+                **{key: value for key, value in rule.items() if key != "when"},
+                "options": options,
+            }
     line["options"] = {
         option: names[value[1:]] if isinstance(value, str) and value.startswith("$") else value
         for option, value in line.get("options", {}).items()
-        if not (isinstance(value, str) and value.startswith("$")) or names.get(value[1:]) is not None
+        if not (isinstance(value, str) and value.startswith("$"))
+        or names.get(value[1:]) is not None
     }
     return Entry(**line)
 

@@ -41,7 +41,9 @@ class StubVision:
 
     def received(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
         if "shallow_scores" in self.arrays:
-            return self.arrays["deep_scores" if layer == StubFamily.saliency_layer else "shallow_scores"]
+            return self.arrays[
+                "deep_scores" if layer == StubFamily.saliency_layer else "shallow_scores"
+            ]
         return self._first("received_attention", "scores", "cls_attention", "importance")
 
     def cls(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
@@ -77,12 +79,16 @@ class Notes:
 def tensors(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
     """The stored arrays, the real ones in ``dtype``."""
     return {
-        name: torch.from_numpy(array).to(dtype) if array.dtype.kind == "f" else torch.from_numpy(array)
+        name: torch.from_numpy(array).to(dtype)
+        if array.dtype.kind == "f"
+        else torch.from_numpy(array)
         for name, array in case.arrays.items()
     }
 
 
-def context(case: Case, dtype: torch.dtype, note: Callable[[str], None], layer: int = 0) -> StageContext:
+def context(
+    case: Case, dtype: torch.dtype, note: Callable[[str], None], layer: int = 0
+) -> StageContext:
     """The context of a case whose inputs are projected features and signals of the vision tower.
 
     The sequence is the visual tokens, then the text, if the case has any.
@@ -93,7 +99,11 @@ def context(case: Case, dtype: torch.dtype, note: Callable[[str], None], layer: 
     text = arrays.get("text")
     has_text = text is not None and text.shape[1:] == features.shape[1:]
     hidden = torch.cat([features, text]) if has_text else features
-    family = StubFamily(cls="received_attention" not in arrays and "q" not in arrays and "shallow_scores" not in arrays)
+    family = StubFamily(
+        cls="received_attention" not in arrays
+        and "q" not in arrays
+        and "shallow_scores" not in arrays
+    )
     return StageContext(
         layer=layer,
         keep=case.keep,
@@ -114,13 +124,20 @@ def narrowed(ctx: StageContext, start: int, stop: int, keep: int) -> StageContex
     """The context of a pool of its own: the visual tokens from ``start`` to ``stop``."""
     rows = ctx.visual[start:stop]
     return replace(
-        ctx, visual=rows, vision_rows=ctx.vision_rows[start:stop], keep=keep, total=stop - start, items=(), sample=f"{ctx.sample}/{start}"
+        ctx,
+        visual=rows,
+        vision_rows=ctx.vision_rows[start:stop],
+        keep=keep,
+        total=stop - start,
+        items=(),
+        sample=f"{ctx.sample}/{start}",
     )
 
 
 @dataclass(frozen=True)
 class Attended(StageContext):
-    """A context that is told its attention rows: stored ones may be rounded, which queries and keys cannot give.
+    """A context that is told its attention rows: stored ones may be rounded, which queries and keys
+    cannot give.
 
     Attributes:
         rows: ``[heads, queries, N]`` of the only layer the method asks for.
@@ -154,7 +171,9 @@ def _count(case: Case) -> int:
 
 
 def _parts(params: dict[str, Any], count: int) -> tuple[Part, ...]:
-    height, width = (params.get(f"grid_{side[0]}") or params.get(side) for side in ("height", "width"))
+    height, width = (
+        params.get(f"grid_{side[0]}") or params.get(side) for side in ("height", "width")
+    )
     if not height and not width:
         return ()
     return (Part(1, int(height or count // width), int(width or count // height)),)

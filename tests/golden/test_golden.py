@@ -22,7 +22,11 @@ def _parametrised() -> list[object]:
     found = []
     for case in cases():
         entry = entry_of(case, MAP)
-        marks = [] if entry is None or entry.xfail is None else [pytest.mark.xfail(strict=True, reason=entry.xfail)]
+        marks = (
+            []
+            if entry is None or entry.xfail is None
+            else [pytest.mark.xfail(strict=True, reason=entry.xfail)]
+        )
         found.append(pytest.param(case, entry, id=case.name, marks=marks))
     return found
 
@@ -32,12 +36,16 @@ def test_there_are_cases() -> None:
 
 
 @pytest.mark.parametrize(("case", "entry"), _parametrised())
-def test_a_method_answers_as_the_official_code(case: Case, entry: Entry | None, tmp_path: Path) -> None:
+def test_a_method_answers_as_the_official_code(
+    case: Case, entry: Entry | None, tmp_path: Path
+) -> None:
     assert entry is not None, f"tests/golden/map.yaml has no entry for the folder {case.folder!r}"
     assert entry.adapter in ADAPTERS, f"no adapter {entry.adapter!r}"
     doubles = (torch.float32, torch.float64) if case.checked_in_double else (torch.float32,)
     reasons = [_disagreement(case, entry, dtype, tmp_path) for dtype in doubles[:1]]
-    if reasons[0] and len(doubles) > 1:  # float32 rounding decided otherwise; the case was checked in float64
+    if (
+        reasons[0] and len(doubles) > 1
+    ):  # float32 rounding decided otherwise; the case was checked in float64
         reasons.append(_disagreement(case, entry, torch.float64, tmp_path))
     assert reasons[-1] is None, reasons
 
@@ -55,7 +63,10 @@ def _disagreement(case: Case, entry: Entry, dtype: torch.dtype, tmp: Path) -> st
         plain = {key: value for key, value in entry.options.items() if key != "variant"}
         default = ADAPTERS[entry.adapter](Call(case, dtype, entry.method, plain, tmp, notes))
         assert default is not None
-        if _kept_differ(case, entry, default) is None and _merged_differ(case, entry, default) is None:
+        if (
+            _kept_differ(case, entry, default) is None
+            and _merged_differ(case, entry, default) is None
+        ):
             return "the default reproduces a defect"
     return reason
 
@@ -82,7 +93,10 @@ def _kept_differ(case: Case, entry: Entry, answer: Answer) -> str | None:
         kept, expected = np.sort(groups[kept]), np.sort(groups[expected])
     if np.array_equal(kept, expected):
         return None
-    return f"missing {set(expected.tolist()) - set(kept.tolist())}, unexpected {set(kept.tolist()) - set(expected.tolist())}"
+    return (
+        f"missing {set(expected.tolist()) - set(kept.tolist())}, unexpected"
+        f" {set(kept.tolist()) - set(expected.tolist())}"
+    )
 
 
 def _merged_differ(case: Case, entry: Entry, answer: Answer) -> str | None:
@@ -96,15 +110,25 @@ def _merged_differ(case: Case, entry: Entry, answer: Answer) -> str | None:
     if anchors is None:
         return None if _context.same_rows(expected, answer.rows) else "the merged rows differ"
     apart = np.abs(answer.rows.numpy() - expected[anchors.argsort()]).max(-1)
-    return None if (apart <= 2e-4).all() else f"the merged rows differ by up to {apart.max():.2g}, at {np.flatnonzero(apart > 2e-4)}"
+    return (
+        None
+        if (apart <= 2e-4).all()
+        else f"the merged rows differ by up to {apart.max():.2g}, at {np.flatnonzero(apart > 2e-4)}"
+    )
 
 
 def _anchors(case: Case, count: int) -> np.ndarray | None:
     """The token that each official row stands for, where the case tells."""
     arrays = case.arrays
-    found = next((arrays[name] for name in ("representative", "selected_order") if name in arrays), None)
+    found = next(
+        (arrays[name] for name in ("representative", "selected_order") if name in arrays), None
+    )
     if "dominant" in arrays:
         found = np.concatenate([arrays["dominant"], arrays["contextual_targets"]])
     elif found is None and "raster order" in case.text.lower():
         found = arrays.get("kept")
-    return found if found is not None and len(found) == count and len(set(found.tolist())) == count else None
+    return (
+        found
+        if found is not None and len(found) == count and len(set(found.tolist())) == count
+        else None
+    )

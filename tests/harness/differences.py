@@ -1,4 +1,6 @@
-"""``python -m tests.harness.differences > results/harness_differences.md``: the two harnesses on the same pictures."""
+"""``python -m tests.harness.differences > results/harness_differences.md``: the two harnesses on
+the same pictures.
+"""
 
 from __future__ import annotations
 
@@ -27,28 +29,53 @@ FORMS = {
     "with the reason": "{right}\nbecause it can be seen",
     "right, not another": "I would say {right}, not {other}",
 }
-JUDGED = ("mmbench_cn", "hallusionbench", "mathvista", "mia_bench")  # lmms-eval leaves these to a judge
+JUDGED = (
+    "mmbench_cn",
+    "hallusionbench",
+    "mathvista",
+    "mia_bench",
+)  # lmms-eval leaves these to a judge
 UNAVAILABLE = ("mathvision", "coco_cap")  # latex2sympy2 is missing; captions have no right form
 
 
 def main() -> None:
     names = [name for name in BENCHMARKS if card(name).vlmevalkit and card(name).lmms_eval]
     asked = [name for name in names if name not in (*JUDGED, *UNAVAILABLE)]
-    sides = {harness: {name: getattr(card(name), harness) for name in asked} for harness in HARNESSES}
+    sides = {
+        harness: {name: getattr(card(name), harness) for name in asked} for harness in HARNESSES
+    }
     with tempfile.TemporaryDirectory() as folder:
-        found = {harness: _ask(harness, list(sides[harness].values()), Path(folder)) for harness in HARNESSES}
-    print(HEAD.format(vlmeval=importlib.metadata.version("ms-vlmeval"), lmms=importlib.metadata.version("lmms-eval"), size=SIZE))
+        found = {
+            harness: _ask(harness, list(sides[harness].values()), Path(folder))
+            for harness in HARNESSES
+        }
+    print(
+        HEAD.format(
+            vlmeval=importlib.metadata.version("ms-vlmeval"),
+            lmms=importlib.metadata.version("lmms-eval"),
+            size=SIZE,
+        )
+    )
     print("## Prompts\n\nThe first question of each, pictures as `<image>`, line breaks as `/`.\n")
     print(
-        _table(("benchmark", "VLMEvalKit", "lmms-eval"), [(n, *(_shown(found[h].official, sides[h][n]) for h in HARNESSES)) for n in asked])
+        _table(
+            ("benchmark", "VLMEvalKit", "lmms-eval"),
+            [(n, *(_shown(found[h].official, sides[h][n]) for h in HARNESSES)) for n in asked],
+        )
     )
-    print("\n## Which forms of a right answer are read\n\nPer cent of what the bare right answer scores: VLMEvalKit / lmms-eval. By the")
+    print(
+        "\n## Which forms of a right answer are read\n\nPer cent of what the bare right answer"
+        " scores: VLMEvalKit / lmms-eval. By the"
+    )
     print("recomputation (`tests/harness/scoring`), which is checked against the harnesses.\n")
     print(_table(("benchmark", *FORMS), [(n, *_read(n, found, sides)) for n in asked]))
-    print("\n## Metrics, on the same answers\n\nThe forms above in turn, every third answer wrong.\n")
+    print(
+        "\n## Metrics, on the same answers\n\nThe forms above in turn, every third answer wrong.\n"
+    )
     print(
         _table(
-            ("benchmark", "VLMEvalKit", "lmms-eval"), [(n, *(_scores(found[h].official, sides[h][n]) for h in HARNESSES)) for n in asked]
+            ("benchmark", "VLMEvalKit", "lmms-eval"),
+            [(n, *(_scores(found[h].official, sides[h][n]) for h in HARNESSES)) for n in asked],
         )
     )
     print("\n## What the cards say\n")
@@ -69,7 +96,9 @@ class Asked:
 
 
 def _ask(harness: str, sides: Sequence[HarnessTask], folder: Path) -> Asked:
-    """Hand the mixture to the harness, every form of answer to the recomputation, which must agree on the mixture."""
+    """Hand the mixture to the harness, every form of answer to the recomputation, which must agree
+    on the mixture.
+    """
     tables, work = folder / "tables", folder / harness
     work.mkdir()
     standins.write(tables, harness, [side.name for side in sides], SIZE)
@@ -79,7 +108,9 @@ def _ask(harness: str, sides: Sequence[HarnessTask], folder: Path) -> Asked:
     for side in sides:
         again = scoring.score(harness, side.name, tables, mixed[side.name])
         for path in side.metrics[0].path:
-            assert math.isclose(again[path], official.scores[side.name][0][path], abs_tol=1e-9), f"{side.name}: {path}"
+            assert math.isclose(again[path], official.scores[side.name][0][path], abs_tol=1e-9), (
+                f"{side.name}: {path}"
+            )
         answers = [made_up.answers(harness, side.name, tables, [form]) for form in FORMS.values()]
         forms[side.name] = [scoring.score(harness, side.name, tables, given) for given in answers]
     return Asked(official, forms)
@@ -88,7 +119,9 @@ def _ask(harness: str, sides: Sequence[HarnessTask], folder: Path) -> Asked:
 def _mixed() -> list[str]:
     """All forms, with a wrong answer in every third place."""
     forms = list(FORMS.values())
-    return [form for pair in zip(forms[::2], forms[1::2], strict=False) for form in (*pair, "{other}")]
+    return [
+        form for pair in zip(forms[::2], forms[1::2], strict=False) for form in (*pair, "{other}")
+    ]
 
 
 def _shown(official: Official, side: HarnessTask) -> str:
@@ -100,7 +133,9 @@ def _value(side: HarnessTask, scores: Mapping[str, float]) -> float:
     return sum(scores[path] for path in side.metrics[0].path)
 
 
-def _read(name: str, found: Mapping[str, Asked], sides: Mapping[str, Mapping[str, HarnessTask]]) -> list[str]:
+def _read(
+    name: str, found: Mapping[str, Asked], sides: Mapping[str, Mapping[str, HarnessTask]]
+) -> list[str]:
     columns = []
     for place in range(len(FORMS)):
         shares = []
@@ -114,7 +149,11 @@ def _read(name: str, found: Mapping[str, Asked], sides: Mapping[str, Mapping[str
 
 def _scores(official: Official, side: HarnessTask) -> str:
     mixed = official.scores[side.name][-1]
-    shown = [(metric, sum(mixed[path] for path in metric.path)) for metric in side.metrics if set(metric.path) <= set(mixed)]
+    shown = [
+        (metric, sum(mixed[path] for path in metric.path))
+        for metric in side.metrics
+        if set(metric.path) <= set(mixed)
+    ]
     return ", ".join(f"{metric.name} {value:.4g} of {metric.best:g}" for metric, value in shown)
 
 

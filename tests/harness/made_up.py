@@ -47,14 +47,22 @@ def answers(harness: str, name: str, folder: Path, forms: Sequence[str] = FORMS)
 
 
 def verdict(response: str) -> str:
-    """What the stand-in of a judge says about an answer: its first number; for MIA-Bench, points for capitals."""
+    """What the stand-in of a judge says about an answer: its first number; for MIA-Bench, points
+    for capitals.
+    """
     found = re.search(r"\d+", response)
     points = 9 if response.isupper() else 4
-    return f"score of component 1: 6/6, score of component 2: 0/4, total score: {points}/10. So." if found is None else found[0]
+    return (
+        f"score of component 1: 6/6, score of component 2: 0/4, total score: {points}/10. So."
+        if found is None
+        else found[0]
+    )
 
 
 def reply(question: str) -> str:
-    """What the stand-in of a judge says to a question of VLMEvalKit: its verdict on the answer inside."""
+    """What the stand-in of a judge says to a question of VLMEvalKit: its verdict on the answer
+    inside.
+    """
     for before, after in MARKS:
         if before in question:
             return verdict(question.rpartition(before)[2].partition(after)[0])
@@ -64,7 +72,9 @@ def reply(question: str) -> str:
 def _samples(harness: str, name: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     if harness == "vlmevalkit":
         rows = pd.read_csv(folder / f"{name}.tsv", sep="\t").to_dict("records")
-        return [(str(row["index"]), {str(key): value for key, value in row.items()}) for row in rows]
+        return [
+            (str(row["index"]), {str(key): value for key, value in row.items()}) for row in rows
+        ]
     if name == "vinoground":
         return _vinoground(folder / name)
     (path,) = (folder / name).glob("data/*.parquet")
@@ -76,16 +86,23 @@ def _vinoground(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     truth = {
         f"{entry['idx']}_{way}": entry["GT"]
         for way, place in places.items()
-        for entry in json.loads((folder / "hf_home" / "vinoground" / place / f"vinoground_{way}score.json").read_text())
+        for entry in json.loads(
+            (folder / "hf_home" / "vinoground" / place / f"vinoground_{way}score.json").read_text()
+        )
     }
     (path,) = folder.glob("data/*.parquet")
-    return [(str(number), {"answer": truth[row["index"]]}) for number, row in enumerate(pq.read_table(path).to_pylist())]
+    return [
+        (str(number), {"answer": truth[row["index"]]})
+        for number, row in enumerate(pq.read_table(path).to_pylist())
+    ]
 
 
 def _truth(row: dict[str, Any]) -> str:
     """The right answer as one would say it."""
     keys = ("answer_option", "answer", "answers", "caption", "annotations_captions")
-    found = next((row[key] for key in keys if row.get(key) and row[key] == row[key]), "RED")  # an empty place of a table is unlike itself
+    found = next(
+        (row[key] for key in keys if row.get(key) and row[key] == row[key]), "RED"
+    )  # an empty place of a table is unlike itself
     if isinstance(found, str) and found.startswith("["):
         found = ast.literal_eval(found)
     if isinstance(found, list):
@@ -104,5 +121,9 @@ def _words(row: dict[str, Any], right: str) -> str:
     options = row.get("options") or row.get("choices") or [row.get(key) for key in LETTERS]
     options = ast.literal_eval(options) if isinstance(options, str) else options
     place = LETTERS.index(right)
-    named = row.get(f"choice_{right.lower()}") or row.get(f"choice_{right}") or (options[place] if place < len(options) else right)
+    named = (
+        row.get(f"choice_{right.lower()}")
+        or row.get(f"choice_{right}")
+        or (options[place] if place < len(options) else right)
+    )
     return str(named or right)

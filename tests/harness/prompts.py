@@ -1,4 +1,5 @@
-"""The prompts of the first question of every stand-in, by rule: ``python -m tests.harness.prompts vlmevalkit > file`` pins them.
+"""The prompts of the first question of every stand-in, by rule: ``python -m tests.harness.prompts
+vlmevalkit > file`` pins them.
 
 A process of its own, since a harness changes the one that imports it.
 """
@@ -29,8 +30,8 @@ def rules(harness: str) -> list[str]:
 
 def vlmevalkit(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, rule and prompt; pictures as ``<image>``."""
-    from unibench.worker.vlmevalkit import accepted, build_dataset, md5
-    from unibench.worker.vlmevalkit_models import RULES
+    from unibench.harness.child.vlmevalkit import accepted, build_dataset, md5
+    from unibench.harness.child.vlmevalkit_models import RULES
 
     os.environ["LMUData"] = str(folder)  # noqa: SIM112
     for name in NAMES["vlmevalkit"]:
@@ -40,8 +41,19 @@ def vlmevalkit(folder: Path) -> Iterator[tuple[str, str, str]]:
         for rule in rules("vlmevalkit"):
             model = RULES[rule](lambda content, length: "", 1)
             model.set_dump_image(dataset.dump_image)
-            message = model.build_prompt(line, name) if model.use_custom_prompt(name) else dataset.build_prompt(line)
-            yield name, rule, "".join(piece if isinstance(piece, str) else "<image>" for piece in model.content(message, name))
+            message = (
+                model.build_prompt(line, name)
+                if model.use_custom_prompt(name)
+                else dataset.build_prompt(line)
+            )
+            yield (
+                name,
+                rule,
+                "".join(
+                    piece if isinstance(piece, str) else "<image>"
+                    for piece in model.content(message, name)
+                ),
+            )
 
 
 def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
@@ -49,16 +61,28 @@ def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
     import datasets
     from lmms_eval.tasks import TaskManager
 
-    from unibench.worker.lmms import content_of, task_of
+    from unibench.harness.child.lmms import content_of, task_of
 
     original = datasets.load_dataset
-    datasets.load_dataset = lambda path, name=None, **options: original(str(_local(folder, path, name)), **_known(options))
+    datasets.load_dataset = lambda path, name=None, **options: original(
+        str(_local(folder, path, name)), **_known(options)
+    )
     for rule in rules("lmms_eval"):
         manager = TaskManager(model_name=rule)
-        for name in (name for name in NAMES["lmms_eval"] if name not in ("videomme", "vinoground", "mathvision_test")):
-            task = task_of(manager, name, {"dataset_path": str(folder / name), "dataset_name": None})
+        for name in (
+            name
+            for name in NAMES["lmms_eval"]
+            if name not in ("videomme", "vinoground", "mathvision_test")
+        ):
+            task = task_of(
+                manager, name, {"dataset_path": str(folder / name), "dataset_name": None}
+            )
             content = content_of(task.doc_to_messages(task.eval_docs[0]))
-            yield name, rule, "".join(piece if isinstance(piece, str) else "<image>" for piece in content)
+            yield (
+                name,
+                rule,
+                "".join(piece if isinstance(piece, str) else "<image>" for piece in content),
+            )
 
 
 def _local(folder: Path, path: str, name: str | None) -> Path:
@@ -86,9 +110,19 @@ def collected(found: Iterator[tuple[str, str, str]]) -> Prompts:
 if __name__ == "__main__":
     harness = sys.argv[1]
     with tempfile.TemporaryDirectory() as place:
-        os.environ |= {"HF_HOME": f"{place}/hf", "OPENAI_API_KEY": "none"}  # some tasks want a key before they are asked
-        write(Path(place, "data"), harness, [name for name in NAMES[harness] if name not in ("videomme", "vinoground")], 4)
+        os.environ |= {
+            "HF_HOME": f"{place}/hf",
+            "OPENAI_API_KEY": "none",
+        }  # some tasks want a key before they are asked
+        write(
+            Path(place, "data"),
+            harness,
+            [name for name in NAMES[harness] if name not in ("videomme", "vinoground")],
+            4,
+        )
         stdout = os.dup(1)
         os.dup2(2, 1)  # what the harness prints
-        found = collected((vlmevalkit if harness == "vlmevalkit" else lmms_eval)(Path(place, "data")))
+        found = collected(
+            (vlmevalkit if harness == "vlmevalkit" else lmms_eval)(Path(place, "data"))
+        )
         os.write(stdout, json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")

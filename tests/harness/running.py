@@ -22,7 +22,10 @@ HARNESSES = ("vlmevalkit", "lmms_eval")
 METHODS = ("vanilla", "divprune")
 VIDEOS = ("videomme", "vinoground")
 SHORT = "generation.max_new_tokens=8"
-JUDGE = ("harness_options.judge.url=http://127.0.0.1:9/v1", "harness_options.judge.model=nobody")  # that a card may need to be read
+JUDGE = (
+    "harness_options.judge.url=http://127.0.0.1:9/v1",
+    "harness_options.judge.model=nobody",
+)  # that a card may need to be read
 
 
 def card(task: str, harness: str) -> HarnessTask | None:
@@ -32,18 +35,29 @@ def card(task: str, harness: str) -> HarnessTask | None:
 
 
 def cards(harness: str) -> dict[str, str]:
-    """Official names by task, of the benchmarks of pictures that rules score with what every checkout has."""
+    """Official names by task, of the benchmarks of pictures that rules score with what every
+    checkout has.
+    """
     found = {}
     for path in sorted((CONFIGS / "task").glob("*.yaml")):
         side = None if path.stem in ("synthvqa", "folder", *VIDEOS) else card(path.stem, harness)
-        if side is not None and side.judges[0] != "endpoint" and "java" not in side.requires and not lacks(side):
+        if (
+            side is not None
+            and side.judges[0] != "endpoint"
+            and "java" not in side.requires
+            and not lacks(side)
+        ):
             found[path.stem] = side.name
     return found
 
 
 def lacks(side: HarnessTask) -> list[str]:
     """What the scoring needs and this machine has not."""
-    return [need for need in side.requires if shutil.which(need) is None and importlib.util.find_spec(need) is None]
+    return [
+        need
+        for need in side.requires
+        if shutil.which(need) is None and importlib.util.find_spec(need) is None
+    ]
 
 
 @dataclass(frozen=True)
@@ -70,14 +84,30 @@ class Cells:
 
 def run(harness: str, tasks: Iterable[str], folder: Path, *words: str, out: str = "out") -> Cells:
     """Rows of one command; its stand-ins lie in ``<folder>/data``."""
-    command = ["-m", f"task={','.join(tasks)}", f"harness={harness}", f"task.data={folder / 'data'}", SHORT, f"out={folder / out}"]
+    command = [
+        "-m",
+        f"task={','.join(tasks)}",
+        f"harness={harness}",
+        f"task.data={folder / 'data'}",
+        SHORT,
+        f"out={folder / out}",
+    ]
     assert main([*command, *words]) == 0
     found = [json.loads(file.read_text()) for file in (folder / out).rglob("metrics.json")]
-    return Cells({(row["task"], row["method"]): row for row in found if row["harness"] == harness}, folder / "data", harness)
+    return Cells(
+        {(row["task"], row["method"]): row for row in found if row["harness"] == harness},
+        folder / "data",
+        harness,
+    )
 
 
-def assert_end_to_end(cells: Cells, tasks: Mapping[str, str], replies: Mapping[str, Mapping[str, Mapping[str, str]]] | None = None) -> None:
-    """Of each task: scores computed again without a harness, right and wrong answers, one that pruning changes.
+def assert_end_to_end(
+    cells: Cells,
+    tasks: Mapping[str, str],
+    replies: Mapping[str, Mapping[str, Mapping[str, str]]] | None = None,
+) -> None:
+    """Of each task: scores computed again without a harness, right and wrong answers, one that
+    pruning changes.
 
     Args:
         cells: vanilla and pruned rows.
@@ -87,25 +117,45 @@ def assert_end_to_end(cells: Cells, tasks: Mapping[str, str], replies: Mapping[s
     assert cells.rows.keys() == {(task, method) for task in tasks for method in METHODS}
     for task, name in tasks.items():
         said = {method: (replies or {}).get(task, {}).get(method) for method in METHODS}
-        scores = {method: assert_scores(cells, task, name, method, said[method]) for method in METHODS}
+        scores = {
+            method: assert_scores(cells, task, name, method, said[method]) for method in METHODS
+        }
         faultless = best(cells, task, name)
-        assert any(number > 0 for number in scores["vanilla"].values()), f"{task}: no right answer without pruning"
-        found = [(metric, number) for of_method in scores.values() for metric, number in of_method.items()]
-        assert any(0 < number < faultless[metric] for metric, number in found), f"{task}: no right or no wrong answer"
+        assert any(number > 0 for number in scores["vanilla"].values()), (
+            f"{task}: no right answer without pruning"
+        )
+        found = [
+            (metric, number)
+            for of_method in scores.values()
+            for metric, number in of_method.items()
+        ]
+        assert any(0 < number < faultless[metric] for metric, number in found), (
+            f"{task}: no right or no wrong answer"
+        )
         vanilla, pruned = (cells.samples(task, method) for method in METHODS)
-        assert [sample["prompt"] for sample in pruned.values()] == [sample["prompt"] for sample in vanilla.values()], task
-        assert any(pruned[key]["answer"] != vanilla[key]["answer"] for key in vanilla), f"{task}: pruning changed no answer"
+        assert [sample["prompt"] for sample in pruned.values()] == [
+            sample["prompt"] for sample in vanilla.values()
+        ], task
+        assert any(pruned[key]["answer"] != vanilla[key]["answer"] for key in vanilla), (
+            f"{task}: pruning changed no answer"
+        )
         assert all(sample["kept"] == sample["visual_tokens"] for sample in vanilla.values()), task
-        assert all(sample["kept"] < 0.2 * sample["visual_tokens"] for sample in pruned.values()), task
+        assert all(sample["kept"] < 0.2 * sample["visual_tokens"] for sample in pruned.values()), (
+            task
+        )
 
 
-def assert_scores(cells: Cells, task: str, name: str, method: str, replies: Mapping[str, str] | None = None) -> dict[str, float]:
+def assert_scores(
+    cells: Cells, task: str, name: str, method: str, replies: Mapping[str, str] | None = None
+) -> dict[str, float]:
     """A row's numbers are those of a computation that imports no harness; returns them."""
     row = cells.rows[task, method]
     again = score(cells.harness, name, cells.data, cells.answers(task, method), replies)
     numbers = _numbers(task, cells.harness, again)
     for metric, number in numbers.items():
-        assert row["metrics"][metric]["score"] == pytest.approx(number, abs=1e-6), f"{task}: {metric}"
+        assert row["metrics"][metric]["score"] == pytest.approx(number, abs=1e-6), (
+            f"{task}: {metric}"
+        )
     return numbers
 
 

@@ -1,4 +1,6 @@
-"""``python -m tests.harness.runs <folder> > results/harness_runs.md``: the runs that the slow tests left, as one table."""
+"""``python -m tests.harness.runs <folder> > results/harness_runs.md``: the runs that the slow tests
+left, as one table.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from typing import Any
 
 from tests.harness.running import METHODS, card
 
-LEFT = ("test_every_benchmark_*", "test_captions_*", "test_an_outage_*", "test_video_benchmarks_*", "test_every_video_*", "test_coco_*")
+LEFT = (
+    "test_every_benchmark_*",
+    "test_captions_*",
+    "test_an_outage_*",
+    "test_video_benchmarks_*",
+    "test_every_video_*",
+    "test_coco_*",
+)
 HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 HEAD = """# Benchmarks end to end in both harnesses
 
@@ -30,16 +39,31 @@ scores MathVista, MathVision and MIA-Bench.
 
 def main(folder: Path) -> None:
     lines = sorted(_lines(folder))
-    counts = {harness: len({line[1] for line in lines if line[0] == harness}) for harness in HARNESSES.values()}
+    counts = {
+        harness: len({line[1] for line in lines if line[0] == harness})
+        for harness in HARNESSES.values()
+    }
     print(HEAD)
     print(", ".join(f"{harness}: {count} benchmarks" for harness, count in counts.items()) + ".\n")
-    head = ("harness", "benchmark", "model", "scope", "metric", "vanilla", "divprune", "n", "differ")
+    head = (
+        "harness",
+        "benchmark",
+        "model",
+        "scope",
+        "metric",
+        "vanilla",
+        "divprune",
+        "n",
+        "differ",
+    )
     for line in (head, ["---"] * len(head), *lines):
         print("| " + " | ".join(line) + " |")
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, ...]]:
-    for place in (path for name in LEFT for path in folder.glob(f"*/{name}") if not path.is_symlink()):
+    for place in (
+        path for name in LEFT for path in folder.glob(f"*/{name}") if not path.is_symlink()
+    ):
         for out in (path for path in place.iterdir() if path.is_dir()):
             yield from _pairs(out)
 
@@ -50,23 +74,42 @@ def _pairs(out: Path) -> Iterator[tuple[str, ...]]:
     for file in out.glob("*/*/*/*/metrics.json"):
         found.setdefault(file.parts[-4], {})[file.parts[-3].partition("@")[0]] = file.parent
     for task, cells in found.items():
-        vanilla, pruned = (json.loads((cells[method] / "metrics.json").read_text()) for method in METHODS)
+        vanilla, pruned = (
+            json.loads((cells[method] / "metrics.json").read_text()) for method in METHODS
+        )
         answers = [_answers(cells[method]) for method in METHODS]
         differ = sum(answers[0][key] != answers[1][key] for key in answers[0])
         side = card(task, vanilla["harness"])
         assert side is not None
-        model = vanilla["model"] if vanilla["model"].startswith("tiny_") else f"random {vanilla['family']}"
+        model = (
+            vanilla["model"]
+            if vanilla["model"].startswith("tiny_")
+            else f"random {vanilla['family']}"
+        )
         scores = [f"{row['score']:.4g}" for row in (vanilla, pruned)]
-        named = (HARNESSES[vanilla["harness"]], side.name, model, _scope(cells["divprune"]), side.metrics[0].name)
+        named = (
+            HARNESSES[vanilla["harness"]],
+            side.name,
+            model,
+            _scope(cells["divprune"]),
+            side.metrics[0].name,
+        )
         yield *named, *scores, str(vanilla["n"]), str(differ)
 
 
 def _answers(cell: Path) -> dict[str, Any]:
-    return {sample["id"]: sample["answer"] for sample in map(json.loads, (cell / "samples.jsonl").read_text().splitlines())}
+    return {
+        sample["id"]: sample["answer"]
+        for sample in map(json.loads, (cell / "samples.jsonl").read_text().splitlines())
+    }
 
 
 def _scope(cell: Path) -> str:
-    (line,) = (line for line in (cell / "config.yaml").read_text().splitlines() if line.strip().startswith("scope:"))
+    (line,) = (
+        line
+        for line in (cell / "config.yaml").read_text().splitlines()
+        if line.strip().startswith("scope:")
+    )
     return line.partition(":")[2].strip()
 
 

@@ -1,4 +1,6 @@
-"""Task cards say what the installed harnesses say. Nothing is imported from them: their sources are read."""
+"""Task cards say what the installed harnesses say. Nothing is imported from them: their sources are
+read.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,16 @@ BENCHMARKS = (
     "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground",
     "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial",
 )  # fmt: skip
-FREE = {"gqa": {"image"}, "mathvista_testmini_format": {"caption", "ocr"}}  # filled in by the task itself; read only if there
+FREE = {
+    "gqa": {"image"},
+    "mathvista_testmini_format": {"caption", "ocr"},
+}  # filled in by the task itself; read only if there
 
 
 def card(name: str) -> TaskConfig:
-    merged = OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml"))
+    merged = OmegaConf.merge(
+        OmegaConf.structured(TaskConfig), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+    )
     found = OmegaConf.to_object(merged)
     assert isinstance(found, TaskConfig)
     return found
@@ -56,7 +63,11 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 def definition(task: str) -> dict[str, Any]:
     """An lmms-eval task with what it includes, and where it lies."""
     line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(task)}[\"']?\s*$", re.MULTILINE)
-    (file,) = (path for path in (package("lmms_eval") / "tasks").rglob("*.yaml") if line.search(path.read_text()))
+    (file,) = (
+        path
+        for path in (package("lmms_eval") / "tasks").rglob("*.yaml")
+        if line.search(path.read_text())
+    )
     found = yaml.load(file.read_text(), Loader)
     if "include" in found:
         found = yaml.load((file.parent / found["include"]).read_text(), Loader) | found
@@ -64,13 +75,19 @@ def definition(task: str) -> dict[str, Any]:
 
 
 def functions_of(file: Path) -> dict[str, ast.FunctionDef]:
-    return {node.name: node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name: node
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def columns_read(task: str) -> set[str]:
     """What the task's functions, and those that they call beside them, take from a document."""
     found = definition(task)
-    entries = [str(found.get(key, "")) for key in ("doc_to_visual", "doc_to_text", "process_results")]
+    entries = [
+        str(found.get(key, "")) for key in ("doc_to_visual", "doc_to_text", "process_results")
+    ]
     named = [entry for entry in entries if re.fullmatch(r"\w+\.\w+", entry)]
     columns: set[str] = set()
     for module, _, name in (entry.partition(".") for entry in named):
@@ -84,8 +101,16 @@ def columns_read(task: str) -> set[str]:
             for node in ast.walk(functions[current]):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     waiting.append(node.func.id)
-                if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in ("doc", "d"):
-                    columns |= {node.slice.value} if isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load) else set()
+                if (
+                    isinstance(node, ast.Subscript)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id in ("doc", "d")
+                ):
+                    columns |= (
+                        {node.slice.value}
+                        if isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load)
+                        else set()
+                    )
     return columns - FREE.get(task, set())
 
 
@@ -95,7 +120,9 @@ def vlmevalkit_names() -> set[str]:
     names: set[str] = set()
     for file in (package("vlmeval") / "dataset").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "DATASET_URL" for t in node.targets):
+            if isinstance(node, ast.Assign) and any(
+                isinstance(t, ast.Name) and t.id == "DATASET_URL" for t in node.targets
+            ):
                 keys = node.value.keys if isinstance(node.value, ast.Dict) else []
                 names |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
     return names
@@ -140,7 +167,9 @@ def test_a_stand_in_has_the_split_and_the_columns_of_the_card(side: HarnessTask)
 def test_a_card_names_an_official_data_set_and_its_columns(side: HarnessTask) -> None:
     assert side.name in vlmevalkit_names()
     letters = set("ABCD")  # read in a loop over the alphabet
-    assert {column for column in side.columns if f"'{column}'" not in vlmevalkit_source()} <= letters
+    assert {
+        column for column in side.columns if f"'{column}'" not in vlmevalkit_source()
+    } <= letters
 
 
 @pytest.mark.parametrize("side", sides("vlmevalkit"))

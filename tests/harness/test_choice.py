@@ -14,7 +14,11 @@ from unibench.config import RunConfig
 from unibench.errors import UsageErrors
 from unibench.identity import cell_of, vanilla_of
 
-ENDPOINT = ("harness_options.judge.kind=endpoint", "harness_options.judge.url=http://localhost:1/v1", "harness_options.judge.model=judge")
+ENDPOINT = (
+    "harness_options.judge.kind=endpoint",
+    "harness_options.judge.url=http://localhost:1/v1",
+    "harness_options.judge.model=judge",
+)
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 
 
@@ -35,7 +39,11 @@ def complaint(*words: str) -> str:
 
 def test_auto_takes_the_harness_that_the_card_prefers() -> None:
     found = benchmark_of(cell("task=pope"))
-    assert found is not None and (found.harness, found.card.name, found.judge.kind) == ("vlmevalkit", "POPE", "exact")
+    assert found is not None and (found.harness, found.card.name, found.judge.kind) == (
+        "vlmevalkit",
+        "POPE",
+        "exact",
+    )
 
 
 def test_auto_takes_the_only_harness_that_has_a_benchmark() -> None:
@@ -54,17 +62,31 @@ def test_a_harness_can_be_named() -> None:
         (("task=pope", "harness=lmms-eval"), "Did you mean lmms_eval?"),
         (("task=nocaps", "harness=vlmevalkit"), "does not have task=nocaps; it is in lmms_eval"),
         (("harness=vlmevalkit",), "task=synthvqa is asked by unibench itself"),
-        (("task=pope", "harness_options.judge.kind=gpt"), "unknown judge of task=pope in vlmevalkit"),
+        (
+            ("task=pope", "harness_options.judge.kind=gpt"),
+            "unknown judge of task=pope in vlmevalkit",
+        ),
         (("task=pope", "harness=lmms_eval", *ENDPOINT), "unknown judge of task=pope in lmms_eval"),
         (("task=mathvista",), "give harness_options.judge.url"),
         (("task=pope", "harness_options.wrapper=nativ"), "Did you mean native?"),
-        (("task=pope", "model=internvl3_1b", "harness_options.wrapper=native"), "it has one for qwen2_5_vl, qwen2_vl"),
         (
-            ("task=pope", "model=qwen2_5_vl_3b", "model.weights=random", "harness_options.wrapper=native"),
+            ("task=pope", "model=internvl3_1b", "harness_options.wrapper=native"),
+            "it has one for qwen2_5_vl, qwen2_vl",
+        ),
+        (
+            (
+                "task=pope",
+                "model=qwen2_5_vl_3b",
+                "model.weights=random",
+                "harness_options.wrapper=native",
+            ),
             "cannot take model.weights=random",
         ),
         (("task=pope", "batch_size=2"), "a harness asks one sample at a time"),
-        (("task=pope", "task.data=tests"), "vlmevalkit looks for POPE.tsv there, with the columns index, image"),
+        (
+            ("task=pope", "task.data=tests"),
+            "vlmevalkit looks for POPE.tsv there, with the columns index, image",
+        ),
         (("task=pope", "harness=lmms_eval", "task.data=tests"), "lmms_eval looks for pope there"),
     ],
 )
@@ -90,8 +112,14 @@ def test_what_can_change_a_number_changes_the_key() -> None:
 
 
 def test_what_cannot_change_a_number_leaves_the_key() -> None:
-    assert key("task=pope", *ENDPOINT) == key("task=pope", *ENDPOINT, "harness_options.judge.timeout=3", "harness_options.judge.retries=1")
-    assert key("task=pope") == key("task=pope", "harness_options.judge.model=unused") == key("task=pope", "harness=vlmevalkit")
+    assert key("task=pope", *ENDPOINT) == key(
+        "task=pope", *ENDPOINT, "harness_options.judge.timeout=3", "harness_options.judge.retries=1"
+    )
+    assert (
+        key("task=pope")
+        == key("task=pope", "harness_options.judge.model=unused")
+        == key("task=pope", "harness=vlmevalkit")
+    )
 
 
 def test_vanilla_is_asked_by_the_same_harness_and_judge() -> None:
@@ -115,15 +143,25 @@ def test_an_unknown_family_gets_the_prompts_of_the_data_sets() -> None:
 
 
 def test_the_verified_versions_are_the_pinned_ones() -> None:
-    assert pins("harness-nodeps.txt") == {DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()}
+    assert pins("harness-nodeps.txt") == {
+        DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()
+    }
 
 
 def test_the_installed_packages_are_the_pinned_ones() -> None:
-    """Stands in for ``pip check``, which knows nothing of what serves both harnesses and hydra at once."""
-    wanted = {name: version for file in REQUIREMENTS.glob("*.txt") for name, version in pins(file.name).items()}
+    """Stands in for ``pip check``, which knows nothing of what serves both harnesses and hydra at
+    once.
+    """
+    wanted = {
+        name: version
+        for file in REQUIREMENTS.glob("*.txt")
+        for name, version in pins(file.name).items()
+    }
     assert {name: metadata.version(name).partition("+")[0] for name in wanted} == wanted
 
 
 def pins(file: str) -> dict[str, str]:
-    lines = (line.partition("#")[0].strip() for line in (REQUIREMENTS / file).read_text().splitlines())
+    lines = (
+        line.partition("#")[0].strip() for line in (REQUIREMENTS / file).read_text().splitlines()
+    )
     return dict(line.split("==") for line in lines if "==" in line)

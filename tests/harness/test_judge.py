@@ -18,8 +18,8 @@ import pytest
 
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
-from unibench.worker import judge as judge_module
-from unibench.worker.judge import Gate
+from unibench.harness.child import judge as judge_module
+from unibench.harness.child.judge import Gate
 
 KEY = "sk-very-secret"
 
@@ -45,8 +45,16 @@ class Endpoint:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 known = any(body == request["body"] for request in endpoint.seen)
-                endpoint.seen.append({"body": body, "key": self.headers["authorization"], "path": self.path})
-                step = endpoint.script.pop(0) if endpoint.script else None if known else next(endpoint.first)
+                endpoint.seen.append(
+                    {"body": body, "key": self.headers["authorization"], "path": self.path}
+                )
+                step = (
+                    endpoint.script.pop(0)
+                    if endpoint.script
+                    else None
+                    if known
+                    else next(endpoint.first)
+                )
                 status, answer = 200, completion(endpoint.word(text_of(body)))
                 if isinstance(step, float):
                     time.sleep(step)
@@ -74,7 +82,9 @@ class Endpoint:
 def text_of(body: dict[str, Any]) -> str:
     """What the last message of a request says, pictures left out."""
     content = body["messages"][-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return (
+        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    )
 
 
 def completion(text: str) -> str:
@@ -98,11 +108,16 @@ def asked(text: str, model: str = "gpt-4o") -> str:
         return str(json.loads(response.read())["choices"][0]["message"]["content"])
 
 
-def test_a_question_reaches_the_endpoint_with_its_own_key_and_model(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_question_reaches_the_endpoint_with_its_own_key_and_model(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
     with Gate().judging(endpoint.judge, tmp_path) as cell:
         assert asked("2+2?") == "right"
         assert KEY not in os.environ.values()
-    assert endpoint.seen[0]["key"] == f"Bearer {KEY}" and endpoint.seen[0]["body"]["model"] == "judge-1"
+    assert (
+        endpoint.seen[0]["key"] == f"Bearer {KEY}"
+        and endpoint.seen[0]["body"]["model"] == "judge-1"
+    )
     assert endpoint.seen[0]["path"] == "/v1/chat/completions" and cell.answered == 1
     assert KEY not in (tmp_path / "judge.jsonl").read_text()
     assert os.environ["JUDGE_KEY"] == KEY
@@ -110,7 +125,15 @@ def test_a_question_reaches_the_endpoint_with_its_own_key_and_model(endpoint: En
 
 @pytest.mark.parametrize(
     "trouble",
-    [(500, "no"), (429, "slow down"), (200, "not json"), (200, "{}"), (200, completion("")), (200, completion(" ")), 1.0],
+    [
+        (500, "no"),
+        (429, "slow down"),
+        (200, "not json"),
+        (200, "{}"),
+        (200, completion("")),
+        (200, completion(" ")),
+        1.0,
+    ],
     ids=["500", "429", "no json", "no choices", "empty", "blank", "slow"],
 )
 def test_trouble_is_tried_again(endpoint: Endpoint, tmp_path: Path, trouble: Any) -> None:
@@ -120,7 +143,9 @@ def test_trouble_is_tried_again(endpoint: Endpoint, tmp_path: Path, trouble: Any
     assert len(endpoint.seen) == 3
 
 
-def test_an_endpoint_that_never_answers_fails_the_cell_and_keeps_the_replies(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_an_endpoint_that_never_answers_fails_the_cell_and_keeps_the_replies(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
     endpoint.script = [(200, completion("first")), *[(500, "no")] * 4]
     with pytest.raises(UsageError, match="left 1 questions without a reply: HTTP 500"):
         with Gate().judging(endpoint.judge, tmp_path):
@@ -129,10 +154,14 @@ def test_an_endpoint_that_never_answers_fails_the_cell_and_keeps_the_replies(end
                 asked("two")
     with Gate().judging(endpoint.judge, tmp_path):
         assert (asked("one"), asked("two")) == ("first", "right")
-    assert [seen["body"]["messages"][0]["content"] for seen in endpoint.seen] == ["one"] + ["two"] * 5
+    assert [seen["body"]["messages"][0]["content"] for seen in endpoint.seen] == ["one"] + [
+        "two"
+    ] * 5
 
 
-def test_a_harness_that_tries_again_itself_makes_up_for_it(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_harness_that_tries_again_itself_makes_up_for_it(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
     endpoint.script = [(500, "no")] * 4
     with Gate().judging(endpoint.judge, tmp_path):
         with pytest.raises(HTTPError):
@@ -160,5 +189,7 @@ def test_a_harness_that_asks_a_judge_unasked_is_refused(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(UsageError, match="read from \\$JUDGE_KEY, which is not set"):
-        with Gate().judging(JudgeConfig("endpoint", "m", "http://localhost:1/v1", "JUDGE_KEY"), tmp_path):
+        with Gate().judging(
+            JudgeConfig("endpoint", "m", "http://localhost:1/v1", "JUDGE_KEY"), tmp_path
+        ):
             pass

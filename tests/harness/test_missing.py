@@ -12,7 +12,7 @@ import tenacity
 from unibench.benchmark import Benchmark, benchmark_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
-from unibench.worker.missing import check_requirements, fetching, reason_of
+from unibench.harness.child.missing import check_requirements, fetching, reason_of
 
 
 def benchmark(*words: str) -> Benchmark:
@@ -34,9 +34,14 @@ def test_the_reason_is_what_happened_and_not_that_it_was_tried_again() -> None:
     assert reason_of(OSError("no space")) == "OSError: no space"
 
 
-@pytest.mark.parametrize(("harness", "variable"), [("vlmevalkit", "LMUData"), ("lmms_eval", "HF_HOME")])
+@pytest.mark.parametrize(
+    ("harness", "variable"), [("vlmevalkit", "LMUData"), ("lmms_eval", "HF_HOME")]
+)
 def test_missing_data_is_one_line_with_every_way_out(harness: str, variable: str) -> None:
-    with pytest.raises(UsageError) as caught, fetching("pope", benchmark("task=pope", f"harness={harness}")):
+    with (
+        pytest.raises(UsageError) as caught,
+        fetching("pope", benchmark("task=pope", f"harness={harness}")),
+    ):
         download()
     said = str(caught.value)
     assert "\n" not in said and "RetryError" not in said and "no route to host" in said
@@ -45,11 +50,16 @@ def test_missing_data_is_one_line_with_every_way_out(harness: str, variable: str
 
 
 def test_what_the_user_gave_wrongly_is_told_as_it_is() -> None:
-    with pytest.raises(UsageError, match="^no such task$"), fetching("pope", benchmark("task=pope")):
+    with (
+        pytest.raises(UsageError, match="^no such task$"),
+        fetching("pope", benchmark("task=pope")),
+    ):
         raise UsageError("no such task")
 
 
-def test_a_program_or_package_that_scoring_needs_is_named_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_or_package_that_scoring_needs_is_named_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="task=nocaps: lmms_eval needs java to score nocaps_val"):
         check_requirements("nocaps", benchmark("task=nocaps"))
@@ -58,12 +68,24 @@ def test_a_program_or_package_that_scoring_needs_is_named_before_anything_is_ask
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", ["vlmevalkit", "lmms_eval"])
-def test_data_that_cannot_be_fetched_ends_the_command_in_one_line(harness: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_cannot_be_fetched_ends_the_command_in_one_line(
+    harness: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LMUData", str(tmp_path / "lmu"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing is reached, whatever this machine's network
-    command = [sys.executable, "-m", "unibench", "task=pope", f"harness={harness}", "method=vanilla", f"out={tmp_path / 'out'}"]
+        monkeypatch.setenv(
+            proxy, "http://127.0.0.1:9"
+        )  # nothing is reached, whatever this machine's network
+    command = [
+        sys.executable,
+        "-m",
+        "unibench",
+        "task=pope",
+        f"harness={harness}",
+        "method=vanilla",
+        f"out={tmp_path / 'out'}",
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     said = [line for line in run.stderr.splitlines() if "task.data=" in line]
     assert run.returncode == 2 and len(said) == 1, run.stderr

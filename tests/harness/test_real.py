@@ -46,7 +46,8 @@ def test_captions_that_java_scores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harness", HARNESSES)
 def test_a_vanilla_answer_is_never_served_to_a_pruned_run(harness: str, tmp_path: Path) -> None:
-    """Vanilla answers are poisoned in the store, and lie as the harness's own leftovers where the pruned run works.
+    """Vanilla answers are poisoned in the store, and lie as the harness's own leftovers where the
+    pruned run works.
 
     They must come back in the vanilla cell, and nowhere else.
     """
@@ -78,7 +79,9 @@ def test_a_vanilla_answer_is_never_served_to_a_pruned_run(harness: str, tmp_path
     assert again.answers("pope", "divprune") == before.answers("pope", "divprune")
     assert all(sample["kept"] == 16 for sample in again.samples("pope", "divprune").values())
     assert again.rows["pope", "divprune"]["metrics"] == before.rows["pope", "divprune"]["metrics"]
-    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".db", ".sqlite", ".pkl")]  # no cache of the harness's own is left
+    assert not [
+        path for path in tmp_path.rglob("*") if path.suffix in (".db", ".sqlite", ".pkl")
+    ]  # no cache of the harness's own is left
 
 
 @pytest.mark.parametrize("harness", HARNESSES)
@@ -97,7 +100,9 @@ def test_a_run_continues_at_the_sample(harness: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harness", HARNESSES)
-def test_the_harness_s_own_model_object_reads_the_same_prompts(harness: str, tmp_path: Path) -> None:
+def test_the_harness_s_own_model_object_reads_the_same_prompts(
+    harness: str, tmp_path: Path
+) -> None:
     write(tmp_path / "data", harness, [cards(harness)["pope"]], 6)
     ours = run(harness, ["pope"], tmp_path).rows
     for method in METHODS:
@@ -109,4 +114,8 @@ def test_the_harness_s_own_model_object_reads_the_same_prompts(harness: str, tmp
     for method in METHODS:
         row = native["pope", method]
         assert row["wrapper"] == "native" and row["prompts"] == ours["pope", method]["prompts"]
-        assert row["kept_max"] == row["tokens_in"] if method == "vanilla" else row["kept_max"] < 0.2 * row["tokens_in"]
+        assert (
+            row["kept_max"] == row["tokens_in"]
+            if method == "vanilla"
+            else row["kept_max"] < 0.2 * row["tokens_in"]
+        )

@@ -10,12 +10,15 @@ import pytest
 
 from unibench.config import HarnessTask, MetricConfig
 from unibench.errors import UsageError
+from unibench.harness.child.results import flat, metrics_of, sample_scores
 from unibench.harness.job import plain
-from unibench.worker.results import flat, metrics_of, sample_scores
 
 
 def test_a_table_of_one_row_gives_its_columns() -> None:
-    assert flat(pd.DataFrame({"split": ["none"], "Overall": [0.5]})) == {"split": "none", "Overall": 0.5}
+    assert flat(pd.DataFrame({"split": ["none"], "Overall": [0.5]})) == {
+        "split": "none",
+        "Overall": 0.5,
+    }
 
 
 def test_a_table_of_several_rows_is_named_by_its_first_column() -> None:
@@ -34,7 +37,9 @@ def test_a_score_adds_up_its_parts_and_is_out_of_the_best() -> None:
 
 
 def test_only_a_mean_over_samples_gets_an_interval() -> None:
-    card = HarnessTask("POPE", [MetricConfig("accuracy", ["acc"], best=100), MetricConfig("f1", ["f1"], best=100)])
+    card = HarnessTask(
+        "POPE", [MetricConfig("accuracy", ["acc"], best=100), MetricConfig("f1", ["f1"], best=100)]
+    )
     scores = {"0": 1.0, "1": 0.0}
     assert metrics_of(card, {"acc": 50.0, "f1": 66.7}, scores)["accuracy"]["mean"] == 1.0
     assert metrics_of(card, {"acc": 40.0, "f1": 66.7}, scores)["accuracy"]["mean"] == 0.0
@@ -42,7 +47,9 @@ def test_only_a_mean_over_samples_gets_an_interval() -> None:
 
 def test_a_number_that_the_harness_does_not_give_is_named() -> None:
     card = HarnessTask("POPE", [MetricConfig("accuracy", ["Overall.ac"])])
-    with pytest.raises(UsageError, match=r"no number 'Overall.ac' for metric accuracy. Did you mean Overall.acc\?"):
+    with pytest.raises(
+        UsageError, match=r"no number 'Overall.ac' for metric accuracy. Did you mean Overall.acc\?"
+    ):
         metrics_of(card, {"Overall.acc": 1.0}, {})
 
 
@@ -53,4 +60,8 @@ def test_samples_are_scored_only_if_all_of_them_are() -> None:
 
 
 def test_what_json_does_not_know_is_made_plain() -> None:
-    assert plain({1: np.float64(0.5), "b": (np.bool_(True), math.nan), "c": object}) == {"1": 0.5, "b": [True, None], "c": str(object)}
+    assert plain({1: np.float64(0.5), "b": (np.bool_(True), math.nan), "c": object}) == {
+        "1": 0.5,
+        "b": [True, None],
+        "c": str(object),
+    }

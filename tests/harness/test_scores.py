@@ -11,28 +11,44 @@ from tests.harness.official import Official, evaluate
 
 SIZE = 26  # two rounds of the made-up forms
 CAPTIONS = ("coco2017_cap_val", "nocaps_val", "flickr30k_test")
-JUDGED_ONLY = ("hallusion_bench_image", "mmbench_cn_dev", "mathvista_testmini_format", "mia_bench")  # a judge decides each score
+JUDGED_ONLY = (
+    "hallusion_bench_image",
+    "mmbench_cn_dev",
+    "mathvista_testmini_format",
+    "mia_bench",
+)  # a judge decides each score
 MISSING = ("mathvision_test",)  # needs latex2sympy2
-PLAIN = tuple(name for name in standins.NAMES["lmms_eval"] if name not in (*CAPTIONS, *JUDGED_ONLY, *MISSING))
+PLAIN = tuple(
+    name for name in standins.NAMES["lmms_eval"] if name not in (*CAPTIONS, *JUDGED_ONLY, *MISSING)
+)
 NAMES = {"vlmevalkit": standins.NAMES["vlmevalkit"], "lmms_eval": PLAIN}
 
 
-def both(harness: str, names: tuple[str, ...], folder: Path) -> tuple[Official, dict[str, dict[str, float]]]:
+def both(
+    harness: str, names: tuple[str, ...], folder: Path
+) -> tuple[Official, dict[str, dict[str, float]]]:
     """The harness's scores of made-up answers and ours."""
     tables, work = folder / "tables", folder / "work"
     work.mkdir()
     standins.write(tables, harness, names, SIZE)
     answers = {name: made_up.answers(harness, name, tables) for name in names}
-    replies = {name: {sample: made_up.verdict(answer) for sample, answer in given.items()} for name, given in answers.items()}
+    replies = {
+        name: {sample: made_up.verdict(answer) for sample, answer in given.items()}
+        for name, given in answers.items()
+    }
     official = evaluate(harness, tables, {name: [given] for name, given in answers.items()}, work)
-    return official, {name: scoring.score(harness, name, tables, answers[name], replies[name]) for name in names}
+    return official, {
+        name: scoring.score(harness, name, tables, answers[name], replies[name]) for name in names
+    }
 
 
 def assert_same(official: Official, ours: dict[str, dict[str, float]]) -> None:
     for name, scores in ours.items():
         assert scores, name
         (found,) = official.scores[name]
-        assert {path: found.get(path) for path in scores} == pytest.approx(scores, rel=1e-9, abs=1e-9), name
+        assert {path: found.get(path) for path in scores} == pytest.approx(
+            scores, rel=1e-9, abs=1e-9
+        ), name
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""Videos in a real worker: VideoMME, Vinoground, and COCO on a model for videos (TrimTokenator, table 7)."""
+"""Videos in a real worker: VideoMME, Vinoground, and COCO on a model for videos (TrimTokenator,
+table 7).
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,21 @@ ITEMS = {"internvl": 4}  # frames apart in the prompt; elsewhere the video is on
 
 
 def small(family: str, folder: Path) -> list[str]:
-    """A configured model on a small random checkpoint of its architecture, with that checkpoint's sizes of pictures."""
-    settings = [f"model.processor.{key}={value}".replace("'", "") for key, value in SETTINGS[family].items() if key in PICTURE_SIZES]
-    return [f"model={SMALL[family]}", f"model.path={save(family, folder)}", "model.dtype=float32", "model.device=cpu", *settings]
+    """A configured model on a small random checkpoint of its architecture, with that checkpoint's
+    sizes of pictures.
+    """
+    settings = [
+        f"model.processor.{key}={value}".replace("'", "")
+        for key, value in SETTINGS[family].items()
+        if key in PICTURE_SIZES
+    ]
+    return [
+        f"model={SMALL[family]}",
+        f"model.path={save(family, folder)}",
+        "model.dtype=float32",
+        "model.device=cpu",
+        *settings,
+    ]
 
 
 def test_video_benchmarks_end_to_end(tmp_path: Path) -> None:
@@ -34,7 +48,9 @@ def test_video_benchmarks_end_to_end(tmp_path: Path) -> None:
 
 
 def test_video_benchmarks_that_the_tiny_model_was_never_taught_to_answer(tmp_path: Path) -> None:
-    """Vinoground asks for one character: the tiny model names one that it sees, or says nothing, which must not end the scoring."""
+    """Vinoground asks for one character: the tiny model names one that it sees, or says nothing,
+    which must not end the scoring.
+    """
     write(tmp_path / "data", "lmms_eval", ["vinoground"], 24)
     cells = run("lmms_eval", ["vinoground"], tmp_path, "generation.max_new_tokens=1")
     assert_kept(cells, "vinoground", items=1)
@@ -55,7 +71,11 @@ def test_every_video_family_under_both_scopes(family: str, tmp_path: Path) -> No
 def test_coco_on_a_model_for_videos(scope: str, tmp_path: Path) -> None:
     write(tmp_path / "data", "lmms_eval", ["coco2017_cap_val"], 4)
     model = small("llava_next_video", tmp_path / "checkpoint")
-    assert_kept(run("lmms_eval", ["coco_cap"], tmp_path, *model, f"budget.scope={scope}"), "coco_cap", items=1)
+    assert_kept(
+        run("lmms_eval", ["coco_cap"], tmp_path, *model, f"budget.scope={scope}"),
+        "coco_cap",
+        items=1,
+    )
 
 
 def assert_kept(cells: Cells, task: str, items: int) -> None:

@@ -1,4 +1,6 @@
-"""The parent's side: a child that answers, refuses, fails, dies or hangs. An executable script stands in for the interpreter."""
+"""The parent's side: a child that answers, refuses, fails, dies or hangs. An executable script
+stands in for the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from unibench.harness.job import read_job, write_job
 from unibench.identity import Cell, cell_of
 from unibench.store import CellFolder
 
-# A child in 30 lines: answers three samples of every job it is given, and does at the sample named in $TROUBLE what it says.
+# A child in 30 lines: answers three samples of every job it is given, and does at the sample named
+# in $TROUBLE what it says.
 CHILD = """#!{python}
 import json, os, pathlib, signal, sys, time
 def say(**event):
@@ -70,7 +73,10 @@ def children(tmp_path: Path) -> list[list[str]]:
 
 
 def rows(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    return {row["method"]: row for row in (json.loads(file.read_text()) for file in tmp_path.rglob("metrics.json"))}
+    return {
+        row["method"]: row
+        for row in (json.loads(file.read_text()) for file in tmp_path.rglob("metrics.json"))
+    }
 
 
 def test_a_job_is_the_same_cell_in_the_child(words: list[str], tmp_path: Path) -> None:
@@ -93,7 +99,13 @@ def test_one_child_serves_the_cells_of_a_model(words: list[str], tmp_path: Path)
     assert main([*words, "-m", "ratio=0.667,0.889"]) == 0
     assert len({process for process, _ in children(tmp_path)}) == 1 and len(children(tmp_path)) == 3
     row = rows(tmp_path)["divprune"]
-    assert (row["score"], row["score_100"], row["n"], row["judge"], row["harness"]) == (50.0, 50.0, 3, "exact", "vlmevalkit")
+    assert (row["score"], row["score_100"], row["n"], row["judge"], row["harness"]) == (
+        50.0,
+        50.0,
+        3,
+        "exact",
+        "vlmevalkit",
+    )
     assert row["ci_low"] is None and row["vanilla_100"] == 50.0 and row["drop_pct"] == 0.0
 
 
@@ -107,27 +119,44 @@ def test_one_child_serves_the_cells_of_a_model(words: list[str], tmp_path: Path)
     ],
 )
 def test_what_a_child_answered_before_it_died_is_not_asked_again(
-    words: list[str], tmp_path: Path, trouble: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    tmp_path: Path,
+    trouble: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TROUBLE", trouble)
     one = cell([*words, "method=vanilla"])
     assert main([*words, "method=vanilla"]) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
-    assert list(CellFolder(one).samples()) == ["0"] and json.loads((one.folder / "status.json").read_text())["state"] == "failed"
+    assert (
+        list(CellFolder(one).samples()) == ["0"]
+        and json.loads((one.folder / "status.json").read_text())["state"] == "failed"
+    )
     monkeypatch.setenv("TROUBLE", "0:fail")  # it would fail if the first sample were asked again
     assert main([*words, "method=vanilla"]) == 0
     assert list(CellFolder(one).samples()) == ["0", "1", "2"]
 
 
-def test_an_interpreter_that_does_not_exist_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interpreter_that_does_not_exist_is_named(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*words, "harness_options.python=/no/python"]) == 2
-    assert "harness_options.python=/no/python cannot be started: No such file" in capsys.readouterr().err
+    assert (
+        "harness_options.python=/no/python cannot be started: No such file"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_parent_takes_its_child_along(words: list[str], tmp_path: Path, sent: signal.Signals) -> None:
+def test_an_interrupted_parent_takes_its_child_along(
+    words: list[str], tmp_path: Path, sent: signal.Signals
+) -> None:
     command = [sys.executable, "-m", "unibench", *words, "method=vanilla"]
-    parent = subprocess.Popen(command, env={**os.environ, "TROUBLE": "1:hang"}, stderr=subprocess.PIPE)
+    parent = subprocess.Popen(
+        command, env={**os.environ, "TROUBLE": "1:hang"}, stderr=subprocess.PIPE
+    )
     folder = CellFolder(cell([*words, "method=vanilla"]))
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and not folder.samples():

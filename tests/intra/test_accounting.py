@@ -1,4 +1,6 @@
-"""Tokens processed per layer, and the figures that published budgets come to when they are counted so."""
+"""Tokens processed per layer, and the figures that published budgets come to when they are counted
+so.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from unibench import Method, UsageError, registry
 from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.cost import accounting
-from unibench.cost.accounting import equivalent_tokens, keep_after_cut, matched_keep, processed, steps
+from unibench.cost.accounting import (
+    equivalent_tokens,
+    keep_after_cut,
+    matched_keep,
+    processed,
+    steps,
+)
 from unibench.methods import _recycling
 from unibench.methods.fitprune import PUBLISHED
 
@@ -21,7 +29,9 @@ MAY_MISS = {"mustdrop", "mustdrop_vit", "pooling", "prumerge", "prumerge_plus", 
 
 
 def mean(name: str, keep: int, total: int = N, depth: int = 32, **options: Any) -> float:
-    return equivalent_tokens(processed(build_method(name, **options).stages(depth), keep, total, depth))
+    return equivalent_tokens(
+        processed(build_method(name, **options).stages(depth), keep, total, depth)
+    )
 
 
 @pytest.mark.parametrize("module", [accounting, _recycling])
@@ -38,7 +48,9 @@ def test_only_methods_that_cannot_meet_a_budget_declare_themselves_adaptive() ->
 
 @pytest.mark.parametrize("name", sorted(set(registry.methods()) - MAY_MISS - {"vanilla"}))
 @pytest.mark.parametrize("depth", [6, 28, 32, 36, 40])
-def test_the_last_cut_of_every_other_method_leaves_exactly_the_budget(name: str, depth: int) -> None:
+def test_the_last_cut_of_every_other_method_leaves_exactly_the_budget(
+    name: str, depth: int
+) -> None:
     options = {"selector_path": "random:0"} if name in ("visionselector", "idpruner") else {}
     stages = build_method(name, **options).stages(depth)
     assert all(stage.exact for stage in stages)
@@ -52,7 +64,9 @@ def test_the_last_cut_of_every_other_method_leaves_exactly_the_budget(name: str,
 
 @pytest.mark.parametrize("name", ["fastv", "random_intra", "dart"])
 def test_a_cut_at_layer_2_processes_215_155_and_95_at_nominal_192_128_and_64(name: str) -> None:
-    assert [mean(name, int(N * kept)) for kept in (0.333, 0.222, 0.111)] == pytest.approx([215.06, 155.06, 95.06], abs=0.01)
+    assert [mean(name, int(N * kept)) for kept in (0.333, 0.222, 0.111)] == pytest.approx(
+        [215.06, 155.06, 95.06], abs=0.01
+    )
     assert [round(mean(name, int(N * kept))) for kept in (0.333, 0.222, 0.111)] == [215, 155, 95]
 
 
@@ -62,7 +76,9 @@ def test_dart_as_published_processes_160_at_nominal_128() -> None:
 
 def test_a_cut_at_layer_2_that_matches_an_average_keeps_what_fastv_says() -> None:
     for depth, expected in ((32, (166.4, 98.1, 29.9)), (40, (171.8, 104.4, 37.1))):
-        assert [round(keep_after_cut(average, 2, N, depth), 1) for average in (192, 128, 64)] == list(expected)
+        assert [
+            round(keep_after_cut(average, 2, N, depth), 1) for average in (192, 128, 64)
+        ] == list(expected)
         stages = build_method("fastv").stages(depth)
         matched = [matched_keep(stages, average, N, depth) for average in (192, 128, 64)]
         assert matched == [round(number) for number in expected]
@@ -73,7 +89,12 @@ def test_a_cut_at_layer_2_that_matches_an_average_keeps_what_fastv_says() -> Non
 def test_sparsevlm_processes_206_145_114_and_82_at_nominal_192_128_96_and_64() -> None:
     counts = {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)}
     given = [mean("sparsevlm", 64, counts=row) for row in counts.values()]
-    assert [round(value, 1) for value in given] == [206.5, 145.4, 114.1, 82.2]  # 82.25, printed 82.3
+    assert [round(value, 1) for value in given] == [
+        206.5,
+        145.4,
+        114.1,
+        82.2,
+    ]  # 82.25, printed 82.3
     # v2 merges nothing
     plain = {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)}
     unmerged = [mean("sparsevlm", 64, counts=row, recycle=0.0) for row in plain.values()]
@@ -81,7 +102,12 @@ def test_sparsevlm_processes_206_145_114_and_82_at_nominal_192_128_96_and_64() -
 
 
 def test_what_sparsevlm_prints_is_the_mean_after_each_layer() -> None:
-    for row, printed in (((300, 200, 110), 192.03), ((303, 110, 36), 128.62), ((238, 48, 26), 96.94), ((66, 30, 17), 64.81)):
+    for row, printed in (
+        ((300, 200, 110), 192.03),
+        ((303, 110, 36), 128.62),
+        ((238, 48, 26), 96.94),
+        ((66, 30, 17), 64.81),
+    ):
         counts = processed(build_method("sparsevlm", counts=row).stages(32), 64, N, 32)
         assert equivalent_tokens([*counts[1:], counts[-1]]) == pytest.approx(printed, abs=0.006)
 
@@ -90,7 +116,9 @@ def test_a_published_schedule_of_sparsevlm_is_met_where_the_budget_is_its_last_n
     stages = build_method("sparsevlm").stages(32)
     for row in _recycling.PUBLISHED:
         after = _recycling.left(row, N, 0.3)
-        assert processed(stages, after[-1], N, 32) == steps(list(zip((3, 7, 16), after, strict=True)), N, 32)
+        assert processed(stages, after[-1], N, 32) == steps(
+            list(zip((3, 7, 16), after, strict=True)), N, 32
+        )
 
 
 def test_pyramiddrop_processes_270_of_576_and_never_fewer_than_a_quarter() -> None:
@@ -99,12 +127,17 @@ def test_pyramiddrop_processes_270_of_576_and_never_fewer_than_a_quarter() -> No
     assert mean("pyramiddrop", 72, depth=40) == 270
     stages = build_method("pyramiddrop").stages(32)
     for average in (128, 64):  # its own Table 2 says these; the published layers cannot
-        with pytest.raises(UsageError, match=rf"{average} of 576 visual tokens per layer cannot be reached.*8, 16, 24 of 32"):
+        with pytest.raises(
+            UsageError,
+            match=rf"{average} of 576 visual tokens per layer cannot be reached.*8, 16, 24 of 32",
+        ):
             matched_keep(stages, average, N, 32)
     assert steps([(8, 0)], N, 32) == (N,) * 8 + (0,) * 24
     assert equivalent_tokens(steps([(8, 0)], N, 32)) == 144
     earlier = build_method("pyramiddrop", layers=(2, 6, 15)).stages(32)
-    assert equivalent_tokens(processed(earlier, matched_keep(earlier, 64, N, 32), N, 32)) == pytest.approx(64, abs=1.5)
+    assert equivalent_tokens(
+        processed(earlier, matched_keep(earlier, 64, N, 32), N, 32)
+    ) == pytest.approx(64, abs=1.5)
 
 
 def test_no_whole_layer_of_vtw_is_192_128_or_64() -> None:
@@ -124,14 +157,18 @@ def test_the_published_recipes_of_fitprune_process_245_and_73() -> None:
     for recipe, average in ((mild, 245), (harsh, 72.8)):
         left = [N - sum(recipe[:layer]) for layer in range(32)]
         assert equivalent_tokens(left) == pytest.approx(average, abs=0.5)
-        assert processed(build_method("fitprune", recipe=recipe).stages(32), N - sum(recipe), N, 32) == tuple(left)
+        assert processed(
+            build_method("fitprune", recipe=recipe).stages(32), N - sum(recipe), N, 32
+        ) == tuple(left)
         assert processed(build_method("fitprune").stages(32), N - sum(recipe), N, 32) == tuple(left)
 
 
 def test_the_three_designs_of_table_5_differ_in_what_they_process() -> None:
     big = 100_000  # so that rounding does not show
     keep = Budget.parse(retention="0.110889").keep(big)  # 0.333 squared
-    assert mean("two_stage", keep, big, 28, intra_options={"layer": 2}) / big == pytest.approx(0.127, abs=5e-4)
+    assert mean("two_stage", keep, big, 28, intra_options={"layer": 2}) / big == pytest.approx(
+        0.127, abs=5e-4
+    )
     assert mean("fastv", keep, big, 28) / big == pytest.approx(0.175, abs=1e-3)
     assert mean("divprune", keep, big, 28) / big == pytest.approx(0.111, abs=5e-4)
     assert build_method("two_stage").counts(keep, big) == (33300, keep)  # type: ignore[attr-defined]
@@ -177,4 +214,8 @@ def test_numbers_that_are_given_do_not_follow_an_average() -> None:
 
 def test_a_pre_llm_method_is_its_own_average() -> None:
     method: Method = build_method("divprune")
-    assert processed(method.averaged(32), 64, N, 32) == processed(method.stages(32), 64, N, 32) == (64,) * 32
+    assert (
+        processed(method.averaged(32), 64, N, 32)
+        == processed(method.stages(32), 64, N, 32)
+        == (64,) * 32
+    )

@@ -17,7 +17,9 @@ from unibench import Chain, Method, Needs, Selection, StageContext, UsageError
 from unibench.api import build_method
 
 
-def prefill(model: Any, method: Method, inputs: dict[str, Any], **budget: Any) -> unibench.pruning.Session:
+def prefill(
+    model: Any, method: Method, inputs: dict[str, Any], **budget: Any
+) -> unibench.pruning.Session:
     with unibench.prune(model, method, **budget) as session, torch.no_grad():
         model.generate(**copy.deepcopy(inputs), max_new_tokens=2, do_sample=False)
     return session
@@ -26,15 +28,21 @@ def prefill(model: Any, method: Method, inputs: dict[str, Any], **budget: Any) -
 @families
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
 @pytest.mark.parametrize("layer", [0, 2, LAYERS - 2])
-def test_attention_of_the_layer_about_to_run_is_what_it_then_computes(family: str, attn: str, layer: int) -> None:
+def test_attention_of_the_layer_about_to_run_is_what_it_then_computes(
+    family: str, attn: str, layer: int
+) -> None:
     model, samples = model_of(family, attn), [inputs_of(family, 0), inputs_of(family, 1, 2)]
     before: list[Tensor] = []
     after: list[Tensor] = []
 
     def look(into: list[Tensor]) -> Callable[[StageContext], None]:
-        return lambda ctx: into.append(torch.cat([ctx.attention(layer), ctx.attention(layer, ctx.instruction)], 1))
+        return lambda ctx: into.append(
+            torch.cat([ctx.attention(layer), ctx.attention(layer, ctx.instruction)], 1)
+        )
 
-    third = At({1: lambda ctx: Selection(torch.arange(0, len(ctx.visual), 3))}) if layer > 1 else At({})
+    third = (
+        At({1: lambda ctx: Selection(torch.arange(0, len(ctx.visual), 3))}) if layer > 1 else At({})
+    )
     entering = At({layer: look(before)}, Needs(entering=True))
     method = Chain((third, entering, At({layer + 1: look(after)}, Needs(llm_attention=(layer,)))))
     prefill(model, method, collate(samples))
@@ -48,7 +56,9 @@ def test_looking_at_the_layer_about_to_run_leaves_no_trace(family: str) -> None:
     model, inputs = model_of(family), inputs_of(family, 0)
     with torch.no_grad():
         plain = model(**copy.deepcopy(inputs)).logits
-        with unibench.prune(model, At({2: lambda ctx: ctx.attention(2) and None}, Needs(entering=True))):  # type: ignore[func-returns-value]
+        with unibench.prune(
+            model, At({2: lambda ctx: ctx.attention(2) and None}, Needs(entering=True))
+        ):  # type: ignore[func-returns-value]
             pass
         with unibench.prune(model, build_method("pyramiddrop"), ratio=0) as session:
             again = model(**copy.deepcopy(inputs), use_cache=True)
@@ -101,41 +111,74 @@ def test_attention_from_before_another_cut_at_the_same_layer_is_refused() -> Non
     with pytest.raises(RuntimeError, match="its tokens are not this stage's"):
         prefill(model, method, inputs_of("llava", 0), ratio=0.5)
     # one layer later the same attention is of the tokens that are there
-    prefill(model, Chain((build_method("random_intra", layer=2), build_method("fastv", layer=3))), inputs_of("llava", 0), ratio=0.5)
+    prefill(
+        model,
+        Chain((build_method("random_intra", layer=2), build_method("fastv", layer=3))),
+        inputs_of("llava", 0),
+        ratio=0.5,
+    )
 
 
 def test_a_chain_has_the_requirements_of_its_parts() -> None:
     chain = Chain((build_method("divprune"), build_method("vtw")))
     assert chain.adaptive
     assert not chain.text_aware
-    assert Chain((build_method("prumerge"), build_method("fastv"))).requires == build_method("prumerge").requires
+    assert (
+        Chain((build_method("prumerge"), build_method("fastv"))).requires
+        == build_method("prumerge").requires
+    )
 
 
 @families
-def test_an_average_is_met_and_one_out_of_reach_is_refused_before_the_model_runs(family: str) -> None:
+def test_an_average_is_met_and_one_out_of_reach_is_refused_before_the_model_runs(
+    family: str,
+) -> None:
     model, inputs = model_of(family), inputs_of(family, 0, 2)
     session = prefill(model, build_method("fastv"), inputs, ratio=0.5, mode="layer_average")
     (record,) = session.take_records()
     assert sum(record.processed) / LAYERS == pytest.approx(record.visual_tokens / 2, abs=0.5)
-    with pytest.raises(UsageError, match=r"64 of 576 visual tokens per layer cannot be reached; the cuts at layer 2 of 6"):
+    with pytest.raises(
+        UsageError,
+        match=r"64 of 576 visual tokens per layer cannot be reached; the cuts at layer 2 of 6",
+    ):
         prefill(model, build_method("fastv"), inputs, ratio=0.889, mode="layer_average")
     with pytest.raises(UsageError, match="Did you mean layer_average"):
         prefill(model, build_method("fastv"), inputs, mode="layer_averag")
 
 
 @pytest.mark.parametrize("scope", ["sequence", "item"])
-def test_the_instruction_follows_the_last_picture_also_where_each_has_a_budget_of_its_own(scope: str) -> None:
+def test_the_instruction_follows_the_last_picture_also_where_each_has_a_budget_of_its_own(
+    scope: str,
+) -> None:
     model, inputs = model_of("llava"), inputs_of("llava", 0, 3)
     seen: list[Tensor] = []
-    with unibench.prune(model, At({0: lambda ctx: seen.append(ctx.instruction)}), scope=scope), torch.no_grad():
+    with (
+        unibench.prune(model, At({0: lambda ctx: seen.append(ctx.instruction)}), scope=scope),
+        torch.no_grad(),
+    ):
         model(**inputs)
     last = int((inputs["input_ids"][0] == 190).nonzero()[-1])
     assert len(seen) == (3 if scope == "item" else 1)
-    assert all(rows.tolist() == list(range(last + 1, inputs["input_ids"].shape[1])) for rows in seen)
+    assert all(
+        rows.tolist() == list(range(last + 1, inputs["input_ids"].shape[1])) for rows in seen
+    )
 
 
 @families
-@pytest.mark.parametrize("name", ["dart", "fastv", "fitprune", "mustdrop", "pyramiddrop", "schedule", "sparsevlm", "two_stage", "vtw"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dart",
+        "fastv",
+        "fitprune",
+        "mustdrop",
+        "pyramiddrop",
+        "schedule",
+        "sparsevlm",
+        "two_stage",
+        "vtw",
+    ],
+)
 def test_each_picture_may_have_a_budget_of_its_own(family: str, name: str) -> None:
     model, inputs = model_of(family), inputs_of(family, 0, 3)
     method = build_method(name)

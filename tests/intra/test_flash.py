@@ -1,4 +1,6 @@
-"""The methods inside the language model choose and generate alike under flash attention (an emulated kernel) and sdpa."""
+"""The methods inside the language model choose and generate alike under flash attention (an
+emulated kernel) and sdpa.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,12 @@ __all__ = ["flash"]  # a fixture
 def _cases() -> list[Any]:
     families = list(FAMILIES)
     return [
-        pytest.param(name, family, batch, marks=[] if family in QUICK and (i + j + k) % 4 == 0 else [pytest.mark.slow])
+        pytest.param(
+            name,
+            family,
+            batch,
+            marks=[] if family in QUICK and (i + j + k) % 4 == 0 else [pytest.mark.slow],
+        )
         for i, name in enumerate(CASES)
         for j, family in enumerate(families)
         for k, batch in enumerate(("single", "ragged"))
@@ -27,7 +34,11 @@ def _cases() -> list[Any]:
 
 @pytest.mark.parametrize(("name", "family", "batch"), _cases())
 def test_flash_attention_equals_sdpa(name: str, family: str, batch: str, flash: Any) -> None:
-    inputs = inputs_of(family, 0, 2) if batch == "single" else collate([inputs_of(family, 0, 1), inputs_of(family, 1, 2)])
+    inputs = (
+        inputs_of(family, 0, 2)
+        if batch == "single"
+        else collate([inputs_of(family, 0, 1), inputs_of(family, 1, 2)])
+    )
     method, mode = build(name)
     with unibench.prune(model_of(family), method, ratio=RATIO, mode=mode) as session:
         tokens, scores, _ = generate(model_of(family), inputs, STEPS)

@@ -1,4 +1,6 @@
-"""Generation through the engine is the slow way's (no cache, no cut), for every method inside the language model."""
+"""Generation through the engine is the slow way's (no cache, no cut), for every method inside the
+language model.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,26 @@ import unibench
 from tests.engine.test_invariants import dropped
 from tests.support import reference
 from tests.support.methods import Recording
-from tests.support.models import ALONE, FAMILIES, LAYERS, QUICK, collate, families, generate, inputs_of, model_of
+from tests.support.models import (
+    ALONE,
+    FAMILIES,
+    LAYERS,
+    QUICK,
+    collate,
+    families,
+    generate,
+    inputs_of,
+    model_of,
+)
 from unibench import Method, Stage
 from unibench.api import build_method
 from unibench.pruning.eviction import evict
 
 STEPS = 5
 RATIO = 0.7
-MERGING = dict(similarity=-1.0, window=2, global_threshold=0.06, individual_threshold=0.3)  # all windows; then some tokens
+MERGING = dict(
+    similarity=-1.0, window=2, global_threshold=0.06, individual_threshold=0.3
+)  # all windows; then some tokens
 
 # name -> (method, parameters, budget mode)
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -41,9 +55,17 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "fitprune[recipe]": ("fitprune", {"recipe": (2, 0, 1, 3, 1, 1)}, "at_stage"),
     "two_stage": ("two_stage", {}, "at_stage"),
     "two_stage[merged]": ("two_stage", {"pre": "visionzip", "intra": "sparsevlm"}, "at_stage"),
-    "two_stage[ratios]": ("two_stage", {"pre_ratio": 0.3, "intra_ratio": 0.5, "intra": "pyramiddrop"}, "at_stage"),
+    "two_stage[ratios]": (
+        "two_stage",
+        {"pre_ratio": 0.3, "intra_ratio": 0.5, "intra": "pyramiddrop"},
+        "at_stage",
+    ),
     "schedule": ("schedule", {}, "at_stage"),
-    "schedule[dart]": ("schedule", {"method": "dart", "cuts": ([1, 0.3], [3, None])}, "layer_average"),
+    "schedule[dart]": (
+        "schedule",
+        {"method": "dart", "cuts": ([1, 0.3], [3, None])},
+        "layer_average",
+    ),
     "mustdrop": ("mustdrop", MERGING, "at_stage"),
 }
 UNEVICTED = [name for name in CASES if name != "mustdrop"]
@@ -67,7 +89,12 @@ def build(name: str) -> tuple[Method, str]:
 def some(names: Sequence[str], quick: dict[str, tuple[str, str]]) -> list[Any]:
     """Every (name, family, kernel); those that are not ``quick`` are slow."""
     return [
-        pytest.param(name, family, attn, marks=[] if quick.get(name) == (family, attn) else [pytest.mark.slow])
+        pytest.param(
+            name,
+            family,
+            attn,
+            marks=[] if quick.get(name) == (family, attn) else [pytest.mark.slow],
+        )
         for name in names
         for family in FAMILIES
         for attn in ("sdpa", "eager")
@@ -77,7 +104,10 @@ def some(names: Sequence[str], quick: dict[str, tuple[str, str]]) -> list[Any]:
 def spread(names: Sequence[str], shift: int) -> dict[str, tuple[str, str]]:
     """One family and kernel for each name, so that all meet all over time."""
     found = list(QUICK)
-    return {name: (found[(i + shift) % len(found)], ("sdpa", "eager")[(i + i // 4 + shift) % 2]) for i, name in enumerate(names)}
+    return {
+        name: (found[(i + shift) % len(found)], ("sdpa", "eager")[(i + i // 4 + shift) % 2])
+        for i, name in enumerate(names)
+    }
 
 
 @families
@@ -104,7 +134,9 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, name: str)
 
 @families
 @attentions
-def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(family: str, attn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(
+    family: str, attn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=2)
     inner, mode = build("mustdrop")
     method = Seen(inner)
@@ -119,7 +151,9 @@ def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(family: st
         monkeypatch.setattr("unibench.pruning.session.evict", noted)
         tokens, scores, cache = generate(model, inputs, STEPS)
     after = dropped(session, length)
-    expected, expected_scores = reference.greedy(model, inputs, STEPS, prefill, method.merges, after)
+    expected, expected_scores = reference.greedy(
+        model, inputs, STEPS, prefill, method.merges, after
+    )
     torch.testing.assert_close(scores[0], expected_scores, atol=3e-4, rtol=3e-4)
     assert tokens[0].tolist() == expected
     (record,) = session.take_records()
@@ -127,7 +161,10 @@ def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(family: st
     assert record.processed[-2] == record.processed[-1]  # four cuts in six layers: 1, 2, 3 and 4
     # the first cut is at the input of layer 1, so caches from layer 0 on hold the final set alone
     visual = int((inputs["input_ids"] == 190).sum())
-    held = [cache.layers[layer].get_seq_length() - (length - visual) - (STEPS - 1) for layer in range(LAYERS)]
+    held = [
+        cache.layers[layer].get_seq_length() - (length - visual) - (STEPS - 1)
+        for layer in range(LAYERS)
+    ]
     assert held == [record.processed[-1]] * LAYERS
     assert record.processed[0] == visual - int(prefill[0].sum())
 
@@ -157,30 +194,47 @@ def test_beams_and_generation_without_a_cache(name: str, family: str, attn: str)
 
     def tokens(**options: Any) -> torch.Tensor:
         with unibench.prune(model, method, ratio=RATIO, mode=mode):
-            out: torch.Tensor = model.generate(**copy.deepcopy(inputs), max_new_tokens=STEPS, do_sample=False, **options)
+            out: torch.Tensor = model.generate(
+                **copy.deepcopy(inputs), max_new_tokens=STEPS, do_sample=False, **options
+            )
             return out
 
     assert torch.equal(tokens(num_beams=3, use_cache=False), tokens(num_beams=3))
     assert torch.equal(tokens(use_cache=False), tokens())
 
 
-@pytest.mark.parametrize(("name", "family", "attn"), some(["mustdrop"], {"mustdrop": ("llava", "sdpa")}))
-def test_beams_of_an_evicting_method_are_those_of_single_samples(name: str, family: str, attn: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "family", "attn"), some(["mustdrop"], {"mustdrop": ("llava", "sdpa")})
+)
+def test_beams_of_an_evicting_method_are_those_of_single_samples(
+    name: str, family: str, attn: str
+) -> None:
     model, samples = model_of(family, attn), [inputs_of(family, 0, 1), inputs_of(family, 1, 2)]
     method, _ = build(name)
     options: dict[str, Any] = dict(max_new_tokens=STEPS, num_beams=2, do_sample=False)
     batch = collate(samples)
     with unibench.prune(model, method):
-        together = model.generate(**copy.deepcopy(batch), **options)[:, batch["input_ids"].shape[1] :]
+        together = model.generate(**copy.deepcopy(batch), **options)[
+            :, batch["input_ids"].shape[1] :
+        ]
         for row, sample in enumerate(samples):
-            alone = model.generate(**copy.deepcopy(sample), **options)[:, sample["input_ids"].shape[1] :]
+            alone = model.generate(**copy.deepcopy(sample), **options)[
+                :, sample["input_ids"].shape[1] :
+            ]
             assert torch.equal(together[row], alone[0])
 
 
 @pytest.mark.parametrize(("name", "family", "attn"), some([*CASES], spread([*CASES], 3)))
 def test_keeping_everything_changes_nothing(name: str, family: str, attn: str) -> None:
     method, mode = build(name)
-    if method.adaptive or "[official_bug]" in name or "[counts]" in name or "[rank]" in name or "[ratios]" in name or "schedule" in name:
+    if (
+        method.adaptive
+        or "[official_bug]" in name
+        or "[counts]" in name
+        or "[rank]" in name
+        or "[ratios]" in name
+        or "schedule" in name
+    ):
         pytest.skip("its numbers do not follow the budget")
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=2)
     plain, scores, _ = generate(model, inputs, STEPS)
@@ -193,12 +247,17 @@ def test_keeping_everything_changes_nothing(name: str, family: str, attn: str) -
         assert torch.equal(again, scores)
 
 
-@pytest.mark.parametrize(("name", "family"), [(name, list(FAMILIES)[i % len(FAMILIES)]) for i, name in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("name", "family"), [(name, list(FAMILIES)[i % len(FAMILIES)]) for i, name in enumerate(CASES)]
+)
 def test_half_precision_models_choose_in_float32_and_keep_as_many(name: str, family: str) -> None:
     method, mode = build(name)
     model, inputs = model_of(family), inputs_of(family, 0, 2)
     half = copy.deepcopy(model).to(torch.bfloat16)
-    inputs_half = {key: value.to(torch.bfloat16) if value.is_floating_point() else value for key, value in inputs.items()}
+    inputs_half = {
+        key: value.to(torch.bfloat16) if value.is_floating_point() else value
+        for key, value in inputs.items()
+    }
     dtypes: list[torch.dtype] = []
     counts = []
     for one, given in ((model, inputs), (half, inputs_half)):

@@ -25,7 +25,9 @@ from unibench.pruning import Item, Part
 class Made(StageContext):
     """A context with attention, keys and normed states of its own."""
 
-    rows: Callable[[Tensor | None], Tensor] = field(default=lambda queries: torch.empty(0), repr=False)
+    rows: Callable[[Tensor | None], Tensor] = field(
+        default=lambda queries: torch.empty(0), repr=False
+    )
     made_keys: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     def attention(self, layer: int, queries: Tensor | None = None) -> Tensor:
@@ -38,7 +40,16 @@ class Made(StageContext):
         return hidden
 
 
-def made(count: int, keep: int, *, text: int = 5, start: int = 3, seed: int = 0, layer: int = 2, **more: Any) -> Made:
+def made(
+    count: int,
+    keep: int,
+    *,
+    text: int = 5,
+    start: int = 3,
+    seed: int = 0,
+    layer: int = 2,
+    **more: Any,
+) -> Made:
     g = torch.Generator().manual_seed(seed)
     length = start + count + text
     values: dict[str, Any] = dict(
@@ -97,7 +108,9 @@ def test_dart_breaks_ties_by_lower_index() -> None:
 
 def sparse_at(number: int, ctx: Made, raters: list[int], **parameters: Any) -> Selection | None:
     ctx.memory["raters"] = torch.tensor(raters)
-    selection: Selection | None = build_method("sparsevlm", **parameters).stages(32)[number + 1].select(ctx)
+    selection: Selection | None = (
+        build_method("sparsevlm", **parameters).stages(32)[number + 1].select(ctx)
+    )
     return selection
 
 
@@ -148,7 +161,12 @@ def test_sparsevlm_merges_the_best_of_what_it_drops() -> None:
 
 def test_the_rank_of_the_attention_may_give_the_counts() -> None:
     low = torch.rand(3, 1, 60).repeat(1, 200, 1)
-    ctx = made(60, 60, layer=3, rows=lambda queries: low[:, : len(queries)] if queries is not None else low[:, :1])
+    ctx = made(
+        60,
+        60,
+        layer=3,
+        rows=lambda queries: low[:, : len(queries)] if queries is not None else low[:, :1],
+    )
     selection = sparse_at(0, ctx, [64, 65, 66], rank=True, rank_scale=2.0, rank_bias=8.0)
     assert selection is not None
     assert len(selection.keep) == 10 + _recycling.clusters(50, 0.3)  # rank 1
@@ -157,7 +175,9 @@ def test_the_rank_of_the_attention_may_give_the_counts() -> None:
 
 
 def test_equal_densities_go_to_the_lower_index() -> None:
-    x = torch.tensor([[0.0], [1.0], [10.0], [11.0], [30.0], [31.0]])  # three pairs of mutual neighbours
+    x = torch.tensor(
+        [[0.0], [1.0], [10.0], [11.0], [30.0], [31.0]]
+    )  # three pairs of mutual neighbours
     found = density_peaks(x, 2, 2)
     assert found.centre.tolist() == [0, 4]
     for _ in range(5):
@@ -183,10 +203,17 @@ def test_fitprune_scores_take_the_greatest_head() -> None:
 
 def test_a_recipe_follows_the_depth_and_says_whose_it_is() -> None:
     layers = [stage.layer for stage in build_method("fitprune", recipe=(0, 1, 0, 1)).stages(8)]
-    assert layers == [3, 4, 7]  # a layer's deletions are spread over the layers it becomes; the last layer's are of no use
+    assert layers == [
+        3,
+        4,
+        7,
+    ]  # a layer's deletions are spread over the layers it becomes; the last layer's are of no use
     with pytest.raises(UsageError, match="deletes nothing before the last of 8 layers"):
         build_method("fitprune", recipe=(0, 0, 0, 0)).stages(8)
-    for recipe, said in (((), {"recipe of LLaVA-1.5-7B, not fitted to this model"}), ((1, 1), set())):
+    for recipe, said in (
+        ((), {"recipe of LLaVA-1.5-7B, not fitted to this model"}),
+        ((1, 1), set()),
+    ):
         notes = Notes()
         build_method("fitprune", recipe=recipe).stages(6)[0].select(made(9, 9, note=notes))
         assert notes.said == said
@@ -197,12 +224,22 @@ def test_a_recipe_follows_the_depth_and_says_whose_it_is() -> None:
 
 def mustdrop_context(given: Tensor, key: list[int], **more: Any) -> Made:
     count = given.shape[1]
-    return made(count, count, text=given.shape[0], layer=3, rows=lambda queries: given[None], memory={"key": torch.tensor(key)}, **more)
+    return made(
+        count,
+        count,
+        text=given.shape[0],
+        layer=3,
+        rows=lambda queries: given[None],
+        memory={"key": torch.tensor(key)},
+        **more,
+    )
 
 
 def test_mustdrop_drops_what_is_strictly_below_both_thresholds_and_no_key_token() -> None:
     given = torch.tensor([[0.5, 0.125, 0.0, 0.0, 0.0], [0.25, 0.0, 0.125, 0.0, 0.0]])
-    filtered = MustDrop(layers=(3,), global_threshold=0.125, individual_threshold=0.125).stages(32)[1]
+    filtered = MustDrop(layers=(3,), global_threshold=0.125, individual_threshold=0.125).stages(32)[
+        1
+    ]
     # tokens 1 and 2 have exactly an eighth: equality keeps; 4 is a key token
     assert keep_of(filtered, mustdrop_context(given, [4])).tolist() == [0, 1, 2, 4]
     looser = MustDrop(layers=(3,), global_threshold=0.13, individual_threshold=0.125).stages(32)[1]
@@ -225,7 +262,15 @@ def test_a_tower_without_cls_gives_received_attention_and_says_so() -> None:
     notes = Notes()
     features = torch.randn(9, 8)
     vision = StubVision({"features": features, "received_attention": torch.arange(9.0)})
-    ctx = made(9, 9, note=notes, vision=vision, family=StubFamily(cls=False), layer=0, items=(Item(0, 9, (Part(1, 3, 3),)),))
+    ctx = made(
+        9,
+        9,
+        note=notes,
+        vision=vision,
+        family=StubFamily(cls=False),
+        layer=0,
+        items=(Item(0, 9, (Part(1, 3, 3),)),),
+    )
     selection = MustDrop().stages(32)[0].select(ctx)
     assert selection is not None
     assert ctx.memory["key"].tolist() == [8]
@@ -266,15 +311,25 @@ def test_what_two_stages_cannot_use_is_said(parameters: dict[str, Any], words: s
 
 
 def test_a_first_stage_below_the_budget_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"pre_ratio=0.9 leaves 58 of 576 tokens, fewer than the budget of 64"):
+    with pytest.raises(
+        UsageError, match=r"pre_ratio=0.9 leaves 58 of 576 tokens, fewer than the budget of 64"
+    ):
         build_method("two_stage", pre_ratio=0.9).counts(64, 576)  # type: ignore[attr-defined]
 
 
 def test_a_schedule_takes_shares_of_the_original_tokens() -> None:
     stages = build_method("schedule", cuts=[[6, None], [2, 0.5], [4, 0.25]]).stages(8)
-    assert [(stage.layer, stage.count(64, 576)) for stage in stages] == [(2, 288), (4, 144), (6, 64)]  # type: ignore[misc]
+    assert [(stage.layer, stage.count(64, 576)) for stage in stages] == [
+        (2, 288),
+        (4, 144),
+        (6, 64),
+    ]  # type: ignore[misc]
     assert [stage.count(200, 576) for stage in stages] == [288, 200, 200]  # type: ignore[misc]
-    for cuts, words in (([[2, 0.5], [2, None]], "twice"), ([[2, 1.5]], "share in"), ([[2.5, 0.5]], "no pair")):
+    for cuts, words in (
+        ([[2, 0.5], [2, None]], "twice"),
+        ([[2, 1.5]], "share in"),
+        ([[2.5, 0.5]], "no pair"),
+    ):
         with pytest.raises(UsageError, match=words):
             build_method("schedule", cuts=cuts)
     with pytest.raises(UsageError, match="layer"):
@@ -290,19 +345,30 @@ def test_a_schedule_takes_shares_of_the_original_tokens() -> None:
         ("dart", {"variant": "x"}, "Known: default, official_bug"),
     ],
 )
-def test_parameters_that_cannot_work_are_refused(name: str, parameters: dict[str, Any], words: str) -> None:
+def test_parameters_that_cannot_work_are_refused(
+    name: str, parameters: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         build_method(name, **parameters)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("pyramiddrop", {"retentions": [0.5]}), ("sparsevlm", {"counts": [300]})])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("pyramiddrop", {"retentions": [0.5]}), ("sparsevlm", {"counts": [300]})],
+)
 def test_as_many_numbers_as_cuts_are_wanted(name: str, parameters: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"for cuts at 3 layers"):
         build_method(name, **parameters).stages(32)
 
 
 def test_a_combination_is_named_on_the_command_line() -> None:
-    line = ["method=two_stage", "method.pre=divprune", "method.intra=fastv", "method.intra_options={layer: 3}", "ratio=0.889"]
+    line = [
+        "method=two_stage",
+        "method.pre=divprune",
+        "method.intra=fastv",
+        "method.intra_options={layer: 3}",
+        "ratio=0.889",
+    ]
     (cell,) = compose_cells(line, sweep=False)
     parameters = {key: value for key, value in cell.method.items() if key != "name"}
     stages = build_method(cell.method["name"], **parameters).stages(28)

@@ -19,7 +19,9 @@ from unibench.api import build_method
 from unibench.budget import Budget
 
 RATIOS = (0.1, 0.667, 0.889, 0.99)
-EVERYTHING = Needs(vit_attention=(-1, -2), vit_hidden=(-1,), saliency=True, features=True, object_attention=(0, 1))
+EVERYTHING = Needs(
+    vit_attention=(-1, -2), vit_hidden=(-1,), saliency=True, features=True, object_attention=(0, 1)
+)
 
 # what a method cannot do without: trained weights stand in by random ones
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -32,8 +34,14 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpp[random]": ("dpp", {"importance": "random"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
-    "idpruner[difftopk]": ("idpruner", {"selector_path": "random:0", "importance_transform": "difftopk"}),
-    "mustdrop_vit[threshold]": ("mustdrop_vit", {"mode": "threshold", "window": 2, "threshold": 0.1}),
+    "idpruner[difftopk]": (
+        "idpruner",
+        {"selector_path": "random:0", "importance_transform": "difftopk"},
+    ),
+    "mustdrop_vit[threshold]": (
+        "mustdrop_vit",
+        {"mode": "threshold", "window": 2, "threshold": 0.1},
+    ),
     "naive_hybrid[split]": ("naive_hybrid", {"variant": "split"}),
     "pooling[square]": ("pooling", {"cells": "square", "mode": "max"}),
     "prumerge[adaptive]": ("prumerge", {"mode": "adaptive"}),
@@ -43,7 +51,10 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "scope[angelslim]": ("scope", {"variant": "angelslim"}),
     "stp[greedy]": ("stp", {"reading": "greedy"}),
     "stp[one_shot]": ("stp", {"reading": "one_shot", "alpha_role": "eq3"}),
-    "trimtokenator[cos]": ("trimtokenator", {"align": "cos", "stage2": "divprune", "text_scope": "all"}),
+    "trimtokenator[cos]": (
+        "trimtokenator",
+        {"align": "cos", "stage2": "divprune", "text_scope": "all"},
+    ),
     "trimtokenator[repmax_first]": ("trimtokenator", {"order": "repmax_first", "intra": "l2"}),
     "vispruner[angelslim]": ("vispruner", {"variant": "angelslim"}),
     "visionzip[angelslim]": ("visionzip", {"variant": "angelslim"}),
@@ -107,7 +118,10 @@ def recorded(family: str, prompt: str, dtype: torch.dtype = torch.float32) -> St
     if dtype != torch.float32:
         model = copy.deepcopy(model).to(dtype)
     inputs = inputs_of(family, 1, PROMPTS[prompt])
-    inputs = {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
+    inputs = {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in inputs.items()
+    }
     with unibench.prune(model, Look(found.append, 0, EVERYTHING)), torch.no_grad():
         model(**inputs)
     (ctx,) = found
@@ -122,7 +136,9 @@ def under(ctx: StageContext, ratio: float) -> StageContext:
 
 
 def _in_clip(ctx: StageContext) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stand-ins for patches and question in CLIP's space: the features, and as many columns of the question's embeddings."""
+    """Stand-ins for patches and question in CLIP's space: the features, and as many columns of the
+    question's embeddings.
+    """
     assert ctx.vision is not None
     patches = ctx.vision.hidden(-1)
     return patches, ctx.hidden[ctx.question].float()[:, : patches.shape[1]]

@@ -18,9 +18,13 @@ WITH_NEWLINES = ("llava_next", "llava_next_video", "llava_onevision")
 
 
 def outcome(method: str, family: str) -> tuple[str, str]:
-    """``runs``, with the method's remarks, or why it refuses; and what is left of the newline tokens."""
+    """``runs``, with the method's remarks, or why it refuses; and what is left of the newline
+    tokens.
+    """
     try:
-        with unibench.prune(model_of(family), method, ratio=RATIO, **OPTIONS.get(method, {})) as session:
+        with unibench.prune(
+            model_of(family), method, ratio=RATIO, **OPTIONS.get(method, {})
+        ) as session:
             generate(model_of(family), inputs_of(family, 0, 2), 4)
     except UsageError as error:
         return f"refuses: {error}", "-"
@@ -31,15 +35,27 @@ def outcome(method: str, family: str) -> tuple[str, str]:
     part = prompt.segments.get(LAYERS - 1)
     origin = torch.arange(prompt.length) if part is None else part.origin[0]
     rank = (prompt.visual[0].cumsum(0) - 1)[origin[prompt.visual[0][origin]]]
-    return said, f"{int(separators_of(prompt.items[0], rank).sum())} of {sum(sum(item.separators) for item in prompt.items[0])}"
+    return (
+        said,
+        (
+            f"{int(separators_of(prompt.items[0], rank).sum())} of"
+            f" {sum(sum(item.separators) for item in prompt.items[0])}"
+        ),
+    )
 
 
 def main() -> None:
     """Print the table."""
     print("# Methods and families")
     print()
-    print(f"Each method on a random tiny model of each family: two pictures, {100 * RATIO:.1f} % removed, visual tokens in the last layer.")
-    print("Made by `python -m tests.methods.matrix`; the numbers say that it runs, nothing about accuracy.")
+    print(
+        f"Each method on a random tiny model of each family: two pictures, {100 * RATIO:.1f} %"
+        " removed, visual tokens in the last layer."
+    )
+    print(
+        "Made by `python -m tests.methods.matrix`; the numbers say that it runs, nothing about"
+        " accuracy."
+    )
     print()
     print(f"| method | {' | '.join(FAMILIES)} |")
     print(f"|---|{'---|' * len(FAMILIES)}")
@@ -51,7 +67,10 @@ def main() -> None:
     print()
     print("## What is left of the newline tokens")
     print()
-    print("Methods that read the vision tower are not shown them, and they go first; to the others they are tokens like any.")
+    print(
+        "Methods that read the vision tower are not shown them, and they go first; to the others"
+        " they are tokens like any."
+    )
     print()
     print(f"| method | {' | '.join(WITH_NEWLINES)} |")
     print(f"|---|{'---|' * len(WITH_NEWLINES)}")

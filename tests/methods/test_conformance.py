@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 import unibench
 from tests.methods._contexts import FORMS, METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
-from tests.support.models import FAMILIES, HIDDEN, QUICK, collate, families, generate, inputs_of, model_of
+from tests.support.models import (
+    FAMILIES,
+    HIDDEN,
+    QUICK,
+    collate,
+    families,
+    generate,
+    inputs_of,
+    model_of,
+)
 from unibench import Method, Selection, StageContext, UsageError, registry
 from unibench.budget import Budget
 from unibench.methods.mustdrop_vit import MustDropVit
@@ -36,7 +45,9 @@ def _of_pooling(method: Method, ctx: StageContext) -> Callable[[int], bool]:
 
 def _of_mustdrop_vit(method: Method, ctx: StageContext) -> Callable[[int], bool]:
     assert isinstance(method, MustDropVit)
-    windows = sum((grid.height // method.window) * (grid.width // method.window) for grid in ctx.grids())
+    windows = sum(
+        (grid.height // method.window) * (grid.width // method.window) for grid in ctx.grids()
+    )
     total, saved = len(ctx.visual), method.window**2 - 1
     if method.mode == "threshold":
         return lambda kept: kept in range(total - windows * saved, total + 1, saved)
@@ -50,7 +61,12 @@ def _of_outliers(method: Method, ctx: StageContext) -> Callable[[int], bool]:
 
 
 # the only methods that may miss the budget, and the rule that each follows instead
-FORMULAS = {"pooling": _of_pooling, "mustdrop_vit": _of_mustdrop_vit, "prumerge": _of_outliers, "prumerge_plus": _of_outliers}
+FORMULAS = {
+    "pooling": _of_pooling,
+    "mustdrop_vit": _of_mustdrop_vit,
+    "prumerge": _of_outliers,
+    "prumerge_plus": _of_outliers,
+}
 
 
 @families
@@ -95,7 +111,9 @@ def test_selections_are_made_in_float32_whatever_the_model(name: str, family: st
     keep, values = select(method, ctx)
     wide, same = select(method, replace(ctx, hidden=ctx.hidden.float()))
     assert torch.equal(keep, wide)
-    assert values is None or (same is not None and values.dtype == torch.float32 and torch.equal(values, same))
+    assert values is None or (
+        same is not None and values.dtype == torch.float32 and torch.equal(values, same)
+    )
 
 
 @pytest.mark.parametrize("name", PRE)
@@ -108,8 +126,12 @@ def test_only_text_aware_methods_read_the_question(name: str) -> None:
         text = torch.ones(len(ctx.hidden), dtype=torch.bool)
         text[ctx.visual] = False
         other = ctx.hidden.clone()
-        other[text] = torch.randn(int(text.sum()), other.shape[1], generator=torch.Generator().manual_seed(0))
-        moved.append(not torch.equal(select(method, ctx)[0], select(method, replace(ctx, hidden=other))[0]))
+        other[text] = torch.randn(
+            int(text.sum()), other.shape[1], generator=torch.Generator().manual_seed(0)
+        )
+        moved.append(
+            not torch.equal(select(method, ctx)[0], select(method, replace(ctx, hidden=other))[0])
+        )
     assert any(moved) == method.text_aware
 
 
@@ -124,7 +146,9 @@ def test_everything_kept_is_everything(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", PRE)
 def test_choosing_never_waits_for_the_device(name: str) -> None:
-    if getattr(build(name), "mode", "") in ("adaptive", "threshold") or name.startswith(("hiprune", "prumerge_plus")):
+    if getattr(build(name), "mode", "") in ("adaptive", "threshold") or name.startswith(
+        ("hiprune", "prumerge_plus")
+    ):
         pytest.skip("a number that depends on the picture is read once")
     ctx, method = under(recorded("llava", "grid"), 0.667), build(name)
     clip = ctx.clip
@@ -138,8 +162,14 @@ def test_choosing_never_waits_for_the_device(name: str) -> None:
         clip=lambda: tuple(part.to("meta") for part in clip()),  # type: ignore[arg-type, return-value]
     )
     grids, rows = ctx.grids(), ctx.question
-    with pytest.MonkeyPatch.context() as patch:  # where the question and the pictures are is known to the host
-        patch.setattr(StageContext, "grids", lambda self: [replace(grid, rows=grid.rows.to("meta")) for grid in grids])
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # where the question and the pictures are is known to the host
+        patch.setattr(
+            StageContext,
+            "grids",
+            lambda self: [replace(grid, rows=grid.rows.to("meta")) for grid in grids],
+        )
         patch.setattr(StageContext, "question", property(lambda self: rows.to("meta")))
         (stage,) = method.stages(6)
         selection = stage.select(meta)  # a meta tensor has no values: reading one raises
@@ -185,15 +215,25 @@ def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family
     if method.adaptive or name == "vanilla":
         assert 0 <= record.kept <= record.visual_tokens
     elif name in PRE:
-        assert record.processed == (Budget.parse(ratio=ratio).keep(record.visual_tokens),) * len(record.processed)
+        assert record.processed == (Budget.parse(ratio=ratio).keep(record.visual_tokens),) * len(
+            record.processed
+        )
     else:
         assert record.kept <= record.visual_tokens
 
 
-@pytest.mark.parametrize(("name", "family"), [("cdpruner[clip]", "qwen2_5_vl"), ("visionzip[official_bug]", "qwen2_5_vl")])
-def test_a_family_without_the_signal_is_refused_with_what_is_missing(name: str, family: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [("cdpruner[clip]", "qwen2_5_vl"), ("visionzip[official_bug]", "qwen2_5_vl")],
+)
+def test_a_family_without_the_signal_is_refused_with_what_is_missing(
+    name: str, family: str
+) -> None:
     method = build(name)
-    with pytest.raises(UsageError, match=", ".join(sorted(method.requires))), unibench.prune(model_of(family), method, ratio=0.5):
+    with (
+        pytest.raises(UsageError, match=", ".join(sorted(method.requires))),
+        unibench.prune(model_of(family), method, ratio=0.5),
+    ):
         pass
 
 
@@ -204,7 +244,8 @@ def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
     samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]
     try:
         with unibench.prune(model, method, ratio=0.667) as session:
-            # generate() numbers positions without the padding, which rotated keys show and a bare forward does not
+            # generate() numbers positions without the padding, which rotated keys show and a bare
+            # forward does not
             generate(model, collate(samples), 1)
             together = _kept(session)
             for row, sample in enumerate(samples):
@@ -216,7 +257,9 @@ def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
 
 
 def _hooks(model: nn.Module) -> list[tuple[int, int]]:
-    return [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
+    return [
+        (len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()
+    ]
 
 
 def _kept(session: unibench.pruning.Session) -> list[list[list[int]]]:
@@ -225,7 +268,13 @@ def _kept(session: unibench.pruning.Session) -> list[list[list[int]]]:
     assert prompt is not None
     rank = prompt.visual.cumsum(1) - 1
     rows = range(len(prompt.visual))
-    return [[[] if choice[row] is None else rank[row, choice[row].origin].tolist() for choice in prompt.choices] for row in rows]  # type: ignore[union-attr]
+    return [
+        [
+            [] if choice[row] is None else rank[row, choice[row].origin].tolist()
+            for choice in prompt.choices
+        ]
+        for row in rows
+    ]  # type: ignore[union-attr]
 
 
 def test_methods_import_nothing_of_transformers() -> None:

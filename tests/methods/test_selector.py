@@ -16,7 +16,12 @@ from unibench.methods import _selector
 
 def weights(width: int = 8, hidden: int = 4, prefix: str = "") -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(0)
-    shapes = {"q_proj.weight": (hidden, width), "q_proj.bias": (hidden,), "k_proj.weight": (hidden, width), "k_proj.bias": (hidden,)}
+    shapes = {
+        "q_proj.weight": (hidden, width),
+        "q_proj.bias": (hidden,),
+        "k_proj.weight": (hidden, width),
+        "k_proj.bias": (hidden,),
+    }
     return {prefix + name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
 
 
@@ -33,7 +38,10 @@ def test_every_form_of_released_weights_gives_the_same_scores(tmp_path: Path) ->
     for number, prefix in enumerate(("module.", "_orig_mod.module.", "visual.importance_scorer.")):
         save_file(weights(prefix=prefix), tmp_path / f"{number}.safetensors")
         assert torch.equal(scores(tmp_path / f"{number}.safetensors"), expected)
-    whole = {**weights(prefix="model.visual.importance_scorer."), "lm_head.weight": torch.zeros(2, 2)}
+    whole = {
+        **weights(prefix="model.visual.importance_scorer."),
+        "lm_head.weight": torch.zeros(2, 2),
+    }
     save_file(whole, tmp_path / "model.safetensors")
     assert torch.equal(scores(tmp_path / "model.safetensors"), expected)
     folder = tmp_path / "folder"

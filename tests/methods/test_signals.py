@@ -18,7 +18,9 @@ from unibench import Needs, StageContext
 CLS = ("llava", "internvl")
 
 
-def look(family: str, needs: Needs = EVERYTHING, images: int = 1, seed: int = 1) -> tuple[StageContext, Any]:
+def look(
+    family: str, needs: Needs = EVERYTHING, images: int = 1, seed: int = 1
+) -> tuple[StageContext, Any]:
     found: list[StageContext] = []
     model, inputs = model_of(family, "eager"), inputs_of(family, seed, images)
     with unibench.prune(model, Look(found.append, 0, needs)), torch.no_grad():
@@ -31,11 +33,16 @@ def look(family: str, needs: Needs = EVERYTHING, images: int = 1, seed: int = 1)
 def test_grids_hold_every_token_once_in_raster_order(family: str, images: int) -> None:
     ctx, _ = look(family, images=images)
     grids = ctx.grids()
-    assert torch.equal(torch.cat([grid.rows for grid in grids]).sort().values, torch.arange(len(ctx.visual)))
+    assert torch.equal(
+        torch.cat([grid.rows for grid in grids]).sort().values, torch.arange(len(ctx.visual))
+    )
     assert all(torch.equal(grid.rows, grid.rows.sort().values) for grid in grids)
     assert all(len(grid.rows) == grid.height * grid.width for grid in grids)
     assert [(grid.height, grid.width) for grid in grids] == [
-        (part.height, part.width) for item in ctx.items for part in item.parts for _ in range(part.frames)
+        (part.height, part.width)
+        for item in ctx.items
+        for part in item.parts
+        for _ in range(part.frames)
     ]
 
 
@@ -66,8 +73,12 @@ def test_attention_of_cls_on_patches_alone_is_its_row_renewed(family: str) -> No
         maps = tower(inputs["pixel_values"], output_attentions=True).attentions
     rows = maps[-2][:, :, 0, 1:]  # [tiles, heads, patches]
     renewed = (rows / rows.sum(-1, keepdim=True)).mean(1)
-    torch.testing.assert_close(ctx.vision.cls(-2, patches_only=True), _packed(renewed, model, family), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(ctx.vision.cls(-2), _packed(rows.mean(1), model, family), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        ctx.vision.cls(-2, patches_only=True), _packed(renewed, model, family), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        ctx.vision.cls(-2), _packed(rows.mean(1), model, family), rtol=1e-4, atol=1e-6
+    )
 
 
 def _packed(rows: Tensor, model: Any, family: str) -> Tensor:
@@ -82,7 +93,9 @@ def test_the_cls_state_is_that_of_the_tokens_own_tile(family: str) -> None:
     ctx, (model, inputs) = look(family, images=3)
     assert ctx.vision is not None
     with torch.no_grad():
-        states = model.model.vision_tower(inputs["pixel_values"], output_hidden_states=True).hidden_states[-1][:, 0]
+        states = model.model.vision_tower(
+            inputs["pixel_values"], output_hidden_states=True
+        ).hidden_states[-1][:, 0]
     expected = states.repeat_interleave(len(ctx.visual) // len(states), 0)
     torch.testing.assert_close(ctx.vision.cls_hidden(-1), expected, rtol=1e-4, atol=1e-5)
 
@@ -93,7 +106,10 @@ def test_attention_over_the_whole_picture_ignores_windows() -> None:
     assert model.model.visual.fullatt_block_indexes[0] == 1
     full = ctx.vision.received(1, total=True)
     torch.testing.assert_close(ctx.vision.received(1, total=True, whole=True), full)
-    windowed, whole = ctx.vision.received(0, total=True), ctx.vision.received(0, total=True, whole=True)
+    windowed, whole = (
+        ctx.vision.received(0, total=True),
+        ctx.vision.received(0, total=True, whole=True),
+    )
     assert not torch.allclose(windowed, whole, rtol=1e-2)
     for item in ctx.items:  # every picture attends within itself
         assert float(whole[item.start : item.stop].mean()) == pytest.approx(1, abs=1e-5)

@@ -28,7 +28,9 @@ def distinct(picks: Tensor, k: int) -> bool:
 
 @quick
 @given(rows(), st.data())
-def test_every_selector_gives_distinct_picks_whatever_the_rows(x: Tensor, data: st.DataObject) -> None:
+def test_every_selector_gives_distinct_picks_whatever_the_rows(
+    x: Tensor, data: st.DataObject
+) -> None:
     k = data.draw(st.integers(1, len(x)))
     likeness, importance = ops.cosine(x), x.sum(1)
     found = [
@@ -51,29 +53,42 @@ def test_every_selector_gives_distinct_picks_whatever_the_rows(x: Tensor, data: 
 def test_fewer_picks_are_the_first_of_more(x: Tensor, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(x)))
     likeness = ops.cosine(x)
-    for select in (lambda n: ops.max_min(1 - likeness, n), lambda n: ops.rep_max(likeness, n), lambda n: ops.determinantal(likeness, n)):
+    for select in (
+        lambda n: ops.max_min(1 - likeness, n),
+        lambda n: ops.rep_max(likeness, n),
+        lambda n: ops.determinantal(likeness, n),
+    ):
         assert torch.equal(select(len(x))[:k], select(k))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_running_vectors_equal_the_definitions(seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
-    x, importance = torch.randn(24, 8, generator=g, dtype=torch.float64), torch.rand(24, generator=g, dtype=torch.float64)
+    x, importance = (
+        torch.randn(24, 8, generator=g, dtype=torch.float64),
+        torch.rand(24, generator=g, dtype=torch.float64),
+    )
     likeness = ops.cosine(x)
     apart = (1 - likeness).fill_diagonal_(torch.inf)
 
     def slow(k: int, value: object) -> list[int]:
         picks: list[int] = []
         for _ in range(k):
-            scores = torch.tensor([-torch.inf if i in picks else float(value(i, picks)) for i in range(24)])  # type: ignore[operator]
+            scores = torch.tensor(
+                [-torch.inf if i in picks else float(value(i, picks)) for i in range(24)]
+            )  # type: ignore[operator]
             picks.append(int(scores.argmax()))
         return picks
 
     max_min = slow(9, lambda i, s: apart[i].min() if not s else (1 - likeness)[i, s].min())
     assert ops.max_min(1 - likeness, 9).tolist() == max_min
-    relevance = slow(9, lambda i, s: importance[i] if not s else 0.3 * importance[i] - 0.7 * likeness[i, s].max())
+    relevance = slow(
+        9, lambda i, s: importance[i] if not s else 0.3 * importance[i] - 0.7 * likeness[i, s].max()
+    )
     assert ops.mmr(importance, likeness, 9, 0.3).tolist() == relevance
-    assert ops.rep_max(likeness, 9).tolist() == slow(9, lambda i, s: -likeness[i].mean() if not s else -likeness[i, s].mean())
+    assert ops.rep_max(likeness, 9).tolist() == slow(
+        9, lambda i, s: -likeness[i].mean() if not s else -likeness[i, s].mean()
+    )
     volume = slow(8, lambda i, s: torch.logdet(likeness[[*s, i]][:, [*s, i]]))
     assert ops.determinantal(likeness, 8).tolist() == volume
 
@@ -109,7 +124,9 @@ def selectors(likeness: Tensor, importance: Tensor, k: int) -> list[Tensor]:
 
 
 def test_off_the_cpu_no_selector_looks_at_a_value() -> None:
-    x = torch.empty(30, 8, device="meta")  # has no values: reading one, for which a GPU would halt, is an error
+    x = torch.empty(
+        30, 8, device="meta"
+    )  # has no values: reading one, for which a GPU would halt, is an error
     with pytest.raises(RuntimeError):
         int(x.argmax())
     assert [picks.shape for picks in selectors(ops.cosine(x), x.sum(1), 5)] == [(5,)] * 6

@@ -14,14 +14,21 @@ def picture(count: int = 90, width: int = 24, seed: int = 0) -> Tensor:
     """Rows in clusters, some of them twice."""
     g = torch.Generator().manual_seed(seed)
     centres = torch.randn(9, width, generator=g, dtype=torch.float64)
-    x = centres[torch.arange(count) * 9 // count] + 0.3 * torch.randn(count, width, generator=g, dtype=torch.float64)
+    x = centres[torch.arange(count) * 9 // count] + 0.3 * torch.randn(
+        count, width, generator=g, dtype=torch.float64
+    )
     x[count // 2 : count // 2 + 3] = x[:3]
     return x
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_on_demand_give_the_picks_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    x, weight = picture(seed=seed), torch.rand(90, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def test_rows_on_demand_give_the_picks_of_the_whole_matrix(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    x, weight = (
+        picture(seed=seed),
+        torch.rand(90, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+    )
     start = torch.tensor([4, 7])
 
     def picks() -> list[Tensor]:
@@ -46,7 +53,10 @@ def test_rows_on_demand_give_the_picks_of_the_whole_matrix(monkeypatch: pytest.M
 def test_lazy_coverage_picks_what_evaluating_everything_picks() -> None:
     for seed in range(4):
         x = picture(seed=seed)
-        likeness, weight = ops.cosine(x), torch.rand(90, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        likeness, weight = (
+            ops.cosine(x),
+            torch.rand(90, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+        )
         covered, expected = torch.zeros(90, dtype=torch.float64), []
         for _ in range(40):
             gain = (likeness - covered).clamp_min(0).sum(1) * weight
@@ -54,7 +64,9 @@ def test_lazy_coverage_picks_what_evaluating_everything_picks() -> None:
             expected.append(int(gain.argmax()))
             covered = torch.maximum(covered, likeness[expected[-1]])
         with ops.counted() as work:
-            found = ops.coverage(likeness, 40, lambda gain, rows, weight=weight: gain * weight[rows])
+            found = ops.coverage(
+                likeness, 40, lambda gain, rows, weight=weight: gain * weight[rows]
+            )
         assert found.tolist() == expected
         assert work.macs < 40 * 90 * 90 / 2  # most gains were not looked at
 

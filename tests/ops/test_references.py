@@ -35,7 +35,11 @@ def test_loops_pick_in_the_same_order(this: Case, name: str) -> None:
         ("visionselector", lambda found, keep: found.topk(keep).indices.sort().values.tolist()),
     ],
 )
-def test_whole_selections_keep_the_same_tokens(this: Case, name: str, chosen: Callable[..., list[int]]) -> None:
+def test_whole_selections_keep_the_same_tokens(
+    this: Case, name: str, chosen: Callable[..., list[int]]
+) -> None:
     with torch.inference_mode():
         found = selectors.LOOPS[name].reference(this, selectors.gram(this))
-        assert selectors.selection(name, this)().keep.sort().values.tolist() == chosen(found, this.keep)
+        assert selectors.selection(name, this)().keep.sort().values.tolist() == chosen(
+            found, this.keep
+        )

@@ -16,7 +16,9 @@ numbers = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=20)
 
 @quick
 @given(numbers, st.data())
-def test_top_k_takes_the_highest_and_ties_go_to_the_lower_index(values: list[float], data: st.DataObject) -> None:
+def test_top_k_takes_the_highest_and_ties_go_to_the_lower_index(
+    values: list[float], data: st.DataObject
+) -> None:
     k = data.draw(st.integers(0, len(values)))
     order = sorted(range(len(values)), key=lambda i: (-values[i], i))
     assert ops.top_k(torch.tensor(values), k).tolist() == sorted(order[:k])
@@ -87,7 +89,9 @@ def test_bipartite_matching_partitions_the_tokens(count: int, data: st.DataObjec
     match = ops.bipartite(metric, merges, protect)
     rows = count - merges
     assert len(match.anchor) == rows == len(set(match.anchor.tolist()))
-    assert torch.equal(match.slot[match.anchor], torch.arange(rows))  # each row holds the token it stands for
+    assert torch.equal(
+        match.slot[match.anchor], torch.arange(rows)
+    )  # each row holds the token it stands for
     assert not protect or int((match.slot == match.slot[0]).sum()) == 1
     weights = ops.mean_weights(match.slot, rows, torch.ones(count))
     torch.testing.assert_close(weights.sum(1), torch.ones(rows))
@@ -111,8 +115,17 @@ def test_neighbours_are_the_most_similar_and_never_the_row_itself() -> None:
 
 def test_everything_is_float32_at_least_and_float64_stays() -> None:
     half = torch.randn(6, 4).bfloat16()
-    assert ops.cosine(half).dtype == ops.euclidean(half, half).dtype == ops.unit(half).dtype == torch.float32
-    assert ops.cosine(half.double()).dtype == ops.euclidean(half.double(), half.double()).dtype == torch.float64
+    assert (
+        ops.cosine(half).dtype
+        == ops.euclidean(half, half).dtype
+        == ops.unit(half).dtype
+        == torch.float32
+    )
+    assert (
+        ops.cosine(half.double()).dtype
+        == ops.euclidean(half.double(), half.double()).dtype
+        == torch.float64
+    )
 
 
 def test_mutual_information_equals_that_of_scikit_learn() -> None:
@@ -121,4 +134,8 @@ def test_mutual_information_equals_that_of_scikit_learn() -> None:
     x = g.normal(size=(5, 40))
     y = np.stack([x[0] * 0.8 + g.normal(size=40) * 0.3, g.normal(size=40)])
     expected = np.stack([regression(x.T, row, n_neighbors=3, random_state=0) for row in y], 1)
-    np.testing.assert_allclose(ops.mutual_information(torch.from_numpy(x), torch.from_numpy(y)).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.mutual_information(torch.from_numpy(x), torch.from_numpy(y)).numpy(),
+        expected,
+        atol=1e-6,
+    )

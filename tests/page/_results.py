@@ -13,7 +13,10 @@ from unibench.pruning.record import packed
 
 EVIL = "<img src=x onerror=document.title='run'>"
 ABILITY = "<script>$reading</script>"
-VANILLA, PRUNED = (1.0, 1.0, 0.0, 0.0), (1.0, 0.0, 1.0, 0.0)  # the second sample is lost, the third one won
+VANILLA, PRUNED = (
+    (1.0, 1.0, 0.0, 0.0),
+    (1.0, 0.0, 1.0, 0.0),
+)  # the second sample is lost, the third one won
 KEPT = 2  # of a grid of two rows and two columns: the lower left place
 
 
@@ -22,12 +25,32 @@ def hostile(place: Path) -> Path:
     data, out = place / "data", place / "out"
     data.mkdir()
     Image.new("RGB", (64, 64), "white").save(data / "white.png")
-    lines = [{"id": f"s{i:04d}", "image": "white.png", "question": f"{i} {EVIL}", "answer": EVIL, "ability": ABILITY} for i in range(4)]
+    lines = [
+        {
+            "id": f"s{i:04d}",
+            "image": "white.png",
+            "question": f"{i} {EVIL}",
+            "answer": EVIL,
+            "ability": ABILITY,
+        }
+        for i in range(4)
+    ]
     (data / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    said = {"ability": ABILITY, "truth": EVIL, "layout": [[4, [[1, 2, 2, "", False]]]], "seen": [[0.0, 0.0, 1.0, 1.0]]}
-    for method, scores, answer in (("vanilla", VANILLA, "plain"), ("divprune", PRUNED, EVIL), ("fastv", VANILLA, "plain")):
+    said = {
+        "ability": ABILITY,
+        "truth": EVIL,
+        "layout": [[4, [[1, 2, 2, "", False]]]],
+        "seen": [[0.0, 0.0, 1.0, 1.0]],
+    }
+    for method, scores, answer in (
+        ("vanilla", VANILLA, "plain"),
+        ("divprune", PRUNED, EVIL),
+        ("fastv", VANILLA, "plain"),
+    ):
         mask = torch.ones(4).bool() if method == "vanilla" else torch.arange(4) == KEPT
         budget = () if method == "vanilla" else ("ratio=0.75",)
         more = {**said, "answer": answer, "last": packed(mask)}
-        finished(out, scores, f"method={method}", *budget, f"task.data={data}", task="folder", more=more)
+        finished(
+            out, scores, f"method={method}", *budget, f"task.data={data}", task="folder", more=more
+        )
     return out

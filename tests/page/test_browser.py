@@ -42,19 +42,33 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 def column(browser: Chrome, name: str) -> list[str]:
-    """What stands in a column of the table of cells, from top to bottom, in the lines that are shown."""
+    """What stands in a column of the table of cells, from top to bottom, in the lines that are
+    shown.
+    """
     table = browser.find_element(By.ID, "all-cells")
     heads = [head.text for head in table.find_elements(By.CSS_SELECTOR, "thead th")]
-    lines = [line for line in table.find_elements(By.CSS_SELECTOR, "tbody tr") if line.is_displayed()]
+    lines = [
+        line for line in table.find_elements(By.CSS_SELECTOR, "tbody tr") if line.is_displayed()
+    ]
     return [line.find_elements(By.TAG_NAME, "td")[heads.index(name)].text for line in lines]
 
 
 def test_a_column_is_sorted_by_a_click(browser: Chrome) -> None:
-    (head,) = [head for head in browser.find_elements(By.CSS_SELECTOR, "#all-cells th") if head.text == "method"]
+    (head,) = [
+        head
+        for head in browser.find_elements(By.CSS_SELECTOR, "#all-cells th")
+        if head.text == "method"
+    ]
     head.click()
-    assert column(browser, "method") == ["divprune", "fastv", "vanilla"] and head.get_attribute("aria-sort") == "ascending"
+    assert (
+        column(browser, "method") == ["divprune", "fastv", "vanilla"]
+        and head.get_attribute("aria-sort") == "ascending"
+    )
     head.click()
-    assert column(browser, "method") == ["vanilla", "fastv", "divprune"] and head.get_attribute("aria-sort") == "descending"
+    assert (
+        column(browser, "method") == ["vanilla", "fastv", "divprune"]
+        and head.get_attribute("aria-sort") == "descending"
+    )
 
 
 def test_lines_are_filtered_by_words(browser: Chrome) -> None:
@@ -70,8 +84,16 @@ def test_a_sample_opens_and_shows_pictures_and_what_was_said(browser: Chrome) ->
     sample = browser.find_element(By.CSS_SELECTOR, "details.lost")
     assert not sample.find_element(By.TAG_NAME, "dl").is_displayed()
     sample.find_element(By.TAG_NAME, "summary").click()
-    assert [text.text for text in sample.find_elements(By.TAG_NAME, "dd")] == [f"1 {EVIL}", EVIL, "plain", EVIL]
-    widths = [browser.execute_script("return arguments[0].naturalWidth", picture) for picture in sample.find_elements(By.TAG_NAME, "img")]
+    assert [text.text for text in sample.find_elements(By.TAG_NAME, "dd")] == [
+        f"1 {EVIL}",
+        EVIL,
+        "plain",
+        EVIL,
+    ]
+    widths = [
+        browser.execute_script("return arguments[0].naturalWidth", picture)
+        for picture in sample.find_elements(By.TAG_NAME, "img")
+    ]
     assert len(widths) == 2 and all(widths)
 
 
@@ -88,8 +110,14 @@ def test_nothing_was_complained_about_run_or_asked_for(browser: Chrome) -> None:
     assert browser.title == "unibench results"  # what was said would have set another
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    sent = [
+        message["params"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
     assert not [one for one in sent if one["request"]["url"].startswith(("http", "ws"))]
     page = browser.current_url.split("#")[0]
-    asked = {one["request"]["url"] for one in sent if one["documentURL"].split("#")[0] == page}  # not of the browser's own first tab
+    asked = {
+        one["request"]["url"] for one in sent if one["documentURL"].split("#")[0] == page
+    }  # not of the browser's own first tab
     assert page in asked and all(url == page or url.startswith("data:image/") for url in asked)

@@ -47,7 +47,9 @@ def page(results: Path) -> Reader:
 
 
 def test_what_was_said_is_text(page: Reader) -> None:
-    assert sum(EVIL in text for text in page.texts) >= 2 * 3  # question, truth and answer of both samples that differ
+    assert (
+        sum(EVIL in text for text in page.texts) >= 2 * 3
+    )  # question, truth and answer of both samples that differ
     assert any(ABILITY in text for text in page.texts)
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
@@ -62,13 +64,24 @@ def test_the_page_needs_nothing_beside_itself(page: Reader) -> None:
     ]
     assert any(address.startswith("data:image/") for address in addresses)
     assert all(address.startswith(("data:image/", "#")) for address in addresses)
-    assert not {"link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.elements}
-    styles = " ".join([*page.texts, *(value or "" for _, attributes in page.elements for value in attributes.values())])
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & {
+        tag for tag, _ in page.elements
+    }
+    styles = " ".join(
+        [
+            *page.texts,
+            *(value or "" for _, attributes in page.elements for value in attributes.values()),
+        ]
+    )
     assert not re.search(r"url\((?!#)|@import", styles)
 
 
 def test_no_script_but_the_own_may_run(page: Reader) -> None:
-    (policy,) = [attributes["content"] for tag, attributes in page.elements if attributes.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in page.elements
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
     (script,) = page.scripts
     rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -82,7 +95,10 @@ def test_every_cell_says_where_it_comes_from(page: Reader, results: Path) -> Non
     assert len(cells) == 3
     for folder in cells["folder"]:
         assert f"{folder}/samples.jsonl" in text
-        assert Path(folder, "config.yaml").read_text() in text and Path(folder, "env.json").read_text() in text
+        assert (
+            Path(folder, "config.yaml").read_text() in text
+            and Path(folder, "env.json").read_text() in text
+        )
 
 
 def test_the_gallery_shows_what_was_lost_and_won_and_nothing_else(results: Path) -> None:

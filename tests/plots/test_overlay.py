@@ -40,7 +40,10 @@ def test_tiles_stand_in_raster_order_and_the_overview_apart() -> None:
     detail, overview = views([picture], Item(0, 48, layout), only(48, 16, 47))
     assert detail.size == overview.size == (336, 168)
     lit = np.argwhere(bright(detail))
-    assert lit.min(0).tolist() == [0, 168] and lit.max(0).tolist() == [41, 209]  # first token of the right tile
+    assert lit.min(0).tolist() == [0, 168] and lit.max(0).tolist() == [
+        41,
+        209,
+    ]  # first token of the right tile
     assert np.argwhere(bright(overview)).min(0).tolist() == [126, 252]  # last token of the overview
 
 
@@ -67,12 +70,19 @@ def test_a_crop_sees_the_middle() -> None:
     assert lit.min(0).tolist() == [0, 84] and lit.max(0).tolist() == [83, 167]
 
 
-@pytest.mark.parametrize(("count", "aspect", "columns"), [(1, 3.0, 1), (6, 1.5, 3), (6, 0.6, 2), (12, 1.3, 4), (5, 1.0, 1)])
-def test_tiles_are_arranged_as_the_picture_is_shaped(count: int, aspect: float, columns: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "aspect", "columns"),
+    [(1, 3.0, 1), (6, 1.5, 3), (6, 0.6, 2), (12, 1.3, 4), (5, 1.0, 1)],
+)
+def test_tiles_are_arranged_as_the_picture_is_shaped(
+    count: int, aspect: float, columns: int
+) -> None:
     boxes = tiles(count, aspect)
     assert len(boxes) == count
     assert len({box[0] for box in boxes}) == columns
-    assert sum((right - left) * (bottom - top) for left, top, right, bottom in boxes) == pytest.approx(1)
+    assert sum(
+        (right - left) * (bottom - top) for left, top, right, bottom in boxes
+    ) == pytest.approx(1)
 
 
 def test_a_picture_without_a_layout_is_shown_whole() -> None:

@@ -28,11 +28,16 @@ def picture(*, marked: bool) -> Image.Image:
     """White, with or without a coloured patch."""
     made = Image.new("RGB", (224, 112), "white")
     if marked:
-        made.paste("red", tuple(round(share * side) for share, side in zip(PATCH, made.size * 2, strict=True)))  # type: ignore[arg-type]
+        made.paste(
+            "red",
+            tuple(round(share * side) for share, side in zip(PATCH, made.size * 2, strict=True)),
+        )  # type: ignore[arg-type]
     return made
 
 
-def seen_by(loaded: LoadedModel, pictures: Sequence[Image.Image], modality: str = "image") -> StageContext:
+def seen_by(
+    loaded: LoadedModel, pictures: Sequence[Image.Image], modality: str = "image"
+) -> StageContext:
     found: list[StageContext] = []
     inputs = loaded.inputs(["What is this?"], [pictures], modality)
     with unibench.prune(loaded.model, Look(found.append, 0)), torch.inference_mode():
@@ -51,14 +56,22 @@ def lit(view: Image.Image) -> tuple[Box, float] | None:
     if not bright.any():
         return None
     (top, left), (bottom, right) = np.argwhere(bright).min(0), np.argwhere(bright).max(0) + 1
-    return (left / view.width, top / view.height, right / view.width, bottom / view.height), float(bright.mean())
+    return (left / view.width, top / view.height, right / view.width, bottom / view.height), float(
+        bright.mean()
+    )
 
 
 def holds(box: Box, point: tuple[float, float]) -> bool:
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-@pytest.mark.parametrize("family", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in checkpoints.SETTINGS])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in checkpoints.SETTINGS
+    ],
+)
 def test_the_painted_cell_is_the_patch(family: str, tmp_path: Path) -> None:
     loaded = small(family, tmp_path)
     blank, marked = (seen_by(loaded, [picture(marked=flag)]) for flag in (False, True))
@@ -71,7 +84,9 @@ def test_the_painted_cell_is_the_patch(family: str, tmp_path: Path) -> None:
         mask[start + int(change[start : start + len(part)].argmax())] = True
         start += len(part)
         shown = [lit(view) for view in views([picture(marked=False)], item, mask, seen)]
-        assert [place is not None for place in shown] == [other == number for other in range(len(item.parts))]
+        assert [place is not None for place in shown] == [
+            other == number for other in range(len(item.parts))
+        ]
         place = shown[number]
         assert place is not None and holds(place[0], MIDDLE), f"{part} is painted at {place}"
         area = (seen[2] - seen[0]) * (seen[3] - seen[1]) / (part.frames * part.height * part.width)
@@ -83,7 +98,9 @@ def test_the_painted_cell_is_the_patch(family: str, tmp_path: Path) -> None:
 def test_the_painted_cell_is_in_the_frame_that_has_the_patch(family: str, tmp_path: Path) -> None:
     loaded = small(family, tmp_path)
     frames = [picture(marked=number >= 2) for number in range(4)]  # in pairs, as Qwen joins frames
-    blank, marked = (seen_by(loaded, shown, "video") for shown in ([picture(marked=False)] * 4, frames))
+    blank, marked = (
+        seen_by(loaded, shown, "video") for shown in ([picture(marked=False)] * 4, frames)
+    )
     change = (marked.visual_hidden - blank.visual_hidden).norm(dim=-1)
     change[marked.separators] = 0
     (item,) = marked.items

@@ -52,10 +52,14 @@ def test_a_curve_is_the_scores_of_its_method_against_the_ratio() -> None:
     figure = scores.by_ratio(frame(), "pope")
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert set(panels) == set(ABILITIES)
-    curves: dict[str, Any] = {str(container.get_label()): container for container in panels["reading"].containers}
+    curves: dict[str, Any] = {
+        str(container.get_label()): container for container in panels["reading"].containers
+    }
     line = curves["fastv"].lines[0]
     assert drawn(line)[0] == list(RATIOS)
-    wanted = frame().query("task == 'pope' and ability == 'reading' and method == 'fastv'")["score_100"]
+    wanted = frame().query("task == 'pope' and ability == 'reading' and method == 'fastv'")[
+        "score_100"
+    ]
     np.testing.assert_allclose(drawn(line)[1], wanted)
     (bars,) = curves["fastv"].lines[2]
     ends = np.array(bars.get_segments(), dtype=float)[:, :, 1]
@@ -86,25 +90,35 @@ def test_a_radar_shows_scores_above_vanilla_whole() -> None:
 
 def test_a_radar_over_abilities_leaves_the_whole_out() -> None:
     panel = scores.radar(frame(), "0.889", spokes="ability").axes[0]
-    assert [label.get_text() for label in panel.get_xticklabels()] == sorted(set(ABILITIES) - {"all"})
+    assert [label.get_text() for label in panel.get_xticklabels()] == sorted(
+        set(ABILITIES) - {"all"}
+    )
 
 
 def test_sizes_stand_in_the_order_given() -> None:
     both = pd.concat([frame().assign(model="large"), frame().assign(model="small")])
     panel = scores.sizes(both, ["small", "large", "absent"], "0.889").axes[0]
-    assert all(drawn(line)[0] == ["small", "large"] for line in panel.lines) and len(panel.lines) == len(METHODS)
+    assert all(drawn(line)[0] == ["small", "large"] for line in panel.lines) and len(
+        panel.lines
+    ) == len(METHODS)
 
 
 def test_sizes_are_compared_on_the_tasks_that_all_have() -> None:
-    both = pd.concat([frame().assign(model="large"), frame().query("task != 'mme'").assign(model="small")])
+    both = pd.concat(
+        [frame().assign(model="large"), frame().query("task != 'mme'").assign(model="small")]
+    )
     table = scores.size_table(both, ["small", "large"], "0.889")
     assert table["small"].tolist() == table["large"].tolist()
     with pytest.raises(UsageError, match="no task is finished for every"):
-        scores.size_table(both.query("model == 'small' or task == 'mme'"), ["small", "large"], "0.889")
+        scores.size_table(
+            both.query("model == 'small' or task == 'mme'"), ["small", "large"], "0.889"
+        )
 
 
 def test_the_front_holds_what_no_other_point_beats() -> None:
-    points = pd.DataFrame({"prefill_ms": [1.0, 2.0, 2.0, 3.0, 4.0], "score_100": [10.0, 30.0, 20.0, 25.0, 40.0]})
+    points = pd.DataFrame(
+        {"prefill_ms": [1.0, 2.0, 2.0, 3.0, 4.0], "score_100": [10.0, 30.0, 20.0, 25.0, 40.0]}
+    )
     assert costs.front(points, "prefill_ms")["score_100"].tolist() == [10.0, 30.0, 40.0]
 
 
@@ -124,7 +138,9 @@ def test_bars_add_up_to_the_prefill() -> None:
     figure = costs.bars(frame(), "mme")
     last: Any = figure.axes[0].containers[-1]
     tops = [patch.get_y() + patch.get_height() for patch in last]
-    np.testing.assert_allclose(tops, frame().query("task == 'mme' and ability == 'all'")["prefill_ms"])
+    np.testing.assert_allclose(
+        tops, frame().query("task == 'mme' and ability == 'all'")["prefill_ms"]
+    )
     assert "KV cache" in figure.axes[1].get_ylabel()
 
 
@@ -149,7 +165,9 @@ def test_nothing_to_plot_is_one_line() -> None:
 
 
 def test_a_sweep_is_ordered_by_its_value() -> None:
-    lines = pd.DataFrame({"value": [0.9, 0.1, 0.5], "series": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]})
+    lines = pd.DataFrame(
+        {"value": [0.9, 0.1, 0.5], "series": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]}
+    )
     (line,) = studies.sweep(lines, "mmr_lambda", "tiny_x").axes[0].lines
     assert drawn(line) == ([0.1, 0.5, 0.9], [1.0, 2.0, 3.0])
 
@@ -166,7 +184,10 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_plot_is_written_the_same_twice_in_every_format(name: str, tmp_path: Path) -> None:
-    first, second = (canvas.save(DRAWN[name](), tmp_path / folder / f"{name}.svg").read_bytes() for folder in ("a", "b"))
+    first, second = (
+        canvas.save(DRAWN[name](), tmp_path / folder / f"{name}.svg").read_bytes()
+        for folder in ("a", "b")
+    )
     assert first == second
     assert ElementTree.fromstring(first).tag.endswith("svg")
     assert canvas.save(DRAWN[name](), tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")

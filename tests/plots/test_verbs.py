@@ -28,8 +28,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("words", [["ratio"], ["pareto", "cost=tflops"], ["bars"], ["heat", "value=drop_pct"], ["size", "budget=0.889"]])
-def test_a_plot_is_written_where_the_user_says(words: list[str], results: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ratio"],
+        ["pareto", "cost=tflops"],
+        ["bars"],
+        ["heat", "value=drop_pct"],
+        ["size", "budget=0.889"],
+    ],
+)
+def test_a_plot_is_written_where_the_user_says(
+    words: list[str], results: Path, tmp_path: Path
+) -> None:
     place = tmp_path / "new" / f"{words[0]}.svg"
     assert main(["plot", *words, f"out={results}", f"to={place}"]) == 0
     assert place.read_text().count("<svg") == 1
@@ -65,7 +76,9 @@ def test_an_overlay_stands_under_the_name_of_its_method(tmp_path: Path) -> None:
         (["analyze", "tradeoff", "importance=randm"], "randm"),
     ],
 )
-def test_a_mistake_is_one_line(words: list[str], said: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    words: list[str], said: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     where = [] if words[0] == "analyze" or len(words) == 1 else [f"out={results}"]
     assert main([*words, *where]) == 2
     error = capsys.readouterr().err
@@ -74,4 +87,10 @@ def test_a_mistake_is_one_line(words: list[str], said: str, results: Path, capsy
 
 def test_seeds_of_a_method_are_told_apart(results: Path) -> None:
     cells = frames.load(results).query("ability == 'all' and main")
-    assert sorted(_names(cells)) == ["divprune 0.667", "divprune 0.889", "random_pre 0.889 seed 0", "random_pre 0.889 seed 1", "vanilla 0"]
+    assert sorted(_names(cells)) == [
+        "divprune 0.667",
+        "divprune 0.889",
+        "random_pre 0.889 seed 0",
+        "random_pre 0.889 seed 1",
+        "vanilla 0",
+    ]

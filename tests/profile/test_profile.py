@@ -45,7 +45,9 @@ def rows_of(*words: str) -> list[dict[str, Any]]:
         ("txt_tokens=3", "Did you mean"),
     ],
 )
-def test_one_clear_line_for_a_mistake(capsys: pytest.CaptureFixture[str], word: str, expected: str) -> None:
+def test_one_clear_line_for_a_mistake(
+    capsys: pytest.CaptureFixture[str], word: str, expected: str
+) -> None:
     assert main(["profile", word]) == 2
     err = capsys.readouterr().err
     assert expected in err and len(err.strip().splitlines()) == 1
@@ -55,28 +57,64 @@ def test_all_mistakes_at_once_and_without_torch() -> None:
     with pytest.raises(UsageErrors) as found:
         parse(["image=x", "batch=0", "ratio=2", "method=nothing"])
     assert len(found.value.errors) == 4
-    code = "import sys; from unibench.cli import main; main(['profile', 'image=x']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from unibench.cli import main; main(['profile', 'image=x']); sys.exit('torch'"
+        " in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_comma_lists_are_grids() -> None:
-    request, cells = parse(["method=divprune,fastv", "ratio=0.5,0.8", "batch=1,8", "image=1920x1080"])
+    request, cells = parse(
+        ["method=divprune,fastv", "ratio=0.5,0.8", "batch=1,8", "image=1920x1080"]
+    )
     assert request == Request(image=(1920, 1080), batch=(1, 8))
-    assert [(cell.method["name"], cell.ratio) for cell in cells] == [("divprune", 0.5), ("divprune", 0.8), ("fastv", 0.5), ("fastv", 0.8)]
+    assert [(cell.method["name"], cell.ratio) for cell in cells] == [
+        ("divprune", 0.5),
+        ("divprune", 0.8),
+        ("fastv", 0.5),
+        ("fastv", 0.8),
+    ]
 
 
-def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["profile", *SMALL, "method=divprune,fastv", "ratio=0.5", "batch=2", f"out={tmp_path}"]) == 0
+def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            ["profile", *SMALL, "method=divprune,fastv", "ratio=0.5", "batch=2", f"out={tmp_path}"]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     (stored,) = tmp_path.glob("profile/*.json")
     assert stored.with_suffix(".md").read_text() in printed
     vanilla, keep_all, divprune, fastv = json.loads(stored.read_text())["rows"]
-    assert [row["method"] for row in (vanilla, keep_all, divprune, fastv)] == ["vanilla", "keep-all", "divprune", "fastv"]
+    assert [row["method"] for row in (vanilla, keep_all, divprune, fastv)] == [
+        "vanilla",
+        "keep-all",
+        "divprune",
+        "fastv",
+    ]
     assert vanilla["kept"] == keep_all["kept"] == vanilla["tokens_in"] == 2 * divprune["kept"]
-    assert vanilla["method_ms"]["median"] == 0 < min(row["method_ms"]["median"] for row in (keep_all, divprune, fastv))
-    assert vanilla["tflops"] == keep_all["tflops"] > fastv["tflops"] > divprune["tflops"] > divprune["method_tflops"] > 0
+    assert (
+        vanilla["method_ms"]["median"]
+        == 0
+        < min(row["method_ms"]["median"] for row in (keep_all, divprune, fastv))
+    )
+    assert (
+        vanilla["tflops"]
+        == keep_all["tflops"]
+        > fastv["tflops"]
+        > divprune["tflops"]
+        > divprune["method_tflops"]
+        > 0
+    )
     assert vanilla["kv_mib"] == keep_all["kv_mib"] > fastv["kv_mib"] > divprune["kv_mib"]
-    assert len({row["vision_tflops"] for row in (vanilla, keep_all, divprune, fastv)}) == 1 and vanilla["vision_tflops"] > 0
+    assert (
+        len({row["vision_tflops"] for row in (vanilla, keep_all, divprune, fastv)}) == 1
+        and vanilla["vision_tflops"] > 0
+    )
     for row in (vanilla, keep_all, divprune, fastv):
         assert row["attn"] == "sdpa" and row["batch"] == 2 and row["new_tokens"] == 3
         total, vision, prefill, method, decode = (row[f"{span}_ms"]["median"] for span in SPANS)
@@ -86,7 +124,10 @@ def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(tmp_pa
 @pytest.mark.parametrize("name", registry.methods())
 def test_only_vanilla_takes_no_time(name: str) -> None:
     model = model_of("llava")
-    with unibench.prune(model, name, ratio=0.667, **OPTIONS.get(name, {})) as session, torch.inference_mode():
+    with (
+        unibench.prune(model, name, ratio=0.667, **OPTIONS.get(name, {})) as session,
+        torch.inference_mode(),
+    ):
         model(**inputs_of("llava", 1))
         (times,) = session.take_times()
     assert times.prefill > 0 and (times.method == 0) == (name == "vanilla")
@@ -114,17 +155,30 @@ def test_every_protocol_prints_its_columns_and_itself(name: str) -> None:
     text = markdown(replace(request, protocol=name), table, "the command")
     for column in PROTOCOLS[name].columns:
         assert COLUMNS[column][0] in text
-    for part in (f"Protocol {name}", PROTOCOLS[name].source, "Attention kernel sdpa", "2 repeats of 1 prompt(s)", "    the command"):
+    for part in (
+        f"Protocol {name}",
+        PROTOCOLS[name].source,
+        "Attention kernel sdpa",
+        "2 repeats of 1 prompt(s)",
+        "    the command",
+    ):
         assert part in text
     assert "| scope * |" in text and "| fastv |" in text and "this one is noise" in text
 
 
 def test_equal_steps_are_those_of_the_method_that_stops_first() -> None:
-    assert {row["new_tokens"] for row in rows_of("method=fastv", "protocol=unibench", "new_tokens=9")} == {9}
-    steps = {row["new_tokens"] for row in rows_of("method=fastv", "protocol=trimtokenator", "new_tokens=9")}
+    assert {
+        row["new_tokens"] for row in rows_of("method=fastv", "protocol=unibench", "new_tokens=9")
+    } == {9}
+    steps = {
+        row["new_tokens"]
+        for row in rows_of("method=fastv", "protocol=trimtokenator", "new_tokens=9")
+    }
     assert len(steps) == 1 and steps < set(range(1, 9))  # the tiny model answers in fewer
 
 
 def test_totals_are_sums_over_the_prompts() -> None:
-    one, four = (rows_of("protocol=uniprunebench", "repeats=3", f"samples={count}")[0] for count in (1, 4))
+    one, four = (
+        rows_of("protocol=uniprunebench", "repeats=3", f"samples={count}")[0] for count in (1, 4)
+    )
     assert 2 < four["prefill_ms"]["median"] / one["prefill_ms"]["median"] < 8

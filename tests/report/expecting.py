@@ -1,4 +1,6 @@
-"""What a CSV file of published numbers says, to hold against a table read back. Shares nothing with the reports."""
+"""What a CSV file of published numbers says, to hold against a table read back. Shares nothing with
+the reports.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from tests.report.reading import Read
 
 SETTING = re.compile(r"(lambda|N1|(cross|intra)-modal metric)=|importance: |ablation\d: ")
 NAMES = {"coco_cap": "coco", "divprune_star": "divprune"}
-WORDS = {"vit_only": "ViT only", "llm_only": "LLM only", "two_stage": "two stages", "none": "", "hybrid": "hybrid"}
+WORDS = {
+    "vit_only": "ViT only",
+    "llm_only": "LLM only",
+    "two_stage": "two stages",
+    "none": "",
+    "hybrid": "hybrid",
+}
 MODELS = {"llava-next-7b": "llavanext7b", "average": "meanofthethreemodels"}
 
 
@@ -37,8 +45,20 @@ def expected(path: Path) -> list[Number]:
             pieces = [piece for piece in record["note"].split("; ") if piece]
             setting = tuple(piece for piece in pieces if SETTING.match(piece))
             notes = frozenset(piece for piece in pieces if piece not in setting)
-            place = (record["model"], record["retention"], record["kept_tokens"], "DUPLICATE" in record["note"])
-            labels = (record["benchmark"], record["metric"], record["method"], setting, record["category"], place)
+            place = (
+                record["model"],
+                record["retention"],
+                record["kept_tokens"],
+                "DUPLICATE" in record["note"],
+            )
+            labels = (
+                record["benchmark"],
+                record["metric"],
+                record["method"],
+                setting,
+                record["category"],
+                place,
+            )
             numbers.append(Number(record["value"], record["std"], *labels, notes))
     return numbers
 
@@ -57,8 +77,16 @@ def differences(read: Read, numbers: list[Number]) -> list[str]:
         for place, cell in enumerate(line.cells)
         if place >= len(heads) and cell.text
     ]
-    found = [] if len(shown) == len(numbers) else [f"{len(shown)} numbers shown, {len(numbers)} in the CSV file"]
-    everywhere = {remark.removeprefix("every number: ") for remark in read.remarks if remark.startswith("every number: ")}
+    found = (
+        []
+        if len(shown) == len(numbers)
+        else [f"{len(shown)} numbers shown, {len(numbers)} in the CSV file"]
+    )
+    everywhere = {
+        remark.removeprefix("every number: ")
+        for remark in read.remarks
+        if remark.startswith("every number: ")
+    }
     columns: dict[str, tuple[str, str]] = {}
     places: dict[str, set[tuple[str, str, str, bool]]] = {}
     for (line, title, cell), number in zip(shown, numbers, strict=False):
@@ -66,19 +94,31 @@ def differences(read: Read, numbers: list[Number]) -> list[str]:
         told = {
             "value": (cell.text, f"{number.value} ± {number.std}" if number.std else number.value),
             "benchmark": (titled(title, number), True),
-            "column": (columns.setdefault(title, (number.benchmark, number.metric)), (number.benchmark, number.metric)),
+            "column": (
+                columns.setdefault(title, (number.benchmark, number.metric)),
+                (number.benchmark, number.metric),
+            ),
             "method": (letters(labels["method"]), letters(NAMES.get(number.method, number.method))),
             "setting": (labels.get("setting", ""), ", ".join(number.setting)),
             "category": (labels.get("category", ""), WORDS.get(number.category, number.category)),
-            "notes": (everywhere | {read.notes[mark] for mark in line.cells[0].marks + cell.marks}, set(number.notes)),
+            "notes": (
+                everywhere | {read.notes[mark] for mark in line.cells[0].marks + cell.marks},
+                set(number.notes),
+            ),
             "star": (labels["method"].endswith("*"), number.method.endswith("_star")),
         }
-        found += [f"{name} of {number}: {given!r}, not {wanted!r}" for name, (given, wanted) in told.items() if given != wanted]
+        found += [
+            f"{name} of {number}: {given!r}, not {wanted!r}"
+            for name, (given, wanted) in told.items()
+            if given != wanted
+        ]
         if number.method != "vanilla":
             places.setdefault(line.block, set()).add(number.place)
             if not says(line.block, number.place):
                 found.append(f"block label {line.block!r} over {number}")
-    return found + [f"block {label!r} covers {members}" for label, members in places.items() if len(members) > 1]
+    return found + [
+        f"block {label!r} covers {members}" for label, members in places.items() if len(members) > 1
+    ]
 
 
 def titled(title: str, number: Number) -> bool:
@@ -89,7 +129,9 @@ def titled(title: str, number: Number) -> bool:
 
 
 def says(label: str, place: tuple[str, str, str, bool]) -> bool:
-    """Whether a block label tells the budget of its lines, or the model where the paper states no budget."""
+    """Whether a block label tells the budget of its lines, or the model where the paper states no
+    budget.
+    """
     model, retention, kept, twice = place
     if twice != ("a second time" in label):
         return False
@@ -98,5 +140,9 @@ def says(label: str, place: tuple[str, str, str, bool]) -> bool:
         return kept in numbers
     if retention:
         share = float(retention)
-        return any(abs(float(number) - percent) < 0.06 for number in numbers for percent in (100 * share, 100 * (1 - share)))
+        return any(
+            abs(float(number) - percent) < 0.06
+            for number in numbers
+            for percent in (100 * share, 100 * (1 - share))
+        )
     return letters(MODELS.get(model, model)) == letters(label)

@@ -67,7 +67,9 @@ def _markdown_cell(text: str, minor: bool) -> Cell:
         text, marks = found[1], tuple(found[2].split(","))
     bold = len(text) > 4 and text.startswith("**") and text.endswith("**")
     underline = text.startswith("<u>")
-    text = text[2:-2] if bold else text[3:-4] if underline else text[1:-1] if minor and text else text
+    text = (
+        text[2:-2] if bold else text[3:-4] if underline else text[1:-1] if minor and text else text
+    )
     return Cell(_plain(text), bold, underline, marks)
 
 
@@ -87,7 +89,11 @@ PLAIN = re.compile(r"[^\\{}$&#^~]*")
 
 
 def read_latex(text: str) -> Read:
-    body = re.search(r"\\begin\{tabular\}\{([lr]+)\}\n\\toprule\n(.*?)\\bottomrule\n\\end\{tabular\}", text, re.DOTALL)
+    body = re.search(
+        r"\\begin\{tabular\}\{([lr]+)\}\n\\toprule\n(.*?)\\bottomrule\n\\end\{tabular\}",
+        text,
+        re.DOTALL,
+    )
     assert body is not None
     width = len(body[1])
     rows = [line for line in body[2].splitlines() if line != r"\midrule"]
@@ -96,7 +102,11 @@ def read_latex(text: str) -> Read:
     for row in body[2].splitlines()[1:]:
         if row == r"\midrule":
             fresh, block = True, ""
-        elif fresh and (label := re.fullmatch(rf"\\multicolumn\{{{width}\}}\{{l\}}\{{\\emph\{{(.*)\}}\}} \\\\", row)):
+        elif fresh and (
+            label := re.fullmatch(
+                rf"\\multicolumn\{{{width}\}}\{{l\}}\{{\\emph\{{(.*)\}}\}} \\\\", row
+            )
+        ):
             block = _tex_plain(label[1])
         else:
             cells = [_tex_cell(part) for part in _tex_split(row, width)]
@@ -120,7 +130,9 @@ def _tex_split(row: str, width: int) -> list[str]:
 def _tex_plain(text: str) -> str:
     """Undo the escapes; anything that LaTeX would take for a command is an error."""
     for code, sign in TEX.items():
-        text = text.replace(code, {"%": "\0p", "&": "\0a", "_": "\0u", "#": "\0h", "$": "\0d"}.get(sign, sign))
+        text = text.replace(
+            code, {"%": "\0p", "&": "\0a", "_": "\0u", "#": "\0h", "$": "\0d"}.get(sign, sign)
+        )
     text = re.sub(r"\{\\textless\}", "<", re.sub(r"\{\\textgreater\}", ">", text))
     text = text.replace("{\\textendash}", "–").replace("{\\textquotesingle}", "'")
     assert PLAIN.fullmatch(text.replace("\0", "")), f"not plain: {text!r}"
@@ -137,7 +149,9 @@ def _tex_cell(text: str) -> tuple[Cell, bool]:
         text, marks = found[1], tuple(found[2].split(","))
     style = re.fullmatch(r"\\(textbf|underline|textit)\{(.*)\}", text)
     kind = style[1] if style else ""
-    return Cell(_tex_plain(style[2] if style else text), kind == "textbf", kind == "underline", marks), kind == "textit"
+    return Cell(
+        _tex_plain(style[2] if style else text), kind == "textbf", kind == "underline", marks
+    ), kind == "textit"
 
 
 # -- HTML

@@ -25,7 +25,14 @@ SAME = {
 def line(**values: Any) -> dict[str, Any]:
     """One line of a frame whose seeds are joined."""
     made = {**SAME, "metric": "score", "main": True, **values}
-    made.setdefault("key", [json.dumps([made[name] for name in ("model", "method", "params", "budget", "task", "metric")])])
+    made.setdefault(
+        "key",
+        [
+            json.dumps(
+                [made[name] for name in ("model", "method", "params", "budget", "task", "metric")]
+            )
+        ],
+    )
     made.setdefault("folder", made["key"])
     return made
 
@@ -42,7 +49,14 @@ def printed(name: str) -> pd.DataFrame:
             continue
         method, wanted = method_of(row)
         params = json.dumps(
-            {**{key: value for key, value in registry.method(method).parameters.items() if value is not registry.REQUIRED}, **wanted}
+            {
+                **{
+                    key: value
+                    for key, value in registry.method(method).parameters.items()
+                    if value is not registry.REQUIRED
+                },
+                **wanted,
+            }
         )
         kept = float(row.retention or "nan")
         same = {
@@ -57,5 +71,13 @@ def printed(name: str) -> pd.DataFrame:
             if column[0] != "avg" and not is_cost(column):
                 metric = METRICS.get(column, column[1])  # as a card with several metrics has them
                 score = 100 * float(value.text) / best(*column)
-                lines.append(line(**same, task=column[0], metric=metric, main=metric == column[1], score_100=score))
+                lines.append(
+                    line(
+                        **same,
+                        task=column[0],
+                        metric=metric,
+                        main=metric == column[1],
+                        score_100=score,
+                    )
+                )
     return frame_of(lines)

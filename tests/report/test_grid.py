@@ -36,7 +36,11 @@ def results() -> pd.DataFrame:
 
 
 def shown(table: Table) -> dict[tuple[str, ...], list[str]]:
-    return {line.labels: [entry.text for entry in line.entries] for block in table.blocks for line in block.lines}
+    return {
+        line.labels: [entry.text for entry in line.entries]
+        for block in table.blocks
+        for line in block.lines
+    }
 
 
 def test_methods_are_lines_and_tasks_are_columns() -> None:
@@ -53,7 +57,13 @@ def test_methods_are_lines_and_tasks_are_columns() -> None:
 
 def test_a_category_is_the_mean_of_its_complete_methods() -> None:
     (table,) = grid(results(), "place")
-    assert shown(table)["ViT only (2)", "0.667"] == ["60.0", "50.0", "55.0", "68.8", "pre-LLM 0.500"]
+    assert shown(table)["ViT only (2)", "0.667"] == [
+        "60.0",
+        "50.0",
+        "55.0",
+        "68.8",
+        "pre-LLM 0.500",
+    ]
     assert shown(table)["LLM only (0)", "0.667"] == ["–"] * 5
 
 
@@ -61,13 +71,16 @@ def test_budget_modes_never_share_a_table() -> None:
     other = frame_of([result("divprune", "0.667", "one", 10.0, budget_mode="layer_average")])
     tables = grid(pd.concat([results(), other], ignore_index=True))
     assert [table.title for table in tables] == [
-        f"score out of 100, budget.mode={mode} budget.scope=sequence" for mode in ("at_stage", "layer_average")
+        f"score out of 100, budget.mode={mode} budget.scope=sequence"
+        for mode in ("at_stage", "layer_average")
     ]
     assert shown(tables[0])["divprune", "0.667"][0] == "70.0"
     assert list(shown(tables[1])) == [("vanilla", "0"), ("divprune", "0.667")]
 
 
-@pytest.mark.parametrize(("key", "value"), [("judge", "gpt"), ("harness", "lmms_eval"), ("metric", "f1")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("judge", "gpt"), ("harness", "lmms_eval"), ("metric", "f1")]
+)
 def test_one_task_by_two_judges_harnesses_or_metrics_is_two_columns(key: str, value: str) -> None:
     other = frame_of([result("divprune", "0.667", "one", 10.0, **{key: value})])
     (table,) = grid(pd.concat([results(), other], ignore_index=True))
@@ -110,7 +123,10 @@ def test_seeds_show_their_spread() -> None:
 def test_every_format_says_the_same(form: str) -> None:
     (table,) = grid(results())
     read = READERS[form](WRITERS[form](table))
-    assert {tuple(cell.text for cell in line.cells[:2]): [cell.text for cell in line.cells[2:]] for line in read.lines} == shown(table)
+    assert {
+        tuple(cell.text for cell in line.cells[:2]): [cell.text for cell in line.cells[2:]]
+        for line in read.lines
+    } == shown(table)
     assert {line.block for line in read.lines} == {"tiny"}
 
 

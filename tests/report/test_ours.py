@@ -27,12 +27,21 @@ def always(one: Sequence[str], other: Sequence[str]) -> bool:
     return True
 
 
-def filled(name: str, frame: pd.DataFrame, *, difference: bool = False, standin: StandIn | None = None) -> Table:
-    return Comparison(name, Results(frame, rows(name), standin or StandIn()), never, difference).table()
+def filled(
+    name: str, frame: pd.DataFrame, *, difference: bool = False, standin: StandIn | None = None
+) -> Table:
+    return Comparison(
+        name, Results(frame, rows(name), standin or StandIn()), never, difference
+    ).table()
 
 
 def numbers(table: Table) -> list[list[str]]:
-    return [[entry.text for entry in line.entries] for block in table.blocks for line in block.lines if not line.minor]
+    return [
+        [entry.text for entry in line.entries]
+        for block in table.blocks
+        for line in block.lines
+        if not line.minor
+    ]
 
 
 @pytest.mark.parametrize("name", SCORED)
@@ -60,7 +69,9 @@ def test_results_equal_to_the_papers_fill_its_table_and_differ_by_nothing(name: 
     + [("uniprunebench_table5", 1), ("uniprunebench_table6", 0), ("uniprunebench_table7", 0)],
 )
 def test_averages_are_those_that_the_papers_print(name: str, off: int) -> None:
-    """Within 0.011 for IDPruner, 0.1 for UniPruneBench; the rows that its tables average wrongly are counted."""
+    """Within 0.011 for IDPruner, 0.1 for UniPruneBench; the rows that its tables average wrongly
+    are counted.
+    """
     comparison = Comparison(name, Results(printed(name), rows(name), StandIn()), never)
     within = 0.011 if layout_of(name).average == "ratios" else 0.1
     wrong = 0
@@ -75,17 +86,29 @@ def test_averages_are_those_that_the_papers_print(name: str, off: int) -> None:
 
 def test_missing_numbers_are_named_with_the_command_that_fills_them() -> None:
     frame = printed("uniprunebench_table3")
-    gone = (frame["method"] == "dart") & (frame["ratio"].round(3) == 0.889) & frame["task"].isin(["pope", "mme"])
+    gone = (
+        (frame["method"] == "dart")
+        & (frame["ratio"].round(3) == 0.889)
+        & frame["task"].isin(["pope", "mme"])
+    )
     table = filled("uniprunebench_table3", frame[~gone])
     (remark,) = [remark for remark in table.remarks if "missing" in remark]
-    assert remark == "2 of 190 numbers are missing; python -m unibench experiment=uniprunebench_table3 fills them: DART 0.111 (MME, POPE)"
+    assert (
+        remark
+        == "2 of 190 numbers are missing; python -m unibench experiment=uniprunebench_table3 fills"
+        " them: DART 0.111 (MME, POPE)"
+    )
     row = read_html(WRITERS["html"](table)).lines[-2]
     assert [cell.text for cell in row.cells].count("–") == 3  # the average too
 
 
 def test_no_result_at_all_says_so() -> None:
     table = filled("trimtokenator_table2", frame_of([]))
-    assert table.remarks[-1] == "60 of 60 numbers are missing; python -m unibench experiment=trimtokenator_table2 fills them: all"
+    assert (
+        table.remarks[-1]
+        == "60 of 60 numbers are missing; python -m unibench experiment=trimtokenator_table2 fills"
+        " them: all"
+    )
 
 
 def test_one_model_and_task_stand_in_for_the_papers() -> None:
@@ -97,18 +120,33 @@ def test_one_model_and_task_stand_in_for_the_papers() -> None:
     ])  # fmt: skip
     table = filled("uniprunebench_table1", frame, standin=StandIn("tiny", "synthvqa"))
     assert table.columns == ("synthvqa",)
-    shown = {(block.label[:3], row.labels[0]): row.entries[0].text for block in table.blocks for row in block.lines}
-    assert [key for key, text in shown.items() if text != "–"] == [("Upp", "Vanilla"), ("192", "DivPrune"), ("64 ", "DivPrune")]
+    shown = {
+        (block.label[:3], row.labels[0]): row.entries[0].text
+        for block in table.blocks
+        for row in block.lines
+    }
+    assert [key for key, text in shown.items() if text != "–"] == [
+        ("Upp", "Vanilla"),
+        ("192", "DivPrune"),
+        ("64 ", "DivPrune"),
+    ]
     assert [text for text in shown.values() if text != "–"] == ["80.0", "70.0", "60.0"]
     assert "experiment=uniprunebench_table1 model=tiny task=synthvqa" in table.remarks[-1]
 
 
 def test_a_difference_to_another_task_is_refused() -> None:
     with pytest.raises(UsageError, match="mode=difference"):
-        filled("uniprunebench_table1", frame_of([]), difference=True, standin=StandIn("tiny", "synthvqa"))
+        filled(
+            "uniprunebench_table1",
+            frame_of([]),
+            difference=True,
+            standin=StandIn("tiny", "synthvqa"),
+        )
 
 
-@pytest.mark.parametrize(("key", "value"), [("budget_scope", "item"), ("judge", "gpt"), ("pixels", "native")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("budget_scope", "item"), ("judge", "gpt"), ("pixels", "native")]
+)
 def test_results_of_two_settings_never_share_a_table(key: str, value: str) -> None:
     frame = printed("uniprunebench_table3")
     other = frame[frame["method"] == "dart"].assign(**{key: value})
@@ -116,18 +154,44 @@ def test_results_of_two_settings_never_share_a_table(key: str, value: str) -> No
         filled("uniprunebench_table3", pd.concat([frame, other], ignore_index=True))
 
 
-def test_of_two_budget_modes_the_published_one_is_taken_and_the_other_named_where_it_is_alone() -> None:
+def test_of_two_budget_modes_the_published_one_is_taken_and_the_other_named_where_it_is_alone() -> (
+    None
+):
     frame = printed("uniprunebench_table3")
     dart, fastv = frame["method"] == "dart", frame["method"] == "fastv"
     other = frame[dart].assign(budget_mode="layer_average", score_100=1.0)
-    both = pd.concat([other, frame.assign(budget_mode=frame["budget_mode"].where(~fastv, "layer_average"))], ignore_index=True)
-    assert numbers(filled("uniprunebench_table3", both)) == numbers(filled("uniprunebench_table3", frame))
-    assert "budget.mode=layer_average: FastV; the others at_stage" in filled("uniprunebench_table3", both).remarks
+    both = pd.concat(
+        [other, frame.assign(budget_mode=frame["budget_mode"].where(~fastv, "layer_average"))],
+        ignore_index=True,
+    )
+    assert numbers(filled("uniprunebench_table3", both)) == numbers(
+        filled("uniprunebench_table3", frame)
+    )
+    assert (
+        "budget.mode=layer_average: FastV; the others at_stage"
+        in filled("uniprunebench_table3", both).remarks
+    )
 
 
 def test_costs_are_shown_in_the_papers_units() -> None:
-    costs = {"total_s": 700.0, "prefill_ms": 130.0, "method_ms": 0.5, "peak_mib": 1000.0, "tflops": 1.0, "tflops_ratio": 0.1, "n": 2000}
-    same = {"model": "internvl3_8b", "task": "mme", "harness": "vlmevalkit", "params": "{}", "budget": "0", "ratio": 0.0, "score_100": 1.0}
+    costs = {
+        "total_s": 700.0,
+        "prefill_ms": 130.0,
+        "method_ms": 0.5,
+        "peak_mib": 1000.0,
+        "tflops": 1.0,
+        "tflops_ratio": 0.1,
+        "n": 2000,
+    }
+    same = {
+        "model": "internvl3_8b",
+        "task": "mme",
+        "harness": "vlmevalkit",
+        "params": "{}",
+        "budget": "0",
+        "ratio": 0.0,
+        "score_100": 1.0,
+    }
     table = filled("uniprunebench_table4", frame_of([line(**same, **costs, method="vanilla")]))
     assert numbers(table)[0] == ["700.00", "260.00", "1.00"]
     assert all(is_cost(column) for row in rows("uniprunebench_table4") for column in row.values)

@@ -1,4 +1,6 @@
-"""Every table of the papers, written in every format, read back by an independent parser, held against the CSV files."""
+"""Every table of the papers, written in every format, read back by an independent parser, held
+against the CSV files.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,25 @@ from unibench.report import WRITERS, names, published
 from unibench.report.published import FOLDER
 
 TABLES = names()
-BOLD = {f"idpruner_table{number}" for number in (1, 2, 5, 6)}  # the papers set the best of a block in bold in these
+BOLD = {
+    f"idpruner_table{number}" for number in (1, 2, 5, 6)
+}  # the papers set the best of a block in bold in these
 
 
 def test_the_four_papers_are_complete() -> None:
     wanted = {("uniprunebench", 7), ("idpruner", 7), ("trimtokenator", 11), ("stp", 1)}
-    assert set(TABLES) == {f"{paper}_table{k}" for paper, count in wanted for k in range(1, count + 1)} | {"stp_text_efficiency"}
+    assert set(TABLES) == {
+        f"{paper}_table{k}" for paper, count in wanted for k in range(1, count + 1)
+    } | {"stp_text_efficiency"}
 
 
 @pytest.mark.parametrize("form", READERS)
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_read_back_says_what_the_csv_file_says(name: str, form: str) -> None:
-    assert differences(READERS[form](WRITERS[form](published(name))), expected(FOLDER / f"{name}.csv")) == []
+    assert (
+        differences(READERS[form](WRITERS[form](published(name))), expected(FOLDER / f"{name}.csv"))
+        == []
+    )
 
 
 @pytest.mark.parametrize("form", READERS)
@@ -55,18 +64,31 @@ def test_changes_follow_from_the_values_above_them(name: str) -> None:
     vanilla = lines[0].cells
     assert sum(line.minor for line in lines) == sum(not line.minor for line in lines) - 1
     for above, line in pairwise(lines):
-        for reference, value, change in zip(vanilla[2:], above.cells[2:], line.cells[2:], strict=True):
+        for reference, value, change in zip(
+            vanilla[2:], above.cells[2:], line.cells[2:], strict=True
+        ):
             if line.minor and value.text:
-                assert float(change.text) == pytest.approx(100 * float(value.text) / float(reference.text) - 100, abs=0.0501)
+                assert float(change.text) == pytest.approx(
+                    100 * float(value.text) / float(reference.text) - 100, abs=0.0501
+                )
 
 
 def changed(folder: Path, name: str) -> Iterator[None]:
-    """Change one cell of a CSV file after the other: every 7th value, some methods, notes and budgets."""
+    """Change one cell of a CSV file after the other: every 7th value, some methods, notes and
+    budgets.
+    """
     path = folder / f"{name}.csv"
     with path.open(newline="", encoding="utf-8") as stream:
         records = list(csv.DictReader(stream))
     rng = random.Random(name)
-    for key, value in (("value", None), ("method", "stp"), ("note", "suspect"), ("benchmark", "gqa"), ("value", None), ("value", None)):
+    for key, value in (
+        ("value", None),
+        ("method", "stp"),
+        ("note", "suspect"),
+        ("benchmark", "gqa"),
+        ("value", None),
+        ("value", None),
+    ):
         copies = [dict(record) for record in records]
         record = rng.choice(copies)
         record[key] = f"{float(record['value']) + 0.01:.2f}" if value is None else value
@@ -98,7 +120,8 @@ def test_two_lines_that_change_places_are_noticed() -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("pdflatex") is None, reason="no pdflatex here; the LaTeX reader of these tests parses strictly all the same"
+    shutil.which("pdflatex") is None,
+    reason="no pdflatex here; the LaTeX reader of these tests parses strictly all the same",
 )
 def test_latex_compiles(tmp_path: Path) -> None:
     tables = "\n".join(WRITERS["tex"](published(name)) + "\\clearpage" for name in TABLES)

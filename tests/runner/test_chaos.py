@@ -1,4 +1,6 @@
-"""Workers killed at random moments, again and again: every cell complete, nothing lost, nothing twice, equal answers."""
+"""Workers killed at random moments, again and again: every cell complete, nothing lost, nothing
+twice, equal answers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,17 @@ METHODS = (
     "knorm,gprune,greedy_diversity,greedy_importance,keep_borders,naive_hybrid,tome,scope,visionzip,pyramiddrop"
 )
 TIMES = {"total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run"}
-ROW_OF_A_RUN = {"total_s", "vision_ms", "prefill_ms", "method_ms", "decode_ms_per_token", "folder", "device", "code", "peak_mib"}
+ROW_OF_A_RUN = {
+    "total_s",
+    "vision_ms",
+    "prefill_ms",
+    "method_ms",
+    "decode_ms_per_token",
+    "folder",
+    "device",
+    "code",
+    "peak_mib",
+}
 
 
 class Size(NamedTuple):
@@ -36,12 +48,23 @@ class Size(NamedTuple):
 
 
 def command(out: Path, size: Size, workers: int) -> list[str]:
-    grid = ["-m", f"method={size.methods}", f"ratio={size.ratios}", f"task.limit={size.samples}", f"out={out}"]
+    grid = [
+        "-m",
+        f"method={size.methods}",
+        f"ratio={size.ratios}",
+        f"task.limit={size.samples}",
+        f"out={out}",
+    ]
     return [sys.executable, "-m", "unibench", "work", *grid, "--processes", str(workers)]
 
 
 def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT.parent)})
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT.parent)},
+    )
 
 
 def children(parent: int) -> list[int]:
@@ -75,14 +98,26 @@ def results(out: Path) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
     """Row and samples of each cell by its key, without what depends on time and place."""
     found = {}
     for file in out.rglob("metrics.json"):
-        row = {key: value for key, value in json.loads(file.read_text()).items() if key not in ROW_OF_A_RUN}
+        row = {
+            key: value
+            for key, value in json.loads(file.read_text()).items()
+            if key not in ROW_OF_A_RUN
+        }
         lines = (file.parent / "samples.jsonl").read_text().splitlines()
-        found[row["key"]] = (row, [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines])
+        found[row["key"]] = (
+            row,
+            [
+                {key: value for key, value in json.loads(line).items() if key not in TIMES}
+                for line in lines
+            ],
+        )
     return found
 
 
 def killed_often(out: Path, size: Size, log: Path) -> int:
-    """Run the grid to its end, killing a random worker at random moments; every tenth time all of them and their parent."""
+    """Run the grid to its end, killing a random worker at random moments; every tenth time all of
+    them and their parent.
+    """
     moments = random.Random(0)
     command_line = command(out, size, size.workers)
     process, kills, before, begin = start(command_line), 0, 0, time.monotonic()
@@ -102,7 +137,8 @@ def killed_often(out: Path, size: Size, log: Path) -> int:
                 os.kill(victim, signal.SIGKILL)
             kills += bool(hit)
             print(
-                f"{time.monotonic() - begin:7.1f} s  kill {kills:3d}: {'parent and ' * everyone}{hit}, {count} samples",
+                f"{time.monotonic() - begin:7.1f} s  kill {kills:3d}:"
+                f" {'parent and ' * everyone}{hit}, {count} samples",
                 file=lines,
                 flush=True,
             )
@@ -110,7 +146,11 @@ def killed_often(out: Path, size: Size, log: Path) -> int:
                 process.wait()
                 process = start(command_line)
             before = answered(out)
-        print(f"{time.monotonic() - begin:7.1f} s  exit code {code} after {kills} kills, {answered(out)} samples", file=lines)
+        print(
+            f"{time.monotonic() - begin:7.1f} s  exit code {code} after {kills} kills,"
+            f" {answered(out)} samples",
+            file=lines,
+        )
     assert code == 0
     return kills
 
@@ -118,16 +158,26 @@ def killed_often(out: Path, size: Size, log: Path) -> int:
 def chaos(tmp_path: Path, size: Size) -> None:
     assert start(command(tmp_path / "calm", size, 2)).wait(3600) == 0
     log = Path(os.environ.get("UNIBENCH_CHAOS_LOG", tmp_path / "chaos.log"))
-    assert killed_often(tmp_path / "killed", size, log) >= size.kills, "the grid ended before its workers could be killed often enough"
+    assert killed_often(tmp_path / "killed", size, log) >= size.kills, (
+        "the grid ended before its workers could be killed often enough"
+    )
     calm, killed = results(tmp_path / "calm"), results(tmp_path / "killed")
     assert len(calm) == len(size.methods.split(",")) * len(size.ratios.split(",")) + 1
     assert killed == calm
     for _, samples in killed.values():
         assert len({sample["id"] for sample in samples}) == len(samples) == size.samples
-    leftovers = [file for file in (tmp_path / "killed").rglob("*") if file.name.startswith(("claim-", "done-", "split", "samples-"))]
+    leftovers = [
+        file
+        for file in (tmp_path / "killed").rglob("*")
+        if file.name.startswith(("claim-", "done-", "split", "samples-"))
+    ]
     assert not leftovers
     with log.open("a") as lines:
-        print(f"{len(killed)} cells of {size.samples} samples: complete, none lost, none twice, equal to an undisturbed run", file=lines)
+        print(
+            f"{len(killed)} cells of {size.samples} samples: complete, none lost, none twice, equal"
+            " to an undisturbed run",
+            file=lines,
+        )
 
 
 @pytest.mark.slow

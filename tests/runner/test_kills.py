@@ -23,7 +23,11 @@ def start(out: Path, limit: int) -> subprocess.Popen[bytes]:
 
 def answered(out: Path) -> int:
     """Samples in all files, those that are there twice counted twice."""
-    return sum(line.startswith(b'{"id"') for file in out.rglob("samples*.jsonl") for line in file.read_bytes().split(b"\n")[:-1])
+    return sum(
+        line.startswith(b'{"id"')
+        for file in out.rglob("samples*.jsonl")
+        for line in file.read_bytes().split(b"\n")[:-1]
+    )
 
 
 def finished(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -32,7 +36,8 @@ def finished(out: Path) -> dict[str, list[dict[str, Any]]]:
     for file in out.rglob("metrics.json"):
         lines = (file.parent / "samples.jsonl").read_text().splitlines()
         found[json.loads(file.read_text())["method"]] = [
-            {key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines
+            {key: value for key, value in json.loads(line).items() if key not in TIMES}
+            for line in lines
         ]
     return found
 
@@ -80,4 +85,6 @@ def test_interrupted_by_the_user(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and b"same command continues" in err and b"Traceback" not in err
+    assert (
+        process.returncode == 130 and b"same command continues" in err and b"Traceback" not in err
+    )

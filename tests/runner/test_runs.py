@@ -22,12 +22,18 @@ def run(out: Path, *words: str) -> int:
 def rows(out: Path) -> dict[str, dict[str, Any]]:
     """Rows by method and budget."""
     found = [json.loads(file.read_text()) for file in out.rglob("metrics.json")]
-    return {f"{row['method']}@{row['budget']}" + (f"+{row['seed']}" if row["seed"] else ""): row for row in found}
+    return {
+        f"{row['method']}@{row['budget']}" + (f"+{row['seed']}" if row["seed"] else ""): row
+        for row in found
+    }
 
 
 def samples(row: dict[str, Any]) -> list[dict[str, Any]]:
     lines = (Path(row["folder"]) / "samples.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in TIMES}
+        for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +43,24 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_default_run_prints_and_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_run_prints_and_writes_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tmp_path, "task.limit=10") == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].startswith("No task given: asking the embedded task synthvqa")
-    for word in ("vanilla", "divprune", "score", "drop %", "tokens kept", "TFLOP", "vision ms", "prefill ms", "method ms", "total s"):
+    for word in (
+        "vanilla",
+        "divprune",
+        "score",
+        "drop %",
+        "tokens kept",
+        "TFLOP",
+        "vision ms",
+        "prefill ms",
+        "method ms",
+        "total s",
+    ):
         assert word in out
 
 
@@ -51,13 +70,23 @@ def test_a_row_says_what_was_measured(default: Path) -> None:
     assert (pruned["kept_min"], pruned["kept_max"], pruned["tokens_in"]) == (16, 16, 144)
     assert pruned["tokens_per_layer"] == [16] * 5 and vanilla["tokens_per_layer"] == [144] * 5
     assert vanilla["score_100"] == pruned["vanilla_100"] > 50
-    assert pruned["drop_pct"] == pytest.approx(100 * (vanilla["score"] - pruned["score"]) / vanilla["score"])
+    assert pruned["drop_pct"] == pytest.approx(
+        100 * (vanilla["score"] - pruned["score"]) / vanilla["score"]
+    )
     assert pruned["ci_low"] <= pruned["score_100"] <= pruned["ci_high"]
     assert pruned["score"] == pytest.approx(sum(sample["score"] for sample in samples(pruned)) / 40)
     assert 0 < pruned["tflops_ratio"] < 0.5 and vanilla["tflops_ratio"] == 1
     assert vanilla["method_ms"] == 0 < pruned["method_ms"] < pruned["prefill_ms"]
     assert 0 < pruned["vision_ms"] < pruned["prefill_ms"] and pruned["total_s"] > 0
-    for file in ("config.yaml", "env.json", "status.json", "samples.jsonl", "metrics.json", "run.log", "identity.json"):
+    for file in (
+        "config.yaml",
+        "env.json",
+        "status.json",
+        "samples.jsonl",
+        "metrics.json",
+        "run.log",
+        "identity.json",
+    ):
         assert (Path(pruned["folder"]) / file).is_file()
     assert len(pruned["abilities"]) > 3
 
@@ -80,8 +109,16 @@ def test_a_run_continues_at_the_sample(default: Path, tmp_path: Path) -> None:
     assert samples(row) == samples(rows(default)["divprune@0.889"])
 
 
-def test_the_missions_own_line_with_a_checkpoint_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["model=qwen2_5_vl_7b", "method=divprune", "ratio=0.889", f"model.path={TINY}", "task.limit=10"]
+def test_the_missions_own_line_with_a_checkpoint_on_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "model=qwen2_5_vl_7b",
+        "method=divprune",
+        "ratio=0.889",
+        f"model.path={TINY}",
+        "task.limit=10",
+    ]
     assert run(tmp_path, *words) == 0
     assert rows(tmp_path)["divprune@0.889"]["model"] == "qwen2_5_vl_7b"
     assert "divprune" in capsys.readouterr().out
@@ -100,8 +137,13 @@ def test_a_random_draw_follows_the_seed_and_the_sample_alone(tmp_path: Path, def
     run(tmp_path, "method=random_pre", "task.limit=20")
     run(default, "method=random_pre", "task.limit=40")
     run(tmp_path, "method=random_pre", "task.limit=20", "seed=1")
-    assert samples(rows(tmp_path)["random_pre@0.889"]) == samples(rows(default)["random_pre@0.889"])[:20]
-    assert samples(rows(tmp_path)["random_pre@0.889+1"]) != samples(rows(tmp_path)["random_pre@0.889"])
+    assert (
+        samples(rows(tmp_path)["random_pre@0.889"])
+        == samples(rows(default)["random_pre@0.889"])[:20]
+    )
+    assert samples(rows(tmp_path)["random_pre@0.889+1"]) != samples(
+        rows(tmp_path)["random_pre@0.889"]
+    )
 
 
 def test_batches_answer_as_single_samples(default: Path, tmp_path: Path) -> None:
@@ -130,7 +172,16 @@ class First(Method):
 
 def test_a_method_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
-    assert run(tmp_path / "out", f"method={tmp_path}/mine.py:First", "method.skip=3", "task.limit=5", "keep=20") == 0
+    assert (
+        run(
+            tmp_path / "out",
+            f"method={tmp_path}/mine.py:First",
+            "method.skip=3",
+            "task.limit=5",
+            "keep=20",
+        )
+        == 0
+    )
     row = rows(tmp_path / "out")["first@keep20"]
     assert row["kept_mean"] == 20 and row["method_options"] == {"skip": 3}
 
@@ -141,7 +192,15 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     lines = []
     for number, sample in enumerate(SynthVQA().samples(6)):
         sample.images[0].save(tmp_path / f"{number}.png")
-        lines.append(json.dumps({"image": f"{number}.png", "question": sample.question, "answer": list(sample.answers)}))
+        lines.append(
+            json.dumps(
+                {
+                    "image": f"{number}.png",
+                    "question": sample.question,
+                    "answer": list(sample.answers),
+                }
+            )
+        )
     (tmp_path / "questions.jsonl").write_text("\n".join(lines))
     assert run(tmp_path / "out", "task=folder", f"task.data={tmp_path}") == 0
     assert rows(tmp_path / "out")["divprune@0.889"]["n"] == 6

@@ -1,4 +1,6 @@
-"""Cells that share one vision pass answer and choose as those that do not; memory that runs out halves the batch once."""
+"""Cells that share one vision pass answer and choose as those that do not; memory that runs out
+halves the batch once.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ import pytest
 import torch
 
 from tests.support.workers import grid
+from unibench.inference import ask as evaluation
+from unibench.inference.features import FeatureCache, digest_of
 from unibench.pruning.family import VisionCall
 from unibench.runner import Embedded, Outcome, work
-from unibench.runner import evaluate as evaluation
-from unibench.runner.features import FeatureCache, digest_of
 from unibench.store import CellFolder
 from unibench.store.index import FEATURES
 
@@ -26,7 +28,10 @@ def samples(outcome: Outcome) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for row in outcome.rows.values():
         lines = (Path(row["folder"]) / "samples.jsonl").read_text().splitlines()
-        found[row["method"]] = [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+        found[row["method"]] = [
+            {key: value for key, value in json.loads(line).items() if key not in TIMES}
+            for line in lines
+        ]
     return found
 
 
@@ -36,14 +41,18 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, An
 
 
 @pytest.mark.parametrize("share", ["memory", "disk"])
-def test_shared_features_change_no_answer_and_no_count(tmp_path: Path, own: dict[str, list[dict[str, Any]]], share: str) -> None:
+def test_shared_features_change_no_answer_and_no_count(
+    tmp_path: Path, own: dict[str, list[dict[str, Any]]], share: str
+) -> None:
     embedded = Embedded()
     cells = grid(tmp_path, METHODS, "task.limit=8", "timing=false", f"share={share}")
     outcome = work(cells, executors={"embedded": embedded})
     assert samples(outcome) == own and len(own) == 5
     features = embedded._features
     assert features is not None and features.computed == 2, "eight questions are about two pictures"
-    assert features.remembered == 3 * 8 - 2, "of vanilla, divprune and fastv; methods that look inside the tower run it themselves"
+    assert features.remembered == 3 * 8 - 2, (
+        "of vanilla, divprune and fastv; methods that look inside the tower run it themselves"
+    )
     for row in outcome.rows.values():
         assert row["vision_ms"] is row["prefill_ms"] is row["total_s"] is None
     assert len(list((tmp_path / FEATURES).rglob("*.safetensors"))) == (2 if share == "disk" else 0)
@@ -55,9 +64,15 @@ def test_every_family_shares(tmp_path: Path, model: str, share: str) -> None:
     words = (f"model={model}", "method=divprune", "task.limit=4")
     alone = samples(work(grid(tmp_path / "alone", *words)))
     embedded = Embedded()
-    together = work(grid(tmp_path / "shared", *words, "timing=false", f"share={share}"), executors={"embedded": embedded})
+    together = work(
+        grid(tmp_path / "shared", *words, "timing=false", f"share={share}"),
+        executors={"embedded": embedded},
+    )
     assert not together.failures and samples(together) == alone
-    assert embedded._features is not None and embedded._features.remembered == 2 * 4 - embedded._features.computed > 0
+    assert (
+        embedded._features is not None
+        and embedded._features.remembered == 2 * 4 - embedded._features.computed > 0
+    )
 
 
 def test_features_on_disk_serve_another_process_and_damaged_ones_are_computed_again(
@@ -70,16 +85,25 @@ def test_features_on_disk_serve_another_process_and_damaged_ones_are_computed_ag
     embedded = Embedded()
     outcome = work(grid(tmp_path, "method=divprune", *options), executors={"embedded": embedded})
     assert samples(outcome)["divprune"] == own["divprune"]
-    assert embedded._features is not None and (embedded._features.computed, embedded._features.remembered) == (1, 7)
+    assert embedded._features is not None and (
+        embedded._features.computed,
+        embedded._features.remembered,
+    ) == (1, 7)
 
 
-def test_choices_are_the_same_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_are_the_same_token_by_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen: dict[str, list[Any]] = {}
     plain = evaluation.Session.take_records
 
     def noted(session: Any) -> Any:
         chosen.setdefault(current, []).append(
-            [choice and choice.origin.tolist() for choices in session.prompt.choices for choice in choices]
+            [
+                choice and choice.origin.tolist()
+                for choices in session.prompt.choices
+                for choice in choices
+            ]
         )
         return plain(session)
 
@@ -91,7 +115,9 @@ def test_choices_are_the_same_token_by_token(tmp_path: Path, monkeypatch: pytest
     assert any(any(choices) for choices in chosen["own"])
 
 
-def test_what_does_not_fit_is_computed_each_time(tmp_path: Path, own: dict[str, list[dict[str, Any]]]) -> None:
+def test_what_does_not_fit_is_computed_each_time(
+    tmp_path: Path, own: dict[str, list[dict[str, Any]]]
+) -> None:
     embedded = Embedded()
     embedded._features = cache = FeatureCache(torch.device("cpu"), 0, None)
     cells = grid(tmp_path, "method=divprune", "task.limit=8", "timing=false", "share=memory")
@@ -110,15 +136,24 @@ def test_features_of_other_pixels_are_others() -> None:
         {"pixel_values": pixels.flip(0), "image_grid_thw": torch.tensor([[1, 2, 2]])},
     ]
     assert len({digest_of(VisionCall("image", call)) for call in calls}) == 4
-    assert digest_of(VisionCall("image", calls[0])) == digest_of(VisionCall("image", {**calls[0], "pixel_values": pixels.clone()}))
+    assert digest_of(VisionCall("image", calls[0])) == digest_of(
+        VisionCall("image", {**calls[0], "pixel_values": pixels.clone()})
+    )
     assert digest_of(VisionCall("image", calls[0])) != digest_of(VisionCall("video", calls[0]))
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_out_of_memory_halves_the_batch_once_and_is_stamped(
-    tmp_path: Path, own: dict[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path,
+    own: dict[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     embedded = Embedded()
     cells = grid(tmp_path, "method=divprune", "task.limit=8", "batch_size=4")
@@ -137,7 +172,9 @@ def test_out_of_memory_halves_the_batch_once_and_is_stamped(
     assert samples(outcome)["divprune"] == own["divprune"]
 
 
-def test_memory_that_half_a_batch_does_not_fit_either_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_half_a_batch_does_not_fit_either_fails_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     embedded = Embedded()
     cells = grid(tmp_path, "method=vanilla", "task.limit=8", "batch_size=4")
     asked: list[int] = []

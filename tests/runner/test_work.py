@@ -1,4 +1,6 @@
-"""Workers on one folder: what one leaves another finishes; failures stay where they are; nothing is answered twice."""
+"""Workers on one folder: what one leaves another finishes; failures stay where they are; nothing is
+answered twice.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ def test_all_cells_and_vanilla_are_worked_off_and_planned_as_they_are(tmp_path: 
     for plan in survey(grid(tmp_path, *GRID)):
         for name, sample in CellFolder(plan.cell).samples().items():
             assert sample["answer"] == answer_of(plan.cell, name)
-        assert not [file.name for file in plan.cell.folder.iterdir() if file.name.startswith(("claim", "done-", "split", "samples-", "."))]
+        assert not [
+            file.name
+            for file in plan.cell.folder.iterdir()
+            if file.name.startswith(("claim", "done-", "split", "samples-", "."))
+        ]
 
 
 def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(tmp_path: Path) -> None:
@@ -54,13 +60,17 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(tmp_path: Path) 
 
     outcome = finish(grid(tmp_path, *GRID), Scripted(broken))
     (failure,) = outcome.failures
-    assert failure.error == "ValueError: no such luck" and not failure.usage and len(outcome.rows) == 4
+    assert (
+        failure.error == "ValueError: no such luck" and not failure.usage and len(outcome.rows) == 4
+    )
     status = json.loads((failure.cell.folder / "status.json").read_text())
     assert "in broken" in status["traceback"] and len(CellFolder(failure.cell).samples()) == 3
     assert states(tmp_path, *GRID)["fastv@0.5"] == "failed"
 
     executor = Scripted()
-    assert [failure.error for failure in finish(grid(tmp_path, *GRID), executor).failures] == ["ValueError: no such luck"]
+    assert [failure.error for failure in finish(grid(tmp_path, *GRID), executor).failures] == [
+        "ValueError: no such luck"
+    ]
     assert not executor.asked, "a failed cell is tried again only when that is asked for"
     assert forgive(grid(tmp_path, *GRID)) == 1
     assert states(tmp_path, *GRID)["fastv@0.5"] == "partial"
@@ -74,7 +84,9 @@ def test_without_vanilla_nothing_can_be_compared(tmp_path: Path) -> None:
             raise UsageError("vanilla cannot be had")
 
     outcome = finish(grid(tmp_path, *GRID), Scripted(broken))
-    assert {failure.error for failure in outcome.failures} == {"vanilla cannot be had"} and len(outcome.failures) == 5
+    assert {failure.error for failure in outcome.failures} == {"vanilla cannot be had"} and len(
+        outcome.failures
+    ) == 5
     planned = states(tmp_path, *GRID)
     assert planned.pop("vanilla") == "failed" and set(planned.values()) == {"blocked"}
 
@@ -115,9 +127,13 @@ def test_who_lost_its_claim_leaves_the_cell_to_its_successor(tmp_path: Path) -> 
     executor = Scripted(stolen)
     outcome = work(cells, executors={"embedded": executor})
     assert not outcome.failures and outcome.rows[cells[0].key]["n"] == 5
-    assert Counter(name for _, name in executor.asked) == {"0": 1, "1": 1, "2": 2, "3": 1, "4": 1}, (
-        "2 was answered, not written, and answered again"
-    )
+    assert Counter(name for _, name in executor.asked) == {
+        "0": 1,
+        "1": 1,
+        "2": 2,
+        "3": 1,
+        "4": 1,
+    }, "2 was answered, not written, and answered again"
 
 
 @pytest.mark.parametrize("shards", [1, 3, 8])
@@ -143,7 +159,12 @@ def test_another_number_of_workers_finishes_a_split_cell(tmp_path: Path) -> None
     before = len(executor.asked)
     assert 0 < before < 40
     second = Scripted(seconds=0.01)
-    workers = [threading.Thread(target=finish, args=(grid(tmp_path, "method=vanilla", "task.limit=40"), second)) for _ in range(3)]
+    workers = [
+        threading.Thread(
+            target=finish, args=(grid(tmp_path, "method=vanilla", "task.limit=40"), second)
+        )
+        for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -200,10 +221,21 @@ def _work_alone(out: Path, overrides: tuple[str, ...]) -> None:
     finish(grid(out, *overrides))
 
 
-@pytest.mark.parametrize("moment", ["unibench.store.folder.forget_parts", "unibench.store.claim.Claim.close"])
-def test_what_a_worker_killed_right_after_the_row_leaves_is_removed(moment: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "moment", ["unibench.store.folder.forget_parts", "unibench.store.claim.Claim.close"]
+)
+def test_what_a_worker_killed_right_after_the_row_leaves_is_removed(
+    moment: str, tmp_path: Path
+) -> None:
     def killed() -> None:
-        with patch(moment, lambda _: os.kill(os.getpid(), signal.SIGKILL) if list(tmp_path.rglob("metrics.json")) else None):
+        with patch(
+            moment,
+            lambda _: (
+                os.kill(os.getpid(), signal.SIGKILL)
+                if list(tmp_path.rglob("metrics.json"))
+                else None
+            ),
+        ):
             finish(grid(tmp_path, *one))
 
     one = ("method=vanilla", "task.limit=3")
@@ -214,24 +246,41 @@ def test_what_a_worker_killed_right_after_the_row_leaves_is_removed(moment: str,
     assert list(tmp_path.rglob("metrics.json")) and list(tmp_path.rglob("claim-*"))
     executor = Scripted()
     assert len(finish(grid(tmp_path, *one), executor).rows) == 1 and not executor.asked
-    assert not [file for pattern in ("claim-*", "done-*", "split") for file in tmp_path.rglob(pattern)]
+    assert not [
+        file for pattern in ("claim-*", "done-*", "split") for file in tmp_path.rglob(pattern)
+    ]
 
 
-@pytest.mark.parametrize(("workers", "seeds"), [(4, 2), pytest.param(8, 83, marks=pytest.mark.slow)])
-def test_many_writers_on_one_store_leave_what_one_would(tmp_path: Path, workers: int, seeds: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "seeds"), [(4, 2), pytest.param(8, 83, marks=pytest.mark.slow)]
+)
+def test_many_writers_on_one_store_leave_what_one_would(
+    tmp_path: Path, workers: int, seeds: int
+) -> None:
     """The large one: 8 writers, 999 cells and their vanilla."""
-    grids = ("method=random_pre,random_intra,divprune,fastv", "ratio=0.5,0.6,0.8", f"seed=range({seeds})", "task.limit=3")
+    grids = (
+        "method=random_pre,random_intra,divprune,fastv",
+        "ratio=0.5,0.6,0.8",
+        f"seed=range({seeds})",
+        "task.limit=3",
+    )
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_work_alone, args=(tmp_path, grids)) for _ in range(workers)]
+    processes = [
+        context.Process(target=_work_alone, args=(tmp_path, grids)) for _ in range(workers)
+    ]
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
         entries = index(tmp_path)
-        assert all(entry.samples == entry.row["n"] == 3 for entry in entries if entry.row), "a row is there with its samples or not at all"
+        assert all(entry.samples == entry.row["n"] == 3 for entry in entries if entry.row), (
+            "a row is there with its samples or not at all"
+        )
         processes[0].join(0.2)
     assert all(process.exitcode == 0 for process in processes)
     entries = index(tmp_path)
     assert len(entries) == 12 * seeds + 1 and {entry.state for entry in entries} == {"done"}
     lines = sum(file.read_bytes().count(b"\n") for file in tmp_path.rglob("samples*.jsonl"))
     assert lines == sum(entry.samples for entry in entries) == 3 * len(entries)
-    assert {entry.folder.name for entry in entries} == {plan.cell.key for plan in survey(grid(tmp_path, *grids))}
+    assert {entry.folder.name for entry in entries} == {
+        plan.cell.key for plan in survey(grid(tmp_path, *grids))
+    }

@@ -8,7 +8,7 @@ from typing import Any
 
 from unibench.compose import compose_cells
 from unibench.identity import cell_of, vanilla_of
-from unibench.runner.row import row_of
+from unibench.inference.row import row_of
 from unibench.store import CellFolder
 
 ENVIRONMENT = {"device": "cpu", "code": "test"}
@@ -23,13 +23,19 @@ def finished(
     task: str = "synthvqa",
     more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """The folder of a cell of the tiny model whose samples have these scores, and ``more``; answers are right or wrong words.
+    """The folder of a cell of the tiny model whose samples have these scores, and ``more``; answers
+    are right or wrong words.
 
     Vanilla must be there before its drop can be taken: give it first.
     """
-    (config,) = compose_cells(["model=tiny_qwen2_5_vl", f"task={task}", f"out={out}", *overrides], sweep=False)
+    (config,) = compose_cells(
+        ["model=tiny_qwen2_5_vl", f"task={task}", f"out={out}", *overrides], sweep=False
+    )
     cell = cell_of(config)
-    samples = [_sample(i, score, milliseconds, per_picture) | (more or {}) for i, score in enumerate(scores)]
+    samples = [
+        _sample(i, score, milliseconds, per_picture) | (more or {})
+        for i, score in enumerate(scores)
+    ]
     folder = CellFolder(cell)
     with folder.appending(ENVIRONMENT):
         for sample in samples:
@@ -41,7 +47,9 @@ def finished(
 
 
 def _sample(number: int, score: float, milliseconds: float, per_picture: int) -> dict[str, Any]:
-    spans = dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"), milliseconds)
+    spans = dict.fromkeys(
+        ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"), milliseconds
+    )
     return {
         "id": f"s{number:04d}",
         "ability": "counting" if number % 2 else "reading",

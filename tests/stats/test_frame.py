@@ -21,7 +21,13 @@ def out(tmp_path: Path) -> Path:
     finished(tmp_path, RIGHT, "method=vanilla")
     finished(tmp_path, [1.0] * 6 + [0.0] * 4, "method=fastv", "ratio=0.889", "method.layer=3")
     for seed, right in ((0, 4), (1, 6), (2, 5)):
-        finished(tmp_path, [1.0] * right + [0.0] * (10 - right), "method=random_pre", "ratio=0.889", f"seed={seed}")
+        finished(
+            tmp_path,
+            [1.0] * right + [0.0] * (10 - right),
+            "method=random_pre",
+            "ratio=0.889",
+            f"seed={seed}",
+        )
     return tmp_path
 
 
@@ -37,7 +43,12 @@ def test_a_line_for_each_cell_metric_and_ability(out: Path) -> None:
     assert (line["variant"], line["budget"], line["ratio"], line["n"], line["metric"], line["harness"]) == (
         "layer=3", "0.889", 0.889, 10, "accuracy", "none",
     )  # fmt: skip
-    assert (line["score_100"], line["vanilla_100"], line["drop_pct"], line["retention_pct"]) == pytest.approx((60, 80, 25, 75))
+    assert (
+        line["score_100"],
+        line["vanilla_100"],
+        line["drop_pct"],
+        line["retention_pct"],
+    ) == pytest.approx((60, 80, 25, 75))
     assert line["low"] < 60 < line["high"] and json.loads(line["params"]) == {"layer": 3}
     assert line["equiv_tokens"] == 55 and line["prefill_ms"] == 10
 
@@ -45,20 +56,32 @@ def test_a_line_for_each_cell_metric_and_ability(out: Path) -> None:
 def test_drops_of_an_ability_are_against_vanilla_on_that_ability(out: Path) -> None:
     cells = frame.load(out)
     reading = cells[(cells["ability"] == "reading") & (cells["method"] == "fastv")].iloc[0]
-    assert (reading["n"], reading["score_100"], reading["vanilla_100"], reading["drop_pct"]) == pytest.approx((5, 60, 80, 25))
+    assert (
+        reading["n"],
+        reading["score_100"],
+        reading["vanilla_100"],
+        reading["drop_pct"],
+    ) == pytest.approx((5, 60, 80, 25))
 
 
 def test_cells_of_another_setting_never_join(out: Path) -> None:
     finished(out, RIGHT, "method=divprune", "ratio=0.889", "batch_size=4")
     cells = whole(frame.load(out))
     assert cells["setting"].nunique() == 2
-    assert set(cells[cells["method"] != "divprune"]["setting"]).isdisjoint(cells[cells["method"] == "divprune"]["setting"])
+    assert set(cells[cells["method"] != "divprune"]["setting"]).isdisjoint(
+        cells[cells["method"] == "divprune"]["setting"]
+    )
 
 
 def test_seeds_are_joined_to_mean_and_standard_deviation(out: Path) -> None:
     joined = frame.over_seeds(whole(frame.load(out)))
     line = joined[joined["method"] == "random_pre"].iloc[0]
-    assert (line["score_100"], line["std"], line["seeds"], line["seed"]) == (pytest.approx(50), pytest.approx(10), 3, [0, 1, 2])
+    assert (line["score_100"], line["std"], line["seeds"], line["seed"]) == (
+        pytest.approx(50),
+        pytest.approx(10),
+        3,
+        [0, 1, 2],
+    )
     assert line["low"] < 50 < line["high"] and line["drop_pct"] == pytest.approx(37.5)
     alone = joined[joined["method"] == "fastv"].iloc[0]
     assert pd.isna(alone["std"]) and alone["seeds"] == 1
@@ -70,7 +93,9 @@ def test_the_mean_score_of_a_sample_is_over_seeds(out: Path) -> None:
     assert scores["score"].round(3).tolist() == [1, 1, 1, 1, 0.667, 0.333, 0, 0, 0, 0]
 
 
-def test_the_index_is_read_and_made_again_when_a_row_is_new_changed_or_gone(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_read_and_made_again_when_a_row_is_new_changed_or_gone(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = frame.load(out)
     built: list[int] = []
     build = frame.build
@@ -87,7 +112,9 @@ def test_the_index_is_read_and_made_again_when_a_row_is_new_changed_or_gone(out:
     assert len(built) == 3
 
 
-def test_a_folder_that_moved_is_read_where_it_lies(out: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_folder_that_moved_is_read_where_it_lies(
+    out: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     frame.load(out)
     moved = out.rename(tmp_path_factory.mktemp("moved") / "results")
     line = whole(frame.load(moved)).iloc[0]
@@ -98,10 +125,25 @@ def test_a_row_of_several_metrics_has_a_line_for_each(out: Path) -> None:
     for place in out.rglob("metrics.json"):
         row = json.loads(place.read_text())
         f1 = {"score": row["score"] / 2, "score_100": row["score_100"] / 2}
-        place.write_text(json.dumps({**row, "metrics": {"f1": f1, "accuracy": {"score": row["score"], "score_100": row["score_100"]}}}))
+        place.write_text(
+            json.dumps(
+                {
+                    **row,
+                    "metrics": {
+                        "f1": f1,
+                        "accuracy": {"score": row["score"], "score_100": row["score_100"]},
+                    },
+                }
+            )
+        )
     cells = whole(frame.load(out))
     line = cells[(cells["method"] == "fastv") & (cells["metric"] == "f1")].iloc[0]
-    assert (line["score_100"], line["vanilla_100"], line["drop_pct"], line["main"]) == (30, 40, 25, False)
+    assert (line["score_100"], line["vanilla_100"], line["drop_pct"], line["main"]) == (
+        30,
+        40,
+        25,
+        False,
+    )
     assert cells[(cells["method"] == "fastv")]["main"].tolist().count(True) == 1
 
 

@@ -1,6 +1,7 @@
 """Intervals cover the truth, and tests keep their level, on data whose truth is known.
 
-The default run takes a few draws and wide limits; the slow one is what docs/statistics.md reports (``-s`` prints the figures).
+The default run takes a few draws and wide limits; the slow one is what docs/statistics.md reports
+(``-s`` prints the figures).
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import pytest
 from unibench.stats import drop, mean_interval, paired
 
 Draws = np.random.Generator
-SIZES = [pytest.param(150, (0.89, 0.99), 0.1, id="quick"), pytest.param(1000, (0.93, 0.97), 0.06, id="full", marks=pytest.mark.slow)]
+SIZES = [
+    pytest.param(150, (0.89, 0.99), 0.1, id="quick"),
+    pytest.param(1000, (0.93, 0.97), 0.06, id="full", marks=pytest.mark.slow),
+]
 
 
 def own_pictures(count: int) -> list[str]:
@@ -39,7 +43,9 @@ def four_questions_to_a_picture(draws: Draws) -> tuple[Any, list[str], float]:
 
 @pytest.mark.parametrize(("count", "limits", "_level"), SIZES)
 @pytest.mark.parametrize("kind", [right_or_wrong, graded, four_questions_to_a_picture])
-def test_intervals_of_a_score_cover_the_truth(kind: Callable[..., Any], count: int, limits: tuple[float, float], _level: float) -> None:
+def test_intervals_of_a_score_cover_the_truth(
+    kind: Callable[..., Any], count: int, limits: tuple[float, float], _level: float
+) -> None:
     draws, covered = np.random.default_rng(1), 0
     for _ in range(count):
         scores, groups, truth = kind(draws)
@@ -50,12 +56,18 @@ def test_intervals_of_a_score_cover_the_truth(kind: Callable[..., Any], count: i
 
 
 @pytest.mark.parametrize(("count", "limits", "_level"), SIZES)
-def test_intervals_of_a_drop_cover_the_truth(count: int, limits: tuple[float, float], _level: float) -> None:
+def test_intervals_of_a_drop_cover_the_truth(
+    count: int, limits: tuple[float, float], _level: float
+) -> None:
     draws, covered, truth = np.random.default_rng(2), 0, 100 * 0.3 * (0.8 - 0.4) / 0.8
     for _ in range(count):
         vanilla = draws.random(200) < 0.8
         method = np.where(draws.random(200) < 0.3, draws.random(200) < 0.4, vanilla)
-        found = drop([float(score) for score in vanilla], [float(score) for score in method], own_pictures(200))
+        found = drop(
+            [float(score) for score in vanilla],
+            [float(score) for score in method],
+            own_pictures(200),
+        )
         covered += found.low <= truth <= found.high
     print(f"coverage, drop: {covered / count:.3f} of {count}")
     assert limits[0] <= covered / count <= limits[1]
@@ -63,7 +75,9 @@ def test_intervals_of_a_drop_cover_the_truth(count: int, limits: tuple[float, fl
 
 def equally_right(draws: Draws) -> tuple[Any, Any, list[str]]:
     base = draws.random(200) < 0.7
-    first, second = (np.where(draws.random(200) < 0.2, draws.random(200) < 0.7, base) for _ in range(2))
+    first, second = (
+        np.where(draws.random(200) < 0.2, draws.random(200) < 0.7, base) for _ in range(2)
+    )
     return first, second, own_pictures(200)
 
 
@@ -79,11 +93,15 @@ def equally_right_on_pictures(draws: Draws) -> tuple[Any, Any, list[str]]:
 
 @pytest.mark.parametrize(("count", "_limits", "level"), SIZES)
 @pytest.mark.parametrize("kind", [equally_right, equally_graded, equally_right_on_pictures])
-def test_methods_that_are_equal_are_seldom_told_apart(kind: Callable[..., Any], count: int, _limits: Any, level: float) -> None:
+def test_methods_that_are_equal_are_seldom_told_apart(
+    kind: Callable[..., Any], count: int, _limits: Any, level: float
+) -> None:
     draws, rejected = np.random.default_rng(3), 0
     for _ in range(count):
         first, second, groups = kind(draws)
-        found = paired([float(score) for score in first], [float(score) for score in second], groups, draws=999)
+        found = paired(
+            [float(score) for score in first], [float(score) for score in second], groups, draws=999
+        )
         rejected += found.p <= 0.05
     print(f"false positives, {kind.__name__}: {rejected / count:.3f} of {count}")
     assert rejected / count <= level
@@ -93,4 +111,7 @@ def test_a_real_difference_is_found() -> None:
     draws = np.random.default_rng(4)
     first, second, groups = equally_right(draws)
     worse = np.where(draws.random(200) < 0.2, False, second)
-    assert paired([float(score) for score in first], [float(score) for score in worse], groups).p < 0.01
+    assert (
+        paired([float(score) for score in first], [float(score) for score in worse], groups).p
+        < 0.01
+    )

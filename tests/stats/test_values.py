@@ -1,4 +1,6 @@
-"""Statistics against values computed by hand, printed in the literature, or given by another library."""
+"""Statistics against values computed by hand, printed in the literature, or given by another
+library.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,15 @@ from unibench.stats.several import holm, ranking
 
 
 def test_ranks_and_friedmans_statistic_by_hand() -> None:
-    scores = pd.DataFrame([[70.0, 60.0, 50.0], [71.0, 65.0, 66.0], [80.0, 81.0, 79.0], [90.0, 70.0, 60.0]], columns=["a", "b", "c"])
+    scores = pd.DataFrame(
+        [[70.0, 60.0, 50.0], [71.0, 65.0, 66.0], [80.0, 81.0, 79.0], [90.0, 70.0, 60.0]],
+        columns=["a", "b", "c"],
+    )
     found = ranking(scores)
     assert found.tasks == 4 and found.mean_ranks.to_dict() == {"a": 1.25, "b": 2.0, "c": 2.75}
-    assert found.statistic == pytest.approx(12 * 4 / (3 * 4) * (1.25**2 + 2.0**2 + 2.75**2 - 3 * 4**2 / 4))  # 4.5
+    assert found.statistic == pytest.approx(
+        12 * 4 / (3 * 4) * (1.25**2 + 2.0**2 + 2.75**2 - 3 * 4**2 / 4)
+    )  # 4.5
     assert found.p == pytest.approx(np.exp(-4.5 / 2))  # chi squared with two degrees of freedom
 
 
@@ -26,7 +33,9 @@ def test_ranks_and_friedmans_statistic_by_hand() -> None:
 def test_critical_differences_are_those_of_the_printed_table(methods: int, q: float) -> None:
     """Demsar, JMLR 7 (2006), Table 5: q at 5 % of the two-tailed Nemenyi test."""
     found = ranking(pd.DataFrame(np.random.default_rng(6).random((14, methods))))
-    assert found.critical_difference == pytest.approx(q * np.sqrt(methods * (methods + 1) / (6 * 14)), rel=1e-3)
+    assert found.critical_difference == pytest.approx(
+        q * np.sqrt(methods * (methods + 1) / (6 * 14)), rel=1e-3
+    )
 
 
 def test_nemenyi_tells_apart_what_lies_further_than_the_critical_difference() -> None:
@@ -61,8 +70,13 @@ def test_questions_about_one_picture_are_drawn_together() -> None:
 
 def test_the_interval_of_a_mean_is_near_the_normal_one_for_many_samples() -> None:
     scores = np.random.default_rng(3).normal(0.5, 0.2, 2000)
-    found, error = mean_interval(scores.tolist(), [str(i) for i in range(2000)]), scores.std(ddof=1) / np.sqrt(2000)
-    assert (found.low, found.high) == pytest.approx((scores.mean() - 1.96 * error, scores.mean() + 1.96 * error), abs=error / 5)
+    found, error = (
+        mean_interval(scores.tolist(), [str(i) for i in range(2000)]),
+        scores.std(ddof=1) / np.sqrt(2000),
+    )
+    assert (found.low, found.high) == pytest.approx(
+        (scores.mean() - 1.96 * error, scores.mean() + 1.96 * error), abs=error / 5
+    )
 
 
 def test_the_bootstrap_p_of_a_difference_is_near_the_t_test() -> None:
@@ -70,11 +84,18 @@ def test_the_bootstrap_p_of_a_difference_is_near_the_t_test() -> None:
     first = draws.normal(0.5, 0.1, 400)
     second = first + draws.normal(0.012, 0.1, 400)
     found = paired(first.tolist(), second.tolist(), [str(i) for i in range(400)])
-    assert found.test == "bootstrap" and found.p == pytest.approx(stats.ttest_rel(first, second).pvalue, abs=0.01)
-    assert found.difference == pytest.approx((second - first).mean()) and found.low < found.difference < found.high
+    assert found.test == "bootstrap" and found.p == pytest.approx(
+        stats.ttest_rel(first, second).pvalue, abs=0.01
+    )
+    assert (
+        found.difference == pytest.approx((second - first).mean())
+        and found.low < found.difference < found.high
+    )
 
 
-def test_right_and_wrong_with_a_picture_each_take_mcnemar_and_with_shared_ones_the_bootstrap() -> None:
+def test_right_and_wrong_with_a_picture_each_take_mcnemar_and_with_shared_ones_the_bootstrap() -> (
+    None
+):
     first, second = [1.0] * 10 + [0.0] * 10, [1.0] * 4 + [0.0] * 16
     alone = paired(first, second, [str(i) for i in range(20)])
     shared = paired(first, second, [str(i // 2) for i in range(20)])
@@ -84,7 +105,14 @@ def test_right_and_wrong_with_a_picture_each_take_mcnemar_and_with_shared_ones_t
 
 def test_equal_scores_differ_nowhere() -> None:
     found = paired([0.25, 0.5, 1.0], [0.25, 0.5, 1.0], ["a", "b", "c"])
-    assert (found.difference, found.low, found.high, found.p, found.won, found.lost) == (0, 0, 0, 1, 0, 0)
+    assert (found.difference, found.low, found.high, found.p, found.won, found.lost) == (
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+    )
 
 
 def test_a_drop_is_relative_to_vanilla_and_its_interval_holds_both_sides() -> None:
@@ -104,7 +132,11 @@ def test_the_ratio_of_two_means_has_the_interval_of_its_linearisation() -> None:
 
 
 def test_loyalty_counts_answers_and_flips_count_scores() -> None:
-    found = agreement((["A", "b.", "cat", "two"], ["a", "B", "dog", "three"]), ([1, 0, 1, 0], [1, 0, 0, 0]), list("wxyz"))
+    found = agreement(
+        (["A", "b.", "cat", "two"], ["a", "B", "dog", "three"]),
+        ([1, 0, 1, 0], [1, 0, 0, 0]),
+        list("wxyz"),
+    )
     assert (found.loyalty, found.lost, found.won) == (0.5, 0.25, 0.0)
     assert 0 <= found.interval.low <= 0.5 <= found.interval.high <= 1
 
@@ -112,4 +144,6 @@ def test_loyalty_counts_answers_and_flips_count_scores() -> None:
 def test_sums_over_pictures_keep_every_sample() -> None:
     total, size = picture_sums([[1.0, 2.0, 4.0]], ["x", "y", "x"])
     assert total.tolist() == [5.0, 2.0] and size.tolist() == [2.0, 1.0]
-    assert estimate([total, size], lambda a, n, axis=-1: a.sum(axis) / n.sum(axis)).value == pytest.approx(7 / 3)
+    assert estimate(
+        [total, size], lambda a, n, axis=-1: a.sum(axis) / n.sum(axis)
+    ).value == pytest.approx(7 / 3)

@@ -19,13 +19,22 @@ N = 40
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Vanilla 36 of 40 right; good 35, bad 20, random 24 and 26; good costs more than bad, slow more than both."""
+    """Vanilla 36 of 40 right; good 35, bad 20, random 24 and 26; good costs more than bad, slow
+    more than both.
+    """
     finished(tmp_path, [1.0] * 36 + [0.0] * 4, "method=vanilla", milliseconds=100)
     finished(tmp_path, [1.0] * 35 + [0.0] * 5, "method=divprune", "ratio=0.889", milliseconds=40)
     finished(tmp_path, [1.0] * 20 + [0.0] * 20, "method=fastv", "ratio=0.889", milliseconds=30)
     finished(tmp_path, [1.0] * 35 + [0.0] * 5, "method=dart", "ratio=0.889", milliseconds=60)
     for seed, right in ((0, 24), (1, 26)):
-        finished(tmp_path, [1.0] * right + [0.0] * (N - right), "method=random_pre", "ratio=0.889", f"seed={seed}", milliseconds=20)
+        finished(
+            tmp_path,
+            [1.0] * right + [0.0] * (N - right),
+            "method=random_pre",
+            "ratio=0.889",
+            f"seed={seed}",
+            milliseconds=20,
+        )
     return tmp_path
 
 
@@ -35,14 +44,28 @@ def compared(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, 
     return found
 
 
-def test_two_methods_are_compared_on_the_same_samples(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_methods_are_compared_on_the_same_samples(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (found,) = compared(capsys, "divprune", "fastv", f"out={out}")
-    assert (found["first"], found["second"], found["test"], found["n"]) == ("divprune", "fastv", "McNemar", N)
+    assert (found["first"], found["second"], found["test"], found["n"]) == (
+        "divprune",
+        "fastv",
+        "McNemar",
+        N,
+    )
     assert (found["first_100"], found["second_100"], found["difference"]) == (87.5, 50.0, -37.5)
-    assert (found["won"], found["lost"]) == (0, 15) and found["p"] == pytest.approx(2 / 2**15) and found["p_holm"] == found["p"]
+    assert (
+        (found["won"], found["lost"]) == (0, 15)
+        and found["p"] == pytest.approx(2 / 2**15)
+        and found["p_holm"] == found["p"]
+    )
     assert found["low"] < -37.5 < found["high"] < 0
     assert found["second_drop_pct"][0] == pytest.approx(100 * 16 / 36)
-    assert found["second_loyalty"][0] == pytest.approx(24 / N) and found["second_flips"] == {"lost": 0.4, "won": 0.0}
+    assert found["second_loyalty"][0] == pytest.approx(24 / N) and found["second_flips"] == {
+        "lost": 0.4,
+        "won": 0.0,
+    }
 
 
 def test_seeds_are_averaged_before_the_test(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,17 +73,27 @@ def test_seeds_are_averaged_before_the_test(out: Path, capsys: pytest.CaptureFix
     assert (found["second_seeds"], found["second_100"], found["test"]) == (2, 62.5, "bootstrap")
 
 
-def test_vanilla_meets_every_budget_and_p_values_are_corrected_together(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vanilla_meets_every_budget_and_p_values_are_corrected_together(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = compared(capsys, "vanilla", "divprune", "fastv", f"out={out}")
-    assert [(one["first"], one["second"]) for one in found] == [("vanilla", "divprune"), ("vanilla", "fastv"), ("divprune", "fastv")]
+    assert [(one["first"], one["second"]) for one in found] == [
+        ("vanilla", "divprune"),
+        ("vanilla", "fastv"),
+        ("divprune", "fastv"),
+    ]
     assert found[0]["p"] == 1 and all(one["p_holm"] >= one["p"] for one in found)
     assert found[2]["p_holm"] == pytest.approx(2 * found[2]["p"])
 
 
 def test_cells_are_named_by_key_or_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = frame.load(out).drop_duplicates("key").set_index("method")
-    (by_key,) = compared(capsys, cells.loc["divprune", "key"], cells.loc["fastv", "key"], f"out={out}")
-    (by_folder,) = compared(capsys, cells.loc["divprune", "folder"], cells.loc["fastv", "folder"], f"out={out}")
+    (by_key,) = compared(
+        capsys, cells.loc["divprune", "key"], cells.loc["fastv", "key"], f"out={out}"
+    )
+    (by_folder,) = compared(
+        capsys, cells.loc["divprune", "folder"], cells.loc["fastv", "folder"], f"out={out}"
+    )
     assert by_key["difference"] == by_folder["difference"] == -37.5
 
 
@@ -74,16 +107,28 @@ def test_variants_are_told_apart(out: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_ranks_need_and_get_two_tasks(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "divprune", "fastv", "dart", f"out={out}"]) == 0
-    assert "no ranks: ranks need at least 3 methods and 2 tasks, not 3 and 1" in capsys.readouterr().out
+    assert (
+        "no ranks: ranks need at least 3 methods and 2 tasks, not 3 and 1"
+        in capsys.readouterr().out
+    )
     for name, right in (("divprune", 30), ("fastv", 10), ("dart", 29)):
-        finished(out, [1.0] * right + [0.0] * (N - right), f"method={name}", "ratio=0.889", "+task.options.seed=1")
+        finished(
+            out,
+            [1.0] * right + [0.0] * (N - right),
+            f"method={name}",
+            "ratio=0.889",
+            "+task.options.seed=1",
+        )
     assert main(["compare", "divprune", "fastv", "dart", f"out={out}"]) == 0
     assert "Friedman over 2 tasks" in capsys.readouterr().out
 
 
 def test_the_front_holds_what_nothing_beats_in_drop_and_cost(out: Path) -> None:
     (found,) = recommend(frame.load(out), max_drop=50, metric="prefill_ms")
-    assert [(one.name, one.cost.value) for one in found.front] == [("random_pre", 20.0), ("divprune", 40.0)]  # dart is slower, fastv worse
+    assert [(one.name, one.cost.value) for one in found.front] == [
+        ("random_pre", 20.0),
+        ("divprune", 40.0),
+    ]  # dart is slower, fastv worse
     assert (found.admissible, found.tried, found.vanilla.value) == (4, 4, 100.0)
     drop = found.front[1].drop
     assert drop.value == pytest.approx(100 / 36) and drop.low <= drop.value <= drop.high
@@ -91,7 +136,15 @@ def test_the_front_holds_what_nothing_beats_in_drop_and_cost(out: Path) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "expected"),
-    [("prefill_ms", 40), ("vision_ms", 40), ("method_ms", 40), ("total_s", 1.6), ("decode_ms_per_token", 40), ("tflops", 1), ("kv_mib", 1)],
+    [
+        ("prefill_ms", 40),
+        ("vision_ms", 40),
+        ("method_ms", 40),
+        ("total_s", 1.6),
+        ("decode_ms_per_token", 40),
+        ("tflops", 1),
+        ("kv_mib", 1),
+    ],
 )
 def test_every_cost_is_the_row_s(out: Path, metric: str, expected: float) -> None:
     (found,) = recommend(frame.load(out), max_drop=5, metric=metric)
@@ -101,17 +154,25 @@ def test_every_cost_is_the_row_s(out: Path, metric: str, expected: float) -> Non
     assert row[metric] == pytest.approx(names["divprune"].value)
 
 
-def test_the_mean_over_tasks_counts_and_gaps_are_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mean_over_tasks_counts_and_gaps_are_named(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = "+task.options.seed=1"
     finished(out, [1.0] * N, "method=vanilla", other, milliseconds=100)
     finished(out, [1.0] * 20 + [0.0] * 20, "method=divprune", "ratio=0.889", other, milliseconds=80)
     (found,) = recommend(frame.load(out), max_drop=100, metric="prefill_ms")
     (one,) = found.front
-    assert one.tasks == 2 and one.cost.value == 60 and one.drop.value == pytest.approx(np.mean([100 / 36, 50]))
+    assert (
+        one.tasks == 2
+        and one.cost.value == 60
+        and one.drop.value == pytest.approx(np.mean([100 / 36, 50]))
+    )
     assert set(found.incomplete) == {"fastv 0.889", "dart 0.889", "random_pre 0.889"}
 
 
-def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["recommend", "--max-drop", "5", "--metric", "prefill_ms", f"out={out}"]) == 0
     assert "recommended: divprune at 0.889" in capsys.readouterr().out
     assert main(["recommend", "--max-drop=1", f"out={out}"]) == 0
@@ -123,7 +184,10 @@ def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(out: Pa
     [
         (["compare", "divprune"], "compare what?"),
         (["compare", "divprune", "fastw"], "unknown method or cell 'fastw'. Did you mean fastv?"),
-        (["compare", "divprune", "fastv", "modle=x"], "unknown filter 'modle'. Did you mean model?"),
+        (
+            ["compare", "divprune", "fastv", "modle=x"],
+            "unknown filter 'modle'. Did you mean model?",
+        ),
         (["compare", "divprune", "fastv", "ratio=0.5"], "unknown budget '0.5'"),
         (["compare", "divprune", "fastv", "--jsno"], "unknown option --jsno. Did you mean --json?"),
         (["recommend", "--max-drop", "little"], "--max-drop little: a number wanted"),
@@ -132,14 +196,21 @@ def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(out: Pa
         (["recommend", "divprune"], "recommend takes no names, not divprune"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(out: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line_and_exit_code_2(
+    out: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*words, f"out={out}"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-def test_methods_that_never_met_say_where_they_were(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_that_never_met_say_where_they_were(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finished(out, [1.0] * N, "method=gprune", "ratio=0.5")
     assert main(["compare", "divprune", "gprune", f"out={out}"]) == 2
     error = capsys.readouterr().err
-    assert "no setting and budget in common" in error and "gprune: tiny_qwen2_5_vl x synthvqa x 0.5" in error
+    assert (
+        "no setting and budget in common" in error
+        and "gprune: tiny_qwen2_5_vl x synthvqa x 0.5" in error
+    )

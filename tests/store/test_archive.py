@@ -1,4 +1,6 @@
-"""Cells travel between stores as they are; merging loses nothing and says where two stores disagree."""
+"""Cells travel between stores as they are; merging loses nothing and says where two stores
+disagree.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def finish(out: Path, *overrides: str, executor: Scripted | None = None) -> None
 
 
 def contents(out: Path) -> dict[str, list[dict[str, object]]]:
-    return {cell.folder.name: list(CellFolder(cell).samples().values()) for cell in grid(out, *GRID)}
+    return {
+        cell.folder.name: list(CellFolder(cell).samples().values()) for cell in grid(out, *GRID)
+    }
 
 
 def half(part: ClaimedPart, sample: str) -> None:
@@ -33,13 +37,17 @@ def odd(part: ClaimedPart, sample: str) -> None:
         raise ValueError("no fastv")
 
 
-def test_a_store_goes_into_one_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_goes_into_one_file_and_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(tmp_path / "a")
     assert main(["store", "export", str(tmp_path / "a"), str(tmp_path / "a.tar.gz")]) == 0
     assert main(["store", "import", str(tmp_path / "a.tar.gz"), str(tmp_path / "b")]) == 0
     assert "5 cells in" in (out := capsys.readouterr().out) and "5 new cells, 0 grown" in out
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
-    assert {entry.state for entry in index(tmp_path / "b")} == {"done"} and len(index(tmp_path / "b")) == 5
+    assert {entry.state for entry in index(tmp_path / "b")} == {"done"} and len(
+        index(tmp_path / "b")
+    ) == 5
     assert import_(tmp_path / "a.tar.gz", tmp_path / "b").same == 5
     assert main(["store", "verify", str(tmp_path / "b")]) == 0
     executor = Scripted()
@@ -63,7 +71,9 @@ def test_two_halves_merge_to_a_whole(tmp_path: Path) -> None:
     executor = Scripted()
     forgive(grid(tmp_path / "a", *GRID))
     finish(tmp_path / "a", executor=executor)
-    assert sorted(name for _, name in executor.asked) == ["3", "3", "4", "4", "5", "5"], "only what neither had"
+    assert sorted(name for _, name in executor.asked) == ["3", "3", "4", "4", "5", "5"], (
+        "only what neither had"
+    )
     finish(tmp_path / "whole")
     assert contents(tmp_path / "a") == contents(tmp_path / "whole")
 
@@ -79,10 +89,14 @@ def test_stores_that_disagree_say_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert contents(tmp_path / "a") == before
 
 
-def test_prune_removes_what_is_asked_for_and_nothing_that_is_worked_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_removes_what_is_asked_for_and_nothing_that_is_worked_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(tmp_path, executor=Scripted(half))
     finish(tmp_path, "method=random_pre", "task.limit=6")
-    claim = acquire(grid(tmp_path, "method=fastv", "ratio=0.5", "task.limit=6")[0].folder, "0-of-1", Watch())
+    claim = acquire(
+        grid(tmp_path, "method=fastv", "ratio=0.5", "task.limit=6")[0].folder, "0-of-1", Watch()
+    )
     assert claim is not None
     assert main(["store", "prune", str(tmp_path), "--failed"]) == 0
     assert "3 folders would be removed" in capsys.readouterr().out and len(index(tmp_path)) == 6
@@ -100,7 +114,9 @@ def test_prune_knows_cells_that_the_present_code_would_not_write(tmp_path: Path)
     assert len(index(tmp_path)) == 4 and main(["store", "verify", str(tmp_path)]) == 0
 
 
-def test_the_index_is_the_sum_of_its_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_index_is_the_sum_of_its_cells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(tmp_path)
     assert main(["store", "index", str(tmp_path)]) == 0
     assert "5 cells, 30 samples: 5 done" in capsys.readouterr().out

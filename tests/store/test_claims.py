@@ -1,4 +1,6 @@
-"""Who holds a claim: exclusive, released, taken over from the dead and never from the living, whatever the clocks say."""
+"""Who holds a claim: exclusive, released, taken over from the dead and never from the living,
+whatever the clocks say.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def abandoned(folder: Path) -> Path:
     """A claim whose holder was killed."""
     code = (
-        f"import os; from pathlib import Path; from unibench.store import *; acquire(Path({str(folder)!r}), '0-of-1', Watch()); os._exit(9)"
+        "import os; from pathlib import Path; from unibench.store import *;"
+        f" acquire(Path({str(folder)!r}), '0-of-1', Watch()); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     (file,) = folder.glob("claim-*")
@@ -61,7 +64,9 @@ def test_a_claim_is_exclusive_until_it_is_closed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_living_holder_keeps_its_claim_however_long_it_takes(tmp_path: Path, elsewhere: None) -> None:
+def test_a_living_holder_keeps_its_claim_however_long_it_takes(
+    tmp_path: Path, elsewhere: None
+) -> None:
     held = take(tmp_path, Watch())
     assert held is not None
     assert patiently(tmp_path, Watch(EXPIRY), 4 * EXPIRY) is None
@@ -88,7 +93,9 @@ def test_a_dead_process_on_this_machine_is_told_at_once(tmp_path: Path) -> None:
     taken.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff garbage", b"000000000000\n[1, 2]", b"000000000000\n{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff garbage", b"000000000000\n[1, 2]", b"000000000000\n{}"]
+)
 def test_a_damaged_claim_expires_like_one_of_a_dead_holder(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "claim-0-of-1.0").write_bytes(content)
     watch = Watch(EXPIRY)
@@ -99,7 +106,9 @@ def test_a_damaged_claim_expires_like_one_of_a_dead_holder(tmp_path: Path, conte
 
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0, 1e9])
-def test_clocks_that_jump_steal_nothing(tmp_path: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+def test_clocks_that_jump_steal_nothing(
+    tmp_path: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
     held = take(tmp_path, Watch())
     assert held is not None
     watch, now = Watch(EXPIRY), time.time
@@ -148,7 +157,9 @@ def test_of_many_who_want_a_dead_holders_part_one_gets_it(tmp_path: Path) -> Non
         won: list[Claim] = []
         barrier = threading.Barrier(8)
 
-        def want(folder: Path = folder, won: list[Claim] = won, barrier: threading.Barrier = barrier) -> None:
+        def want(
+            folder: Path = folder, won: list[Claim] = won, barrier: threading.Barrier = barrier
+        ) -> None:
             watch = Watch(0.0)
             take(folder, watch)
             time.sleep(0.01)

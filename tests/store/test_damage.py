@@ -1,4 +1,6 @@
-"""Truncated and garbage files, a read-only folder, a full disk: a clear error or a repair, and the run goes on."""
+"""Truncated and garbage files, a read-only folder, a full disk: a clear error or a repair, and the
+run goes on.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,25 @@ from unibench.registry import ROOT
 from unibench.runner import forgive, work
 from unibench.store import CellFolder, DiskError
 
-FILES = ("config.yaml", "identity.json", "env.json", "status.json", "samples.jsonl", "metrics.json", "run.log")
+FILES = (
+    "config.yaml",
+    "identity.json",
+    "env.json",
+    "status.json",
+    "samples.jsonl",
+    "metrics.json",
+    "run.log",
+)
 GARBAGE = (b"", b"\x00\xff\x13 garbage\n\x80", b'{"id": 7}\n', b"[1, 2]\n")
 
 
 def finish(cell: Cell, executor: Scripted | None = None) -> list[str]:
     """Errors of a run of one cell."""
     forgive([cell])
-    return [failure.error for failure in work([cell], executors={"embedded": executor or Scripted()}).failures]
+    return [
+        failure.error
+        for failure in work([cell], executors={"embedded": executor or Scripted()}).failures
+    ]
 
 
 @pytest.fixture
@@ -54,7 +67,9 @@ def test_any_damaged_file_of_a_finished_cell_is_mended(
         (done.folder / "metrics.json").unlink(missing_ok=True)
     assert not finish(done)
     samples = CellFolder(done).samples()
-    assert [samples[str(number)]["answer"] for number in range(5)] == [answer_of(done, str(number)) for number in range(5)]
+    assert [samples[str(number)]["answer"] for number in range(5)] == [
+        answer_of(done, str(number)) for number in range(5)
+    ]
     assert survey([done])[0].state == "done"
     if name in ("samples.jsonl", "metrics.json"):
         assert main(["store", "verify", str(done.folder)]) == 0, capsys.readouterr().out
@@ -62,9 +77,20 @@ def test_any_damaged_file_of_a_finished_cell_is_mended(
 
 @pytest.mark.parametrize("how", [None, *GARBAGE], ids=["cut", "empty", "bytes", "json", "list"])
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "identity.json", "status.json", "samples-0.jsonl", "claim-0-of-1.0", "split", "done-0-of-1"]
+    "name",
+    [
+        "config.yaml",
+        "identity.json",
+        "status.json",
+        "samples-0.jsonl",
+        "claim-0-of-1.0",
+        "split",
+        "done-0-of-1",
+    ],
 )
-def test_any_damaged_file_of_an_unfinished_cell_is_mended(tmp_path: Path, name: str, how: bytes | None) -> None:
+def test_any_damaged_file_of_an_unfinished_cell_is_mended(
+    tmp_path: Path, name: str, how: bytes | None
+) -> None:
     (cell,) = grid(tmp_path, "method=vanilla", "task.limit=5")
 
     def killed(part: object, sample: str) -> None:
@@ -79,9 +105,14 @@ def test_any_damaged_file_of_an_unfinished_cell_is_mended(tmp_path: Path, name: 
     assert plan.state in ("partial", "missing", "blocked")
     if plan.state == "blocked":
         assert "store repair" in plan.reason
-        assert any("store repair" in error for error in finish(cell)), "a damaged line stops the cell until it is set aside"
+        assert any("store repair" in error for error in finish(cell)), (
+            "a damaged line stops the cell until it is set aside"
+        )
         main(["store", "repair", str(cell.folder)])
-    errors = [failure.error for failure in work([cell], executors={"embedded": Scripted()}, expiry=0.5).failures]
+    errors = [
+        failure.error
+        for failure in work([cell], executors={"embedded": Scripted()}, expiry=0.5).failures
+    ]
     assert not errors
     assert {sample: entry["answer"] for sample, entry in CellFolder(cell).samples().items()} == {
         str(number): answer_of(cell, str(number)) for number in range(5)
@@ -146,13 +177,20 @@ sys.exit(0 if len(outcome.rows) == 9 else 1)
 def test_two_mount_paths_without_locks_are_one_store(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "second").mkdir()
-    if subprocess.run(["mount", "--bind", str(tmp_path / "store"), str(tmp_path / "second")], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "--bind", str(tmp_path / "store"), str(tmp_path / "second")], capture_output=True
+    ).returncode:
         (tmp_path / "second").rmdir()
         (tmp_path / "second").symlink_to(tmp_path / "store")
     try:
         environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
         paths = [tmp_path / "store", tmp_path / "second"]
-        workers = [subprocess.Popen([sys.executable, "-c", LOCKLESS, str(path)], cwd=ROOT.parent, env=environment) for path in paths]
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", LOCKLESS, str(path)], cwd=ROOT.parent, env=environment
+            )
+            for path in paths
+        ]
         assert [worker.wait(300) for worker in workers] == [0, 0]
         files = list((tmp_path / "store").rglob("samples*.jsonl"))
         assert len(files) == 9 and all(file.read_bytes().count(b"\n") == 8 for file in files)

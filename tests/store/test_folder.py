@@ -80,11 +80,15 @@ def test_merging_writers_keeps_each_sample_once_in_the_order_of_the_task(tmp_pat
     before = folder.samples()
     assert list(before) == list("abcd")
     folder.merge()
-    assert folder.samples() == before and [file.name for file in folder.path.glob("samples*")] == ["samples.jsonl"]
+    assert folder.samples() == before and [file.name for file in folder.path.glob("samples*")] == [
+        "samples.jsonl"
+    ]
     assert (folder.path / "samples.jsonl").read_bytes().count(b"\n") == 4
 
 
-def test_a_kill_between_the_steps_of_a_merge_loses_and_doubles_nothing(folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_the_steps_of_a_merge_loses_and_doubles_nothing(
+    folder: CellFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = folder.samples()
     steps = 0
 
@@ -115,10 +119,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-def test_a_full_disk_keeps_what_was_written_and_the_run_continues_when_there_is_space(small_disk: Path) -> None:
+def test_a_full_disk_keeps_what_was_written_and_the_run_continues_when_there_is_space(
+    small_disk: Path,
+) -> None:
     folder = CellFolder(cell(f"out={small_disk}"))
     written = 0
-    with pytest.raises(DiskError, match="disk is full.*same command continues"), folder.appending(HERE):
+    with (
+        pytest.raises(DiskError, match="disk is full.*same command continues"),
+        folder.appending(HERE),
+    ):
         for number in range(100_000):
             folder.append({**sample(str(number)), "text": "x" * 500})
             written += 1
@@ -142,18 +151,25 @@ def test_keys_follow_what_changes_numbers_and_nothing_else() -> None:
 
 
 def test_vanilla_is_one_cell_for_all_methods_budgets_and_seeds() -> None:
-    cells = [cell("method=divprune"), cell("method=fastv", "ratio=0.5", "seed=3", "budget.scope=item"), cell("method=vanilla")]
+    cells = [
+        cell("method=divprune"),
+        cell("method=fastv", "ratio=0.5", "seed=3", "budget.scope=item"),
+        cell("method=vanilla"),
+    ]
     assert len({vanilla_of(entry).key for entry in cells}) == 1
     assert vanilla_of(cells[0]).key == cells[2].key
 
 
 def test_a_method_file_changes_its_key_by_its_code_not_by_its_words(tmp_path: Path) -> None:
     source = (
-        "from dataclasses import dataclass\nfrom unibench import Method, Selection\nimport torch\n\n\n@dataclass(frozen=True)\n"
-        'class Mine(Method):\n    """{words}"""\n\n    def select(self, ctx):\n        return Selection(torch.arange(ctx.keep){more})\n'
+        "from dataclasses import dataclass\nfrom unibench import Method, Selection\nimport"
+        ' torch\n\n\n@dataclass(frozen=True)\nclass Mine(Method):\n    """{words}"""\n\n    def'
+        " select(self, ctx):\n        return Selection(torch.arange(ctx.keep){more})\n"
     )
     keys = []
-    for number, (words, more) in enumerate([("one", ""), ("two # sentences", ""), ("one", ".flip(0)")]):
+    for number, (words, more) in enumerate(
+        [("one", ""), ("two # sentences", ""), ("one", ".flip(0)")]
+    ):
         file = tmp_path / str(number) / "mine.py"
         file.parent.mkdir()
         file.write_text(source.format(words=words, more=more))
@@ -163,7 +179,9 @@ def test_a_method_file_changes_its_key_by_its_code_not_by_its_words(tmp_path: Pa
 
 def test_a_checkpoint_changes_its_key_by_what_is_loaded_not_by_its_card(tmp_path: Path) -> None:
     keys, kind = [], '{"model_type": "qwen2_5_vl"}'
-    for number, (card, config) in enumerate([("one", kind), ("two sentences", kind), ("one", f" {kind}")]):
+    for number, (card, config) in enumerate(
+        [("one", kind), ("two sentences", kind), ("one", f" {kind}")]
+    ):
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "README.md").write_text(card)

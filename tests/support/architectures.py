@@ -49,9 +49,23 @@ TEXT: dict[str, Any] = dict(
     bos_token_id=1,
     eos_token_id=None,
 )
-CLIP: dict[str, Any] = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14)
-MROPE = dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]})
-TOKENS = dict(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START, vision_end_token_id=VISION_END)
+CLIP: dict[str, Any] = dict(
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    image_size=56,
+    patch_size=14,
+)
+MROPE = dict(
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+)
+TOKENS = dict(
+    image_token_id=IMAGE,
+    video_token_id=VIDEO,
+    vision_start_token_id=VISION_START,
+    vision_end_token_id=VISION_END,
+)
 
 
 def _qwen2_5_vl(attn: str) -> Any:
@@ -64,24 +78,38 @@ def _qwen2_5_vl(attn: str) -> Any:
 
 
 def _qwen2_vl(attn: str) -> Any:
-    vision = dict(depth=4, embed_dim=32, hidden_size=HIDDEN, num_heads=2, patch_size=14, mlp_ratio=2)
+    vision = dict(
+        depth=4, embed_dim=32, hidden_size=HIDDEN, num_heads=2, patch_size=14, mlp_ratio=2
+    )
     config = Qwen2VLConfig(text_config={**TEXT, **MROPE}, vision_config=vision, **TOKENS)
     return Qwen2VLForConditionalGeneration._from_config(config, attn_implementation=attn)
 
 
 def _llava(attn: str) -> Any:
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**CLIP), text_config=LlamaConfig(**TEXT), image_token_index=IMAGE, image_seq_length=16
+        vision_config=CLIPVisionConfig(**CLIP),
+        text_config=LlamaConfig(**TEXT),
+        image_token_index=IMAGE,
+        image_seq_length=16,
     )
     return LlavaForConditionalGeneration._from_config(config, attn_implementation=attn)
 
 
 def _internvl(attn: str) -> Any:
     vision = dict(
-        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=[112, 112], patch_size=[14, 14]
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=[112, 112],
+        patch_size=[14, 14],
     )
     config = InternVLConfig(
-        vision_config=vision, text_config=Qwen2Config(**TEXT), image_token_id=IMAGE, image_seq_length=16, tie_word_embeddings=False
+        vision_config=vision,
+        text_config=Qwen2Config(**TEXT),
+        image_token_id=IMAGE,
+        image_seq_length=16,
+        tie_word_embeddings=False,
     )
     return InternVLForConditionalGeneration._from_config(config, attn_implementation=attn)
 
@@ -91,7 +119,9 @@ def _qwen3_vl(attn: str) -> Any:
         depth=4, hidden_size=32, intermediate_size=64, num_heads=2, patch_size=14, out_hidden_size=HIDDEN,
         num_position_embeddings=64, deepstack_visual_indexes=[0, 2],
     )  # fmt: skip
-    config = Qwen3VLConfig(text_config={**TEXT, **MROPE, "head_dim": 16}, vision_config=vision, **TOKENS)
+    config = Qwen3VLConfig(
+        text_config={**TEXT, **MROPE, "head_dim": 16}, vision_config=vision, **TOKENS
+    )
     return Qwen3VLForConditionalGeneration._from_config(config, attn_implementation=attn)
 
 
@@ -121,12 +151,26 @@ def _llava_onevision(attn: str) -> Any:
 
 def _smolvlm(attn: str) -> Any:
     vision = {**CLIP, "image_size": 112}
-    config = SmolVLMConfig(vision_config=vision, text_config=LlamaConfig(**TEXT), image_token_id=IMAGE, scale_factor=2, pad_token_id=0)
+    config = SmolVLMConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(**TEXT),
+        image_token_id=IMAGE,
+        scale_factor=2,
+        pad_token_id=0,
+    )
     return SmolVLMForConditionalGeneration._from_config(config, attn_implementation=attn)
 
 
 def _llava_onevision_1_5(attn: str) -> Any:
-    vision = dict(depth=3, hidden_size=32, intermediate_size=64, num_heads=2, patch_size=14, temporal_patch_size=2, text_hidden_size=HIDDEN)
+    vision = dict(
+        depth=3,
+        hidden_size=32,
+        intermediate_size=64,
+        num_heads=2,
+        patch_size=14,
+        temporal_patch_size=2,
+        text_hidden_size=HIDDEN,
+    )
     config = Llavaonevision15Config({**TEXT, "head_dim": 16}, vision, IMAGE, VIDEO, VISION_START)
     return LLaVAOneVision15ForConditionalGeneration._from_config(config, attn_implementation=attn)
 

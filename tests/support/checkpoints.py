@@ -17,7 +17,10 @@ from unibench.registry import ROOT
 TOKENIZER = ROOT / "models" / "tiny" / "qwen2_5_vl"
 SIDE = {"height": 56, "width": 56}
 _CLIP: dict[str, Any] = {"size": {"shortest_edge": 56}, "crop_size": SIDE}
-_QWEN: dict[str, Any] = {"patch_size": 14, "size": {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}}
+_QWEN: dict[str, Any] = {
+    "patch_size": 14,
+    "size": {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16},
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "llava": _CLIP,
     "llava_next": {**_CLIP, "image_grid_pinpoints": PINPOINTS},
@@ -33,7 +36,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_patches": 4,
         "video": {"size": {"height": 112, "width": 112}},
     },
-    "smolvlm": {"size": {"longest_edge": 224}, "max_image_size": {"longest_edge": 112}, "video": {"max_image_size": {"longest_edge": 112}}},
+    "smolvlm": {
+        "size": {"longest_edge": 224},
+        "max_image_size": {"longest_edge": 112},
+        "video": {"max_image_size": {"longest_edge": 112}},
+    },
 }
 
 
@@ -46,14 +53,19 @@ def save(family: str, place: Path, shard: str = "5GB") -> Path:
     for part in (config, config.get_text_config()):
         part.pad_token_id, part.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     model = AutoModelForImageTextToText.from_config(config)
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
     model.save_pretrained(place, max_shard_size=shard)
     processor.save_pretrained(place)
     return place
 
 
 def as_hub_cache(checkpoint: Path, home: Path, name: str) -> Path:
-    """The checkpoint as the hub's client leaves a download below ``home``: blobs, links to them, a reference."""
+    """The checkpoint as the hub's client leaves a download below ``home``: blobs, links to them, a
+    reference.
+    """
     repository = home / f"models--{name.replace('/', '--')}"
     revision = "0123456789abcdef0123456789abcdef01234567"
     snapshot = repository / "snapshots" / revision
@@ -70,7 +82,9 @@ def as_hub_cache(checkpoint: Path, home: Path, name: str) -> Path:
 
 def spec_of(family: str, **options: Any) -> ModelConfig:
     """A model's configuration for a small checkpoint."""
-    return ModelConfig(name=f"small_{family}", family=family, dtype="float32", device="cpu", **options)
+    return ModelConfig(
+        name=f"small_{family}", family=family, dtype="float32", device="cpu", **options
+    )
 
 
 def _by_name(family: str, place: Path) -> dict[str, Any]:
@@ -78,9 +92,13 @@ def _by_name(family: str, place: Path) -> dict[str, Any]:
     return {"checkpoint": "some/model"}
 
 
-FORMATS: dict[str, Callable[[str, Path], dict[str, Any]]] = {  # what a user gives for a checkpoint made in a folder
+FORMATS: dict[
+    str, Callable[[str, Path], dict[str, Any]]
+] = {  # what a user gives for a checkpoint made in a folder
     "one_file": lambda family, place: {"path": str(save(family, place))},
     "shards": lambda family, place: {"path": str(save(family, place, "100KB"))},
-    "cache_folder": lambda family, place: {"path": str(as_hub_cache(save(family, place / "made"), place, "some/model"))},
+    "cache_folder": lambda family, place: {
+        "path": str(as_hub_cache(save(family, place / "made"), place, "some/model"))
+    },
     "hub_name": _by_name,
 }

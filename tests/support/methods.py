@@ -42,7 +42,12 @@ class KeepAll(Method):
         wanted = Needs(llm_attention=(0, 1))
         if self.vit:
             wanted |= Needs(vit_attention=(-1, -2), vit_hidden=(-2,))
-        return [Stage(layer, lambda ctx: Selection(torch.randperm(len(ctx.visual))), wanted, exact=False) for layer in self.layers]
+        return [
+            Stage(
+                layer, lambda ctx: Selection(torch.randperm(len(ctx.visual))), wanted, exact=False
+            )
+            for layer in self.layers
+        ]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class Pyramid(Method):
     layers: tuple[int, ...] = (2, 3, 5)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(layer, self.select, Needs(llm_attention=(layer - 1,)), exact=False) for layer in self.layers]
+        return [
+            Stage(layer, self.select, Needs(llm_attention=(layer - 1,)), exact=False)
+            for layer in self.layers
+        ]
 
     def select(self, ctx: StageContext) -> Selection:
         scores = ctx.attention(ctx.layer - 1)[:, 0].mean(0)
@@ -91,7 +99,10 @@ class MergeLlm(Method):
     layers: tuple[int, ...] = (2, 4)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(layer, self.select, Needs(llm_attention=(layer - 1,)), exact=False) for layer in self.layers]
+        return [
+            Stage(layer, self.select, Needs(llm_attention=(layer - 1,)), exact=False)
+            for layer in self.layers
+        ]
 
     def select(self, ctx: StageContext) -> Selection:
         order = ctx.attention(ctx.layer - 1, ctx.instruction).mean((0, 1)).argsort(descending=True)
@@ -165,7 +176,11 @@ class Recording(Method):
 
     @property
     def merges(self) -> dict[int, tuple[Tensor, Tensor]]:
-        return {layer: (rows, values) for layer, (rows, values) in self.seen.items() if values is not None}
+        return {
+            layer: (rows, values)
+            for layer, (rows, values) in self.seen.items()
+            if values is not None
+        }
 
 
 @dataclass(frozen=True)

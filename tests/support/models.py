@@ -1,4 +1,6 @@
-"""Random tiny models of every family, with inputs built by hand: what the engine's invariants run on."""
+"""Random tiny models of every family, with inputs built by hand: what the engine's invariants run
+on.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,14 @@ from tests.support.pictures import PICTURES, VIDEOS
 __all__ = ["CLIP", "HIDDEN", "IMAGE", "LAYERS", "TEXT", "VIDEOS"]  # of the modules that make them
 
 FAMILIES = tuple(ARCHITECTURES)
-QUICK = ("qwen2_5_vl", "llava_next", "internvl")  # in the default tests: video and 3D positions, newline tokens, tiles
-EACH = [pytest.param(family, marks=[] if family in QUICK else [pytest.mark.slow]) for family in FAMILIES]
+QUICK = (
+    "qwen2_5_vl",
+    "llava_next",
+    "internvl",
+)  # in the default tests: video and 3D positions, newline tokens, tiles
+EACH = [
+    pytest.param(family, marks=[] if family in QUICK else [pytest.mark.slow]) for family in FAMILIES
+]
 ALONE = ("llava_onevision_1_5",)  # whose code reads pictures of one prompt at a time
 families = pytest.mark.parametrize("family", EACH)
 
@@ -36,7 +44,9 @@ def model_of(family: str, attn: str = "sdpa", seed: int = 0) -> Any:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             elif any(part in name for part in ("bias", "newline", "class_embedding", "cls")):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        model.get_output_embeddings().weight[[IMAGE, VIDEO]] = 0  # a model that says "picture" cannot read itself without a cache
+        model.get_output_embeddings().weight[[IMAGE, VIDEO]] = (
+            0  # a model that says "picture" cannot read itself without a cache
+        )
     return model.eval()
 
 
@@ -51,8 +61,12 @@ class Sample(dict[str, Any]):
     family = ""
 
 
-def inputs_of(family: str, seed: int = 0, images: int = 1, *, video: bool = False) -> dict[str, Any]:
-    """One sample, batch size 1; several images have text between them, none makes a text-only prompt."""
+def inputs_of(
+    family: str, seed: int = 0, images: int = 1, *, video: bool = False
+) -> dict[str, Any]:
+    """One sample, batch size 1; several images have text between them, none makes a text-only
+    prompt.
+    """
     g = torch.Generator().manual_seed(1000 + seed)
 
     def words(count: int) -> list[int]:
@@ -73,7 +87,9 @@ def inputs_of(family: str, seed: int = 0, images: int = 1, *, video: bool = Fals
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A left-padded batch; rows of tiles are padded with empty ones. Skips the test where batches are refused."""
+    """A left-padded batch; rows of tiles are padded with empty ones. Skips the test where batches
+    are refused.
+    """
     if getattr(samples[0], "family", "") in ALONE:
         pytest.skip("refused: one prompt with pictures at a time")
     length = max(sample["input_ids"].shape[1] for sample in samples)
@@ -81,17 +97,33 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     for key in dict.fromkeys(key for sample in samples for key in sample):
         values = [sample[key] for sample in samples if key in sample]
         if key in ("input_ids", "attention_mask", "mm_token_type_ids"):
-            values = [torch.nn.functional.pad(value, (length - value.shape[1], 0)) for value in values]
+            values = [
+                torch.nn.functional.pad(value, (length - value.shape[1], 0)) for value in values
+            ]
         if key == "pixel_values" and values[0].ndim == 5:
             tiles = max(value.shape[1] for value in values)
-            values = [torch.nn.functional.pad(value, (0, 0) * 3 + (0, tiles - value.shape[1])) for value in values]
+            values = [
+                torch.nn.functional.pad(value, (0, 0) * 3 + (0, tiles - value.shape[1]))
+                for value in values
+            ]
         batch[key] = torch.cat(values)
     return batch
 
 
-def generate(model: Any, inputs: dict[str, Any], steps: int = 8, **options: Any) -> tuple[Tensor, Tensor, Any]:
+def generate(
+    model: Any, inputs: dict[str, Any], steps: int = 8, **options: Any
+) -> tuple[Tensor, Tensor, Any]:
     """Greedy tokens ``[B, steps]``, logits ``[B, steps, V]`` and the cache."""
     out = model.generate(
-        **copy.deepcopy(inputs), max_new_tokens=steps, do_sample=False, output_logits=True, return_dict_in_generate=True, **options
+        **copy.deepcopy(inputs),
+        max_new_tokens=steps,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **options,
     )
-    return out.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(out.logits, 1), out.past_key_values
+    return (
+        out.sequences[:, inputs["input_ids"].shape[1] :],
+        torch.stack(out.logits, 1),
+        out.past_key_values,
+    )

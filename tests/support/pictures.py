@@ -1,4 +1,6 @@
-"""Pixels and placeholder tokens of the tiny architectures, made by hand as the processors make them."""
+"""Pixels and placeholder tokens of the tiny architectures, made by hand as the processors make
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+from transformers.models.llava_next.modeling_llava_next import (
+    get_anyres_image_grid_shape,
+    unpad_image,
+)
 
 from tests.support.architectures import IMAGE, PINPOINTS, VIDEO, VISION_END, VISION_START
 
@@ -34,11 +39,15 @@ def _qwen_video(seed: int, g: torch.Generator) -> Made:
 def _qwen3_video(seed: int, g: torch.Generator) -> Made:
     pixels, (span,) = _qwen_video(seed, g)
     frame = [VISION_START] + [VIDEO] * (span.count(VIDEO) // FRAMES) + [VISION_END]
-    return pixels, [[token for number in range(FRAMES) for token in (20 + number, *frame)]]  # a time stamp before each frame
+    return pixels, [
+        [token for number in range(FRAMES) for token in (20 + number, *frame)]
+    ]  # a time stamp before each frame
 
 
 def _llava_pictures(seed: int, images: int, g: torch.Generator) -> Made:
-    return {"pixel_values": torch.randn(images, 3, 56, 56, generator=g)}, [[IMAGE] * 16 for _ in range(images)]
+    return {"pixel_values": torch.randn(images, 3, 56, 56, generator=g)}, [
+        [IMAGE] * 16 for _ in range(images)
+    ]
 
 
 def anyres_size(seed: int) -> tuple[int, int]:
@@ -47,7 +56,9 @@ def anyres_size(seed: int) -> tuple[int, int]:
 
 
 def stitched_shape(size: tuple[int, int], most: int | None) -> tuple[int, int]:
-    """Rows and columns of a picture's stitched grid; ``most`` tiles, from which on it is scaled down."""
+    """Rows and columns of a picture's stitched grid; ``most`` tiles, from which on it is scaled
+    down.
+    """
     tall, wide = (4 * tiles for tiles in get_anyres_image_grid_shape(size, PINPOINTS, 56))
     rows, columns = unpad_image(torch.zeros(1, tall, wide), torch.tensor(size)).shape[1:]
     ratio = math.sqrt(rows * columns / (most * 16)) if most else 1.0
@@ -62,7 +73,9 @@ def _anyres(most: int | None) -> Callable[[int, int, torch.Generator], Made]:
         pixels = torch.zeros(images, max(tiles), 3, 56, 56)
         for row, count in zip(pixels, tiles, strict=True):
             row[:count] = torch.randn(count, 3, 56, 56, generator=g)
-        return {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}, [[IMAGE] * (16 + h * (w + 1)) for h, w in shapes]
+        return {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}, [
+            [IMAGE] * (16 + h * (w + 1)) for h, w in shapes
+        ]
 
     return pictures
 
@@ -77,7 +90,9 @@ def _onevision_pictures(seed: int, images: int, g: torch.Generator) -> Made:
 
 def _pooled_video(separators: int) -> Callable[[int, torch.Generator], Made]:
     def video(seed: int, g: torch.Generator) -> Made:
-        return {"pixel_values_videos": torch.randn(1, FRAMES, 3, 56, 56, generator=g)}, [[VIDEO] * (FRAMES * 4 + separators)]
+        return {"pixel_values_videos": torch.randn(1, FRAMES, 3, 56, 56, generator=g)}, [
+            [VIDEO] * (FRAMES * 4 + separators)
+        ]
 
     return video
 
@@ -97,7 +112,9 @@ def _internvl_video(seed: int, g: torch.Generator) -> Made:
 
 def _smolvlm_pictures(seed: int, images: int, g: torch.Generator) -> Made:
     tiles = [[2, 1, 3][(seed + i) % 3] for i in range(images)]
-    spans = [[token for tile in range(count) for token in [30 + tile] + [IMAGE] * 16] for count in tiles]
+    spans = [
+        [token for tile in range(count) for token in [30 + tile] + [IMAGE] * 16] for count in tiles
+    ]
     return {"pixel_values": torch.randn(1, sum(tiles), 3, 112, 112, generator=g)}, spans
 
 

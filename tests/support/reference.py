@@ -15,7 +15,9 @@ from tests.support.models import text_of
 
 Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
 Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
-Added = list[Tensor]  # [L, D] for each of the first decoder layers: what is added to its output (DeepStack)
+Added = list[
+    Tensor
+]  # [L, D] for each of the first decoder layers: what is added to its output (DeepStack)
 
 
 @torch.no_grad()
@@ -38,7 +40,9 @@ def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """inputs_embeds and position_ids as the unpatched model gives them to its language model."""
     seen = given_to_text(model, inputs)
     positions = seen.get("position_ids")
-    return seen["inputs_embeds"], torch.arange(seen["inputs_embeds"].shape[1])[None] if positions is None else positions
+    return seen["inputs_embeds"], torch.arange(seen["inputs_embeds"].shape[1])[
+        None
+    ] if positions is None else positions
 
 
 def added_to(model: Any, inputs: dict[str, Any]) -> Added:
@@ -61,7 +65,9 @@ def logits(
     evicted: tuple[int, Drops] | None = None,
     added: Added | None = None,
 ) -> Tensor:
-    """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on, per layer."""
+    """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on,
+    per layer.
+    """
     text = text_of(model)
     length = embeds.shape[1]
     eager = text.config._attn_implementation == "eager"
@@ -79,18 +85,35 @@ def logits(
         if evicted:
             seen[evicted[0] :] &= ~evicted[1][index][None, :]
         seen |= torch.eye(length, dtype=torch.bool)  # a dropped row must see something
-        mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min) if eager else seen
-        hidden = layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary, position_ids=None, past_key_values=None)
+        mask = (
+            torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)
+            if eager
+            else seen
+        )
+        hidden = layer(
+            hidden,
+            attention_mask=mask[None, None],
+            position_embeddings=rotary,
+            position_ids=None,
+            past_key_values=None,
+        )
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         if added and index < len(added):
-            hidden = hidden + torch.nn.functional.pad(added[index], (0, 0, 0, length - len(added[index])))
+            hidden = hidden + torch.nn.functional.pad(
+                added[index], (0, 0, 0, length - len(added[index]))
+            )
     out: Tensor = model.lm_head(text.norm(hidden))
     return out
 
 
 @torch.no_grad()
 def greedy(
-    model: Any, inputs: dict[str, Any], steps: int, drops: Drops, merges: Merges | None = None, evicted: Drops | None = None
+    model: Any,
+    inputs: dict[str, Any],
+    steps: int,
+    drops: Drops,
+    merges: Merges | None = None,
+    evicted: Drops | None = None,
 ) -> tuple[list[int], Tensor]:
     """Greedy tokens and their logits ``[steps, V]``."""
     embeds, positions = prompt_of(model, inputs)
@@ -99,9 +122,19 @@ def greedy(
     for step in range(steps):
 
         def grown(masks: Drops, step: int = step) -> Drops:
-            return {layer: torch.nn.functional.pad(mask, (0, step)) for layer, mask in masks.items()}
+            return {
+                layer: torch.nn.functional.pad(mask, (0, step)) for layer, mask in masks.items()
+            }
 
-        last = logits(model, embeds, positions, grown(drops), merges, (prompt, grown(evicted)) if evicted else None, added)[0, -1]
+        last = logits(
+            model,
+            embeds,
+            positions,
+            grown(drops),
+            merges,
+            (prompt, grown(evicted)) if evicted else None,
+            added,
+        )[0, -1]
         token = last.argmax()
         tokens.append(int(token))
         scores.append(last)

@@ -54,13 +54,30 @@ class Scripted:
                 self.before(part, name)
                 time.sleep(self.seconds)
                 self.asked.append((cell.key, name))
-                record = {"id": name, "index": index, "score": index % 2, "kept": 1, "visual_tokens": 2, "answer": answer_of(cell, name)}
+                record = {
+                    "id": name,
+                    "index": index,
+                    "score": index % 2,
+                    "kept": 1,
+                    "visual_tokens": 2,
+                    "answer": answer_of(cell, name),
+                }
                 part.append(record)
                 listener.step(record)
 
     def row(
-        self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None
+        self,
+        cell: Cell,
+        samples: Sequence[dict[str, Any]],
+        environments: Sequence[dict[str, Any]],
+        vanilla: dict[str, Any] | None,
     ) -> dict[str, Any]:
         assert (vanilla is None) == (cell.method == "vanilla")
         score = sum(sample["score"] for sample in samples) / len(samples)
-        return {"key": cell.key, "method": cell.method, "folder": str(cell.folder), "n": len(samples), "score": score}
+        return {
+            "key": cell.key,
+            "method": cell.method,
+            "folder": str(cell.folder),
+            "n": len(samples),
+            "score": score,
+        }

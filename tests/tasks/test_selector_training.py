@@ -1,4 +1,6 @@
-"""Training of the importance scorer: the soft choice, its gradient, and that its two ends are keeping and dropping."""
+"""Training of the importance scorer: the soft choice, its gradient, and that its two ends are
+keeping and dropping.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from torch import Tensor
 
 import unibench
 from tests.support.methods import At
+from training.selector import Example, Scorer, SoftTopK, answer_loss, example_of, main, train
 from unibench import Selection
 from unibench.compose import compose_cells
 from unibench.methods._selector import load as load_selector
 from unibench.models import LoadedModel, load
-from unibench.models.train.selector import Example, Scorer, SoftTopK, answer_loss, example_of, main, train
 from unibench.tasks._task import Sample
 from unibench.tasks.synthvqa import SynthVQA
 
@@ -27,8 +29,12 @@ def frozen() -> tuple[LoadedModel, list[Example], list[Sample]]:
 
 
 def test_the_gradient_of_the_soft_choice_is_its_derivative() -> None:
-    scores = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda given: SoftTopK.apply(given, 3.0), (scores,), eps=1e-5, atol=1e-6)
+    scores = torch.randn(
+        9, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
+    assert torch.autograd.gradcheck(
+        lambda given: SoftTopK.apply(given, 3.0), (scores,), eps=1e-5, atol=1e-6
+    )
 
 
 def test_a_token_weighed_by_nothing_is_a_token_pruned() -> None:

@@ -28,7 +28,10 @@ for s in SynthVQA().samples(10):
 
 def fingerprint(sample) -> str:
     pixels = b"".join(image.tobytes() for image in sample.images)
-    return f"{sample.id} {sample.answers[0]} {hashlib.sha256(pixels + sample.question.encode()).hexdigest()[:12]}"
+    return (
+        f"{sample.id} {sample.answers[0]}"
+        f" {hashlib.sha256(pixels + sample.question.encode()).hexdigest()[:12]}"
+    )
 
 
 def rng(*seed: int) -> np.random.Generator:
@@ -36,13 +39,20 @@ def rng(*seed: int) -> np.random.Generator:
 
 
 def boxes(scene):
-    things = [(t.x - t.radius, t.y - t.radius, t.x + t.radius, t.y + t.radius) for t in scene.things]
+    things = [
+        (t.x - t.radius, t.y - t.radius, t.x + t.radius, t.y + t.radius) for t in scene.things
+    ]
     return things + [sign.box for sign in scene.signs]
 
 
 def test_samples_are_the_same_in_every_process():
     command = [sys.executable, "-c", FINGERPRINT]
-    runs = [subprocess.run(command, env={"PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True).stdout for salt in "12"]
+    runs = [
+        subprocess.run(
+            command, env={"PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True
+        ).stdout
+        for salt in "12"
+    ]
     assert runs[0] == runs[1]
     assert runs[0].splitlines() == [fingerprint(sample) for sample in SynthVQA().samples(10)]
 
@@ -79,7 +89,9 @@ def test_pictures_are_full_and_nothing_overlaps(scene):
     placed = boxes(scene)
     for i, a in enumerate(placed):
         assert 0 <= a[0] < a[2] <= 336 and 0 <= a[1] < a[3] <= 336
-        assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in placed[:i])
+        assert not any(
+            a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in placed[:i]
+        )
 
 
 def test_held_out_pairs_are_in_their_split_only():
@@ -102,8 +114,12 @@ def test_held_out_pairs_are_in_their_split_only():
 def test_existence_agrees_with_the_scene(scene, varied):
     question = ask("existence", scene, rng(scene.seed), varied=varied)
     shown = {thing.name for thing in scene.things} | {f"{sign.color} sign" for sign in scene.signs}
-    candidates = {f"{color} {shape}" for color in COLORS for shape in SHAPES} | {f"{s} sign" for s in PLATES}
-    named = next(name for name in candidates if f" {name} " in question.text or f" {name}?" in question.text)
+    candidates = {f"{color} {shape}" for color in COLORS for shape in SHAPES} | {
+        f"{s} sign" for s in PLATES
+    }
+    named = next(
+        name for name in candidates if f" {name} " in question.text or f" {name}?" in question.text
+    )
     assert question.answer == ("Yes" if named in shown else "No")
 
 
@@ -127,10 +143,18 @@ def test_reading_and_counting_agree_with_the_scene(scene):
 
 
 def test_a_picture_with_many_of_all_it_shows_has_its_questions_too():
-    scene = make_scene(6_067_968)  # six orange and five blue, six squares and five diamonds: numbers above those asked about
-    shown = Counter(thing.color for thing in scene.things), Counter(thing.shape for thing in scene.things)
+    scene = make_scene(
+        6_067_968
+    )  # six orange and five blue, six squares and five diamonds: numbers above those asked about
+    shown = (
+        Counter(thing.color for thing in scene.things),
+        Counter(thing.shape for thing in scene.things),
+    )
     assert all(min(counts.values()) > MOST for counts in shown)
-    found = [ask("counting", scene, rng(number), varied=True, brief=False, held_out=False) for number in range(60)]
+    found = [
+        ask("counting", scene, rng(number), varied=True, brief=False, held_out=False)
+        for number in range(60)
+    ]
     assert "less" not in {question.topic for question in found}
     assert {int(question.answer) for question in found} >= {0, 1}
 
@@ -155,7 +179,9 @@ def test_yes_and_no_are_equally_common_and_half_of_no_is_adversarial():
 
 def test_each_rule_of_the_format_ability_is_asked_and_case_counts():
     samples = [s for s in SynthVQA(size=400).samples() if s.ability == "format"]
-    assert {rule for rule, (text, _) in RULES.items() if any(text in s.question for s in samples)} == set(RULES)
+    assert {
+        rule for rule, (text, _) in RULES.items() if any(text in s.question for s in samples)
+    } == set(RULES)
     capitals = next(s for s in samples if "capital" in s.question)
     assert SynthVQA().score(capitals, capitals.answers[0]) == 1.0
     assert SynthVQA().score(capitals, capitals.answers[0].lower()) == 0.0
@@ -170,19 +196,31 @@ def test_scoring_ignores_case_and_space_and_nothing_else():
 
 def test_variants_differ_in_pictures():
     sizes = {
-        variant: [image.size for image in next(SynthVQA(variant=variant).samples(1)).images] for variant in ("single", "large", "pair")
+        variant: [image.size for image in next(SynthVQA(variant=variant).samples(1)).images]
+        for variant in ("single", "large", "pair")
     }
-    assert sizes == {"single": [(336, 336)], "large": [(448, 448)], "pair": [(336, 336), (336, 336)]}
+    assert sizes == {
+        "single": [(336, 336)],
+        "large": [(448, 448)],
+        "pair": [(336, 336), (336, 336)],
+    }
 
 
 def test_a_shuffled_question_is_about_another_picture():
     asked, shown = list(SynthVQA().samples(15)), list(SynthVQA(shuffled=True).samples(10))
     assert [s.question for s in shown] == [s.question for s in asked[:10]]
-    assert all(ours.images[0].tobytes() == later.images[0].tobytes() for ours, later in zip(shown, asked[5:], strict=True))
+    assert all(
+        ours.images[0].tobytes() == later.images[0].tobytes()
+        for ours, later in zip(shown, asked[5:], strict=True)
+    )
 
 
 def test_sparse_pictures_show_little():
-    scenes = [scene for _, (scenes, _) in zip(range(20), SynthVQA(variant="sparse")._pictures(), strict=False) for scene in scenes]
+    scenes = [
+        scene
+        for _, (scenes, _) in zip(range(20), SynthVQA(variant="sparse")._pictures(), strict=False)
+        for scene in scenes
+    ]
     assert {len(scene.signs) for scene in scenes} == {1, 2}
     assert {len(scene.things) for scene in scenes} == {2, 3, 4}
 

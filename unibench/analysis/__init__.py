@@ -1,1 +1,3 @@
-"""The papers' studies of the tokens themselves: importance against diversity, angles between tokens."""
+"""The papers' studies of the tokens themselves: importance against diversity, angles between
+tokens.
+"""

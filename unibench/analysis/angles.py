@@ -1,4 +1,6 @@
-"""Angles between the visual tokens of a picture (IDPruner, arXiv 2602.13315, appendix E, figure 5)."""
+"""Angles between the visual tokens of a picture (IDPruner, arXiv 2602.13315, appendix E,
+figure 5).
+"""
 
 from __future__ import annotations
 
@@ -26,4 +28,6 @@ def histogram(contexts: Iterable[StageContext]) -> pd.DataFrame:
     for ctx in contexts:
         counts += torch.histc(pair_angles(ctx.visual_hidden), bins=BINS, min=0, max=180).double()
     edges = torch.linspace(0, 180, BINS + 1).tolist()
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": (counts / counts.sum()).tolist()})
+    return pd.DataFrame(
+        {"low": edges[:-1], "high": edges[1:], "share": (counts / counts.sum()).tolist()}
+    )

@@ -34,7 +34,9 @@ def pictures(task: Task, limit: int) -> list[Sample]:
     return list(found.values())
 
 
-def contexts(loaded: LoadedModel, samples: Sequence[Sample], budget: Budget, needs: Needs, seed: int = 0) -> Iterator[StageContext]:
+def contexts(
+    loaded: LoadedModel, samples: Sequence[Sample], budget: Budget, needs: Needs, seed: int = 0
+) -> Iterator[StageContext]:
     """The context of each sample in front of the language model, under a budget.
 
     Args:

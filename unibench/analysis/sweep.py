@@ -1,4 +1,5 @@
-"""Score against a parameter of a method: IDPruner's lambda (table 7), STP's alpha (figures 4 and 5), TrimTokenator's N1.
+"""Score against a parameter of a method: IDPruner's lambda (table 7), STP's alpha (figures 4 and
+5), TrimTokenator's N1.
 
 And against what a budget means, for the methods that were run in more than one way.
 """
@@ -20,7 +21,9 @@ COLUMNS = (
 
 
 def varying(frame: pd.DataFrame) -> list[str]:
-    """Parameters that a method has with several values among these cells, ``method.parameter``, and :data:`MODE`."""
+    """Parameters that a method has with several values among these cells, ``method.parameter``, and
+    :data:`MODE`.
+    """
     found = [MODE] if _modes(frame) else []
     for method, lines in frame.groupby("method", sort=False):
         given = pd.DataFrame([json.loads(text) for text in lines["params"].unique()]).astype(str)
@@ -29,15 +32,16 @@ def varying(frame: pd.DataFrame) -> list[str]:
 
 
 def sweep(frame: pd.DataFrame, parameter: str | None = None) -> tuple[str, pd.DataFrame]:
-    """The lines of one method by the value of one of its parameters, or of all methods by what a budget means.
+    """The lines of one method by the value of one of its parameters, or of all methods by what a
+    budget means.
 
     Args:
         frame: of finished cells (``unibench.frame``), joined over seeds or not.
         parameter: ``method.parameter`` or :data:`MODE`; may be left out where only one varies.
 
     Returns:
-        The parameter, and columns :data:`COLUMNS` in the order of the cells. ``series`` is the ability, or ``all``;
-        of :data:`MODE` the method.
+        The parameter, and columns :data:`COLUMNS` in the order of the cells. ``series`` is the
+        ability, or ``all``; of :data:`MODE` the method.
 
     Raises:
         UsageError: no such parameter varies, or several do and none is named.
@@ -45,7 +49,11 @@ def sweep(frame: pd.DataFrame, parameter: str | None = None) -> tuple[str, pd.Da
     lines = frame[frame["main"]]
     known = varying(lines)
     if parameter is None and len(known) != 1:
-        hint = f"name one of {', '.join(known)}" if known else "no parameter of a method has two values among these cells"
+        hint = (
+            f"name one of {', '.join(known)}"
+            if known
+            else "no parameter of a method has two values among these cells"
+        )
         raise UsageError(f"a sweep follows one parameter: {hint}")
     name = parameter or known[0]
     if name not in known:
@@ -56,7 +64,9 @@ def sweep(frame: pd.DataFrame, parameter: str | None = None) -> tuple[str, pd.Da
     else:
         method, _, key = name.partition(".")
         lines = lines[lines["method"] == method]
-        lines = lines.assign(value=[json.loads(text)[key] for text in lines["params"]], series=lines["ability"])
+        lines = lines.assign(
+            value=[json.loads(text)[key] for text in lines["params"]], series=lines["ability"]
+        )
     return name, lines[list(COLUMNS)].reset_index(drop=True)
 
 
@@ -67,5 +77,7 @@ def by_task(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _modes(frame: pd.DataFrame) -> list[str]:
     """Methods that have budgets of more than one mode."""
-    counts = frame[frame["method"] != "vanilla"].groupby("method", sort=False)["budget_mode"].nunique()
+    counts = (
+        frame[frame["method"] != "vanilla"].groupby("method", sort=False)["budget_mode"].nunique()
+    )
     return [str(method) for method in counts.index[counts > 1]]

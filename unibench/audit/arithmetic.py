@@ -16,17 +16,25 @@ SAVED = {"memory_reduction_pct": "peak_memory_gb", "latency_reduction_pct": "lat
 
 
 def averages(sheet: Sheet) -> Iterator[Finding]:
-    """Lines whose average is not that of their numbers, by the formula that fits most lines of the table."""
+    """Lines whose average is not that of their numbers, by the formula that fits most lines of the
+    table.
+    """
     for column in [column for column in sheet.columns if column[0] == "avg"]:
         wrong = {formula: _wrong(sheet, column, formula) for formula in FORMULAS}
         formula, found = min(wrong.items(), key=lambda pair: len(pair[1]))
         lines = sum(column in row.values for row in sheet.rows)
         if 2 * len(found) > lines:
-            told = f"neither formula gives the printed averages: {len(found)} of {lines} lines differ from the {FORMULAS[formula]}"
+            told = (
+                f"neither formula gives the printed averages: {len(found)} of {lines} lines differ"
+                f" from the {FORMULAS[formula]}"
+            )
             yield sheet.finding("average", told, list(found), [column])
             continue
         for line, computed in found.items():
-            told = f"printed {sheet.rows[line].values[column].text}, {FORMULAS[formula]} {computed:.2f}"
+            told = (
+                f"printed {sheet.rows[line].values[column].text}, {FORMULAS[formula]}"
+                f" {computed:.2f}"
+            )
             yield sheet.finding("average", told, [line], [column])
 
 
@@ -39,14 +47,18 @@ def _wrong(sheet: Sheet, column: Column, formula: str) -> dict[int, float]:
         scores = sheet.known(line, sheet.scores)
         full = sheet.vanilla(line)
         against = sheet.known(full, list(scores)) if full is not None else {}
-        if not scores or (formula == "ratios" and (len(against) < len(scores) or 0 in against.values())):
+        if not scores or (
+            formula == "ratios" and (len(against) < len(scores) or 0 in against.values())
+        ):
             found[line] = float("nan")
             continue
         computed = average(formula, scores, against)
         unit = {one: 100 / (against[one] if formula == "ratios" else best(*one)) for one in scores}
         rounding = sum(half_digit(row.values[one].text) * unit[one] for one in scores) / len(scores)
         doubled = 2 if formula == "ratios" else 1  # vanilla is rounded as well
-        if abs(computed - float(row.values[column].text)) > SLACK * (doubled * rounding + half_digit(row.values[column].text)):
+        if abs(computed - float(row.values[column].text)) > SLACK * (
+            doubled * rounding + half_digit(row.values[column].text)
+        ):
             found[line] = computed
     return found
 
@@ -66,8 +78,17 @@ def ratios(sheet: Sheet) -> Iterator[Finding]:
         for column in row.values:
             computed = _cost_share(sheet, line, full, column)
             printed = sheet.value(line, column)
-            if computed is not None and printed is not None and abs(printed - computed) > MEAN_OF_RATIOS * abs(computed) + 0.1:
-                yield sheet.finding("ratio", f"printed {printed:g} %, the numbers give {computed:.2f} %", [line], [column])
+            if (
+                computed is not None
+                and printed is not None
+                and abs(printed - computed) > MEAN_OF_RATIOS * abs(computed) + 0.1
+            ):
+                yield sheet.finding(
+                    "ratio",
+                    f"printed {printed:g} %, the numbers give {computed:.2f} %",
+                    [line],
+                    [column],
+                )
 
 
 def _cost_share(sheet: Sheet, line: int, full: int, column: Column) -> float | None:
@@ -85,12 +106,25 @@ def changes(sheet: Sheet) -> Iterator[Finding]:
     for line, row in enumerate(sheet.rows):
         full = sheet.vanilla(line)
         for column in [column for column in row.values if column[1].endswith(CHANGE)]:
-            of = next((score for score in [*sheet.scores, *sheet.columns] if score[0] == column[0] and score != column), None)
-            score, whole = (None, None) if of is None or full is None else (sheet.value(line, of), sheet.value(full, of))
+            of = next(
+                (
+                    score
+                    for score in [*sheet.scores, *sheet.columns]
+                    if score[0] == column[0] and score != column
+                ),
+                None,
+            )
+            score, whole = (
+                (None, None)
+                if of is None or full is None
+                else (sheet.value(line, of), sheet.value(full, of))
+            )
             if of is None or score is None or not whole:
                 continue
             printed, computed = float(row.values[column].text), 100 * (score / whole - 1)
-            rounding = half_digit(row.values[column].text) + 200 * half_digit(row.values[of].text) / whole
+            rounding = (
+                half_digit(row.values[column].text) + 200 * half_digit(row.values[of].text) / whole
+            )
             if abs(printed - computed) <= SLACK * rounding:
                 continue
             sign = abs(printed + computed) <= SLACK * rounding

@@ -26,7 +26,8 @@ class Sheet:
 
     Attributes:
         name: of its file.
-        source: whose table it is: tables of one source and harness may be compared number by number.
+        source: whose table it is: tables of one source and harness may be compared number by
+            number.
         rows: its lines, in their order.
     """
 
@@ -42,12 +43,18 @@ class Sheet:
     @cached_property
     def scores(self) -> list[Column]:
         """The columns that hold a benchmark's score."""
-        return [column for column in self.columns if column[0] != "avg" and not NO_SCORE.fullmatch(column[1])]
+        return [
+            column
+            for column in self.columns
+            if column[0] != "avg" and not NO_SCORE.fullmatch(column[1])
+        ]
 
     @cached_property
     def numbers(self) -> list[dict[Column, float]]:
         """The numbers of each line."""
-        return [{column: float(value.text) for column, value in row.values.items()} for row in self.rows]
+        return [
+            {column: float(value.text) for column, value in row.values.items()} for row in self.rows
+        ]
 
     def value(self, line: int, column: Column) -> float | None:
         """A number, or None."""
@@ -60,7 +67,14 @@ class Sheet:
 
     def vanilla(self, line: int) -> int | None:
         """The unpruned line that a line is measured against."""
-        return next((i for i, row in enumerate(self.rows) if row.method == "vanilla" and row.model == self.rows[line].model), None)
+        return next(
+            (
+                i
+                for i, row in enumerate(self.rows)
+                if row.method == "vanilla" and row.model == self.rows[line].model
+            ),
+            None,
+        )
 
     @cached_property
     def pruned(self) -> list[int]:
@@ -78,12 +92,22 @@ class Sheet:
     def title(self, line: int) -> str:
         """For people, for example ``fastv 0.333``."""
         row = self.rows[line]
-        return " ".join(part for part in (row.method, *row.setting, row.retention if row.method != "vanilla" else "") if part)
+        return " ".join(
+            part
+            for part in (row.method, *row.setting, row.retention if row.method != "vanilla" else "")
+            if part
+        )
 
-    def finding(self, rule: str, told: str, lines: Sequence[int], columns: Sequence[Column]) -> Finding:
+    def finding(
+        self, rule: str, told: str, lines: Sequence[int], columns: Sequence[Column]
+    ) -> Finding:
         """A finding on these lines and columns."""
         titles = list(dict.fromkeys(self.title(line) for line in lines))
-        names = ", ".join(titles) if len(titles) <= MANY else f"{titles[0]} ... {titles[-1]} ({len(titles)} lines)"
+        names = (
+            ", ".join(titles)
+            if len(titles) <= MANY
+            else f"{titles[0]} ... {titles[-1]} ({len(titles)} lines)"
+        )
         benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in columns))
         places = ", ".join(benchmarks) if len(benchmarks) <= MANY else f"{len(benchmarks)} columns"
         cells = frozenset((line, *column) for line in lines for column in columns)
@@ -106,7 +130,12 @@ def top(column: Column) -> float:
 
 def sheet_of(name: str, frame: pd.DataFrame) -> Sheet:
     """The sheet of a frame with the columns of a CSV file of results."""
-    sources = sorted({f"{paper} {harness}" for paper, harness in zip(frame["paper"], frame["harness"], strict=True)})
+    sources = sorted(
+        {
+            f"{paper} {harness}"
+            for paper, harness in zip(frame["paper"], frame["harness"], strict=True)
+        }
+    )
     sheet = Sheet(name, ", ".join(sources), tuple(lines_of(frame)))
     for row in sheet.rows:
         for column, value in row.values.items():
@@ -118,7 +147,9 @@ def _number(name: str, column: Column, text: str) -> None:
     try:
         float(text)
     except ValueError:
-        raise UsageError(f"{name}: {column[0]} {column[1]} holds {text!r}, which is no number") from None
+        raise UsageError(
+            f"{name}: {column[0]} {column[1]} holds {text!r}, which is no number"
+        ) from None
 
 
 def sheets(path: Path) -> list[Sheet]:

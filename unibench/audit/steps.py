@@ -28,19 +28,29 @@ def subsets(sheet: Sheet) -> Iterator[Finding]:
 
 
 def _part(sheet: Sheet, lines: Sequence[int], column: Column) -> int | None:
-    """The smallest number of samples that explains the lines better than chance, but not vanilla."""
+    """The smallest number of samples that explains the lines better than chance, but not
+    vanilla.
+    """
     full = sheet.vanilla(lines[0]) if lines else None
     vanilla = None if full is None else sheet.rows[full].values.get(column)
-    texts = [sheet.rows[line].values[column].text for line in lines if column in sheet.rows[line].values]
+    texts = [
+        sheet.rows[line].values[column].text for line in lines if column in sheet.rows[line].values
+    ]
     if vanilla is None or not texts:
         return None
-    half = half_digit(max((text for text in [*texts, vanilla.text]), key=lambda text: len(text.partition(".")[2])))
+    half = half_digit(
+        max((text for text in [*texts, vanilla.text]), key=lambda text: len(text.partition(".")[2]))
+    )
     distinct = {float(text) for text in texts}
     for size in SIZES:
-        share = min(1.0, 2 * half * size / 100)  # of all numbers that look like parts of so many samples
+        share = min(
+            1.0, 2 * half * size / 100
+        )  # of all numbers that look like parts of so many samples
         if share ** len(distinct) * len(SIZES) > SURE:
             continue
-        if all(_fits(value, size, half) for value in distinct) and not _fits(float(vanilla.text), size, half):
+        if all(_fits(value, size, half) for value in distinct) and not _fits(
+            float(vanilla.text), size, half
+        ):
             return size
     return None
 

@@ -25,7 +25,9 @@ HELP = "python -m unibench analyze tradeoff ratio=0.889 task.limit=200"
 
 
 def analyze(words: Sequence[str]) -> int:
-    """``analyze tradeoff|angles [importance=random] <overrides>``, ``analyze sweep [PARAMETER] <overrides>``, ``analyze size``."""
+    """``analyze tradeoff|angles [importance=random] <overrides>``, ``analyze sweep [PARAMETER]
+    <overrides>``, ``analyze size``.
+    """
     study, *rest = words or [""]
     found = {"tradeoff": _tradeoff, "angles": _angles, "sweep": _sweep, "size": _size}
     if study not in found:
@@ -37,10 +39,17 @@ def _tradeoff(words: Sequence[str]) -> int:
     given = [word.partition("=")[2] for word in words if word.startswith("importance=")]
     importance = given[0] if given else "random"
     cell = _one([word for word in words if not word.startswith("importance=")])
-    points = tradeoff.summary(tradeoff.measure(_contexts(cell, tradeoff.needs(importance)), importance))
-    _written(cell, f"tradeoff_{importance}", points, studies.tradeoff(points, cell.config.model.name))
+    points = tradeoff.summary(
+        tradeoff.measure(_contexts(cell, tradeoff.needs(importance)), importance)
+    )
+    _written(
+        cell, f"tradeoff_{importance}", points, studies.tradeoff(points, cell.config.model.name)
+    )
     beaten, compared = tradeoff.dominated(points, by="idpruner", whom="naive_hybrid")
-    print(f"of naive_hybrid's {compared} inner points, {beaten} are clumpier than idpruner's curve at the same importance")
+    print(
+        f"of naive_hybrid's {compared} inner points, {beaten} are clumpier than idpruner's curve at"
+        " the same importance"
+    )
     return 0
 
 
@@ -59,7 +68,9 @@ def _sweep(words: Sequence[str]) -> int:
     code, cell, frame = _finished([word for word in words if word not in names])
     for model, lines in frame.groupby("model", sort=False):
         name, table = sweep.sweep(lines, names[0] if names else None)
-        parts = {f"sweep_{name}_{model}_{task}": part for task, part in table.groupby("task", sort=False)}
+        parts = {
+            f"sweep_{name}_{model}_{task}": part for task, part in table.groupby("task", sort=False)
+        }
         if len(parts) > 1 and name != sweep.MODE:
             parts[f"sweep_{name}_{model}"] = sweep.by_task(table)
         for place, part in parts.items():
@@ -72,12 +83,19 @@ def _size(words: Sequence[str]) -> int:
     code, cell, frame = _finished(words)
     models, joined = list(dict.fromkeys(frame["model"])), frames.over_seeds(frame)
     for budget in frame.loc[frame["method"] != "vanilla", "budget"].unique():
-        _written(cell, f"size_{budget}", scores.size_table(joined, models, budget).reset_index(), scores.sizes(joined, models, budget))
+        _written(
+            cell,
+            f"size_{budget}",
+            scores.size_table(joined, models, budget).reset_index(),
+            scores.sizes(joined, models, budget),
+        )
     return code
 
 
 def _finished(words: Sequence[str]) -> tuple[int, Cell, pd.DataFrame]:
-    """Runs what is missing of some cells: the exit code, the first cell, and the lines of those that are done, in their order."""
+    """Runs what is missing of some cells: the exit code, the first cell, and the lines of those
+    that are done, in their order.
+    """
     grid = words if is_experiment(words) else ["-m", *words]
     cells, code = running.cells_of(grid), running.run([*grid])
     place = {cell.key: number for number, cell in enumerate(cells)}
@@ -89,7 +107,9 @@ def _finished(words: Sequence[str]) -> tuple[int, Cell, pd.DataFrame]:
 def _one(words: Sequence[str]) -> Cell:
     cells = running.cells_of(words)
     if len(cells) != 1:
-        raise UsageError(f"this study is of one model and task, not of {len(cells)} cells; for example {HELP}")
+        raise UsageError(
+            f"this study is of one model and task, not of {len(cells)} cells; for example {HELP}"
+        )
     return cells[0]
 
 
@@ -97,10 +117,17 @@ def _contexts(cell: Cell, needs: Needs) -> Iterator[StageContext]:
     """What a method sees of the task's pictures; ``task.limit`` is their number."""
     if cell.config.task.kind != "embedded":
         raise UsageError(
-            f"task={cell.config.task.name}: its harness keeps the pictures; take task=synthvqa, or task=folder task.data=<folder>"
+            f"task={cell.config.task.name}: its harness keeps the pictures; take task=synthvqa, or"
+            " task=folder task.data=<folder>"
         )
     task, limit = load_task(cell), cell.config.task.limit or PICTURES
-    return contexts(load(cell.config.model, cell.config.pixels), pictures(task, limit), cell.budget, needs, cell.config.seed)
+    return contexts(
+        load(cell.config.model, cell.config.pixels),
+        pictures(task, limit),
+        cell.budget,
+        needs,
+        cell.config.seed,
+    )
 
 
 def _written(cell: Cell, name: str, table: pd.DataFrame, figure: Figure) -> None:

@@ -12,13 +12,19 @@ from unibench.errors import UsageError, unknown
 from unibench.identity import Cell, cell_of
 
 OPTIONS = {"samples": "20", "eta": "0.003", "first": "5"}
-USAGE = "python -m unibench calibrate method=vtw|fitprune|mustdrop [model=.. task=.. ratio=.. samples=20; vtw: eta=0.003 first=5]"
+USAGE = (
+    "python -m unibench calibrate method=vtw|fitprune|mustdrop [model=.. task=.. ratio=.."
+    " samples=20; vtw: eta=0.003 first=5]"
+)
 FOUND = {"vtw": "withdrawal_layer", "fitprune": "removal_recipe", "mustdrop": "thresholds"}
 
 
 def calibrate(words: list[str]) -> int:
     """``calibrate method=vtw|fitprune|mustdrop <overrides>``."""
-    given = {**OPTIONS, **dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS)}
+    given = {
+        **OPTIONS,
+        **dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS),
+    }
     overrides = [word for word in words if word.partition("=")[0] not in OPTIONS]
     cells = [cell_of(config) for config in compose_cells(overrides, sweep=False)]
     if len(cells) != 1 or cells[0].method not in FOUND:
@@ -27,7 +33,9 @@ def calibrate(words: list[str]) -> int:
     count = _number(given, "samples", int)
     settings = _settings(cell, given)
     model, samples = _prompts(cell, count)
-    found = getattr(importlib.import_module("unibench.calibrate"), FOUND[cell.method])(model, samples, **settings)
+    found = getattr(importlib.import_module("unibench.calibrate"), FOUND[cell.method])(
+        model, samples, **settings
+    )
     print(f"{cell.title}, {len(samples)} samples beyond those of the task's limit: {found}")
     print(" ".join(f"'method.{key}={_plain(value)}'" for key, value in found.parameters.items()))
     return 0
@@ -39,19 +47,26 @@ def _prompts(cell: Cell, count: int) -> tuple[Any, list[Any]]:
     Raises:
         UsageError: the task has no others.
     """
-    runner, models = importlib.import_module("unibench.runner.embedded"), importlib.import_module("unibench.models")
+    runner, models = (
+        importlib.import_module("unibench.runner.embedded"),
+        importlib.import_module("unibench.models"),
+    )
     if cell.config.task.target is None:
         raise UsageError(
-            f"calibrate reads embedded tasks; task={cell.config.task.name} is asked by a harness. Use task=synthvqa or task=folder"
+            f"calibrate reads embedded tasks; task={cell.config.task.name} is asked by a harness."
+            " Use task=synthvqa or task=folder"
         )
     limit = cell.config.task.limit or 0
     later = list(runner.load_task(cell).samples(limit + count))[limit:]
     if not later:
         raise UsageError(
-            f"task {cell.config.task.name} has no sample beyond task.limit={limit}; lower it, so that some are left to calibrate on"
+            f"task {cell.config.task.name} has no sample beyond task.limit={limit}; lower it, so"
+            " that some are left to calibrate on"
         )
     loaded = models.load(cell.config.model, cell.config.pixels)
-    return loaded.model, [dict(loaded.inputs([sample.question], [sample.images])) for sample in later]
+    return loaded.model, [
+        dict(loaded.inputs([sample.question], [sample.images])) for sample in later
+    ]
 
 
 def _settings(cell: Cell, given: dict[str, str]) -> dict[str, Any]:
@@ -63,7 +78,9 @@ def _settings(cell: Cell, given: dict[str, str]) -> dict[str, Any]:
 def _ratio(cell: Cell) -> float:
     budget: Budget = cell.budget
     if budget.ratio is None:
-        raise UsageError(f"calibrate wants a share: ratio or retention instead of keep={budget.tokens}")
+        raise UsageError(
+            f"calibrate wants a share: ratio or retention instead of keep={budget.tokens}"
+        )
     return budget.ratio
 
 
@@ -71,7 +88,9 @@ def _number(given: dict[str, str], name: str, kind: Callable[[str], Any]) -> Any
     try:
         value = kind(given[name])
     except ValueError:
-        raise UsageError(f"{name}={given[name]} is no number; for example {name}={OPTIONS[name]}") from None
+        raise UsageError(
+            f"{name}={given[name]} is no number; for example {name}={OPTIONS[name]}"
+        ) from None
     if value <= 0:
         raise UsageError(f"{name}={given[name]} is too small; for example {name}={OPTIONS[name]}")
     return value
@@ -79,4 +98,8 @@ def _number(given: dict[str, str], name: str, kind: Callable[[str], Any]) -> Any
 
 def _plain(value: Any) -> str:
     """A parameter as an override has it."""
-    return f"[{','.join(f'{entry:.6g}' for entry in value)}]" if isinstance(value, tuple) else f"{value:.6g}"
+    return (
+        f"[{','.join(f'{entry:.6g}' for entry in value)}]"
+        if isinstance(value, tuple)
+        else f"{value:.6g}"
+    )

@@ -21,7 +21,20 @@ from unibench.compare import Comparison, Side
 from unibench.errors import UsageError, nearest, unknown
 from unibench.stats.several import Ranking
 
-FILTERS = ("model", "family", "task", "budget", "budget_mode", "budget_scope", "harness", "judge", "pixels", "device", "dtype", "attn")
+FILTERS = (
+    "model",
+    "family",
+    "task",
+    "budget",
+    "budget_mode",
+    "budget_scope",
+    "harness",
+    "judge",
+    "pixels",
+    "device",
+    "dtype",
+    "attn",
+)
 PLACE = ("model", "task", "budget")
 
 
@@ -29,7 +42,10 @@ def compare(words: list[str]) -> int:
     """``compare A B [C ...] [model=..] [task=..] [budget=..] [out=outputs] [--json]``."""
     names, cells, flags = _read(words, ("--json",))
     if len(names) < 2:
-        raise UsageError("compare what? python -m unibench compare divprune fastv [model=.. task=.. budget=0.889 out=outputs --json]")
+        raise UsageError(
+            "compare what? python -m unibench compare divprune fastv [model=.. task=.. budget=0.889"
+            " out=outputs --json]"
+        )
     found = comparing.compare(cells, names)
     if "--json" in flags:
         print(json.dumps([comparing.as_record(one) for one in found], indent=1))
@@ -40,9 +56,18 @@ def compare(words: list[str]) -> int:
     pruned = [name for name in names if name != "vanilla"]
     if len(pruned) > 2:
         _print_ranking(console, cells, pruned)
-    console.print("difference: second minus first, in points of 100, with its 95 % interval (bootstrap over pictures).")
-    console.print(f"p: two-sided; Holm: corrected for the {len(found)} comparison{'' if len(found) == 1 else 's'} above.")
-    console.print("McNemar: exact, right or wrong with one question to a picture. loyalty: same answer as vanilla.")
+    console.print(
+        "difference: second minus first, in points of 100, with its 95 % interval (bootstrap over"
+        " pictures)."
+    )
+    console.print(
+        f"p: two-sided; Holm: corrected for the {len(found)}"
+        f" comparison{'' if len(found) == 1 else 's'} above."
+    )
+    console.print(
+        "McNemar: exact, right or wrong with one question to a picture. loyalty: same answer as"
+        " vanilla."
+    )
     return 0
 
 
@@ -52,33 +77,58 @@ def recommend(words: list[str]) -> int:
     rest = _options(words, options)
     names, cells, _ = _read(rest, ())
     if names:
-        raise UsageError(f"recommend takes no names, not {names[0]}: python -m unibench recommend --max-drop 2 --metric prefill_ms")
+        raise UsageError(
+            f"recommend takes no names, not {names[0]}: python -m unibench recommend --max-drop 2"
+            " --metric prefill_ms"
+        )
     try:
         max_drop = float(options["--max-drop"])
     except ValueError:
-        raise UsageError(f"--max-drop {options['--max-drop']}: a number wanted, the relative drop in per cent, for example 2") from None
+        raise UsageError(
+            f"--max-drop {options['--max-drop']}: a number wanted, the relative drop in per cent,"
+            " for example 2"
+        ) from None
     console, metric = _console(), options["--metric"]
     for found in recommending.recommend(cells, max_drop=max_drop, metric=metric):
-        title = f"{found.model} on {found.device}: at most {max_drop:g} % below vanilla, least {metric}"
+        title = (
+            f"{found.model} on {found.device}: at most {max_drop:g} % below vanilla, least {metric}"
+        )
         console.print(_front(title, found, max_drop, metric))
         if found.front:
             best = found.front[0]
             console.print(f"recommended: {best.name} at {best.budget}")
         else:
             near = found.nearest
-            console.print(f"none of {found.tried} loses so little; the least is {near.name} at {near.budget}: {near.drop.value:.1f} %")
+            console.print(
+                f"none of {found.tried} loses so little; the least is {near.name} at {near.budget}:"
+                f" {near.drop.value:.1f} %"
+            )
         if found.incomplete:
             console.print(f"left out, not run on all tasks: {', '.join(found.incomplete)}")
-    console.print("front: no other candidate has less drop at less cost. sure: the whole interval of the drop lies below the limit.")
+    console.print(
+        "front: no other candidate has less drop at less cost. sure: the whole interval of the drop"
+        " lies below the limit."
+    )
     return 0
 
 
 def _front(title: str, found: recommending.Recommendation, max_drop: float, metric: str) -> Table:
-    table = _table(title, ("method", "budget", "tasks", "drop %", "95 %", "sure", metric, "95 %", "of vanilla"))
+    table = _table(
+        title, ("method", "budget", "tasks", "drop %", "95 %", "sure", metric, "95 %", "of vanilla")
+    )
     for one in found.front:
         sure = "yes" if one.drop.high <= max_drop else "no"
         share = f"{100 * one.cost.value / found.vanilla.value:.0f} %"
-        table.add_row(one.name, one.budget, str(one.tasks), f"{one.drop.value:.1f}", _span(one.drop), sure, *_cost(one.cost), share)
+        table.add_row(
+            one.name,
+            one.budget,
+            str(one.tasks),
+            f"{one.drop.value:.1f}",
+            _span(one.drop),
+            sure,
+            *_cost(one.cost),
+            share,
+        )
     table.add_row("vanilla", "0", "", "0.0", "", "", *_cost(found.vanilla), "100 %")
     return table
 
@@ -86,7 +136,21 @@ def _front(title: str, found: recommending.Recommendation, max_drop: float, metr
 def _pairs(found: Sequence[Comparison]) -> Table:
     table = _table(
         "paired comparison",
-        ("model", "task", "budget", "first", "second", "n", "scores", "difference", "95 %", "won:lost", "p", "Holm", "test"),
+        (
+            "model",
+            "task",
+            "budget",
+            "first",
+            "second",
+            "n",
+            "scores",
+            "difference",
+            "95 %",
+            "won:lost",
+            "p",
+            "Holm",
+            "test",
+        ),
     )
     for one in found:
         result = one.result
@@ -109,7 +173,20 @@ def _pairs(found: Sequence[Comparison]) -> Table:
 def _sides(found: Sequence[Comparison]) -> Table:
     """Each method against vanilla, once."""
     table = _table(
-        "against vanilla", ("model", "task", "budget", "method", "seeds", "drop %", "95 %", "loyalty %", "95 %", "lost %", "won %")
+        "against vanilla",
+        (
+            "model",
+            "task",
+            "budget",
+            "method",
+            "seeds",
+            "drop %",
+            "95 %",
+            "loyalty %",
+            "95 %",
+            "lost %",
+            "won %",
+        ),
     )
     sides: dict[tuple[str, ...], tuple[tuple[str, str, str], Side]] = {}
     for one in found:
@@ -118,9 +195,20 @@ def _sides(found: Sequence[Comparison]) -> Table:
     for where, side in sides.values():
         if side.drop is not None and side.agreement is not None:
             same = side.agreement
-            loyalty = f"{100 * same.loyalty:.1f}", f"{100 * same.interval.low:.1f} to {100 * same.interval.high:.1f}"
+            loyalty = (
+                f"{100 * same.loyalty:.1f}",
+                f"{100 * same.interval.low:.1f} to {100 * same.interval.high:.1f}",
+            )
             flips = f"{100 * same.lost:.1f}", f"{100 * same.won:.1f}"
-            table.add_row(*where, side.name, str(len(side.folders)), f"{side.drop.value:.1f}", _span(side.drop), *loyalty, *flips)
+            table.add_row(
+                *where,
+                side.name,
+                str(len(side.folders)),
+                f"{side.drop.value:.1f}",
+                _span(side.drop),
+                *loyalty,
+                *flips,
+            )
     return table
 
 
@@ -138,9 +226,13 @@ def _print_ranking(console: Console, cells: pd.DataFrame, names: Sequence[str]) 
 
 
 def _ranks(found: Ranking) -> Table:
-    table = _table("mean rank, and Nemenyi's p of each pair", ("method", "rank", *found.mean_ranks.index))
+    table = _table(
+        "mean rank, and Nemenyi's p of each pair", ("method", "rank", *found.mean_ranks.index)
+    )
     for name, mean in found.mean_ranks.items():
-        table.add_row(str(name), f"{mean:.2f}", *(f"{p:.3g}" for p in found.nemenyi.loc[[name]].iloc[0]))
+        table.add_row(
+            str(name), f"{mean:.2f}", *(f"{p:.3g}" for p in found.nemenyi.loc[[name]].iloc[0])
+        )
     return table
 
 
@@ -168,7 +260,9 @@ def _read(words: Iterable[str], flags: Sequence[str]) -> tuple[list[str], pd.Dat
     rest = [word for word in words if not _is_filter(word)]
     for word in rest:
         if word.startswith("-") and word not in flags:
-            raise UsageError(f"unknown option {word}.{nearest(word, flags)} See python -m unibench --help")
+            raise UsageError(
+                f"unknown option {word}.{nearest(word, flags)} See python -m unibench --help"
+            )
     folder = Path(given.pop("out", "outputs"))
     cells = frame.load(folder)
     for key, value in given.items():
@@ -179,8 +273,15 @@ def _read(words: Iterable[str], flags: Sequence[str]) -> tuple[list[str], pd.Dat
             raise unknown(key, value, known, f"of the finished cells in {folder}")
         cells = kept
     if cells.empty:
-        raise UsageError(f"{folder} has no finished cell that fits; python -m unibench model=.. method=.. out={folder} makes one")
-    return [word for word in rest if not word.startswith("-")], cells, {word for word in rest if word.startswith("-")}
+        raise UsageError(
+            f"{folder} has no finished cell that fits; python -m unibench model=.. method=.."
+            f" out={folder} makes one"
+        )
+    return (
+        [word for word in rest if not word.startswith("-")],
+        cells,
+        {word for word in rest if word.startswith("-")},
+    )
 
 
 def _is_filter(word: str) -> bool:
@@ -219,5 +320,12 @@ def _console() -> Console:
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="left" if name in ("model", "task", "first", "second", "method", "test") else "right")
+        table.add_column(
+            name,
+            justify=(
+                "left"
+                if name in ("model", "task", "first", "second", "method", "test")
+                else "right"
+            ),
+        )
     return table

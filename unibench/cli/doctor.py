@@ -27,14 +27,19 @@ Finding = tuple[str, bool, str]  # what, whether it is fine, in words
 
 
 def doctor(words: list[str]) -> int:
-    """``doctor [--import]``: exit code 1 if something that every run needs is missing; ``--import`` imports both harnesses.
+    """``doctor [--import]``: exit code 1 if something that every run needs is missing; ``--import``
+    imports both harnesses.
 
-    With ``cluster=slurm|ray|local`` the nodes of a cluster are asked, see :mod:`unibench.cli.nodes`.
+    With ``cluster=slurm|ray|local`` the nodes of a cluster are asked, see
+    :mod:`unibench.cli.nodes`.
     """
     if any(word.startswith("cluster=") for word in words):
         return int(importlib.import_module("unibench.cli.nodes").doctor(words))
     if set(words) - {"--import"}:
-        raise UsageError("doctor takes no arguments but --import (imports both harnesses, half a minute) and cluster=slurm|ray|local")
+        raise UsageError(
+            "doctor takes no arguments but --import (imports both harnesses, half a minute) and"
+            " cluster=slurm|ray|local"
+        )
     return show(needed(), optional("--import" in words))
 
 
@@ -60,7 +65,9 @@ def _python() -> Finding:
 
 
 def _torch() -> Finding:
-    found = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", TORCH], capture_output=True, text=True, check=False
+    )
     if found.returncode:
         return "torch", False, found.stderr.strip().splitlines()[-1]
     torch, transformers = found.stdout.splitlines()[:2]
@@ -74,10 +81,16 @@ def _harnesses(importing: bool) -> Iterator[Finding]:
         except PackageNotFoundError:
             yield harness, False, f"{distribution} is not installed; make harnesses"
             continue
-        fine, said = found == VERSIONS[harness], f"{distribution} {found}, verified {VERSIONS[harness]}"
+        fine, said = (
+            found == VERSIONS[harness],
+            f"{distribution} {found}, verified {VERSIONS[harness]}",
+        )
         if fine and importing:
             tried = subprocess.run(
-                [sys.executable, "-c", IMPORT.format(module=MODULES[harness])], capture_output=True, text=True, check=False
+                [sys.executable, "-c", IMPORT.format(module=MODULES[harness])],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             fine = tried.returncode == 0
             said += ", imports" if fine else f", but: {tried.stderr.strip().splitlines()[-1]}"
@@ -86,18 +99,37 @@ def _harnesses(importing: bool) -> Iterator[Finding]:
 
 def _java() -> Finding:
     found = shutil.which("java")
-    return "java", found is not None, found or "captions (coco_cap, nocaps, flickr30k) are scored with it"
+    return (
+        "java",
+        found is not None,
+        found or "captions (coco_cap, nocaps, flickr30k) are scored with it",
+    )
 
 
 def _key() -> Finding:
     known = "OPENAI_API_KEY" in os.environ
-    return "judge key", known, "OPENAI_API_KEY is set" if known else "OPENAI_API_KEY is not set; only benchmarks with a judge read it"
+    return (
+        "judge key",
+        known,
+        (
+            "OPENAI_API_KEY is set"
+            if known
+            else "OPENAI_API_KEY is not set; only benchmarks with a judge read it"
+        ),
+    )
 
 
 def _folders() -> Iterator[Finding]:
     home = Path.home()
-    for name, usual in (("LMUData", home / "LMUData"), ("HF_HOME", home / ".cache" / "huggingface")):
+    for name, usual in (
+        ("LMUData", home / "LMUData"),
+        ("HF_HOME", home / ".cache" / "huggingface"),
+    ):
         folder = Path(os.environ.get(name) or usual)
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free / GIB
-        yield name, os.access(there, os.W_OK), f"{folder}{'' if folder.exists() else ' (not yet made)'}, {free:.0f} GiB free"
+        yield (
+            name,
+            os.access(there, os.W_OK),
+            f"{folder}{'' if folder.exists() else ' (not yet made)'}, {free:.0f} GiB free",
+        )

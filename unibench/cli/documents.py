@@ -21,7 +21,10 @@ def methods_table() -> str:
     for name in options("method"):
         card = describe("method", name)
         families = "all" if set(card["families"]) == everywhere else ", ".join(card["families"])
-        lines.append(f"| {name} | {card['summary']} | {card['paper'] or '-'} | {'yes' if card['text aware'] else 'no'} | {families} |")
+        lines.append(
+            f"| {name} | {card['summary']} | {card['paper'] or '-'} |"
+            f" {'yes' if card['text aware'] else 'no'} | {families} |"
+        )
     return "\n".join(lines)
 
 
@@ -36,10 +39,17 @@ def models_table() -> str:
 
 
 def filled(text: str) -> str:
-    """The text with the generated parts between ``<!-- name -->`` and ``<!-- /name -->`` made anew."""
+    """The text with the generated parts between ``<!-- name -->`` and ``<!-- /name -->`` made
+    anew.
+    """
     for name, table in (("methods", methods_table()), ("models", models_table())):
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)  # type: ignore[misc]
+        text, count = re.subn(
+            pattern,
+            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",
+            text,
+            flags=re.DOTALL,
+        )  # type: ignore[misc]
         assert count == 1, f"the README has no place for {name}"
     return text
 

@@ -24,15 +24,26 @@ img { width: 336px; image-rendering: pixelated } dt { color: #777; margin-top: .
 def gallery(words: list[str]) -> int:
     """``gallery FILE.html [split=test] [variant=single] [seed=0] [pictures=12]``."""
     if not words or "=" in words[0]:
-        raise UsageError("gallery needs a file: python -m unibench gallery synthvqa.html [split=test variant=single seed=0 pictures=12]")
-    target, given = Path(words[0]), {"split": "test", "variant": "single", "seed": "0", "pictures": "12"}
+        raise UsageError(
+            "gallery needs a file: python -m unibench gallery synthvqa.html [split=test"
+            " variant=single seed=0 pictures=12]"
+        )
+    target, given = (
+        Path(words[0]),
+        {"split": "test", "variant": "single", "seed": "0", "pictures": "12"},
+    )
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in OPTIONS:
             raise unknown("gallery option", name, OPTIONS)
         given[name] = value
     number, seed = _whole("pictures", given["pictures"]), _whole("seed", given["seed"])
-    task = SynthVQA(split=given["split"], variant=given["variant"], seed=seed, size=number * len(SynthVQA.abilities))
+    task = SynthVQA(
+        split=given["split"],
+        variant=given["variant"],
+        seed=seed,
+        size=number * len(SynthVQA.abilities),
+    )
     title = f"synthvqa, split {given['split']}, variant {given['variant']}, seed {seed}"
     try:
         target.write_text(page(title, list(task.samples())), encoding="utf-8")
@@ -44,7 +55,10 @@ def gallery(words: list[str]) -> int:
 
 def page(title: str, samples: Sequence[Sample]) -> str:
     """A page that needs no other file; samples of a group stand under its pictures."""
-    parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"]
+    parts = [
+        "<!doctype html><meta"
+        f" charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
+    ]
     for _, group in groupby(samples, key=lambda sample: sample.group):
         parts += _section(list(group))
     return "\n".join(parts) + "\n"
@@ -56,7 +70,9 @@ def _section(group: Sequence[Sample]) -> Iterator[str]:
         yield f'<img alt="" src="data:image/png;base64,{_png(image)}">'
     yield "<dl>"
     for sample in group:
-        yield f"<dt>{html.escape(sample.ability.replace('_', ' '))}</dt><dd>{html.escape(sample.question)}</dd>"
+        yield (
+            f"<dt>{html.escape(sample.ability.replace('_', ' '))}</dt><dd>{html.escape(sample.question)}</dd>"
+        )
         yield f"<dd><b>{html.escape(sample.answers[0])}</b></dd>"
     yield "</dl></section>"
 

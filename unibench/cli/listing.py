@@ -16,7 +16,13 @@ from unibench.compose import CONFIGS, options
 from unibench.errors import UsageError, unknown
 from unibench.registry import Card
 
-KINDS = {"methods": "method", "models": "model", "tasks": "task", "suites": "suite", "experiments": "experiment"}
+KINDS = {
+    "methods": "method",
+    "models": "model",
+    "tasks": "task",
+    "suites": "suite",
+    "experiments": "experiment",
+}
 HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 WHAT = "|".join(KINDS)
 
@@ -61,7 +67,13 @@ def show(words: Sequence[str]) -> int:
 
 def describe(kind: str, name: str) -> dict[str, Any]:
     """The card of a method, model, task, suite or experiment."""
-    return {"method": _method, "model": _model, "task": _task, "suite": _suite, "experiment": _experiment}[kind](name)
+    return {
+        "method": _method,
+        "model": _model,
+        "task": _task,
+        "suite": _suite,
+        "experiment": _experiment,
+    }[kind](name)
 
 
 def _names(kind: str) -> Any:
@@ -78,8 +90,15 @@ def _method(name: str) -> dict[str, Any]:
         "why": sections.get("", "").removeprefix(" ".join(card.summary.split())).strip(),
         "paper": sections.get("paper"),
         "code": sections.get("code"),
-        **{title: text for title, text in sections.items() if title not in ("", "paper", "code", "attributes")},
-        "parameters": {key: None if value is registry.REQUIRED else value for key, value in card.parameters.items()},
+        **{
+            title: text
+            for title, text in sections.items()
+            if title not in ("", "paper", "code", "attributes")
+        },
+        "parameters": {
+            key: None if value is registry.REQUIRED else value
+            for key, value in card.parameters.items()
+        },
         "meaning": sections.get("attributes"),
         "text aware": bool(card.constants.get("text_aware", False)),
         "adaptive": bool(card.constants.get("adaptive", False)),
@@ -108,7 +127,9 @@ def _task(name: str) -> dict[str, Any]:
     config = _yaml("task", name)
     return {
         "name": name,
-        "summary": _benchmark(config) if config["kind"] == "harness" else f"{config['kind']}, {config.get('modality', 'image')}",
+        "summary": _benchmark(config)
+        if config["kind"] == "harness"
+        else f"{config['kind']}, {config.get('modality', 'image')}",
         **config,
         "file": str(CONFIGS / "task" / f"{name}.yaml"),
     }
@@ -117,7 +138,10 @@ def _task(name: str) -> dict[str, Any]:
 def _experiment(name: str) -> dict[str, Any]:
     file = CONFIGS / "experiment" / f"{name}.yaml"
     read = experiment.read(file)
-    axes = {group: [value for grid in read.grids for value in grid.get(group, ())] for group in ("model", "method", "task")}
+    axes = {
+        group: [value for grid in read.grids for value in grid.get(group, ())]
+        for group in ("model", "method", "task")
+    }
     return {
         "name": name,
         "summary": read.title,
@@ -129,16 +153,27 @@ def _experiment(name: str) -> dict[str, Any]:
 
 def _benchmark(config: dict[str, Any]) -> str:
     """What a benchmark tests and what the harnesses call it."""
-    names = [f"{title} {config[harness]['name']}" for harness, title in HARNESSES.items() if harness in config]
+    names = [
+        f"{title} {config[harness]['name']}"
+        for harness, title in HARNESSES.items()
+        if harness in config
+    ]
     return f"{config['ability']}: {', '.join(names)}"
 
 
 def _suite(name: str) -> dict[str, Any]:
     suite = suites.read(CONFIGS / "suite", name)
     summary = f"{suite.title}: {len(suite.tasks)} benchmarks in {HARNESSES[suite.harness]}"
-    return {"name": name, "summary": summary, **asdict(suite), "file": str(CONFIGS / "suite" / f"{name}.yaml")}
+    return {
+        "name": name,
+        "summary": summary,
+        **asdict(suite),
+        "file": str(CONFIGS / "suite" / f"{name}.yaml"),
+    }
 
 
 def _yaml(group: str, name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.safe_load(
+        (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")
+    )
     return loaded

@@ -81,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; every answered sample is kept, the same command continues", file=sys.stderr)
+        print(
+            "interrupted; every answered sample is kept, the same command continues",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,7 +108,9 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _quiet() -> None:
-    """The libraries' own talk goes to run.log or nowhere; ours is a warning or worse on the screen."""
+    """The libraries' own talk goes to run.log or nowhere; ours is a warning or worse on the
+    screen.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,4 +1,6 @@
-"""``doctor`` for a cluster: every node looks at itself, through the engine that will start the workers."""
+"""``doctor`` for a cluster: every node looks at itself, through the engine that will start the
+workers.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +59,20 @@ class Probe:
         """Look at the node."""
         host = platform.node()
         mark = f"node-{host}-{os.getpid()}"
-        return Report(host, mark, [*self._plan(mark), *needed()], [_gpus(), _hub(), *optional(self.importing)])
+        return Report(
+            host, mark, [*self._plan(mark), *needed()], [_gpus(), _hub(), *optional(self.importing)]
+        )
 
     def _plan(self, mark: str) -> Iterator[Finding]:
         cluster = importlib.import_module("unibench.cluster")
         here = cluster.code_digest()
-        yield "code", here == self.code, f"{here}{'' if here == self.code else f', but {self.code} where the command was given'}"
+        yield (
+            "code",
+            here == self.code,
+            (
+                f"{here}{'' if here == self.code else f', but {self.code} where the command was given'}"
+            ),
+        )
         try:
             (self.folder / mark).touch()
         except OSError as error:
@@ -75,13 +85,32 @@ class Probe:
             return
         yield "shared folder", True, str(self.folder)
         against = list(dict.fromkeys(filter(None, map(obstacle, cells))))
-        yield "cells", not against, against[0] if against else f"{len(cells)}, keys (code of the methods, data, weights) as planned"
+        yield (
+            "cells",
+            not against,
+            (
+                against[0]
+                if against
+                else f"{len(cells)}, keys (code of the methods, data, weights) as planned"
+            ),
+        )
         for what in downloads(cells):
-            yield "to fetch", hub.answers(), what + ("" if hub.answers() else "; there is no network here: prefetch on a node that has one")
+            yield (
+                "to fetch",
+                hub.answers(),
+                what
+                + (
+                    ""
+                    if hub.answers()
+                    else "; there is no network here: prefetch on a node that has one"
+                ),
+            )
 
 
 def doctor(words: Sequence[str]) -> int:
-    """``doctor cluster=slurm|ray|local [--nodes N] [--import] [-m] <overrides>``: exit code 1 if a node cannot work."""
+    """``doctor cluster=slurm|ray|local [--nodes N] [--import] [-m] <overrides>``: exit code 1 if a
+    node cannot work.
+    """
     values: dict[str, Callable[[str], Any]] = {"--nodes": int, "--address": str, **RESOURCES}
     words, options = taken(words, flags=("--import",), values=values)
     words, engine = engine_of(words)
@@ -90,9 +119,18 @@ def doctor(words: Sequence[str]) -> int:
     folder = cluster.write_plan(cells, words)
     probe = Probe(folder, cluster.code_digest(), "--import" in options)
     if engine == "ray":
-        answers = [answer for _, answer in cluster.on_each_node(probe, options.get("--address", "auto"))]
+        answers = [
+            answer for _, answer in cluster.on_each_node(probe, options.get("--address", "auto"))
+        ]
     else:
-        (job,) = cluster.submit(probe, engine, 1, resources_of({"--minutes": 10, **options}), folder, nodes=options.get("--nodes", 1))
+        (job,) = cluster.submit(
+            probe,
+            engine,
+            1,
+            resources_of({"--minutes": 10, **options}),
+            folder,
+            nodes=options.get("--nodes", 1),
+        )
         print(f"job {job.job_id} on {engine}, {folder}", flush=True)
         answers = _results(job)
     return max([_said(folder, answer) for answer in answers], default=1)
@@ -100,9 +138,12 @@ def doctor(words: Sequence[str]) -> int:
 
 def _results(job: Any) -> list[Any]:
     try:
-        logging.getLogger("submitit").setLevel(logging.ERROR)  # a SLURM without accounting is one too
+        logging.getLogger("submitit").setLevel(
+            logging.ERROR
+        )  # a SLURM without accounting is one too
         return list(job.results())
-    except Exception as error:  # of submitit: the job failed, was cancelled, or left no result
+    # of submitit: the job failed, was cancelled, or left no result
+    except Exception as error:
         return [error]
 
 
@@ -112,19 +153,37 @@ def _said(folder: Path, answer: Any) -> int:
         return 1
     print(f"{answer.host}:")
     seen = (folder / answer.mark).exists()
-    back: Finding = ("seen here", seen, f"what the node wrote {'is' if seen else 'is NOT'} in {folder}")
+    back: Finding = (
+        "seen here",
+        seen,
+        f"what the node wrote {'is' if seen else 'is NOT'} in {folder}",
+    )
     return show([back, *answer.needed], answer.optional)
 
 
 def _gpus() -> Finding:
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60
+        ).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return "GPUs", False, "none"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all") or "none"
-    return "GPUs", True, f"{'; '.join(line.partition(' (')[0] for line in listed)}; visible: {visible}"
+    return (
+        "GPUs",
+        True,
+        f"{'; '.join(line.partition(' (')[0] for line in listed)}; visible: {visible}",
+    )
 
 
 def _hub() -> Finding:
     there = hub.answers()
-    return "hub", there, "answers" if there else "cannot be reached from here; checkpoints and data must be there (prefetch)"
+    return (
+        "hub",
+        there,
+        (
+            "answers"
+            if there
+            else "cannot be reached from here; checkpoints and data must be there (prefetch)"
+        ),
+    )

@@ -28,7 +28,11 @@ def plan(words: list[str]) -> int:
     words, options = taken(words, flags=("--json", "--failed"), values={"--probe": int})
     cells = cells_of(words)
     plans = survey(cells)
-    rows = {row["key"]: row for out in {cell.config.out for cell in cells} for row in rows_below(Path(out))}
+    rows = {
+        row["key"]: row
+        for out in {cell.config.out for cell in cells}
+        for row in rows_below(Path(out))
+    }
     history = history_of(rows.values())
     if "--probe" in options:
         history = history_of([*rows.values(), *_probed(plans, history, options["--probe"])])
@@ -49,7 +53,11 @@ def _report(plans: Sequence[PlannedCell], history: History) -> dict[str, Any]:
     calls = [None if plan.total is None else plan.total - plan.answered for plan in judged]
     return {
         "cells": [_entry(plan, history) for plan in plans],
-        "states": {state: count for state in STATES if (count := Counter(plan.state for plan in plans)[state])},
+        "states": {
+            state: count
+            for state in STATES
+            if (count := Counter(plan.state for plan in plans)[state])
+        },
         "seconds": sum(known for known in seconds if known is not None),
         "cells_of_unknown_time": seconds.count(None),
         "downloads": downloads(plan.cell for plan in open_),
@@ -80,15 +88,43 @@ def _entry(plan: PlannedCell, history: History) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("model", "task", "samples", "method", "budget", "seed", "state", "time left", "remark"):
+    for column in (
+        "model",
+        "task",
+        "samples",
+        "method",
+        "budget",
+        "seed",
+        "state",
+        "time left",
+        "remark",
+    ):
         table.add_column(column, overflow="fold")
     counts = Counter(entry["reason"] for entry in report["cells"] if entry["reason"])
-    notes = {reason: f"see {number}" for number, reason in enumerate((one for one in counts if counts[one] > 1), 1)}
+    notes = {
+        reason: f"see {number}"
+        for number, reason in enumerate((one for one in counts if counts[one] > 1), 1)
+    }
     for entry in report["cells"]:
-        state = f"partial {entry['answered']}/{entry['total'] or '?'}" if entry["state"] == "partial" else entry["state"]
-        left = "?" if entry["seconds"] is None else clock(entry["seconds"]) if entry["seconds"] else ""
-        remark = notes.get(entry["reason"], entry["reason"]) or (f"worked on by {entry['holder']}" if entry["holder"] else "")
-        named = (entry["model"], entry["task"], str(entry["total"] or "?"), entry["method"], entry["budget"], str(entry["seed"]))
+        state = (
+            f"partial {entry['answered']}/{entry['total'] or '?'}"
+            if entry["state"] == "partial"
+            else entry["state"]
+        )
+        left = (
+            "?" if entry["seconds"] is None else clock(entry["seconds"]) if entry["seconds"] else ""
+        )
+        remark = notes.get(entry["reason"], entry["reason"]) or (
+            f"worked on by {entry['holder']}" if entry["holder"] else ""
+        )
+        named = (
+            entry["model"],
+            entry["task"],
+            str(entry["total"] or "?"),
+            entry["method"],
+            entry["budget"],
+            str(entry["seed"]),
+        )
         table.add_row(*named, state, left, remark)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
@@ -96,13 +132,21 @@ def _print(report: dict[str, Any]) -> None:
         console.print(f"{note.removeprefix('see ')}: {reason}")
     unknown = report["cells_of_unknown_time"]
     console.print(", ".join(f"{count} {state}" for state, count in report["states"].items()))
-    more = f", {unknown} cells of unknown time (--probe 3 measures three samples of each model and task)" if unknown else ""
+    more = (
+        f", {unknown} cells of unknown time (--probe 3 measures three samples of each model and"
+        " task)"
+        if unknown
+        else ""
+    )
     known = clock(report["seconds"]) if report["seconds"] or not unknown else "unknown"
     console.print(f"time left for one worker: {known}{more}")
     for what in report["downloads"]:
         console.print(f"to download: {what}")
     if report["judge_calls"] or report["cells_of_unknown_judge_calls"]:
-        console.print(f"judge calls: at most {report['judge_calls']}, {report['cells_of_unknown_judge_calls']} cells unknown")
+        console.print(
+            f"judge calls: at most {report['judge_calls']},"
+            f" {report['cells_of_unknown_judge_calls']} cells unknown"
+        )
 
 
 def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[dict[str, Any]]:
@@ -116,6 +160,12 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as out:
         for cell in unknown.values():
-            config = replace(cell.config, out=out, task=replace(cell.config.task, limit=count), timing=True, share="none")
+            config = replace(
+                cell.config,
+                out=out,
+                task=replace(cell.config.task, limit=count),
+                timing=True,
+                share="none",
+            )
             rows += runner.work([cell_of(config)], executors=executors).rows.values()
     return rows

@@ -16,23 +16,49 @@ from unibench.plots import canvas, costs, ranks, scores
 from unibench.plots.overlay import side_by_side
 
 Given = Mapping[str, str]
-DRAW: dict[str, tuple[tuple[str, ...], Callable[[pd.DataFrame, Given], Figure]]] = {  # what a plot is of, and the plot
+DRAW: dict[
+    str, tuple[tuple[str, ...], Callable[[pd.DataFrame, Given], Figure]]
+] = {  # what a plot is of, and the plot
     "ratio": (("model", "task"), lambda frame, given: scores.by_ratio(frame, given["task"])),
-    "pareto": (("model", "task"), lambda frame, given: costs.pareto(frame, given["task"], given.get("cost", "prefill_ms"))),
+    "pareto": (
+        ("model", "task"),
+        lambda frame, given: costs.pareto(frame, given["task"], given.get("cost", "prefill_ms")),
+    ),
     "bars": (("model", "task"), lambda frame, given: costs.bars(frame, given["task"])),
-    "heat": (("model",), lambda frame, given: scores.heat_map(frame, given.get("value", "retention_pct"))),
-    "radar": (("model", "budget"), lambda frame, given: scores.radar(frame, given["budget"], spokes=given.get("spokes", "task"))),
-    "ranks": (("budget",), lambda frame, given: ranks.critical_difference(frame, given["budget"])),
-    "size": (("budget",), lambda frame, given: scores.sizes(frame, _models(frame, given), given["budget"])),
+    "heat": (
+        ("model",),
+        lambda frame, given: scores.heat_map(frame, given.get("value", "retention_pct")),
+    ),
+    "radar": (
+        ("model", "budget"),
+        lambda frame, given: scores.radar(
+            frame, given["budget"], spokes=given.get("spokes", "task")
+        ),
+    ),
+    "ranks": (
+        ("budget",),
+        lambda frame, given: ranks.critical_difference(frame, given["budget"]),
+    ),
+    "size": (
+        ("budget",),
+        lambda frame, given: scores.sizes(frame, _models(frame, given), given["budget"]),
+    ),
 }
 OWN = ("cost", "value", "spokes", "models")
 
 
 def plot(words: Sequence[str]) -> int:
-    """``plot KIND [model=M] [task=T] [budget=0.889] [out=outputs] [to=KIND.svg]``; the ending of ``to`` is the format."""
+    """``plot KIND [model=M] [task=T] [budget=0.889] [out=outputs] [to=KIND.svg]``; the ending of
+    ``to`` is the format.
+    """
     kind, *rest = words or [""]
     if kind not in DRAW:
-        raise unknown("plot", kind, DRAW, "python -m unibench plot ratio task=synthvqa out=outputs to=ratio.svg")
+        raise unknown(
+            "plot",
+            kind,
+            DRAW,
+            "python -m unibench plot ratio task=synthvqa out=outputs to=ratio.svg",
+        )
     given = reporting.options(rest, OWN)
     frame = frames.over_seeds(reporting.finished(given))
     keys, draw = DRAW[kind]
@@ -42,18 +68,29 @@ def plot(words: Sequence[str]) -> int:
 
 
 def overlay(words: Sequence[str]) -> int:
-    """``overlay SAMPLE [model=M] [task=T] [budget=B] [out=outputs] [to=overlay.png]``: what each method kept, side by side."""
+    """``overlay SAMPLE [model=M] [task=T] [budget=B] [out=outputs] [to=overlay.png]``: what each
+    method kept, side by side.
+    """
     if not words or "=" in words[0]:
-        raise UsageError("overlay which sample? python -m unibench overlay <id of samples.jsonl> [budget=0.889 out=outputs to=overlay.png]")
+        raise UsageError(
+            "overlay which sample? python -m unibench overlay <id of samples.jsonl> [budget=0.889"
+            " out=outputs to=overlay.png]"
+        )
     sample, *rest = words
     given = reporting.options(rest)
     frame = reporting.finished(given)
     cells = frame[frame["main"] & (frame["ability"] == frames.ALL)]
     for key in ("model", "task", "setting"):
         _only(cells, key, given)
-    columns = {name: kept_of(folder, sample) for name, folder in zip(_names(cells), cells["folder"], strict=True)}
+    columns = {
+        name: kept_of(folder, sample)
+        for name, folder in zip(_names(cells), cells["folder"], strict=True)
+    }
     if not any(columns.values()):
-        raise UsageError(f"there is nothing to show: no finished cell among these results, or sample {sample} has no picture")
+        raise UsageError(
+            f"there is nothing to show: no finished cell among these results, or sample {sample}"
+            " has no picture"
+        )
     place = Path(given.get("to", "overlay.png"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +102,15 @@ def overlay(words: Sequence[str]) -> int:
 
 
 def _names(cells: pd.DataFrame) -> list[str]:
-    """What each cell is called above its column: its method and budget, and what else tells it from the others."""
-    names = cells["method"] + (" " + cells["variant"]).where(cells["variant"] != "", "") + " " + cells["budget"]
+    """What each cell is called above its column: its method and budget, and what else tells it from
+    the others.
+    """
+    names = (
+        cells["method"]
+        + (" " + cells["variant"]).where(cells["variant"] != "", "")
+        + " "
+        + cells["budget"]
+    )
     alike = cells.groupby(names)
     for key in ("budget_mode", "seed"):
         differs = alike[key].transform("nunique") > 1
@@ -76,7 +120,11 @@ def _names(cells: pd.DataFrame) -> list[str]:
 
 def _models(frame: pd.DataFrame, given: Given) -> list[str]:
     """Small to large, as the user says, or in the order of the cells."""
-    return given["models"].split(",") if "models" in given else [str(model) for model in frame["model"].unique()]
+    return (
+        given["models"].split(",")
+        if "models" in given
+        else [str(model) for model in frame["model"].unique()]
+    )
 
 
 def _only(frame: pd.DataFrame, key: str, given: Given) -> str:
@@ -88,5 +136,8 @@ def _only(frame: pd.DataFrame, key: str, given: Given) -> str:
     lines = frame[frame["method"] != "vanilla"] if key == "budget" else frame
     known = [given[key]] if key in given else [str(value) for value in lines[key].unique()]
     if len(known) > 1:
-        raise UsageError(f"these results have several values of {key}: {', '.join(known)}; choose one with {key}={known[0]}")
+        raise UsageError(
+            f"these results have several values of {key}: {', '.join(known)}; choose one with"
+            f" {key}={known[0]}"
+        )
     return known[0] if known else ""

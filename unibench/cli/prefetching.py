@@ -1,4 +1,6 @@
-"""``prefetch``: what a grid needs from the network, fetched now for a machine that will have none."""
+"""``prefetch``: what a grid needs from the network, fetched now for a machine that will have
+none.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def prefetch(words: list[str]) -> int:
     overrides = [word for word in words if word not in SWEEP]
     cells = compose_cells(overrides, sweep=len(overrides) < len(words))
     checkpoints = dict.fromkeys(
-        (cell.model.checkpoint, cell.model.revision) for cell in cells if cell.model.path is None and cell.model.weights == "pretrained"
+        (cell.model.checkpoint, cell.model.revision)
+        for cell in cells
+        if cell.model.path is None and cell.model.weights == "pretrained"
     )
     fine = True
     for checkpoint, revision in checkpoints:
@@ -51,7 +55,9 @@ def _benchmarks(cells: Iterable[RunConfig]) -> dict[tuple[str, str], list[str]]:
     for cell in cells:
         benchmark = benchmark_of(cell)
         if benchmark is not None and cell.task.data is None:
-            names = found.setdefault((cell.harness_options.python or sys.executable, benchmark.harness), [])
+            names = found.setdefault(
+                (cell.harness_options.python or sys.executable, benchmark.harness), []
+            )
             if benchmark.card.name not in names:
                 names.append(benchmark.card.name)
     return found
@@ -66,5 +72,8 @@ def _data(python: str, harness: str, names: list[str]) -> bool:
         for event in worker.events(job, Path(folder, "run.log"), "done"):
             if event["event"] == "fetched":
                 fine &= event["fine"]
-                print(f"{'ok     ' if event['fine'] else 'missing'} {harness} {event['name']}: {event['message']}")
+                print(
+                    f"{'ok     ' if event['fine'] else 'missing'} {harness} {event['name']}:"
+                    f" {event['message']}"
+                )
     return fine

@@ -13,10 +13,12 @@ WAIT_SECONDS = 300.0
 
 
 class Progress:
-    """A :class:`unibench.runner.Listener` that writes to stderr: rate, time left, running score, kept tokens.
+    """A :class:`unibench.runner.Listener` that writes to stderr: rate, time left, running score,
+    kept tokens.
 
     Args:
-        worker: number of the process where there are several; they share the screen, so none has a live line.
+        worker: number of the process where there are several; they share the screen, so none has a
+            live line.
     """
 
     def __init__(self, worker: int | None = None) -> None:
@@ -62,14 +64,24 @@ class Progress:
         now = time.monotonic()
         if holder is not None and (not self._waited or now - self._waited > WAIT_SECONDS):
             self._waited = now
-            print(f"{self._prefix}waiting for {cells} cell{'s' if cells > 1 else ''} of other workers ({holder})", file=sys.stderr)
+            print(
+                f"{self._prefix}waiting for {cells} cell{'s' if cells > 1 else ''} of other workers"
+                f" ({holder})",
+                file=sys.stderr,
+            )
 
     def _print(self, now: float, *, last: bool = False) -> None:
         fresh = self._done - self._old
         rate = fresh / max(1e-9, now - self._start)
-        left = f", {clock((self._total - self._done) / rate)} left" if rate and self._total and not last else ""
+        left = (
+            f", {clock((self._total - self._done) / rate)} left"
+            if rate and self._total and not last
+            else ""
+        )
         of = f"/{self._total}" if self._total else ""
-        score = f", score {100 * self._score / self._scored:.1f}" if self._scored else ""  # a harness scores at the end
+        score = (
+            f", score {100 * self._score / self._scored:.1f}" if self._scored else ""
+        )  # a harness scores at the end
         kept = f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
         line = f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}{score}, {kept}"
         if self._live:

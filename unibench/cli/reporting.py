@@ -15,12 +15,32 @@ from unibench.report import Comparison, Results, StandIn, Table
 
 MODES = ("published", "ours", "difference")
 OWN = ("paper", "table", "mode", "format", "out", "to", "view", "model", "task")
-PRUNED = ("method", "variant", "budget", "budget_mode", "budget_scope")  # vanilla has none of them and always stays
-FILTERS = (*PRUNED, "harness", "judge", "pixels", "dtype", "attn", "device", "batch", "n", "setting", "data", "code")
+PRUNED = (
+    "method",
+    "variant",
+    "budget",
+    "budget_mode",
+    "budget_scope",
+)  # vanilla has none of them and always stays
+FILTERS = (
+    *PRUNED,
+    "harness",
+    "judge",
+    "pixels",
+    "dtype",
+    "attn",
+    "device",
+    "batch",
+    "n",
+    "setting",
+    "data",
+    "code",
+)
 
 
 def report(words: Sequence[str]) -> int:
-    """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [out=outputs] [to=FOLDER]``.
+    """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv]
+    [out=outputs] [to=FOLDER]``.
 
     With ``--html`` a page of all results instead.
     """
@@ -31,7 +51,11 @@ def report(words: Sequence[str]) -> int:
     form = given.get("format", "md")
     if form not in reports.WRITERS:
         raise unknown("format", form, reports.WRITERS)
-    tables = _of_papers(given) if given.keys() & {"paper", "table", "mode"} else reports.grid(_results(given), given.get("view", "tasks"))
+    tables = (
+        _of_papers(given)
+        if given.keys() & {"paper", "table", "mode"}
+        else reports.grid(_results(given), given.get("view", "tasks"))
+    )
     texts = {table.name: reports.WRITERS[form](table) for table in tables}
     if "to" in given:
         _write(Path(given["to"]), form, texts)
@@ -54,7 +78,10 @@ def options(words: Sequence[str], more: Sequence[str] = ()) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"key=value is wanted, not {word!r}; python -m unibench report paper=uniprunebench table=1")
+            raise UsageError(
+                f"key=value is wanted, not {word!r}; python -m unibench report paper=uniprunebench"
+                " table=1"
+            )
         if key not in (*OWN, *FILTERS, *more):
             raise unknown("option", key, (*OWN, *FILTERS, *more))
         given[key] = value
@@ -69,12 +96,23 @@ def _of_papers(given: Mapping[str, str]) -> list[Table]:
     if mode == "published":
         return [reports.published(name) for name in names]
     standin = StandIn(given.get("model"), given.get("task"))
-    results = _results({key: value for key, value in given.items() if key not in ("model", "task")}, empty=True)
-    return [Comparison(name, Results(results, reports.rows(name), standin), reports.beyond, mode == "difference").table() for name in names]
+    results = _results(
+        {key: value for key, value in given.items() if key not in ("model", "task")}, empty=True
+    )
+    return [
+        Comparison(
+            name,
+            Results(results, reports.rows(name), standin),
+            reports.beyond,
+            mode == "difference",
+        ).table()
+        for name in names
+    ]
 
 
 def _results(given: Mapping[str, str], empty: bool = False) -> pd.DataFrame:
-    """Finished cells that fit the filters, seeds joined; with ``empty`` a folder that does not exist has none.
+    """Finished cells that fit the filters, seeds joined; with ``empty`` a folder that does not
+    exist has none.
 
     Raises:
         UsageError: no such folder, or nothing fits.
@@ -97,7 +135,10 @@ def finished(given: Mapping[str, str]) -> pd.DataFrame:
             known = sorted(set(found[key].astype(str)))
             if given[key] not in known and known:
                 raise unknown(f"{key} in {folder}", given[key], known)
-            found = found[(found[key].astype(str) == given[key]) | ((found["method"] == "vanilla") & (key in PRUNED))]
+            found = found[
+                (found[key].astype(str) == given[key])
+                | ((found["method"] == "vanilla") & (key in PRUNED))
+            ]
     return found
 
 

@@ -45,17 +45,23 @@ def cells_of(words: Sequence[str]) -> list[Cell]:
     overrides = [word for word in words if word not in SWEEP]
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UsageError(f"unknown option {flags[0]}; see python -m unibench --help")
-    return [cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))]
+    return [
+        cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))
+    ]
 
 
 def say_which_task(words: Sequence[str]) -> None:
     """Where no task is given, the first line of output names the one that is asked."""
     if not is_experiment(words) and not any(word.lstrip("+").startswith("task=") for word in words):
-        print("No task given: asking the embedded task synthvqa (drawn pictures, answers of toy difficulty; nothing is downloaded).")
+        print(
+            "No task given: asking the embedded task synthvqa (drawn pictures, answers of toy"
+            " difficulty; nothing is downloaded)."
+        )
 
 
 def check_methods(cells: Sequence[Cell], *, strict: bool = True) -> ModuleType:
-    """The runner, once it can build the methods of all cells; if not strict, one is enough: the others will fail alone.
+    """The runner, once it can build the methods of all cells; if not strict, one is enough: the
+    others will fail alone.
 
     It loads torch and transformers, which a mistaken command or a finished cell need not wait for.
 
@@ -75,16 +81,23 @@ def check_methods(cells: Sequence[Cell], *, strict: bool = True) -> ModuleType:
 
 
 def finish(outcome: Any) -> int:
-    """Print the tables of what is done; returns 0, 1 if a cell failed, or 2 if nothing but the user's mistakes stood in the way.
+    """Print the tables of what is done; returns 0, 1 if a cell failed, or 2 if nothing but the
+    user's mistakes stood in the way.
 
     Raises:
         UsageErrors: those mistakes, if nothing is done.
     """
     failures = outcome.failures
     if failures and not outcome.rows and all(failure.usage for failure in failures):
-        raise UsageErrors([UsageError(line) for line in dict.fromkeys(failure.error for failure in failures)])
+        raise UsageErrors(
+            [UsageError(line) for line in dict.fromkeys(failure.error for failure in failures)]
+        )
     print_tables(list(outcome.rows.values()))
     for failure in failures:
         where = "" if failure.usage else f" (traceback: {failure.cell.folder}/status.json)"
-        print(f"{'blocked' if failure.usage else 'failed'}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
+        print(
+            f"{'blocked' if failure.usage else 'failed'}: {failure.cell.title}:"
+            f" {failure.error}{where}",
+            file=sys.stderr,
+        )
     return 0 if not failures else 2 if all(failure.usage for failure in failures) else 1

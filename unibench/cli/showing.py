@@ -16,7 +16,9 @@ TFLOP: prefill of the language model. prefill: pixels to first logits, with visi
 
 def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print scores and costs of finished cells, and where their files lie."""
-    from unibench.report.cells import details  # with scipy: too slow for a plan, which has no scores to show
+    from unibench.report.cells import (
+        details,
+    )  # with scipy: too slow for a plan, which has no scores to show
     from unibench.report.writers import terminal
 
     console = Console(width=None if sys.stdout.isatty() else 160)

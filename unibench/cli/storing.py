@@ -27,7 +27,9 @@ ACTIONS = {
 
 
 def store(words: list[str]) -> int:
-    """``store index|verify|repair|prune|merge|export|import ...``; FOLDER is a store or one cell of it."""
+    """``store index|verify|repair|prune|merge|export|import ...``; FOLDER is a store or one cell of
+    it.
+    """
     actions: dict[str, Callable[..., int]] = {
         "index": _index,
         "verify": _verify,
@@ -38,21 +40,33 @@ def store(words: list[str]) -> int:
         "import": _import,
     }
     if not words:
-        raise UsageError("store what? " + "; ".join(f"store {name} {form}" for name, form in ACTIONS.items()))
+        raise UsageError(
+            "store what? " + "; ".join(f"store {name} {form}" for name, form in ACTIONS.items())
+        )
     action, *rest = words
     if action not in actions:
         raise unknown("store action", action, actions)
-    places, options = taken(rest, flags=[word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")], values={})
+    places, options = taken(
+        rest,
+        flags=[word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")],
+        values={},
+    )
     wanted = [word for word in ACTIONS[action].split() if not word.startswith("[")]
     if len(places) != len(wanted) or any(place.startswith("-") for place in places):
         raise UsageError(f"store {action} takes {ACTIONS[action]}")
-    return actions[action](*map(Path, places), **({"options": options} if "[" in ACTIONS[action] else {}))
+    return actions[action](
+        *map(Path, places), **({"options": options} if "[" in ACTIONS[action] else {})
+    )
 
 
 def _index(folder: Path, options: dict[str, bool]) -> int:
     entries = results.index(folder)
     if options:
-        print(json.dumps([{**vars(entry), "folder": str(entry.folder)} for entry in entries], indent=1))
+        print(
+            json.dumps(
+                [{**vars(entry), "folder": str(entry.folder)} for entry in entries], indent=1
+            )
+        )
         return 0
     for entry in entries:
         print(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
@@ -75,7 +89,12 @@ def _verify(folder: Path) -> int:
 
 def _repair(folder: Path) -> int:
     count = results.repair(folder)
-    print(f"{_counted(count, 'damaged line or file', 'damaged lines and files')} set aside as *.damaged" if count else "nothing is damaged")
+    print(
+        f"{_counted(count, 'damaged line or file', 'damaged lines and files')} set aside as"
+        " *.damaged"
+        if count
+        else "nothing is damaged"
+    )
     return 0
 
 
@@ -85,7 +104,10 @@ def _prune(folder: Path, options: dict[str, bool]) -> int:
     found = results.prune(folder, states, outdated=outdated, dry="--yes" not in options)
     for path in found:
         print(path)
-    print(f"{_counted(len(found), 'folder', 'folders')} {'removed' if '--yes' in options else 'would be removed; --yes removes them'}")
+    print(
+        f"{_counted(len(found), 'folder', 'folders')}"
+        f" {'removed' if '--yes' in options else 'would be removed; --yes removes them'}"
+    )
     return 0
 
 
@@ -110,7 +132,9 @@ def _say(merged: results.Merged) -> int:
 
 
 def _outdated(folder: Path) -> Sequence[Path]:
-    """Cells that the present code and files would not write any more: their configuration has another key now."""
+    """Cells that the present code and files would not write any more: their configuration has
+    another key now.
+    """
     found = []
     for cell in results.cells_below(folder):
         try:

@@ -24,8 +24,14 @@ HYDRA = "hydra"  # how the overrides of its own configuration begin
 
 
 def submit(words: list[str]) -> int:
-    """``submit [-m] <overrides> cluster=slurm|ray|local [--workers N] ...``: prints the job and returns; Ray is waited for."""
-    words, options = taken(words, flags=("--retry",), values={"--workers": int, "--expiry": float, "--address": str, **RESOURCES})
+    """``submit [-m] <overrides> cluster=slurm|ray|local [--workers N] ...``: prints the job and
+    returns; Ray is waited for.
+    """
+    words, options = taken(
+        words,
+        flags=("--retry",),
+        values={"--workers": int, "--expiry": float, "--address": str, **RESOURCES},
+    )
     words, engine = engine_of(words)
     count = options.get("--workers", 1)
     if count < 1 or options.get("--minutes", 1) < 1:
@@ -44,13 +50,22 @@ def submit(words: list[str]) -> int:
     resources = resources_of(options)
     if engine == "local":
         _check_gpus(count, resources.gpus)
-    worker = cluster.Worker(cluster.write_plan([plan.cell for plan in plans], words), Progress, expiry_of(options))
+    worker = cluster.Worker(
+        cluster.write_plan([plan.cell for plan in plans], words), Progress, expiry_of(options)
+    )
     print(f"{left} of {len(plans)} cells to do: {worker.folder / cluster.PLAN}")
     if engine == "ray":
-        return _on_ray(cluster, worker, count, resources, options, lambda: finish(runner.outcome_of(cells)))
-    jobs = cluster.submit(replace(worker, warning=cluster.warning()), engine, count, resources, worker.folder)
+        return _on_ray(
+            cluster, worker, count, resources, options, lambda: finish(runner.outcome_of(cells))
+        )
+    jobs = cluster.submit(
+        replace(worker, warning=cluster.warning()), engine, count, resources, worker.folder
+    )
     numbers = dict.fromkeys(str(job.job_id).partition("_")[0] for job in jobs)
-    print(f"job {', '.join(numbers)}: {count} workers on {engine}, what they say: {worker.folder}/*.err")
+    print(
+        f"job {', '.join(numbers)}: {count} workers on {engine}, what they say:"
+        f" {worker.folder}/*.err"
+    )
     print(f"how far it is: python -m unibench plan {' '.join(words)}")
     return 0
 
@@ -63,9 +78,14 @@ def _check_gpus(count: int, gpus: int | None) -> None:
     """
     there = importlib.import_module("torch").cuda.device_count()
     if gpus is None and there:
-        raise UsageError(f"cluster=local: give --gpus, how many of the {there} GPUs each worker gets (0: none)")
+        raise UsageError(
+            f"cluster=local: give --gpus, how many of the {there} GPUs each worker gets (0: none)"
+        )
     if count * (gpus or 0) > there:
-        raise UsageError(f"cluster=local: {count} workers with --gpus {gpus} want {count * (gpus or 0)} GPUs, there are {there}")
+        raise UsageError(
+            f"cluster=local: {count} workers with --gpus {gpus} want {count * (gpus or 0)} GPUs,"
+            f" there are {there}"
+        )
 
 
 def engine_of(words: Sequence[str]) -> tuple[list[str], str]:
@@ -86,12 +106,23 @@ def engine_of(words: Sequence[str]) -> tuple[list[str], str]:
 def resources_of(options: dict[str, Any]) -> Any:
     """What a worker asks for, from the options of a command."""
     resources = importlib.import_module("unibench.cluster").Resources
-    return resources(**{field.name: options[f"--{field.name}"] for field in fields(resources) if f"--{field.name}" in options})
+    return resources(
+        **{
+            field.name: options[f"--{field.name}"]
+            for field in fields(resources)
+            if f"--{field.name}" in options
+        }
+    )
 
 
 def launched(words: Sequence[str]) -> int:
-    """``-m <overrides> hydra/launcher=joblib|submitit_local|submitit_slurm``: a job for each cell, waited for."""
-    own, rest = [word for word in words if word.startswith(HYDRA)], [word for word in words if not word.startswith(HYDRA)]
+    """``-m <overrides> hydra/launcher=joblib|submitit_local|submitit_slurm``: a job for each cell,
+    waited for.
+    """
+    own, rest = (
+        [word for word in words if word.startswith(HYDRA)],
+        [word for word in words if not word.startswith(HYDRA)],
+    )
     if not {*SWEEP} & {*rest} and not is_experiment(rest):
         raise UsageError(f"{own[0]} is of a sweep: add -m")
     cells = cells_of(rest)
@@ -110,9 +141,18 @@ def launched(words: Sequence[str]) -> int:
     return finish(runner.outcome_of(cells))
 
 
-def _on_ray(cluster: Any, worker: Any, count: int, resources: Any, options: dict[str, Any], end: Callable[[], int]) -> int:
+def _on_ray(
+    cluster: Any,
+    worker: Any,
+    count: int,
+    resources: Any,
+    options: dict[str, Any],
+    end: Callable[[], int],
+) -> int:
     if "--minutes" in options:
         worker = replace(worker, seconds=60 * resources.minutes - resources.margin)
-    for number, said in cluster.run_tasks(worker, count, resources, options.get("--address", "auto")):
+    for number, said in cluster.run_tasks(
+        worker, count, resources, options.get("--address", "auto")
+    ):
         print(f"worker {number}: {said}", file=sys.stderr)
     return end()

@@ -14,7 +14,9 @@ from unibench.store.claim import BEAT_SECONDS, EXPIRY_SECONDS
 
 def work(words: list[str]) -> int:
     """``work [-m] <overrides> [--processes N | --gpus 0,1] [--retry] [--expiry SECONDS]``."""
-    words, options = taken(words, flags=("--retry",), values={"--processes": int, "--gpus": str, "--expiry": float})
+    words, options = taken(
+        words, flags=("--retry",), values={"--processes": int, "--gpus": str, "--expiry": float}
+    )
     if "--processes" in options and "--gpus" in options:
         raise UsageError("give --processes or --gpus, which makes one process for each GPU")
     expiry = expiry_of(options)
@@ -23,7 +25,9 @@ def work(words: list[str]) -> int:
     runner = check_methods(cells, strict=not is_experiment(words))
     if "--retry" in options:
         runner.forgive(cells)
-    return finish(runner.work_in_processes(cells, _devices(options), expiry=expiry, listener=Progress))
+    return finish(
+        runner.work_in_processes(cells, _devices(options), expiry=expiry, listener=Progress)
+    )
 
 
 def expiry_of(options: Mapping[str, float]) -> float:
@@ -34,7 +38,10 @@ def expiry_of(options: Mapping[str, float]) -> float:
     """
     expiry = options.get("--expiry", EXPIRY_SECONDS)
     if expiry < 2 * BEAT_SECONDS:
-        raise UsageError(f"--expiry {expiry:g} is too small: hearts beat every {BEAT_SECONDS:g} s; at least {2 * BEAT_SECONDS:g}")
+        raise UsageError(
+            f"--expiry {expiry:g} is too small: hearts beat every {BEAT_SECONDS:g} s; at least"
+            f" {2 * BEAT_SECONDS:g}"
+        )
     return expiry
 
 
@@ -42,7 +49,9 @@ def _devices(options: dict[str, object]) -> list[str | None]:
     if "--gpus" in options:
         names = str(options["--gpus"]).split(",")
         if not all(name.isdigit() for name in names) or len(set(names)) < len(names):
-            raise UsageError(f"--gpus {options['--gpus']}: numbers of GPUs, each once, for example --gpus 0,1")
+            raise UsageError(
+                f"--gpus {options['--gpus']}: numbers of GPUs, each once, for example --gpus 0,1"
+            )
         return [f"cuda:{name}" for name in names]
     count = options.get("--processes", 1)
     assert isinstance(count, int)

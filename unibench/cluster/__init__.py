@@ -1,4 +1,6 @@
-"""Workers elsewhere: SLURM through submitit, Ray, Hydra's launchers. They share a folder, and claims do the rest."""
+"""Workers elsewhere: SLURM through submitit, Ray, Hydra's launchers. They share a folder, and
+claims do the rest.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def launch(worker: Worker, places: Sequence[int], words: Sequence[str]) -> list[
     Args:
         worker: of a written plan.
         places: of the cells in the plan.
-        words: the overrides of Hydra's own configuration: ``hydra/launcher=joblib hydra.launcher.n_jobs=2``.
+        words: the overrides of Hydra's own configuration: ``hydra/launcher=joblib
+            hydra.launcher.n_jobs=2``.
 
     Returns:
         What went wrong outside of the cells, in lines.
@@ -47,17 +48,31 @@ def launch(worker: Worker, places: Sequence[int], words: Sequence[str]) -> list[
     """
     ConfigStore.instance().store(name=CONFIG, node={"cell": None})
     GlobalHydra.instance().clear()
-    own = [f"hydra.sweep.dir={json.dumps(str(worker.folder))}", "hydra/job_logging=none", "hydra.job.name=unibench"]
+    own = [
+        f"hydra.sweep.dir={json.dumps(str(worker.folder))}",
+        "hydra/job_logging=none",
+        "hydra.job.name=unibench",
+    ]
     with initialize_config_module("unibench.configs", version_base="1.3", job_name="unibench"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         overrides = [*own, *words, f"cell={','.join(map(str, places))}"]
         try:
-            hydra.compose_config(CONFIG, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+            hydra.compose_config(
+                CONFIG, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False
+            )
         except HydraException as error:
-            raise UsageError(f"{' '.join(words)}: {' '.join(str(error).split())} ({EXTRA})") from None
+            raise UsageError(
+                f"{' '.join(words)}: {' '.join(str(error).split())} ({EXTRA})"
+            ) from None
         try:
             returned = hydra.multirun(CONFIG, _Job(worker), overrides, with_log_configuration=False)
-        except Exception as error:  # a job that was killed or cancelled; what became of the cells their folders tell
+        # a job that was killed or cancelled; what became of the cells their folders tell
+        except Exception as error:
             return [f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"]
-    return [str(job._return_value) for batch in returned for job in batch if job.status is not JobStatus.COMPLETED]
+    return [
+        str(job._return_value)
+        for batch in returned
+        for job in batch
+        if job.status is not JobStatus.COMPLETED
+    ]

@@ -14,7 +14,8 @@ from unibench.errors import UsageError
 from unibench.harness.job import read_job, write_job
 from unibench.identity import Cell
 
-SUBMITTED = ".submitted"  # below the folder of results: one folder for each submission, its plan and the engine's logs
+# below the folder of results: one folder for each submission, its plan and the engine's logs
+SUBMITTED = ".submitted"
 PLAN = "plan.json"
 
 
@@ -40,16 +41,33 @@ def read_plan(folder: Path) -> list[Cell]:
     try:
         return read_job(folder / PLAN)
     except OSError as error:
-        raise UsageError(f"{folder / PLAN} cannot be read here ({error.strerror}): is out= on a disk that all nodes share?") from None
+        raise UsageError(
+            f"{folder / PLAN} cannot be read here ({error.strerror}): is out= on a disk that all"
+            " nodes share?"
+        ) from None
     except ValueError as error:
-        raise UsageError(f"{error}; python -m unibench doctor cluster=... says how the nodes differ") from None
+        raise UsageError(
+            f"{error}; python -m unibench doctor cluster=... says how the nodes differ"
+        ) from None
 
 
 def code_digest() -> str:
     """Hash of the package's source files, which must be the same on all nodes."""
     digest = hashlib.blake2b(digest_size=8)
-    places = [HERE, *(HERE.parent / name for name in ("methods", "models", "tasks", "configs") if not (HERE / name).is_dir())]
-    files = [Path(path, name) for place in places for path, _, names in os.walk(place, followlinks=True) for name in names]
+    places = [
+        HERE,
+        *(
+            HERE.parent / name
+            for name in ("methods", "models", "tasks", "configs")
+            if not (HERE / name).is_dir()
+        ),
+    ]
+    files = [
+        Path(path, name)
+        for place in places
+        for path, _, names in os.walk(place, followlinks=True)
+        for name in names
+    ]
     for file in sorted(files):
         if file.suffix in (".py", ".yaml"):
             digest.update(file.name.encode() + file.read_bytes())

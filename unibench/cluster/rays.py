@@ -13,20 +13,30 @@ from unibench.errors import UsageError
 PATIENCE_SECONDS = 20.0  # for a sample; after twice that Ray kills what is left
 
 
-def run_tasks(task: Callable[[int], Any], count: int, resources: Resources, address: str) -> Iterator[tuple[int, Any]]:
-    """Run ``task(number)`` for each number below ``count``; yields number and result, or the error, as they end.
+def run_tasks(
+    task: Callable[[int], Any], count: int, resources: Resources, address: str
+) -> Iterator[tuple[int, Any]]:
+    """Run ``task(number)`` for each number below ``count``; yields number and result, or the error,
+    as they end.
 
-    Ray starts a task that was lost with its node elsewhere. Ctrl-C is passed on to the tasks, which end with their sample.
+    Ray starts a task that was lost with its node elsewhere. Ctrl-C is passed on to the tasks, which
+    end with their sample.
 
     Raises:
-        UsageError: there is no Ray, no cluster at the address, or it has GPUs and nothing is said about them.
+        UsageError: there is no Ray, no cluster at the address, or it has GPUs and nothing is said
+            about them.
     """
     ray = _connected(address)
     if resources.gpus is None and (there := ray.cluster_resources().get("GPU")):
         raise UsageError(
-            f"cluster=ray: give --gpus, how many of the cluster's {there:g} GPUs each worker gets (0: none); Ray hides the others"
+            f"cluster=ray: give --gpus, how many of the cluster's {there:g} GPUs each worker gets"
+            " (0: none); Ray hides the others"
         )
-    options = {"num_cpus": resources.cpus or 1, "num_gpus": resources.gpus or 0, "scheduling_strategy": "SPREAD"}
+    options = {
+        "num_cpus": resources.cpus or 1,
+        "num_gpus": resources.gpus or 0,
+        "scheduling_strategy": "SPREAD",
+    }
     remote = ray.remote(**options, max_retries=resources.requeues)(_called)
     yield from _ended(ray, {remote.remote(task, number): number for number in range(count)})
 
@@ -36,9 +46,15 @@ def on_each_node(task: Callable[[int], Any], address: str) -> Iterator[tuple[int
     ray = _connected(address)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+    pinned = [
+        NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
     remotes = [ray.remote(num_cpus=0, scheduling_strategy=where)(_called) for where in pinned]
-    yield from _ended(ray, {remote.remote(task, number): number for number, remote in enumerate(remotes)})
+    yield from _ended(
+        ray, {remote.remote(task, number): number for number, remote in enumerate(remotes)}
+    )
 
 
 def _called(task: Callable[[int], Any], number: int) -> Any:
@@ -79,6 +95,7 @@ def _connected(address: str) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"no Ray cluster at --address {address} ({reason}): ray start --head makes one; RAY_AUTH_MODE=token if it wants a token"
+            f"no Ray cluster at --address {address} ({reason}): ray start --head makes one;"
+            " RAY_AUTH_MODE=token if it wants a token"
         ) from None
     return ray

@@ -1,4 +1,6 @@
-"""Jobs through submitit: an array on SLURM, or processes of this machine that outlive the command."""
+"""Jobs through submitit: an array on SLURM, or processes of this machine that outlive the
+command.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,15 @@ def warning() -> signal.Signals:
     return signal.Signals[f"SIG{environment.USR_SIG}"]
 
 
-def submit(task: Callable[..., Any], engine: str, count: int, resources: Resources, folder: Path, *, nodes: int | None = None) -> list[Any]:
+def submit(
+    task: Callable[..., Any],
+    engine: str,
+    count: int,
+    resources: Resources,
+    folder: Path,
+    *,
+    nodes: int | None = None,
+) -> list[Any]:
     """Have ``task(number)`` run for each number below ``count``; returns at once.
 
     Args:
@@ -73,11 +83,16 @@ def submit(task: Callable[..., Any], engine: str, count: int, resources: Resourc
     """
     submitit = submitit_()
     if engine == "slurm" and shutil.which("sbatch") is None:
-        raise UsageError("cluster=slurm: there is no sbatch on this machine; take a login node of the cluster, or cluster=local")
+        raise UsageError(
+            "cluster=slurm: there is no sbatch on this machine; take a login node of the cluster,"
+            " or cluster=local"
+        )
     try:
         if engine == "slurm":
             executor = submitit.SlurmExecutor(folder, max_num_timeout=resources.requeues)
-            executor.update_parameters(**_options(count, resources), **({"nodes": nodes} if nodes else {}))
+            executor.update_parameters(
+                **_options(count, resources), **({"nodes": nodes} if nodes else {})
+            )
             return list(executor.map_array(task, range(count)))
         executor = submitit.LocalExecutor(folder, max_num_timeout=resources.requeues)
         jobs, gpus = [], resources.gpus or 0
@@ -94,7 +109,9 @@ def submit(task: Callable[..., Any], engine: str, count: int, resources: Resourc
 
 @contextmanager
 def _detached() -> Iterator[None]:
-    """Processes started inside have none of this one's streams: who reads those to their end would wait for the job."""
+    """Processes started inside have none of this one's streams: who reads those to their end would
+    wait for the job.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     null, before = os.open(os.devnull, os.O_RDWR), [os.dup(stream) for stream in range(3)]

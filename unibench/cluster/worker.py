@@ -1,7 +1,7 @@
 """One worker of a submission, on whatever machine an engine starts it.
 
-The runner, and torch with it, is imported in the call: submitit answers signals only once it has unpickled the worker, and one
-that comes before kills the process.
+The runner, and torch with it, is imported in the call: submitit answers signals only once it has
+unpickled the worker, and one that comes before kills the process.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """Works off the cells of a plan beside any number of its like; engines carry it to a node by pickling.
+    """Works off the cells of a plan beside any number of its like; engines carry it to a node by
+    pickling.
 
     Attributes:
         folder: of the submission, see :func:`unibench.cluster.write_plan`.
         listener: makes the listener from the worker's number; can be pickled.
         expiry: see :func:`unibench.runner.work`.
         seconds: after which it ends at the next sample; for engines without a limit of their own.
-        warning: the signal by which submitit says that the job's time is nearly up or that it is preempted. The worker
-            ends at the next sample, and then lets submitit have the signal, which queues the job again.
+        warning: the signal by which submitit says that the job's time is nearly up or that it is
+            preempted. The worker ends at the next sample, and then lets submitit have the signal,
+            which queues the job again.
     """
 
     folder: Path
@@ -56,18 +58,27 @@ class Worker:
         if only is not None:
             cells = [cells[only]]
         runner = importlib.import_module("unibench.runner")
-        stop = runner.Stop(seconds=self.seconds, signals=[signal.SIGINT, signal.SIGTERM, *filter(None, [self.warning])])
+        stop = runner.Stop(
+            seconds=self.seconds,
+            signals=[signal.SIGINT, signal.SIGTERM, *filter(None, [self.warning])],
+        )
         try:
             with stop.listening():
-                outcome = runner.work(cells, listener=self.listener(number), stop=stop, expiry=self.expiry)
+                outcome = runner.work(
+                    cells, listener=self.listener(number), stop=stop, expiry=self.expiry
+                )
         except KeyboardInterrupt:
             if self.warning is not None and stop.received == self.warning:
-                os.kill(os.getpid(), self.warning)  # to submitit's own handler, which has the signal again
+                os.kill(
+                    os.getpid(), self.warning
+                )  # to submitit's own handler, which has the signal again
             return "stopped before the end; every answered sample is kept"
         return _sentence(outcome)
 
     def checkpoint(self, *arguments: Any, **options: Any) -> Any:
-        """What submitit is to run when the job is started again: the same, since all that was done lies in the cells."""
+        """What submitit is to run when the job is started again: the same, since all that was done
+        lies in the cells.
+        """
         from submitit.helpers import DelayedSubmission  # an extra
 
         return DelayedSubmission(self, *arguments, **options)

@@ -1,8 +1,9 @@
-"""Visual tokens that decoder layers process: counted from a method's cuts, and solved for a wanted average.
+"""Visual tokens that decoder layers process: counted from a method's cuts, and solved for a wanted
+average.
 
-The tokens *processed* by layer ``l`` are those that enter it. A cut at layer ``K`` leaves layers below ``K``
-with everything, so ``keep`` after the cut is less than the average. Published budgets count differently
-(after the cut, after each layer, on average): docs/budgets.md.
+The tokens *processed* by layer ``l`` are those that enter it. A cut at layer ``K`` leaves layers
+below ``K`` with everything, so ``keep`` after the cut is less than the average. Published budgets
+count differently (after the cut, after each layer, on average): docs/budgets.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import Protocol
 
 from unibench.errors import UsageError
 
-REFERENCE = 576  # visual tokens of a LLaVA-1.5 picture: what published schedules and budgets are stated for
+REFERENCE = (
+    # visual tokens of a LLaVA-1.5 picture: what published schedules and budgets are stated
+    # for
+    576
+)
 
 
 class Cut(Protocol):
@@ -82,7 +87,8 @@ def equivalent_tokens(per_layer: Sequence[int]) -> float:
 
 
 def keep_after_cut(average: float, layer: int, total: int, depth: int) -> float:
-    """Tokens after one cut at ``layer`` so that the mean over layers is ``average``; negative if it cannot be.
+    """Tokens after one cut at ``layer`` so that the mean over layers is ``average``; negative if it
+    cannot be.
 
     >>> round(keep_after_cut(64, 2, 576, 32), 1), round(keep_after_cut(128, 2, 576, 40), 1)
     (29.9, 104.4)
@@ -91,7 +97,8 @@ def keep_after_cut(average: float, layer: int, total: int, depth: int) -> float:
 
 
 def withdrawal_layer(keep: int, total: int, depth: int) -> int:
-    """The layer from which no visual token is left, for a mean of ``keep``: nearest to ``keep * depth / total``, at least 1.
+    """The layer from which no visual token is left, for a mean of ``keep``: nearest to ``keep *
+    depth / total``, at least 1.
 
     >>> withdrawal_layer(192, 576, 32), withdrawal_layer(128, 576, 32), withdrawal_layer(64, 576, 32)
     (11, 7, 4)
@@ -100,16 +107,20 @@ def withdrawal_layer(keep: int, total: int, depth: int) -> int:
 
 
 def matched_keep(stages: Sequence[Cut], average: int, total: int, depth: int) -> int:
-    """The budget whose mean of processed tokens is nearest to ``average``; of two equally near the smaller.
+    """The budget whose mean of processed tokens is nearest to ``average``; of two equally near the
+    smaller.
 
     Raises:
-        UsageError: even one token is too many, since layers before the first cut process everything; or the cuts
-            do not follow the budget.
+        UsageError: even one token is too many, since layers before the first cut process
+            everything; or the cuts do not follow the budget.
     """
     if average >= total:
         return total
     if stages and processed(stages, 1, total, depth) == processed(stages, total, total, depth):
-        raise UsageError("budget.mode=layer_average: the numbers of this method are given, not taken from the budget; use at_stage")
+        raise UsageError(
+            "budget.mode=layer_average: the numbers of this method are given, not taken from the"
+            " budget; use at_stage"
+        )
     low, high = 1, total
     while low < high:  # the mean does not fall when the budget grows
         middle = (low + high) // 2
@@ -118,13 +129,16 @@ def matched_keep(stages: Sequence[Cut], average: int, total: int, depth: int) ->
         else:
             low = middle + 1
     near = [keep for keep in (low - 1, low) if keep >= 1]
-    best = min(near, key=lambda keep: (abs(_mean(processed(stages, keep, total, depth)) - average), keep))
+    best = min(
+        near, key=lambda keep: (abs(_mean(processed(stages, keep, total, depth)) - average), keep)
+    )
     reached = _mean(processed(stages, best, total, depth))
     if best == 1 and reached - average > 1:
         layers = ", ".join(str(layer) for layer in sorted({stage.layer for stage in stages}))
         raise UsageError(
-            f"budget.mode=layer_average: {average} of {total} visual tokens per layer cannot be reached; the cuts at layer {layers} "
-            f"of {depth} process at least {float(reached):.1f} on average. Cut earlier, keep more, or use budget.mode=at_stage"
+            f"budget.mode=layer_average: {average} of {total} visual tokens per layer cannot be"
+            f" reached; the cuts at layer {layers} of {depth} process at least {float(reached):.1f}"
+            " on average. Cut earlier, keep more, or use budget.mode=at_stage"
         )
     return best
 

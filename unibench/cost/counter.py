@@ -18,7 +18,9 @@ FUSED = (  # torch's own formulas know neither the CPU's kernel nor grouped quer
 
 
 def flop_counter() -> FlopCounterMode:
-    """A context that counts the FLOPs of products, by module; kernels from outside torch are not seen."""
+    """A context that counts the FLOPs of products, by module; kernels from outside torch are not
+    seen.
+    """
     return FlopCounterMode(display=False, custom_mapping=dict.fromkeys(FUSED, _attention))
 
 
@@ -29,6 +31,8 @@ def flops_of(counter: FlopCounterMode, model: nn.Module, part: nn.Module) -> int
 
 
 def _attention(query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:
-    """Both products of attention, the square counted whole; arguments are shapes ``[batch, heads, tokens, head_dim]``."""
+    """Both products of attention, the square counted whole; arguments are shapes ``[batch, heads,
+    tokens, head_dim]``.
+    """
     batch, heads, rows, width = query
     return int(2 * batch * heads * rows * key[-2] * (width + value[-1]))

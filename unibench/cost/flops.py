@@ -35,17 +35,20 @@ class DecoderShape:
     kv_bytes: int
 
     def macs(self, tokens: int, keys: int | None = None) -> int:
-        """Multiply-adds of a layer for ``tokens`` queries on ``keys`` keys (default: the same tokens).
+        """Multiply-adds of a layer for ``tokens`` queries on ``keys`` keys (default: the same
+        tokens).
 
-        ``n d (2 w + 2 w_kv) + 2 n k w + 3 n d m``: grouped queries and a gated network, the attention
-        square counted whole.
+        ``n d (2 w + 2 w_kv) + 2 n k w + 3 n d m``: grouped queries and a gated network, the
+        attention square counted whole.
         """
         return self.attention_macs(tokens, keys) + 3 * tokens * self.hidden * self.intermediate
 
     def attention_macs(self, tokens: int, keys: int | None = None) -> int:
         """Of :meth:`macs` the attention module's: projections and the square."""
         keys = tokens if keys is None else keys
-        return tokens * self.hidden * 2 * (self.width + self.kv_width) + 2 * tokens * keys * self.width
+        return (
+            tokens * self.hidden * 2 * (self.width + self.kv_width) + 2 * tokens * keys * self.width
+        )
 
     def prefill_tflops(self, tokens: Sequence[int]) -> float:
         """Teraflops of a prefill whose layer i sees ``tokens[i]`` tokens, text included."""
@@ -57,18 +60,22 @@ class DecoderShape:
 
 
 def published_macs(tokens: int, hidden: int, intermediate: int, matrices: int = 2) -> int:
-    """Multiply-adds of a layer as papers count them: ``4 n d^2 + 2 n^2 d + matrices n d m``, ungrouped heads.
+    """Multiply-adds of a layer as papers count them: ``4 n d^2 + 2 n^2 d + matrices n d m``,
+    ungrouped heads.
 
     Args:
         tokens: that enter the layer.
         hidden: width of the residual stream, d.
         intermediate: width of the feed-forward network, m.
-        matrices: of the feed-forward network: 2 (FastV, DivPrune, STP) or 3 (PyramidDrop, SparseVLM, FitPrune).
+        matrices: of the feed-forward network: 2 (FastV, DivPrune, STP) or 3 (PyramidDrop,
+            SparseVLM, FitPrune).
 
     >>> round(32 * published_macs(576, 4096, 11008, 3) / 1e12, 3)
     3.817
     """
-    return 4 * tokens * hidden**2 + 2 * tokens**2 * hidden + matrices * tokens * hidden * intermediate
+    return (
+        4 * tokens * hidden**2 + 2 * tokens**2 * hidden + matrices * tokens * hidden * intermediate
+    )
 
 
 def decoder_shape(config: Any, kv_bytes: int) -> DecoderShape:
@@ -76,4 +83,6 @@ def decoder_shape(config: Any, kv_bytes: int) -> DecoderShape:
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads
-    return DecoderShape(config.hidden_size, heads * head_dim, groups * head_dim, config.intermediate_size, kv_bytes)
+    return DecoderShape(
+        config.hidden_size, heads * head_dim, groups * head_dim, config.intermediate_size, kv_bytes
+    )

@@ -29,8 +29,8 @@ class Peak:
 def peak_memory(device: torch.device) -> Iterator[Peak]:
     """Watch the allocator for the length of the block.
 
-    A GPU's allocator keeps count by itself. On a CPU torch's profiler lists every allocation, temporaries
-    inside operations included: time a block under another roof.
+    A GPU's allocator keeps count by itself. On a CPU torch's profiler lists every allocation,
+    temporaries inside operations included: time a block under another roof.
     """
     peak = Peak()
     gc.collect()
@@ -53,7 +53,9 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the profiler's C++ side writes to stderr at each start and stop; no option turns it off."""
+    """Without what the profiler's C++ side writes to stderr at each start and stop; no option turns
+    it off.
+    """
     sys.stderr.flush()
     saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

@@ -1,6 +1,7 @@
-"""What a process needs to have a benchmark asked by a harness in another one: the job, its events, the child.
+"""What a process needs to have a benchmark asked by a harness in another one: the job, its events,
+the child.
 
-The child itself is :mod:`unibench.worker`.
+The child itself is :mod:`unibench.harness.child`.
 """
 
 from __future__ import annotations

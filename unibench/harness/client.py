@@ -33,7 +33,8 @@ class WorkerProcess:
         environment: variables to set beside the parent's own.
 
     Attributes:
-        idle: whether the last job came to an end that the child itself told, so that it can have another.
+        idle: whether the last job came to an end that the child itself told, so that it can have
+            another.
     """
 
     def __init__(self, python: str, environment: dict[str, str]) -> None:
@@ -54,7 +55,8 @@ class WorkerProcess:
             yield from self.events(folder / "job.json", folder / "run.log", "result")
         except WorkerError as error:
             raise WorkerError(
-                f"{cell.title}: {error}. Every answered sample is safe and the same command continues; the reason is in {folder}/run.log"
+                f"{cell.title}: {error}. Every answered sample is safe and the same command"
+                f" continues; the reason is in {folder}/run.log"
             ) from None
 
     def events(self, job: Path, log: Path, last: str) -> Iterator[dict[str, Any]]:
@@ -113,12 +115,15 @@ class WorkerProcess:
         with log.open("ab") as stderr:
             try:
                 self._process = subprocess.Popen(
-                    [self._python, "-m", "unibench.worker", str(job)],
+                    [self._python, "-m", "unibench.harness.child", str(job)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True,
-                    start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the child
+                    # Ctrl-C reaches the parent alone, which then ends the child
+                    start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
-                raise UsageError(f"harness_options.python={self._python} cannot be started: {error.strerror}") from None
+                raise UsageError(
+                    f"harness_options.python={self._python} cannot be started: {error.strerror}"
+                ) from None
         atexit.register(self.close)
         return self._process
 

@@ -32,8 +32,10 @@ class Verdict:
     """What a harness made of a cell's answers.
 
     Attributes:
-        metrics: by the card's name: ``score`` as the harness says it, ``score_100``, ``mean``: whether it is the mean of ``scores``.
-        scores: of the first metric, by sample, out of 1; empty if the harness scores only the whole.
+        metrics: by the card's name: ``score`` as the harness says it, ``score_100``, ``mean``:
+            whether it is the mean of ``scores``.
+        scores: of the first metric, by sample, out of 1; empty if the harness scores only the
+            whole.
         raw: the harness's whole result, flat.
         data: what was asked: ``published:...`` or ``local:...`` with a digest.
         prompts: hash of all prompts.
@@ -56,7 +58,9 @@ class Verdict:
 
 
 def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None = None) -> None:
-    """Write resolved cells, and what else is to be said about them, for a process that may run elsewhere."""
+    """Write resolved cells, and what else is to be said about them, for a process that may run
+    elsewhere.
+    """
     jobs = [{"key": cell.key, "config": asdict(_absolute(cell.config))} for cell in cells]
     file.write_text(json.dumps({**(about or {}), "cells": jobs}, indent=1), encoding="utf-8")
 
@@ -71,7 +75,10 @@ def read_job(file: Path) -> list[Cell]:
     for entry in json.loads(file.read_text(encoding="utf-8"))["cells"]:
         cell = cell_of(typed(entry["config"]))
         if cell.key != entry["key"]:
-            raise ValueError(f"{file} was written by another version of unibench: key {entry['key']} is {cell.key} here")
+            raise ValueError(
+                f"{file} was written by another version of unibench: key {entry['key']} is"
+                f" {cell.key} here"
+            )
         cells.append(cell)
     return cells
 
@@ -88,7 +95,9 @@ def write_prefetch(harness: str, names: list[str], file: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers of numpy as numbers, not-a-number as None, what is unknown as text."""
+    """A value as JSON has it: numbers of numpy as numbers, not-a-number as None, what is unknown as
+    text.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -108,6 +117,15 @@ def _absolute(config: RunConfig) -> RunConfig:
     return replace(
         config,
         out=str(Path(config.out).absolute()),
-        model=replace(config.model, path=path if path is None or path.startswith("pkg://") else str(Path(path).expanduser().absolute())),
-        task=replace(config.task, data=None if data is None else str(Path(data).expanduser().absolute())),
+        model=replace(
+            config.model,
+            path=(
+                path
+                if path is None or path.startswith("pkg://")
+                else str(Path(path).expanduser().absolute())
+            ),
+        ),
+        task=replace(
+            config.task, data=None if data is None else str(Path(data).expanduser().absolute())
+        ),
     )

@@ -11,8 +11,9 @@ NEIGHBOURS = 24  # remembered for each row
 class Closest:
     """Answers which value is greatest in a row among the columns of a set, for set after set.
 
-    On a CPU each row's first neighbours are found once; mostly one of them is in the set, and only rows
-    without one are read again. That needs a look at values, for which a GPU would halt: there every row is read.
+    On a CPU each row's first neighbours are found once; mostly one of them is in the set, and only
+    rows without one are read again. That needs a look at values, for which a GPU would halt: there
+    every row is read.
 
     Args:
         similarity: ``[N, N]``.
@@ -20,7 +21,11 @@ class Closest:
 
     def __init__(self, similarity: Tensor) -> None:
         self._similarity = similarity
-        self._near = similarity.topk(min(NEIGHBOURS, len(similarity))) if similarity.device.type == "cpu" else None
+        self._near = (
+            similarity.topk(min(NEIGHBOURS, len(similarity)))
+            if similarity.device.type == "cpu"
+            else None
+        )
 
     def among(self, rows: Tensor, columns: Tensor) -> Tensor:
         """``similarity[rows][:, columns].amax(1)``, ``[rows]``."""
@@ -31,7 +36,11 @@ class Closest:
         first = present.byte().argmax(1, keepdim=True)
         found = self._near.values[rows].gather(1, first)[:, 0]
         missing = (~present.gather(1, first)[:, 0]).nonzero()[:, 0]
-        return found.index_copy(0, missing, self._whole(rows[missing], columns)) if len(missing) else found
+        return (
+            found.index_copy(0, missing, self._whole(rows[missing], columns))
+            if len(missing)
+            else found
+        )
 
     def _whole(self, rows: Tensor, columns: Tensor) -> Tensor:
         return self._similarity[rows][:, columns].amax(1)

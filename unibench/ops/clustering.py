@@ -26,9 +26,10 @@ class Clusters:
 def density_peaks(x: Tensor, clusters: int, neighbours: int) -> Clusters:
     """DPC-kNN: density peaks clustering with the density of the nearest neighbours.
 
-    The distance is Euclidean over the root of the width. A row's density is ``exp`` of minus the mean
-    squared distance to its nearest rows, itself among them; its separation is the distance to the
-    nearest denser row. Of equal densities the lower index counts as denser, where official codes add
+    The distance is Euclidean over the root of the width. A row's density is ``exp`` of minus the
+    mean squared distance to its nearest rows, itself among them; its separation is the distance to
+    the nearest denser row. Of equal densities the lower index counts as denser, where official
+    codes add
     noise: mutual nearest neighbours have equal densities.
 
     Args:
@@ -42,10 +43,14 @@ def density_peaks(x: Tensor, clusters: int, neighbours: int) -> Clusters:
     """
     x = x.float()
     upper = euclidean(x, x).triu(1)
-    distance = (upper + upper.T) * x.shape[1] ** -0.5  # d(i, j) and d(j, i) are the same bits, so ties are ties
+    distance = (upper + upper.T) * x.shape[
+        1
+    ] ** -0.5  # d(i, j) and d(j, i) are the same bits, so ties are ties
     density = (-distance.sort(dim=-1).values[:, :neighbours].square().mean(-1)).exp()
     row = torch.arange(len(x), device=x.device)
-    denser = (density[None] > density[:, None]) | ((density[None] == density[:, None]) & (row[None] < row[:, None]))
+    denser = (density[None] > density[:, None]) | (
+        (density[None] == density[:, None]) & (row[None] < row[:, None])
+    )
     nearest = distance.masked_fill(~denser, torch.inf).amin(-1)
     separation = torch.where(denser.any(-1), nearest, distance.max())
     centre = (separation * density).argsort(descending=True, stable=True)[:clusters]

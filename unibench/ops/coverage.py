@@ -13,16 +13,18 @@ from unibench.ops.pairs import Pairs, reduced, rows_of
 from unibench.ops.work import did
 
 AT_ONCE = 16  # gains evaluated together
-LOWEST = np.finfo(np.float32).min  # a bound below it is minus infinity: picked, or evaluated in this step
+LOWEST = np.finfo(
+    np.float32
+).min  # a bound below it is minus infinity: picked, or evaluated in this step
 SLACK = 1e-5  # rounding of a gain: bounds this close below the best gain are evaluated too
 
 
 def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Greedy facility location: each pick covers most of what no pick resembles yet.
 
-    Gains only fall, so a gain from an earlier step bounds the present one. On a CPU only tokens whose bound
-    reaches the best present gain are evaluated (Minoux 1978); how many depends on the data. On a GPU, where
-    looking at values would halt the queue, all are.
+    Gains only fall, so a gain from an earlier step bounds the present one. On a CPU only tokens
+    whose bound reaches the best present gain are evaluated (Minoux 1978); how many depends on the
+    data. On a GPU, where looking at values would halt the queue, all are.
 
     Args:
         similarity: ``[N, N]``, symmetric; negative entries never count.

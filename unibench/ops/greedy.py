@@ -1,8 +1,9 @@
 """Greedy selection: pick the arg-max of a running vector, update the vector with one row, repeat.
 
-Every selector here is :func:`greedy` with its own first vector and its own update: ``O(kN)`` after one
-similarity matrix, ties to the lower index, ``k`` distinct picks whatever the rows, no waiting for the device.
-A step of a few thousand numbers costs what its calls cost, so updates work in place where they can.
+Every selector here is :func:`greedy` with its own first vector and its own update: ``O(kN)`` after
+one similarity matrix, ties to the lower index, ``k`` distinct picks whatever the rows, no waiting
+for the device. A step of a few thousand numbers costs what its calls cost, so updates work in place
+where they can.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def greedy(running: Tensor, k: int, update: Update, taken: Tensor | None = None)
     Args:
         running: ``[N]``, decides the first pick.
         k: at most the number of rows that are free.
-        update: the vector that decides the next pick, to be written to: what is picked becomes minus infinity.
+        update: the vector that decides the next pick, to be written to: what is picked becomes
+            minus infinity.
         taken: ``[j]`` rows that may not be picked.
 
     Returns:
@@ -92,7 +94,8 @@ def farthest(distance: Pairs, k: int, start: Tensor) -> Tensor:
 
 
 def mmr(importance: Tensor, similarity: Pairs, k: int, weight: float) -> Tensor:
-    """Maximal marginal relevance: ``weight * importance - (1 - weight) * greatest similarity to a pick``.
+    """Maximal marginal relevance: ``weight * importance - (1 - weight) * greatest similarity to a
+    pick``.
 
     Args:
         importance: ``[N]``; decides the first pick alone.
@@ -100,7 +103,11 @@ def mmr(importance: Tensor, similarity: Pairs, k: int, weight: float) -> Tensor:
         k: at most N.
         weight: of the importance, in [0, 1].
     """
-    closest, value, relevant = torch.full_like(importance, -torch.inf), torch.empty_like(importance), weight * importance
+    closest, value, relevant = (
+        torch.full_like(importance, -torch.inf),
+        torch.empty_like(importance),
+        weight * importance,
+    )
 
     def update(_: Tensor, pick: Tensor, step: int) -> Tensor:
         torch.maximum(closest, rows_of(similarity, pick)[0], out=closest)
@@ -139,16 +146,20 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
         before, now = factor[:step], factor[step]
         row.sub_(product(before.index_select(1, pick).T, before)[0])
         left = gain.index_select(0, pick)
-        # what rounding leaves of a token that the picks span already would blow up when divided by its root
+        # what rounding leaves of a token that the picks span already would blow up when divided by
+        # its root
         spans = left > least.index_select(0, pick)
-        torch.where(spans, row.div_(left.clamp_min_(torch.finfo(left.dtype).tiny).sqrt_()), nothing, out=now)
+        torch.where(
+            spans, row.div_(left.clamp_min_(torch.finfo(left.dtype).tiny).sqrt_()), nothing, out=now
+        )
         return gain.sub_(now.square())
 
     return greedy(whole.clone(), k, update)
 
 
 def quality_determinantal(similarity: Pairs, relevance: Tensor, k: int) -> Tensor:
-    """Greedy MAP of a DPP whose kernel is ``q_i S_ij q_j`` with ``q`` the relevance scaled to (0, 1] (CDPruner).
+    """Greedy MAP of a DPP whose kernel is ``q_i S_ij q_j`` with ``q`` the relevance scaled to (0,
+    1] (CDPruner).
 
     Args:
         similarity: ``[N, N]``, cosines.

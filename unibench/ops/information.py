@@ -10,25 +10,35 @@ from unibench.ops.work import did
 
 
 def mutual_information(x: Tensor, y: Tensor, neighbours: int = 3) -> Tensor:
-    """Kraskov's estimate for all pairs of rows of ``x [N, D]`` and ``y [M, D]``, in nats, ``[N, M]``.
+    """Kraskov's estimate for all pairs of rows of ``x [N, D]`` and ``y [M, D]``, in nats, ``[N,
+    M]``.
 
     Each row is one variable, its ``D`` entries are the observations. As scikit-learn's
-    ``mutual_info_regression``, without its noise of relative size 1e-10: rows are scaled to unit deviation,
-    the ``neighbours``-th distance in the maximum norm counts the points closer in each variable, and
-    negative estimates are zero. ``O(N M D^2)``.
+    ``mutual_info_regression``, without its noise of relative size 1e-10: rows are scaled to unit
+    deviation, the ``neighbours``-th distance in the maximum norm counts the points closer in each
+    variable, and negative estimates are zero. ``O(N M D^2)``.
     """
     dtype = at_least_float32(x).dtype
-    x, y = (side.double() / side.double().std(1, correction=0, keepdim=True).clamp_min(1e-300) for side in (x, y))
+    x, y = (
+        side.double() / side.double().std(1, correction=0, keepdim=True).clamp_min(1e-300)
+        for side in (x, y)
+    )
     size = x.shape[1]
     count = min(neighbours, size - 1)
-    base = torch.digamma(torch.tensor([float(size), float(count)], dtype=x.dtype, device=x.device)).sum()
+    base = torch.digamma(
+        torch.tensor([float(size), float(count)], dtype=x.dtype, device=x.device)
+    ).sum()
     did(3 * len(x) * len(y) * size**2)  # distances in both variables and in the larger of the two
     apart_y = (y[:, :, None] - y[:, None, :]).abs()  # [M, D, D]
     found = x.new_empty(len(x), len(y))
     for i, row in enumerate(x):
         apart_x = (row[:, None] - row[None, :]).abs()
         joint = torch.maximum(apart_x, apart_y)
-        radius = joint.kthvalue(count + 1, dim=-1).values[..., None]  # the nearest is the point itself
-        closer = [(apart < radius).sum(-1).clamp_min(1) for apart in (apart_x, apart_y)]  # itself included
+        radius = joint.kthvalue(count + 1, dim=-1).values[
+            ..., None
+        ]  # the nearest is the point itself
+        closer = [
+            (apart < radius).sum(-1).clamp_min(1) for apart in (apart_x, apart_y)
+        ]  # itself included
         found[i] = base - sum(torch.digamma(number.to(x.dtype)).mean(-1) for number in closer)
     return found.clamp_min(0).to(dtype)

@@ -1,6 +1,7 @@
 """Several tokens become one: which go together, and the weights of their mean.
 
-A merge is a matrix of weights ``[rows, tokens]`` times the tokens, so that it gives the same bits each time.
+A merge is a matrix of weights ``[rows, tokens]`` times the tokens, so that it gives the same bits
+each time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Matching:
 
 
 def bipartite(metric: Tensor, merges: int, protect_first: bool = False) -> Matching:
-    """One step of bipartite soft matching (ToMe): tokens at even places join their most similar odd one.
+    """One step of bipartite soft matching (ToMe): tokens at even places join their most similar odd
+    one.
 
     Args:
         metric: ``[n, C]`` what similarity is measured on.

@@ -1,4 +1,6 @@
-"""All rows against all rows: one matrix where it fits in memory, single rows on demand where it does not."""
+"""All rows against all rows: one matrix where it fits in memory, single rows on demand where it
+does not.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ BLOCK = 128  # rows worked on at once: a block of a few thousand columns stays i
 
 @dataclass(frozen=True, eq=False)
 class OnDemand:
-    """Cosines (or one minus them) of all rows, computed row by row: ``O(ND)`` for a row instead of ``O(N^2)`` memory.
+    """Cosines (or one minus them) of all rows, computed row by row: ``O(ND)`` for a row instead of
+    ``O(N^2)`` memory.
 
     Attributes:
         unit: ``[N, D]`` rows of length one.
@@ -43,7 +46,8 @@ def cosine_pairs(x: Tensor, *, distance: bool = False) -> Pairs:
     """Cosine, or one minus it, of all rows of ``x [N, D]`` with each other.
 
     Returns:
-        ``[N, N]``, or what computes its rows where that matrix would be larger than :data:`DENSE_BYTES`.
+        ``[N, N]``, or what computes its rows where that matrix would be larger than
+        :data:`DENSE_BYTES`.
     """
     rows = unit(x)
     if len(x) ** 2 * rows.element_size() > DENSE_BYTES:
@@ -70,7 +74,9 @@ def reduced(pairs: Pairs, reduce: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def nearest(distance: Pairs) -> Tensor:
-    """Distance of each row to the nearest other, ``[N]``; infinite for a row alone. Entries above the diagonal are read."""
+    """Distance of each row to the nearest other, ``[N]``; infinite for a row alone. Entries above
+    the diagonal are read.
+    """
     found: Tensor | None = None
     for start, block in blocks(distance):
         end = start + len(block)

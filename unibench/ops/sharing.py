@@ -1,4 +1,6 @@
-"""Dividing a budget, and spacing it out. Whole numbers only: the result does not depend on the device."""
+"""Dividing a budget, and spacing it out. Whole numbers only: the result does not depend on the
+device.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from collections.abc import Sequence
 
 
 def shares(total: int, sizes: Sequence[int]) -> list[int]:
-    """``total`` divided in proportion to ``sizes``, whole and never above a size, by largest remainder.
+    """``total`` divided in proportion to ``sizes``, whole and never above a size, by largest
+    remainder.
 
     >>> shares(5, [10, 10, 20]), shares(2, [1, 1, 1])
     ([1, 1, 3], [1, 1, 0])

@@ -8,7 +8,8 @@ from torch.nn.functional import normalize
 
 from unibench.ops.work import product
 
-STRIP = 512  # rows of a Gram matrix multiplied at once: narrower strips save little more and multiply slower
+# rows of a Gram matrix multiplied at once: narrower strips save little more and multiply slower
+STRIP = 512
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -17,12 +18,16 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of ``x`` ``[N, D]`` scaled to length one, in float32 (float64 stays); zero rows stay zero."""
+    """Rows of ``x`` ``[N, D]`` scaled to length one, in float32 (float64 stays); zero rows stay
+    zero.
+    """
     return normalize(at_least_float32(x), dim=-1)
 
 
 def gram(x: Tensor) -> Tensor:
-    """``x @ x.T`` ``[N, N]``; on a CPU the entries below strips of the diagonal are mirrored, not computed again."""
+    """``x @ x.T`` ``[N, N]``; on a CPU the entries below strips of the diagonal are mirrored, not
+    computed again.
+    """
     if x.device.type != "cpu" or len(x) <= STRIP:
         return product(x, x.T)
     found = x.new_empty(len(x), len(x))
@@ -34,12 +39,15 @@ def gram(x: Tensor) -> Tensor:
 
 
 def cosine(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """Cosine of all rows of ``x`` ``[N, D]`` with all rows of ``y`` ``[M, D]`` (default ``x``), ``[N, M]``."""
+    """Cosine of all rows of ``x`` ``[N, D]`` with all rows of ``y`` ``[M, D]`` (default ``x``),
+    ``[N, M]``.
+    """
     return gram(unit(x)) if y is None else product(unit(x), unit(y).T)
 
 
 def euclidean(x: Tensor, y: Tensor) -> Tensor:
-    """Distance of all rows of ``x`` ``[N, D]`` and ``y`` ``[M, D]``, ``[N, M]``; inside in float64, where a matrix product is exact enough.
+    """Distance of all rows of ``x`` ``[N, D]`` and ``y`` ``[M, D]``, ``[N, M]``; inside in float64,
+    where a matrix product is exact enough.
 
     >>> euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor([[5.]])

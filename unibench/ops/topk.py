@@ -50,7 +50,9 @@ def complement(indices: Tensor, count: int) -> Tensor:
 
 
 def soft_top_k(scores: Tensor, k: float) -> Tensor:
-    """``sigmoid(scores + t)`` with the shift ``t`` that makes the sum ``k`` (DiffTopK), by bisection."""
+    """``sigmoid(scores + t)`` with the shift ``t`` that makes the sum ``k`` (DiffTopK), by
+    bisection.
+    """
     low, high = -scores.max() - 10, -scores.min() + 10
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -1,6 +1,7 @@
 """The arithmetic of a selection, from the shapes of the products that it computed.
 
-Multiply-adds of products count, as they do for the model; norms, softmax, sorting and comparisons do not.
+Multiply-adds of products count, as they do for the model; norms, softmax, sorting and comparisons
+do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A static page of results: tables, plots, samples where pruned and vanilla differ, and where every number comes from."""
+"""A static page of results: tables, plots, samples where pruned and vanilla differ, and where every
+number comes from.
+"""
 
 from __future__ import annotations
 

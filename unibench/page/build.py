@@ -24,7 +24,20 @@ from unibench.page.gallery import differences
 from unibench.plots import costs, ranks, scores
 
 PER_CELL = 4
-SCORES = ("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n", "score_100", "low", "high", "drop_pct")
+SCORES = (
+    "model",
+    "task",
+    "method",
+    "variant",
+    "budget",
+    "budget_mode",
+    "seed",
+    "n",
+    "score_100",
+    "low",
+    "high",
+    "drop_pct",
+)
 COSTS = ("kept_mean", "tokens_in", "tflops", "prefill_ms", "method_ms", "total_s")
 
 
@@ -76,7 +89,10 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
         tables=list(_tables(joined)),
         plots=list(_plots(joined)),
         differences=list(differences(frame, per_cell)),
-        cells=[_cell(line) for _, line in frame[frame["main"] & (frame["ability"] == frames.ALL)].iterrows()],
+        cells=[
+            _cell(line)
+            for _, line in frame[frame["main"] & (frame["ability"] == frames.ALL)].iterrows()
+        ],
         columns=(*SCORES, *COSTS),
         toy=any(str(model).startswith("tiny_") for model in frame["model"]),
     )
@@ -108,15 +124,24 @@ def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
                 ("score and prefill time", costs.pareto),
                 ("time and memory", costs.bars),
             ):
-                yield from _drawn(f"{model} on {task}: {what}, {mode}", partial(draw, part, str(task)))
+                yield from _drawn(
+                    f"{model} on {task}: {what}, {mode}", partial(draw, part, str(task))
+                )
         for model, part in lines.groupby("model", sort=False):
             if part["task"].nunique() > 1:
-                yield from _drawn(f"{model}: what is retained, {mode}", partial(scores.heat_map, part))
+                yield from _drawn(
+                    f"{model}: what is retained, {mode}", partial(scores.heat_map, part)
+                )
         for budget in pruned.loc[pruned["budget_mode"] == mode, "budget"].unique():
             for model, part in lines.groupby("model", sort=False):
                 for spokes in ("task", "ability"):
-                    yield from _drawn(f"{model}: by {spokes} at {budget}, {mode}", partial(scores.radar, part, str(budget), spokes=spokes))
-            yield from _drawn(f"ranks at {budget}, {mode}", partial(ranks.critical_difference, lines, str(budget)))
+                    yield from _drawn(
+                        f"{model}: by {spokes} at {budget}, {mode}",
+                        partial(scores.radar, part, str(budget), spokes=spokes),
+                    )
+            yield from _drawn(
+                f"ranks at {budget}, {mode}", partial(ranks.critical_difference, lines, str(budget))
+            )
 
 
 def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
@@ -126,15 +151,22 @@ def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
     except UsageError:
         return
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    figure.savefig(
+        stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
     text = stream.getvalue()
     yield Plot(title, Markup(text[text.index("<svg") :]))
 
 
 def _cell(line: pd.Series) -> Cell:
     folder = Path(line["folder"])
-    texts = [file.read_text(encoding="utf-8") if file.is_file() else "" for file in (folder / "config.yaml", folder / "env.json")]
-    return Cell(line["key"], {name: _shown(line[name]) for name in (*SCORES, *COSTS)}, str(folder), *texts)
+    texts = [
+        file.read_text(encoding="utf-8") if file.is_file() else ""
+        for file in (folder / "config.yaml", folder / "env.json")
+    ]
+    return Cell(
+        line["key"], {name: _shown(line[name]) for name in (*SCORES, *COSTS)}, str(folder), *texts
+    )
 
 
 def _shown(value: Any) -> str:
@@ -145,7 +177,11 @@ def _shown(value: Any) -> str:
     """
     if pd.isna(value):
         return ""
-    return (f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}") if isinstance(value, float) else str(value)
+    return (
+        (f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}")
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _part(name: str) -> str:

@@ -55,14 +55,18 @@ class Difference:
 
 
 def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
-    """The first samples of each pruned cell that score otherwise than vanilla's of the same setting.
+    """The first samples of each pruned cell that score otherwise than vanilla's of the same
+    setting.
 
     Args:
         frame: finished cells, not joined over seeds.
         per_cell: how many of each.
     """
     cells = frame[frame["main"] & (frame["ability"] == frames.ALL)]
-    whole = {line["setting"]: line["folder"] for _, line in cells[cells["method"] == "vanilla"].iterrows()}
+    whole = {
+        line["setting"]: line["folder"]
+        for _, line in cells[cells["method"] == "vanilla"].iterrows()
+    }
     for _, line in cells[cells["method"] != "vanilla"].iterrows():
         if line["setting"] in whole:
             yield from _of_cell(line.to_dict(), whole[line["setting"]], per_cell)
@@ -71,17 +75,26 @@ def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
 def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Difference]:
     pruned, before = frames.samples(line["folder"]), frames.samples(vanilla)
     both = pruned.join(before[["answer", "score"]], rsuffix="_before", how="inner")
-    wanted = both[(both["score"] < both["score_before"]) | (both["score"] > both["score_before"])].head(count)
+    wanted = both[
+        (both["score"] < both["score_before"]) | (both["score"] > both["score_before"])
+    ].head(count)
     if wanted.empty:
         return
     remark, asked = "", dict[str, Sample]()
     shown: dict[str, tuple[str, ...]] = {}
     try:
         asked = _asked(Path(line["folder"]), set(wanted.index))
-        shown = {name: tuple(_pictures(source, wanted.loc[name].to_dict())) for name, source in asked.items()}
+        shown = {
+            name: tuple(_pictures(source, wanted.loc[name].to_dict()))
+            for name, source in asked.items()
+        }
     except UsageError as error:  # the page shows the answers all the same
         remark = str(error)
-    title = " ".join(str(part) for part in (line["model"], line["method"], line["variant"], line["budget"], line["task"]) if part)
+    title = " ".join(
+        str(part)
+        for part in (line["model"], line["method"], line["variant"], line["budget"], line["task"])
+        if part
+    )
     for name, sample in wanted.iterrows():
         source = asked.get(str(name))
         yield Difference(
@@ -103,21 +116,33 @@ def _asked(folder: Path, wanted: set[str]) -> dict[str, Sample]:
     """The samples of an embedded task, as the cell was asked them.
 
     Raises:
-        UsageError: a harness keeps its pictures to itself, or the data are not there any more or are others now.
+        UsageError: a harness keeps its pictures to itself, or the data are not there any more or
+            are others now.
     """
     config = typed(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     if config.task.kind != "embedded":
-        raise UsageError(f"{folder}: the harness of this task keeps its pictures; they are shown of embedded tasks")
+        raise UsageError(
+            f"{folder}: the harness of this task keeps its pictures; they are shown of embedded"
+            " tasks"
+        )
     cell = cell_of(config)
-    if cell.identity["data"] != json.loads((folder / "identity.json").read_text(encoding="utf-8"))["data"]:
-        raise UsageError(f"{folder}: the pictures of task {config.task.name} are not those that this cell was asked about")
+    if (
+        cell.identity["data"]
+        != json.loads((folder / "identity.json").read_text(encoding="utf-8"))["data"]
+    ):
+        raise UsageError(
+            f"{folder}: the pictures of task {config.task.name} are not those that this cell was"
+            " asked about"
+        )
     found: dict[str, Sample] = {}
     for sample in load_task(cell).samples(config.task.limit):
         if sample.id in wanted:
             found[sample.id] = sample
         if len(found) == len(wanted):
             return found
-    raise UsageError(f"{folder}: task {config.task.name} has no sample {min(wanted - found.keys())} any more")
+    raise UsageError(
+        f"{folder}: task {config.task.name} has no sample {min(wanted - found.keys())} any more"
+    )
 
 
 def kept_of(folder: str, sample: str) -> list[Image.Image]:

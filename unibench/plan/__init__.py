@@ -1,4 +1,6 @@
-"""Which cells a command means, and how far each of them is: what ``plan`` prints and what a run works off."""
+"""Which cells a command means, and how far each of them is: what ``plan`` prints and what a run
+works off.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,11 @@ from typing import Any
 from unibench.plan.survey import PlannedCell
 from unibench.store.folder import read_row
 
-LEVELS = (("model", "task", "method", "batch"), ("model", "task"), ("model",))  # what a cell takes is looked up by, finest first
+LEVELS = (
+    ("model", "task", "method", "batch"),
+    ("model", "task"),
+    ("model",),
+)  # what a cell takes is looked up by, finest first
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,18 @@ class History:
     seconds: Mapping[tuple[str, ...], float] = field(default_factory=dict)
 
     def estimate(self, plan: PlannedCell) -> float | None:
-        """Seconds that the missing samples of a cell will take one worker, loading the model not counted; None if nothing is like it."""
+        """Seconds that the missing samples of a cell will take one worker, loading the model not
+        counted; None if nothing is like it.
+        """
         if plan.total is None:
             return None
         config = plan.cell.config
-        columns = {"model": config.model.name, "task": config.task.name, "method": plan.cell.method, "batch": config.batch_size}
+        columns = {
+            "model": config.model.name,
+            "task": config.task.name,
+            "method": plan.cell.method,
+            "batch": config.batch_size,
+        }
         for level in LEVELS:
             if (found := self.seconds.get(_key(level, columns))) is not None:
                 return found * (plan.total - plan.answered)

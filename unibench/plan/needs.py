@@ -7,25 +7,36 @@ from functools import cache
 from importlib.util import find_spec
 
 from unibench import hub
-from unibench.benchmark import MODULES, benchmark_of
+from unibench.benchmark import MODULES
 from unibench.identity import Cell
 
 
 def obstacle(cell: Cell) -> str | None:
-    """Why a cell cannot run here, in a sentence that says what to do; None if nothing is known against it."""
+    """Why a cell cannot run here, in a sentence that says what to do; None if nothing is known
+    against it.
+    """
     model = cell.config.model
     if model.attn.startswith("flash") and not _installed("flash_attn"):
-        return f"model.attn={model.attn} needs the package flash-attn and a GPU: pip install flash-attn, or take model.attn=sdpa"
+        return (
+            f"model.attn={model.attn} needs the package flash-attn and a GPU: pip install"
+            " flash-attn, or take model.attn=sdpa"
+        )
     if not hub.cached(model) and not hub.answers():
         return hub.how_to_get(model)
-    benchmark = benchmark_of(cell.config)
-    if benchmark is not None and cell.config.harness_options.python is None and not _installed(MODULES[benchmark.harness]):
+    benchmark = cell.benchmark
+    if (
+        benchmark is not None
+        and cell.config.harness_options.python is None
+        and not _installed(MODULES[benchmark.harness])
+    ):
         return f"harness={benchmark.harness} is not installed: make harnesses"
     return None
 
 
 def downloads(cells: Iterable[Cell]) -> list[str]:
-    """What the cells would download: checkpoints that are not in the cache, data that a harness fetches itself."""
+    """What the cells would download: checkpoints that are not in the cache, data that a harness
+    fetches itself.
+    """
     found: dict[str, None] = {}
     for cell in cells:
         if not hub.cached(cell.config.model):
@@ -37,9 +48,11 @@ def downloads(cells: Iterable[Cell]) -> list[str]:
 
 def judge_of(cell: Cell) -> str | None:
     """Who scores what rules cannot, if a server must be asked for it."""
-    benchmark = benchmark_of(cell.config)
+    benchmark = cell.benchmark
     judge = None if benchmark is None else benchmark.judge
-    return f"{judge.model} at {judge.url}" if judge is not None and judge.kind == "endpoint" else None
+    return (
+        f"{judge.model} at {judge.url}" if judge is not None and judge.kind == "endpoint" else None
+    )
 
 
 @cache

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unibench.benchmark import benchmark_of
 from unibench.identity import Cell, vanilla_of
 from unibench.plan.needs import obstacle
 from unibench.store import CellFolder, DamagedError, Watch, holder
@@ -21,8 +20,8 @@ class PlannedCell:
 
     Attributes:
         cell: which one.
-        state: done; partial (some samples are there); missing (none); failed (its last attempt ended in an
-            error); blocked (it cannot run, or not before something else is mended).
+        state: done; partial (some samples are there); missing (none); failed (its last attempt
+            ended in an error); blocked (it cannot run, or not before something else is mended).
         answered: samples that are there.
         total: samples that it will have, None if only its task knows.
         reason: of a failed or blocked cell.
@@ -44,12 +43,15 @@ class PlannedCell:
 def ordered(cells: Sequence[Cell]) -> list[Cell]:
     """Each cell once, the vanilla cells that they are compared to included.
 
-    Cells of one model stand together, so that it is loaded once; vanilla stands before what it is compared to.
+    Cells of one model stand together, so that it is loaded once; vanilla stands before what it is
+    compared to.
     """
     models: dict[str, dict[str, Cell]] = {}
     vanillas: dict[str, Cell] = {}
     for cell in cells:
-        group = models.setdefault(json.dumps([cell.identity["model"], cell.identity["pixels"]], sort_keys=True), {})
+        group = models.setdefault(
+            json.dumps([cell.identity["model"], cell.identity["pixels"]], sort_keys=True), {}
+        )
         shared = _shared(cell)
         if shared not in vanillas:
             vanillas[shared] = vanilla_of(cell)
@@ -87,7 +89,10 @@ def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCe
     working = holder(folder.path, watch) if there else None
     reason = obstacle(cell)
     if reason is None and vanilla is not None and vanilla.state in ("failed", "blocked"):
-        reason = f"vanilla, which it is compared to, {'has failed' if vanilla.state == 'failed' else 'is blocked'}: {vanilla.reason}"
+        reason = (
+            "vanilla, which it is compared to,"
+            f" {'has failed' if vanilla.state == 'failed' else 'is blocked'}: {vanilla.reason}"
+        )
     if reason is not None:
         return PlannedCell(cell, "blocked", answered, total, reason, working)
     failure = folder.failure() if there else None
@@ -97,9 +102,13 @@ def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCe
 
 
 def _size(cell: Cell) -> int | None:
-    """Samples that a cell will have, as far as its configuration tells: a benchmark's card names its size."""
-    benchmark = benchmark_of(cell.config)
-    published = benchmark.card.size if benchmark is not None and cell.config.task.data is None else None
+    """Samples that a cell will have, as far as its configuration tells: a benchmark's card names
+    its size.
+    """
+    benchmark = cell.benchmark
+    published = (
+        benchmark.card.size if benchmark is not None and cell.config.task.data is None else None
+    )
     sizes = [size for size in (cell.config.task.limit, published) if size is not None]
     return min(sizes, default=None)
 
@@ -107,7 +116,9 @@ def _size(cell: Cell) -> int | None:
 def _shared(cell: Cell) -> str:
     """All that a cell has in common with its vanilla cell."""
     own = ("method", "source", "budget", "seed")
-    return cell.config.out + json.dumps({key: value for key, value in cell.identity.items() if key not in own}, sort_keys=True)
+    return cell.config.out + json.dumps(
+        {key: value for key, value in cell.identity.items() if key not in own}, sort_keys=True
+    )
 
 
 def _questions(cell: Cell) -> str:

@@ -1,4 +1,6 @@
-"""What all plots share: a figure without a window, colours that stay with a method, and the file."""
+"""What all plots share: a figure without a window, colours that stay with a method, and the
+file.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +16,45 @@ from unibench.errors import UsageError, unknown
 FORMATS = ("svg", "pdf", "png")
 TOY = "measured on toy models and drawn pictures"
 # Okabe and Ito's colours, told apart by colour-blind readers too
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#7F7F7F", "#5E3C99")
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C6D31",
+    "#7F7F7F",
+    "#5E3C99",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 mpl.rcParams.update({"svg.hashsalt": "unibench", "svg.fonttype": "none", "pdf.fonttype": 42})
 mpl.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
-mpl.rcParams["text.parse_math"] = False  # names of tasks and abilities come from data, and "$" in them is no formula
+mpl.rcParams["text.parse_math"] = (
+    False  # names of tasks and abilities come from data, and "$" in them is no formula
+)
 
 
-def canvas(rows: int = 1, columns: int = 1, *, width: float = 4.2, height: float = 3.2, polar: bool = False) -> tuple[Figure, list[Axes]]:
+def canvas(
+    rows: int = 1, columns: int = 1, *, width: float = 4.2, height: float = 3.2, polar: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure of axes in rows, each ``width x height`` inches, and the axes in reading order."""
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"} if polar else {})
+    axes = figure.subplots(
+        rows, columns, squeeze=False, subplot_kw={"projection": "polar"} if polar else {}
+    )
     return figure, list(axes.flat)
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Colour and marker of each name: the same for the same set of names, whatever their order."""
     return {
-        name: {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]}
+        name: {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+        }
         for number, name in enumerate(sorted(set(names)))
     }
 

@@ -41,9 +41,23 @@ def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
     figure, (panel,) = canvas(width=5.6, height=4.0)
     for label, look in looks(lines["label"]).items():
         group = lines[lines["label"] == label]
-        panel.scatter(group[cost], group["score_100"], label=label, s=24, color=look["color"], marker=look["marker"], zorder=3)
+        panel.scatter(
+            group[cost],
+            group["score_100"],
+            label=label,
+            s=24,
+            color=look["color"],
+            marker=look["marker"],
+            zorder=3,
+        )
         for _, point in group.iterrows():
-            panel.annotate(str(point["budget"]), (point[cost], point["score_100"]), fontsize=6, xytext=(3, 3), textcoords="offset points")
+            panel.annotate(
+                str(point["budget"]),
+                (point[cost], point["score_100"]),
+                fontsize=6,
+                xytext=(3, 3),
+                textcoords="offset points",
+            )
     held = front(lines, cost)
     panel.step(held[cost], held["score_100"], where="post", color="0.5", linewidth=1)
     panel.set(xlabel=COSTS[cost], ylabel="score")
@@ -55,7 +69,8 @@ def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
 def bars(frame: pd.DataFrame, task: str) -> Figure:
     """Time of a sample by span, and memory, one bar per method and budget (STP, figure 3).
 
-    Memory is the peak where it was measured, elsewhere the KV cache after the prefill, which is computed.
+    Memory is the peak where it was measured, elsewhere the KV cache after the prefill, which is
+    computed.
 
     Raises:
         UsageError: times were not measured.
@@ -63,7 +78,9 @@ def bars(frame: pd.DataFrame, task: str) -> Figure:
     lines = one_mode(chosen(frame[frame["task"] == task])).dropna(subset=["prefill_ms"])
     if lines.empty:
         raise UsageError("prefill_ms was not measured in these results (timing=false)")
-    names = (lines["label"] + " " + lines["budget"].where(lines["method"] != "vanilla", "")).str.strip()
+    names = (
+        lines["label"] + " " + lines["budget"].where(lines["method"] != "vanilla", "")
+    ).str.strip()
     figure, (times, memory) = canvas(1, 2, width=2.4 + 0.35 * len(lines), height=3.8)
     rest = (lines["prefill_ms"] - lines["vision_ms"] - lines["method_ms"]).clip(lower=0)
     bottom = np.zeros(len(lines))

@@ -9,7 +9,8 @@ from unibench.frame import ALL as ALL
 
 
 def chosen(frame: pd.DataFrame, *, ability: str | None = ALL) -> pd.DataFrame:
-    """The lines of the main metric, with a column ``label``; of one ability, or with None of all of them.
+    """The lines of the main metric, with a column ``label``; of one ability, or with None of all of
+    them.
 
     Raises:
         UsageError: nothing is left to show.
@@ -17,7 +18,11 @@ def chosen(frame: pd.DataFrame, *, ability: str | None = ALL) -> pd.DataFrame:
     lines = frame[frame["main"] & ((frame["ability"] == ability) if ability else True)]
     if lines.empty:
         raise UsageError("there is nothing to plot: no finished cell among these results")
-    variant = lines["variant"].fillna("").where(lines["variant"].fillna("") == "", " " + lines["variant"].fillna(""))
+    variant = (
+        lines["variant"]
+        .fillna("")
+        .where(lines["variant"].fillna("") == "", " " + lines["variant"].fillna(""))
+    )
     return lines.assign(label=lines["method"] + variant)
 
 
@@ -42,6 +47,7 @@ def one_mode(lines: pd.DataFrame) -> pd.DataFrame:
     modes = sorted(lines.loc[lines["method"] != "vanilla", "budget_mode"].dropna().unique())
     if len(modes) > 1:
         raise UsageError(
-            f"these results have budgets of {' and '.join(modes)}, which do not compare; choose one with budget.mode={modes[0]}"
+            f"these results have budgets of {' and '.join(modes)}, which do not compare; choose one"
+            f" with budget.mode={modes[0]}"
         )
     return lines

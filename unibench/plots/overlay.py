@@ -1,4 +1,6 @@
-"""Kept tokens on the picture: what was dropped is darkened (IDPruner, figure 4; UniPruneBench, figure 4)."""
+"""Kept tokens on the picture: what was dropped is darkened (IDPruner, figure 4; UniPruneBench,
+figure 4).
+"""
 
 from __future__ import annotations
 
@@ -16,32 +18,46 @@ GAP = 8
 SIDE = 336  # pixels of the longer side of a view
 
 
-def views(pictures: Sequence[Image.Image], item: Item, kept: Tensor, seen: Box = WHOLE) -> list[Image.Image]:
+def views(
+    pictures: Sequence[Image.Image], item: Item, kept: Tensor, seen: Box = WHOLE
+) -> list[Image.Image]:
     """A picture or video as its tokens see it, dropped places dark.
 
     Args:
         pictures: the picture; of a video its frames.
-        item: the layout of its tokens. Without one nothing can be placed and the pictures come back whole.
+        item: the layout of its tokens. Without one nothing can be placed and the pictures come back
+            whole.
         kept: ``[len(item)]`` mask.
-        seen: the part of the picture that the processor hands on (a centre crop sees less than all).
+        seen: the part of the picture that the processor hands on (a centre crop sees less than
+            all).
 
     Returns:
-        One view per frame of a video; of a picture one of its tiles together, and one of the overview.
+        One view per frame of a video; of a picture one of its tiles together, and one of the
+        overview.
     """
     found, start = [], 0
     for part in item.parts:
         grids = _grids(part, kept[start : start + len(part)])
         start += len(part)
         if len(pictures) > 1:
-            found += [_shaded(_sized(pictures[number * len(pictures) // part.frames]), [(grid, seen)]) for number, grid in enumerate(grids)]
+            found += [
+                _shaded(_sized(pictures[number * len(pictures) // part.frames]), [(grid, seen)])
+                for number, grid in enumerate(grids)
+            ]
         else:
             boxes = tiles(part.frames, pictures[0].width / pictures[0].height)
-            found.append(_shaded(_sized(pictures[0]), [(grid, _within(seen, box)) for grid, box in zip(grids, boxes, strict=True)]))
+            found.append(
+                _shaded(
+                    _sized(pictures[0]),
+                    [(grid, _within(seen, box)) for grid, box in zip(grids, boxes, strict=True)],
+                )
+            )
     return found or [_sized(picture) for picture in pictures]
 
 
 def of_pictures(items: Sequence[Item], pictures: int) -> tuple[Item, ...]:
-    """One item for each picture; where text stands between the tiles of a picture (SmolVLM), they were items of their own.
+    """One item for each picture; where text stands between the tiles of a picture (SmolVLM), they
+    were items of their own.
 
     Raises:
         UsageError: it cannot be told which tiles are whose.
@@ -49,20 +65,33 @@ def of_pictures(items: Sequence[Item], pictures: int) -> tuple[Item, ...]:
     if len(items) == pictures:
         return tuple(items)
     if pictures != 1 or any(len(item.parts) != 1 for item in items):
-        raise UsageError(f"it cannot be told which of {len(items)} tiles belong to which of {pictures} pictures")
+        raise UsageError(
+            f"it cannot be told which of {len(items)} tiles belong to which of {pictures} pictures"
+        )
     (part,) = items[-1].parts  # the last one shows the whole picture
-    return (Item(items[0].start, items[-1].stop, (replace(part, frames=len(items) - 1), replace(part, overview=True))),)
+    return (
+        Item(
+            items[0].start,
+            items[-1].stop,
+            (replace(part, frames=len(items) - 1), replace(part, overview=True)),
+        ),
+    )
 
 
 def tiles(count: int, aspect: float) -> list[Box]:
-    """Places of ``count`` equal tiles in raster order, in the arrangement nearest to the picture's shape.
+    """Places of ``count`` equal tiles in raster order, in the arrangement nearest to the picture's
+    shape.
 
-    As InternVL cuts a picture: of all ways to write the number as columns times rows, the one whose ratio lies
-    nearest to width / height.
+    As InternVL cuts a picture: of all ways to write the number as columns times rows, the one whose
+    ratio lies nearest to width / height.
     """
     pairs = [(columns, count // columns) for columns in range(1, count + 1) if count % columns == 0]
     columns, rows = min(pairs, key=lambda pair: abs(pair[0] / pair[1] - aspect))
-    return [(x / columns, y / rows, (x + 1) / columns, (y + 1) / rows) for y in range(rows) for x in range(columns)]
+    return [
+        (x / columns, y / rows, (x + 1) / columns, (y + 1) / rows)
+        for y in range(rows)
+        for x in range(columns)
+    ]
 
 
 def side_by_side(columns: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
@@ -91,12 +120,19 @@ def _within(outer: Box, inner: Box) -> Box:
     """A place inside a box as a place of the picture."""
     left, top, right, bottom = outer
     width, height = right - left, bottom - top
-    return left + inner[0] * width, top + inner[1] * height, left + inner[2] * width, top + inner[3] * height
+    return (
+        left + inner[0] * width,
+        top + inner[1] * height,
+        left + inner[2] * width,
+        top + inner[3] * height,
+    )
 
 
 def _sized(picture: Image.Image) -> Image.Image:
     scale = SIDE / max(picture.size)
-    return picture.convert("RGB").resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    return picture.convert("RGB").resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    )
 
 
 def _shaded(picture: Image.Image, grids: Sequence[tuple[Tensor, Box]]) -> Image.Image:
@@ -106,7 +142,11 @@ def _shaded(picture: Image.Image, grids: Sequence[tuple[Tensor, Box]]) -> Image.
     for grid, box in grids:
         height, width = grid.shape
         for row, column in grid.nonzero().tolist():
-            cell = _within(box, (column / width, row / height, (column + 1) / width, (row + 1) / height))
-            left, top, right, bottom = (round(share * side) for share, side in zip(cell, picture.size * 2, strict=True))
+            cell = _within(
+                box, (column / width, row / height, (column + 1) / width, (row + 1) / height)
+            )
+            left, top, right, bottom = (
+                round(share * side) for share, side in zip(cell, picture.size * 2, strict=True)
+            )
             draw.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 0))
     return Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")

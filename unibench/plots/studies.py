@@ -9,7 +9,8 @@ from unibench.plots.canvas import canvas, looks, title
 
 
 def tradeoff(points: pd.DataFrame, model: str) -> Figure:
-    """Importance retention against the Hopkins statistic, one curve per method (IDPruner, figure 3).
+    """Importance retention against the Hopkins statistic, one curve per method (IDPruner, figure
+    3).
 
     Args:
         points: of :func:`unibench.analysis.tradeoff.summary`.
@@ -18,11 +19,23 @@ def tradeoff(points: pd.DataFrame, model: str) -> Figure:
     figure, (panel,) = canvas(width=5.4, height=4.2)
     for method, look in looks(points["method"]).items():
         group = points[points["method"] == method]
-        panel.plot(group["hopkins"], group["importance"], label=method, linewidth=1, markersize=5 if len(group) > 1 else 9, **look)  # type: ignore[arg-type]
+        panel.plot(
+            group["hopkins"],
+            group["importance"],
+            label=method,
+            linewidth=1,
+            markersize=5 if len(group) > 1 else 9,
+            **look,
+        )  # type: ignore[arg-type]
         for _, point in group[group["weight"].isin([0.0, 0.5, 1.0])].iterrows():
             place = (point["hopkins"], point["importance"])
-            panel.annotate(f"{point['weight']:g}", place, fontsize=7, xytext=(3, 3), textcoords="offset points")
-    panel.set(xlabel="Hopkins statistic H(S) (left: spread, right: clumped)", ylabel="importance retention I(S)")
+            panel.annotate(
+                f"{point['weight']:g}", place, fontsize=7, xytext=(3, 3), textcoords="offset points"
+            )
+    panel.set(
+        xlabel="Hopkins statistic H(S) (left: spread, right: clumped)",
+        ylabel="importance retention I(S)",
+    )
     panel.legend(fontsize=7)
     title(figure, f"{model}, {int(points['pictures'].iloc[0])} pictures", [model])
     return figure
@@ -31,9 +44,17 @@ def tradeoff(points: pd.DataFrame, model: str) -> Figure:
 def angles(table: pd.DataFrame, model: str) -> Figure:
     """Share of token pairs by angle (IDPruner, figure 5)."""
     figure, (panel,) = canvas(width=5.0)
-    panel.bar(table["low"], table["share"], width=table["high"] - table["low"], align="edge", color="#0072B2")
+    panel.bar(
+        table["low"],
+        table["share"],
+        width=table["high"] - table["low"],
+        align="edge",
+        color="#0072B2",
+    )
     panel.axvline(90, color="0.4", linestyle="--", linewidth=1)
-    panel.set(xlabel="angle between two visual tokens of a picture, degrees", ylabel="share of pairs")
+    panel.set(
+        xlabel="angle between two visual tokens of a picture, degrees", ylabel="share of pairs"
+    )
     title(figure, model, [model])
     return figure
 
@@ -42,7 +63,8 @@ def sweep(lines: pd.DataFrame, parameter: str, model: str) -> Figure:
     """Score against a parameter of a method, one curve for each series.
 
     Args:
-        lines: of :func:`unibench.analysis.sweep.sweep`: columns ``value, series, budget, score_100``.
+        lines: of :func:`unibench.analysis.sweep.sweep`: columns ``value, series, budget,
+            score_100``.
         parameter: its name.
         model: for the title.
     """
@@ -50,13 +72,24 @@ def sweep(lines: pd.DataFrame, parameter: str, model: str) -> Figure:
     figure, axes = canvas(1, len(budgets))
     look = looks(lines["series"])
     numeric = pd.to_numeric(lines["value"], errors="coerce").notna().all()
-    lines = lines.assign(value=pd.to_numeric(lines["value"]) if numeric else lines["value"].astype(str))
+    lines = lines.assign(
+        value=pd.to_numeric(lines["value"]) if numeric else lines["value"].astype(str)
+    )
     for panel, budget in zip(axes, budgets, strict=True):
         for series, group in lines[lines["budget"] == budget].groupby("series", sort=False):
             ordered = group.sort_values("value") if numeric else group
             wide = 2.0 if series == "all" else 1.0
-            panel.plot(ordered["value"], ordered["score_100"], label=str(series), linewidth=wide, markersize=4, **look[str(series)])  # type: ignore[arg-type]
+            panel.plot(
+                ordered["value"],
+                ordered["score_100"],
+                label=str(series),
+                linewidth=wide,
+                markersize=4,
+                **look[str(series)],
+            )  # type: ignore[arg-type]
         panel.set(title=f"ratio {budget}", xlabel=parameter, ylabel="score")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7
+    )
     title(figure, model, [model])
     return figure

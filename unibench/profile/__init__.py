@@ -1,7 +1,7 @@
 """Cost on fixed inputs, apart from accuracy runs.
 
-What loads torch (:mod:`~unibench.profile.measure`, :mod:`~unibench.profile.table`) is not named here: a mistaken
-command is answered without it.
+What loads torch (:mod:`~unibench.profile.measure`, :mod:`~unibench.profile.table`) is not named
+here: a mistaken command is answered without it.
 """
 
 from __future__ import annotations

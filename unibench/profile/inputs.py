@@ -12,7 +12,9 @@ from unibench.models import LoadedModel
 WORD = " the"
 
 
-def fixed_inputs(loaded: LoadedModel, size: tuple[int, int], text_tokens: int, batch: int, number: int) -> dict[str, Tensor]:
+def fixed_inputs(
+    loaded: LoadedModel, size: tuple[int, int], text_tokens: int, batch: int, number: int
+) -> dict[str, Tensor]:
     """A batch of prompts, each with one picture.
 
     Args:
@@ -24,7 +26,10 @@ def fixed_inputs(loaded: LoadedModel, size: tuple[int, int], text_tokens: int, b
     """
     asked = question(loaded, text_tokens)
     generator = np.random.default_rng(number)
-    pictures = [[Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))] for _ in range(batch)]
+    pictures = [
+        [Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))]
+        for _ in range(batch)
+    ]
     return loaded.inputs([asked] * batch, pictures)
 
 
@@ -39,4 +44,6 @@ def question(loaded: LoadedModel, tokens: int) -> str:
         text = (WORD * words).strip()
         if len(encode(text, add_special_tokens=False)) == tokens:
             return text
-    raise UsageError(f"text_tokens={tokens}: this tokenizer has no such question; try another number")
+    raise UsageError(
+        f"text_tokens={tokens}: this tokenizer has no such question; try another number"
+    )

@@ -10,12 +10,12 @@ from typing import Any
 
 from unibench.config import RunConfig
 from unibench.identity import cell_of, vanilla_of
+from unibench.inference.environment import environment
 from unibench.models import LoadedModel, load
 from unibench.profile.inputs import fixed_inputs
 from unibench.profile.passes import Contender, Facts, KeepAll, Times, facts, steps_to_the_end, timed
 from unibench.profile.request import Request
 from unibench.runner import method_of
-from unibench.runner.environment import environment
 
 SPANS = tuple(field.name for field in fields(Times))
 
@@ -35,7 +35,9 @@ class Table:
     environment: dict[str, Any]
 
 
-def profile(request: Request, cells: Sequence[RunConfig], tell: Callable[[str], None] = lambda line: None) -> Iterator[Table]:
+def profile(
+    request: Request, cells: Sequence[RunConfig], tell: Callable[[str], None] = lambda line: None
+) -> Iterator[Table]:
     """A table for each model and batch size, as soon as it is measured.
 
     Args:
@@ -58,7 +60,9 @@ def profile(request: Request, cells: Sequence[RunConfig], tell: Callable[[str], 
 def _by_model(cells: Sequence[RunConfig]) -> list[list[RunConfig]]:
     groups: dict[str, list[RunConfig]] = {}
     for cell in cells:
-        groups.setdefault(json.dumps([vars(cell.model), cell.pixels], sort_keys=True, default=str), []).append(cell)
+        groups.setdefault(
+            json.dumps([vars(cell.model), cell.pixels], sort_keys=True, default=str), []
+        ).append(cell)
     return list(groups.values())
 
 
@@ -66,43 +70,75 @@ def _contenders(cells: Sequence[RunConfig]) -> list[Contender]:
     """Vanilla and a session that keeps everything, then the methods; one of each."""
     vanilla = vanilla_of(cell_of(cells[0]))
     found = {
-        "vanilla": Contender("vanilla", "0", method_of(vanilla), vanilla.budget, vanilla.config.budget),
+        "vanilla": Contender(
+            "vanilla", "0", method_of(vanilla), vanilla.budget, vanilla.config.budget
+        ),
         "keep-all": Contender("keep-all", "0", KeepAll(), vanilla.budget, vanilla.config.budget),
     }
     for cell in map(cell_of, cells):
         if cell.method != "vanilla":
             name, config = f"{cell.method} {cell.variant}".strip(), cell.config
-            found[cell.key] = Contender(name, cell.budget.label, method_of(cell), cell.budget, config.budget, config.seed)
+            found[cell.key] = Contender(
+                name, cell.budget.label, method_of(cell), cell.budget, config.budget, config.seed
+            )
     return list(found.values())
 
 
 def _table(
-    request: Request, config: RunConfig, loaded: LoadedModel, contenders: Sequence[Contender], batch: int, tell: Callable[[str], None]
+    request: Request,
+    config: RunConfig,
+    loaded: LoadedModel,
+    contenders: Sequence[Contender],
+    batch: int,
+    tell: Callable[[str], None],
 ) -> Table:
     rule = request.rule
     samples, repeats = request.samples or rule.samples, request.repeats or rule.repeats
-    batches = [fixed_inputs(loaded, request.image, request.text_tokens, batch, number) for number in range(samples)]
-    tell(f"{config.model.name}, batch {batch}: {len(contenders)} methods, counting FLOPs and memory")
+    batches = [
+        fixed_inputs(loaded, request.image, request.text_tokens, batch, number)
+        for number in range(samples)
+    ]
+    tell(
+        f"{config.model.name}, batch {batch}: {len(contenders)} methods, counting FLOPs and memory"
+    )
     known = [facts(loaded, contender, batches[0], request.new_tokens) for contender in contenders]
     steps = request.new_tokens
     if rule.equal_steps:
-        steps = min(steps_to_the_end(loaded, contender, batches, request.new_tokens) for contender in contenders)
+        steps = min(
+            steps_to_the_end(loaded, contender, batches, request.new_tokens)
+            for contender in contenders
+        )
     times: list[list[Times]] = [[] for _ in contenders]
     for number in range(request.warmup + repeats):
         tell(f"{config.model.name}, batch {batch}: pass {number + 1} of {request.warmup + repeats}")
-        for taken, contender in zip(times, contenders, strict=True):  # in turn: a slow minute slows them all
+        for taken, contender in zip(
+            times, contenders, strict=True
+        ):  # in turn: a slow minute slows them all
             passed = timed(loaded, contender, batches, steps)
             if number >= request.warmup:
                 taken.append(passed)
     common = _common(request, config, loaded, batch, steps, samples, repeats)
-    rows = [_row(*each, times[0], known[0]) | common for each in zip(contenders, times, known, strict=True)]
+    rows = [
+        _row(*each, times[0], known[0]) | common
+        for each in zip(contenders, times, known, strict=True)
+    ]
     width, height = request.image
-    model = f"{config.model.name} ({config.model.weights} weights, {common['layers']} decoder layers)"
+    model = (
+        f"{config.model.name} ({config.model.weights} weights, {common['layers']} decoder layers)"
+    )
     title = f"{model}, {width}x{height} {config.pixels}, batch {batch}, {steps} new tokens"
     return Table(title, rows, environment(loaded.device))
 
 
-def _common(request: Request, config: RunConfig, loaded: LoadedModel, batch: int, steps: int, samples: int, repeats: int) -> dict[str, Any]:
+def _common(
+    request: Request,
+    config: RunConfig,
+    loaded: LoadedModel,
+    batch: int,
+    steps: int,
+    samples: int,
+    repeats: int,
+) -> dict[str, Any]:
     """What all rows of a table share."""
     weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
     return {
@@ -124,7 +160,13 @@ def _common(request: Request, config: RunConfig, loaded: LoadedModel, batch: int
     }
 
 
-def _row(contender: Contender, times: Sequence[Times], known: Facts, vanilla: Sequence[Times], full: Facts) -> dict[str, Any]:
+def _row(
+    contender: Contender,
+    times: Sequence[Times],
+    known: Facts,
+    vanilla: Sequence[Times],
+    full: Facts,
+) -> dict[str, Any]:
     record = known.record
     spans = {span: summary([1000 * getattr(passed, span) for passed in times]) for span in SPANS}
     before, after = (found.vision_tflops + found.tflops for found in (full, known))
@@ -156,13 +198,20 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     >>> summary([3.0, 1.0, 2.0])
     {'median': 2.0, 'low': 1.5, 'high': 2.5}
     """
-    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    low, _, high = (
+        quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    )
     return {"median": median(values), "low": low, "high": high}
 
 
 def _ratio(vanilla: Sequence[Times], times: Sequence[Times], span: str) -> dict[str, float]:
     """Vanilla's time over the method's, repeat by repeat."""
-    return summary([getattr(base, span) / getattr(passed, span) for base, passed in zip(vanilla, times, strict=True)])
+    return summary(
+        [
+            getattr(base, span) / getattr(passed, span)
+            for base, passed in zip(vanilla, times, strict=True)
+        ]
+    )
 
 
 def reads(contender: Contender) -> str:
@@ -170,4 +219,8 @@ def reads(contender: Contender) -> str:
     needs = [stage.needs for stage in contender.method.stages(32)]
     if any(need.llm_attention or need.entering for need in needs):
         return "language model"
-    return "vision tower" if any(need.vit_attention or need.saliency or need.object_attention for need in needs) else "none"
+    return (
+        "vision tower"
+        if any(need.vit_attention or need.saliency or need.object_attention for need in needs)
+        else "none"
+    )

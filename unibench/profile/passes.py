@@ -44,14 +44,23 @@ class Contender:
 
     def session(self, loaded: LoadedModel) -> Session:
         """A session of its own."""
-        session = Session(loaded.model, self.method, loaded.family, self.budget, scope=self.rule.scope, mode=self.rule.mode, seed=self.seed)
+        session = Session(
+            loaded.model,
+            self.method,
+            loaded.family,
+            self.budget,
+            scope=self.rule.scope,
+            mode=self.rule.mode,
+            seed=self.seed,
+        )
         session.margins = loaded.margins
         return session
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a pass. ``prefill`` contains ``vision`` and ``method``, ``total`` everything but the processor.
+    """Seconds of a pass. ``prefill`` contains ``vision`` and ``method``, ``total`` everything but
+    the processor.
 
     Attributes:
         total: from inputs on the device to the last token.
@@ -68,7 +77,9 @@ class Times:
     decode: float
 
     def __add__(self, other: Times) -> Times:
-        return Times(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+        return Times(
+            *(getattr(self, field.name) + getattr(other, field.name) for field in fields(self))
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,9 @@ def decoding(loaded: LoadedModel, tokens: int, *, stops: bool = False) -> Genera
     return config
 
 
-def timed(loaded: LoadedModel, contender: Contender, batches: Sequence[dict[str, Tensor]], tokens: int) -> Times:
+def timed(
+    loaded: LoadedModel, contender: Contender, batches: Sequence[dict[str, Tensor]], tokens: int
+) -> Times:
     """One pass over all batches; ``decode`` is the mean of a token."""
     clock, config = Clock(loaded.device), decoding(loaded, tokens)
     found = []
@@ -112,20 +125,44 @@ def timed(loaded: LoadedModel, contender: Contender, batches: Sequence[dict[str,
             loaded.model.generate(**inputs, generation_config=config)
             end = clock.mark()
             (prefill,) = session.take_times()
-            decode = clock.seconds(prefill.end, end) / max(1, tokens - 1) / len(batches) if tokens > 1 else 0.0
-            found.append(Times(clock.seconds(start, end), prefill.vision, prefill.prefill, prefill.method, decode))
+            decode = (
+                clock.seconds(prefill.end, end) / max(1, tokens - 1) / len(batches)
+                if tokens > 1
+                else 0.0
+            )
+            found.append(
+                Times(
+                    clock.seconds(start, end),
+                    prefill.vision,
+                    prefill.prefill,
+                    prefill.method,
+                    decode,
+                )
+            )
     return sum(found[1:], found[0])
 
 
-def steps_to_the_end(loaded: LoadedModel, contender: Contender, batches: Sequence[dict[str, Tensor]], tokens: int) -> int:
-    """Tokens until the first prompt's batch has ended its answers, at most ``tokens``; the fewest over batches."""
+def steps_to_the_end(
+    loaded: LoadedModel, contender: Contender, batches: Sequence[dict[str, Tensor]], tokens: int
+) -> int:
+    """Tokens until the first prompt's batch has ended its answers, at most ``tokens``; the fewest
+    over batches.
+    """
     with contender.session(loaded).installed(), torch.inference_mode():
         config = decoding(loaded, tokens, stops=True)
-        answers = ((loaded.model.generate(**inputs, generation_config=config), inputs["input_ids"].shape[1]) for inputs in batches)
+        answers = (
+            (
+                loaded.model.generate(**inputs, generation_config=config),
+                inputs["input_ids"].shape[1],
+            )
+            for inputs in batches
+        )
         return min(int(answer.shape[1] - prompt) for answer, prompt in answers)
 
 
-def facts(loaded: LoadedModel, contender: Contender, inputs: dict[str, Tensor], tokens: int) -> Facts:
+def facts(
+    loaded: LoadedModel, contender: Contender, inputs: dict[str, Tensor], tokens: int
+) -> Facts:
     """What a pass computes and holds; three passes that nobody times."""
     model, family, batch = loaded.model, loaded.family, len(inputs["input_ids"])
     with contender.session(loaded).installed() as session, torch.inference_mode():
@@ -134,13 +171,18 @@ def facts(loaded: LoadedModel, contender: Contender, inputs: dict[str, Tensor], 
         record = session.take_records()[0]
         with peak_memory(loaded.device) as peak:
             model(**inputs, use_cache=True, logits_to_keep=1)
-        out = model.generate(**inputs, generation_config=decoding(loaded, tokens), return_dict_in_generate=True)
+        out = model.generate(
+            **inputs, generation_config=decoding(loaded, tokens), return_dict_in_generate=True
+        )
     shape = decoder_shape(family.text_model.config, model.dtype.itemsize)
     processed = [record.text_tokens + visual for visual in record.processed]
     selection = tflops(record.method_macs) * batch
     return Facts(
         record=record,
-        vision_tflops=(flops_of(counter, model, family.core) - flops_of(counter, model, family.text_model)) / 1e12,
+        vision_tflops=(
+            flops_of(counter, model, family.core) - flops_of(counter, model, family.text_model)
+        )
+        / 1e12,
         tflops=shape.prefill_tflops(processed) * batch + selection,
         method_tflops=selection,
         peak_mib=peak.mib,

@@ -30,25 +30,40 @@ PROTOCOLS = {
     "unibench": Protocol(
         "unibench",
         "One prompt (or batch), every span.",
-        ("total", "vision", "prefill", "method", "decode", "prefill speed-up", "predicted", "TFLOP", "of vanilla", "peak", "kv"),
+        (
+            "total",
+            "vision",
+            "prefill",
+            "method",
+            "decode",
+            "prefill speed-up",
+            "predicted",
+            "TFLOP",
+            "of vanilla",
+            "peak",
+            "kv",
+        ),
     ),
     "uniprunebench": Protocol(
         "UniPruneBench, Table 4",
-        "Totals over all prompts of a repeat, as over a whole task. The paper's prefill is the decoder layers alone and its method "
-        "time a look-up; here prefill is pixels to first logits, and method is scoring, choosing and cutting.",
+        "Totals over all prompts of a repeat, as over a whole task. The paper's prefill is the"
+        " decoder layers alone and its method time a look-up; here prefill is pixels to first"
+        " logits, and method is scoring, choosing and cutting.",
         ("total", "prefill", "method", "speed-up"),
         samples=20,
         repeats=3,
     ),
     "trimtokenator": Protocol(
         "TrimTokenator, Table 4",
-        "Every method decodes the number of tokens after which the first of them stopped by itself.",
+        "Every method decodes the number of tokens after which the first of them stopped by"
+        " itself.",
         ("steps", "total", "prefill", "decode", "speed-up"),
         equal_steps=True,
     ),
     "idpruner": Protocol(
         "IDPruner, Table 4",
-        "FlashAttention: whether the method lets the model's fused kernel run; 'rows apart' computes the scores it reads beside it.",
+        "FlashAttention: whether the method lets the model's fused kernel run; 'rows apart'"
+        " computes the scores it reads beside it.",
         ("flash", "prefill", "prefill speed-up", "total", "speed-up"),
     ),
     "stp": Protocol(

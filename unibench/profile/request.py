@@ -23,7 +23,8 @@ class Request:
         text_tokens: tokens of the question.
         new_tokens: decoded, always so many.
         batch: prompts read together, one table each.
-        warmup: passes of every method that are not counted, besides the two that count FLOPs and memory.
+        warmup: passes of every method that are not counted, besides the two that count FLOPs and
+            memory.
         repeats: passes of every method, in turn; None is the protocol's.
         samples: prompts in a repeat; None is the protocol's.
         protocol: see :data:`~unibench.profile.protocol.PROTOCOLS`.
@@ -61,7 +62,9 @@ def parse(words: Sequence[str]) -> tuple[Request, list[RunConfig]]:
             if key in OWN:
                 given[key] = _value(key, value)
             elif key.partition(".")[0] in NOT_HERE:
-                raise UsageError(f"{key}: profile asks no task; its inputs are {', '.join(OWN[:4])}")
+                raise UsageError(
+                    f"{key}: profile asks no task; its inputs are {', '.join(OWN[:4])}"
+                )
             else:
                 rest.append(word)
         except UsageError as error:
@@ -86,7 +89,9 @@ def _value(key: str, value: str) -> object:
     if key == "image":
         size = re.fullmatch(r"(\d+)x(\d+)", value)
         if size is None or min(int(size[1]), int(size[2])) < 1:
-            raise UsageError(f"image={value}: width x height in pixels wanted, for example image=1920x1080")
+            raise UsageError(
+                f"image={value}: width x height in pixels wanted, for example image=1920x1080"
+            )
         return int(size[1]), int(size[2])
     numbers = value.split(",") if key == "batch" else [value]
     least = 0 if key == "warmup" else 1

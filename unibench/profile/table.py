@@ -52,11 +52,18 @@ def markdown(request: Request, table: Table, command: str) -> str:
     rule, first = request.rule, table.rows[0]
     shown = [COLUMNS[name] for name in rule.columns]
     heads = ["method", "ratio", "tokens kept", *(title for title, _ in shown)]
-    lines = [f"### {table.title}", "", _line(heads), _line(["---"] * 2 + ["---:"] * (len(heads) - 2))]
+    lines = [
+        f"### {table.title}",
+        "",
+        _line(heads),
+        _line(["---"] * 2 + ["---:"] * (len(heads) - 2)),
+    ]
     for row in table.rows:
         mark = " *" if row["timing_depends_on_data"] else ""
         kept = f"{row['kept']} of {row['tokens_in']}"
-        lines.append(_line([row["method"] + mark, row["budget"], kept, *(cell(row) for _, cell in shown)]))
+        lines.append(
+            _line([row["method"] + mark, row["budget"], kept, *(cell(row) for _, cell in shown)])
+        )
     notes = sorted({f"{row['method']}: {note}" for row in table.rows for note in row["notes"]})
     if any(row["timing_depends_on_data"] for row in table.rows):
         notes.append("* the time of the selection depends on the picture; this one is noise")
@@ -64,15 +71,27 @@ def markdown(request: Request, table: Table, command: str) -> str:
     lines += [
         "",
         f"Protocol {request.protocol} ({rule.source}). {rule.text}",
-        f"{first['repeats']} repeats of {first['samples']} prompt(s) x batch {first['batch']}, all methods in turn, after "
-        f"{first['warmup']} warm-up pass(es) besides those that count FLOPs and memory; median (quartiles); speed-ups are medians of "
-        f"ratios to vanilla within a repeat. {clock}; total begins with inputs on the device.",
-        f"Attention kernel {first['attn']} for vanilla and all methods, {first['dtype']}; a prompt has {first['text_tokens']} text tokens "
-        f"({request.text_tokens} asked, the rest template).",
-        "vanilla has clocks alone; keep-all passes everything through a cut. Peak: tensors of the prefill above the weights. "
-        "TFLOP: vision as torch counts it, language model by formula, method from the products of the selection.",
-        f"Machine: {where['device']}, {where['threads']} thread(s) of {where['cores']} cores, torch {where['packages']['torch']}, "
-        f"transformers {where['packages']['transformers']}, unibench {where['code']}.",
+        (
+            f"{first['repeats']} repeats of {first['samples']} prompt(s) x batch {first['batch']},"
+            f" all methods in turn, after {first['warmup']} warm-up pass(es) besides those that"
+            " count FLOPs and memory; median (quartiles); speed-ups are medians of ratios to"
+            f" vanilla within a repeat. {clock}; total begins with inputs on the device."
+        ),
+        (
+            f"Attention kernel {first['attn']} for vanilla and all methods, {first['dtype']}; a"
+            f" prompt has {first['text_tokens']} text tokens ({request.text_tokens} asked, the rest"
+            " template)."
+        ),
+        (
+            "vanilla has clocks alone; keep-all passes everything through a cut. Peak: tensors of"
+            " the prefill above the weights. TFLOP: vision as torch counts it, language model by"
+            " formula, method from the products of the selection."
+        ),
+        (
+            f"Machine: {where['device']}, {where['threads']} thread(s) of {where['cores']} cores,"
+            f" torch {where['packages']['torch']}, transformers"
+            f" {where['packages']['transformers']}, unibench {where['code']}."
+        ),
         *notes,
         "",
         f"    {command}",
@@ -91,4 +110,8 @@ def _flops(row: dict[str, Any]) -> str:
 
 
 def _flash(row: dict[str, Any]) -> str:
-    return {"none": "yes", "language model": "yes, rows apart (LLM)", "vision tower": "yes, rows apart (ViT)"}[row["scores"]]
+    return {
+        "none": "yes",
+        "language model": "yes, rows apart (LLM)",
+        "vision tower": "yes, rows apart (ViT)",
+    }[row["scores"]]

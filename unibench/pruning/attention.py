@@ -1,4 +1,6 @@
-"""Attention scores without attention maps: the tap keeps queries and keys, scores come from them on demand."""
+"""Attention scores without attention maps: the tap keeps queries and keys, scores come from them on
+demand.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unibench.ops import product
 
-QUERY_CHUNK = 256  # rows of a score matrix held at once: memory stays linear in the number of tokens
+QUERY_CHUNK = (
+    256  # rows of a score matrix held at once: memory stays linear in the number of tokens
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class QueryKey:
     scaling: float
 
 
-def attention_rows(query: Tensor, key: Tensor, scaling: float, last_seen: Tensor | None = None) -> Tensor:
+def attention_rows(
+    query: Tensor, key: Tensor, scaling: float, last_seen: Tensor | None = None
+) -> Tensor:
     """``softmax(q k^T)`` of the given query rows, in float32.
 
     Args:
@@ -46,8 +52,12 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, last_seen: Tensor
         ``[..., heads, rows, tokens]``.
     """
     heads, rows = query.shape[-3:-1]
-    together = query.float().unflatten(-3, (key.shape[-3], -1)).flatten(-3, -2)  # the heads of a group share keys: no copy of them
-    scores = (product(together, key.float().transpose(-1, -2)) * scaling).view(*query.shape[:-3], heads, rows, -1)
+    together = (
+        query.float().unflatten(-3, (key.shape[-3], -1)).flatten(-3, -2)
+    )  # the heads of a group share keys: no copy of them
+    scores = (product(together, key.float().transpose(-1, -2)) * scaling).view(
+        *query.shape[:-3], heads, rows, -1
+    )
     if last_seen is not None:
         columns = torch.arange(key.shape[-2], device=key.device)
         scores = scores.masked_fill(columns[None, :] > last_seen[:, None], -torch.inf)
@@ -55,9 +65,11 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, last_seen: Tensor
 
 
 def received_attention(qk: QueryKey) -> Tensor:
-    """Mean attention each token receives, over all heads and query rows, ``[batch, tokens]``, float32.
+    """Mean attention each token receives, over all heads and query rows, ``[batch, tokens]``,
+    float32.
 
-    Accumulated in chunks of query rows; extra memory is ``O(batch * heads * QUERY_CHUNK * tokens)``.
+    Accumulated in chunks of query rows; extra memory is ``O(batch * heads * QUERY_CHUNK *
+    tokens)``.
     """
     batch, heads, tokens, _ = qk.query.shape
     key = qk.key.float()  # once, not for every chunk
@@ -77,7 +89,8 @@ class AttentionTap:
     Args:
         modules: the attention modules to listen to.
         listening: whether a call of a module is wanted at this moment.
-        bias: added to the attention logits of a module, broadcastable to ``[batch, heads, queries, keys]``.
+        bias: added to the attention logits of a module, broadcastable to ``[batch, heads, queries,
+            keys]``.
     """
 
     def __init__(
@@ -110,9 +123,16 @@ class AttentionTap:
         try:
             for name in sorted({_implementation(module) for module in self.modules} - {"eager"}):
                 undo.append(self._wrap_entry(name))
-            # eager is not an entry of the interface: each modelling file passes its own function as the default
-            files = {type(module).__module__ for module in self.modules if _implementation(module) == "eager"}
-            for name in sorted(name for name in files if hasattr(sys.modules[name], "eager_attention_forward")):
+            # eager is not an entry of the interface: each modelling file passes its own function as
+            # the default
+            files = {
+                type(module).__module__
+                for module in self.modules
+                if _implementation(module) == "eager"
+            }
+            for name in sorted(
+                name for name in files if hasattr(sys.modules[name], "eager_attention_forward")
+            ):
                 undo.append(self._wrap_eager(sys.modules[name]))
             yield
         finally:
@@ -147,7 +167,10 @@ class AttentionTap:
                 scaling = kwargs.get("scaling")
                 scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
                 calls = self._records.setdefault(id(module), [])
-                calls.extend(QueryKey(q, k, scaling) for q, k in _unpacked(query, key, kwargs.get("cu_seq_lens_q")))
+                calls.extend(
+                    QueryKey(q, k, scaling)
+                    for q, k in _unpacked(query, key, kwargs.get("cu_seq_lens_q"))
+                )
             return attention(module, query, key, *args, **kwargs)
 
         return tapped

@@ -32,17 +32,19 @@ class StageContext:
         input_ids: ``[T]`` the unpruned prompt.
         vision: signals of the vision tower, if the method declared them.
         family: of the model.
-        margins: tokens of the chat template after the last picture and at the end of the prompt, so that
-            what lies between is the question.
+        margins: tokens of the chat template after the last picture and at the end of the prompt, so
+            that what lies between is the question.
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
         query_key: queries and keys of a decoder layer.
-        clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the CLIP that the
-            vision tower comes from; None where the model came without it. Declare ``Needs(clip=True)``.
+        clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
+            CLIP that the vision tower comes from; None where the model came without it. Declare
+            ``Needs(clip=True)``.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
-        memory: of the sample, from the first stage of its prompt to the last eviction: what one stage
-            leaves for the next.
-        sample_visual: rows of all the sample's visual tokens, where this context has those of one item.
+        memory: of the sample, from the first stage of its prompt to the last eviction: what one
+            stage leaves for the next.
+        sample_visual: rows of all the sample's visual tokens, where this context has those of one
+            item.
         withheld: rows of separators that a stage that reads the vision tower is not shown.
         spare: how many of them stay, because the budget exceeds the tokens shown.
     """
@@ -71,7 +73,9 @@ class StageContext:
 
     @property
     def visual_hidden(self) -> Tensor:
-        """Hidden states of the visual tokens, ``[N, D]``, float32 whatever the model's dtype (float64 stays)."""
+        """Hidden states of the visual tokens, ``[N, D]``, float32 whatever the model's dtype
+        (float64 stays).
+        """
         return at_least_float32(self.hidden[self.visual])
 
     @property
@@ -90,21 +94,24 @@ class StageContext:
         return asked if len(asked) else rows
 
     def saliency(self, *, recomputed: bool = False) -> Tensor:
-        """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's layer.
+        """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's
+        layer.
 
-        Towers without a CLS token have the mean attention that each token receives; the row says so.
-        Declare ``Needs(saliency=True)``.
+        Towers without a CLS token have the mean attention that each token receives; the row says
+        so. Declare ``Needs(saliency=True)``.
 
         Args:
-            recomputed: as AngelSlim computes it anew: the CLS key is left out of the softmax; without a CLS
-                token, attention over the whole picture, summed over queries.
+            recomputed: as AngelSlim computes it anew: the CLS key is left out of the softmax;
+                without a CLS token, attention over the whole picture, summed over queries.
         """
         assert self.family is not None and self.vision is not None
         layer = self.family.saliency_layer
         if self.family.prefix_tokens:
             return self.vision.cls(layer, patches_only=recomputed)
         self.note("received attention (no CLS token)")
-        return self.vision.received(layer, total=True, whole=recomputed)  # a mean would favour small pictures
+        return self.vision.received(
+            layer, total=True, whole=recomputed
+        )  # a mean would favour small pictures
 
     def encoder_features(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Features before the projector ``[N, C]``, and the projector.
@@ -119,16 +126,20 @@ class StageContext:
         return self.vision.hidden(self.family.feature_layer), self.family.project
 
     def attention(self, layer: int, queries: Tensor | None = None) -> Tensor:
-        """Attention of decoder layer ``layer`` on the visual tokens, ``[heads, queries, N]``, float32.
+        """Attention of decoder layer ``layer`` on the visual tokens, ``[heads, queries, N]``,
+        float32.
 
         Args:
-            layer: a declared layer after the last cut; or this stage's own, with ``Needs(entering=True)``.
+            layer: a declared layer after the last cut; or this stage's own, with
+                ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
         qk = self._recorded(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
-        return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[:, :, self.visual.to(qk.key.device)]
+        return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
+            :, :, self.visual.to(qk.key.device)
+        ]
 
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
@@ -148,19 +159,27 @@ class StageContext:
 
     @property
     def separators(self) -> Tensor:
-        """``[N]`` True on tokens that show no patch: newline tokens of LLaVA-NeXT and LLaVA-OneVision.
+        """``[N]`` True on tokens that show no patch: newline tokens of LLaVA-NeXT and
+        LLaVA-OneVision.
 
-        Stages that read the vision tower do not see them, see :class:`~unibench.pruning.stage.Needs`.
+        Stages that read the vision tower do not see them, see
+        :class:`~unibench.pruning.stage.Needs`.
         """
         return separators_of(self.items, self.vision_rows)
 
     def grids(self) -> list[Grid]:
-        """The token grids of the context, one per tile, picture or frame, see :func:`~unibench.pruning.layout.grids_of`."""
+        """The token grids of the context, one per tile, picture or frame, see
+        :func:`~unibench.pruning.layout.grids_of`.
+        """
         return grids_of(self.items or (Item(0, self.total),), self.vision_rows)
 
     def generator(self) -> torch.Generator:
-        """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or shard."""
-        digest = hashlib.blake2b(f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8).digest()
+        """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or
+        shard.
+        """
+        digest = hashlib.blake2b(
+            f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8
+        ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def _recorded(self, layer: int) -> QueryKey:

@@ -54,7 +54,9 @@ def take_tokens(x: Tensor, index: Tensor) -> Tensor:
 
 
 def take_rotary(rotary: Rotary, index: Tensor) -> Rotary:
-    """cos and sin at ``index [B, L']``; a leading axis (three rope sections before transformers 5.20) stays."""
+    """cos and sin at ``index [B, L']``; a leading axis (three rope sections before transformers
+    5.20) stays.
+    """
 
     def take(part: Tensor) -> Tensor:
         index_of = index.to(part.device)
@@ -89,7 +91,9 @@ def causal_mask(implementation: str, valid: Tensor, hidden: Tensor, padded: bool
     if "flash" in implementation:
         return valid if padded else None
     if implementation not in ("sdpa", "eager"):
-        raise NotImplementedError(f"pruning knows no mask for the attention implementation {implementation!r}")
+        raise NotImplementedError(
+            f"pruning knows no mask for the attention implementation {implementation!r}"
+        )
     queries, keys = hidden.shape[1], valid.shape[1]
     row = torch.arange(keys - queries, keys, device=valid.device)[:, None]
     column = torch.arange(keys, device=valid.device)[None, :]

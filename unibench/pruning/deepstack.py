@@ -1,4 +1,6 @@
-"""Features that a text model adds to its visual tokens between decoder layers (DeepStack), cut like the tokens."""
+"""Features that a text model adds to its visual tokens between decoder layers (DeepStack), cut like
+the tokens.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from unibench.pruning.family import Family
 class Deepstack:
     """Adds them in the text model's stead, to the tokens that are left.
 
-    The text model would add row i to the i-th visual token of the unpruned sequence. It is not given the
-    features at all: hooks behind its first layers add each to its own token. A merged token has those of its anchor.
+    The text model would add row i to the i-th visual token of the unpruned sequence. It is not
+    given the features at all: hooks behind its first layers add each to its own token. A merged
+    token has those of its anchor.
 
     Args:
         family: says how many layers there are.
@@ -34,7 +37,9 @@ class Deepstack:
     def installed(self) -> Iterator[None]:
         with ExitStack() as stack:
             for index, layer in enumerate(self._layers):
-                stack.callback(layer.register_forward_hook(functools.partial(self._after_layer, index)).remove)
+                stack.callback(
+                    layer.register_forward_hook(functools.partial(self._after_layer, index)).remove
+                )
             stack.callback(self.clear)
             yield
 
@@ -43,14 +48,19 @@ class Deepstack:
         self.clear()
         if kwargs.get("deepstack_visual_embeds") is None:
             return kwargs
-        self._visual, self._features = kwargs["visual_pos_masks"], list(kwargs["deepstack_visual_embeds"])
+        self._visual, self._features = (
+            kwargs["visual_pos_masks"],
+            list(kwargs["deepstack_visual_embeds"]),
+        )
         return {**kwargs, "visual_pos_masks": None, "deepstack_visual_embeds": None}
 
     def clear(self) -> None:
         """Forget the prompt."""
         self._visual, self._features = None, []
 
-    def _after_layer(self, index: int, module: nn.Module, args: Any, hidden: Tensor) -> Tensor | None:
+    def _after_layer(
+        self, index: int, module: nn.Module, args: Any, hidden: Tensor
+    ) -> Tensor | None:
         if self._visual is None:
             return None
         visual, part = self._visual.to(hidden.device), self._current()

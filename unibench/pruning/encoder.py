@@ -58,7 +58,8 @@ class EncoderStage:
         block: which one, from 0.
         merge: which tokens go together; None leaves them.
         inside: between attention and feed-forward network, instead of after the block.
-        weighted: merged tokens weigh as many patches as they stand for, in later means and in attention.
+        weighted: merged tokens weigh as many patches as they stand for, in later means and in
+            attention.
     """
 
     block: int
@@ -80,7 +81,9 @@ class EncoderMerger:
         spans: start and end of each merge.
     """
 
-    def __init__(self, family: Family, stages: Sequence[EncoderStage], budget: Budget, clock: Clock) -> None:
+    def __init__(
+        self, family: Family, stages: Sequence[EncoderStage], budget: Budget, clock: Clock
+    ) -> None:
         self.family, self.budget, self.clock = family, budget, clock
         blocks = family.vit_blocks
         assert family.feature_layer is not None
@@ -92,8 +95,13 @@ class EncoderMerger:
         attentions = family.vit_attentions
         kernel = str(attentions[0].config._attn_implementation)  # type: ignore[union-attr]
         if self._weighted and "flash" in kernel:
-            raise UsageError(f"merging in the vision tower weighs keys, which {kernel} cannot; take model.attn=sdpa")
-        self._tap = AttentionTap(attentions[first : self.blocks], lambda module: self._running, self._bias)
+            raise UsageError(
+                f"merging in the vision tower weighs keys, which {kernel} cannot; take"
+                " model.attn=sdpa"
+            )
+        self._tap = AttentionTap(
+            attentions[first : self.blocks], lambda module: self._running, self._bias
+        )
         self._running = False
         self._size = self._anchor = torch.empty(0)
         self._pending: Tensor | None = None
@@ -106,15 +114,26 @@ class EncoderMerger:
                 block = self.family.vit_blocks[index]
                 if stage.inside:
                     norm, network = self.family.halves(block)
-                    stack.callback(norm.register_forward_pre_hook(functools.partial(self._before_norm, stage)).remove)
+                    stack.callback(
+                        norm.register_forward_pre_hook(
+                            functools.partial(self._before_norm, stage)
+                        ).remove
+                    )
                     stack.callback(network.register_forward_hook(self._after_network).remove)
-                # before the hooks that record hidden states, which must see what the next block sees
-                stack.callback(block.register_forward_hook(functools.partial(self._after_block, stage), prepend=True).remove)
+                # before the hooks that record hidden states, which must see what the next block
+                # sees
+                stack.callback(
+                    block.register_forward_hook(
+                        functools.partial(self._after_block, stage), prepend=True
+                    ).remove
+                )
             stack.enter_context(self._tap.installed())
             yield
 
     def run(self, original: Callable[..., Any], call: VisionCall) -> Any:
-        """The features of a call, merged rows at their anchors and zeros elsewhere; fills ``call.merged``."""
+        """The features of a call, merged rows at their anchors and zeros elsewhere; fills
+        ``call.merged``.
+        """
         pixels = call.arguments["pixel_values"]
         features, merged = [], []
         for tile in pixels.split(1):
@@ -123,7 +142,11 @@ class EncoderMerger:
             whole[places] = rows
             features.append(whole)
             call.anchors.append(self._left)
-            merged.append(torch.zeros(self._patches, dtype=torch.bool, device=rows.device).index_fill(0, places, True))
+            merged.append(
+                torch.zeros(self._patches, dtype=torch.bool, device=rows.device).index_fill(
+                    0, places, True
+                )
+            )
         output.pooler_output = features
         call.merged = torch.cat(merged)
         return output
@@ -133,7 +156,9 @@ class EncoderMerger:
         config = self.family.model.config.vision_config
         return int(config.image_size // config.patch_size) ** 2
 
-    def _tile(self, original: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, Tensor, Tensor]:
+    def _tile(
+        self, original: Callable[..., Any], arguments: dict[str, Any]
+    ) -> tuple[Any, Tensor, Tensor]:
         count, device = self._patches + self.family.prefix_tokens, arguments["pixel_values"].device
         self._size = torch.ones(count, device=device)
         self._anchor = torch.arange(count, device=device)
@@ -153,9 +178,20 @@ class EncoderMerger:
             (qk,) = self._tap.take(self.family.vit_attentions[stage.block])
             keys = qk.key[0].transpose(0, 1).float()
         patches, retention = self._patches, self.budget.retention
-        keep = min(self.budget.tokens or patches, patches) if retention is None else math.ceil(retention * patches)
+        keep = (
+            min(self.budget.tokens or patches, patches)
+            if retention is None
+            else math.ceil(retention * patches)
+        )
         return EncoderContext(
-            stage.block, self.blocks, tokens.float(), keys, self._size, self.family.prefix_tokens, math.isqrt(patches), max(1, keep)
+            stage.block,
+            self.blocks,
+            tokens.float(),
+            keys,
+            self._size,
+            self.family.prefix_tokens,
+            math.isqrt(patches),
+            max(1, keep),
         )
 
     def _merge(self, stage: EncoderStage, hidden: Tensor) -> Tensor | None:
@@ -183,7 +219,9 @@ class EncoderMerger:
         if not self._running or self._pending is None:
             return None
         self._half = output
-        return output.new_zeros(1, 1, 1)  # the block adds it to a residual of the old length; _after_block has the real sum
+        return output.new_zeros(
+            1, 1, 1
+        )  # the block adds it to a residual of the old length; _after_block has the real sum
 
     def _after_block(self, stage: EncoderStage, module: nn.Module, args: Any, output: Any) -> Any:
         if not self._running:
@@ -200,7 +238,9 @@ class EncoderMerger:
         return (merged, *output[1:]) if isinstance(output, tuple) else merged
 
     def _bias(self, module: nn.Module) -> Tensor | None:
-        """``log(size)`` of the keys: a merged token is attended to as often as its patches would be."""
+        """``log(size)`` of the keys: a merged token is attended to as often as its patches would
+        be.
+        """
         if not self._running or not self._weighted:
             return None
         return self._size.log()[None, None, None]

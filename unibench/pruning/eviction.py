@@ -14,7 +14,8 @@ from unibench.pruning.stage import Stage
 
 
 def evict(prompt: Prompt, chooser: Chooser, cache: Any) -> None:
-    """Asks the method once per decoder layer which visual tokens stay in its cache, and drops the others.
+    """Asks the method once per decoder layer which visual tokens stay in its cache, and drops the
+    others.
 
     Args:
         prompt: just read; its segments then say what each layer's cache holds.
@@ -31,7 +32,9 @@ def evict(prompt: Prompt, chooser: Chooser, cache: Any) -> None:
         gather, valid = left_padded(rows)
         take = gather[:, None, :, None].expand(-1, store.keys.shape[1], -1, store.keys.shape[3])
         store.keys, store.values = store.keys.gather(2, take), store.values.gather(2, take)
-        prompt.segments[index] = segment(prompt.origins(blank).gather(1, gather), valid, prompt.rotary)
+        prompt.segments[index] = segment(
+            prompt.origins(blank).gather(1, gather), valid, prompt.rotary
+        )
 
 
 def _staying(prompt: Prompt, chooser: Chooser, layer: int, blank: Tensor, row: int) -> Tensor:

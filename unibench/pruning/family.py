@@ -21,13 +21,14 @@ class VisionCall:
         modality: ``"image"`` or ``"video"``.
         arguments: by parameter name.
         output: what the call returned.
-        tokens: number of language-model tokens it made. Counted at once, since beam search repeats the
-            features in place afterwards.
+        tokens: number of language-model tokens it made. Counted at once, since beam search repeats
+            the features in place afterwards.
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
-        merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in the tower.
-        anchors: then, for each tile, the block of every merge and the place (prefix included) of each token
-            that it left.
+        merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in
+            the tower.
+        anchors: then, for each tile, the block of every merge and the place (prefix included) of
+            each token that it left.
     """
 
     modality: str
@@ -40,7 +41,9 @@ class VisionCall:
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
 
     def spread(self, chunks: list[Tensor], block: int, prefix: int) -> list[Tensor]:
-        """Values ``[1, n, ...]`` of the tokens that entered a block, per tile, at the places of all its patches; zero elsewhere."""
+        """Values ``[1, n, ...]`` of the tokens that entered a block, per tile, at the places of all
+        its patches; zero elsewhere.
+        """
         if self.merged is None:
             return chunks
         places = len(self.merged) // len(self.anchors) + prefix
@@ -67,15 +70,17 @@ class CommonSpace(Protocol):
 class Family:
     """Where the modules of a model are, and how its vision patches become language-model tokens.
 
-    The base describes towers that run tiles as a batch, one token per patch. A family overrides what
-    differs; :meth:`pack` is the one method that needs thought.
+    The base describes towers that run tiles as a batch, one token per patch. A family overrides
+    what differs; :meth:`pack` is the one method that needs thought.
 
     Class attributes:
         model_types: ``config.model_type`` values served.
-        provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``: its projector
-            works token by token (:attr:`feature_layer` is given); ``"clip_tower"``: its tower is a CLIP's.
+        provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``:
+            its projector works token by token (:attr:`feature_layer` is given); ``"clip_tower"``:
+            its tower is a CLIP's.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
-        batches: whether the features of a picture do not depend on the pictures of other prompts in its batch.
+        batches: whether the features of a picture do not depend on the pictures of other prompts in
+            its batch.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
 
@@ -92,7 +97,8 @@ class Family:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.clip: Callable[[], CommonSpace] | None = None
-        self.core: Any = model.model  # its forward is given input_ids; it owns get_image_features
+        # its forward is given input_ids; it owns get_image_features
+        self.core: Any = model.model
 
     @property
     def text_model(self) -> Any:
@@ -119,22 +125,30 @@ class Family:
 
     @property
     def deepstack(self) -> int:
-        """Number of decoder layers after which the text model adds features to the visual tokens."""
+        """Number of decoder layers after which the text model adds features to the visual
+        tokens.
+        """
         return 0
 
     @property
     def object_layer(self) -> int:
-        """A middle vision block, where attention outlines objects: 8 of 24, as HiPrune found for CLIP."""
+        """A middle vision block, where attention outlines objects: 8 of 24, as HiPrune found for
+        CLIP.
+        """
         return max(0, len(self.vit_blocks) * 3 // 8 - 1)
 
     @property
     def feature_layer(self) -> int | None:
-        """The vision block whose output the projector takes token by token; None if it joins patches."""
+        """The vision block whose output the projector takes token by token; None if it joins
+        patches.
+        """
         return None
 
     @property
     def merges(self) -> bool:
-        """Whether tokens may be merged inside the vision tower: it has :meth:`halves`, and one token per patch."""
+        """Whether tokens may be merged inside the vision tower: it has :meth:`halves`, and one
+        token per patch.
+        """
         return False
 
     def halves(self, block: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -142,8 +156,12 @@ class Family:
         raise NotImplementedError
 
     def project(self, features: Tensor) -> Tensor:
-        """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where :attr:`feature_layer` is given."""
-        raise NotImplementedError(f"the projector of {self.model_types[0]} does not work token by token")
+        """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where
+        :attr:`feature_layer` is given.
+        """
+        raise NotImplementedError(
+            f"the projector of {self.model_types[0]} does not work token by token"
+        )
 
     def visual_kind(self, input_ids: Tensor) -> Tensor:
         """What each token of ``input_ids [B, L]`` stands for: 0 text, 1 image, 2 video."""
@@ -159,7 +177,8 @@ class Family:
 
         Args:
             call: the recorded call.
-            runs: lengths of the contiguous runs of this modality's tokens in the prompts of the batch.
+            runs: lengths of the contiguous runs of this modality's tokens in the prompts of the
+                batch.
         """
         raise NotImplementedError
 
@@ -168,7 +187,9 @@ class Family:
         return self.strip(torch.cat(chunks))
 
     def whole(self, chunks: list[QueryKey], call: VisionCall) -> list[QueryKey]:
-        """The chunks of one layer with every picture in one piece, for towers that attend in windows."""
+        """The chunks of one layer with every picture in one piece, for towers that attend in
+        windows.
+        """
         return chunks
 
     def strip(self, hidden: Tensor) -> Tensor:
@@ -176,7 +197,8 @@ class Family:
         return hidden[:, self.prefix_tokens :]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
-        """Values per vision patch to values per language-model token, as the model does with its features.
+        """Values per vision patch to values per language-model token, as the model does with its
+        features.
 
         Args:
             values: ``[tiles, patches, C]`` (towers without a batch axis: ``[patches, C]``).

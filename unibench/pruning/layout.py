@@ -9,19 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a picture's width and height
+Box = tuple[
+    float, float, float, float
+]  # left, top, right, bottom, as shares of a picture's width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Tokens of a picture or video that lie in grids of one size, one grid after the other, in raster order.
+    """Tokens of a picture or video that lie in grids of one size, one grid after the other, in
+    raster order.
 
     Attributes:
         frames: number of grids: frames, or tiles.
         height, width: of a grid, in tokens.
-        newline: where tokens stand that show no patch but separate: ``"row"`` at the end of each row, ``"end"``
-            after the last one, ``""`` nowhere.
+        newline: where tokens stand that show no patch but separate: ``"row"`` at the end of each
+            row, ``"end"`` after the last one, ``""`` nowhere.
         overview: shows the whole picture, beside tiles that show it in detail.
     """
 
@@ -93,7 +96,8 @@ def read(layout: Sequence[Any]) -> tuple[Item, ...]:
 
 
 def crop_seen(width: int, height: int, crop: tuple[int, int] | None, shortest: int | None) -> Box:
-    """The part of a picture that is left after its shorter side became ``shortest`` pixels and the middle was cut out.
+    """The part of a picture that is left after its shorter side became ``shortest`` pixels and the
+    middle was cut out.
 
     Args:
         width, height: of the picture.
@@ -103,14 +107,18 @@ def crop_seen(width: int, height: int, crop: tuple[int, int] | None, shortest: i
     if crop is None or shortest is None:
         return WHOLE
     scale = shortest / min(width, height)
-    shares = [min(1.0, side / (scale * length)) for side, length in zip(crop, (width, height), strict=True)]
+    shares = [
+        min(1.0, side / (scale * length))
+        for side, length in zip(crop, (width, height), strict=True)
+    ]
     left, top = ((1 - share) / 2 for share in shares)
     return left, top, left + shares[0], top + shares[1]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One tile, picture or frame: tokens in raster order. The separators of a picture are a grid of one column.
+    """One tile, picture or frame: tokens in raster order. The separators of a picture are a grid of
+    one column.
 
     Attributes:
         rows: ``[height * width]`` indices into ``ctx.visual``.
@@ -134,15 +142,19 @@ def separators_of(items: Sequence[Item], tokens: Tensor) -> Tensor:
     marks = torch.zeros(max((item.stop for item in items), default=0), dtype=torch.bool)
     for item in items:
         marks[item.start : item.stop] = torch.tensor(item.separators)
-    return marks.to(tokens.device)[tokens] if len(marks) else torch.zeros_like(tokens, dtype=torch.bool)
+    return (
+        marks.to(tokens.device)[tokens]
+        if len(marks)
+        else torch.zeros_like(tokens, dtype=torch.bool)
+    )
 
 
 def grids_of(items: Sequence[Item], tokens: Tensor) -> list[Grid]:
     """The grids of some original visual tokens ``[N]``, rising; every token in one of them.
 
-    Separators are a grid of their own, one column behind the grids of their picture. A picture of unknown
-    layout has the grid nearest to a square that its tokens fill; where tokens with a patch are gone,
-    what is left of a picture is one row.
+    Separators are a grid of their own, one column behind the grids of their picture. A picture of
+    unknown layout has the grid nearest to a square that its tokens fill; where tokens with a patch
+    are gone, what is left of a picture is one row.
     """
     found = []
     separators, rows = separators_of(items, tokens), torch.arange(len(tokens), device=tokens.device)
@@ -174,5 +186,7 @@ def _nearly_square(count: int) -> tuple[int, int]:
     >>> _nearly_square(96), _nearly_square(7)
     ((8, 12), (1, 7))
     """
-    height = next(side for side in range(int(count**0.5), 0, -1) if count % side == 0) if count else 1
+    height = (
+        next(side for side in range(int(count**0.5), 0, -1) if count % side == 0) if count else 1
+    )
     return height, count // height

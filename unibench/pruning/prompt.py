@@ -1,4 +1,6 @@
-"""The prompt that a session is reading or has read: where its visual tokens are and what became of them."""
+"""The prompt that a session is reading or has read: where its visual tokens are and what became of
+them.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ class Prompt:
         return any(self.items)
 
     def origin_of(self, row: int) -> tuple[Tensor, int]:
-        """Index in the unpruned sequence of each token of a sample now, and the padding before them."""
+        """Index in the unpruned sequence of each token of a sample now, and the padding before
+        them.
+        """
         if self.current is None:
             pad = int((~self.valid[row]).sum())
             return torch.arange(pad, self.length, device=self.valid.device), pad
@@ -86,7 +90,9 @@ class Prompt:
         """Visual tokens of each sample now."""
         if self.current is None:
             return [sum(len(item) for item in items) for items in self.items]
-        seen = self.visual.gather(1, self.current.origin.to(self.visual.device)) & self.current.valid.to(self.visual.device)
+        seen = self.visual.gather(
+            1, self.current.origin.to(self.visual.device)
+        ) & self.current.valid.to(self.visual.device)
         return [int(count) for count in seen.sum(1)]
 
     def left(self, row: int) -> Tensor:
@@ -95,15 +101,23 @@ class Prompt:
         return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
 
     def origins(self, hidden: Tensor) -> Tensor:
-        """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on padding after a cut."""
+        """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on
+        padding after a cut.
+        """
         if self.current is not None:
             return self.current.origin.to(hidden.device)
         return torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
 
     def cut(self, choices: list[Choice | None], hidden: Tensor) -> Tensor:
-        """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the current segment."""
+        """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the
+        current segment.
+        """
         assert self.rotary is not None
-        new = hidden.clone() if any(choice is not None and choice.values is not None for choice in choices) else hidden
+        new = (
+            hidden.clone()
+            if any(choice is not None and choice.values is not None for choice in choices)
+            else hidden
+        )
         rows = [self._staying(choice, new, row) for row, choice in enumerate(choices)]
         if all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows)):
             return new
@@ -112,7 +126,9 @@ class Prompt:
         return take_tokens(new, index)
 
     def _staying(self, choice: Choice | None, hidden: Tensor, row: int) -> Tensor:
-        """Places of one sample's tokens that go on; their new values are written into ``hidden``."""
+        """Places of one sample's tokens that go on; their new values are written into
+        ``hidden``.
+        """
         origin, pad = self.origin_of(row)
         origin = origin.to(hidden.device)
         if choice is None:
@@ -125,16 +141,33 @@ class Prompt:
 
 
 def prompt_of(
-    family: Family, ids: Tensor | None, valid: Tensor, positions: Tensor | None, calls: dict[str, VisionCall], names: Sequence[str] | None
+    family: Family,
+    ids: Tensor | None,
+    valid: Tensor,
+    positions: Tensor | None,
+    calls: dict[str, VisionCall],
+    names: Sequence[str] | None,
 ) -> Prompt:
     """Locate the visual tokens of a batch and the vision features they came from."""
     if ids is None:
         nothing = torch.zeros_like(valid)
-        return Prompt(None, valid, nothing, nothing.long(), [()] * len(valid), names or [""] * len(valid), valid.shape[1], positions)
+        return Prompt(
+            None,
+            valid,
+            nothing,
+            nothing.long(),
+            [()] * len(valid),
+            names or [""] * len(valid),
+            valid.shape[1],
+            positions,
+        )
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
     if not family.batches and int(kind[::copies].any(1).sum()) > 1:
-        raise UsageError(f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those of a batch: batch_size=1")
+        raise UsageError(
+            f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those"
+            " of a batch: batch_size=1"
+        )
     items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
     if names is None:
         names = [digest(row[good]) for row, good in zip(ids, valid.to(ids.device), strict=True)]
@@ -151,7 +184,8 @@ def digest(ids: Tensor) -> str:
 
 
 def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, int]:
-    """Row of each visual token in the features of the image call followed by those of the video call.
+    """Row of each visual token in the features of the image call followed by those of the video
+    call.
 
     Beam search and several returned sequences repeat each sample; the number of copies is returned.
     """
@@ -163,7 +197,9 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
             continue
         count, features = int((kind == value).sum()), call.tokens
         if features == 0 or count % features:
-            raise RuntimeError(f"{count} {modality} tokens in the prompt, but {features} {modality} features")
+            raise RuntimeError(
+                f"{count} {modality} tokens in the prompt, but {features} {modality} features"
+            )
         copies = max(copies, count // features)
         rank = (kind[::copies] == value).flatten().cumsum(0).view_as(kind[::copies]) - 1 + offset
         rows = torch.where(kind == value, rank.repeat_interleave(copies, 0), rows)
@@ -177,7 +213,9 @@ def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[t
     for value, modality in KINDS.items():
         runs = [run for row in kind.tolist() for run in _runs(row, value)]
         call = calls.get(modality)
-        found[value] = family.items(call, runs) if call is not None else [(Part(1, 1, run),) for run in runs]
+        found[value] = (
+            family.items(call, runs) if call is not None else [(Part(1, 1, run),) for run in runs]
+        )
     samples = []
     queues = {value: iter(pictures) for value, pictures in found.items()}
     for row in kind.tolist():

@@ -22,7 +22,8 @@ class PromptRecord:
         text_tokens: tokens of the prompt that are not visual.
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
-        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a batch, the mean.
+        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a
+            batch, the mean.
         last: which of them entered the last one, see :func:`packed`.
         items: how the visual tokens lie.
     """
@@ -89,6 +90,13 @@ class Spans:
     def time(self, clock: Clock) -> PrefillTime:
         start, end = self.forward
         # since transformers 5.17 generate() runs the vision tower before the first forward
-        before = sum(clock.seconds(*span) for span in self.vision if clock.seconds(span[1], start) >= 0)
-        vision, method, merges = (sum(clock.seconds(*span) for span in spans) for spans in (self.vision, self.method, self.merges))
-        return PrefillTime(before + clock.seconds(start, end), vision - merges, method + merges, end)
+        before = sum(
+            clock.seconds(*span) for span in self.vision if clock.seconds(span[1], start) >= 0
+        )
+        vision, method, merges = (
+            sum(clock.seconds(*span) for span in spans)
+            for spans in (self.vision, self.method, self.merges)
+        )
+        return PrefillTime(
+            before + clock.seconds(start, end), vision - merges, method + merges, end
+        )

@@ -1,4 +1,6 @@
-"""The hooks of one ``with`` block: a method attached to a model, and what happened to each prompt."""
+"""The hooks of one ``with`` block: a method attached to a model, and what happened to each
+prompt.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,10 @@ class Session:
         method: what to keep.
         family: the adapter of the model.
         budget: how much to keep.
-        scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for each
-            image or video; ``"tile"``: one for each tile or frame.
-        mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the mean over
-            layers of the tokens processed.
+        scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for
+            each image or video; ``"tile"``: one for each tile or frame.
+        mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
+            mean over layers of the tokens processed.
         seed: for methods that draw.
 
     Attributes:
@@ -51,8 +53,8 @@ class Session:
         chooser: asks the method.
 
     Raises:
-        UsageError: the family cannot serve the method, the decoder cannot be pruned, or a stage names a
-            layer that does not exist.
+        UsageError: the family cannot serve the method, the decoder cannot be pruned, or a stage
+            names a layer that does not exist.
     """
 
     def __init__(
@@ -74,7 +76,10 @@ class Session:
         self.layers: list[nn.Module] = list(family.text_model.layers)
         _check_decoder(family)
         if missing := method.requires - family.provides:
-            raise UsageError(f"{type(method).__name__} needs {', '.join(sorted(missing))}, which {family.model_types[0]} does not have")
+            raise UsageError(
+                f"{type(method).__name__} needs {', '.join(sorted(missing))}, which"
+                f" {family.model_types[0]} does not have"
+            )
         stages = _stages(method, len(self.layers), budget, mode)
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
         for number, stage in enumerate(stages):
@@ -84,9 +89,18 @@ class Session:
         self._clock = Clock(next(model.parameters()).device)
         self.vision = VisionRecorder(family, needs_of(stages), self._clock, self._merger())
         self.chooser = Chooser(
-            method, stages, family, budget, scope=scope, seed=seed, vision=self.vision, listening=lambda: self._prefilling
+            method,
+            stages,
+            family,
+            budget,
+            scope=scope,
+            seed=seed,
+            vision=self.vision,
+            listening=lambda: self._prefilling,
         )
-        self._deepstack = Deepstack(family, lambda: self._prompt.current if self._prompt is not None else None)
+        self._deepstack = Deepstack(
+            family, lambda: self._prompt.current if self._prompt is not None else None
+        )
         self._prompt: Prompt | None = None
         self._ids: Tensor | None = None
         self._replay: list[list[Choice | None]] | None = None
@@ -132,7 +146,9 @@ class Session:
             UsageError: the model is being pruned already.
         """
         if self.model in _ATTACHED:
-            raise UsageError("this model is being pruned already; to join two methods give unibench.Chain")
+            raise UsageError(
+                "this model is being pruned already; to join two methods give unibench.Chain"
+            )
         with ExitStack() as stack:
             _ATTACHED.add(self.model)
             stack.callback(_ATTACHED.discard, self.model)
@@ -143,7 +159,11 @@ class Session:
             attach(self.model.register_forward_pre_hook(self._before_model))
             attach(self.model.register_forward_hook(self._after_model))
             attach(self.family.core.register_forward_pre_hook(self._before_core, with_kwargs=True))
-            attach(self.family.text_model.register_forward_pre_hook(self._before_text, with_kwargs=True))
+            attach(
+                self.family.text_model.register_forward_pre_hook(
+                    self._before_text, with_kwargs=True
+                )
+            )
             attach(self.family.text_model.register_forward_hook(self._after_text, with_kwargs=True))
             for index in range(self._first, len(self.layers)):
                 hook = functools.partial(self._before_layer, index)
@@ -162,18 +182,35 @@ class Session:
     def _before_core(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         self._ids = kwargs.get("input_ids", args[0] if args else None)
 
-    def _before_text(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def _before_text(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
         embeds, cache = kwargs["inputs_embeds"], kwargs.get("past_key_values")
         if getattr(cache, "is_compileable", False):
-            raise UsageError("a static cache has one length for all layers and cannot be pruned; use the dynamic cache")
+            raise UsageError(
+                "a static cache has one length for all layers and cannot be pruned; use the dynamic"
+                " cache"
+            )
         self._prefilling = cache is None or cache.get_seq_length() == 0
         if self._prefilling:
-            self._read(embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), without_cache=cache is None)
+            self._read(
+                embeds,
+                kwargs.get("attention_mask"),
+                kwargs.get("position_ids"),
+                without_cache=cache is None,
+            )
             return args, self._deepstack.take(kwargs)
         if self._prompt is None or cache is None:
             return None
-        if embeds.shape[1] > 1 and self._ids is not None and bool(self.family.visual_kind(self._ids).any()):
-            raise UsageError("a picture in the continuation of a cached prompt cannot be pruned; give the whole prompt at once")
+        if (
+            embeds.shape[1] > 1
+            and self._ids is not None
+            and bool(self.family.visual_kind(self._ids).any())
+        ):
+            raise UsageError(
+                "a picture in the continuation of a cached prompt cannot be pruned; give the whole"
+                " prompt at once"
+            )
         for part in self._prompt.segments.values():
             part.mask = None
         first = self._prompt.segments.get(0)
@@ -183,10 +220,14 @@ class Session:
         done = cache.get_seq_length() - first.length
         steps = done + 1 + torch.arange(embeds.shape[1], device=embeds.device)
         before = self._prompt.positions
-        kwargs["position_ids"] = (self._prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
+        kwargs["position_ids"] = (
+            (self._prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
+        )
         return args, kwargs
 
-    def _before_layer(self, index: int, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def _before_layer(
+        self, index: int, module: nn.Module, args: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
         prompt = self._prompt
         if prompt is None or not prompt.has_visual:
             return None
@@ -198,22 +239,32 @@ class Session:
                 hidden = self._cut(number, stage, hidden)
             if prompt.current is not None:
                 prompt.segments[index] = prompt.current
-            prompt.counts.append(prompt.visual_counts() if index in self.stages or not prompt.counts else prompt.counts[-1])
+            prompt.counts.append(
+                prompt.visual_counts()
+                if index in self.stages or not prompt.counts
+                else prompt.counts[-1]
+            )
         part = prompt.segments.get(index)
         if part is None:
             return (hidden, *args[1:]), kwargs
         if not self._prefilling and not part.padded and kwargs.get("attention_mask") is None:
-            return None  # decoding one sample with sdpa or flash attention: the short cache is all there is to it
+            # decoding one sample with sdpa or flash attention: the short cache is all there
+            # is to
+            # it
+            return None
         kwargs = {**kwargs, "attention_mask": self._mask(index, hidden, kwargs)}
         if self._prefilling:
             cos, sin = part.rotary
             kwargs["position_embeddings"] = cos.to(hidden.device), sin.to(hidden.device)
-            kwargs["position_ids"] = None  # gaps would read as packed sequences to flash attention
+            # gaps would read as packed sequences to flash attention
+            kwargs["position_ids"] = None
         if not args:
             return args, {**kwargs, "hidden_states": hidden}
         return (hidden, *args[1:]), kwargs
 
-    def _after_text(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+    def _after_text(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
+    ) -> None:
         if not self._prefilling:
             return
         prompt = self._prompt
@@ -236,27 +287,46 @@ class Session:
         self._prefilling = False
         forward = (self._forward_start, self._clock.mark())
         merges = tuple(self.vision.merger.spans) if self.vision.merger else ()
-        self._unread.append(Spans(forward, tuple(self.vision.spans), tuple(self._method_spans), merges))
+        self._unread.append(
+            Spans(forward, tuple(self.vision.spans), tuple(self._method_spans), merges)
+        )
         self.vision.clear()
 
     # -- reading a prompt
 
-    def _read(self, embeds: Tensor, mask: Any, positions: Tensor | None, *, without_cache: bool) -> None:
+    def _read(
+        self, embeds: Tensor, mask: Any, positions: Tensor | None, *, without_cache: bool
+    ) -> None:
         if isinstance(mask, dict) or (mask is not None and mask.ndim != 2):
             raise NotImplementedError("pruning needs a 2D attention mask")
-        valid = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device) if mask is None else mask.bool()
+        valid = (
+            torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+            if mask is None
+            else mask.bool()
+        )
         if not bool(valid[:, -1].all()):
-            raise UsageError("a batch must be padded on the left: set padding_side='left' on the tokenizer")
+            raise UsageError(
+                "a batch must be padded on the left: set padding_side='left' on the tokenizer"
+            )
         self._method_spans.clear()
         self.chooser.clear()
         before, self._replay = self._prompt, None
-        if without_cache and before is not None and not self.vision.calls and _continues(before, self._ids):
-            # generate(use_cache=False) reads the grown prompt anew at each step: what was dropped stays dropped
+        if (
+            without_cache
+            and before is not None
+            and not self.vision.calls
+            and _continues(before, self._ids)
+        ):
+            # generate(use_cache=False) reads the grown prompt anew at each step: what was
+            # dropped
+            # stays dropped
             self._replay = before.choices
             self._prompt = prompt_of(self.family, self._ids, valid, positions, {}, before.names)
             self._prompt.asked = before.asked
         else:
-            self._prompt = prompt_of(self.family, self._ids, valid, positions, self.vision.calls, self.samples)
+            self._prompt = prompt_of(
+                self.family, self._ids, valid, positions, self.vision.calls, self.samples
+            )
         self._prompt.margins = self.margins
 
     def _record(self, prompt: Prompt) -> None:
@@ -266,7 +336,17 @@ class Session:
             uncut = [visual] * (len(self.layers) - len(prompt.counts))
             processed = (*uncut, *(layer[row] for layer in prompt.counts))
             text = int(prompt.valid[row].sum()) - visual
-            self.records.append(PromptRecord(prompt.names[row], text, visual, processed, packed(prompt.left(row)), items, macs))
+            self.records.append(
+                PromptRecord(
+                    prompt.names[row],
+                    text,
+                    visual,
+                    processed,
+                    packed(prompt.left(row)),
+                    items,
+                    macs,
+                )
+            )
 
     # -- cutting
 
@@ -276,7 +356,11 @@ class Session:
         assert prompt is not None and prompt.rotary is not None
         start = self._clock.mark()
         with torch.no_grad():
-            choices = self.chooser.choices(prompt, stage, hidden) if self._replay is None else self._replay[number]
+            choices = (
+                self.chooser.choices(prompt, stage, hidden)
+                if self._replay is None
+                else self._replay[number]
+            )
             prompt.choices.append(choices)
             cut = prompt.cut(choices, hidden)
         self._method_spans.append((start, self._clock.mark()))
@@ -293,18 +377,30 @@ class Session:
             cache = kwargs.get("past_key_values")
             past = 0 if cache is None else cache.get_seq_length(index)
             grown = past + hidden.shape[1] - part.length
-            valid = torch.cat([part.valid, part.valid.new_ones(len(part.valid), grown)], 1).to(hidden.device)
-            part.mask = causal_mask(self.family.text_model.config._attn_implementation, valid, hidden, part.padded)
+            valid = torch.cat([part.valid, part.valid.new_ones(len(part.valid), grown)], 1).to(
+                hidden.device
+            )
+            part.mask = causal_mask(
+                self.family.text_model.config._attn_implementation, valid, hidden, part.padded
+            )
         return part.mask if part.mask is None else part.mask.to(hidden.device)
 
 
 def _stages(method: Method, depth: int, budget: Budget, mode: str) -> list[Stage]:
     """The cuts of the method in the order in which a prompt meets them."""
-    stages = sorted(method.averaged(depth) if mode == "layer_average" else method.stages(depth), key=lambda stage: stage.layer)
+    stages = sorted(
+        method.averaged(depth) if mode == "layer_average" else method.stages(depth),
+        key=lambda stage: stage.layer,
+    )
     for stage in stages:
         if not 0 <= stage.layer < depth:
-            raise UsageError(f"{type(method).__name__} cuts at layer {stage.layer}, but the model has {depth} decoder layers")
-    if mode == "layer_average" and budget.retention is not None:  # a mean out of reach is told before the first sample
+            raise UsageError(
+                f"{type(method).__name__} cuts at layer {stage.layer}, but the model has {depth}"
+                " decoder layers"
+            )
+    if (
+        mode == "layer_average" and budget.retention is not None
+    ):  # a mean out of reach is told before the first sample
         processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
     return stages
 
@@ -313,11 +409,20 @@ def _check_decoder(family: Family) -> None:
     config = family.text_model.config
     types = set(getattr(config, "layer_types", None) or ())
     if types - {"full_attention"} or (not types and getattr(config, "sliding_window", None)):
-        raise UsageError(f"{config.model_type}: only decoders with full attention in every layer can be pruned")
+        raise UsageError(
+            f"{config.model_type}: only decoders with full attention in every layer can be pruned"
+        )
 
 
 def _continues(before: Prompt, ids: Tensor | None) -> bool:
-    """Whether the ids are those of the prompt before, with more generated at the end (beams change places)."""
-    if before.ids is None or ids is None or len(ids) != len(before.ids) or ids.shape[1] <= before.length:
+    """Whether the ids are those of the prompt before, with more generated at the end (beams change
+    places).
+    """
+    if (
+        before.ids is None
+        or ids is None
+        or len(ids) != len(before.ids)
+        or ids.shape[1] <= before.length
+    ):
         return False
     return torch.equal(ids[:, : before.asked], before.ids[:, : before.asked])

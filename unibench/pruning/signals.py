@@ -19,19 +19,23 @@ class Vision(Protocol):
     row) has ``fill``.
     """
 
-    def received(self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False) -> Tensor:
+    def received(
+        self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False
+    ) -> Tensor:
         """Mean attention each token receives from all queries and heads, ``[N]``.
 
         Args:
             layer: of the tower.
             fill: value of tokens without a patch.
-            total: the sum over queries instead, one on average, so that pictures or windows of different
-                sizes compare.
+            total: the sum over queries instead, one on average, so that pictures or windows of
+                different sizes compare.
             whole: attention over the whole picture, also where the tower attends in windows.
         """
         ...
 
-    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False) -> Tensor:
+    def cls(
+        self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False
+    ) -> Tensor:
         """Attention of the CLS token, mean over heads, ``[N]``.
 
         Args:
@@ -56,7 +60,9 @@ class Vision(Protocol):
 
     @property
     def merged(self) -> Tensor | None:
-        """``[N]`` True on the tokens that encoder stages left, None where there were none; the others are zero."""
+        """``[N]`` True on the tokens that encoder stages left, None where there were none; the
+        others are zero.
+        """
         ...
 
 
@@ -72,7 +78,9 @@ class RecordedVision:
     def __init__(self, family: Family, calls: list[VisionCall], rows: Tensor) -> None:
         self._family, self._calls, self._rows = family, calls, rows
 
-    def received(self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False) -> Tensor:
+    def received(
+        self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False
+    ) -> Tensor:
         def column(qk: QueryKey) -> Tensor:
             return received_attention(qk) * (qk.key.shape[2] if total else 1)
 
@@ -83,9 +91,13 @@ class RecordedVision:
 
         return self._packed(one, fill)[..., 0]
 
-    def cls(self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False) -> Tensor:
+    def cls(
+        self, layer: int, fill: float = 0.0, *, one_head: bool = False, patches_only: bool = False
+    ) -> Tensor:
         if not self._family.prefix_tokens:
-            raise RuntimeError(f"the vision tower of {self._family.model_types[0]} has no CLS token")
+            raise RuntimeError(
+                f"the vision tower of {self._family.model_types[0]} has no CLS token"
+            )
 
         skipped = self._family.prefix_tokens if patches_only else 0
 
@@ -94,7 +106,9 @@ class RecordedVision:
             if one_head:
                 query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (query, key))
                 scaling = query.shape[-1] ** -0.5
-            return torch.nn.functional.pad(attention_rows(query, key, scaling).mean((1, 2)), (skipped, 0))
+            return torch.nn.functional.pad(
+                attention_rows(query, key, scaling).mean((1, 2)), (skipped, 0)
+            )
 
         return self._scores(layer, row, fill)
 
@@ -105,14 +119,19 @@ class RecordedVision:
             nonlocal heads
             recorded = self._attention(call, layer)
             heads = recorded[0].key.shape[1]
-            return self._joined(call, [qk.key.float().transpose(1, 2).flatten(2) for qk in recorded], layer)
+            return self._joined(
+                call, [qk.key.float().transpose(1, 2).flatten(2) for qk in recorded], layer
+            )
 
         tokens = self._packed(one)
         return tokens.reshape(len(tokens), heads, -1)
 
     @property
     def merged(self) -> Tensor | None:
-        found = [torch.zeros(call.tokens, dtype=torch.bool) if call.merged is None else call.merged for call in self._calls]
+        found = [
+            torch.zeros(call.tokens, dtype=torch.bool) if call.merged is None else call.merged
+            for call in self._calls
+        ]
         if all(call.merged is None for call in self._calls):
             return None
         return torch.cat([mask.to(self._rows.device) for mask in found])[self._rows]
@@ -131,7 +150,9 @@ class RecordedVision:
         return self._packed(one).float()
 
     def _joined(self, call: VisionCall, chunks: list[Tensor], layer: int) -> Tensor:
-        """Per-chunk values of a layer for :meth:`Family.pack`; where tokens were merged, at their places."""
+        """Per-chunk values of a layer for :meth:`Family.pack`; where tokens were merged, at their
+        places.
+        """
         block = layer % len(self._family.vit_blocks)
         return self._family.join(call.spread(chunks, block, self._family.prefix_tokens))
 
@@ -140,7 +161,9 @@ class RecordedVision:
 
     def _scores(self, layer: int, reduce: Callable[[QueryKey], Tensor], fill: float) -> Tensor:
         def one(call: VisionCall) -> Tensor:
-            return self._joined(call, [reduce(qk) for qk in self._attention(call, layer)], layer)[..., None]
+            return self._joined(call, [reduce(qk) for qk in self._attention(call, layer)], layer)[
+                ..., None
+            ]
 
         return self._packed(one, fill)[..., 0]
 
@@ -149,7 +172,10 @@ class RecordedVision:
         for call in self._calls:
             packed = self._family.pack(per_call(call), call, fill)
             if len(packed) != call.tokens:
-                raise RuntimeError(f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that gave {call.tokens}")
+                raise RuntimeError(
+                    f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that"
+                    f" gave {call.tokens}"
+                )
             values.append(packed)
         joined = torch.cat(values)
         return joined[self._rows.to(joined.device)]

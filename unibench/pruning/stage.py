@@ -28,8 +28,8 @@ class Selection:
 
     Attributes:
         keep: indices into ``ctx.visual``, in any order; the engine restores sequence order.
-        values: None, or the new hidden states ``[len(keep), D]``. A merged token is a kept token with
-            a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
+        values: None, or the new hidden states ``[len(keep), D]``. A merged token is a kept token
+            with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
     """
 
     keep: Tensor
@@ -40,19 +40,23 @@ class Selection:
 class Needs:
     """What must be recorded on the way. Only what is declared is recorded.
 
-    A stage that needs the vision tower is not shown separators (newline tokens), which the tower knows nothing
-    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages they are
+    A stage that needs the vision tower is not shown separators (newline tokens), which the tower
+    knows nothing
+    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages
+        they are
     visual tokens like any.
 
     Attributes:
-        vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from the end).
+        vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from
+            the end).
         vit_hidden: vision-tower layers whose output hidden states are wanted.
         llm_attention: decoder layers whose queries and keys are wanted, in the prefill.
         saliency: ``ctx.saliency()`` is wanted, from the layer the family names for it.
         features: ``ctx.encoder_features()`` is wanted, from the layer that feeds the projector.
-        entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states that enter it.
-        object_attention: queries and keys of vision-tower layers counted from the family's ``object_layer``:
-            ``(0,)`` is that layer itself.
+        entering: ``ctx.attention(ctx.layer)`` is wanted: of the layer about to run, on the states
+            that enter it.
+        object_attention: queries and keys of vision-tower layers counted from the family's
+            ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
     """
 
@@ -68,7 +72,13 @@ class Needs:
     @property
     def vision(self) -> bool:
         """Whether anything of the vision tower is needed."""
-        return bool(self.vit_attention or self.vit_hidden or self.saliency or self.features or self.object_attention)
+        return bool(
+            self.vit_attention
+            or self.vit_hidden
+            or self.saliency
+            or self.features
+            or self.object_attention
+        )
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -91,8 +101,8 @@ class Stage:
         layer: the decoder layer whose input is cut; 0 is pre-LLM.
         select: chooses the tokens of one sample; None leaves it whole.
         needs: what must have been recorded by then.
-        count: ``(keep, total) -> number`` this stage keeps, from the budgeted ``keep`` and the sample's
-            original number of visual tokens; None means ``keep`` itself.
+        count: ``(keep, total) -> number`` this stage keeps, from the budgeted ``keep`` and the
+            sample's original number of visual tokens; None means ``keep`` itself.
         exact: whether a selection of another size is an error.
     """
 
@@ -129,21 +139,25 @@ class Method:
         return (Stage(0, self.select, self.needs, exact=not self.adaptive),)
 
     def encoder(self, blocks: int) -> Sequence[EncoderStage]:
-        """Merges inside the vision tower, on families that allow them; ``blocks`` make the features.
+        """Merges inside the vision tower, on families that allow them; ``blocks`` make the
+        features.
 
         The cut at layer 0 must then keep what they left: ``ctx.vision.merged``.
         """
         return ()
 
     def averaged(self, depth: int) -> Sequence[Stage]:
-        """The cuts when the budget is the mean over layers of the tokens processed (``budget.mode=layer_average``).
+        """The cuts when the budget is the mean over layers of the tokens processed
+        (``budget.mode=layer_average``).
 
         Default: those of :meth:`stages`, with the ``keep`` that gives this mean.
         """
         return _averaged(self.stages(depth), depth)
 
     def select(self, ctx: StageContext) -> Selection | None:
-        """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower index."""
+        """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower
+        index.
+        """
         return Selection(top_k(self.score(ctx), ctx.keep))
 
     def score(self, ctx: StageContext) -> Tensor:
@@ -151,7 +165,8 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__} defines neither score, select nor stages")
 
     def evict(self, ctx: StageContext) -> Tensor | None:
-        """After the prefill, once per decoder layer: indices into ``ctx.visual`` whose cache entries stay.
+        """After the prefill, once per decoder layer: indices into ``ctx.visual`` whose cache
+        entries stay.
 
         None leaves the cache as it is.
         """
@@ -169,7 +184,8 @@ class Chain(Method):
 
     Attributes:
         methods: in the order of their cuts.
-        budgets: one per method, each of the ORIGINAL number of visual tokens; None takes the session's.
+        budgets: one per method, each of the ORIGINAL number of visual tokens; None takes the
+            session's.
     """
 
     methods: tuple[Method, ...]
@@ -179,7 +195,9 @@ class Chain(Method):
         if self.budgets is not None and len(self.budgets) != len(self.methods):
             raise ValueError(f"{len(self.methods)} methods but {len(self.budgets)} budgets")
         # what holds for one part holds for the whole; class attributes cannot say it
-        object.__setattr__(self, "requires", frozenset().union(*(method.requires for method in self.methods)))
+        object.__setattr__(
+            self, "requires", frozenset().union(*(method.requires for method in self.methods))
+        )
         object.__setattr__(self, "adaptive", any(method.adaptive for method in self.methods))
         object.__setattr__(self, "text_aware", any(method.text_aware for method in self.methods))
         object.__setattr__(self, "data_timed", any(method.data_timed for method in self.methods))

@@ -17,7 +17,10 @@ from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.stage import Needs
 
-_HIDDEN = "{} does not call attention by transformers' interface, so nothing of it can be seen; take a method that does not need it"
+_HIDDEN = (
+    "{} does not call attention by transformers' interface, so nothing of it can be seen; take a"
+    " method that does not need it"
+)
 
 
 class VisionRecorder:
@@ -27,13 +30,15 @@ class VisionRecorder:
     shadowed on the instance for the length of the block.
 
     Attributes:
-        reuse: computes or remembers the features of a call, where nothing inside the tower is recorded or changed;
-            None computes them.
+        reuse: computes or remembers the features of a call, where nothing inside the tower is
+            recorded or changed; None computes them.
         calls: the last call of each modality, until :meth:`clear`.
         spans: start and end of each call.
     """
 
-    def __init__(self, family: Family, needs: Needs, clock: Clock, merger: EncoderMerger | None = None) -> None:
+    def __init__(
+        self, family: Family, needs: Needs, clock: Clock, merger: EncoderMerger | None = None
+    ) -> None:
         self.family, self.clock, self.merger = family, clock, merger
         attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
         attention |= {family.object_layer + offset for offset in needs.object_attention}
@@ -47,7 +52,9 @@ class VisionRecorder:
         self.spans: list[tuple[Mark, Mark]] = []
         self._open: VisionCall | None = None
         attentions = family.vit_attentions if self._attention else []
-        self.tap = AttentionTap([attentions[i] for i in self._attention], lambda module: self._open is not None)
+        self.tap = AttentionTap(
+            [attentions[i] for i in self._attention], lambda module: self._open is not None
+        )
 
     def clear(self) -> None:
         """Forget the calls of the prompt that was read."""

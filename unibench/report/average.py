@@ -1,4 +1,6 @@
-"""The two ways in which the papers average a line over its benchmarks, and the scale of each metric."""
+"""The two ways in which the papers average a line over its benchmarks, and the scale of each
+metric.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ BEST = {
 def best(benchmark: str, metric: str) -> float:
     """The printed value that corresponds to 100.
 
-    MME's sum of 2,800 comes as ``mme_0_100`` (divided by 28); its perception part alone has 2,000 points.
-    CIDEr is printed as a fraction and may exceed it. OCRBench's 1,000 points are printed as per cent.
+    MME's sum of 2,800 comes as ``mme_0_100`` (divided by 28); its perception part alone has 2,000
+    points. CIDEr is printed as a fraction and may exceed it. OCRBench's 1,000 points are printed as
+    per cent.
     """
     return BEST.get((benchmark, metric), 100.0)
 
@@ -34,7 +37,8 @@ def mean_of_columns(scores: Sequence[float]) -> float:
 
 
 def mean_of_ratios(scores: Sequence[float], vanilla: Sequence[float]) -> float:
-    """IDPruner's average: mean over benchmarks of the score in per cent of vanilla's. Any scale will do.
+    """IDPruner's average: mean over benchmarks of the score in per cent of vanilla's. Any scale
+    will do.
 
     >>> mean_of_ratios([40.0, 750.0], [80.0, 1000.0])
     62.5
@@ -42,7 +46,9 @@ def mean_of_ratios(scores: Sequence[float], vanilla: Sequence[float]) -> float:
     return fmean(100 * score / reference for score, reference in zip(scores, vanilla, strict=True))
 
 
-def average(formula: str, scores: Mapping[tuple[str, str], float], vanilla: Mapping[tuple[str, str], float]) -> float:
+def average(
+    formula: str, scores: Mapping[tuple[str, str], float], vanilla: Mapping[tuple[str, str], float]
+) -> float:
     """Average of a line whose columns ``(benchmark, metric)`` hold printed values.
 
     Args:

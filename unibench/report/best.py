@@ -26,12 +26,18 @@ def ranked(candidates: Sequence[Candidate | None], beyond: Beyond) -> tuple[int 
     """Index of the best and of the second.
 
     The best is named only if its difference to the runner-up lies beyond the paired interval; the
-    second only if there is a best, and if the same holds between the second and the third (or there is none).
+    second only if there is a best, and if the same holds between the second and the third (or there
+    is none).
     """
-    order = sorted((i for i, candidate in enumerate(candidates) if candidate), key=lambda i: -_at(candidates, i).value)
+    order = sorted(
+        (i for i, candidate in enumerate(candidates) if candidate),
+        key=lambda i: -_at(candidates, i).value,
+    )
     if len(order) < 2 or not beyond(_at(candidates, order[0]).cell, _at(candidates, order[1]).cell):
         return None, None
-    if len(order) > 2 and not beyond(_at(candidates, order[1]).cell, _at(candidates, order[2]).cell):
+    if len(order) > 2 and not beyond(
+        _at(candidates, order[1]).cell, _at(candidates, order[2]).cell
+    ):
         return order[0], None
     return order[0], order[1]
 

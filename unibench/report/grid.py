@@ -1,4 +1,6 @@
-"""One's own results: a block for each model, methods and ratios as lines, tasks or abilities as columns."""
+"""One's own results: a block for each model, methods and ratios as lines, tasks or abilities as
+columns.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ from unibench.report.table import Block, Entry, Line, Table
 MISSING = "–"
 BUDGET = ("budget_mode", "budget_scope")
 METHOD = ("method", "variant", "params", "budget")
-SETTING = ("pixels", "dtype", "attn", "device", "batch", "max_new_tokens", "weights")  # told apart where a model has several
+SETTING = (
+    "pixels",
+    "dtype",
+    "attn",
+    "device",
+    "batch",
+    "max_new_tokens",
+    "weights",
+)  # told apart where a model has several
 JUDGED = ("task", "harness", "judge", "metric")
 VIEWS = ("tasks", "abilities", "place", "aim")
 
@@ -34,8 +44,8 @@ def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
 
     Args:
         frame: finished cells with seeds joined, the columns of ``unibench.frame``.
-        view: columns are ``tasks`` or ``abilities``; or methods are averaged by the ``place`` where they cut
-            or by their ``aim``.
+        view: columns are ``tasks`` or ``abilities``; or methods are averaged by the ``place`` where
+            they cut or by their ``aim``.
 
     Raises:
         UsageError: no such view, no results, or two results for one place of the table.
@@ -43,7 +53,9 @@ def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
     if not len(frame):
-        raise UsageError("there are no finished cells; out=<folder> names the results of earlier runs")
+        raise UsageError(
+            "there are no finished cells; out=<folder> names the results of earlier runs"
+        )
     pruned = frame[frame["method"] != "vanilla"]
     budgets = (pruned if len(pruned) else frame)[list(BUDGET)].drop_duplicates()
     modes = [(str(mode), str(scope)) for mode, scope in budgets.itertuples(index=False, name=None)]
@@ -62,12 +74,24 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool)
         raise UsageError("no result has abilities; leave view=abilities out")
     lines = lines.sort_values("method", key=lambda methods: methods != "vanilla", kind="stable")
     columns = list(_columns(lines, view))
-    blocks = tuple(Block(label, tuple(_lines(part, columns, view))) for label, part in _models(lines))
-    title = "score out of 100" + (f", budget.mode={mode[0]} budget.scope={mode[1]}" if several or mode != ("at_stage", "sequence") else "")
+    blocks = tuple(
+        Block(label, tuple(_lines(part, columns, view))) for label, part in _models(lines)
+    )
+    title = "score out of 100" + (
+        f", budget.mode={mode[0]} budget.scope={mode[1]}"
+        if several or mode != ("at_stage", "sequence")
+        else ""
+    )
     heads = ("category", "ratio") if view in ("place", "aim") else ("method", "ratio")
     remarks = (
-        "ratio: share of visual tokens removed. average: of the columns; of vanilla: mean of each column's ratio to vanilla.",
-        "same budget as: ratio of a method before the language model whose layers process as many visual tokens on average.",
+        (
+            "ratio: share of visual tokens removed. average: of the columns; of vanilla: mean of"
+            " each column's ratio to vanilla."
+        ),
+        (
+            "same budget as: ratio of a method before the language model whose layers process as"
+            " many visual tokens on average."
+        ),
     )
     titles = (*(column.title for column in columns), "average", "of vanilla %", "same budget as")
     return Table("_".join(("results", *mode)), title, heads, titles, blocks, remarks=remarks)
@@ -78,7 +102,11 @@ def _columns(lines: pd.DataFrame, view: str) -> Iterator[Column]:
     keys = [*JUDGED, "ability"] if view == "abilities" else list(JUDGED)
     found = lines[keys].drop_duplicates()
     for values in found.itertuples(index=False, name=None):
-        apart = [str(value or "none") for key, value in zip(JUDGED[1:], values[1:4], strict=True) if _several(found, values[0], key)]
+        apart = [
+            str(value or "none")
+            for key, value in zip(JUDGED[1:], values[1:4], strict=True)
+            if _several(found, values[0], key)
+        ]
         task = f"{values[0]} ({', '.join(apart)})" if apart else str(values[0])
         ability = str(values[-1]).replace("_", " ")
         several = found["task"].nunique() > 1
@@ -98,7 +126,11 @@ def _models(lines: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield str(model), part
             continue
         for values, own in part.groupby(apart, sort=False, dropna=False):
-            yield f"{model}, " + ", ".join(f"{name}={value}" for name, value in zip(apart, values, strict=True)), own
+            yield (
+                f"{model}, "
+                + ", ".join(f"{name}={value}" for name, value in zip(apart, values, strict=True)),
+                own,
+            )
 
 
 def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator[Line]:
@@ -122,10 +154,15 @@ def _cell(own: pd.DataFrame, column: Column) -> pd.Series | None:
     for name, value in zip((*JUDGED, "ability"), column.key, strict=False):
         same = same[same[name].isna() if value is None else same[name] == value]
     if len(same) > 1:
-        apart = [name for name in ("n", "data", "code", "setting") if same[name].astype(str).nunique() > 1] or ["folder"]
+        apart = [
+            name
+            for name in ("n", "data", "code", "setting")
+            if same[name].astype(str).nunique() > 1
+        ] or ["folder"]
         raise UsageError(
-            f"{len(same)} results for {same.iloc[0]['method']} at {same.iloc[0]['budget']} on {column.title} differ in "
-            f"{', '.join(apart)}; choose one, such as {apart[0]}={same.iloc[0][apart[0]]}"
+            f"{len(same)} results for {same.iloc[0]['method']} at {same.iloc[0]['budget']} on"
+            f" {column.title} differ in {', '.join(apart)}; choose one, such as"
+            f" {apart[0]}={same.iloc[0][apart[0]]}"
         )
     return same.iloc[0] if len(same) else None
 
@@ -138,31 +175,46 @@ def _score(cell: pd.Series | None) -> Entry:
 
 
 def _summary(scores: Sequence[pd.Series | None]) -> list[Entry]:
-    """Average, share of vanilla and equal budget; only over complete lines, or methods would be compared on other tasks."""
+    """Average, share of vanilla and equal budget; only over complete lines, or methods would be
+    compared on other tasks.
+    """
     known = [cell for cell in scores if cell is not None]
     if len(known) < len(scores):
         return [Entry(MISSING)] * 3
     shares = [float(cell["retention_pct"]) for cell in known]
     share = MISSING if any(pd.isna(value) for value in shares) else f"{fmean(shares):.1f}"
-    return [Entry(f"{fmean(float(cell['score_100']) for cell in known):.1f}"), Entry(share), Entry(same_budget(known))]
+    return [
+        Entry(f"{fmean(float(cell['score_100']) for cell in known):.1f}"),
+        Entry(share),
+        Entry(same_budget(known)),
+    ]
 
 
 def same_budget(cells: Sequence[pd.Series]) -> str:
     """Ratio of a pre-LLM method whose layers process as many visual tokens on average."""
-    shares = [1 - float(cell["equiv_tokens"]) / float(cell["tokens_in"]) for cell in cells if cell["tokens_in"]]
+    shares = [
+        1 - float(cell["equiv_tokens"]) / float(cell["tokens_in"])
+        for cell in cells
+        if cell["tokens_in"]
+    ]
     return f"pre-LLM {max(0.0, fmean(shares)):.3f}" if shares else MISSING
 
 
 def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) -> Iterator[Line]:
     """Means over the methods of a category at one budget, of those that have every column."""
-    groups = part["method"].map(lambda method: "vanilla" if method == "vanilla" else category(str(method), grouping))
+    groups = part["method"].map(
+        lambda method: "vanilla" if method == "vanilla" else category(str(method), grouping)
+    )
     for (group, budget), own in part.groupby([groups, part["budget"]], sort=False):
         complete = list(_complete(own, columns))
         label = (str(group) if group == "vanilla" else f"{group} ({len(complete)})", str(budget))
         if not complete:
             yield Line(label, (Entry(MISSING),) * (len(columns) + 3))
             continue
-        means = [Entry(f"{fmean(float(line[place]['score_100']) for line in complete):.1f}") for place in range(len(columns))]
+        means = [
+            Entry(f"{fmean(float(line[place]['score_100']) for line in complete):.1f}")
+            for place in range(len(columns))
+        ]
         yield Line(label, (*means, *_summary([cell for line in complete for cell in line])))
 
 

@@ -68,10 +68,15 @@ def is_cost(column: Column, folder: Path = FOLDER) -> bool:
 
 
 def column_name(column: Column, columns: Sequence[Column]) -> str:
-    """The benchmark, and its metric where the benchmark has several columns or the number is a cost."""
+    """The benchmark, and its metric where the benchmark has several columns or the number is a
+    cost.
+    """
     benchmark, metric = column
     several = sum(other == benchmark for other, _ in columns) > 1
-    parts = [shown("benchmarks", benchmark), shown("metrics", metric) if several or is_cost(column) else ""]
+    parts = [
+        shown("benchmarks", benchmark),
+        shown("metrics", metric) if several or is_cost(column) else "",
+    ]
     return " ".join(part for part in parts if part)
 
 

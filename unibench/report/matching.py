@@ -20,10 +20,19 @@ SAME_RATIO = 6e-4  # papers round shares to three or four digits
 HARNESSES = {"VLMEvalKit": "vlmevalkit", "LMMs-Eval": "lmms_eval"}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "importance: VisionSelector": {"*": {"importance": "visionselector"}},
-    **{f"lambda={x}": {"idpruner": {"mmr_lambda": x}, "naive_hybrid": {"weight": x}} for x in (0.1, 0.3, 0.5, 0.7, 0.9)},
+    **{
+        f"lambda={x}": {"idpruner": {"mmr_lambda": x}, "naive_hybrid": {"weight": x}}
+        for x in (0.1, 0.3, 0.5, 0.7, 0.9)
+    },
     **{f"N1={x}N": {"*": {"n1": x}} for x in (0.7, 0.75, 0.8, 0.9)},
-    **{f"cross-modal metric={name}": {"*": {"align": value}} for name, value in (("MI", "mi"), ("L_2", "l2"), ("cos", "cos"))},
-    **{f"intra-modal metric={name}": {"*": {"intra": value}} for name, value in (("L_2", "l2"), ("cos", "cos"))},
+    **{
+        f"cross-modal metric={name}": {"*": {"align": value}}
+        for name, value in (("MI", "mi"), ("L_2", "l2"), ("cos", "cos"))
+    },
+    **{
+        f"intra-modal metric={name}": {"*": {"intra": value}}
+        for name, value in (("L_2", "l2"), ("cos", "cos"))
+    },
     "ablation1: intra-modal stage before cross-modal": {"*": {"order": "repmax_first"}},
     "ablation2: cross-modal stage only": {"*": {"order": "align_only"}},
     "ablation3: intra-modal stage only": {"*": {"order": "repmax_only"}},
@@ -39,9 +48,22 @@ METRICS = {  # names on the task cards, where a paper does not print a card's fi
     **{("coco_cap", f"BLEU-{n}"): f"bleu_{n}" for n in (1, 2, 3, 4)},
     ("seedbench", "all"): "accuracy_all",
 }
-#: Shares kept that follow from printed FLOPs where a paper states no number of tokens (docs/published.md).
+# : Shares kept that follow from printed FLOPs where a paper states no number of tokens
+# (docs/published.md).
 UNSTATED = {"divprune": (0.098,), "stp": (0.098,), "vtw": (0.098,), "fastv": (0.001, 0.022)}
-APART = ("budget_scope", "judge", "pixels", "variant", "budget", "dtype", "attn", "device", "batch", "n", "setting")
+APART = (
+    "budget_scope",
+    "judge",
+    "pixels",
+    "variant",
+    "budget",
+    "dtype",
+    "attn",
+    "device",
+    "batch",
+    "n",
+    "setting",
+)
 GIGABYTE = 2**20 / 1e9  # in MiB
 
 Record = dict[Hashable, Any]  # one line of the frame
@@ -49,14 +71,20 @@ Record = dict[Hashable, Any]  # one line of the frame
 
 @dataclass(frozen=True)
 class StandIn:
-    """What runs in place of the paper's model or benchmarks, as ``model=`` and ``task=`` of the experiment."""
+    """What runs in place of the paper's model or benchmarks, as ``model=`` and ``task=`` of the
+    experiment.
+    """
 
     model: str | None = None
     task: str | None = None
 
     @property
     def overrides(self) -> str:
-        return "".join(f" {key}={value}" for key, value in (("model", self.model), ("task", self.task)) if value)
+        return "".join(
+            f" {key}={value}"
+            for key, value in (("model", self.model), ("task", self.task))
+            if value
+        )
 
 
 def config_name(model: str) -> str:
@@ -97,7 +125,9 @@ class Results:
         self._cells: dict[tuple[str, str], list[Record]] = {}
         for record in frame[frame["ability"] == ALL].to_dict("records"):
             params = json.loads(record["params"])
-            self._cells.setdefault((record["model"], record["method"]), []).append({**record, "params": params})
+            self._cells.setdefault((record["model"], record["method"]), []).append(
+                {**record, "params": params}
+            )
         self._apart: dict[str, set[str]] = {}
         for row in lines:
             method, wanted = method_of(row)
@@ -112,7 +142,11 @@ class Results:
         task = self.standin.task or column[0]
         found = [record for record in self._line(row) if record["task"] == task]
         named = None if self.standin.task else METRICS.get(column)
-        found = [record for record in found if (record["main"] if named is None else record["metric"] == named)]
+        found = [
+            record
+            for record in found
+            if (record["main"] if named is None else record["metric"] == named)
+        ]
         if len(found) > 1:
             raise _ambiguous(row, task, found)
         return found[0] if found else None
@@ -130,7 +164,11 @@ class Results:
         """Our number where the paper prints a cost; over all benchmarks where it names none."""
         benchmark, metric = column
         task = self.standin.task or (None if benchmark == "efficiency" else benchmark)
-        found = [record for record in self._line(row) if record["main"] and task in (None, record["task"])]
+        found = [
+            record
+            for record in self._line(row)
+            if record["main"] and task in (None, record["task"])
+        ]
         values = [value for record in found if (value := _cost(record, metric)) is not None]
         return sum(values) / len(values) if values else None
 
@@ -145,9 +183,15 @@ class Results:
             found = [record for record in found if record["harness"] == HARNESSES[row.harness]]
         if method == "vanilla":
             return found
-        defaults = {key: value for key, value in registry.method(method).parameters.items() if key in self._apart[method]}
+        defaults = {
+            key: value
+            for key, value in registry.method(method).parameters.items()
+            if key in self._apart[method]
+        }
         fitting = {**defaults, **wanted}
-        return _as_published([record for record in found if _has(record, fitting) and _same_budget(record, row)])
+        return _as_published(
+            [record for record in found if _has(record, fitting) and _same_budget(record, row)]
+        )
 
 
 def _has(record: Record, params: Mapping[str, Any]) -> bool:
@@ -156,7 +200,9 @@ def _has(record: Record, params: Mapping[str, Any]) -> bool:
 
 def _same_budget(record: Record, row: Row) -> bool:
     shares = (float(row.retention),) if row.retention else UNSTATED.get(row.method, ())
-    return record["budget"] == f"keep{row.kept}" or any(abs(1 - record["ratio"] - share) < SAME_RATIO for share in shares)
+    return record["budget"] == f"keep{row.kept}" or any(
+        abs(1 - record["ratio"] - share) < SAME_RATIO for share in shares
+    )
 
 
 def _as_published(found: list[Record]) -> list[Record]:
@@ -172,8 +218,9 @@ def _ambiguous(row: Row, task: str, found: Sequence[Record]) -> UsageError:
     }
     first = next(iter(told))
     return UsageError(
-        f"{len(found)} results for {row.method} {row.retention} on {task} must not share a table: "
-        f"{', '.join(f'{name}={given}' for name, given in told.items())}. Choose one: report ... {first}=..."
+        f"{len(found)} results for {row.method} {row.retention} on {task} must not share a table:"
+        f" {', '.join(f'{name}={given}' for name, given in told.items())}. Choose one: report ..."
+        f" {first}=..."
     )
 
 
@@ -187,7 +234,9 @@ def _cost(line: Record, metric: str) -> float | None:
         "prefill_ms": float(line["prefill_ms"]),
         "latency_ms": 1000 * seconds / n,
         "e2e_latency_ms": 1000 * seconds / n,
-        "peak_memory_gb": math.nan if line["peak_mib"] is None else float(line["peak_mib"]) * GIGABYTE,
+        "peak_memory_gb": (
+            math.nan if line["peak_mib"] is None else float(line["peak_mib"]) * GIGABYTE
+        ),
         "tflops": float(line["tflops"]),
         "flops_ratio_pct_printed": 100 * float(line["tflops_ratio"]),
     }

@@ -11,7 +11,14 @@ from pathlib import Path
 from unibench.errors import UsageError
 from unibench.report.average import average
 from unibench.report.best import Beyond, Candidate, ranked
-from unibench.report.layout import block_label, column_name, experiment_of, is_cost, layout_of, method_name
+from unibench.report.layout import (
+    block_label,
+    column_name,
+    experiment_of,
+    is_cost,
+    layout_of,
+    method_name,
+)
 from unibench.report.matching import Results
 from unibench.report.paper import arranged
 from unibench.report.published import FOLDER, Column, Row, Value, rows
@@ -46,35 +53,65 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.difference and self.results.standin.overrides:
             raise UsageError(
-                "mode=difference compares with the paper's own model and benchmarks; leave out model= and task=, or take mode=ours"
+                "mode=difference compares with the paper's own model and benchmarks; leave out"
+                " model= and task=, or take mode=ours"
             )
 
     @cached_property
     def lines(self) -> list[Row]:
         """The paper's lines, each once."""
-        unique = [row for row in rows(self.name, self.folder) if not row.duplicate and row.model != "average"]
+        unique = [
+            row
+            for row in rows(self.name, self.folder)
+            if not row.duplicate and row.model != "average"
+        ]
         task = self.results.standin.task
-        return unique if task is None else [replace(row, values=self._standing(row, task)) for row in unique]
+        return (
+            unique
+            if task is None
+            else [replace(row, values=self._standing(row, task)) for row in unique]
+        )
 
     def _standing(self, row: Row, task: str) -> dict[Column, Value]:
-        """The columns of a line when one task stands in for all benchmarks: one score, and the costs."""
-        costs = {(task, column[1]): value for column, value in row.values.items() if is_cost(column, self.folder)}
+        """The columns of a line when one task stands in for all benchmarks: one score, and the
+        costs.
+        """
+        costs = {
+            (task, column[1]): value
+            for column, value in row.values.items()
+            if is_cost(column, self.folder)
+        }
         scores = len(costs) < len(row.values)
         return ({(task, "score"): Value("0.0")} if scores else {}) | costs
 
     def table(self) -> Table:
-        """Missing numbers are a dash; below the table they are named, with the command that fills them."""
+        """Missing numbers are a dash; below the table they are named, with the command that fills
+        them.
+        """
         layout = replace(layout_of(self.name, self.folder), changes=False, bold=False)
         table = arranged(self.name, layout, self.lines, self._entry)
         if not self.difference:
-            members = [list(group) for _, group in groupby(self.lines, lambda row: block_label(row, layout))]
+            members = [
+                list(group)
+                for _, group in groupby(self.lines, lambda row: block_label(row, layout))
+            ]
             table = replace(table, blocks=tuple(map(self._marked, table.blocks, members)))
         what = "ours minus the paper's" if self.difference else "measured with unibench"
         return replace(table, title=f"{table.title}: {what}", remarks=tuple(self._remarks()))
 
     def missing(self) -> list[tuple[Row, list[Column]]]:
         """For each line the columns that no finished cell fills."""
-        found = [(row, [column for column in row.values if _measured(column) and self.value(row, column) is None]) for row in self.lines]
+        found = [
+            (
+                row,
+                [
+                    column
+                    for column in row.values
+                    if _measured(column) and self.value(row, column) is None
+                ],
+            )
+            for row in self.lines
+        ]
         return [(row, columns) for row, columns in found if columns]
 
     def value(self, row: Row, column: Column) -> float | None:
@@ -88,13 +125,19 @@ class Comparison:
         return self.results.score(row, column)
 
     def _average(self, row: Row) -> float | None:
-        columns = [column for column in row.values if column[0] != "avg" and not is_cost(column, self.folder)]
+        columns = [
+            column
+            for column in row.values
+            if column[0] != "avg" and not is_cost(column, self.folder)
+        ]
         scores = {column: self.value(row, column) for column in columns}
         vanilla = {column: self.value(self._vanilla(row), column) for column in columns}
         known = {column: score for column, score in scores.items() if score is not None}
         against = {column: score for column, score in vanilla.items() if score is not None}
         formula = layout_of(self.name, self.folder).average
-        complete = len(known) == len(columns) and (formula == "columns" or len(against) == len(columns))
+        complete = len(known) == len(columns) and (
+            formula == "columns" or len(against) == len(columns)
+        )
         return average(str(formula), known, against) if complete else None
 
     def _saved(self, row: Row, column: Column) -> float | None:
@@ -103,7 +146,14 @@ class Comparison:
 
     def _vanilla(self, row: Row) -> Row:
         same = replace(row, method="vanilla", setting=())
-        return next((other for other in self.lines if other.method == "vanilla" and other.model == row.model), same)
+        return next(
+            (
+                other
+                for other in self.lines
+                if other.method == "vanilla" and other.model == row.model
+            ),
+            same,
+        )
 
     def _entry(self, row: Row, column: Column) -> Entry:
         printed = row.values.get(column)
@@ -118,9 +168,17 @@ class Comparison:
         return Entry(f"{value:.{digits}f}{self._spread(row, column, digits)}")
 
     def _spread(self, row: Row, column: Column, digits: int) -> str:
-        found = None if column[0] == "avg" or is_cost(column, self.folder) else self.results.find(row, column)
+        found = (
+            None
+            if column[0] == "avg" or is_cost(column, self.folder)
+            else self.results.find(row, column)
+        )
         spread = None if found is None else found.get("std")
-        return "" if spread is None or spread != spread else f" ± {self.results.scaled(float(spread), column):.{digits}f}"
+        return (
+            ""
+            if spread is None or spread != spread
+            else f" ± {self.results.scaled(float(spread), column):.{digits}f}"
+        )
 
     def _marked(self, block: Block, members: Sequence[Row]) -> Block:
         """Bold and underline where the difference lies beyond the paired interval."""
@@ -130,7 +188,10 @@ class Comparison:
             if column[0] == "avg" or is_cost(column, self.folder):
                 continue  # there is no paired sample
             first, second = ranked([self._candidate(row, column) for row in members], self.beyond)
-            lines = [_set(line, place, bold=i == first, underline=i == second) for i, line in enumerate(lines)]
+            lines = [
+                _set(line, place, bold=i == first, underline=i == second)
+                for i, line in enumerate(lines)
+            ]
         return replace(block, lines=tuple(lines))
 
     def _candidate(self, row: Row, column: Column) -> Candidate | None:
@@ -145,14 +206,22 @@ class Comparison:
         remarks = [f"stands in for the paper's:{standin.overrides}"] if standin.overrides else []
         if not self.difference:
             remarks.append(
-                "bold, underlined: best and second of a block, where the difference to the next lies beyond the paired 95 % interval"
+                "bold, underlined: best and second of a block, where the difference to the next"
+                " lies beyond the paired 95 % interval"
             )
-        if averaged := dict.fromkeys(method_name(row.method) for row in self.lines if self.results.averaged(row)):
+        if averaged := dict.fromkeys(
+            method_name(row.method) for row in self.lines if self.results.averaged(row)
+        ):
             remarks.append(f"budget.mode=layer_average: {', '.join(averaged)}; the others at_stage")
         if not missing:
             return remarks
-        command = f"python -m unibench experiment={experiment_of(self.name, self.folder)}{standin.overrides}"
-        named = "; ".join(_named(row, columns) for row, columns in missing) if gone < total else "all"
+        command = (
+            "python -m unibench"
+            f" experiment={experiment_of(self.name, self.folder)}{standin.overrides}"
+        )
+        named = (
+            "; ".join(_named(row, columns) for row, columns in missing) if gone < total else "all"
+        )
         return [*remarks, f"{gone} of {total} numbers are missing; {command} fills them: {named}"]
 
 
@@ -162,7 +231,11 @@ def _named(row: Row, missing: Sequence[Column]) -> str:
     parts = [method_name(row.method), *row.setting, budget if row.method != "vanilla" else ""]
     title = " ".join(part for part in parts if part)
     measured = [column for column in row.values if _measured(column)]
-    return title if len(missing) == len(measured) else f"{title} ({', '.join(column_name(column, measured) for column in missing)})"
+    return (
+        title
+        if len(missing) == len(measured)
+        else f"{title} ({', '.join(column_name(column, measured) for column in missing)})"
+    )
 
 
 def _measured(column: Column) -> bool:

@@ -27,5 +27,7 @@ def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
     both = left.join(right["score"], how="inner", rsuffix="_other").dropna()
     if both.empty:
         return False
-    found = paired(both["score"].tolist(), both["score_other"].tolist(), both["group"].tolist(), draws=DRAWS)
+    found = paired(
+        both["score"].tolist(), both["score_other"].tolist(), both["group"].tolist(), draws=DRAWS
+    )
     return found.low > 0 or found.high < 0

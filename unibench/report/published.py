@@ -65,7 +65,9 @@ class Row:
     @cached_property
     def duplicate(self) -> bool:
         """The paper prints this line a second time."""
-        return any(note.startswith("DUPLICATE") for value in self.values.values() for note in value.notes)
+        return any(
+            note.startswith("DUPLICATE") for value in self.values.values() for note in value.notes
+        )
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -76,7 +78,10 @@ def names(folder: Path = FOLDER) -> list[str]:
     """
     found = sorted((path.stem for path in folder.glob("*.csv")), key=_order)
     if not found:
-        raise UsageError(f"{folder} holds no tables; the published numbers come with the repository, not with the installed package")
+        raise UsageError(
+            f"{folder} holds no tables; the published numbers come with the repository, not with"
+            " the installed package"
+        )
     return found
 
 
@@ -84,7 +89,12 @@ def _order(name: str) -> tuple[int, str, int, str]:
     paper, _, table = name.partition("_")
     papers = ("uniprunebench", "idpruner", "trimtokenator", "stp")
     number = re.sub(r"\D", "", table)
-    return (papers.index(paper) if paper in papers else len(papers), paper, int(number) if number else 1000, table)
+    return (
+        papers.index(paper) if paper in papers else len(papers),
+        paper,
+        int(number) if number else 1000,
+        table,
+    )
 
 
 def select(paper: str | None, table: str | None, folder: Path = FOLDER) -> list[str]:
@@ -102,7 +112,9 @@ def select(paper: str | None, table: str | None, folder: Path = FOLDER) -> list[
         return mine
     chosen = [name for name in mine if table in (_short(name), name)]
     if not chosen:
-        raise unknown(f"table of {paper or 'any paper'}", str(table), {_short(name) for name in mine})
+        raise unknown(
+            f"table of {paper or 'any paper'}", str(table), {_short(name) for name in mine}
+        )
     return chosen
 
 
@@ -122,7 +134,10 @@ def read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from None
     if missing := [name for name in COLUMNS if name not in frame.columns]:
-        raise UsageError(f"{path} has no column {', '.join(missing)}; a table of results has {', '.join(COLUMNS)}")
+        raise UsageError(
+            f"{path} has no column {', '.join(missing)}; a table of results has"
+            f" {', '.join(COLUMNS)}"
+        )
     return frame
 
 
@@ -139,10 +154,23 @@ def lines_of(frame: pd.DataFrame) -> Iterator[Row]:
         pieces = [piece for piece in str(record["note"]).split("; ") if piece]
         setting = tuple(piece for piece in pieces if SETTING.fullmatch(piece))
         notes = tuple(piece for piece in pieces if piece not in setting)
-        labels = (record["model"], record["method"], record["category"], record["retention"], record["kept_tokens"], setting)
+        labels = (
+            record["model"],
+            record["method"],
+            record["category"],
+            record["retention"],
+            record["kept_tokens"],
+            setting,
+        )
         column = (str(record["benchmark"]), str(record["metric"]))
-        fresh = Row(*labels, record["harness"], {column: Value(record["value"], record["std"], notes)})
-        if row is not None and replace(row, values={}) == replace(fresh, values={}) and column not in row.values:
+        fresh = Row(
+            *labels, record["harness"], {column: Value(record["value"], record["std"], notes)}
+        )
+        if (
+            row is not None
+            and replace(row, values={}) == replace(fresh, values={})
+            and column not in row.values
+        ):
             row.values.update(fresh.values)
             continue
         if row is not None:

@@ -74,4 +74,7 @@ class Table:
         for block in self.blocks:
             for line in block.lines:
                 if (len(line.labels), len(line.entries)) != (len(self.heads), len(self.columns)):
-                    raise ValueError(f"{self.name}: line {line.labels} does not fit the columns {self.heads + self.columns}")
+                    raise ValueError(
+                        f"{self.name}: line {line.labels} does not fit the columns"
+                        f" {self.heads + self.columns}"
+                    )

@@ -27,9 +27,14 @@ class Setting(Protocol):
 
 
 def cells(line: Line, setting: Setting) -> list[str]:
-    """The labels and numbers of a line as a format writes them; the notes of a line stand at its first label."""
+    """The labels and numbers of a line as a format writes them; the notes of a line stand at its
+    first label.
+    """
     first, *labels = line.labels
-    named = [setting(first, Entry(marks=line.marks), line.minor), *(setting(label, Entry(), line.minor) for label in labels)]
+    named = [
+        setting(first, Entry(marks=line.marks), line.minor),
+        *(setting(label, Entry(), line.minor) for label in labels),
+    ]
     return named + [setting(entry.text, entry, line.minor) for entry in line.entries]
 
 
@@ -44,7 +49,13 @@ def markdown(table: Table) -> str:
         body += [[f"**{_md(block.label)}**", *[""] * (width - 1)]] if block.label else []
         body += [cells(line, _set_markdown) for line in block.lines]
     align = ["left"] * len(table.heads) + ["right"] * len(table.columns)
-    grid = tabulate(body, [_md(title) for title in table.heads + table.columns], tablefmt="pipe", colalign=align, disable_numparse=True)
+    grid = tabulate(
+        body,
+        [_md(title) for title in table.heads + table.columns],
+        tablefmt="pipe",
+        colalign=align,
+        disable_numparse=True,
+    )
     below = [f"- <sup>{letter}</sup> {_md(note)}" for letter, note in table.notes.items()] + [
         f"- {_md(remark)}" for remark in table.remarks
     ]
@@ -59,7 +70,15 @@ def _md(text: str) -> str:
 
 def _set_markdown(text: str, entry: Entry, minor: bool) -> str:
     shown = _md(text)
-    shown = f"**{shown}**" if entry.bold else f"<u>{shown}</u>" if entry.underline else f"_{shown}_" if minor and shown else shown
+    shown = (
+        f"**{shown}**"
+        if entry.bold
+        else f"<u>{shown}</u>"
+        if entry.underline
+        else f"_{shown}_"
+        if minor and shown
+        else shown
+    )
     return f"{shown}<sup>{','.join(entry.marks)}</sup>" if entry.marks else shown
 
 
@@ -68,7 +87,11 @@ def _set_markdown(text: str, entry: Entry, minor: bool) -> str:
 
 def latex(table: Table) -> str:
     r"""A ``table`` environment; it needs ``\usepackage{booktabs}``."""
-    return str(_templates(tex=True).get_template("table.tex.j2").render(table=table, width=len(table.heads) + len(table.columns)))
+    return str(
+        _templates(tex=True)
+        .get_template("table.tex.j2")
+        .render(table=table, width=len(table.heads) + len(table.columns))
+    )
 
 
 def _tex(text: str) -> str:
@@ -77,7 +100,15 @@ def _tex(text: str) -> str:
 
 def _set_tex(text: str, entry: Entry, minor: bool) -> str:
     shown = _tex(text)
-    command = "textbf" if entry.bold else "underline" if entry.underline else "textit" if minor and shown else ""
+    command = (
+        "textbf"
+        if entry.bold
+        else "underline"
+        if entry.underline
+        else "textit"
+        if minor and shown
+        else ""
+    )
     shown = f"\\{command}{{{shown}}}" if command else shown
     return f"{shown}\\textsuperscript{{{','.join(entry.marks)}}}" if entry.marks else shown
 
@@ -87,7 +118,11 @@ def _set_tex(text: str, entry: Entry, minor: bool) -> str:
 
 def html(table: Table) -> str:
     """A ``<table>`` with a body for each block, and a list of its notes."""
-    return str(_templates(tex=False).get_template("table.html.j2").render(table=table, width=len(table.heads) + len(table.columns)))
+    return str(
+        _templates(tex=False)
+        .get_template("table.html.j2")
+        .render(table=table, width=len(table.heads) + len(table.columns))
+    )
 
 
 def _set_html(text: str, entry: Entry, minor: bool) -> Markup:
@@ -120,15 +155,24 @@ def _templates(tex: bool) -> jinja2.Environment:
 
 
 def csv(table: Table) -> str:
-    """One line for each number: block, labels, column, value, bold, underline, and its notes in full."""
+    """One line for each number: block, labels, column, value, bold, underline, and its notes in
+    full.
+    """
     records = []
     for block in table.blocks:
         for line in block.lines:
             for title, entry in zip(table.columns, line.entries, strict=True):
                 notes = "; ".join(table.notes[letter] for letter in line.marks + entry.marks)
                 labels = dict(zip(table.heads, line.labels, strict=True))
-                found = {"value": entry.text, "bold": int(entry.bold), "underline": int(entry.underline), "note": notes}
-                records.append({"table": table.name, "block": block.label, **labels, "column": title, **found})
+                found = {
+                    "value": entry.text,
+                    "bold": int(entry.bold),
+                    "underline": int(entry.underline),
+                    "note": notes,
+                }
+                records.append(
+                    {"table": table.name, "block": block.label, **labels, "column": title, **found}
+                )
     return str(pd.DataFrame(records).to_csv(index=False))
 
 
@@ -146,7 +190,10 @@ def terminal(table: Table) -> RichTable:
         if block.label:
             shown.add_row(Text(block.label, style="italic"))
         for line in block.lines:
-            shown.add_row(*(_rich(label, Entry()) for label in line.labels), *(_rich(entry.text, entry) for entry in line.entries))
+            shown.add_row(
+                *(_rich(label, Entry()) for label in line.labels),
+                *(_rich(entry.text, entry) for entry in line.entries),
+            )
     return shown
 
 
@@ -154,4 +201,9 @@ def _rich(text: str, entry: Entry) -> Text:
     return Text(text, style="bold" if entry.bold else "underline" if entry.underline else "")
 
 
-WRITERS: dict[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "html": html, "csv": csv}
+WRITERS: dict[str, Callable[[Table], str]] = {
+    "md": markdown,
+    "tex": latex,
+    "html": html,
+    "csv": csv,
+}

@@ -1,4 +1,6 @@
-"""Running cells: load once, answer what is missing, write rows, beside any number of other workers."""
+"""Running cells: load once, answer what is missing, write rows, beside any number of other
+workers.
+"""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ import torch
 from unibench.api import build_method
 from unibench.errors import UsageError
 from unibench.identity import Cell
+from unibench.inference.ask import Setting, answer
+from unibench.inference.batching import AUTO
+from unibench.inference.environment import environment
+from unibench.inference.features import FeatureCache
+from unibench.inference.row import row_of
 from unibench.models import LoadedModel, load
 from unibench.pruning import Method
-from unibench.runner.batching import AUTO
-from unibench.runner.environment import environment
-from unibench.runner.evaluate import Setting, answer
-from unibench.runner.features import FeatureCache
 from unibench.runner.listener import Listener
-from unibench.runner.row import row_of
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.index import FEATURES
@@ -52,27 +52,51 @@ class Embedded:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if batch in (1, AUTO) or not _out_of_memory(error):
                 raise
-            log.warning("%s: out of memory at batch %d, going on with %d", part.folder.cell.title, batch, batch // 2)
-        gc.collect()  # outside of the except clause, which would keep the tensors of the failed batch alive
+            log.warning(
+                "%s: out of memory at batch %d, going on with %d",
+                part.folder.cell.title,
+                batch,
+                batch // 2,
+            )
+        # outside of the except clause, which would keep the tensors of the failed batch alive
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._answer(part, stop, listener, batch // 2, {"batch": batch // 2, "out_of_memory_at": batch})
+        self._answer(
+            part, stop, listener, batch // 2, {"batch": batch // 2, "out_of_memory_at": batch}
+        )
 
     def row(
-        self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None
+        self,
+        cell: Cell,
+        samples: Sequence[dict[str, Any]],
+        environments: Sequence[dict[str, Any]],
+        vanilla: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        """See :func:`unibench.runner.row.row_of`."""
+        """See :func:`unibench.inference.row.row_of`."""
         return row_of(cell, samples, environments, vanilla, load_task(cell).metric)
 
     def model_of(self, cell: Cell) -> LoadedModel:
-        """The model of a cell, loaded at its first use; one at a time, since a second one of 7B would not fit."""
-        name = json.dumps([cell.identity["model"], cell.identity["pixels"], cell.config.model.device], sort_keys=True)
+        """The model of a cell, loaded at its first use; one at a time, since a second one of 7B
+        would not fit.
+        """
+        name = json.dumps(
+            [cell.identity["model"], cell.identity["pixels"], cell.config.model.device],
+            sort_keys=True,
+        )
         if self._loaded is None or name != self._name:
             self._loaded = self._features = None
             self._loaded, self._name = load(cell.config.model, cell.config.pixels), name
         return self._loaded
 
-    def _answer(self, part: ClaimedPart, stop: Stop, listener: Listener, batch: int | str, stamp: Mapping[str, Any]) -> None:
+    def _answer(
+        self,
+        part: ClaimedPart,
+        stop: Stop,
+        listener: Listener,
+        batch: int | str,
+        stamp: Mapping[str, Any],
+    ) -> None:
         cell, task, done = part.folder.cell, load_task(part.folder.cell), part.answered()
         places: dict[str, int] = {}
         missing = _missing(task, part, done, places, stop)
@@ -119,7 +143,9 @@ class Embedded:
         if self._features is None:
             where = environment(loaded.device)
             parts = [self._name, where["device"], where["threads"], where["packages"]]
-            name = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+            name = hashlib.blake2b(
+                json.dumps(parts, sort_keys=True).encode(), digest_size=8
+            ).hexdigest()
             folder = Path(cell.config.out, FEATURES, name) if cell.config.share == "disk" else None
             self._features = FeatureCache(loaded.device, cell.config.share_mib, folder)
         return self._features
@@ -131,7 +157,9 @@ def method_of(cell: Cell) -> Method:
     Raises:
         UsageError: a parameter has a value that the method refuses.
     """
-    options = {key: value for key, value in cell.config.method.items() if key not in ("name", "source")}
+    options = {
+        key: value for key, value in cell.config.method.items() if key not in ("name", "source")
+    }
     return build_method(cell.config.method.get("source", cell.method), **options)
 
 
@@ -150,12 +178,18 @@ def load_task(cell: Cell) -> Task:
     try:
         task: Task = make(**options)
     except TypeError as error:
-        raise UsageError(f"task.options of {config.name}: {str(error).replace(name + '.__init__() ', '')}") from None
+        raise UsageError(
+            f"task.options of {config.name}: {str(error).replace(name + '.__init__() ', '')}"
+        ) from None
     return task
 
 
-def _missing(task: Task, part: ClaimedPart, done: Collection[str], places: dict[str, int], stop: Stop) -> Iterator[Sample]:
-    """The samples still to be answered, until the user wants to stop; every sample's place in the task goes into ``places``."""
+def _missing(
+    task: Task, part: ClaimedPart, done: Collection[str], places: dict[str, int], stop: Stop
+) -> Iterator[Sample]:
+    """The samples still to be answered, until the user wants to stop; every sample's place in the
+    task goes into ``places``.
+    """
     for sample in task.samples(part.folder.cell.config.task.limit):
         places[sample.id] = len(places)
         if part.contains(sample.id) and sample.id not in done:
@@ -167,4 +201,7 @@ def _missing(task: Task, part: ClaimedPart, done: Collection[str], places: dict[
 def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory"))
+    return any(
+        words in str(error)
+        for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+    )

@@ -7,24 +7,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unibench.benchmark import benchmark_of
 from unibench.errors import UsageError
 from unibench.harness import Verdict, WorkerProcess
 from unibench.harness.client import interpreter
 from unibench.identity import Cell
+from unibench.inference.row import row_of
 from unibench.runner.embedded import TIMES
 from unibench.runner.listener import Listener
-from unibench.runner.row import row_of
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.folder import line_of
 
-QUIET = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 
 
 class Harnessed:
-    """An :class:`unibench.runner.Executor` whose child, with a model and a harness imported, stays for the next cell."""
+    """An :class:`unibench.runner.Executor` whose child, with a model and a harness imported, stays
+    for the next cell.
+    """
 
     def __init__(self) -> None:
         self._worker: WorkerProcess | None = None
@@ -48,9 +53,15 @@ class Harnessed:
         _keep(part.folder.path, Verdict(**event))
 
     def row(
-        self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None
+        self,
+        cell: Cell,
+        samples: Sequence[dict[str, Any]],
+        environments: Sequence[dict[str, Any]],
+        vanilla: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        """See :func:`unibench.runner.row.row_of`; the samples get the scores that the harness gave them afterwards."""
+        """See :func:`unibench.inference.row.row_of`; the samples get the scores that the harness
+        gave them afterwards.
+        """
         verdict = _kept(cell.folder)
         scored = [{**sample, "score": verdict.scores.get(sample["id"])} for sample in samples]
         with disk_errors(cell.folder):
@@ -63,7 +74,14 @@ class Harnessed:
             self._worker.close()
         self._worker = None
 
-    def _samples(self, part: ClaimedPart, begun: dict[str, Any], events: Iterator[dict[str, Any]], stop: Stop, listener: Listener) -> None:
+    def _samples(
+        self,
+        part: ClaimedPart,
+        begun: dict[str, Any],
+        events: Iterator[dict[str, Any]],
+        stop: Stop,
+        listener: Listener,
+    ) -> None:
         """Keep the samples that the child sends, until all are there."""
         cell, done = part.folder.cell, part.answered()
         listener.begin(cell, len(done), begun["total"])
@@ -81,11 +99,18 @@ class Harnessed:
                     return
 
     def _worker_of(self, cell: Cell) -> WorkerProcess:
-        benchmark = benchmark_of(cell.config)
+        benchmark = cell.benchmark
         assert benchmark is not None
         options = cell.config.harness_options
         python = interpreter(options.python)
-        kept = [cell.identity["model"], cell.identity["pixels"], cell.config.model.device, options.wrapper, benchmark.harness, python]
+        kept = [
+            cell.identity["model"],
+            cell.identity["pixels"],
+            cell.config.model.device,
+            options.wrapper,
+            benchmark.harness,
+            python,
+        ]
         name = json.dumps(kept, sort_keys=True)
         if self._worker is None or name != self._name:
             self.close()

@@ -21,12 +21,16 @@ from unibench.runner.stopping import Stop
 from unibench.runner.work import Failure, Outcome, work
 from unibench.store import CellFolder
 
-MAX_DEATHS = 10  # in a row, without an answered sample between them, until the cell counts as failed
+MAX_DEATHS = (
+    10  # in a row, without an answered sample between them, until the cell counts as failed
+)
 STOPPED = 130
 
 
 class _Report(ctypes.Structure):
-    """What a worker says about itself, in shared memory: a lock could be held by a process that was killed."""
+    """What a worker says about itself, in shared memory: a lock could be held by a process that was
+    killed.
+    """
 
     _fields_ = (("steps", ctypes.c_long), ("cell", ctypes.c_long))
 
@@ -51,34 +55,50 @@ class _Slot:
 
 
 def work_in_processes(
-    cells: Sequence[Cell], devices: Sequence[str | None], *, expiry: float, listener: Callable[[int], Listener]
+    cells: Sequence[Cell],
+    devices: Sequence[str | None],
+    *,
+    expiry: float,
+    listener: Callable[[int], Listener],
 ) -> Outcome:
     """Complete cells with one process for each device.
 
-    A process that is killed or crashes is started again and the cell continued; a cell at which processes
-    die again and again without an answered sample is marked as failed.
+    A process that is killed or crashes is started again and the cell continued; a cell at which
+    processes die again and again without an answered sample is marked as failed.
 
     Args:
         cells: as of :func:`work`.
         devices: one per process, for example ``["cuda:0", "cuda:1"]`` or ``[None, None]``.
         expiry: see :func:`work`.
-        listener: makes the listener of a worker, in its process, from the number of its slot; can be pickled.
+        listener: makes the listener of a worker, in its process, from the number of its slot; can
+            be pickled.
 
     Raises:
-        KeyboardInterrupt: the user stopped; one signal lets every worker finish its sample, a second one does not.
+        KeyboardInterrupt: the user stopped; one signal lets every worker finish its sample, a
+            second one does not.
     """
-    context = multiprocessing.get_context("forkserver")  # imports once, forks before any thread or GPU is in use
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # imports once, forks before any thread or GPU is in use
     context.set_forkserver_preload(["unibench.runner.processes"])
     keys = [plan.cell.key for plan in survey(cells)]
-    slots = [_Slot(number, device, context.RawValue(_Report, 0, -1)) for number, device in enumerate(devices)]
+    slots = [
+        _Slot(number, device, context.RawValue(_Report, 0, -1))
+        for number, device in enumerate(devices)
+    ]
     with _Forwarding(slots) as forwarding:
         for slot in slots:
             _start(context, slot, cells, keys, expiry, listener)
-        while running := {slot.process.sentinel: slot for slot in slots if slot.process is not None}:
+        while running := {
+            slot.process.sentinel: slot for slot in slots if slot.process is not None
+        }:
             for sentinel in wait(list(running)):
                 slot = running[sentinel]  # type: ignore[index]
                 if (code := _end(slot)) not in (0, STOPPED) and not forwarding.signals:
-                    print(f"worker {slot.number} died ({_reason(code)}) and is started again", file=sys.stderr)
+                    print(
+                        f"worker {slot.number} died ({_reason(code)}) and is started again",
+                        file=sys.stderr,
+                    )
                     _mark(slot, cells, keys)
                     _start(context, slot, cells, keys, expiry, listener)
     if forwarding.signals:
@@ -87,16 +107,25 @@ def work_in_processes(
 
 
 def _start(
-    context: ForkServerContext, slot: _Slot, cells: Sequence[Cell], keys: list[str], expiry: float, listener: Callable[[int], Listener]
+    context: ForkServerContext,
+    slot: _Slot,
+    cells: Sequence[Cell],
+    keys: list[str],
+    expiry: float,
+    listener: Callable[[int], Listener],
 ) -> None:
     mine = cells if slot.device is None else [_on(cell, slot.device) for cell in cells]
-    slot.process = context.Process(target=_run, args=(slot.number, mine, keys, slot.report, expiry, listener))
+    slot.process = context.Process(
+        target=_run, args=(slot.number, mine, keys, slot.report, expiry, listener)
+    )
     slot.process.start()
 
 
 def _on(cell: Cell, device: str) -> Cell:
     """The same cell on another device, which its key does not hash."""
-    return replace(cell, config=replace(cell.config, model=replace(cell.config.model, device=device)))
+    return replace(
+        cell, config=replace(cell.config, model=replace(cell.config.model, device=device))
+    )
 
 
 def _end(slot: _Slot) -> int | None:
@@ -108,7 +137,9 @@ def _end(slot: _Slot) -> int | None:
 
 
 def _mark(slot: _Slot, cells: Sequence[Cell], keys: list[str]) -> None:
-    """Count a death; after too many at one cell, mark it as failed, so that the next process goes on with another."""
+    """Count a death; after too many at one cell, mark it as failed, so that the next process goes
+    on with another.
+    """
     slot.deaths = slot.deaths + 1 if slot.report.steps == slot.steps else 1
     slot.steps = slot.report.steps
     if slot.deaths < MAX_DEATHS:
@@ -132,7 +163,9 @@ def outcome_of(cells: Sequence[Cell]) -> Outcome:
         if plan.row is not None:
             outcome.rows[plan.cell.key] = plan.row
         else:
-            outcome.failures.append(Failure(plan.cell, plan.reason or "not finished", usage=plan.state == "blocked"))
+            outcome.failures.append(
+                Failure(plan.cell, plan.reason or "not finished", usage=plan.state == "blocked")
+            )
     return outcome
 
 
@@ -147,7 +180,10 @@ class _Forwarding:
         self._slots, self.signals = slots, 0
 
     def __enter__(self) -> _Forwarding:
-        self._before: dict[int, Any] = {number: signal.signal(number, self._signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before: dict[int, Any] = {
+            number: signal.signal(number, self._signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -157,7 +193,11 @@ class _Forwarding:
     def _signal(self, number: int, frame: Any) -> None:
         self.signals += 1
         for slot in self._slots:
-            if slot.process is not None and slot.process.pid is not None and slot.process.is_alive():
+            if (
+                slot.process is not None
+                and slot.process.pid is not None
+                and slot.process.is_alive()
+            ):
                 os.kill(slot.process.pid, signal.SIGINT)
 
 
@@ -178,13 +218,22 @@ class _Reporting:
         self._listener.step(sample)
 
 
-def _run(number: int, cells: Sequence[Cell], keys: list[str], report: Any, expiry: float, listener: Callable[[int], Listener]) -> None:
+def _run(
+    number: int,
+    cells: Sequence[Cell],
+    keys: list[str],
+    report: Any,
+    expiry: float,
+    listener: Callable[[int], Listener],
+) -> None:
     """A worker process."""
     os.setsid()  # the terminal's Ctrl-C goes to the parent alone, which passes it on
     logging.getLogger("unibench").setLevel(logging.INFO)
     stop = Stop(orphaned_from=os.getppid())
     try:
         with stop.listening():
-            work(cells, listener=_Reporting(listener(number), keys, report), stop=stop, expiry=expiry)
+            work(
+                cells, listener=_Reporting(listener(number), keys, report), stop=stop, expiry=expiry
+            )
     except KeyboardInterrupt:
         sys.exit(STOPPED)

@@ -1,4 +1,6 @@
-"""Ctrl-C once finishes the sample, twice stops at once. SIGTERM, which schedulers send, counts as Ctrl-C; so does a wall of time."""
+"""Ctrl-C once finishes the sample, twice stops at once. SIGTERM, which schedulers send, counts as
+Ctrl-C; so does a wall of time.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class Stop:
     """Whether the work is to end.
 
     Args:
-        orphaned_from: process id of the parent; when that is gone, the work is to end too. None does not look.
+        orphaned_from: process id of the parent; when that is gone, the work is to end too. None
+            does not look.
         seconds: from now on after which it is to end; None does not look.
         signals: that :meth:`listening` takes over.
 
@@ -58,7 +61,9 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {number: signal.signal(number, self._signal) for number in self._signals}
+        before: dict[int, Any] = {
+            number: signal.signal(number, self._signal) for number in self._signals
+        }
         try:
             yield
         finally:

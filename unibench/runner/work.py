@@ -6,12 +6,12 @@
     from unibench.identity import cell_of
     from unibench.runner import work
 
-    cells = [cell_of(config) for config in compose_cells(["method=divprune,fastv", "out=/shared/outputs"], sweep=True)]
-    outcome = work(cells)
+    cells = [cell_of(config) for config in compose_cells(["method=divprune,fastv",
+    "out=/shared/outputs"], sweep=True)] outcome = work(cells)
 
-It may be called by as many processes as there are, on any machines that see the folder; each claims what is
-free, takes over from those that died, and returns when nothing is left to do. An :class:`Executor` answers the
-samples of one kind of task.
+It may be called by as many processes as there are, on any machines that see the folder; each claims
+what is free, takes over from those that died, and returns when nothing is left to do. An
+:class:`Executor` answers the samples of one kind of task.
 """
 
 from __future__ import annotations
@@ -43,22 +43,31 @@ POLL_SECONDS = 0.5
 
 
 class Executor(Protocol):
-    """Answers the samples of one kind of task. It is used by one worker, cells of one model one after the other."""
+    """Answers the samples of one kind of task. It is used by one worker, cells of one model one
+    after the other.
+    """
 
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
-        """Answer every sample of the part that ``part.answered()`` lacks, inside ``with part.appending(environment)``.
+        """Answer every sample of the part that ``part.answered()`` lacks, inside ``with
+        part.appending(environment)``.
 
-        Each record goes through ``part.append`` as soon as it is there and holds at least ``id``, ``score``
-        and ``index``, the sample's place in the task. A task that cannot be split refuses ``part.of > 1``.
-        Samples are answered inside ``with stop.answering()``, and no further one once ``stop.asked``.
+        Each record goes through ``part.append`` as soon as it is there and holds at least ``id``,
+        ``score`` and ``index``, the sample's place in the task. A task that cannot be split refuses
+        ``part.of > 1``. Samples are answered inside ``with stop.answering()``, and no further one
+        once ``stop.asked``.
 
         Raises:
-            Exception: anything; the cell is then marked as failed with its traceback, and the work goes on.
+            Exception: anything; the cell is then marked as failed with its traceback, and the work
+                goes on.
         """
         ...
 
     def row(
-        self, cell: Cell, samples: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], vanilla: dict[str, Any] | None
+        self,
+        cell: Cell,
+        samples: Sequence[dict[str, Any]],
+        environments: Sequence[dict[str, Any]],
+        vanilla: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """The row of a cell all of whose samples are there."""
         ...
@@ -102,12 +111,13 @@ def work(
 ) -> Outcome:
     """Complete cells and the vanilla cells they are compared to.
 
-    A cell that fails keeps its traceback in ``status.json`` and is not tried again (see :func:`forgive`).
+    A cell that fails keeps its traceback in ``status.json`` and is not tried again (see
+    :func:`forgive`).
 
     Args:
         cells: any, in any order.
-        executors: by ``task.kind``; an :class:`Embedded` and a :class:`Harnessed` without it. Hand the same ones to several calls and
-            models stay loaded between them.
+        executors: by ``task.kind``; an :class:`Embedded` and a :class:`Harnessed` without it. Hand
+            the same ones to several calls and models stay loaded between them.
         listener: is told how it goes.
         stop: lets the caller end it between two samples.
         expiry: seconds without a heartbeat after which another worker counts as dead.
@@ -121,7 +131,10 @@ def work(
     """
     with ExitStack() as stack:
         if executors is None:
-            executors = {"embedded": Embedded(), "harness": stack.enter_context(closing(Harnessed()))}
+            executors = {
+                "embedded": Embedded(),
+                "harness": stack.enter_context(closing(Harnessed())),
+            }
         return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(survey(cells))
 
 
@@ -136,7 +149,9 @@ def forgive(cells: Sequence[Cell]) -> int:
 class _Worker:
     """One call of :func:`work`."""
 
-    def __init__(self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float) -> None:
+    def __init__(
+        self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float
+    ) -> None:
         self.executors = executors
         self.listener, self.stop, self.watch = listener, stop, Watch(expiry)
         self.outcome = Outcome()
@@ -164,7 +179,9 @@ class _Worker:
         return plan.state in ("done", "failed", "blocked")
 
     def _advance(self, cell: Cell, vanilla: Cell | None) -> tuple[bool, bool]:
-        """Do what can be done for a cell now: whether it has ended, and whether any sample was answered."""
+        """Do what can be done for a cell now: whether it has ended, and whether any sample was
+        answered.
+        """
         folder, worked = CellFolder(cell), False
         self.stop.heed()
         try:
@@ -185,7 +202,12 @@ class _Worker:
             raise
         except Exception as error:
             folder.open()
-            folder.status("failed", error=_line(error), traceback=traceback.format_exc(), usage=isinstance(error, UsageError))
+            folder.status(
+                "failed",
+                error=_line(error),
+                traceback=traceback.format_exc(),
+                usage=isinstance(error, UsageError),
+            )
             self._fail(cell, _line(error), usage=isinstance(error, UsageError))
             return True, True
         if row is not None:
@@ -200,7 +222,11 @@ class _Worker:
             self._note(folder, row)
         elif failure is not None:
             self._fail(folder.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
-        elif lost := [failure for failure in self.outcome.failures if vanilla is not None and failure.cell.key == vanilla.key]:
+        elif lost := [
+            failure
+            for failure in self.outcome.failures
+            if vanilla is not None and failure.cell.key == vanilla.key
+        ]:
             self._fail(folder.cell, lost[0].error, usage=lost[0].usage)
         else:
             return False
@@ -212,8 +238,12 @@ class _Worker:
             raise unknown("task kind", kind, self.executors)
         return self.executors[kind]
 
-    def _finish(self, folder: CellFolder, executor: Executor, vanilla: Cell | None) -> dict[str, Any] | None:
-        """The row of a cell all of whose parts are done, once vanilla has its own; None until then."""
+    def _finish(
+        self, folder: CellFolder, executor: Executor, vanilla: Cell | None
+    ) -> dict[str, Any] | None:
+        """The row of a cell all of whose parts are done, once vanilla has its own; None until
+        then.
+        """
         expected = answered_parts(folder)
         reference = None if vanilla is None else self.outcome.rows.get(vanilla.key)
         if expected is None or (vanilla is not None and reference is None):
@@ -227,7 +257,9 @@ class _Worker:
             if row is None:
                 folder.merge()
                 samples = list(folder.samples().values())
-                if len(samples) != expected:  # samples were taken away after their part was marked as done
+                if (
+                    len(samples) != expected
+                ):  # samples were taken away after their part was marked as done
                     forget_parts(folder.path)
                     return None
                 row = executor.row(folder.cell, samples, folder.environments(), reference)
@@ -247,4 +279,8 @@ class _Worker:
 
 def _line(error: Exception) -> str:
     """An error as one line: a mistake of the user's as it is, another with its kind."""
-    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}".partition("\n")[0]
+    return (
+        str(error)
+        if isinstance(error, UsageError)
+        else f"{type(error).__name__}: {error}".partition("\n")[0]
+    )

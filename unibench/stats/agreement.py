@@ -24,12 +24,15 @@ class Agreement:
 
 
 def agreement(
-    answers: tuple[Sequence[str], Sequence[str]], scores: tuple[Sequence[float], Sequence[float]], groups: Sequence[str]
+    answers: tuple[Sequence[str], Sequence[str]],
+    scores: tuple[Sequence[float], Sequence[float]],
+    groups: Sequence[str],
 ) -> Agreement:
     """How far answers follow vanilla's.
 
     Args:
-        answers: vanilla's and the method's, sample by sample. Case, spaces and a full stop at the end do not count.
+        answers: vanilla's and the method's, sample by sample. Case, spaces and a full stop at the
+            end do not count.
         scores: of them.
         groups: the picture of each sample.
 
@@ -39,7 +42,9 @@ def agreement(
     same = [float(plain(one) == plain(two)) for one, two in zip(*answers, strict=True)]
     gains = [two - one for one, two in zip(*scores, strict=True)]
     lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
-    return Agreement(sum(same) / len(same), mean_interval(same, groups), lost / len(gains), won / len(gains))
+    return Agreement(
+        sum(same) / len(same), mean_interval(same, groups), lost / len(gains), won / len(gains)
+    )
 
 
 def plain(answer: str) -> str:

@@ -56,7 +56,11 @@ def mean_interval(scores: Sequence[float], groups: Sequence[str], seed: int = 0)
     """
     if not scores:
         return Interval(float("nan"), float("nan"))
-    found = estimate(picture_sums([scores], groups), lambda total, size, axis=-1: total.sum(axis) / size.sum(axis), seed=seed)
+    found = estimate(
+        picture_sums([scores], groups),
+        lambda total, size, axis=-1: total.sum(axis) / size.sum(axis),
+        seed=seed,
+    )
     return Interval(found.low, found.high)
 
 
@@ -72,8 +76,11 @@ def picture_sums(columns: Sequence[Sequence[float]], groups: Sequence[str]) -> l
     return [np.bincount(place, weight, len(order)).astype(float) for weight in weights]
 
 
-def estimate(sums: Sequence[Array], statistic: Statistic, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """A statistic of sums over pictures with its percentile interval: pictures are drawn with all that belongs to them.
+def estimate(
+    sums: Sequence[Array], statistic: Statistic, *, draws: int = DRAWS, seed: int = 0
+) -> Estimate:
+    """A statistic of sums over pictures with its percentile interval: pictures are drawn with all
+    that belongs to them.
 
     Args:
         sums: arrays ``[pictures]``, drawn together.
@@ -83,11 +90,26 @@ def estimate(sums: Sequence[Array], statistic: Statistic, *, draws: int = DRAWS,
     """
     value = float(statistic(*sums))
     if len(sums[0]) < 2:
-        return Estimate(value, value, value, np.full(draws, value))  # one picture says nothing about others
+        return Estimate(
+            value, value, value, np.full(draws, value)
+        )  # one picture says nothing about others
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a draw may hold no right answer of vanilla: its drop is no number
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # a draw may hold no right answer of vanilla: its drop is no number
         drawn = stats.bootstrap(
-            tuple(sums), statistic, n_resamples=draws, batch=BATCH, vectorized=True, paired=True, method="percentile", rng=seed
+            tuple(sums),
+            statistic,
+            n_resamples=draws,
+            batch=BATCH,
+            vectorized=True,
+            paired=True,
+            method="percentile",
+            rng=seed,
         ).bootstrap_distribution
-    low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (float("nan"), float("nan"))
+    low, high = (
+        np.nanquantile(drawn, [0.025, 0.975])
+        if np.isfinite(drawn).any()
+        else (float("nan"), float("nan"))
+    )
     return Estimate(value, float(low), float(high), drawn)

@@ -24,7 +24,8 @@ class Paired:
         first, second: mean scores.
         difference: ``second - first``; ``low``, ``high``: its 95 % interval.
         p: two-sided.
-        test: ``McNemar`` (exact) for right or wrong with one question to a picture, else ``bootstrap``.
+        test: ``McNemar`` (exact) for right or wrong with one question to a picture, else
+            ``bootstrap``.
         won, lost: samples that the second scores higher, and lower.
     """
 
@@ -41,11 +42,18 @@ class Paired:
     lost: int
 
 
-def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str], *, draws: int = TEST_DRAWS, seed: int = 0) -> Paired:
+def paired(
+    first: Sequence[float],
+    second: Sequence[float],
+    groups: Sequence[str],
+    *,
+    draws: int = TEST_DRAWS,
+    seed: int = 0,
+) -> Paired:
     """Compare two lists of scores of the same samples.
 
-    McNemar's test takes the samples for independent; where several questions share a picture they are not, and the
-    bootstrap, which draws whole pictures, takes its place.
+    McNemar's test takes the samples for independent; where several questions share a picture they
+    are not, and the bootstrap, which draws whole pictures, takes its place.
 
     Args:
         first, second: scores, sample by sample.
@@ -59,12 +67,28 @@ def paired(first: Sequence[float], second: Sequence[float], groups: Sequence[str
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     sums = picture_sums([one.tolist(), two.tolist()], groups)
-    found = estimate(sums, lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis), draws=draws, seed=seed)
+    found = estimate(
+        sums,
+        lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis),
+        draws=draws,
+        seed=seed,
+    )
     won, lost = int((two > one).sum()), int((two < one).sum())
     exact = len(sums[0]) == len(one) and bool(np.isin([one, two], (0.0, 1.0)).all())
     p = mcnemar_p(won, lost) if exact else shifted_p(found)
     means = float(one.mean()), float(two.mean())
-    return Paired(len(one), len(sums[0]), *means, found.value, found.low, found.high, p, "McNemar" if exact else "bootstrap", won, lost)
+    return Paired(
+        len(one),
+        len(sums[0]),
+        *means,
+        found.value,
+        found.low,
+        found.high,
+        p,
+        "McNemar" if exact else "bootstrap",
+        won,
+        lost,
+    )
 
 
 def mcnemar_p(won: int, lost: int) -> float:
@@ -83,8 +107,11 @@ def shifted_p(found: Estimate) -> float:
     return float((1 + (distances >= abs(found.value) - 1e-12).sum()) / (1 + len(distances)))
 
 
-def drop(vanilla: Sequence[float], method: Sequence[float], groups: Sequence[str], seed: int = 0) -> Estimate:
-    """Relative drop in per cent, ``100 (vanilla - method) / vanilla``, with its interval: both vary with the pictures drawn.
+def drop(
+    vanilla: Sequence[float], method: Sequence[float], groups: Sequence[str], seed: int = 0
+) -> Estimate:
+    """Relative drop in per cent, ``100 (vanilla - method) / vanilla``, with its interval: both vary
+    with the pictures drawn.
 
     >>> drop([1, 1, 1, 1], [1, 1, 1, 0], list("abcd")).value
     25.0

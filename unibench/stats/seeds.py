@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-SAME = ("model", "task", "harness", "method", "method_options", "budget", "budget_mode", "budget_scope", "pixels", "dtype", "attn", "batch")
+SAME = (
+    "model",
+    "task",
+    "harness",
+    "method",
+    "method_options",
+    "budget",
+    "budget_mode",
+    "budget_scope",
+    "pixels",
+    "dtype",
+    "attn",
+    "batch",
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +54,15 @@ def over_seeds(rows: Sequence[Mapping[str, Any]], column: str = "score_100") -> 
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(json.dumps([row.get(name) for name in SAME], sort_keys=True), []).append(row)
+        groups.setdefault(json.dumps([row.get(name) for name in SAME], sort_keys=True), []).append(
+            row
+        )
     found = []
     for group in groups.values():
         values = [float(row[column]) for row in group]
-        found.append(OverSeeds(group[0], fmean(values), stdev(values) if len(values) > 1 else None, len(values)))
+        found.append(
+            OverSeeds(
+                group[0], fmean(values), stdev(values) if len(values) > 1 else None, len(values)
+            )
+        )
     return found

@@ -23,7 +23,8 @@ class Ranking:
         mean_ranks: by method, best first; 1 is the best rank.
         statistic, p: of Friedman's test that no method differs.
         nemenyi: p of each pair, methods by methods.
-        critical_difference: of mean ranks, from which Nemenyi's test tells two methods apart at 5 %.
+        critical_difference: of mean ranks, from which Nemenyi's test tells two methods apart at 5
+            %.
     """
 
     tasks: int
@@ -59,9 +60,18 @@ def ranking(scores: pd.DataFrame) -> Ranking:
     tasks, methods = scores.shape
     if methods < 3 or tasks < 2:
         raise UsageError(f"ranks need at least 3 methods and 2 tasks, not {methods} and {tasks}")
-    ranks = pd.Series(stats.rankdata(-scores.to_numpy(), axis=1).mean(0), index=scores.columns).sort_values(kind="stable")
+    ranks = pd.Series(
+        stats.rankdata(-scores.to_numpy(), axis=1).mean(0), index=scores.columns
+    ).sort_values(kind="stable")
     test = stats.friedmanchisquare(*(scores[name] for name in scores))
     pairs = scikit_posthocs.posthoc_nemenyi_friedman(scores.reset_index(drop=True))
     width = stats.studentized_range.ppf(0.95, methods, np.inf) / np.sqrt(2)
     critical = float(width * np.sqrt(methods * (methods + 1) / (6 * tasks)))
-    return Ranking(tasks, ranks, float(test.statistic), float(test.pvalue), pairs.loc[ranks.index, ranks.index], critical)
+    return Ranking(
+        tasks,
+        ranks,
+        float(test.statistic),
+        float(test.pvalue),
+        pairs.loc[ranks.index, ranks.index],
+        critical,
+    )

@@ -1,4 +1,6 @@
-"""Results on disk: one folder per cell, samples appended as they are answered, any number of writers."""
+"""Results on disk: one folder per cell, samples appended as they are answered, any number of
+writers.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,15 @@ from unibench.store.folder import line_of, read_samples, sample_files
 from unibench.store.index import cells_below
 
 log = logging.getLogger(__name__)
-FILES = ("config.yaml", "identity.json", "env.json", "status.json", "metrics.json", "run.log", "samples.damaged")
+FILES = (
+    "config.yaml",
+    "identity.json",
+    "env.json",
+    "status.json",
+    "metrics.json",
+    "run.log",
+    "samples.damaged",
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Merged:
         new: cells that were not there.
         grown: cells that had fewer samples.
         same: cells that had all of them.
-        conflicts: samples that both stores had, with different answers; the one that was there stays.
+        conflicts: samples that both stores had, with different answers; the one that was there
+            stays.
     """
 
     new: int
@@ -39,8 +48,8 @@ class Merged:
 def merge(source: Path, into: Path) -> Merged:
     """Add the cells and samples of one store to another; the source stays as it is.
 
-    A cell that both have only in part gets the samples of both; the next run of it answers what is still
-    missing and writes its row.
+    A cell that both have only in part gets the samples of both; the next run of it answers what is
+    still missing and writes its row.
 
     Raises:
         UsageError: no such folder, a damaged cell, or a disk that cannot be written.
@@ -100,7 +109,9 @@ def import_(file: Path, folder: Path) -> Merged:
 
 
 def _members(cell: Path) -> Iterable[Path]:
-    return [file for file in (*(cell / name for name in FILES), *sample_files(cell)) if file.is_file()]
+    return [
+        file for file in (*(cell / name for name in FILES), *sample_files(cell)) if file.is_file()
+    ]
 
 
 def _copy(cell: Path, target: Path) -> None:
@@ -114,13 +125,19 @@ def _copy(cell: Path, target: Path) -> None:
 def _join(cell: Path, target: Path) -> tuple[str, list[str]]:
     theirs, environments = read_samples(cell)
     ours, _ = read_samples(target)
-    different = [f"{target.name} {name}" for name in theirs.keys() & ours.keys() if theirs[name].get("answer") != ours[name].get("answer")]
+    different = [
+        f"{target.name} {name}"
+        for name in theirs.keys() & ours.keys()
+        if theirs[name].get("answer") != ours[name].get("answer")
+    ]
     new = [sample for name, sample in theirs.items() if name not in ours]
     if not new:
         return "same", different
     with disk_errors(target):
         for run in sorted({sample.get("run", 0) for sample in new}):
-            lines = [line_of({"environment": environments[run]})] + [line_of(sample) for sample in new if sample.get("run", 0) == run]
+            lines = [line_of({"environment": environments[run]})] + [
+                line_of(sample) for sample in new if sample.get("run", 0) == run
+            ]
             _add_writer(target, b"".join(lines))
     return "grown", different
 

@@ -1,14 +1,16 @@
-"""Who works on what: claims that need no locks, no clock that is right, and no clean death of their holder.
+"""Who works on what: claims that need no locks, no clock that is right, and no clean death of their
+holder.
 
-A claim is a file ``claim-<part>.<generation>`` made by exclusive create. Its holder counts up a number in it
-every few seconds. Whoever wants the part while the number moves leaves it alone; when it has not moved for
-``expiry`` seconds *of the observer's own monotonic clock*, the observer takes over by making the next
-generation, which only one can. Wall clocks are never compared, so a clock that jumps steals nothing. A holder
-that was stopped for long finds the next generation and stops writing.
+A claim is a file ``claim-<part>.<generation>`` made by exclusive create. Its holder counts up a
+number in it every few seconds. Whoever wants the part while the number moves leaves it alone; when
+it has not moved for ``expiry`` seconds *of the observer's own monotonic clock*, the observer takes
+over by making the next generation, which only one can. Wall clocks are never compared, so a clock
+that jumps steals nothing. A holder that was stopped for long finds the next generation and stops
+writing.
 
-A claim saves work and protects no data: every writer appends to a file of its own, and samples count once.
-So on a network file system that lies about exclusive creation two workers may answer the same sample; the
-results stay right.
+A claim saves work and protects no data: every writer appends to a file of its own, and samples
+count once. So on a network file system that lies about exclusive creation two workers may answer
+the same sample; the results stay right.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Watch:
     _seen: dict[Path, tuple[bytes, float]] = field(default_factory=dict)
 
     def dead(self, file: Path, content: bytes) -> bool:
-        """Whether the holder of a claim is gone: its process is, or it has not moved for ``expiry``."""
+        """Whether the holder of a claim is gone: its process is, or it has not moved for
+        ``expiry``.
+        """
         if _process_gone(content):
             return True
         before, since = self._seen.get(file, (None, 0.0))
@@ -68,7 +72,8 @@ class Claim:
     def close(self) -> None:
         """Let others have the part."""
         if self.held:
-            for file in self._older:  # before the newest: while an old one is there, so is this one
+            # before the newest: while an old one is there, so is this one
+            for file in self._older:
                 file.unlink(missing_ok=True)
             self.withdraw()
         else:
@@ -105,8 +110,8 @@ def acquire(folder: Path, part: str, watch: Watch, *, beat: float = BEAT_SECONDS
         beat: seconds between heartbeats.
 
     Returns:
-        The claim, or None while somebody else holds it. A dead holder is only told from a slow one after a
-        while, so ask again.
+        The claim, or None while somebody else holds it. A dead holder is only told from a slow one
+        after a while, so ask again.
 
     Raises:
         OSError: the folder cannot be written.
@@ -118,8 +123,13 @@ def acquire(folder: Path, part: str, watch: Watch, *, beat: float = BEAT_SECONDS
         return None
     generation = 0 if top is None else int(top.suffix[1:]) + 1
     claim = _created(folder / f"claim-{part}.{generation}", older, beat)
-    # the holder may have come back to life, or another taker come and gone, between the look and the claim
-    if claim is not None and ((top is not None and _content(top) != before) or _generations(folder, part)[-1:] != [claim.file]):
+    # the holder may have come back to life, or another taker come and gone, between the look
+    # and
+    # the claim
+    if claim is not None and (
+        (top is not None and _content(top) != before)
+        or _generations(folder, part)[-1:] != [claim.file]
+    ):
         claim.withdraw()
         return None
     return claim
@@ -141,10 +151,14 @@ def _created(file: Path, older: list[Path], beat: float) -> Claim | None:
 
 
 def holder(folder: Path, watch: Watch) -> str | None:
-    """``host:process`` of somebody who holds a part of the cell, None if nobody does or all are dead."""
+    """``host:process`` of somebody who holds a part of the cell, None if nobody does or all are
+    dead.
+    """
     for file in sorted(folder.glob("claim-*.*")):
         content = _content(file)
-        if content is None or _generations(folder, file.name.removeprefix("claim-").rpartition(".")[0])[-1:] != [file]:
+        if content is None or _generations(
+            folder, file.name.removeprefix("claim-").rpartition(".")[0]
+        )[-1:] != [file]:
             continue
         if not watch.dead(file, content):
             about = _about(content)
@@ -167,7 +181,13 @@ def _content(file: Path) -> bytes | None:
 
 def _self() -> dict[str, Any]:
     pid = os.getpid()
-    return {"token": secrets.token_hex(8), "host": platform.node(), "pid": pid, "kernel": _kernel(), "born": _born(pid)}
+    return {
+        "token": secrets.token_hex(8),
+        "host": platform.node(),
+        "pid": pid,
+        "kernel": _kernel(),
+        "born": _born(pid),
+    }
 
 
 def _about(content: bytes) -> dict[str, Any]:
@@ -181,7 +201,11 @@ def _about(content: bytes) -> dict[str, Any]:
 def _process_gone(content: bytes) -> bool:
     """Whether the holder ran under this very kernel and name space, and its process is no more."""
     about = _about(content)
-    if about.get("kernel") is None or about["kernel"] != _kernel() or not isinstance(about.get("pid"), int):
+    if (
+        about.get("kernel") is None
+        or about["kernel"] != _kernel()
+        or not isinstance(about.get("pid"), int)
+    ):
         return False
     try:
         os.kill(about["pid"], 0)
@@ -193,7 +217,9 @@ def _process_gone(content: bytes) -> bool:
 
 
 def _kernel() -> str | None:
-    """Boot and process name space, within which a process id means something; None where Linux does not tell."""
+    """Boot and process name space, within which a process id means something; None where Linux does
+    not tell.
+    """
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -201,7 +227,9 @@ def _kernel() -> str | None:
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, in ticks since the boot: an id that was given away again is another process."""
+    """When a process started, in ticks since the boot: an id that was given away again is another
+    process.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -55,4 +55,6 @@ def disk_errors(path: Path) -> Iterator[None]:
             reason = "the folder cannot be written; set out=<folder>"
         else:
             reason = str(error)
-        raise DiskError(f"{path}: {reason}. Every answered sample is safe; the same command continues") from None
+        raise DiskError(
+            f"{path}: {reason}. Every answered sample is safe; the same command continues"
+        ) from None

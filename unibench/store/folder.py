@@ -14,8 +14,8 @@ claim-*, done-*,       who works on which part, which parts are done, and in how
 split                  cell is split: :mod:`unibench.store.claim`
 =====================  =======================================================
 
-No two processes ever write to one file of samples, so nothing depends on locks or on atomic appends. A sample
-that two files hold counts once.
+No two processes ever write to one file of samples, so nothing depends on locks or on atomic
+appends. A sample that two files hold counts once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ from unibench.identity import Cell
 from unibench.store.files import disk_errors, read_json, replace
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
-UNKNOWN = {"device": "unknown", "code": "unknown"}  # of samples whose writer's first line was damaged
+UNKNOWN = {
+    "device": "unknown",
+    "code": "unknown",
+}  # of samples whose writer's first line was damaged
 
 
 class DamagedError(UsageError):
@@ -92,9 +95,17 @@ class CellFolder:
         """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if read_json(self.path / "identity.json") != self.cell.identity or not _is_yaml(self.path / "config.yaml"):
-                replace(self.path / "config.yaml", yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True))
-                replace(self.path / "identity.json", json.dumps(self.cell.identity, indent=1, sort_keys=True))
+            if read_json(self.path / "identity.json") != self.cell.identity or not _is_yaml(
+                self.path / "config.yaml"
+            ):
+                replace(
+                    self.path / "config.yaml",
+                    yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True),
+                )
+                replace(
+                    self.path / "identity.json",
+                    json.dumps(self.cell.identity, indent=1, sort_keys=True),
+                )
 
     @contextmanager
     def appending(self, environment: Mapping[str, Any]) -> Iterator[int]:
@@ -148,7 +159,12 @@ class CellFolder:
     def status(self, state: str, **more: Any) -> None:
         """Replace ``status.json``."""
         with disk_errors(self.path):
-            text = {"state": state, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "pid": os.getpid(), **more}
+            text = {
+                "state": state,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "pid": os.getpid(),
+                **more,
+            }
             replace(self.path / "status.json", json.dumps(text))
 
     def merge(self) -> None:
@@ -188,24 +204,43 @@ def read_row(folder: Path) -> dict[str, Any] | None:
 
 
 def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Samples of a cell's folder by id in the order of the task, and the environments that their ``run`` counts.
+    """Samples of a cell's folder by id in the order of the task, and the environments that their
+    ``run`` counts.
 
     Raises:
         DamagedError: a line is no sample.
     """
     # the writers' files first: one that merge() removes meanwhile is then found in samples.jsonl
     written = [(file, lines) for file in _writers(folder) if (lines := _lines(file)) is not None]
-    merged = [_sample(folder / "samples.jsonl", *line) for line in enumerate(_lines(folder / "samples.jsonl") or [], 1)]
+    merged = [
+        _sample(folder / "samples.jsonl", *line)
+        for line in enumerate(_lines(folder / "samples.jsonl") or [], 1)
+    ]
     stored = read_json(folder / "env.json")
-    environments = [entry if isinstance(entry, dict) else UNKNOWN for entry in (stored if isinstance(stored, list) else [])]
-    environments += [UNKNOWN] * (max((sample.get("run", 0) for sample in merged), default=-1) + 1 - len(environments))
+    environments = [
+        entry if isinstance(entry, dict) else UNKNOWN
+        for entry in (stored if isinstance(stored, list) else [])
+    ]
+    environments += [UNKNOWN] * (
+        max((sample.get("run", 0) for sample in merged), default=-1) + 1 - len(environments)
+    )
     found: dict[str, dict[str, Any]] = {}
     for sample in merged:
         found.setdefault(sample["id"], sample)
     for file, lines in written:
-        headers = {number: header for number, line in enumerate(lines, 1) if (header := environment_of(line)) is not None}
-        samples = [_sample(file, number, line) for number, line in enumerate(lines, 1) if number not in headers]
-        environment = {key: value for header in headers.values() for key, value in header.items()} or UNKNOWN
+        headers = {
+            number: header
+            for number, line in enumerate(lines, 1)
+            if (header := environment_of(line)) is not None
+        }
+        samples = [
+            _sample(file, number, line)
+            for number, line in enumerate(lines, 1)
+            if number not in headers
+        ]
+        environment = {
+            key: value for header in headers.values() for key, value in header.items()
+        } or UNKNOWN
         if samples and environment not in environments:
             environments.append(environment)
         for sample in samples:
@@ -230,7 +265,11 @@ def parsed(line: bytes) -> dict[str, Any] | None:
         sample = json.loads(line)
     except ValueError:
         return None
-    return sample if isinstance(sample, dict) and isinstance(sample.get("id"), str) and "score" in sample else None
+    return (
+        sample
+        if isinstance(sample, dict) and isinstance(sample.get("id"), str) and "score" in sample
+        else None
+    )
 
 
 def environment_of(line: bytes) -> dict[str, Any] | None:
@@ -254,8 +293,8 @@ def _sample(file: Path, number: int, line: bytes) -> dict[str, Any]:
     sample = parsed(line)
     if sample is None:
         raise DamagedError(
-            f"{file} line {number} is damaged. Nothing is lost: `python -m unibench store repair {file.parent}` sets the line aside, "
-            "and the same run then answers that sample again"
+            f"{file} line {number} is damaged. Nothing is lost: `python -m unibench store repair"
+            f" {file.parent}` sets the line aside, and the same run then answers that sample again"
         )
     return sample
 
@@ -275,7 +314,11 @@ def _new_writer(folder: Path) -> tuple[int, int]:
     number = max(map(_number, _writers(folder)), default=-1) + 1
     while True:
         try:
-            return number, os.open(folder / f"samples-{number}.jsonl", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
+            return number, os.open(
+                folder / f"samples-{number}.jsonl",
+                os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND,
+                0o644,
+            )
         except FileExistsError:
             number += 1
 

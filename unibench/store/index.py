@@ -1,4 +1,6 @@
-"""What a folder of results holds. Nothing is kept beside the cells, so nothing can disagree with them."""
+"""What a folder of results holds. Nothing is kept beside the cells, so nothing can disagree with
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from unibench.store.claim import Watch, holder
 from unibench.store.files import disk_errors, read_json
 from unibench.store.folder import DamagedError, read_row, read_samples
 
-FEATURES = ".features"  # vision features on disk, see unibench.runner.features
+FEATURES = ".features"  # vision features on disk, see unibench.inference.features
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ def cells_below(folder: Path) -> Iterator[Path]:
         UsageError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the folder of results (outputs) or of one cell in it")
+        raise UsageError(
+            f"{folder} is no folder; give the folder of results (outputs) or of one cell in it"
+        )
     for path, names, files in os.walk(folder):
         names[:] = sorted(name for name in names if not name.startswith("."))
         if "identity.json" in files or "samples.jsonl" in files or "metrics.json" in files:
@@ -68,7 +72,9 @@ def entry_of(folder: Path) -> Entry:
     return Entry(folder, "failed" if failed else "partial", count, None)
 
 
-def prune(folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = frozenset(), dry: bool) -> list[Path]:
+def prune(
+    folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = frozenset(), dry: bool
+) -> list[Path]:
     """Remove cells that nobody works on, and the vision features of the store.
 
     Args:
@@ -81,7 +87,9 @@ def prune(folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = 
         What was (would be) removed.
     """
     watch = Watch()
-    found = [entry.folder for entry in index(folder) if entry.state in states or entry.folder in outdated]
+    found = [
+        entry.folder for entry in index(folder) if entry.state in states or entry.folder in outdated
+    ]
     found = [cell for cell in found if holder(cell, watch) is None]
     found += [features for features in [folder / FEATURES] if features.is_dir()]
     for path in found if not dry else ():
@@ -90,7 +98,9 @@ def prune(folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = 
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder so that nobody sees a part of it, and then its parent if that is left empty."""
+    """Remove a folder so that nobody sees a part of it, and then its parent if that is left
+    empty.
+    """
     with disk_errors(folder):
         gone = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
         folder.rename(gone / folder.name)

@@ -14,7 +14,9 @@ from unibench.store.folder import CellFolder, forget_parts
 
 
 class LostClaimError(Exception):
-    """Somebody took a claim over, since this process did not move for long. What it answered so far counts."""
+    """Somebody took a claim over, since this process did not move for long. What it answered so far
+    counts.
+    """
 
 
 class ClaimedPart:
@@ -38,7 +40,9 @@ class ClaimedPart:
         Raises:
             DamagedError: a line of them cannot be read.
         """
-        return {name: sample for name, sample in self.folder.samples().items() if self.contains(name)}
+        return {
+            name: sample for name, sample in self.folder.samples().items() if self.contains(name)
+        }
 
     @contextmanager
     def appending(self, environment: Mapping[str, Any]) -> Iterator[int]:
@@ -54,7 +58,9 @@ class ClaimedPart:
             DiskError: the disk is full; the samples before are safe.
         """
         if not self._claim.held:
-            raise LostClaimError(f"{self.folder.path}: another worker has taken over part {self.number} of {self.of}")
+            raise LostClaimError(
+                f"{self.folder.path}: another worker has taken over part {self.number} of {self.of}"
+            )
         self.folder.append(sample)
 
     def done(self) -> None:
@@ -68,7 +74,8 @@ class ClaimedPart:
 
 
 def part_of(sample: str, of: int) -> int:
-    """The part of a sample, from its id alone: the same wherever and by however many it is worked on.
+    """The part of a sample, from its id alone: the same wherever and by however many it is worked
+    on.
 
     >>> part_of("test-50000000-color", 8), part_of("anything", 1)
     (4, 0)
@@ -100,7 +107,11 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
             if claim is None:
                 continue
             # others may have gone on between the look and the claim
-            if folder.row() is not None or _split(folder.path, shards) != of or _counted(folder.path, number, of) is not None:
+            if (
+                folder.row() is not None
+                or _split(folder.path, shards) != of
+                or _counted(folder.path, number, of) is not None
+            ):
                 claim.close()
             elif of == 1 < shards:  # nobody else can be at work in it now
                 replace(folder.path / "split", str(shards))
@@ -122,7 +133,9 @@ def answered_parts(folder: CellFolder) -> int | None:
 
 
 def tidy(folder: Path, watch: Watch) -> None:
-    """Remove the claims and marks that a worker, killed at the last moment, left in the folder of a complete cell."""
+    """Remove the claims and marks that a worker, killed at the last moment, left in the folder of a
+    complete cell.
+    """
     with suppress(OSError):  # a store that cannot be written stays as it is
         for name in {file.stem.removeprefix("claim-") for file in folder.glob("claim-*")}:
             if (claim := acquire(folder, name, watch)) is not None:

@@ -15,7 +15,15 @@ import yaml
 from unibench.errors import UsageError
 from unibench.identity import SCHEMA
 from unibench.store.files import disk_errors, read_json, replace
-from unibench.store.folder import DamagedError, environment_of, forget_parts, parsed, read_row, read_samples, sample_files
+from unibench.store.folder import (
+    DamagedError,
+    environment_of,
+    forget_parts,
+    parsed,
+    read_row,
+    read_samples,
+    sample_files,
+)
 from unibench.store.index import cells_below
 
 
@@ -52,7 +60,10 @@ def repair(folder: Path) -> int:
     """
     cells = list(cells_below(folder))
     if not cells:
-        raise UsageError(f"{folder} holds no cell; give the folder of results or of a cell, outputs/<model>/<task>/<method>/<key>")
+        raise UsageError(
+            f"{folder} holds no cell; give the folder of results or of a cell,"
+            " outputs/<model>/<task>/<method>/<key>"
+        )
     return sum(_repair_cell(cell) for cell in cells)
 
 
@@ -63,10 +74,16 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
         yield Problem(cell / "identity.json", "cannot be read", again)
     elif identity.get("schema") != SCHEMA:
         yield Problem(
-            cell / "identity.json", f"schema {identity.get('schema')}; this unibench reads {SCHEMA}", "use the unibench that wrote it"
+            cell / "identity.json",
+            f"schema {identity.get('schema')}; this unibench reads {SCHEMA}",
+            "use the unibench that wrote it",
         )
     elif key_of(identity) != cell.name:
-        yield Problem(cell / "identity.json", f"hashes to {key_of(identity)}, which is not the folder's name", f"remove {cell}")
+        yield Problem(
+            cell / "identity.json",
+            f"hashes to {key_of(identity)}, which is not the folder's name",
+            f"remove {cell}",
+        )
     for file in _damaged_files(cell):
         yield Problem(file, "cannot be read", mend)
     try:
@@ -76,21 +93,36 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
     try:
         samples, _ = read_samples(cell)
     except DamagedError:
-        yield from (Problem(file, f"line {number} is damaged", mend) for file, number in _damaged_lines(cell))
+        yield from (
+            Problem(file, f"line {number} is damaged", mend)
+            for file, number in _damaged_lines(cell)
+        )
         return
     row = read_row(cell)
     if row is not None:
         yield from _verify_row(cell, row, samples)
 
 
-def _verify_row(cell: Path, row: dict[str, Any], samples: dict[str, dict[str, Any]]) -> Iterator[Problem]:
-    lines = sum(parsed(line) is not None for file in sample_files(cell) for line in file.read_bytes().split(b"\n"))
+def _verify_row(
+    cell: Path, row: dict[str, Any], samples: dict[str, dict[str, Any]]
+) -> Iterator[Problem]:
+    lines = sum(
+        parsed(line) is not None
+        for file in sample_files(cell)
+        for line in file.read_bytes().split(b"\n")
+    )
     if row.get("n") != len(samples):
         yield Problem(
-            cell / "metrics.json", f"counts {row.get('n')} samples, there are {len(samples)}", f"remove {cell / 'metrics.json'}, run again"
+            cell / "metrics.json",
+            f"counts {row.get('n')} samples, there are {len(samples)}",
+            f"remove {cell / 'metrics.json'}, run again",
         )
     if lines != len(samples):
-        yield Problem(cell / "samples.jsonl", f"{lines - len(samples)} samples are there twice", f"python -m unibench store repair {cell}")
+        yield Problem(
+            cell / "samples.jsonl",
+            f"{lines - len(samples)} samples are there twice",
+            f"python -m unibench store repair {cell}",
+        )
 
 
 def _repair_cell(cell: Path) -> int:
@@ -139,4 +171,6 @@ def _readable(line: bytes) -> bool:
 
 def key_of(identity: dict[str, Any]) -> str:
     """The key that an identity hashes to; the name of the cell's folder."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()[:16]

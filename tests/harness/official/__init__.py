@@ -29,7 +29,9 @@ class Official:
     prompts: dict[str, dict[str, str]]
 
 
-def evaluate(harness: str, folder: Path, answers: Mapping[str, Sequence[Mapping[str, str]]], work: Path) -> Official:
+def evaluate(
+    harness: str, folder: Path, answers: Mapping[str, Sequence[Mapping[str, str]]], work: Path
+) -> Official:
     """Hand answers to a harness.
 
     Args:

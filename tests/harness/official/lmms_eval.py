@@ -20,7 +20,12 @@ def main(path: Path) -> None:
     home.mkdir()
     for name in VIDEO:
         (home / name).symlink_to(folder / name / "hf_home" / name)
-    os.environ |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
+    os.environ |= {
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+    }
     os.environ |= {"OPENAI_API_URL": "http://127.0.0.1:9/none", "LMMS_EVAL_LOG_LEVEL": "ERROR"}
     os.chdir(work)  # tasks leave files for submission in the current folder
     repair_torchvision()
@@ -46,9 +51,13 @@ def _evaluate_all(folder: Path, answers: dict[str, list[dict[str, str]]]) -> dic
         def generate_until(self, requests: list[Any]) -> list[str]:
             return [self._answer(*request.args) for request in requests]
 
-        def _answer(self, _: str, to_messages: Any, __: object, number: int, task: str, split: str) -> str:
+        def _answer(
+            self, _: str, to_messages: Any, __: object, number: int, task: str, split: str
+        ) -> str:
             messages = to_messages(self.task_dict[task][split][number])
-            parts = [part.get("text", "<image>") for message in messages for part in message["content"]]
+            parts = [
+                part.get("text", "<image>") for message in messages for part in message["content"]
+            ]
             self.prompts[str(number)] = "".join(parts)
             return self.given[str(number)]
 
@@ -63,12 +72,24 @@ def _evaluate_all(folder: Path, answers: dict[str, list[dict[str, str]]]) -> dic
     prompts: dict[str, dict[str, str]] = {}
     for name, given in answers.items():
         options = {"video": True, "cache_dir": name} if name in VIDEO else {}
-        config = {"task": name, "dataset_path": str(folder / name), "dataset_name": None, "dataset_kwargs": options}
+        config = {
+            "task": name,
+            "dataset_path": str(folder / name),
+            "dataset_name": None,
+            "dataset_kwargs": options,
+        }
         task = manager._load_individual_task_or_group(config, task_type="chat")[name]
         scores[name] = []
         for model in map(MadeUp, given):
             _forget_points()
-            found = simple_evaluate(model=model, tasks=[task], task_manager=manager, batch_size=1, bootstrap_iters=0, log_samples=False)
+            found = simple_evaluate(
+                model=model,
+                tasks=[task],
+                task_manager=manager,
+                batch_size=1,
+                bootstrap_iters=0,
+                log_samples=False,
+            )
             scores[name].append(flat(found["results"][name]))
             prompts[name] = model.prompts
     return {"scores": scores, "prompts": prompts}

@@ -21,11 +21,24 @@ class Judge(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         content = asked["messages"][-1]["content"]
-        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+        text = (
+            content
+            if isinstance(content, str)
+            else "".join(part.get("text", "") for part in content)
+        )
         message = {"role": "assistant", "content": reply(text)}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        body = json.dumps({"id": "0", "object": "chat.completion", "created": 0, "model": "stand-in", "choices": [choice], "usage": usage})
+        body = json.dumps(
+            {
+                "id": "0",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "stand-in",
+                "choices": [choice],
+                "usage": usage,
+            }
+        )
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.end_headers()
@@ -40,15 +53,22 @@ def main(path: Path) -> None:
     os.environ |= {"LMUData": job["folder"], "PRED_FORMAT": "tsv", "HF_HUB_OFFLINE": "1"}
     server = HTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    os.environ |= {"OPENAI_API_BASE": f"http://127.0.0.1:{server.server_port}/v1/chat/completions", "OPENAI_API_KEY": "none"}
+    os.environ |= {
+        "OPENAI_API_BASE": f"http://127.0.0.1:{server.server_port}/v1/chat/completions",
+        "OPENAI_API_KEY": "none",
+    }
     repair_torchvision()
     scores, prompts = {}, {}
     for name, answers in job["answers"].items():
-        scores[name], prompts[name] = _evaluate(name, answers, Path(job["work"]), Path(job["folder"]))
+        scores[name], prompts[name] = _evaluate(
+            name, answers, Path(job["work"]), Path(job["folder"])
+        )
     (path.parent / "result.json").write_text(json.dumps({"scores": scores, "prompts": prompts}))
 
 
-def _evaluate(name: str, answers: list[dict[str, str]], work: Path, folder: Path) -> tuple[list[dict[str, float]], dict[str, str]]:
+def _evaluate(
+    name: str, answers: list[dict[str, str]], work: Path, folder: Path
+) -> tuple[list[dict[str, float]], dict[str, str]]:
     from vlmeval.dataset import DATASET_CLASSES, build_dataset  # after the environment is set
 
     digest = hashlib.md5((folder / f"{name}.tsv").read_bytes()).hexdigest()
@@ -60,11 +80,19 @@ def _evaluate(name: str, answers: list[dict[str, str]], work: Path, folder: Path
     prompts = {str(line["index"]): _text(dataset.build_prompt(line)) for line in lines}
     scores = []
     for number, given in enumerate(answers):
-        table = dataset.data.drop(columns="image").assign(prediction=[given[str(line["index"])] for line in lines])
+        table = dataset.data.drop(columns="image").assign(
+            prediction=[given[str(line["index"])] for line in lines]
+        )
         file = work / f"set{number}_{name}.tsv"
         table.to_csv(file, sep="\t", index=False)
         judged = name in ("MathVista_MINI", "MathVision", "MIA-Bench")
-        scores.append(flat(dataset.evaluate(str(file), model="gpt-4o-mini" if judged else "exact_matching", nproc=2)))
+        scores.append(
+            flat(
+                dataset.evaluate(
+                    str(file), model="gpt-4o-mini" if judged else "exact_matching", nproc=2
+                )
+            )
+        )
     return scores, prompts
 
 
@@ -75,17 +103,32 @@ def _text(message: list[dict[str, str]]) -> str:
 def flat(result: Any) -> dict[str, float]:
     """Numbers by path: a frame of one row by column, one of several rows by its first column too."""
     if isinstance(result, dict):
-        nested = {str(key): flat(value) for key, value in result.items() if isinstance(value, (dict, list, int, float))}
-        return {f"{key}.{rest}".rstrip("."): number for key, part in nested.items() for rest, number in part.items()}
+        nested = {
+            str(key): flat(value)
+            for key, value in result.items()
+            if isinstance(value, (dict, list, int, float))
+        }
+        return {
+            f"{key}.{rest}".rstrip("."): number
+            for key, part in nested.items()
+            for rest, number in part.items()
+        }
     if isinstance(result, list):
         return {str(place): float(value) for place, value in enumerate(result)}
     if isinstance(result, (int, float)):
         return {"": float(result)}
     first, *others = result.columns
     if len(result) == 1:
-        return {str(column): float(result[column].iloc[0]) for column in result.columns if _is_number(result[column].iloc[0])}
+        return {
+            str(column): float(result[column].iloc[0])
+            for column in result.columns
+            if _is_number(result[column].iloc[0])
+        }
     return {
-        f"{row[first]}.{column}": float(row[column]) for row in result.to_dict("records") for column in others if _is_number(row[column])
+        f"{row[first]}.{column}": float(row[column])
+        for row in result.to_dict("records")
+        for column in others
+        if _is_number(row[column])
     }
 
 

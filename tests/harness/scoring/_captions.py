@@ -20,7 +20,9 @@ def plain(captions: Sequence[Sequence[str]]) -> Captions:
 
 def penn(captions: Sequence[Sequence[str]]) -> Captions:
     """By picture, split by the Penn Treebank tokenizer, which needs Java."""
-    tokens: Captions = PTBTokenizer().tokenize({n: [{"caption": text} for text in texts] for n, texts in enumerate(captions)})
+    tokens: Captions = PTBTokenizer().tokenize(
+        {n: [{"caption": text} for text in texts] for n, texts in enumerate(captions)}
+    )
     return tokens
 
 
@@ -29,7 +31,9 @@ def cider(truths: Captions, answers: Captions) -> dict[str, float]:
     bleu, _ = Bleu(4).compute_score(truths, answers, verbose=0)
     rouge, _ = Rouge().compute_score(truths, answers)
     score, _ = Cider().compute_score(truths, answers)
-    return {"CIDEr": float(score), "ROUGE_L": float(rouge)} | {f"Bleu_{n}": value for n, value in enumerate(bleu, 1)}
+    return {"CIDEr": float(score), "ROUGE_L": float(rouge)} | {
+        f"Bleu_{n}": value for n, value in enumerate(bleu, 1)
+    }
 
 
 def meteor(truths: Captions, answers: Captions) -> float:

@@ -13,20 +13,50 @@ from statistics import fmean
 from typing import Any
 
 from tests.harness.scoring._captions import cider, meteor, penn
-from tests.harness.scoring._text import agreement, anls, only_named, plain_words, relaxed, without_marks
+from tests.harness.scoring._text import (
+    agreement,
+    anls,
+    only_named,
+    plain_words,
+    relaxed,
+    without_marks,
+)
 from tests.harness.scoring._vlmevalkit import PERCEPTION
 
 Row = dict[str, Any]
 Scores = dict[str, float]
 STOP = r"\.(?!\d)"
-PHRASES = tuple(f"{article}{best}{noun} is" for article in ("the ", "") for best in ("correct ", "best ") for noun in ("answer", "option"))
-PHRASES += ("the answer is", "answer is", "the choice is", "choice is", "the correct choice is", "correct choice is")
-PHRASES += ("i choose", "i select", "i pick", "my answer is", "my choice is", "选", "答案是", "答案为")
+PHRASES = tuple(
+    f"{article}{best}{noun} is"
+    for article in ("the ", "")
+    for best in ("correct ", "best ")
+    for noun in ("answer", "option")
+)
+PHRASES += (
+    "the answer is",
+    "answer is",
+    "the choice is",
+    "choice is",
+    "the correct choice is",
+    "correct choice is",
+)
+PHRASES += (
+    "i choose",
+    "i select",
+    "i pick",
+    "my answer is",
+    "my choice is",
+    "选",
+    "答案是",
+    "答案为",
+)
 LETTERS = "ABCD"
 
 
 def mme(rows: list[Row], answers: list[str]) -> Scores:
-    """Sum over categories of the mean over pictures: accuracy of the pair, and 100 more for both right."""
+    """Sum over categories of the mean over pictures: accuracy of the pair, and 100 more for both
+    right.
+    """
 
     def said(answer: str) -> str:
         text = answer.lower().strip().replace(".", "")
@@ -37,19 +67,37 @@ def mme(rows: list[Row], answers: list[str]) -> Scores:
     pictures: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for row, answer in zip(rows, answers, strict=True):
         pictures[row["category"]][row["question_id"]].append(said(answer) == row["answer"].lower())
-    scores = {name: fmean(100 * fmean(pair) + 100 * all(pair) for pair in pairs.values()) for name, pairs in pictures.items()}
+    scores = {
+        name: fmean(100 * fmean(pair) + 100 * all(pair) for pair in pairs.values())
+        for name, pairs in pictures.items()
+    }
     perception = sum(score for category, score in scores.items() if category in PERCEPTION)
-    return {"mme_perception_score": perception, "mme_cognition_score": sum(scores.values()) - perception}
+    return {
+        "mme_perception_score": perception,
+        "mme_cognition_score": sum(scores.values()) - perception,
+    }
 
 
 def pope(rows: list[Row], answers: list[str]) -> Scores:
     """The whole answer is compared; what is neither yes nor no is wrong, but no miss."""
-    pairs = [(row["answer"].lower(), answer.lower().strip()) for row, answer in zip(rows, answers, strict=True)]
-    hits, alarms, misses = (pairs.count(pair) for pair in (("yes", "yes"), ("no", "yes"), ("yes", "no")))
-    precision, recall = (hits / (hits + other) if hits + other else 0.0 for other in (alarms, misses))
+    pairs = [
+        (row["answer"].lower(), answer.lower().strip())
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+    hits, alarms, misses = (
+        pairs.count(pair) for pair in (("yes", "yes"), ("no", "yes"), ("yes", "no"))
+    )
+    precision, recall = (
+        hits / (hits + other) if hits + other else 0.0 for other in (alarms, misses)
+    )
     f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
     accuracy = fmean(truth == said for truth, said in pairs)
-    return {"pope_accuracy": accuracy, "pope_f1_score": f1, "pope_precision": precision, "pope_recall": recall}
+    return {
+        "pope_accuracy": accuracy,
+        "pope_f1_score": f1,
+        "pope_precision": precision,
+        "pope_recall": recall,
+    }
 
 
 def ranked_letter(answer: str, letters: str = LETTERS) -> str:
@@ -62,7 +110,13 @@ def ranked_letter(answer: str, letters: str = LETTERS) -> str:
         return ""
     found: list[tuple[int, int, str]] = []  # how telling, where, which
     for letter in letters:
-        for rank, shape in ((6, f"({letter})"), (5, f"{letter}."), (4, f"{letter}:"), (3, f"{letter})"), (2, f"{letter} ")):
+        for rank, shape in (
+            (6, f"({letter})"),
+            (5, f"{letter}."),
+            (4, f"{letter}:"),
+            (3, f"{letter})"),
+            (2, f"{letter} "),
+        ):
             if shape in text:
                 found.append((rank, text.rfind(shape), letter))
         if core.startswith(letter) and not core[1:2].isalpha():
@@ -79,11 +133,17 @@ def ranked_letter(answer: str, letters: str = LETTERS) -> str:
 
 
 def mmbench(rows: list[Row], answers: list[str]) -> Scores:
-    """A question is right if it is for every rotation; letters alone first, then texts, then ranked letters."""
+    """A question is right if it is for every rotation; letters alone first, then texts, then ranked
+    letters.
+    """
     groups: dict[int, list[bool]] = defaultdict(list)
     for row, answer in zip(rows, answers, strict=True):
         options = {letter: str(row[letter]) for letter in LETTERS}
-        said = _lone_letter(answer.strip()) or only_named(answer.strip(), options) or ranked_letter(answer)
+        said = (
+            _lone_letter(answer.strip())
+            or only_named(answer.strip(), options)
+            or ranked_letter(answer)
+        )
         groups[row["index"] % 1_000_000].append(said == row["answer"])
     return {"gpt_eval_score": 100 * fmean(map(all, groups.values()))}
 
@@ -93,7 +153,20 @@ def _lone_letter(answer: str) -> str:
     named = [letter for letter in "ABCDE" if letter in words]
     if len(named) == 1 and not ("A" in words and len(words) > 3):  # A may be an article
         return named[0]
-    for shape in ("{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{})."):
+    for shape in (
+        "{}.",
+        "{},",
+        "{}:",
+        "{})",
+        "{}).",
+        "({})",
+        "({}).",
+        ":{}",
+        ":{},",
+        ":{}.",
+        ":{})",
+        ":{}).",
+    ):
         named = [letter for letter in "ABCDE" if shape.format(letter) in words]
         if len(named) == 1:
             return named[0]
@@ -149,7 +222,9 @@ def chartqa(rows: list[Row], answers: list[str]) -> Scores:
     """Relaxed accuracy, whole and for each kind of question."""
     right = [relaxed(answer, row["answer"]) for row, answer in zip(rows, answers, strict=True)]
     parts = {
-        f"relaxed_{kind}_split": fmean(value for row, value in zip(rows, right, strict=True) if row["type"].startswith(kind))
+        f"relaxed_{kind}_split": fmean(
+            value for row, value in zip(rows, right, strict=True) if row["type"].startswith(kind)
+        )
         for kind in ("human", "augmented")
     }
     return {"relaxed_overall": fmean(right), **parts}
@@ -157,7 +232,11 @@ def chartqa(rows: list[Row], answers: list[str]) -> Scores:
 
 def documents(rows: list[Row], answers: list[str]) -> Scores:
     """Mean ANLS."""
-    return {"anls": fmean(anls(answer, row["answers"]) for row, answer in zip(rows, answers, strict=True))}
+    return {
+        "anls": fmean(
+            anls(answer, row["answers"]) for row, answer in zip(rows, answers, strict=True)
+        )
+    }
 
 
 def vqa(rows: list[Row], answers: list[str], *, split_words: bool = True) -> Scores:
@@ -166,10 +245,14 @@ def vqa(rows: list[Row], answers: list[str], *, split_words: bool = True) -> Sco
     def clean(text: str) -> str:
         if split_words:
             text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
-        return plain_words(without_marks(text.strip().replace("\n", " ").replace("\t", " "), stop=STOP))
+        return plain_words(
+            without_marks(text.strip().replace("\n", " ").replace("\t", " "), stop=STOP)
+        )
 
     def one(row: Row, answer: str) -> float:
-        people = [person["answer"] if isinstance(person, dict) else person for person in row["answers"]]
+        people = [
+            person["answer"] if isinstance(person, dict) else person for person in row["answers"]
+        ]
         return agreement(clean(answer), [clean(text) for text in people])
 
     return {"exact_match": fmean(map(one, rows, answers))}
@@ -177,10 +260,16 @@ def vqa(rows: list[Row], answers: list[str], *, split_words: bool = True) -> Sco
 
 def gqa(rows: list[Row], answers: list[str]) -> Scores:
     """The whole answer without case and punctuation."""
-    return {"exact_match": fmean(_bare(answer) == _bare(row["answer"]) for row, answer in zip(rows, answers, strict=True))}
+    return {
+        "exact_match": fmean(
+            _bare(answer) == _bare(row["answer"]) for row, answer in zip(rows, answers, strict=True)
+        )
+    }
 
 
-def first_letter(rows: list[Row], answers: list[str], *, whole: str, part: Callable[[Row], str]) -> Scores:
+def first_letter(
+    rows: list[Row], answers: list[str], *, whole: str, part: Callable[[Row], str]
+) -> Scores:
     """The first character is compared; whole and for each kind of picture."""
     right: dict[str, list[bool]] = defaultdict(list)
     for row, answer in zip(rows, answers, strict=True):
@@ -197,22 +286,45 @@ def mmmu(rows: list[Row], answers: list[str]) -> Scores:
     def said(row: Row, answer: str) -> str:
         for mark in ",.!?;:'":
             answer = answer.strip(mark)
-        text, options = f" {answer} ", dict(zip("ABCDEFGH", ast.literal_eval(row["options"]), strict=False))
+        text, options = (
+            f" {answer} ",
+            dict(zip("ABCDEFGH", ast.literal_eval(row["options"]), strict=False)),
+        )
         for named, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
             letters = [letter for letter in options if named.format(letter) in text]
             if letters:
                 return max(letters, key=lambda letter: text.rfind(place.format(letter)))
-        words = [letter for letter, option in options.items() if option.lower() in text.lower()] if len(text.split()) > 5 else []
+        words = (
+            [letter for letter, option in options.items() if option.lower() in text.lower()]
+            if len(text.split()) > 5
+            else []
+        )
         if words:
             return max(words, key=lambda letter: text.lower().rfind(options[letter].lower()))
         return guesses.choice(list(options))
 
-    return {"mmmu_acc": round(fmean(said(row, answer) == row["answer"] for row, answer in zip(rows, answers, strict=True)), 5)}
+    return {
+        "mmmu_acc": round(
+            fmean(
+                said(row, answer) == row["answer"]
+                for row, answer in zip(rows, answers, strict=True)
+            ),
+            5,
+        )
+    }
 
 
 def ranked(rows: list[Row], answers: list[str], *, metric: str, best: float) -> Scores:
     """The letter in the most telling place."""
-    return {metric: best * fmean(ranked_letter(answer) == row["answer"] for row, answer in zip(rows, answers, strict=True))}
+    return {
+        metric: (
+            best
+            * fmean(
+                ranked_letter(answer) == row["answer"]
+                for row, answer in zip(rows, answers, strict=True)
+            )
+        )
+    }
 
 
 def vinoground(rows: list[Row], answers: list[str], truths: dict[str, dict[str, str]]) -> Scores:
@@ -223,13 +335,19 @@ def vinoground(rows: list[Row], answers: list[str], truths: dict[str, dict[str, 
         right[way][number].append(answer[:1].lower() == truths[way][f"{number}_{sign}"].lower())
     text, video = ([all(pair) for pair in right[way].values()] for way in ("text", "video"))
     both = [a and b for a, b in zip(text, video, strict=True)]
-    return {f"vinoground_score.{place}": 100 * fmean(values) for place, values in enumerate((text, video, both))}
+    return {
+        f"vinoground_score.{place}": 100 * fmean(values)
+        for place, values in enumerate((text, video, both))
+    }
 
 
 def captions(rows: list[Row], answers: list[str], *, prefix: str, column: str) -> Scores:
     """CIDEr, BLEU, ROUGE-L and METEOR on Penn Treebank tokens."""
     truths, given = penn([row[column] for row in rows]), penn([[answer] for answer in answers])
-    return {prefix + name: value for name, value in (cider(truths, given) | {"METEOR": meteor(truths, given)}).items()}
+    return {
+        prefix + name: value
+        for name, value in (cider(truths, given) | {"METEOR": meteor(truths, given)}).items()
+    }
 
 
 Scorer = Callable[[list[Row], list[str]], Scores]
@@ -247,9 +365,13 @@ SCORERS: dict[str, Scorer] = {
     **dict.fromkeys(("textvqa_val", "ok_vqa_val2014", "vizwiz_vqa_val"), vqa),
     "vqav2_val": partial(vqa, split_words=False),
     "gqa": gqa,
-    "seedbench": partial(first_letter, whole="seed_all", part=lambda row: f"seed_{row['data_type']}"),
+    "seedbench": partial(
+        first_letter, whole="seed_all", part=lambda row: f"seed_{row['data_type']}"
+    ),
     "seedbench_2_plus": partial(
-        first_letter, whole="seedbench_2_plus_all", part=lambda row: f"seedbench_2_plus_{row['question_image_type'].capitalize()}"
+        first_letter,
+        whole="seedbench_2_plus_all",
+        part=lambda row: f"seedbench_2_plus_{row['question_image_type'].capitalize()}",
     ),
     "mmmu_val": mmmu,
     "realworldqa": partial(ranked, metric="exact_match", best=1),

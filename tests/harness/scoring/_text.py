@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'  # of the VQA evaluation; the full stop has a rule of its own
 NUMBERS = {"none": "0", "zero": "0"} | {
-    word: str(number) for number, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1)
+    word: str(number)
+    for number, word in enumerate(
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1
+    )
 }
 ARTICLES = {"a", "an", "the"}
 
@@ -28,14 +31,18 @@ def without_marks(text: str, *, stop: str) -> str:
 
 
 def plain_words(text: str) -> str:
-    """Small letters, numbers as digits, no articles. Contractions, which no stand-in has, are left alone."""
+    """Small letters, numbers as digits, no articles. Contractions, which no stand-in has, are left
+    alone.
+    """
     words = [NUMBERS.get(word, word) for word in text.lower().split()]
     return " ".join(word for word in words if word not in ARTICLES)
 
 
 def agreement(answer: str, people: Sequence[str]) -> float:
     """VQA accuracy: each person in turn is left out; three of the others make an answer right."""
-    left_out = [sum(other == answer for j, other in enumerate(people) if j != i) for i in range(len(people))]
+    left_out = [
+        sum(other == answer for j, other in enumerate(people) if j != i) for i in range(len(people))
+    ]
     return sum(min(1.0, count / 3) for count in left_out) / len(people)
 
 

@@ -11,12 +11,31 @@ from statistics import fmean
 from typing import Any
 
 from tests.harness.scoring._captions import cider, plain
-from tests.harness.scoring._text import agreement, anls, number, only_named, plain_words, relaxed, without_marks
+from tests.harness.scoring._text import (
+    agreement,
+    anls,
+    number,
+    only_named,
+    plain_words,
+    relaxed,
+    without_marks,
+)
 
 Row = dict[str, Any]
 Scores = dict[str, float]
 STOP = r"(?<!\d)\.(?!\d)"  # a full stop next to a digit stays
-PERCEPTION = {"OCR", "artwork", "celebrity", "color", "count", "existence", "landmark", "position", "posters", "scene"}
+PERCEPTION = {
+    "OCR",
+    "artwork",
+    "celebrity",
+    "color",
+    "count",
+    "existence",
+    "landmark",
+    "position",
+    "posters",
+    "scene",
+}
 REFUSALS = ("Sorry, I can't help with images of people yet.", "I can't process this file.")
 REFUSALS += ("I'm sorry, but without the image provided", "Cannot determine the answer")
 
@@ -24,7 +43,9 @@ REFUSALS += ("I'm sorry, but without the image provided", "Cannot determine the 
 def yes_or_no(answer: str) -> str:
     """The one of the two words that is in the answer, without the other."""
     words = without_marks(answer.lower(), stop=STOP).split()
-    return {(True, False): "Yes", (False, True): "No"}.get(("yes" in words, "no" in words), "Unknown")
+    return {(True, False): "Yes", (False, True): "No"}.get(
+        ("yes" in words, "no" in words), "Unknown"
+    )
 
 
 def letter(answer: str, options: dict[str, str]) -> str:
@@ -42,7 +63,9 @@ def letter(answer: str, options: dict[str, str]) -> str:
 
 
 def _options(row: Row) -> dict[str, str]:
-    return {name: str(row[name]) for name in "ABCDEFGH" if name in row and row[name] == row[name]}  # NaN is unlike itself
+    return {
+        name: str(row[name]) for name in "ABCDEFGH" if name in row and row[name] == row[name]
+    }  # NaN is unlike itself
 
 
 def _chosen(row: Row, answer: str) -> bool:
@@ -55,7 +78,8 @@ def mme(rows: list[Row], answers: list[str]) -> Scores:
     for row, answer in zip(rows, answers, strict=True):
         pictures[row["category"]][row["image_path"]].append(yes_or_no(answer) == row["answer"])
     scores = {
-        category: 100 * fmean(right for pair in pairs.values() for right in pair) + 100 * fmean(all(pair[:2]) for pair in pairs.values())
+        category: 100 * fmean(right for pair in pairs.values() for right in pair)
+        + 100 * fmean(all(pair[:2]) for pair in pairs.values())
         for category, pairs in pictures.items()
     }
     perception = sum(score for category, score in scores.items() if category in PERCEPTION)
@@ -64,7 +88,11 @@ def mme(rows: list[Row], answers: list[str]) -> Scores:
 
 def pope(rows: list[Row], answers: list[str]) -> Scores:
     """Accuracy, precision, recall and F1 of yes; a question counts for each split that lists it."""
-    pairs = [(row["answer"], yes_or_no(answer)) for row, answer in zip(rows, answers, strict=True) for _ in str(row["category"]).split(",")]
+    pairs = [
+        (row["answer"], yes_or_no(answer))
+        for row, answer in zip(rows, answers, strict=True)
+        for _ in str(row["category"]).split(",")
+    ]
     hits = sum(pair == ("Yes", "Yes") for pair in pairs)
     precision = hits / max(1, sum(said == "Yes" for _, said in pairs))
     recall = hits / max(1, sum(truth == "Yes" for truth, _ in pairs))
@@ -75,13 +103,21 @@ def pope(rows: list[Row], answers: list[str]) -> Scores:
 
 
 def hallusionbench(rows: list[Row], answers: list[str]) -> Scores:
-    """Accuracy over questions, over figures with all questions right, over questions with all figures right."""
+    """Accuracy over questions, over figures with all questions right, over questions with all
+    figures right.
+    """
     right = [yes_or_no(answer) == row["answer"] for row, answer in zip(rows, answers, strict=True)]
-    parts = [[row["l2-category"], *row["index"].split("_")[3:6]] for row in rows]  # subcategory, set, figure, question
+    parts = [
+        [row["l2-category"], *row["index"].split("_")[3:6]] for row in rows
+    ]  # subcategory, set, figure, question
     return {
         "Overall.aAcc": 100 * fmean(right),
-        "Overall.fAcc": _whole_groups(right, [(kind, group, figure) for kind, group, figure, _ in parts]),
-        "Overall.qAcc": _whole_groups(right, [(kind, group, question) for kind, group, _, question in parts]),
+        "Overall.fAcc": _whole_groups(
+            right, [(kind, group, figure) for kind, group, figure, _ in parts]
+        ),
+        "Overall.qAcc": _whole_groups(
+            right, [(kind, group, question) for kind, group, _, question in parts]
+        ),
     }
 
 
@@ -101,7 +137,9 @@ def circular(rows: list[Row], answers: list[str]) -> Scores:
 
 def choice(rows: list[Row], answers: list[str]) -> Scores:
     """Share of the questions whose letter is named."""
-    return {"Overall": fmean(_chosen(row, answer) for row, answer in zip(rows, answers, strict=True))}
+    return {
+        "Overall": fmean(_chosen(row, answer) for row, answer in zip(rows, answers, strict=True))
+    }
 
 
 def mmmu(rows: list[Row], answers: list[str]) -> Scores:
@@ -128,7 +166,9 @@ def ocrbench(rows: list[Row], answers: list[str]) -> Scores:
 
 def _vqa(row: Row, answer: str) -> float:
     def clean(text: str) -> str:
-        return plain_words(without_marks(text.replace("\n", " ").replace("\t", " ").strip(), stop=STOP))
+        return plain_words(
+            without_marks(text.replace("\n", " ").replace("\t", " ").strip(), stop=STOP)
+        )
 
     return agreement(clean(answer), [clean(text) for text in _accepted(row)])
 
@@ -140,7 +180,9 @@ def _accepted(row: Row) -> list[str]:
 
 def mean_of(rows: list[Row], answers: list[str], *, one: Callable[[Row, str], float]) -> Scores:
     """Per cent, the mean over questions."""
-    return {"Overall": 100 * fmean(one(row, answer) for row, answer in zip(rows, answers, strict=True))}
+    return {
+        "Overall": 100 * fmean(one(row, answer) for row, answer in zip(rows, answers, strict=True))
+    }
 
 
 def chartqa(rows: list[Row], answers: list[str]) -> Scores:
@@ -149,13 +191,17 @@ def chartqa(rows: list[Row], answers: list[str]) -> Scores:
     for row, answer in zip(rows, answers, strict=True):
         right[row["split"]].append(relaxed(answer.strip(), str(row["answer"])))
     whole = [value for part in right.values() for value in part]
-    return {"Overall": 100 * fmean(whole)} | {split: 100 * fmean(part) for split, part in right.items()}
+    return {"Overall": 100 * fmean(whole)} | {
+        split: 100 * fmean(part) for split, part in right.items()
+    }
 
 
 def coco(rows: list[Row], answers: list[str]) -> Scores:
     """CIDEr, BLEU and ROUGE-L, times 100; captions are split at blanks."""
     found = cider(plain([_accepted(row) for row in rows]), plain([[answer] for answer in answers]))
-    named = {"CIDEr": found["CIDEr"], "ROUGE_L": found["ROUGE_L"]} | {f"Bleu.{n}": found[f"Bleu_{n + 1}"] for n in range(4)}
+    named = {"CIDEr": found["CIDEr"], "ROUGE_L": found["ROUGE_L"]} | {
+        f"Bleu.{n}": found[f"Bleu_{n + 1}"] for n in range(4)
+    }
     return {name: 100 * value for name, value in named.items()}
 
 
@@ -183,13 +229,16 @@ def _as(kind: Callable[[str], float], text: str) -> float | None:
 def mathvision(rows: list[Row], answers: list[str], replies: list[str]) -> Scores:
     """The same; numbers may be written in any way.
 
-    VLMEvalKit evaluates both texts as Python, the truth into a variable ``a``: so the answer A equals every number.
+    VLMEvalKit evaluates both texts as Python, the truth into a variable ``a``: so the answer A
+    equals every number.
     """
 
     def same(text: str, truth: str) -> bool:
         wanted = number(truth)
         given = wanted if text.strip().lower() == "a" else number(text.strip().strip("()"))
-        return text.lower().strip() == truth.lower().strip() or (given is not None and wanted is not None and abs(given - wanted) < 1e-6)
+        return text.lower().strip() == truth.lower().strip() or (
+            given is not None and wanted is not None and abs(given - wanted) < 1e-6
+        )
 
     def right(row: Row, answer: str, reply: str) -> bool:
         options = dict(zip("ABCDEFGH", ast.literal_eval(row["choices"]), strict=False))
@@ -212,7 +261,17 @@ SCORERS: dict[str, Scorer] = {
     "POPE": pope,
     "HallusionBench": hallusionbench,
     **dict.fromkeys(("MMBench_DEV_EN", "MMBench_DEV_EN_V11", "MMBench_DEV_CN"), circular),
-    **dict.fromkeys(("MMStar", "AI2D_TEST", "ScienceQA_VAL", "ScienceQA_TEST", "SEEDBench_IMG", "SEEDBench2_Plus"), choice),
+    **dict.fromkeys(
+        (
+            "MMStar",
+            "AI2D_TEST",
+            "ScienceQA_VAL",
+            "ScienceQA_TEST",
+            "SEEDBench_IMG",
+            "SEEDBench2_Plus",
+        ),
+        choice,
+    ),
     **dict.fromkeys(("RealWorldQA", "A-OKVQA"), choice),
     "MMMU_DEV_VAL": mmmu,
     "OCRBench": ocrbench,
@@ -220,7 +279,10 @@ SCORERS: dict[str, Scorer] = {
     "ChartQA_TEST": chartqa,
     "DocVQA_VAL": partial(mean_of, one=lambda row, answer: anls(answer, _accepted(row))),
     "InfoVQA_VAL": partial(mean_of, one=lambda row, answer: anls(answer, _accepted(row))),
-    "GQA_TestDev_Balanced": partial(mean_of, one=lambda row, answer: answer.strip().lower() == str(row["answer"]).strip().lower()),
+    "GQA_TestDev_Balanced": partial(
+        mean_of,
+        one=lambda row, answer: answer.strip().lower() == str(row["answer"]).strip().lower(),
+    ),
     "COCO_VAL": coco,
 }
 JUDGED: dict[str, Callable[[list[Row], list[str], list[str]], Scores]] = {

@@ -1,4 +1,5 @@
-"""Small stand-ins for published benchmarks: official formats and columns, pictures drawn by synthvqa.
+"""Small stand-ins for published benchmarks: official formats and columns, pictures drawn by
+synthvqa.
 
 They test the path from a table to a score; their scores say nothing about the benchmarks.
 """

@@ -1,4 +1,6 @@
-"""``python -m tests.harness.standins <folder> [--size 24] [--harness vlmevalkit] [names]``: write stand-ins."""
+"""``python -m tests.harness.standins <folder> [--size 24] [--harness vlmevalkit] [names]``: write
+stand-ins.
+"""
 
 from __future__ import annotations
 
@@ -15,5 +17,10 @@ if __name__ == "__main__":
     parser.add_argument("--harness", choices=tuple(NAMES), action="append", help="both without")
     given = parser.parse_args()
     for harness in given.harness or NAMES:
-        for path in write(given.folder, harness, [name for name in NAMES[harness] if not given.names or name in given.names], given.size):
+        for path in write(
+            given.folder,
+            harness,
+            [name for name in NAMES[harness] if not given.names or name in given.names],
+            given.size,
+        ):
             print(path)

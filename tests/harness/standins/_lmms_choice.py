@@ -20,7 +20,13 @@ def mme(size: int) -> list[Row]:
 
 def pope(size: int) -> list[Row]:
     return [
-        row_of(asked, id=str(i), question_id=str(i), image_source=str(i), category=POPE_CATEGORIES[i % 3])
+        row_of(
+            asked,
+            id=str(i),
+            question_id=str(i),
+            image_source=str(i),
+            category=POPE_CATEGORIES[i % 3],
+        )
         | {"answer": asked.answer.lower()}
         for i, asked in enumerate(exists(size))
     ]
@@ -50,10 +56,20 @@ def mmbench(size: int, before: str = "") -> list[Row]:
         for turn in range(len(LETTERS)):
             options = asked.options[turn:] + asked.options[:turn]
             row = row_of(
-                asked, index=i + turn * 1_000_000, hint="nan", source="synthvqa", comment="nan", split="dev", category=ABILITIES[i % 2][0]
+                asked,
+                index=i + turn * 1_000_000,
+                hint="nan",
+                source="synthvqa",
+                comment="nan",
+                split="dev",
+                category=ABILITIES[i % 2][0],
             )
             row |= dict(zip(LETTERS, options, strict=True))
-            row |= {"question": before + asked.text, "answer": LETTERS[options.index(asked.right)], "L2-category": ABILITIES[i % 2][1]}
+            row |= {
+                "question": before + asked.text,
+                "answer": LETTERS[options.index(asked.right)],
+                "L2-category": ABILITIES[i % 2][1],
+            }
             rows.append(row)
     return rows
 
@@ -69,15 +85,24 @@ def mmstar(size: int) -> list[Row]:
             l2_category=kinds[i % 2][1],
             meta_info={"source": "synthvqa", "split": "val", "image_path": f"{i}.png"},
         )
-        | {"question": f"{asked.text} Options: {', '.join(f'{letter}: {option}' for letter, option in asked.lettered.items())}"}
+        | {
+            "question": (
+                f"{asked.text} Options:"
+                f" {', '.join(f'{letter}: {option}' for letter, option in asked.lettered.items())}"
+            )
+        }
         for i, asked in enumerate(choices(size))
     ]
 
 
 def scienceqa(size: int) -> list[Row]:
-    empty = dict.fromkeys(("task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"), "")
+    empty = dict.fromkeys(
+        ("task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"), ""
+    )
     return [
-        row_of(asked, choices=list(asked.options), hint="" if i % 2 else "Look at the image.", **empty)
+        row_of(
+            asked, choices=list(asked.options), hint="" if i % 2 else "Look at the image.", **empty
+        )
         | {"answer": LETTERS.index(asked.answer)}
         for i, asked in enumerate(choices(size))
     ]
@@ -93,12 +118,22 @@ def scienceqa_full(size: int) -> list[Row]:
 
 
 def ai2d(size: int) -> list[Row]:
-    return [row_of(asked, options=list(asked.options)) | {"answer": str(LETTERS.index(asked.answer))} for asked in choices(size)]
+    return [
+        row_of(asked, options=list(asked.options)) | {"answer": str(LETTERS.index(asked.answer))}
+        for asked in choices(size)
+    ]
 
 
 def seedbench(size: int) -> list[Row]:
     return [
-        row_of(asked, question_id=str(i), data_id=str(i), data_type="image", question_type_id=1, segment=[0])
+        row_of(
+            asked,
+            question_id=str(i),
+            data_id=str(i),
+            data_type="image",
+            question_type_id=1,
+            segment=[0],
+        )
         | {"image": [file_of(asked)]}
         | {f"choice_{letter.lower()}": option for letter, option in asked.lettered.items()}
         for i, asked in enumerate(choices(size))
@@ -134,6 +169,14 @@ def realworldqa(size: int) -> list[Row]:
     ending = "Please answer directly with only the letter of the correct option and nothing else."
     return [
         row_of(asked, image_path=f"{i}.png")
-        | {"question": "\n".join([asked.text, *(f"{letter}. {option}" for letter, option in asked.lettered.items()), ending])}
+        | {
+            "question": "\n".join(
+                [
+                    asked.text,
+                    *(f"{letter}. {option}" for letter, option in asked.lettered.items()),
+                    ending,
+                ]
+            )
+        }
         for i, asked in enumerate(choices(size))
     ]

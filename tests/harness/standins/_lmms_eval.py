@@ -1,7 +1,7 @@
 """Data of official lmms-eval tasks, with the published columns and our pictures.
 
-Names and columns: lmms-eval 0.7.3, ``lmms_eval/tasks/<folder>/*.yaml`` (split) and what ``utils.py`` beside
-it reads of a document.
+Names and columns: lmms-eval 0.7.3, ``lmms_eval/tasks/<folder>/*.yaml`` (split) and what
+``utils.py`` beside it reads of a document.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tests.harness.standins._lmms_columns import Row
 from tests.harness.standins._questions import attributes, counts, readings
 from tests.harness.standins._videos import write_videomme, write_vinoground
 
-GQA_IMAGES = "lmms-lab-encoder__GQA__testdev_balanced_images"  # gqa keeps questions and pictures apart
+GQA_IMAGES = (
+    "lmms-lab-encoder__GQA__testdev_balanced_images"  # gqa keeps questions and pictures apart
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,18 @@ class Standin:
 
 
 def write(name: str, folder: Path, size: int) -> Path:
-    """Write ``<folder>/<name>/data/<split>-00000-of-00001.parquet`` and whatever else the task reads."""
+    """Write ``<folder>/<name>/data/<split>-00000-of-00001.parquet`` and whatever else the task
+    reads.
+    """
     standin = LMMS_EVAL[name]
     rows = standin.rows(size)
     if name == "gqa":
-        _save([{"id": row["imageId"], "image": row.pop("image")} for row in rows], folder / GQA_IMAGES, "testdev", ("image",))
+        _save(
+            [{"id": row["imageId"], "image": row.pop("image")} for row in rows],
+            folder / GQA_IMAGES,
+            "testdev",
+            ("image",),
+        )
     if name == "videomme":
         write_videomme(rows, folder / name / "hf_home" / "videomme")
     if name == "vinoground":
@@ -55,7 +64,9 @@ def _save(rows: list[Row], folder: Path, split: str, images: Sequence[str]) -> P
     table = datasets.Dataset.from_list(rows)
     for column in set(images) & set(table.column_names):
         feature = datasets.Image()
-        table = table.cast_column(column, datasets.Sequence(feature) if isinstance(rows[0][column], list) else feature)
+        table = table.cast_column(
+            column, datasets.Sequence(feature) if isinstance(rows[0][column], list) else feature
+        )
     path = folder / "data" / f"{split}-00000-of-00001.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path)
@@ -79,9 +90,16 @@ LMMS_EVAL: dict[str, Standin] = {
     "chartqa": Standin("test", open_ended.chartqa),
     "docvqa_val": Standin("validation", partial(by_one, questions=readings, questionId=str)),
     "infovqa_val": Standin("validation", partial(by_one, questions=counts, questionId=str)),
-    "textvqa_val": Standin("validation", partial(by_ten, questions=readings, question_id=int, image_id=str, ocr_tokens=lambda i: ["x"])),
+    "textvqa_val": Standin(
+        "validation",
+        partial(
+            by_ten, questions=readings, question_id=int, image_id=str, ocr_tokens=lambda i: ["x"]
+        ),
+    ),
     "ok_vqa_val2014": Standin("val2014", partial(by_ten, questions=attributes, question_id=str)),
-    "vizwiz_vqa_val": Standin("val", partial(by_ten, questions=attributes, question_id=str, category=lambda i: "other")),
+    "vizwiz_vqa_val": Standin(
+        "val", partial(by_ten, questions=attributes, question_id=str, category=lambda i: "other")
+    ),
     "vqav2_val": Standin("validation", open_ended.vqav2),
     "gqa": Standin("testdev", open_ended.gqa),
     "seedbench": Standin("test", choice.seedbench),

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.harness.standins._lmms_columns import Row, file_of, row_of
-from tests.harness.standins._questions import Asked, attributes, caption, choices, counts, exists, readings
+from tests.harness.standins._questions import (
+    Asked,
+    attributes,
+    caption,
+    choices,
+    counts,
+    exists,
+    readings,
+)
 from tests.harness.standins._vlmevalkit import HINT, OCR_CATEGORIES
 
 PEOPLE = 10
@@ -17,37 +25,73 @@ CONFUSED = 2  # of the ten who answered: the score of a right answer needs three
 
 def ocrbench(size: int) -> list[Row]:
     return [
-        row_of(asked, dataset="HME100k" if i % 3 == 2 else "IIIT5K", question_type=OCR_CATEGORIES[i % 3]) | {"answer": [asked.answer]}
+        row_of(
+            asked,
+            dataset="HME100k" if i % 3 == 2 else "IIIT5K",
+            question_type=OCR_CATEGORIES[i % 3],
+        )
+        | {"answer": [asked.answer]}
         for i, asked in enumerate(readings(size))
     ]
 
 
 def chartqa(size: int) -> list[Row]:
-    return [row_of(asked, type=("human_test", "augmented_test")[i % 2]) for i, asked in enumerate(counts(size))]
+    return [
+        row_of(asked, type=("human_test", "augmented_test")[i % 2])
+        for i, asked in enumerate(counts(size))
+    ]
 
 
-def answered(size: int, questions: Callable[[int], list[Asked]], people: int, **columns: Callable[[int], object]) -> list[Row]:
+def answered(
+    size: int,
+    questions: Callable[[int], list[Asked]],
+    people: int,
+    **columns: Callable[[int], object],
+) -> list[Row]:
     """A list of accepted answers; with ten people, two of them give another one."""
     rows = []
     for i, asked in enumerate(questions(size)):
-        answers = [asked.answer] * (people - CONFUSED) + ["unanswerable"] * CONFUSED if people > 1 else [asked.answer]
+        answers = (
+            [asked.answer] * (people - CONFUSED) + ["unanswerable"] * CONFUSED
+            if people > 1
+            else [asked.answer]
+        )
         rows.append(
-            {"image": file_of(asked), "question": asked.text, "answers": answers, **{name: value(i) for name, value in columns.items()}}
+            {
+                "image": file_of(asked),
+                "question": asked.text,
+                "answers": answers,
+                **{name: value(i) for name, value in columns.items()},
+            }
         )
     return rows
 
 
 def vqav2(size: int) -> list[Row]:
-    rows = answered(size, attributes, PEOPLE, question_id=int, image_id=int, question_type=lambda i: "what", answer_type=lambda i: "other")
+    rows = answered(
+        size,
+        attributes,
+        PEOPLE,
+        question_id=int,
+        image_id=int,
+        question_type=lambda i: "what",
+        answer_type=lambda i: "other",
+    )
     for row in rows:
         answers: list[str] = row["answers"]  # type: ignore[assignment]
         row["multiple_choice_answer"] = answers[0]
-        row["answers"] = [{"answer": answer, "answer_confidence": "yes", "answer_id": i + 1} for i, answer in enumerate(answers)]
+        row["answers"] = [
+            {"answer": answer, "answer_confidence": "yes", "answer_id": i + 1}
+            for i, answer in enumerate(answers)
+        ]
     return rows
 
 
 def gqa(size: int) -> list[Row]:
-    return [row_of(asked, id=str(i), imageId=f"n{i}", fullAnswer=f"It is {asked.answer}.") for i, asked in enumerate(attributes(size))]
+    return [
+        row_of(asked, id=str(i), imageId=f"n{i}", fullAnswer=f"It is {asked.answer}.")
+        for i, asked in enumerate(attributes(size))
+    ]
 
 
 def mathvision(size: int) -> list[Row]:
@@ -70,7 +114,9 @@ def mathvision(size: int) -> list[Row]:
 def mathvista(size: int) -> list[Row]:
     rows = []
     for i, asked in enumerate([*counts(size // 2), *choices(size - size // 2)]):
-        metadata = dict.fromkeys(("category", "context", "grade", "language", "source", "task"), "general") | {
+        metadata = dict.fromkeys(
+            ("category", "context", "grade", "language", "source", "task"), "general"
+        ) | {
             "split": "testmini",
             "skills": ["counting"],
         }
@@ -113,17 +159,29 @@ def _captions(asked: Asked) -> list[str]:
 
 def coco(size: int) -> list[Row]:
     return [
-        {"question_id": f"{i + 1:012d}.jpg", "id": i + 1, "image": file_of(asked), "question": "", "answer": _captions(asked)}
+        {
+            "question_id": f"{i + 1:012d}.jpg",
+            "id": i + 1,
+            "image": file_of(asked),
+            "question": "",
+            "answer": _captions(asked),
+        }
         for i, asked in enumerate(exists(size))
     ]
 
 
 def nocaps(size: int) -> list[Row]:
-    return [{"image_id": i + 1, "image": file_of(asked), "annotations_captions": _captions(asked)} for i, asked in enumerate(exists(size))]
+    return [
+        {"image_id": i + 1, "image": file_of(asked), "annotations_captions": _captions(asked)}
+        for i, asked in enumerate(exists(size))
+    ]
 
 
 def flickr30k(size: int) -> list[Row]:
-    return [{"img_id": str(i + 1), "image": file_of(asked), "caption": _captions(asked)} for i, asked in enumerate(exists(size))]
+    return [
+        {"img_id": str(i + 1), "image": file_of(asked), "caption": _captions(asked)}
+        for i, asked in enumerate(exists(size))
+    ]
 
 
 def videomme(size: int) -> list[Row]:
@@ -146,6 +204,17 @@ def videomme(size: int) -> list[Row]:
 
 
 def vinoground(size: int) -> list[Row]:
-    """Whatever ``size`` is: the aggregation is over exactly 500 pairs of clips, two questions each way."""
-    asks = [(i, sign, way) for i in range(500) for sign in ("pos", "neg") for way in ("text", "video")]
-    return [{"index": f"{i}_{sign}_{way}", "major": "object", "minor": "spatial;contextual" if i % 2 else None} for i, sign, way in asks]
+    """Whatever ``size`` is: the aggregation is over exactly 500 pairs of clips, two questions each
+    way.
+    """
+    asks = [
+        (i, sign, way) for i in range(500) for sign in ("pos", "neg") for way in ("text", "video")
+    ]
+    return [
+        {
+            "index": f"{i}_{sign}_{way}",
+            "major": "object",
+            "minor": "spatial;contextual" if i % 2 else None,
+        }
+        for i, sign, way in asks
+    ]

@@ -17,8 +17,11 @@ from unibench.tasks.synthvqa._prompts import FORMS, Voice
 from unibench.tasks.synthvqa._questions import Asker, Question, ask, attribute
 from unibench.tasks.synthvqa._scene import Scene, make_scene
 
-FIRST_SEED = 70_000_000  # synthvqa trains below 30,000,000; its splits start at 40, 50 and 60 million
-FILL = 1.0  # share of synthvqa's usual number of signs and things; a tiny model reads sparse pictures sooner
+FIRST_SEED = (
+    70_000_000  # synthvqa trains below 30,000,000; its splits start at 40, 50 and 60 million
+)
+# share of synthvqa's usual number of signs and things; a tiny model reads sparse pictures sooner
+FILL = 1.0
 LETTERS = "ABCD"
 
 
@@ -29,7 +32,8 @@ class Asked:
     Attributes:
         scene: what the picture shows.
         text: the question alone.
-        answer: ``Yes`` or ``No``, a word, a number, what a sign says, or the letter of the right option.
+        answer: ``Yes`` or ``No``, a word, a number, what a sign says, or the letter of the right
+            option.
         options: empty unless it is multiple choice.
     """
 
@@ -61,7 +65,10 @@ class Asked:
 
 def exists(size: int) -> list[Asked]:
     """Is a thing there? Yes and No in turn."""
-    return [_existence(scene, "Yes" if number % 2 == 0 else "No") for number, scene in enumerate(_scenes(size))]
+    return [
+        _existence(scene, "Yes" if number % 2 == 0 else "No")
+        for number, scene in enumerate(_scenes(size))
+    ]
 
 
 def exists_in_pairs(pairs: int) -> list[Asked]:
@@ -99,7 +106,10 @@ def caption(scene: Scene) -> str:
 def tally(scene: Scene) -> str:
     """How many there are of each shape: what a model that counts gets partly right."""
     shapes = Counter(thing.name.rpartition(" ")[2] for thing in scene.things)
-    return ", ".join(f"{number} of shape {shape}" for shape, number in sorted(shapes.items())) + f" on {scene.ground}"
+    return (
+        ", ".join(f"{number} of shape {shape}" for shape, number in sorted(shapes.items()))
+        + f" on {scene.ground}"
+    )
 
 
 def _existence(scene: Scene, answer: str) -> Asked:
@@ -116,7 +126,9 @@ def _all(ability: str) -> Iterator[Asked]:
 def _until(scene: Scene, ability: str, wanted: Callable[[Question], bool]) -> Asked:
     """The first question that is wanted; each try draws anew."""
     drawn = (ask(ability, scene, _rng(scene, attempt)) for attempt in count())
-    return _bare(scene, next(question for question in drawn if question is not None and wanted(question)))
+    return _bare(
+        scene, next(question for question in drawn if question is not None and wanted(question))
+    )
 
 
 def _attribute(scene: Scene) -> Asked | None:

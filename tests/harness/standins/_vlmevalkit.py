@@ -1,7 +1,8 @@
 """Tables of official VLMEvalKit data sets, with the published columns and our pictures.
 
-Names and columns: ms-vlmeval 0.0.20, ``vlmeval/dataset/image_yorn.py``, ``image_mcq.py``, ``image_vqa.py``,
-``image_caption.py``, ``miabench.py`` and what ``vlmeval/dataset/utils`` reads of them.
+Names and columns: ms-vlmeval 0.0.20, ``vlmeval/dataset/image_yorn.py``, ``image_mcq.py``,
+``image_vqa.py``, ``image_caption.py``, ``miabench.py`` and what ``vlmeval/dataset/utils`` reads of
+them.
 """
 
 from __future__ import annotations
@@ -27,16 +28,26 @@ from tests.harness.standins._questions import (
 )
 
 Row = dict[str, object]
-ABILITIES = (("object_localization", "finegrained_perception (instance-level)"), ("attribute_recognition", "coarse_perception"))
+ABILITIES = (
+    ("object_localization", "finegrained_perception (instance-level)"),
+    ("attribute_recognition", "coarse_perception"),
+)
 MME_CATEGORIES = ("existence", "color", "code_reasoning")
 POPE_CATEGORIES = ("adversarial", "popular", "random")
 OCR_CATEGORIES = (
     "Regular Text Recognition",
     "Scene Text-centric VQA",
-    "Handwritten Mathematical Expression Recognition",  # its scoring alone is case sensitive and ignores spaces
+    # its scoring alone is case sensitive and ignores spaces
+    "Handwritten Mathematical Expression Recognition",
 )
-HINT = "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.\nQuestion: "
-LETTER_HINT = "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.\nQuestion: "
+HINT = (
+    "Hint: Please answer the question requiring an integer answer and provide the final value,"
+    " e.g., 1, 2, 3, at the end.\nQuestion: "
+)
+LETTER_HINT = (
+    "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at"
+    " the end.\nQuestion: "
+)
 
 
 def write(name: str, folder: Path, size: int) -> Path:
@@ -52,7 +63,13 @@ def _encode(asked: Asked) -> str:
 
 
 def _row(index: int | str, asked: Asked, **more: object) -> Row:
-    return {"index": index, "image": _encode(asked), "question": asked.text, "answer": asked.answer, **more}
+    return {
+        "index": index,
+        "image": _encode(asked),
+        "question": asked.text,
+        "answer": asked.answer,
+        **more,
+    }
 
 
 def _lettered(options: Sequence[str]) -> Row:
@@ -74,7 +91,12 @@ def _pope(size: int) -> list[Row]:
 def _hallusionbench(size: int) -> list[Row]:
     """Index: category, subcategory, whether it has a picture, set, figure, question."""
     return [
-        _row(f"VD_figure_1_{i // 4}_{i // 2 % 2}_{i % 2}", asked, category="VD", **{"l2-category": "figure"})
+        _row(
+            f"VD_figure_1_{i // 4}_{i // 2 % 2}_{i % 2}",
+            asked,
+            category="VD",
+            **{"l2-category": "figure"},
+        )
         for i, asked in enumerate(exists_in_pairs(size // 2))
     ]
 
@@ -86,7 +108,13 @@ def _mmbench(size: int, before: str = "") -> list[Row]:
         category, parent = ABILITIES[i % 2]
         for turn in range(len(LETTERS)):
             options = asked.options[turn:] + asked.options[:turn]
-            row = _row(i + turn * 1_000_000, asked, category=category, **{"l2-category": parent}, split="dev")
+            row = _row(
+                i + turn * 1_000_000,
+                asked,
+                category=category,
+                **{"l2-category": parent},
+                split="dev",
+            )
             row |= _lettered(options)
             row |= {"question": before + asked.text, "answer": LETTERS[options.index(asked.right)]}
             rows.append(row if turn == 0 else row | {"image": str(i)})
@@ -96,7 +124,12 @@ def _mmbench(size: int, before: str = "") -> list[Row]:
 def _choice(size: int, **columns: Callable[[int], object]) -> list[Row]:
     """One row per question; ``columns`` are the set's own, by row number."""
     return [
-        _row(i, asked, **_lettered(asked.options), **{name.replace("__", "-"): value(i) for name, value in columns.items()})
+        _row(
+            i,
+            asked,
+            **_lettered(asked.options),
+            **{name.replace("__", "-"): value(i) for name, value in columns.items()},
+        )
         for i, asked in enumerate(choices(size))
     ]
 
@@ -106,33 +139,60 @@ def _ability(i: int) -> str:
 
 
 def _mmmu(size: int) -> list[Row]:
-    rows = _choice(size, category=lambda i: ("Art", "Physics")[i % 2], l2__category=lambda i: ("Art & Design", "Science")[i % 2])
-    return [row | {"question": f"<image 1> {row['question']}", "split": ("validation", "dev")[i % 4 == 3]} for i, row in enumerate(rows)]
+    rows = _choice(
+        size,
+        category=lambda i: ("Art", "Physics")[i % 2],
+        l2__category=lambda i: ("Art & Design", "Science")[i % 2],
+    )
+    return [
+        row
+        | {
+            "question": f"<image 1> {row['question']}",
+            "split": ("validation", "dev")[i % 4 == 3],
+        }
+        for i, row in enumerate(rows)
+    ]
 
 
 def _ocrbench(size: int) -> list[Row]:
-    return [_row(i, asked, category=OCR_CATEGORIES[i % 3]) | {"answer": str([asked.answer])} for i, asked in enumerate(readings(size))]
+    return [
+        _row(i, asked, category=OCR_CATEGORIES[i % 3]) | {"answer": str([asked.answer])}
+        for i, asked in enumerate(readings(size))
+    ]
 
 
 def _textvqa(size: int) -> list[Row]:
     """Ten people answered: two of them wrongly, as the score of a right answer needs three others."""
-    return [_row(i, asked) | {"answer": str([asked.answer] * 8 + ["unanswerable"] * 2)} for i, asked in enumerate(readings(size))]
+    return [
+        _row(i, asked) | {"answer": str([asked.answer] * 8 + ["unanswerable"] * 2)}
+        for i, asked in enumerate(readings(size))
+    ]
 
 
 def _vizwiz(size: int) -> list[Row]:
     """As TextVQA, with the answers under another name."""
     return [
-        {"index": i, "image": _encode(asked), "question": asked.text, "answers": str([asked.answer] * 8 + ["unanswerable"] * 2)}
+        {
+            "index": i,
+            "image": _encode(asked),
+            "question": asked.text,
+            "answers": str([asked.answer] * 8 + ["unanswerable"] * 2),
+        }
         for i, asked in enumerate(attributes(size))
     ]
 
 
 def _chartqa(size: int) -> list[Row]:
-    return [_row(i, asked, split=("test_human", "test_augmented")[i % 2]) for i, asked in enumerate(counts(size))]
+    return [
+        _row(i, asked, split=("test_human", "test_augmented")[i % 2])
+        for i, asked in enumerate(counts(size))
+    ]
 
 
 def _listed(size: int, questions: Callable[[int], list[Asked]]) -> list[Row]:
-    return [_row(i, asked) | {"answer": str([asked.answer])} for i, asked in enumerate(questions(size))]
+    return [
+        _row(i, asked) | {"answer": str([asked.answer])} for i, asked in enumerate(questions(size))
+    ]
 
 
 def _gqa(size: int) -> list[Row]:
@@ -142,31 +202,61 @@ def _gqa(size: int) -> list[Row]:
 def _coco(size: int) -> list[Row]:
     """No question: the data set's class brings it."""
     return [
-        {"index": i, "image": _encode(asked), "answer": str([caption(asked.scene), tally(asked.scene)])}
+        {
+            "index": i,
+            "image": _encode(asked),
+            "answer": str([caption(asked.scene), tally(asked.scene)]),
+        }
         for i, asked in enumerate(exists(size))
     ]
 
 
 def _mathvista(size: int) -> list[Row]:
     open_ended = [
-        _row(i, asked, answer_option="", choices="[]", question_type="free_form", answer_type="integer") | {"question": HINT + asked.text}
+        _row(
+            i,
+            asked,
+            answer_option="",
+            choices="[]",
+            question_type="free_form",
+            answer_type="integer",
+        )
+        | {"question": HINT + asked.text}
         for i, asked in enumerate(counts(size // 2))
     ]
     lettered = [
-        _row(i, asked, answer_option=asked.answer, choices=str(list(asked.options)), question_type="multi_choice", answer_type="text")
-        | {"question": f"{LETTER_HINT}{asked.text}\nChoices:\n{_parenthesised(asked.options)}", "answer": asked.right}
+        _row(
+            i,
+            asked,
+            answer_option=asked.answer,
+            choices=str(list(asked.options)),
+            question_type="multi_choice",
+            answer_type="text",
+        )
+        | {
+            "question": f"{LETTER_HINT}{asked.text}\nChoices:\n{_parenthesised(asked.options)}",
+            "answer": asked.right,
+        }
         for i, asked in enumerate(choices(size - size // 2), len(open_ended))
     ]
     tasks = ("visual question answering", "figure question answering")
-    return [row | {"task": tasks[i % 2], "skills": "['statistical reasoning']"} for i, row in enumerate(open_ended + lettered)]
+    return [
+        row | {"task": tasks[i % 2], "skills": "['statistical reasoning']"}
+        for i, row in enumerate(open_ended + lettered)
+    ]
 
 
 def _parenthesised(options: Sequence[str]) -> str:
-    return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return "\n".join(
+        f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)
+    )
 
 
 def _mathvision(size: int) -> list[Row]:
-    open_ended = [_row(i, asked, choices="[]", category="counting") for i, asked in enumerate(counts(size // 2))]
+    open_ended = [
+        _row(i, asked, choices="[]", category="counting")
+        for i, asked in enumerate(counts(size // 2))
+    ]
     lettered = [
         _row(i, asked, choices=str(list(asked.options)), category="metric geometry - area")
         | {"question": f"{asked.text}\nChoices:\n{_parenthesised(asked.options)}"}
@@ -199,16 +289,26 @@ VLMEVALKIT: dict[str, Callable[[int], list[Row]]] = {
     "MMBench_DEV_EN_V11": _mmbench,
     "MMBench_DEV_CN": partial(_mmbench, before="看图回答："),
     "MMStar": partial(
-        _choice, category=lambda i: ("coarse perception", "math")[i % 2], l2__category=lambda i: ("image emotion", "geometry")[i % 2]
+        _choice,
+        category=lambda i: ("coarse perception", "math")[i % 2],
+        l2__category=lambda i: ("image emotion", "geometry")[i % 2],
     ),
     "AI2D_TEST": partial(_choice, category=lambda i: ("foodChainsWebs", "eclipses")[i % 2]),
     "ScienceQA_VAL": partial(
-        _choice, hint=lambda i: None if i % 2 else "Look at the image.", category=lambda i: "geography", split=lambda i: "val"
+        _choice,
+        hint=lambda i: None if i % 2 else "Look at the image.",
+        category=lambda i: "geography",
+        split=lambda i: "val",
     ),
     "ScienceQA_TEST": partial(
-        _choice, hint=lambda i: None if i % 2 else "Look at the image.", category=lambda i: "geography", split=lambda i: "test"
+        _choice,
+        hint=lambda i: None if i % 2 else "Look at the image.",
+        category=lambda i: "geography",
+        split=lambda i: "test",
     ),
-    "SEEDBench_IMG": partial(_choice, category=lambda i: ("Instance Attributes", "Instances Counting")[i % 2]),
+    "SEEDBench_IMG": partial(
+        _choice, category=lambda i: ("Instance Attributes", "Instances Counting")[i % 2]
+    ),
     "SEEDBench2_Plus": partial(_choice, category=lambda i: ("chart", "map", "web")[i % 3]),
     "RealWorldQA": _choice,
     "A-OKVQA": _choice,

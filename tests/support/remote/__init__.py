@@ -1,1 +1,3 @@
-"""A stand-in for the code that comes with LLaVA-OneVision-1.5: its module layout, its names, its order of patches."""
+"""A stand-in for the code that comes with LLaVA-OneVision-1.5: its module layout, its names, its
+order of patches.
+"""

@@ -26,8 +26,17 @@ class RiceConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.depth, self.hidden_size, self.intermediate_size, self.num_heads = depth, hidden_size, intermediate_size, num_heads
-        self.patch_size, self.spatial_merge_size, self.temporal_patch_size = patch_size, spatial_merge_size, temporal_patch_size
+        self.depth, self.hidden_size, self.intermediate_size, self.num_heads = (
+            depth,
+            hidden_size,
+            intermediate_size,
+            num_heads,
+        )
+        self.patch_size, self.spatial_merge_size, self.temporal_patch_size = (
+            patch_size,
+            spatial_merge_size,
+            temporal_patch_size,
+        )
         self.text_hidden_size = text_hidden_size
 
 
@@ -46,7 +55,19 @@ class Llavaonevision15Config(PreTrainedConfig):
         vision_start_token_id: int = 151652,
         **kwargs: Any,
     ) -> None:
-        self.text_config = Qwen3Config(**text_config) if isinstance(text_config, dict) else text_config or Qwen3Config()
-        self.vision_config = RiceConfig(**vision_config) if isinstance(vision_config, dict) else vision_config or RiceConfig()
-        self.image_token_id, self.video_token_id, self.vision_start_token_id = image_token_id, video_token_id, vision_start_token_id
+        self.text_config = (
+            Qwen3Config(**text_config)
+            if isinstance(text_config, dict)
+            else text_config or Qwen3Config()
+        )
+        self.vision_config = (
+            RiceConfig(**vision_config)
+            if isinstance(vision_config, dict)
+            else vision_config or RiceConfig()
+        )
+        self.image_token_id, self.video_token_id, self.vision_start_token_id = (
+            image_token_id,
+            video_token_id,
+            vision_start_token_id,
+        )
         super().__init__(**kwargs)

@@ -1,4 +1,6 @@
-"""The stand-in: a RICE tower (a CLS row before each frame, rotary positions, 2 x 2 merger) and Qwen3 with 1D positions."""
+"""The stand-in: a RICE tower (a CLS row before each frame, rotary positions, 2 x 2 merger) and
+Qwen3 with 1D positions.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel, Qwen3Model
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision, eager_attention_forward
+from transformers.models.qwen2_vl.modeling_qwen2_vl import (
+    apply_rotary_pos_emb_vision,
+    eager_attention_forward,
+)
 from transformers.vision_utils import get_vision_position_ids
 
 from .configuration_llavaonevision1_5 import Llavaonevision15Config, RiceConfig
@@ -20,17 +25,32 @@ class RiceAttention(nn.Module):
 
     def __init__(self, config: RiceConfig) -> None:
         super().__init__()
-        self.config, self.num_heads, self.num_key_value_groups, self.is_causal = config, config.num_heads, 1, False
+        self.config, self.num_heads, self.num_key_value_groups, self.is_causal = (
+            config,
+            config.num_heads,
+            1,
+            False,
+        )
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, sizes: list[int], rotary: tuple[Tensor, Tensor]) -> Tensor:
         query, key, value = self.qkv(hidden).reshape(len(hidden), 3, self.num_heads, -1).unbind(1)
         query, key = apply_rotary_pos_emb_vision(query, key, *rotary)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        frames = zip(*(part.transpose(0, 1)[None].split(sizes, 2) for part in (query, key, value)), strict=True)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        frames = zip(
+            *(part.transpose(0, 1)[None].split(sizes, 2) for part in (query, key, value)),
+            strict=True,
+        )
         scaling = query.shape[-1] ** -0.5
-        seen = [attend(self, q, k, v, attention_mask=None, scaling=scaling, dropout=0.0, is_causal=False)[0] for q, k, v in frames]
+        seen = [
+            attend(
+                self, q, k, v, attention_mask=None, scaling=scaling, dropout=0.0, is_causal=False
+            )[0]
+            for q, k, v in frames
+        ]
         joined: Tensor = self.proj(torch.cat(seen, 1).reshape(len(hidden), -1))
         return joined
 
@@ -69,7 +89,9 @@ class RicePatchMerger(nn.Module):
         super().__init__()
         width = config.hidden_size * config.spatial_merge_size**2
         self.ln_q = nn.LayerNorm(config.hidden_size)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.text_hidden_size))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.text_hidden_size)
+        )
 
     def forward(self, patches: Tensor) -> Tensor:
         out: Tensor = self.mlp(self.ln_q(patches).reshape(-1, self.mlp[0].in_features))
@@ -89,8 +111,12 @@ class RiceTransformerPretrainedModel(PreTrainedModel):
         self.spatial_merge_size = config.spatial_merge_size
         pixels = 3 * config.temporal_patch_size * config.patch_size**2
         self.patch_embed = nn.Linear(pixels, config.hidden_size, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size) * config.hidden_size**-0.5)
-        self.class_pos_emb = nn.Parameter(torch.randn(1, config.hidden_size // config.num_heads // 2))
+        self.class_embedding = nn.Parameter(
+            torch.randn(config.hidden_size) * config.hidden_size**-0.5
+        )
+        self.class_pos_emb = nn.Parameter(
+            torch.randn(1, config.hidden_size // config.num_heads // 2)
+        )
         self.pre_layernorm = nn.LayerNorm(config.hidden_size)
         self.blocks = nn.ModuleList(RiceBlock(config) for _ in range(config.depth))
         self.merger = RicePatchMerger(config)
@@ -99,15 +125,21 @@ class RiceTransformerPretrainedModel(PreTrainedModel):
     def forward(self, pixels: Tensor, grid_thw: Tensor) -> Tensor:
         quarter = self.config.hidden_size // self.config.num_heads // 4
         frequency = 10000.0 ** -(torch.arange(quarter, device=pixels.device) / quarter)
-        angles = (get_vision_position_ids(grid_thw, self.spatial_merge_size)[..., None] * frequency).flatten(1)
+        angles = (
+            get_vision_position_ids(grid_thw, self.spatial_merge_size)[..., None] * frequency
+        ).flatten(1)
         sizes = [h * w for t, h, w in grid_thw.tolist() for _ in range(t)]
-        hidden = self._with_class(self.patch_embed(pixels.to(self.class_embedding)), self.class_embedding[None], sizes)
+        hidden = self._with_class(
+            self.patch_embed(pixels.to(self.class_embedding)), self.class_embedding[None], sizes
+        )
         angles = self._with_class(angles, self.class_pos_emb, sizes)
         rotary = torch.cat([angles, angles], -1)
         hidden = self.pre_layernorm(hidden)
         for block in self.blocks:
             hidden = block(hidden, [size + 1 for size in sizes], (rotary.cos(), rotary.sin()))
-        out: Tensor = self.merger(hidden[1 : sum(sizes) + 1])  # as published: behind the first frame, one row early for each CLS row before
+        out: Tensor = self.merger(
+            hidden[1 : sum(sizes) + 1]
+        )  # as published: behind the first frame, one row early for each CLS row before
         return out
 
     def _with_class(self, rows: Tensor, first: Tensor, sizes: list[int]) -> Tensor:
@@ -160,10 +192,14 @@ class LLaVAOneVision15Model(LLaVAOneVision15PreTrainedModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
             if pixel_values is not None and image_grid_thw is not None:
                 features = self.get_image_features(pixel_values, image_grid_thw)
-                inputs_embeds = inputs_embeds.masked_scatter((input_ids == self.config.image_token_id)[..., None], features)
+                inputs_embeds = inputs_embeds.masked_scatter(
+                    (input_ids == self.config.image_token_id)[..., None], features
+                )
             if pixel_values_videos is not None and video_grid_thw is not None:
                 features = self.get_video_features(pixel_values_videos, video_grid_thw)
-                inputs_embeds = inputs_embeds.masked_scatter((input_ids == self.config.video_token_id)[..., None], features)
+                inputs_embeds = inputs_embeds.masked_scatter(
+                    (input_ids == self.config.video_token_id)[..., None], features
+                )
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 
 
@@ -173,7 +209,9 @@ class LLaVAOneVision15ForConditionalGeneration(LLaVAOneVision15PreTrainedModel, 
     def __init__(self, config: Llavaonevision15Config) -> None:
         super().__init__(config)
         self.model = LLaVAOneVision15Model(config)
-        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(
+            config.text_config.hidden_size, config.text_config.vocab_size, bias=False
+        )
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -193,14 +231,25 @@ class LLaVAOneVision15ForConditionalGeneration(LLaVAOneVision15PreTrainedModel, 
     ) -> Any:
         seen = dict(pixel_values=pixel_values, image_grid_thw=image_grid_thw)
         watched = dict(pixel_values_videos=pixel_values_videos, video_grid_thw=video_grid_thw)
-        out = self.model(input_ids=input_ids, attention_mask=attention_mask, **seen, **watched, **kwargs)
-        logits = self.lm_head(out.last_hidden_state[:, -logits_to_keep:] if logits_to_keep else out.last_hidden_state)
+        out = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, **seen, **watched, **kwargs
+        )
+        logits = self.lm_head(
+            out.last_hidden_state[:, -logits_to_keep:] if logits_to_keep else out.last_hidden_state
+        )
         return CausalLMOutputWithPast(
-            logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states, attentions=out.attentions
+            logits=logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
         )
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, is_first_iteration: bool = False, **kwargs: Any) -> Any:
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, is_first_iteration: bool = False, **kwargs: Any
+    ) -> Any:
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, is_first_iteration=is_first_iteration, **kwargs
+        )
         if not is_first_iteration and kwargs.get("use_cache", True):
             inputs.update(pixel_values=None, pixel_values_videos=None)
         return inputs

@@ -1,0 +1,79 @@
+"""Visual tokens as sums of the words for what they show: where the decoder starts from.
+
+The decoder learns on such sums alone (:mod:`training._language`), which spares it the
+search for a common space. Then the last map of the projector becomes a linear estimate of what a
+token shows, times the same words. From there it is an ordinary map and free to leave.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from training._labels import FIELDS
+
+_WORDLESS = ("middle", "slot")  # fields whose values no word stands for
+# How loud each field is in a token at first. The ground is in all of them.
+_LOUDNESS = {
+    "color": 1.5,
+    "shape": 1.5,
+    "middle": 1.0,
+    "glyph": 1.5,
+    "slot": 1.0,
+    "plate": 1.0,
+    "ground": 0.4,
+}
+
+
+class Wording(nn.Module):
+    """The vector of each value that a token can show.
+
+    Attributes:
+        scale: loudness of each field.
+        free: vectors of the values that no word stands for.
+    """
+
+    pairs: Tensor
+
+    def __init__(self, width: int, tokenizer: PreTrainedTokenizerFast, spread: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([_LOUDNESS[name] for name, _, _ in FIELDS]))
+        free = sum(len(values) for name, values, _ in FIELDS if name in _WORDLESS)
+        self.free = nn.Parameter(
+            torch.randn(free, width, generator=torch.Generator().manual_seed(0)) * spread * 2**0.5
+        )
+        words = [value for name, values, _ in FIELDS if name not in _WORDLESS for value in values]
+        ids = [
+            [tokenizer.encode(form, add_special_tokens=False)[-1] for form in (word, " " + word)]
+            for word in words
+        ]
+        self.register_buffer("pairs", torch.tensor(ids), persistent=False)
+
+    def words(self, embeddings: Tensor) -> Tensor:
+        """The vector of each value: its word's embeddings with and without a space before it:
+        ``[values, width]``.
+        """
+        spoken, free = embeddings[self.pairs].sum(1), self.free[:]
+        out: list[Tensor] = []
+        for i, (name, values, _) in enumerate(FIELDS):
+            wordless = name in _WORDLESS
+            source = free if wordless else spoken
+            out.append(source[: len(values)] * self.scale[i])
+            free, spoken = (
+                (source[len(values) :], spoken) if wordless else (free, source[len(values) :])
+            )
+        return torch.cat(out)
+
+    def forward(self, shown: Tensor, embeddings: Tensor) -> Tensor:
+        """``[B, N, values]`` to visual tokens ``[B, N, width]``."""
+        return shown @ self.words(embeddings).to(shown.dtype)
+
+    @torch.no_grad()
+    def fold(self, last: nn.Linear, estimate: nn.Linear, embeddings: Tensor) -> None:
+        """Makes the projector's last map what :meth:`forward` computes from an estimate of what is
+        shown.
+        """
+        words = self.words(embeddings)
+        last.weight.copy_(words.T @ estimate.weight)
+        last.bias.copy_(words.T @ estimate.bias)

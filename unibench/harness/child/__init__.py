@@ -1,0 +1,5 @@
+"""The child process: VLMEvalKit and lmms-eval with our pruned model under their prompts and their
+scoring.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,14 @@
+"""``python -m unibench.harness.child job.json``: answer the cells of a job with one model in one
+harness.
+
+Further jobs may be named on standard input, one path on each line; the worker ends when it closes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from unibench.harness.child.serve import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

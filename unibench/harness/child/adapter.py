@@ -1,0 +1,77 @@
+"""What both harness adapters are given and give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from unibench.benchmark import Benchmark
+from unibench.config import RunConfig
+from unibench.harness.child.answers import Answers
+from unibench.harness.child.asking import Asker
+from unibench.harness.child.place import Place
+from unibench.identity import Cell
+from unibench.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell inside a harness.
+
+    Attributes:
+        cell: model, method, task.
+        benchmark: the task in this harness.
+        place: folders of the cell.
+        answers: every question goes through them.
+        asker: the pruned model.
+        native: the harness's own model object instead, None with our own.
+        judge: url of the judge on this machine and its model, None if rules alone score.
+    """
+
+    cell: Cell
+    benchmark: Benchmark
+    place: Place
+    answers: Answers
+    asker: Asker
+    native: Any
+    judge: str | None
+
+    @property
+    def data(self) -> Path | None:
+        """The user's folder of data, if it is not the published one."""
+        given = self.cell.config.task.data
+        return None if given is None else Path(given)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The harness's verdict.
+
+    Attributes:
+        raw: its result, flat.
+        samples: its values by sample, as far as it has any.
+        data: what was asked, with a digest.
+        generation: settings of decoding.
+    """
+
+    raw: dict[str, Any]
+    samples: dict[str, dict[str, Any]]
+    data: str
+    generation: dict[str, Any]
+
+
+class Adapter(Protocol):
+    """A harness, imported."""
+
+    def run(self, run: Run) -> Scored:
+        """Ask and score one cell."""
+        ...
+
+    def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
+        """The harness's own model object, and the torch module and processor inside it."""
+        ...
+
+    def prefetch(self, name: str) -> str:
+        """Fetch a benchmark's published data; returns where it is."""
+        ...

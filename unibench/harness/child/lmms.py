@@ -1,0 +1,259 @@
+"""lmms-eval: its tasks, prompts and scoring around our pruned model.
+
+Imported by the worker alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import datasets
+import numpy as np
+from datasets import config as cache
+from decord import VideoReader
+from lmms_eval.api import task as task_module
+from lmms_eval.api.instance import Instance, unwrap_generation_output
+from lmms_eval.api.model import lmms
+from lmms_eval.evaluator import simple_evaluate
+from lmms_eval.models import get_model
+from lmms_eval.tasks import TaskManager
+from PIL import Image
+
+from unibench.benchmark import VERSIONS, convention_of
+from unibench.config import RunConfig
+from unibench.errors import UsageError, nearest
+from unibench.harness.child.adapter import Run, Scored
+from unibench.harness.child.answers import Answers
+from unibench.harness.child.asking import Piece, Question, group_of
+from unibench.harness.child.missing import fetching
+from unibench.harness.child.native import device_of, loading_as, pixel_limits, source_of
+from unibench.harness.child.place import variables
+from unibench.harness.child.results import flat
+from unibench.harness.job import plain
+from unibench.models import LoadedModel, wrap
+
+datasets.disable_progress_bars()
+FRAMES = 32
+
+
+class LmmsEval:
+    """See :class:`unibench.harness.child.adapter.Adapter`."""
+
+    def __init__(self) -> None:
+        self._managers: dict[str, TaskManager] = {}
+
+    def run(self, run: Run) -> Scored:
+        config, name = run.cell.config, run.benchmark.card.name
+        manager = self._manager(run.benchmark.convention.prompts)
+        with _data(run) as options:
+            with fetching(config.task.name, run.benchmark) if run.data is None else nullcontext():
+                task = task_of(manager, name, options)
+            size = len(task.eval_docs)
+            run.answers.begin(min(config.task.limit or size, size))
+            model = Recording(run, task)
+            length = config.generation.max_new_tokens
+            result: Any = simple_evaluate(
+                model=model, tasks=[task], task_manager=manager, batch_size=1, limit=config.task.limit, bootstrap_iters=0,
+                log_samples=True, use_cache=None, cache_requests=False, process_docs_parallel=1,
+                gen_kwargs=None if length is None else f"max_new_tokens={length}",
+            )  # fmt: skip
+        raw = {
+            key.partition(",")[0]: value
+            for key, value in result["results"][name].items()
+            if "stderr" not in key and key != "alias"
+        }
+        samples = {
+            str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]
+        }
+        data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
+        asked = dict(task.config.generation_kwargs or {})
+        length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
+        return Scored(
+            plain(flat(raw)),
+            samples,
+            data,
+            plain(asked) if run.native else run.asker.settings(length),
+        )
+
+    def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
+        name = str(convention_of(config.model.family, "lmms_eval").native)
+        limits = pixel_limits(config) if name == "qwen2_5_vl" else {}
+        device = device_of(config.model)
+        with loading_as(config.model):
+            model = get_model(name)(
+                pretrained=source_of(config.model),
+                device=device,
+                device_map=device,
+                batch_size=1,
+                **limits,
+            )
+        processor = getattr(model, "processor", None) or model._image_processor
+        return model, wrap(model.model, processor)
+
+    def prefetch(self, name: str) -> str:
+        task = task_of(self._manager("default"), name, {})
+        return f"{len(task.eval_docs)} samples in {cache.HF_DATASETS_CACHE}"
+
+    def _manager(self, model_name: str) -> TaskManager:
+        if model_name not in self._managers:  # it reads every task file: 4 s
+            self._managers[model_name] = TaskManager(model_name=model_name)
+        return self._managers[model_name]
+
+
+class Recording(lmms):  # type: ignore[misc]
+    """The model that lmms-eval sees: a chat model that asks through the store."""
+
+    is_simple = False
+
+    def __init__(self, run: Run, task: Any) -> None:
+        super().__init__()
+        self._answers: Answers = run.answers
+        self._chat = run.asker.chat
+        self._native, self._task = run.native, task
+        self._max_new_tokens, self._blank = (
+            run.benchmark.convention.max_new_tokens,
+            run.benchmark.card.blank,
+        )
+        if self._native is not None:
+            self._native.task_dict = self.task_dict
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        return [self._one(request) for request in requests]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        raise UsageError(
+            "a task that compares likelihoods cannot be asked of a model that only generates"
+        )
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        raise UsageError("tasks of several rounds are not supported")
+
+    def clean(self) -> None:
+        """The model stays loaded for the next cell."""
+
+    def _one(self, request: Instance) -> str:
+        arguments: Any = request.args
+        _, messages_of, settings, number, task, split = arguments
+        doc = self.task_dict[task][split][number]
+        content = content_of(messages_of(doc))
+
+        def question() -> Question:
+            pictures = (
+                piece[0] if isinstance(piece, tuple) else piece
+                for piece in content
+                if not isinstance(piece, str)
+            )
+            picture = next((picture.tobytes() for picture in pictures), b"")
+            return Question(str(number), str(self._task.doc_to_target(doc)), group_of(picture))
+
+        def answer() -> str:
+            if self._native is not None:
+                return str(unwrap_generation_output(self._native.generate_until([request])[0])[0])
+            return self._chat(content, settings.get("max_new_tokens", self._max_new_tokens))
+
+        return self._answers.of(str(number), question, answer) or self._blank
+
+
+def content_of(messages: list[dict[str, Any]]) -> list[Piece]:
+    """Text, pictures and videos of a prompt of one user turn, in order.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    if [message["role"] for message in messages] != ["user"]:
+        raise UsageError(
+            f"a prompt of the turns {[message['role'] for message in messages]}; one user turn is"
+            " served"
+        )
+    pieces: list[Piece] = []
+    for part in messages[0]["content"]:
+        if part["type"] == "text":
+            pieces.append(part["text"])
+        elif part["type"] == "image":
+            pieces.append(
+                part["url"] if isinstance(part["url"], Image.Image) else Image.open(part["url"])
+            )
+        elif part["type"] == "video" and isinstance(part["url"], str):
+            pieces.append(frames_of(part["url"]))
+        else:
+            raise UsageError(
+                f"a {part['type']} in a prompt; text, pictures and videos in files are served"
+            )
+    return pieces
+
+
+def frames_of(video: str) -> tuple[Image.Image, ...]:
+    """Frames of a video file, evenly spaced: 32, as lmms-eval's own model objects take, or all of a
+    shorter one.
+    """
+    reader = VideoReader(video)
+    places = np.linspace(0, len(reader) - 1, min(FRAMES, len(reader)), dtype=int)
+    return tuple(Image.fromarray(frame) for frame in reader.get_batch(places.tolist()).asnumpy())
+
+
+def task_of(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
+    """An official task as a chat task, with some of its settings replaced."""
+    if name not in manager.all_subtasks:
+        raise UsageError(
+            f"lmms-eval {VERSIONS['lmms_eval']} has no task"
+            f" {name!r}.{nearest(name, manager.all_subtasks)}"
+        )
+    if options:
+        own = manager._get_config(name).get("dataset_kwargs") or {}
+        options = {
+            **options,
+            "dataset_kwargs": {key: own[key] for key in ("video", "cache_dir") if key in own},
+        }
+    return manager._load_individual_task_or_group({"task": name, **options}, task_type="chat")[name]
+
+
+@contextmanager
+def _data(run: Run) -> Iterator[dict[str, Any]]:
+    """Settings that send a task to the user's folder; further data sets and files that it looks for
+    are found there too.
+    """
+    if run.data is None:
+        yield {}
+        return
+    folder = run.data / run.benchmark.card.name
+    for path in (folder / "hf_home").glob("*"):
+        (run.place.hf / path.name).symlink_to(path, target_is_directory=path.is_dir())
+    original = datasets.load_dataset
+
+    def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
+        local = folder.parent / "__".join(filter(None, [path.replace("/", "__"), name]))
+        if not local.is_dir():
+            return original(path, name, **options)
+        options.pop("token", None)
+        return original(str(local), **options)
+
+    task_module._resolve_hf_datasets_cache_dir.cache_clear()
+    with (
+        variables({"LMMS_EVAL_DATASETS_CACHE": str(run.place.hf / "datasets")}),
+        patch.object(datasets, "load_dataset", load_dataset),
+    ):
+        yield {"dataset_path": str(folder), "dataset_name": None}
+    task_module._resolve_hf_datasets_cache_dir.cache_clear()
+
+
+def _fingerprint(task: Any) -> str:
+    """A hash of the fingerprints of a data set's splits."""
+    splits = sorted(f"{split}:{data._fingerprint}" for split, data in task.dataset.items())
+    return hashlib.blake2b(" ".join(splits).encode(), digest_size=8).hexdigest()
+
+
+def _values(sample: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """A sample's metrics: ``metric``, or ``metric.key`` where it is a dictionary."""
+    found: dict[str, Any] = {}
+    for name in raw:
+        value = plain(sample.get(name))
+        found.update(
+            {f"{name}.{key}": entry for key, entry in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+    return found

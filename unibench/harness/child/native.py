@@ -1,0 +1,76 @@
+"""A harness's own model object, on the checkpoint, kernel, precision and device that the cell
+names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from transformers import PreTrainedModel
+
+from unibench.config import ModelConfig, RunConfig, model_path
+from unibench.errors import UsageError
+
+
+@contextmanager
+def loading_as(spec: ModelConfig) -> Iterator[None]:
+    """Every checkpoint loaded inside the block gets the configured precision, kernel and device,
+    whatever its caller asks.
+    """
+    original = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+    forced = {
+        "dtype": getattr(torch, spec.dtype),
+        "attn_implementation": spec.attn,
+        "device_map": spec.device_map or {"": device_of(spec)},
+    }
+
+    def from_pretrained(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("torch_dtype", None)
+        return original(cls, *args, **{**kwargs, **forced})
+
+    with patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
+        yield
+
+
+class OnDevice:
+    """A processor whose batches go to one device, also where the caller writes ``.to("cuda")``."""
+
+    def __init__(self, processor: Any, device: str) -> None:
+        self._processor, self._device = processor, device
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        batch = self._processor(*args, **kwargs)
+        move = batch.to
+        batch.to = lambda *_, **__: move(self._device)
+        return batch
+
+
+def source_of(spec: ModelConfig) -> str:
+    """The folder or the hub id of a checkpoint."""
+    path = model_path(spec.path)
+    if path is None and spec.checkpoint is None:
+        raise UsageError(
+            f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
+        )
+    return str(path or spec.checkpoint)
+
+
+def device_of(spec: ModelConfig) -> str:
+    """The configured device by name."""
+    if spec.device != "auto":
+        return spec.device
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def pixel_limits(config: RunConfig) -> dict[str, int]:
+    """``min_pixels`` and ``max_pixels`` of a pixel preset, if it has any."""
+    size = config.model.pixels[config.pixels].get("size", {})
+    names = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+    return {name: int(size[key]) for name, key in names.items() if key in size}

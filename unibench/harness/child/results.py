@@ -1,0 +1,84 @@
+"""From a harness's own result to the numbers of a card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from unibench.config import HarnessTask, MetricConfig
+from unibench.errors import UsageError, nearest
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries, lists and tables as one level of dotted keys.
+
+    A table of one row gives its columns, one of several rows ``<first column>.<column>``; a list of
+    one is what it holds.
+
+    >>> flat({"a": {"b": 1}, "c": (2, 3), "d": [4]})
+    {'a.b': 1, 'c.0': 2, 'c.1': 3, 'd': 4}
+    """
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        rows = value.to_dict(orient="records")
+        first = str(value.columns[0])
+        value = (
+            rows[0]
+            if len(rows) == 1
+            else {str(row[first]): {key: row[key] for key in row if key != first} for row in rows}
+        )
+    if isinstance(value, (list, tuple)):
+        value = value[0] if len(value) == 1 else dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, entry in value.items():
+        found.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
+    return found
+
+
+def metrics_of(
+    card: HarnessTask, raw: Mapping[str, Any], scores: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Every metric of a card: ``score`` as the harness says it, ``score_100`` out of 100, ``mean``:
+    whether the samples' mean is it.
+
+    Raises:
+        UsageError: the result lacks a number that the card names.
+    """
+    found = {}
+    for metric in card.metrics:
+        score = sum(_number(card, metric, key, raw) for key in metric.path)
+        score_100 = 100 * score / metric.best
+        is_mean = (
+            metric is card.metrics[0]
+            and bool(scores)
+            and abs(100 * fmean(scores.values()) - score_100) < 0.01
+        )
+        found[metric.name] = {"score": score, "score_100": score_100, "mean": float(is_mean)}
+    return found
+
+
+def sample_scores(
+    metric: MetricConfig, samples: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float]:
+    """Score of each sample out of 1; empty unless every sample has one."""
+    found = {}
+    for name, values in samples.items():
+        given = [
+            values[key] for key in metric.sample if isinstance(values.get(key), (bool, int, float))
+        ]
+        if not given:
+            return {}
+        found[name] = float(given[0]) / metric.sample_best
+    return found
+
+
+def _number(card: HarnessTask, metric: MetricConfig, key: str, raw: Mapping[str, Any]) -> float:
+    try:
+        return float(raw[key])
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{card.name} has no number {key!r} for metric {metric.name}.{nearest(key, raw)} It"
+            f" gave: {', '.join(sorted(raw))[:600]}"
+        ) from None

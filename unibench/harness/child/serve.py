@@ -1,0 +1,208 @@
+"""The child: answers the cells of its jobs and says on standard output how it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from unibench._compat import repair_torchvision
+
+repair_torchvision()  # before anything imports torchvision
+
+from unibench.benchmark import DISTRIBUTIONS, VERSIONS, Benchmark
+from unibench.errors import UsageError
+from unibench.harness.child.adapter import Adapter, Run
+from unibench.harness.child.answers import Answers
+from unibench.harness.child.asking import Asker
+from unibench.harness.child.judge import Gate
+from unibench.harness.child.missing import check_requirements, reason_of
+from unibench.harness.child.place import placed
+from unibench.harness.child.results import metrics_of, sample_scores
+from unibench.harness.job import Verdict, read_job, read_prefetch
+from unibench.identity import Cell
+from unibench.models import LoadedModel, load
+from unibench.store import CellFolder
+
+log = logging.getLogger(__name__)
+
+ADAPTERS = {"vlmevalkit": "vlmevalkit:VLMEvalKit", "lmms_eval": "lmms:LmmsEval"}
+Say = Callable[[dict[str, Any]], None]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job named first, then those on standard input."""
+    if len(arguments) != 1:
+        print("python -m unibench.harness.child job.json", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    worker = Worker(_channel())
+    for job in _jobs(arguments[0]):
+        wanted = read_prefetch(job)
+        if wanted is not None:
+            worker.fetch(*wanted)
+            continue
+        for cell in read_job(job):
+            worker.answer(cell)
+    return 0
+
+
+class Worker:
+    """One model and the harnesses imported so far.
+
+    Args:
+        say: sends an event to the parent.
+    """
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._adapters: dict[str, Adapter] = {}
+        self._models: dict[str, tuple[Any, LoadedModel]] = {}
+        self._gate = Gate()
+
+    def answer(self, cell: Cell) -> None:
+        """Answer and score one cell, and say its result or what went wrong."""
+        try:
+            verdict = self._run(cell)
+        except UsageError as error:
+            self._say({"event": "refused", "message": str(error)})
+        except Exception as error:
+            with (cell.folder / "run.log").open("a", encoding="utf-8") as stream:
+                traceback.print_exc(file=stream)
+            reason = str(error).partition("\n")[0]
+            self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
+        else:
+            self._say({"event": "result", **verdict.as_dict()})
+
+    def fetch(self, harness: str, names: Sequence[str]) -> None:
+        """Fetch the published data of benchmarks, and say of each where it is or why it is not."""
+        try:
+            adapter = self._adapter(harness)
+        except UsageError as error:
+            self._say({"event": "refused", "message": str(error)})
+            return
+        for name in names:
+            try:
+                message, fine = adapter.prefetch(name), True
+            except Exception as error:  # whatever a download raises, the next one is tried
+                traceback.print_exc()
+                message, fine = reason_of(error), False
+            self._say({"event": "fetched", "name": name, "fine": fine, "message": message})
+        self._say({"event": "done"})
+
+    def _run(self, cell: Cell) -> Verdict:
+        benchmark = cell.benchmark
+        assert benchmark is not None
+        check_requirements(cell.config.task.name, benchmark)
+        known = CellFolder(cell).samples()
+        with placed(cell) as place, self._gate.judging(benchmark.judge, cell.folder) as judge:
+            adapter = self._adapter(benchmark.harness)
+            native, loaded = self._model(cell, benchmark, adapter)
+            asker = Asker(loaded, cell)
+            answers = Answers(asker, known, self._say)
+            with asker.installed():
+                scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, judge.url))
+            answers.end()
+        scores = sample_scores(benchmark.card.metrics[0], scored.samples)
+        try:
+            metrics = metrics_of(benchmark.card, scored.raw, scores)
+        except UsageError as error:
+            if judge.answered:
+                raise UsageError(
+                    f"{error} If that is the judge's doing: delete {judge.file} to have it asked"
+                    " again"
+                ) from None
+            raise
+        return Verdict(
+            metrics, scores, scored.raw, scored.data, answers.prompts, scored.generation, judge.label, judge.answered
+        )  # fmt: skip
+
+    def _adapter(self, harness: str) -> Adapter:
+        if harness not in self._adapters:
+            check_installed(harness)
+            module, _, name = ADAPTERS[harness].partition(":")
+            log.info("importing %s", harness)
+            self._adapters[harness] = getattr(
+                importlib.import_module(f"unibench.harness.child.{module}"), name
+            )()
+        return self._adapters[harness]
+
+    def _model(self, cell: Cell, benchmark: Benchmark, adapter: Adapter) -> tuple[Any, LoadedModel]:
+        config = cell.config
+        wrapper = config.harness_options.wrapper
+        name = json.dumps(
+            [
+                cell.identity["model"],
+                cell.identity["pixels"],
+                config.model.device,
+                wrapper,
+                benchmark.harness,
+            ],
+            sort_keys=True,
+        )
+        if name not in self._models:
+            self._models.clear()
+            self._models[name] = (
+                adapter.native(config)
+                if wrapper == "native"
+                else (None, load(config.model, config.pixels))
+            )
+        return self._models[name]
+
+
+def check_installed(harness: str) -> None:
+    """Refuse a harness that is missing or of another version than the verified one.
+
+    Raises:
+        UsageError: with the command that installs it.
+    """
+    distribution, wanted = DISTRIBUTIONS[harness], VERSIONS[harness]
+    how = (
+        f"make harnesses, or: {sys.executable} -m pip install -r requirements/harness.txt && pip"
+        f" install --no-deps {distribution}=={wanted}"
+    )
+    try:
+        found = version(distribution)
+    except PackageNotFoundError:
+        raise UsageError(
+            f"harness={harness}: {distribution} is not installed for {sys.executable}; {how}"
+        ) from None
+    if found != wanted:
+        raise UsageError(
+            f"harness={harness}: {distribution} {found} is installed, the verified version is"
+            f" {wanted}; {how}"
+        )
+
+
+def _jobs(first: str) -> Iterator[Path]:
+    yield Path(first)
+    for line in sys.stdin:
+        if line.strip():
+            yield Path(line.strip())
+
+
+def _channel() -> Say:
+    """Standard output for events alone; what libraries print there goes to standard error."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(event: dict[str, Any]) -> None:
+        try:
+            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+            stream.flush()
+        except BrokenPipeError:  # the parent is gone
+            with contextlib.suppress(OSError):
+                stream.close()
+            raise SystemExit(1) from None
+
+    return say

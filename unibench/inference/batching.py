@@ -1,0 +1,57 @@
+"""How many prompts are read together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+
+from unibench.models import LoadedModel
+from unibench.tasks import Sample
+
+MOST = 64  # prompts of a batch that finds its own size
+AUTO = "auto"
+
+
+class Batches:
+    """The samples in batches of a given size, or of the size that memory allows.
+
+    With ``"auto"`` the first batch is one sample, each later one twice as large, until one does not
+    fit; from then on half of what did not fit. On a CPU, which does not say when its memory ends,
+    and where a family reads pictures of one prompt at a time, it is one.
+
+    Args:
+        samples: in order.
+        size: a number, or ``"auto"``.
+        loaded: the model.
+    """
+
+    def __init__(self, samples: Iterator[Sample], size: int | str, loaded: LoadedModel) -> None:
+        self._samples, self._waiting = samples, list[Sample]()
+        self._own = self._growing = (
+            size == AUTO and loaded.device.type != "cpu" and loaded.family.batches
+        )
+        self._size = 1 if size == AUTO else int(size)
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        while batch := self._next():
+            yield batch
+            if self._growing:
+                self._size = min(2 * self._size, MOST)
+
+    def did_not_fit(self, batch: list[Sample], error: torch.OutOfMemoryError) -> None:
+        """Take a batch back and go on with half as many.
+
+        Raises:
+            OutOfMemoryError: the size was given, or one sample is too much.
+        """
+        if not self._own or len(batch) == 1:
+            raise error
+        self._waiting = batch + self._waiting
+        self._size, self._growing = len(batch) // 2, False
+        torch.cuda.empty_cache()
+
+    def _next(self) -> list[Sample]:
+        taken, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+        return taken + list(islice(self._samples, self._size - len(taken)))
