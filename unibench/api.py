@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 from unibench import registry
 from unibench.budget import Budget, Number
 from unibench.errors import UsageError, unknown
-from unibench.models import card_clip, cached_processor, family_of
+from unibench.models import cached_processor, card_clip, family_of
 from unibench.pruning import Family, Method, Needs, Session
 from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
