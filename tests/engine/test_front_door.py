@@ -121,9 +121,7 @@ def test_no_budget_is_asked_for_where_the_data_or_given_numbers_decide(
         ({"ratio": 2}, "ratio=2 is outside"),
     ],
 )
-def test_a_misspelt_word_is_answered_with_the_nearest(
-    given: dict[str, Any], expected: str
-) -> None:
+def test_a_misspelt_word_is_answered_with_the_nearest(given: dict[str, Any], expected: str) -> None:
     for method in ("divprune", unibench.api.build_method("divprune")):
         with (
             pytest.raises(UsageError, match=expected),
