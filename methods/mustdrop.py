@@ -55,6 +55,8 @@ class MustDrop(Method):
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "hybrid"
 
     @property
     def uses_budget(self) -> bool:

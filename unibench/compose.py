@@ -211,17 +211,7 @@ def _option(group: str, name: str) -> str:
     if group != "method" or (name not in registry.methods() and ".py" not in name):
         raise unknown(group, name, options(group), f"python -m unibench list {group}s")
     card = registry.method(name)
-    missing = [key for key, default in card.parameters.items() if default is registry.REQUIRED]
-    if missing:
-        raise UsageError(
-            f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every"
-            " field one"
-        )
-    node = {
-        "name": card.name,
-        **({} if card.module else {"source": f"{card.path}:{card.class_name}"}),
-        **card.parameters,
-    }
+    node = card.config()
     stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
     ConfigStore.instance().store(group="method", name=stored, node=node)
     return stored
