@@ -67,6 +67,7 @@ def facts_of(family: Family) -> ModelFacts:
     tower = getattr(family.vit_attentions[0], "config", None)
     return ModelFacts(
         name=text.model_type,
+        family=type(family).__module__.rpartition(".")[2],  # a family is a file
         depth=len(family.text_model.layers),
         full_attention=full_attention(text.to_dict()),
         width=text.hidden_size,
@@ -80,16 +81,20 @@ def facts_of(family: Family) -> ModelFacts:
 
 
 def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str | None:
-    """Why the attention kernels cannot do what the method needs of them."""
+    """Why the attention kernels, or the tower, cannot do what the method asks of them."""
     kernel, tower = model.kernel or "sdpa", model.tower_kernel or "sdpa"
     if "flash" not in kernel and kernel not in ("sdpa", "eager"):
         return (
             f"pruning knows no mask for the attention implementation {kernel!r}; take"
             " model.attn=sdpa"
         )
-    if not (family.tower_merging and model.one_feature_layer and "flash" in tower):
+    if not (family.tower_merging and model.one_feature_layer):
         return None
-    if not any(stage.weighted for stage in method.encoder(model.tower_depth or DEPTHS[0])):
+    try:
+        merges = method.encoder(model.tower_depth or DEPTHS[0])
+    except UsageError as error:
+        return str(error)
+    if "flash" not in tower or not any(stage.weighted for stage in merges):
         return None
     return f"merging in the vision tower weighs keys, which {tower} cannot; take model.attn=sdpa"
 
