@@ -123,9 +123,9 @@ def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | No
 
 def _read(config: dict[str, Any], model_type: str | None) -> dict[str, Any]:
     """The facts of a configuration, completed by its class if transformers has it."""
-    from unibench.pruning import Family  # repairs torchvision before transformers is imported
+    from unibench._compat import repair_torchvision
 
-    assert Family is not None
+    repair_torchvision()
     from transformers import AutoConfig
 
     try:

@@ -100,6 +100,7 @@ def facts_of(spec: ModelConfig) -> ModelFacts:
         "name": f"model={spec.name}",
         "family": spec.family,
         "kernel": spec.attn,
+        "tower_kernel": spec.attn,
         "clip": spec.clip is not None,
         "selector": spec.selector,
     }
@@ -136,6 +137,11 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         yield UsageError(
             "model.quantization needs a checkpoint: random weights have nothing to quantise; take"
             " model.weights=pretrained"
+        )
+    if spec.weights == "random" and not spec.architecture:
+        yield UsageError(
+            f"model={spec.name} has no architecture to build with random weights; give"
+            " model.path=<folder>"
         )
     family = families[spec.family]
     if not family.batches and isinstance(cell.batch_size, int) and cell.batch_size > 1:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import config, experiment, registry, suites
-from unibench.checks import mistakes
+from unibench.checks import mistakes, remarks
 from unibench.config import INSIDE, ModelConfig, RunConfig, TaskConfig, model_path
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 
@@ -78,6 +78,10 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
             errors.update(error.errors)
     if errors and not (names and cells):
         raise UsageErrors([UsageError(line) for line in errors])
+    if not names:
+        given = [override.get_key_element().lstrip("+~") for override in rest]
+        for remark in remarks(cells, given):
+            log.warning("%s", remark)
     for line, count in errors.items():
         log.warning(
             "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line

@@ -20,7 +20,8 @@ class ModelFacts:
         positions: tokens that the language model was built for.
         tower_depth: number of blocks of the vision tower.
         one_feature_layer: whether the projector reads one layer of the tower.
-        kernel: attention implementation, for example ``sdpa``.
+        kernel: attention implementation of the language model, for example ``sdpa``.
+        tower_kernel: that of the vision tower.
         clip: whether the model comes with the CLIP of its tower.
         selector: file or folder of a trained importance scorer.
     """
@@ -34,6 +35,7 @@ class ModelFacts:
     tower_depth: int | None = None
     one_feature_layer: bool | None = None
     kernel: str | None = None
+    tower_kernel: str | None = None
     clip: bool | None = None
     selector: str | None = None
 

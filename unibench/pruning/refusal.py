@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from unibench.budget import Budget
@@ -48,7 +47,7 @@ def refusal(
             f"{name} needs {', '.join(sorted(missing))}, which family"
             f" {model.family or family.model_types[0]} lacks"
         )
-    reason = method.requires(family, model) or _of_tower(method, family, model)
+    reason = method.requires(family, model) or _of_kernels(method, family, model)
     if reason is not None:
         return reason
     depths = DEPTHS if model.depth is None else (model.depth,)
@@ -65,35 +64,39 @@ def cuts(method: Method, depth: int, mode: Mode) -> list[Stage]:
 def facts_of(family: Family) -> ModelFacts:
     """What a loaded model says of itself."""
     text = family.text_model.config
-    kernels = {getattr(module, "config", text)._attn_implementation for module in _towers(family)}
+    tower = getattr(family.vit_attentions[0], "config", None)
     return ModelFacts(
         name=text.model_type,
+        family=type(family).__module__.rpartition(".")[2],  # a family is a file
         depth=len(family.text_model.layers),
         full_attention=full_attention(text.to_dict()),
         width=text.hidden_size,
         positions=getattr(text, "max_position_embeddings", None),
         tower_depth=len(family.vit_blocks),
         one_feature_layer=family.feature_layer is not None,
-        kernel=kernels.pop() if len(kernels) == 1 else None,
+        kernel=text._attn_implementation,
+        tower_kernel=getattr(tower, "_attn_implementation", None),
         clip=family.clip is not None,
     )
 
 
-def _towers(family: Family) -> Sequence[object]:
-    return family.vit_attentions[:1]
-
-
-def _of_tower(method: Method, family: type[Family], model: ModelFacts) -> str | None:
-    """Why the method's merges inside the vision tower cannot be."""
-    if not (family.tower_merging and model.one_feature_layer and "flash" in (model.kernel or "")):
+def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str | None:
+    """Why the attention kernels, or the tower, cannot do what the method asks of them."""
+    kernel, tower = model.kernel or "sdpa", model.tower_kernel or "sdpa"
+    if "flash" not in kernel and kernel not in ("sdpa", "eager"):
+        return (
+            f"pruning knows no mask for the attention implementation {kernel!r}; take"
+            " model.attn=sdpa"
+        )
+    if not (family.tower_merging and model.one_feature_layer):
         return None
-    blocks = model.tower_depth or DEPTHS[0]
-    if not any(stage.weighted for stage in method.encoder(blocks)):
+    try:
+        merges = method.encoder(model.tower_depth or DEPTHS[0])
+    except UsageError as error:
+        return str(error)
+    if "flash" not in tower or not any(stage.weighted for stage in merges):
         return None
-    return (
-        f"merging in the vision tower weighs keys, which {model.kernel} cannot; take"
-        " model.attn=sdpa"
-    )
+    return f"merging in the vision tower weighs keys, which {tower} cannot; take model.attn=sdpa"
 
 
 def _of_cuts(
