@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unibench.ops import did
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
@@ -40,10 +39,6 @@ class Llava(Family):
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
-        did(
-            len(features)
-            * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2)
-        )
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 

@@ -122,8 +122,9 @@ class Family:
         """
         if self.processor is None:
             raise UsageError(
-                "the question cannot be told from the chat template around it without the model's"
-                " processor; give prune(..., processor=processor)"
+                "this method reads the question, and where the chat template ends and the question"
+                " begins only the model's processor says: give prune(..., processor=processor)"
+                " (a method of your own that declares Needs(question=True) has it looked for)"
             )
         question = "\u00abQ\u00bb"  # no template has it
         content = [{"type": "image"}, {"type": "text", "text": question}]

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from unibench.budget import Budget
 from unibench.cost import Clock
 from unibench.errors import UsageError
-from unibench.ops import Work, counted
 from unibench.pruning._transformers import attention_of
+from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.chooser import Chooser, Plan
 from unibench.pruning.cutting import Segment, causal_mask
 from unibench.pruning.deepstack import Deepstack
@@ -81,14 +81,13 @@ class Session:
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
         self._reading = Reading(Clock(next(family.model.parameters()).device))
-        self._chooser = Chooser(self._plan, family, self._reading)
-        self._vision = VisionRecorder(
-            family, self._plan.needs, self._reading, self._merger(), reuse
-        )
+        arithmetic = Arithmetic(self._reading)
+        merger = self._merger(arithmetic)
+        self._chooser = Chooser(self._plan, family, self._reading, arithmetic)
+        self._vision = VisionRecorder(family, self._plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
         self._records: list[PromptRecord] = []
         self._unread: list[Spans] = []
-        self._work = Work()
 
     @property
     def budget(self) -> Budget:
@@ -110,12 +109,14 @@ class Session:
         """Whether nothing is remembered of a prompt but what decoding needs."""
         return self._reading.prefill is None
 
-    def _merger(self) -> EncoderMerger | None:
+    def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | None:
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None
         stages = self._plan.method.encoder(layer % len(self.family.vit_blocks) + 1)
-        return EncoderMerger(self.family, stages, self.budget, self._reading) if stages else None
+        if not stages:
+            return None
+        return EncoderMerger(self.family, stages, self.budget, self._reading, arithmetic)
 
     def take_records(self) -> list[PromptRecord]:
         """The records since the last call, one per sample, oldest first, and forget them."""
@@ -161,7 +162,6 @@ class Session:
             stack.enter_context(self._vision.installed())
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
-            self._work = stack.enter_context(counted())
             yield self
 
     @property
@@ -329,9 +329,9 @@ class Session:
 
     def _record(self, prefill: Prefill) -> None:
         prompt = prefill.prompt
-        macs = self._work.take() / len(prompt.items)
         for row, visual in enumerate(prompt.visual_counts):
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
+            products, others, uncounted = prefill.work_of(row)
             self._records.append(
                 PromptRecord(
                     sample=prompt.names[row],
@@ -340,7 +340,9 @@ class Session:
                     processed=(*uncut, *(layer[row] for layer in prefill.counts)),
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
-                    method_macs=macs,
+                    method_macs=(products + others) / 2,
+                    product_macs=products / 2,
+                    uncounted=uncounted,
                 )
             )
 
