@@ -191,7 +191,6 @@ def _module(name: str, base: Path, *, outside: bool = False) -> Module | None:
 def _source(file: Path, package: str) -> Source:
     try:
         return read(bytes_of(file), package)
-    except SyntaxError as error:
-        raise UsageError(f"{file} line {error.lineno}: {error.msg}") from None
-    except ValueError as error:
-        raise UsageError(f"{file} is no Python file: {error}") from None
+    except (SyntaxError, ValueError) as error:
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise UsageError(f"{file}{line}: {str(error).partition(' (<')[0]}") from None
