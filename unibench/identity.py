@@ -23,6 +23,9 @@ from unibench.errors import UsageError
 SCHEMA = 2  # of the files in a cell's folder
 ENGINE = 1  # raise it when a change of code can change a number of any method
 
+CANDIDATE = ("method", "source", "budget")  # entries of an identity: what is compared
+QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -45,6 +48,24 @@ class Cell:
     @property
     def method(self) -> str:
         return str(self.config.method["name"])
+
+    @property
+    def setting(self) -> str:
+        """See :func:`setting_of`."""
+        return setting_of(self.identity)
+
+    @property
+    def series(self) -> str:
+        """See :func:`series_of`."""
+        return series_of(self.identity)
+
+    @property
+    def loaded(self) -> str:
+        """Hash of what is loaded to answer the cell: cells that share it take turns at one model
+        in memory.
+        """
+        model, pixels = self.identity["model"], self.identity["pixels"]
+        return _hash([model, pixels, self.config.model.device])
 
     @property
     def variant(self) -> str:
@@ -114,15 +135,44 @@ def vanilla_of(cell: Cell) -> Cell:
 
 
 def setting_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but method and budget: cells of one setting may be
-    compared.
+    """Hash of all that an identity says but method, budget and seed: cells of one setting may be
+    compared, and a drop is measured against vanilla of the same setting.
     """
-    same = {
-        key: value
-        for key, value in identity.items()
-        if key not in ("method", "source", "budget", "seed")
-    }
-    return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return _hash(_without(identity, *CANDIDATE, "seed"))
+
+
+def series_of(identity: Mapping[str, Any]) -> str:
+    """Hash of all that an identity says but the seed: cells of one series, and no others, are
+    averaged.
+    """
+    return _hash(_without(identity, "seed"))
+
+
+def condition_of(identity: Mapping[str, Any]) -> str:
+    """Hash of a setting without its questions: cells of one condition may stand in one line or
+    average over tasks.
+    """
+    return _hash(_without(identity, *CANDIDATE, *QUESTIONS, "seed"))
+
+
+def candidate_of(identity: Mapping[str, Any]) -> str:
+    """Hash of what is compared over tasks: a method's parameters and source code, and its
+    budget.
+    """
+    return _hash({name: identity[name] for name in CANDIDATE})
+
+
+def questions_of(identity: Mapping[str, Any]) -> str:
+    """Hash of what is asked, whatever the model: such cells have the same number of samples."""
+    return _hash({name: identity[name] for name in QUESTIONS})
+
+
+def _without(identity: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name not in names}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:

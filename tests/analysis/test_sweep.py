@@ -46,11 +46,11 @@ def frame(**values: list[object]) -> pd.DataFrame:
 def test_the_parameter_that_varies_is_found_and_followed() -> None:
     name, lines = sweep(frame(mmr_lambda=[0.1, 0.9]))
     assert name == "idpruner.mmr_lambda"
-    assert lines[lines["series"] == "all"][["value", "score_100"]].to_numpy().tolist() == [
+    assert lines[lines["curve"] == "all"][["value", "score_100"]].to_numpy().tolist() == [
         [0.1, 0.0],
         [0.9, 1.0],
     ]
-    assert set(lines["series"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
+    assert set(lines["curve"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
 
 
 def test_values_may_be_words() -> None:
@@ -72,12 +72,12 @@ def test_nothing_varies_is_one_line() -> None:
         sweep(frame(mmr_lambda=[0.5]))
 
 
-def test_several_tasks_are_series() -> None:
+def test_several_tasks_are_curves() -> None:
     both = pd.concat(
         [frame(mmr_lambda=[0.1, 0.9]), frame(mmr_lambda=[0.1, 0.9]).assign(task="u", score_100=7.0)]
     )
     lines = by_task(sweep(both)[1])
-    assert lines.groupby("series")["score_100"].apply(list).to_dict() == {
+    assert lines.groupby("curve")["score_100"].apply(list).to_dict() == {
         "t": [0.0, 1.0],
         "u": [7.0, 7.0],
     }
@@ -90,7 +90,7 @@ def test_what_a_budget_means_is_followed_over_the_methods_that_have_both() -> No
     )
     name, lines = sweep(pd.concat([cells, other]))
     assert name == MODE
-    assert lines[["series", "value", "equiv_tokens"]].to_numpy().tolist() == [
+    assert lines[["curve", "value", "equiv_tokens"]].to_numpy().tolist() == [
         ["idpruner", "at_stage", 16.0],
         ["idpruner", "layer_average", 8.0],
     ]

@@ -166,7 +166,7 @@ def test_nothing_to_plot_is_one_line() -> None:
 
 def test_a_sweep_is_ordered_by_its_value() -> None:
     lines = pd.DataFrame(
-        {"value": [0.9, 0.1, 0.5], "series": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]}
+        {"value": [0.9, 0.1, 0.5], "curve": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]}
     )
     (line,) = studies.sweep(lines, "mmr_lambda", "tiny_x").axes[0].lines
     assert drawn(line) == ([0.1, 0.5, 0.9], [1.0, 2.0, 3.0])
