@@ -16,11 +16,12 @@ from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.batching import Batches
 from unibench.inference.record import TIMES, Record
-from unibench.inference.session import Reuse, session_of
+from unibench.inference.session import session_of
 from unibench.models import LoadedModel, Piece
 from unibench.pruning import Session
 from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PrefillTime, PromptRecord
+from unibench.pruning.vision import Reuse
 from unibench.tasks import Sample, Task
 
 

@@ -4,18 +4,11 @@ profiles and analyses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from unibench.api import build_method
 from unibench.identity import Cell
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
-from unibench.pruning.family import VisionCall
-
-Reuse = Callable[[Callable[[], Any], VisionCall], Any]
-"""Remembers vision features for other cells, as
-:class:`unibench.inference.features.FeatureCache` does."""
+from unibench.pruning.vision import Reuse
 
 
 def session_of(
@@ -33,17 +26,15 @@ def session_of(
         UsageError: the method refuses its parameters, the model, or the budget.
     """
     rule = cell.config.budget
-    session = Session(
-        loaded.model,
-        method or method_of(cell),
+    return Session(
         loaded.family,
+        method or method_of(cell),
         cell.budget,
         scope=rule.scope,
         mode=rule.mode,
         seed=cell.config.seed,
+        reuse=reuse,
     )
-    session.margins, session.vision.reuse = loaded.margins, reuse
-    return session
 
 
 def method_of(cell: Cell) -> Method:
