@@ -17,15 +17,7 @@ from typing import Any
 
 from unibench.benchmark import VERSIONS
 from unibench.errors import UsageError
-from unibench.identity import (
-    CANDIDATE,
-    QUESTIONS,
-    Cell,
-    candidate_of,
-    condition_of,
-    series_of,
-    setting_of,
-)
+from unibench.identity import Cell, candidate_of, condition_of, series_of, setting_of, source_of
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Verdict
 from unibench.store.files import read_json
@@ -283,7 +275,7 @@ class Row(Measured, Counted, Scored, Named):
         same = {column: getattr(self, column) for column in _SCALARS} | {
             "batch": str(self.batch),  # a number in some rows, "auto" in others
             "params": json.dumps(self.method_options, sort_keys=True),
-            "source": str(self.identity["source"]),
+            "source": source_of(self.identity),
             "setting": self.setting,
             "series": self.series,
             "condition": condition_of(self.identity),
@@ -531,11 +523,11 @@ def _check_identity(identity: Mapping[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError where an entry is missing that readers look up."""
     for key in ("model", "task", "method"):
         str(identity[key]["name"]).encode()
-    if not identity.keys() >= _ENTRIES:
-        raise KeyError(", ".join(sorted(_ENTRIES - identity.keys())))
+    for key in ("budget", "seed", "data", "harness", "pixels"):
+        identity[key]
+    source_of(identity)
 
 
-_ENTRIES = {*CANDIDATE, *QUESTIONS, "seed", "pixels"}  # that readers of an identity look up
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, NoneType),
