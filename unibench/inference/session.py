@@ -5,6 +5,7 @@ profiles and analyses.
 from __future__ import annotations
 
 from unibench.api import build_method
+from unibench.budget import Budget
 from unibench.identity import Cell
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
@@ -12,14 +13,19 @@ from unibench.pruning.vision import Reuse
 
 
 def session_of(
-    cell: Cell, loaded: LoadedModel, *, method: Method | None = None, reuse: Reuse | None = None
+    cell: Cell,
+    loaded: LoadedModel,
+    *,
+    method: Method | None = None,
+    budget: Budget | None = None,
+    reuse: Reuse | None = None,
 ) -> Session:
     """The session of a cell on a loaded model.
 
     Args:
         cell: names method, budget and seed.
         loaded: the model, see :attr:`unibench.identity.Cell.loaded`.
-        method: stands in for the cell's own.
+        method, budget: stand in for the cell's own.
         reuse: remembers vision features.
 
     Raises:
@@ -29,7 +35,7 @@ def session_of(
     return Session(
         loaded.family,
         method or method_of(cell),
-        cell.budget,
+        budget or cell.budget,
         scope=rule.scope,
         mode=rule.mode,
         seed=cell.config.seed,
