@@ -43,12 +43,12 @@ ENGINE = (
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (
-        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.serve:Child",
         "unibench.harness.child.vlmevalkit:VLMEvalKit",
         "unibench.harness.child.vlmevalkit_models:native",
     ),
     "lmms_eval": (
-        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.serve:Child",
         "unibench.harness.child.lmms:LmmsEval",
     ),
 }
@@ -258,8 +258,12 @@ def condition_of(identity: Mapping[str, Any]) -> str:
 
 def candidate_of(identity: Mapping[str, Any]) -> str:
     """Hash of what is compared over tasks: a method's parameters and code, and its budget."""
-    source = identity["source"] if "source" in identity else identity["code"]["method"]
-    return _hash([identity["method"], source, identity["budget"]])
+    return _hash([identity["method"], source_of(identity), identity["budget"]])
+
+
+def source_of(identity: Mapping[str, Any]) -> str:
+    """Digest of the method's code; in schema 2, of the file that it stands in."""
+    return str(identity["source"] if "source" in identity else identity["code"]["method"])
 
 
 def questions_of(identity: Mapping[str, Any]) -> str:
