@@ -8,9 +8,13 @@ new, changed or gone, and may be deleted at any time. The columns are
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ import pyarrow.parquet as pq
 
 from unibench.errors import UsageError
 from unibench.inference.record import COLUMNS as RECORD
-from unibench.inference.record import parse
+from unibench.inference.record import stored
 from unibench.inference.row import ALL as ALL
 from unibench.inference.row import (
     LINE,
@@ -34,11 +38,14 @@ from unibench.inference.row import (
     read_row,
 )
 from unibench.stats import mean_interval
-from unibench.store import cells_below
+from unibench.store import cells_below, read_samples
+from unibench.store.data import read_bytes
+from unibench.store.files import fresh
 
 log = logging.getLogger(__name__)
 
 INDEX = "index.parquet"
+LARGEST_INDEX = 1 << 30
 SCHEMA = 2  # of the index
 COLUMNS = LINE
 SERIES = columns("series", "metric", "ability")  # of lines that seeds alone tell apart
@@ -80,11 +87,10 @@ def load(folder: Path) -> pd.DataFrame:
     files = [file for file in files if file.is_file()]
     stamp, index = _stamp(folder, files), folder / INDEX
     kept = _read(index, stamp)
-    if kept is not None:
-        return kept
-    frame = build(files)
-    _write(frame, index, stamp)
-    return frame
+    if kept is None:
+        kept = build(files)
+        _write(kept, index, stamp)
+    return kept
 
 
 def build(files: Iterable[Path]) -> pd.DataFrame:
@@ -127,11 +133,9 @@ def samples(folder: str | Path) -> pd.DataFrame:
     file = Path(folder) / "samples.jsonl"
     if not file.is_file():
         raise UsageError(f"{file} is missing: the cell's samples were removed or lie elsewhere")
-    records = [parse(line) for line in file.read_bytes().split(b"\n")[:-1]]
-    if None in records:
-        raise UsageError(f"{file} has a damaged line: python -m unibench store repair {folder}")
+    records = stored(Path(folder), read_samples(Path(folder))[0].values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
-    return table.drop_duplicates("id").set_index("id")
+    return table.set_index("id")
 
 
 def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
@@ -295,36 +299,58 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _read(index: Path, stamp: bytes) -> pd.DataFrame | None:
-    """The kept frame, if it is of these rows; None also where the file is damaged."""
-    if not index.exists():
-        return None
-    try:
-        if (pq.read_schema(index).metadata or {}).get(b"stamp") != stamp:
-            return None
-        kept: pd.DataFrame = pq.read_table(index).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        log.warning("%s cannot be read (%s) and is made again", index, error)
-        return None
-    return kept
-
-
 def _stamp(folder: Path, files: Iterable[Path]) -> bytes:
-    """What the index was made of: names, times and sizes of the rows."""
-    digest = hashlib.blake2b(f"{SCHEMA}:{folder}:{','.join(COLUMNS)}".encode(), digest_size=16)
+    """What the index was made of: names, times and sizes of the rows, under this user's secret.
+
+    An index is trusted without a look at the rows, so a store that comes from elsewhere must not be
+    able to bring one along.
+    """
+    digest = hashlib.blake2b(
+        f"{SCHEMA}:{folder}:{','.join(COLUMNS)}".encode(), digest_size=16, key=_secret()
+    )
     for file in files:
         state = file.stat()
         digest.update(f"{file.relative_to(folder)}:{state.st_mtime_ns}:{state.st_size}".encode())
     return digest.hexdigest().encode()
 
 
+@cache
+def _secret() -> bytes:
+    """Random bytes of this user; others for each process where none can be kept."""
+    place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unibench"
+    file, made = place / "index.key", secrets.token_bytes(32)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(file, "xb", opener=_private) as stream:
+            stream.write(made)
+        kept = file.read_bytes()
+    except OSError:
+        return made
+    return kept if len(kept) == len(made) else made
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _read(index: Path, stamp: bytes) -> pd.DataFrame | None:
+    """The index, unless it is missing, damaged or made of other rows."""
+    try:
+        table = pq.read_table(io.BytesIO(read_bytes(index, LARGEST_INDEX)))
+    except (OSError, UsageError, pa.ArrowException):
+        return None
+    if (table.schema.metadata or {}).get(b"stamp") != stamp:
+        return None
+    kept: pd.DataFrame = table.to_pandas()
+    return kept
+
+
 def _write(frame: pd.DataFrame, index: Path, stamp: bytes) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"stamp": stamp})
-    temporary = index.with_name(f".{index.name}.{os.getpid()}")
     try:
-        pq.write_table(table, temporary)
-        temporary.replace(index)
+        with fresh(index) as stream:
+            pq.write_table(table, stream)
     except (OSError, pa.ArrowException) as error:
         log.warning(
             "%s cannot be written (%s); the rows are read one by one each time", index, error

@@ -14,7 +14,7 @@ from unibench.errors import UsageError, unknown
 from unibench.frame import conditions, difference, labels
 from unibench.inference.row import ALL
 from unibench.inference.row import columns as names
-from unibench.report.categories import category
+from unibench.registry import category
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
