@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from unibench.errors import UsageError
 from unibench.inference.record import COLUMNS as RECORD
-from unibench.inference.record import parse
+from unibench.inference.record import stored
 from unibench.inference.row import ALL as ALL
 from unibench.inference.row import (
     LINE,
@@ -38,7 +38,7 @@ from unibench.inference.row import (
     read_row,
 )
 from unibench.stats import mean_interval
-from unibench.store import cells_below
+from unibench.store import cells_below, read_samples
 from unibench.store.data import read_bytes
 from unibench.store.files import fresh
 
@@ -133,11 +133,9 @@ def samples(folder: str | Path) -> pd.DataFrame:
     file = Path(folder) / "samples.jsonl"
     if not file.is_file():
         raise UsageError(f"{file} is missing: the cell's samples were removed or lie elsewhere")
-    records = [parse(line) for line in file.read_bytes().split(b"\n")[:-1]]
-    if None in records:
-        raise UsageError(f"{file} has a damaged line: python -m unibench store repair {folder}")
+    records = stored(Path(folder), read_samples(Path(folder))[0].values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
-    return table.drop_duplicates("id").set_index("id")
+    return table.set_index("id")
 
 
 def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:

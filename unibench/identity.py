@@ -323,8 +323,13 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "clip": None if model.clip is None else checkpoint_digest(model.clip, None),
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
-        "data": data_digest(task, config.harness) or f"code:{code['task']}",
+        "data": samples_digest(task, config.harness),
     }
+
+
+def samples_digest(task: TaskConfig, harness: str) -> str:
+    """What identifies the samples: their files or published name, or the code that draws them."""
+    return data_digest(task, harness) or f"code:{code_digest([_target(task)])}"
 
 
 def code_digest(roots: Iterable[str]) -> str:

@@ -134,7 +134,7 @@ def parse(line: bytes | str) -> Record | None:
     """The record of a line of ``samples.jsonl``; None if the line is damaged or no record."""
     try:
         return Record.from_json(json.loads(line))
-    except (ValueError, RecordError):
+    except (ValueError, RecursionError, RecordError):
         return None
 
 
