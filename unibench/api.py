@@ -8,36 +8,11 @@ from typing import Any
 
 from unibench import registry
 from unibench.budget import Budget, Number
-from unibench.errors import UsageError, unknown
+from unibench.errors import unknown
 from unibench.pruning import Family, Method, Session
+from unibench.registry import build_method as build_method
 
 SCOPES = ("sequence", "item", "tile")
-
-
-def build_method(name: str, **parameters: Any) -> Method:
-    """A method by name (or ``file.py:Class``) with its parameters.
-
-    Raises:
-        UsageError: no such method, or no such parameter.
-    """
-    card = registry.method(name)
-    for given in parameters:
-        if given not in card.parameters:
-            raise unknown(
-                f"parameter of method {name}",
-                given,
-                card.parameters,
-                f"python -m unibench show method {name}",
-            )
-    built = card.load()(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in parameters.items()
-        }
-    )
-    if not isinstance(built, Method):
-        raise UsageError(f"{card.class_name} in {card.path} is no subclass of unibench.Method")
-    return built
 
 
 def family_of(model: Any) -> Family:

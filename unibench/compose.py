@@ -22,8 +22,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from unibench import config, experiment, registry, suites
-from unibench.checks import mistakes
+from unibench import config, experiment, paths, registry, suites
+from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.config import typed as typed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -32,8 +32,8 @@ from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 log = logging.getLogger(__name__)
 
 GROUPS = ("model", "method", "task")
-HERE = Path(__file__).parent
-CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
+HERE = paths.PACKAGE
+CONFIGS = paths.part("configs")
 FREE = (
     "task.options.",
     "model.architecture.",
@@ -72,6 +72,9 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
             errors.update(error.errors)
     if errors and not (is_experiment(overrides) and cells):
         raise UsageErrors([UsageError(line) for line in errors])
+    if not is_experiment(overrides):
+        for remark in remarks(cells, [name_of(parse(line)) for line in _lines(overrides)]):
+            log.warning("%s", remark)
     for line, count in errors.items():
         log.warning(
             "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
@@ -92,8 +95,7 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
     Raises:
         UsageError: a line that cannot be read, or a file that does not exist.
     """
-    lines = suites.spelled_out(overrides, CONFIGS / "suite")
-    parsed = [parse(line) for line in lines if not line.startswith("hydra")]
+    parsed = [parse(line) for line in _lines(overrides)]
     names = [override for override in parsed if override.key_or_group == "experiment"]
     rest = [override for override in parsed if override.key_or_group != "experiment"]
     grid = sweep or bool(names) or suites.has_suite(overrides)
@@ -110,6 +112,12 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
         stated = {override.key_or_group for override in combination if _states_budget(override)}
         implied = [parse("ratio=null")] if stated and "ratio" not in stated else []
         yield [*combination, *implied]
+
+
+def _lines(overrides: Sequence[str]) -> list[str]:
+    """The overrides of cells, suites spelled out; those of Hydra's own configuration are none."""
+    lines = suites.spelled_out(overrides, CONFIGS / "suite")
+    return [line for line in lines if not line.startswith("hydra")]
 
 
 def _states_budget(override: Override) -> bool:
@@ -207,7 +215,7 @@ def option(override: Override) -> str:
         return str(name)
     if group != "method" or ".py" not in str(name):
         raise unknown(group, str(name), options(group), f"python -m unibench list {group}s")
-    node = _method_node(registry.method(str(name)))
+    node = registry.method(str(name)).config()
     # the content is in the name: a file that was edited meanwhile is another choice
     digest = hashlib.blake2b(json.dumps(node, default=str).encode(), digest_size=4).hexdigest()
     stored = f"external_{node['name']}_{digest}"
@@ -215,25 +223,12 @@ def option(override: Override) -> str:
     return stored
 
 
-def _method_node(card: registry.Card) -> dict[str, Any]:
-    """What the method group holds of a class: its name, and its parameters with their defaults."""
-    missing = [key for key, default in card.parameters.items() if default is registry.REQUIRED]
-    if missing:
-        raise UsageError(
-            f"method={card.name}: {card.class_name} has no default for {', '.join(missing)}; give"
-            " every field one"
-        )
-    own = {} if card.module else {"source": f"{card.path}:{card.class_name}"}
-    followed = {key: "${model.selector}" for key in card.parameters if key == "selector_path"}
-    return {"name": card.name, **own, **card.parameters, **followed}
-
-
 @cache
 def register() -> None:
     """Make the schema and every method known to Hydra."""
     config.register()
     for name, card in registry.methods().items():
-        ConfigStore.instance().store(group="method", name=name, node=_method_node(card))
+        ConfigStore.instance().store(group="method", name=name, node=card.config())
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

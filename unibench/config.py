@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from unibench import registry
 from unibench.budget import Budget, BudgetMode, Scope
 from unibench.errors import UsageError, unknown
+from unibench.registry import parts_of as parts_of
 
 INSIDE = "pkg://unibench."  # a place inside this package
 _HERE = Path(__file__).parent
@@ -427,17 +427,6 @@ def budget_of(cell: RunConfig) -> Budget:
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")
     return Budget.parse(cell.ratio, cell.retention, cell.keep)
-
-
-def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
-    """The card of a configured method, and of the methods that its parameters name."""
-    card = registry.method(method.get("source") or method["name"])
-    named = [
-        method.get(key)
-        for key, default in card.parameters.items()
-        if isinstance(default, str) and default in registry.methods()
-    ]
-    return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
 
 
 def model_path(path: str | None) -> Path | None:

@@ -30,7 +30,7 @@ from unibench.methods.mustdrop_vit import MustDropVit
 def select(method: Method, ctx: StageContext) -> tuple[Tensor, Tensor | None]:
     """Kept indices in sequence order, and their new values."""
     assert ctx.family is not None
-    if missing := method.requires - ctx.family.provides:
+    if missing := method.wants - ctx.family.provides:
         pytest.skip(f"refused: needs {', '.join(sorted(missing))}")
     (stage,) = method.stages(6)
     selection = stage.select(ctx)
@@ -118,7 +118,7 @@ def test_selections_are_made_in_float32_whatever_the_model(name: str, family: st
 
 @pytest.mark.parametrize("name", PRE)
 def test_only_text_aware_methods_read_the_question(name: str) -> None:
-    if build(name).requires:
+    if build(name).wants:
         pytest.skip("does not run on every family")
     method, moved = build(name), []
     for family in QUICK:
@@ -231,7 +231,7 @@ def test_a_family_without_the_signal_is_refused_with_what_is_missing(
 ) -> None:
     method = build(name)
     with (
-        pytest.raises(UsageError, match=", ".join(sorted(method.requires))),
+        pytest.raises(UsageError, match=", ".join(sorted(method.wants))),
         unibench.prune(model_of(family), method, ratio=0.5),
     ):
         pass

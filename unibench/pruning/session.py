@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from unibench.budget import Budget
 from unibench.cost import Clock, Mark
-from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.ops import Work, counted
 from unibench.pruning.chooser import Chooser
@@ -26,6 +25,7 @@ from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.prompt import Choice, Prompt, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
+from unibench.pruning.refusal import Mode, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
 
@@ -65,7 +65,7 @@ class Session:
         budget: Budget,
         *,
         scope: str = "sequence",
-        mode: str = "at_stage",
+        mode: Mode = "at_stage",
         seed: int = 0,
     ) -> None:
         self.model, self.method, self.family, self.budget = model, method, family, budget
@@ -74,13 +74,9 @@ class Session:
         self.records: list[PromptRecord] = []
         self._unread: list[Spans] = []
         self.layers: list[nn.Module] = list(family.text_model.layers)
-        _check_decoder(family)
-        if missing := method.requires - family.provides:
-            raise UsageError(
-                f"{type(method).__name__} needs {', '.join(sorted(missing))}, which"
-                f" {family.model_types[0]} does not have"
-            )
-        stages = _stages(method, len(self.layers), budget, mode)
+        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+            raise UsageError(reason)
+        stages = cuts(method, len(self.layers), mode)
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
         for number, stage in enumerate(stages):
             self.stages.setdefault(stage.layer, []).append((number, stage))
@@ -384,34 +380,6 @@ class Session:
                 self.family.text_model.config._attn_implementation, valid, hidden, part.padded
             )
         return part.mask if part.mask is None else part.mask.to(hidden.device)
-
-
-def _stages(method: Method, depth: int, budget: Budget, mode: str) -> list[Stage]:
-    """The cuts of the method in the order in which a prompt meets them."""
-    stages = sorted(
-        method.averaged(depth) if mode == "layer_average" else method.stages(depth),
-        key=lambda stage: stage.layer,
-    )
-    for stage in stages:
-        if not 0 <= stage.layer < depth:
-            raise UsageError(
-                f"{type(method).__name__} cuts at layer {stage.layer}, but the model has {depth}"
-                " decoder layers"
-            )
-    if (
-        mode == "layer_average" and budget.retention is not None
-    ):  # a mean out of reach is told before the first sample
-        processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
-    return stages
-
-
-def _check_decoder(family: Family) -> None:
-    config = family.text_model.config
-    types = set(getattr(config, "layer_types", None) or ())
-    if types - {"full_attention"} or (not types and getattr(config, "sliding_window", None)):
-        raise UsageError(
-            f"{config.model_type}: only decoders with full attention in every layer can be pruned"
-        )
 
 
 def _continues(before: Prompt, ids: Tensor | None) -> bool:
