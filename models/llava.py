@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unibench.ops import did
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
@@ -16,6 +15,7 @@ class Llava(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
+    tower_merging = True
     saliency_layer = -2
 
     @property
@@ -34,19 +34,11 @@ class Llava(Family):
             return None  # several layers side by side
         return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
 
-    @property
-    def merges(self) -> bool:
-        return self.feature_layer is not None
-
     def halves(self, block: Any) -> tuple[nn.Module, nn.Module]:
         return block.layer_norm2, block.mlp
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
-        did(
-            len(features)
-            * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2)
-        )
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 

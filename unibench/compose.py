@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import config, experiment, registry, suites
-from unibench.checks import mistakes
+from unibench.checks import mistakes, remarks
 from unibench.config import INSIDE, ModelConfig, RunConfig, TaskConfig, model_path
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 
@@ -78,6 +78,10 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
             errors.update(error.errors)
     if errors and not (names and cells):
         raise UsageErrors([UsageError(line) for line in errors])
+    if not names:
+        given = [override.get_key_element().lstrip("+~") for override in rest]
+        for remark in remarks(cells, given):
+            log.warning("%s", remark)
     for line, count in errors.items():
         log.warning(
             "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
@@ -211,17 +215,7 @@ def _option(group: str, name: str) -> str:
     if group != "method" or (name not in registry.methods() and ".py" not in name):
         raise unknown(group, name, options(group), f"python -m unibench list {group}s")
     card = registry.method(name)
-    missing = [key for key, default in card.parameters.items() if default is registry.REQUIRED]
-    if missing:
-        raise UsageError(
-            f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every"
-            " field one"
-        )
-    node = {
-        "name": card.name,
-        **({} if card.module else {"source": f"{card.path}:{card.class_name}"}),
-        **card.parameters,
-    }
+    node = card.config()
     stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
     ConfigStore.instance().store(group="method", name=stored, node=node)
     return stored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from unibench import registry
 from unibench.budget import Budget
+from unibench.registry import parts_of as parts_of
 
 INSIDE = "pkg://unibench."  # a place inside this package
 _HERE = Path(__file__).parent
@@ -270,17 +269,6 @@ def budget_of(cell: RunConfig) -> Budget:
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         return Budget.parse(ratio="0.889")
     return Budget.parse(cell.ratio, cell.retention, cell.keep)
-
-
-def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
-    """The card of a configured method, and of the methods that its parameters name."""
-    card = registry.method(method.get("source") or method["name"])
-    named = [
-        method.get(key)
-        for key, default in card.parameters.items()
-        if isinstance(default, str) and default in registry.methods()
-    ]
-    return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
 
 
 def model_path(path: str | None) -> Path | None:

@@ -71,6 +71,22 @@ def cached(spec: ModelConfig) -> bool:
     )
 
 
+def config_file(spec: ModelConfig) -> Path | None:
+    """The ``config.json`` of a hub checkpoint in the cache on this disk, None if it is not there.
+
+    The cache's layout is read here, since the module of huggingface_hub that knows it takes as long
+    to load as a plan to make.
+    """
+    if spec.checkpoint is None:
+        return None
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{spec.checkpoint.replace('/', '--')}"
+    revision = spec.revision or "main"
+    named = folder / "refs" / revision
+    commit = named.read_text().strip() if named.is_file() else revision
+    file = folder / "snapshots" / commit / "config.json"
+    return file if file.is_file() else None
+
+
 @cache
 def answers() -> bool:
     """Whether the hub can be reached; without it transformers would retry for minutes."""

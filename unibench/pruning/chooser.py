@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.budget import Budget
-from unibench.cost.flops import decoder_shape
-from unibench.ops import did
+from unibench.pruning.arithmetic import Answer, Arithmetic
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import Share, StageContext, question_of
 from unibench.pruning.family import CommonSpace, Family
@@ -61,13 +60,16 @@ class Chooser:
         plan: the method and its stages.
         family: the adapter of the model.
         reading: the prefill under way.
+        arithmetic: counts what the method computes.
 
     Attributes:
         notes: remarks of the method that belong into the row.
     """
 
-    def __init__(self, plan: Plan, family: Family, reading: Reading) -> None:
-        self.plan, self.family = plan, family
+    def __init__(
+        self, plan: Plan, family: Family, reading: Reading, arithmetic: Arithmetic
+    ) -> None:
+        self.plan, self.family, self._arithmetic = plan, family, arithmetic
         self.notes: set[str] = set()
         self._reading = reading
         self._clip: CommonSpace | None = None
@@ -89,8 +91,12 @@ class Chooser:
             hidden: ``[B, L, D]`` entering the stage's layer.
         """
         if stage.needs.entering:
-            prefill.entering[stage.layer] = self._entering(prefill, stage.layer, hidden)
-        chosen = [self._choose(prefill, stage, hidden, row) for row in range(len(hidden))]
+            enter = partial(self._entering, prefill, stage.layer, hidden)
+            prefill.entering[stage.layer] = enter()
+            key = ("entering", stage.layer, hidden.shape)
+            prefill.together.append(self._arithmetic.of(prefill, key, enter))
+        rows = range(len(hidden))
+        chosen = [self._choose(prefill, number, stage, hidden, row) for row in rows]
         prefill.entering.clear()
         return chosen
 
@@ -100,9 +106,32 @@ class Chooser:
         """Rows of visual tokens in a layer's cache, and which of them stay there for decoding."""
         method = self.plan.method
         for ctx in self._contexts(prefill, Stage(layer, method.select), hidden, row):
-            keep = method.evict(ctx)
+            keep = self._ask(prefill, ("evict", layer), method.evict, ctx, row)
             if keep is not None:
                 yield ctx.visual, keep
+
+    def _ask(
+        self,
+        prefill: Prefill,
+        what: tuple[str | int, ...],
+        ask: Callable[[StageContext], Answer],
+        ctx: StageContext,
+        row: int,
+    ) -> Answer:
+        """What the method answers about a context; its work is noted for the sample."""
+        sizes = (
+            len(ctx.hidden),
+            len(ctx.visual),
+            ctx.keep,
+            ctx.total,
+            tuple((len(item), item.parts) for item in ctx.items),
+            prefill.prompt.text_behind[row],
+            # signals of the tower are computed for all pictures of a batch
+            tuple(call.tokens for call in prefill.calls.values()),
+        )
+        answer, work = self._arithmetic.asked(prefill, (*what, sizes), ask, ctx)
+        prefill.work.setdefault(row, []).append(work)
+        return answer
 
     def _wanted(self, module: nn.Module) -> list[QueryKey] | None:
         prefill = self._reading.prefill
@@ -121,10 +150,6 @@ class Chooser:
         device = next(before.parameters()).device
         if device.type != "meta":  # weights that accelerate brings when the module runs
             hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
-        did(
-            decoder_shape(self.family.text_model.config, 0).attention_macs(hidden.shape[1])
-            * len(hidden)
-        )
         module(
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
@@ -134,13 +159,17 @@ class Chooser:
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
         return qk
 
-    def _choose(self, prefill: Prefill, stage: Stage, hidden: Tensor, row: int) -> Choice | None:
+    def _choose(
+        self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor, row: int
+    ) -> Choice | None:
         """Ask the method about one sample, item by item if budgets are per item."""
         kept: list[Tensor] = []
         values: list[Tensor | None] = []
         chosen = False
         for ctx in self._contexts(prefill, stage, hidden, row):
-            selection = stage.select(ctx) if len(ctx.visual) else None
+            selection = None
+            if len(ctx.visual):
+                selection = self._ask(prefill, ("stage", number), stage.select, ctx, row)
             if selection is None:
                 kept += [ctx.visual, ctx.withheld]
                 values += [None, None]

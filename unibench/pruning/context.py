@@ -33,7 +33,7 @@ def _not_recorded(layer: int) -> QueryKey:
     raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
 
 
-def _unheard(text: str) -> None:
+def unheard(text: str) -> None:
     """A remark that nobody writes down."""
 
 
@@ -102,7 +102,7 @@ class StageContext:
     sample: str = ""
     query_key: Callable[[int], QueryKey] = field(default=_not_recorded, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
-    note: Callable[[str], None] = field(default=_unheard, repr=False)
+    note: Callable[[str], None] = field(default=unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     share: Share = field(default=Share(), repr=False)
 

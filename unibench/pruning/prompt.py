@@ -43,6 +43,7 @@ class Prompt:
         visual: ``[B, L]`` True on visual tokens.
         feature_row: ``[B, L]`` row of each visual token in the packed vision features.
         items: images and videos of each sample.
+        text_behind: number of tokens behind the last visual one of each sample.
         names: one per sample.
         asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
@@ -56,6 +57,7 @@ class Prompt:
     visual: Tensor
     feature_row: Tensor
     items: list[tuple[Item, ...]]
+    text_behind: list[int]
     names: Sequence[str]
     asked: int
     positions: Tensor | None
@@ -99,6 +101,7 @@ def prompt_of(
             nothing,
             nothing.long(),
             [()] * len(valid),
+            [valid.shape[1] - pad for pad in pads],
             names or [""] * len(valid),
             valid.shape[1],
             positions,
@@ -117,7 +120,11 @@ def prompt_of(
         names = [name for name in names for _ in range(copies)]
     else:
         raise ValueError(f"{len(names)} sample names for a batch of {len(ids)}")
-    return Prompt(ids, valid, pads, kind > 0, feature_row, items, names, valid.shape[1], positions)
+    length = valid.shape[1]
+    # the text is never cut, so its length behind the pictures holds for every stage
+    last = (kind > 0).long().mul(torch.arange(1, length + 1, device=kind.device)).amax(1)
+    behind = [length - max(pad, end) for pad, end in zip(pads, last.tolist(), strict=True)]
+    return Prompt(ids, valid, pads, kind > 0, feature_row, items, behind, names, length, positions)
 
 
 def digest(ids: Tensor) -> str:

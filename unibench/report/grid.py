@@ -12,7 +12,7 @@ import pandas as pd
 
 from unibench.errors import UsageError, unknown
 from unibench.frame import ALL
-from unibench.report.categories import category
+from unibench.registry import category
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
