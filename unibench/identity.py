@@ -52,24 +52,26 @@ HARNESSES = {
         "unibench.harness.child.lmms:LmmsEval",
     ),
 }
-# What finds, checks, reports and stores: the values that it settles are in the key themselves, and
-# the classes that it finds are asked for by name.
+# What finds, checks, reports and stores computes no number: the values that it settles are in the
+# key themselves, and the classes that it finds are asked for by name.
 OUTSIDE = (
-    "unibench.annotations",
     "unibench.benchmark",
     "unibench.cards",
     "unibench.checks",
     "unibench.compose",
     "unibench.config",
     "unibench.declarations",
+    "unibench.device",
     "unibench.errors",
     "unibench.facts",
     "unibench.hub",
     "unibench.identity",
+    "unibench.inference.environment",
     "unibench.inputs",
     "unibench.lineage",
     "unibench.paths",
     "unibench.plan",
+    "unibench.pruning.refusal",
     "unibench.registry",
     "unibench.runner",
     "unibench.store",
