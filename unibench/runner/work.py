@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unibench.errors import UsageError, unknown
-from unibench.identity import Cell
+from unibench.identity import Cell, settled
 from unibench.plan import survey
 from unibench.plan.survey import PlannedCell
 from unibench.runner.embedded import Embedded
@@ -135,7 +135,8 @@ def work(
                 "embedded": Embedded(),
                 "harness": stack.enter_context(closing(Harnessed())),
             }
-        return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(survey(cells))
+        plans = survey(settled(cells))
+        return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(plans)
 
 
 def forgive(cells: Sequence[Cell]) -> int:
