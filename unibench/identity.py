@@ -43,12 +43,12 @@ ENGINE = (
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (
-        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.serve:Child",
         "unibench.harness.child.vlmevalkit:VLMEvalKit",
         "unibench.harness.child.vlmevalkit_models:native",
     ),
     "lmms_eval": (
-        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.serve:Child",
         "unibench.harness.child.lmms:LmmsEval",
     ),
 }
@@ -353,8 +353,13 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
-        "data": data_digest(task, config.harness) or f"code:{code['task']}",
+        "data": samples_digest(task, config.harness),
     }
+
+
+def samples_digest(task: TaskConfig, harness: str) -> str:
+    """What identifies the samples: their files or published name, or the code that draws them."""
+    return data_digest(task, harness) or f"code:{code_digest([_target(task)])}"
 
 
 def code_digest(roots: Iterable[str]) -> str:

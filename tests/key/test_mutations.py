@@ -101,7 +101,7 @@ REACHED = {
     "unibench/harness/child/vlmevalkit.py:VLMEvalKit": "harness:vlmevalkit",
     # what no number depends on
     "unibench/errors.py:unknown": "",
-    "unibench/compose.py:typed": "",
+    "unibench/compose.py:compose_cells": "",
     "unibench/pruning/record.py:unpacked": "",
     "unibench/report/table.py:Table": "",
     "unibench/store/folder.py:CellFolder": "",

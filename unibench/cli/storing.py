@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -25,8 +26,9 @@ ACTIONS = {
     "rekey": "FOLDER [--method=FILE.py:Class]",
     "merge": "FROM INTO",
     "export": "FOLDER FILE.tar.gz",
-    "import": "FILE.tar.gz FOLDER",
+    "import": "FILE.tar.gz FOLDER [--max-size=GiB]",  # that it may unpack to; 4 without it
 }
+VALUES: dict[str, Callable[[str], Any]] = {"--method=FILE.py:Class": str, "--max-size=GiB": float}
 
 
 def store(words: list[str]) -> int:
@@ -54,7 +56,7 @@ def store(words: list[str]) -> int:
     places, options = taken(
         rest,
         flags=[name for name in known if "=" not in name],
-        values={name.partition("=")[0]: str for name in known if "=" in name},
+        values={name.partition("=")[0]: VALUES[name] for name in known if "=" in name},
     )
     wanted = [word for word in ACTIONS[action].split() if not word.startswith("[")]
     if len(places) != len(wanted) or any(place.startswith("-") for place in places):
@@ -154,15 +156,22 @@ def _export(folder: Path, file: Path) -> int:
     return 0
 
 
-def _import(file: Path, folder: Path) -> int:
-    return _say(results.import_(file, folder))
+def _import(file: Path, folder: Path, options: dict[str, Any]) -> int:
+    size = options.get("--max-size", results.MAX_SIZE)
+    if not 0 < size < math.inf:
+        raise UsageError(f"--max-size {size}: GiB that the archive may unpack to, for example 8")
+    return _say(results.import_(file, folder, size))
 
 
 def _say(merged: results.Merged) -> int:
     print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
         print(f"{sample}: another answer there; the one here stays")
-    return 1 if merged.conflicts else 0
+    for cell in merged.refused:
+        print(f"refused: {cell}")
+    if merged.strays:
+        print(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+    return 1 if merged.conflicts or merged.refused else 0
 
 
 def _counted(count: int, one: str, many: str) -> str:

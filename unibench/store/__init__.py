@@ -27,3 +27,4 @@ from unibench.store.part import claim_part as claim_part
 from unibench.store.repair import Problem as Problem
 from unibench.store.repair import repair as repair
 from unibench.store.repair import verify as verify
+from unibench.store.unpack import MAX_SIZE as MAX_SIZE

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,15 +29,15 @@ def replace(file: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def fresh(file: Path) -> Iterator[BinaryIO]:
+def fresh(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``file`` at the end of the block, and is gone on an error.
 
     It is created exclusively under a name that nobody can guess, so that a link laid there before
-    is never written through; its mode is the user's umask's.
+    is never written through; of its mode the user's umask takes away.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
