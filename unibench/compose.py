@@ -212,7 +212,7 @@ def _option(group: str, name: str) -> str:
     """
     if name in options(group):
         return name
-    if group != "method" or (name not in registry.methods() and ".py" not in name):
+    if group != "method":
         raise unknown(group, name, options(group), f"python -m unibench list {group}s")
     card = registry.method(name)
     node = card.config()

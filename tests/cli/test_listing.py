@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 
 import pytest
 
+from unibench.answers import _MEMORY
 from unibench.cli import main
 
 
@@ -34,12 +37,42 @@ def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) ->
         assert part in out
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["list", "methods"], ["show", "model", "llava_1_5_7b"]]
-)
-def test_quick_verbs_load_no_torch(words: list[str]) -> None:
+QUICK = [
+    ["--help"],
+    ["list", "methods"],
+    ["show", "model", "llava_1_5_7b"],
+    ["plan", "-m", "method=divprune,fastv,two_stage", "ratio=0.667,0.889"],
+    ["plan", "method=fastv", "method.layer=100"],
+    ["plan", "method=cdpruner", "method.relevance=clip"],
+    ["method=visionselector", "model.selector=nowhere.safetensors"],
+]
+
+
+@pytest.mark.parametrize("words", QUICK, ids=" ".join)
+def test_quick_verbs_load_no_torch(words: list[str], tmp_path: Path) -> None:
+    """Once the cards and answers are in the cache, which another command has filled."""
     code = (
-        f"import sys; from unibench.cli import main; main({words!r}); sys.exit('torch' in"
-        " sys.modules or 'transformers' in sys.modules)"
+        "import resource, sys; from unibench.cli import main; main({words!r});"
+        " used = resource.getrusage(resource.RUSAGE_SELF);"
+        " heavy = 'torch' in sys.modules or 'transformers' in sys.modules;"
+        " sys.exit(f'heavy {heavy} seconds {used.ru_utime + used.ru_stime}')"
+    ).replace("{words!r}", repr([*words]))
+    main(words if words[0] in ("--help", "list", "show", "plan") else ["plan", *words])
+    _MEMORY.save()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    told = done.stderr.splitlines()[-1].split()
+    assert told[:2] == ["heavy", "False"]
+    assert float(told[3]) < _torch_seconds()
+
+
+@cache
+def _torch_seconds() -> float:
+    """Processor time that this machine takes to import torch alone: what a quick verb spares."""
+    code = (
+        "import resource, torch; used = resource.getrusage(resource.RUSAGE_SELF);"
+        " print(used.ru_utime + used.ru_stime)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return float(done.stdout)
