@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from unibench.answers import _MEMORY
 from unibench.cli import main
 
 
@@ -46,30 +46,49 @@ QUICK = [
     ["plan", "method=cdpruner", "method.relevance=clip"],
     ["method=visionselector", "model.selector=nowhere.safetensors"],
 ]
+MEASURED = """
+import resource, sys
+from unibench.cli import main
+for words in {commands!r}:
+    main(words)
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = "torch" in sys.modules or "transformers" in sys.modules
+print("heavy", heavy, used.ru_utime + used.ru_stime)
+"""
+
+
+def measured(*commands: list[str], cache: Path) -> tuple[bool, float]:
+    """Whether a process that gives commands loads torch, and its processor time in seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED.format(commands=commands)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        cwd=cache,
+    )
+    _, heavy, seconds = done.stdout.splitlines()[-1].split()
+    return heavy == "True", float(seconds)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the same commands have filled."""
+    folder: Path = tmp_path_factory.mktemp("cache")
+    heavy, _ = measured(*QUICK, cache=folder)
+    assert heavy  # methods are asked once
+    return folder
 
 
 @pytest.mark.parametrize("words", QUICK, ids=" ".join)
-def test_quick_verbs_load_no_torch(words: list[str], tmp_path: Path) -> None:
-    """Once the cards and answers are in the cache, which another command has filled."""
-    code = (
-        "import resource, sys; from unibench.cli import main; main({words!r});"
-        " used = resource.getrusage(resource.RUSAGE_SELF);"
-        " heavy = 'torch' in sys.modules or 'transformers' in sys.modules;"
-        " sys.exit(f'heavy {heavy} seconds {used.ru_utime + used.ru_stime}')"
-    ).replace("{words!r}", repr([*words]))
-    main(words if words[0] in ("--help", "list", "show", "plan") else ["plan", *words])
-    _MEMORY.save()
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
-    )
-    told = done.stderr.splitlines()[-1].split()
-    assert told[:2] == ["heavy", "False"]
-    assert float(told[3]) < _torch_seconds()
+def test_quick_verbs_load_no_torch(words: list[str], cache: Path) -> None:
+    heavy, seconds = measured(words, cache=cache)
+    assert not heavy
+    assert seconds < torch_alone()
 
 
-@cache
-def _torch_seconds() -> float:
-    """Processor time that this machine takes to import torch alone: what a quick verb spares."""
+@functools.cache
+def torch_alone() -> float:
+    """Processor time that this machine takes to import torch: what a quick verb spares."""
     code = (
         "import resource, torch; used = resource.getrusage(resource.RUSAGE_SELF);"
         " print(used.ru_utime + used.ru_stime)"
