@@ -15,6 +15,7 @@ class Llava(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
+    tower_merging = True
     saliency_layer = -2
 
     @property
@@ -32,10 +33,6 @@ class Llava(Family):
         if not isinstance(layer, int):
             return None  # several layers side by side
         return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
-
-    @property
-    def merges(self) -> bool:
-        return self.feature_layer is not None
 
     def halves(self, block: Any) -> tuple[nn.Module, nn.Module]:
         return block.layer_norm2, block.mlp

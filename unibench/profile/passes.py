@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from unibench.budget import Budget
-from unibench.config import BudgetConfig
 from unibench.cost import Clock
 from unibench.cost.counter import flop_counter, flops_of
 from unibench.cost.flops import decoder_shape, tflops
 from unibench.cost.memory import peak_memory
+from unibench.identity import Cell
+from unibench.inference.session import session_of
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Selection, Session, Stage, StageContext
 from unibench.pruning.record import PromptRecord
@@ -41,21 +41,12 @@ class Contender:
 
     name: str
     label: str
+    cell: Cell
     method: Method
-    budget: Budget
-    rule: BudgetConfig
-    seed: int = 0
 
     def session(self, loaded: LoadedModel) -> Session:
         """A session of its own."""
-        return Session(
-            loaded.family,
-            self.method,
-            self.budget,
-            scope=self.rule.scope,
-            mode=self.rule.mode,
-            seed=self.seed,
-        )
+        return session_of(self.cell, loaded, method=self.method)
 
 
 @dataclass(frozen=True)

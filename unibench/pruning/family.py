@@ -86,6 +86,8 @@ class Family:
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``:
             its projector works token by token (:attr:`feature_layer` is given); ``"clip_tower"``:
             its tower is a CLIP's.
+        tower_merging: whether tokens may be merged inside the vision tower where the projector
+            reads one layer token by token: the family has :meth:`halves`, and one token per patch.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         batches: whether the features of a picture do not depend on the pictures of other prompts in
             its batch.
@@ -95,6 +97,7 @@ class Family:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
+    tower_merging: ClassVar[bool] = False
     prefix_tokens: int = 0
     batches: bool = True
     saliency_layer: int = -1
@@ -181,10 +184,8 @@ class Family:
 
     @property
     def merges(self) -> bool:
-        """Whether tokens may be merged inside the vision tower: it has :meth:`halves`, and one
-        token per patch.
-        """
-        return False
+        """Whether tokens may be merged inside the vision tower of this model."""
+        return self.tower_merging and self.feature_layer is not None
 
     def halves(self, block: nn.Module) -> tuple[nn.Module, nn.Module]:
         """The second norm of a vision block and the feed-forward network behind it."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from unibench.budget import Budget
 from unibench.cost import Clock
-from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.pruning._transformers import attention_of
 from unibench.pruning.arithmetic import Arithmetic
@@ -28,6 +27,7 @@ from unibench.pruning.family import Family
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
+from unibench.pruning.refusal import Mode, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
@@ -67,20 +67,16 @@ class Session:
         budget: Budget,
         *,
         scope: str = "sequence",
-        mode: str = "at_stage",
+        mode: Mode = "at_stage",
         seed: int = 0,
         reuse: Reuse | None = None,
     ) -> None:
-        _check_decoder(family)
-        if missing := method.requires - family.provides:
-            raise UsageError(
-                f"{type(method).__name__} needs {', '.join(sorted(missing))}, which"
-                f" {family.model_types[0]} does not have"
-            )
+        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+            raise UsageError(reason)
         self.family = family
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
-        stages = _stages(method, len(family.text_model.layers), budget, mode)
+        stages = cuts(method, len(family.text_model.layers), mode)
         self._plan = Plan(method, stages, budget, scope, seed)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
@@ -384,34 +380,6 @@ class Session:
                 attention_of(self.family.text_model), valid, hidden, segment.padded
             )
         return None if segment.mask is None else segment.mask.to(hidden.device)
-
-
-def _stages(method: Method, depth: int, budget: Budget, mode: str) -> list[Stage]:
-    """The cuts of the method in the order in which a prompt meets them."""
-    stages = sorted(
-        method.averaged(depth) if mode == "layer_average" else method.stages(depth),
-        key=lambda stage: stage.layer,
-    )
-    for stage in stages:
-        if not 0 <= stage.layer < depth:
-            raise UsageError(
-                f"{type(method).__name__} cuts at layer {stage.layer}, but the model has {depth}"
-                " decoder layers"
-            )
-    if (
-        mode == "layer_average" and budget.retention is not None
-    ):  # a mean out of reach is told before the first sample
-        processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
-    return stages
-
-
-def _check_decoder(family: Family) -> None:
-    config = family.text_model.config
-    types = set(getattr(config, "layer_types", None) or ())
-    if types - {"full_attention"} or (not types and getattr(config, "sliding_window", None)):
-        raise UsageError(
-            f"{config.model_type}: only decoders with full attention in every layer can be pruned"
-        )
 
 
 def _continues(before: Prompt, ids: Tensor | None) -> bool:
