@@ -15,16 +15,19 @@ from unibench.registry import ROOT
 TOP = ROOT.parent
 FOLDERS = ("methods", "models", "tasks", "configs")
 LAYERS = (  # lowest first; a part may import itself and what stands before it
-    ("errors", "_compat"),
+    ("errors", "_compat", "paths"),
+    ("annotations", "facts", "jsoncache"),
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
-    ("methods", "registry"),
+    ("methods",),
+    ("cards", "declarations", "registry"),
     (
         "config",
         "configs",
         "experiment",
         "benchmark",
         "suites",
+        "answers",
         "checks",
         "compose",
         "identity",
