@@ -16,15 +16,18 @@ TOP = ROOT.parent
 FOLDERS = ("methods", "models", "tasks", "configs")
 LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("errors", "_compat", "paths", "jsoncache", "digests", "source", "modules", "closure"),
+    ("annotations", "facts"),
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
-    ("methods", "registry"),
+    ("methods",),
+    ("cards", "declarations", "registry"),
     (
         "config",
         "configs",
         "experiment",
         "benchmark",
         "suites",
+        "answers",
         "checks",
         "compose",
         "identity",

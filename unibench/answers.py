@@ -145,15 +145,17 @@ def _method_key(node: Mapping[str, Any]) -> list[Any]:
 
 
 def _state(value: str | None) -> Any:
-    """Time of change and size of a file that a value names, or of the files in a folder."""
-    if value is None or ("/" not in value and "." not in value):
+    """Time of change and size of the file that a value names, or of the files in a folder; None
+    for a value that names none.
+    """
+    if not value:
         return None
-    place = Path(value).expanduser()
+    place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
     try:
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
-    except OSError:
-        return "missing"
+    except (OSError, ValueError):
+        return None
 
 
 def _method(node: Mapping[str, Any]) -> Method:
