@@ -14,8 +14,9 @@ def part(relative: str) -> Path:
     ``methods``, ``models``, ``tasks`` and ``configs`` are symbolic links inside the package. A
     checkout whose tool made none (some zip tools, Windows) has the folders beside it.
     """
-    inside = PACKAGE / relative
-    return inside if inside.exists() else PACKAGE.parent / relative
+    # without links there may be a file in the place of one, so the folder at the top decides
+    linked = (PACKAGE / Path(relative).parts[0]).is_dir()
+    return (PACKAGE if linked else PACKAGE.parent) / relative
 
 
 def cache_folder() -> Path:
