@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+LINKS = ("methods", "models", "tasks", "configs")
 
 
 def part(relative: str) -> Path:
@@ -14,9 +15,10 @@ def part(relative: str) -> Path:
     ``methods``, ``models``, ``tasks`` and ``configs`` are symbolic links inside the package. A
     checkout whose tool made none (some zip tools, Windows) has the folders beside it.
     """
-    # without links there may be a file in the place of one, so the folder at the top decides
-    linked = (PACKAGE / Path(relative).parts[0]).is_dir()
-    return (PACKAGE if linked else PACKAGE.parent) / relative
+    top = Path(relative).parts[0]
+    # some of those tools leave a file that holds the link's text
+    beside = top in LINKS and not (PACKAGE / top).is_dir()
+    return (PACKAGE.parent if beside else PACKAGE) / relative
 
 
 def cache_folder() -> Path:
