@@ -29,7 +29,9 @@ from unibench.identity import setting_of
 from unibench.stats import mean_interval
 from unibench.store.data import read_bytes
 from unibench.store.files import fresh
-from unibench.store.folder import parsed
+from unibench.store.folder import SAMPLES
+from unibench.store.index import cells_below
+from unibench.store.lines import parsed
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ def load(folder: Path) -> pd.DataFrame:
         raise UsageError(
             f"{folder}: there is no such folder; out=<folder> names the results of earlier runs"
         )
-    files = sorted(folder.rglob("metrics.json"))
+    files = [file for cell in cells_below(folder) if (file := cell / "metrics.json").is_file()]
     stamp, index = _stamp(folder, files), folder / INDEX
     kept = _read(index, stamp)
     if kept is None:
@@ -135,7 +137,7 @@ def samples(folder: str | Path) -> pd.DataFrame:
     file = Path(folder) / "samples.jsonl"
     if not file.is_file():
         raise UsageError(f"{file} is missing: the cell's samples were removed or lie elsewhere")
-    records = [parsed(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    records = [parsed(line) for line in read_bytes(file, SAMPLES).split(b"\n")[:-1]]
     if None in records:
         raise UsageError(f"{file} has a damaged line: python -m unibench store repair {folder}")
     return pd.DataFrame(records).drop_duplicates("id").set_index("id")

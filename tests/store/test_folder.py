@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.disks import mounted
+from tests.support.records import record
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.store import CellFolder, DiskError
@@ -24,7 +25,7 @@ def cell(*overrides: str) -> Cell:
 
 
 def sample(name: str) -> dict[str, Any]:
-    return {"id": name, "score": 1.0, "answer": "é\n\u2028"}
+    return record(name, answer="é\n\u2028")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.records import record
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of
 from unibench.runner import Listener, Stop
@@ -54,16 +55,9 @@ class Scripted:
                 self.before(part, name)
                 time.sleep(self.seconds)
                 self.asked.append((cell.key, name))
-                record = {
-                    "id": name,
-                    "index": index,
-                    "score": index % 2,
-                    "kept": 1,
-                    "visual_tokens": 2,
-                    "answer": answer_of(cell, name),
-                }
-                part.append(record)
-                listener.step(record)
+                answered = record(name, index=index, score=index % 2, answer=answer_of(cell, name))
+                part.append(answered)
+                listener.step(answered)
 
     def row(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 
 from unibench.plan.survey import PlannedCell
 from unibench.store.folder import read_row
+from unibench.store.index import cells_below
 
 LEVELS = (
     ("model", "task", "method", "batch"),
@@ -59,8 +60,8 @@ def history_of(rows: Iterable[Mapping[str, Any]]) -> History:
 
 def rows_below(folder: Path) -> Iterable[dict[str, Any]]:
     """The rows of a store."""
-    for file in folder.glob("*/*/*/*/metrics.json"):
-        row = read_row(file.parent)
+    for cell in cells_below(folder) if folder.is_dir() else ():
+        row = read_row(cell)
         if row is not None:
             yield row
 

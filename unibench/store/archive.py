@@ -17,8 +17,9 @@ from unibench.errors import UsageError
 from unibench.store.claim import Watch, acquire
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
 from unibench.store.files import disk_errors, fresh, replace
-from unibench.store.folder import line_of, read_samples, sample_files
+from unibench.store.folder import read_samples, sample_files
 from unibench.store.index import STAGING, cells_below, identity_fault, sweep
+from unibench.store.lines import line_of
 from unibench.store.unpack import LIMITS, MAX_SIZE, unpack
 
 
