@@ -19,11 +19,7 @@ class LlavaNext(Llava):
     """LlavaNextForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
-
-    @property
-    def merges(self) -> bool:
-        return False  # the model stitches tiles of full size
+    tower_merging = False  # the model stitches tiles of full size
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         tiles = torch.zeros(sum(self.tiles(call)), self.side**2, 1)

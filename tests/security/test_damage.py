@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stats._cells import finished
-from tests.support.records import record
+from tests.support.records import line as lined
 from tests.support.workers import Scripted, answer_of, grid
 from unibench import frame as frames
 from unibench.cli import main
 from unibench.identity import Cell
-from unibench.inference.row import row_of
+from unibench.inference.record import COLUMNS, Record, RecordError
+from unibench.inference.row import Row, row_of
 from unibench.plan import rows_below
 from unibench.runner import forgive, work
 from unibench.store import CellFolder, Watch, acquire, cells_below, repair, verify
@@ -110,11 +111,11 @@ class Real(Scripted):
     def row(
         self,
         cell: Cell,
-        samples: Sequence[dict[str, Any]],
-        environments: Sequence[dict[str, Any]],
-        vanilla: dict[str, Any] | None,
-    ) -> dict[str, Any]:
-        return row_of(cell, samples, environments, vanilla, "accuracy")
+        records: Sequence[Record],
+        environments: Sequence[Mapping[str, Any]],
+        vanilla: Row | None,
+    ) -> Row:
+        return row_of(cell, records, environments, vanilla, "accuracy")
 
 
 JSON = st.recursive(
@@ -149,7 +150,7 @@ def check_mended(cell: Cell) -> None:
     assert verify(cell.folder) == []
 
 
-@pytest.mark.parametrize("field", [*REQUIRED, "score"])
+@pytest.mark.parametrize("field", [*REQUIRED])
 def test_a_line_that_lacks_a_field_is_set_aside_and_asked_again(field: str, whole: Cell) -> None:
     restored(whole)
     file = whole.folder / "samples.jsonl"
@@ -173,7 +174,7 @@ def restored(cell: Cell) -> None:
 @pytest.mark.slow
 @settings(max_examples=150)
 @given(
-    field=st.sampled_from([*REQUIRED, *OPTIONAL, "score", "environment"]),
+    field=st.sampled_from([*REQUIRED, *OPTIONAL, "environment"]),
     value=JSON,
     line=st.integers(0, 2),
     stage=st.sampled_from(["done", "rowless", "writer"]),
@@ -225,6 +226,34 @@ def test_any_content_of_any_file_is_mended(
     check_mended(whole)
 
 
+def test_a_line_is_whole_where_it_makes_a_record() -> None:
+    assert set(COLUMNS) == {*REQUIRED, *OPTIONAL}
+    for field in COLUMNS:
+        lacking = {name: value for name, value in lined(id="a").items() if name != field}
+        if field in REQUIRED:
+            with pytest.raises(RecordError):
+                Record.from_json(lacking)
+        else:
+            assert Record.from_json(lacking) and parsed(line_of(lacking)) is not None
+
+
+@settings(max_examples=300)
+@given(field=st.sampled_from(COLUMNS), value=JSON)
+def test_every_whole_line_makes_a_record(field: str, value: Any) -> None:
+    values = parsed(json.dumps({**lined(id="a"), field: value}).encode())
+    assert values is None or Record.from_json(values)
+
+
+def test_a_sample_without_a_score_is_damage_where_no_harness_scores_it(whole: Cell) -> None:
+    restored(whole)
+    file = whole.folder / "samples.jsonl"
+    first, *others = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(line_of({**json.loads(first), "score": None}) + b"".join(others))
+    assert [problem.what for problem in verify(whole.folder)] == ["line 1 is damaged"]
+    repair(whole.folder)
+    check_mended(whole)
+
+
 @pytest.mark.parametrize("field", [*ENVIRONMENT, *OPTIONAL])
 def test_a_number_or_text_of_another_type_is_damage(field: str) -> None:
     wrong = {"x": []}
@@ -232,7 +261,8 @@ def test_a_number_or_text_of_another_type_is_damage(field: str) -> None:
         assert environment_of(line_of({"environment": {field: wrong}})) is None
     else:
         assert (
-            parsed(line_of(record("a"))) and parsed(line_of(record("a", **{field: wrong}))) is None
+            parsed(line_of(lined(id="a")))
+            and parsed(line_of(lined(id="a", **{field: wrong}))) is None
         )
 
 
@@ -241,15 +271,14 @@ def test_a_number_or_text_of_another_type_is_damage(field: str) -> None:
     [
         b"[" * 100_000,
         b'{"id": ' * 100_000,
-        line_of(record("a", score=None)),
-        json.dumps(record("a", score=float("nan"))).encode(),
-        json.dumps(record("a", kept=True)).encode(),
-        json.dumps(record("a", tflops=1e300)).encode(),
-        json.dumps(record("a", run=10**9)).encode(),
-        json.dumps(record("a", answer="\ud800")).encode(),
+        json.dumps(lined(id="a", score=float("nan"))).encode(),
+        json.dumps(lined(id="a", kept=True)).encode(),
+        json.dumps(lined(id="a", tflops=1e300)).encode(),
+        json.dumps(lined(id="a", run=10**9)).encode(),
+        json.dumps(lined(id="a", answer="\ud800")).encode(),
         b'{"id": "a", "score": ' + b"9" * 5000 + b"}",
     ],
-    ids=["deep list", "deep mapping", "no score", "no number", "a truth value", "huge", "many runs", "half a pair", "digits"],
+    ids=["deep list", "deep mapping", "no number", "a truth value", "huge", "many runs", "half a pair", "digits"],
 )  # fmt: skip
 def test_a_line_that_a_reader_could_not_bear_is_damage(line: bytes) -> None:
     assert parsed(line) is None

@@ -118,7 +118,8 @@ def _front(title: str, found: recommending.Recommendation, max_drop: float, metr
     )
     for one in found.front:
         sure = "yes" if one.drop.high <= max_drop else "no"
-        share = f"{100 * one.cost.value / found.vanilla.value:.0f} %"
+        full = found.vanilla.value  # 0 of method_ms
+        share = f"{100 * one.cost.value / full:.0f} %" if full else "-"
         table.add_row(
             one.name,
             one.budget,
@@ -193,7 +194,7 @@ def _sides(found: Sequence[Comparison]) -> Table:
         for side in (one.first, one.second):
             sides.setdefault(side.folders, (_where(one), side))
     for where, side in sides.values():
-        if side.drop is not None and side.agreement is not None:
+        if side.agreement is not None:
             same = side.agreement
             loyalty = (
                 f"{100 * same.loyalty:.1f}",
@@ -204,8 +205,8 @@ def _sides(found: Sequence[Comparison]) -> Table:
                 *where,
                 side.name,
                 str(len(side.folders)),
-                f"{side.drop.value:.1f}",
-                _span(side.drop),
+                "-" if side.drop is None else f"{side.drop.value:.1f}",
+                "-" if side.drop is None else _span(side.drop),
                 *loyalty,
                 *flips,
             )

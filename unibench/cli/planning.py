@@ -19,6 +19,7 @@ from unibench.cli.options import taken
 from unibench.cli.progress import clock
 from unibench.cli.running import cells_of, check_methods
 from unibench.identity import Cell, cell_of
+from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below, survey
 from unibench.plan.survey import STATES
 
@@ -29,9 +30,7 @@ def plan(words: list[str]) -> int:
     cells = cells_of(words)
     plans = survey(cells)
     rows = {
-        row["key"]: row
-        for out in {cell.config.out for cell in cells}
-        for row in rows_below(Path(out))
+        row.key: row for out in {cell.config.out for cell in cells} for row in rows_below(Path(out))
     }
     history = history_of(rows.values())
     if "--probe" in options:
@@ -149,7 +148,7 @@ def _print(report: dict[str, Any]) -> None:
         )
 
 
-def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[dict[str, Any]]:
+def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[Row]:
     """Rows of a few samples of each model and task that the history knows nothing of."""
     unknown: dict[tuple[str, str], Cell] = {}
     for plan in plans:
@@ -157,7 +156,7 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
             unknown.setdefault((plan.cell.config.model.name, plan.cell.config.task.name), plan.cell)
     runner = check_methods(list(unknown.values()))
     executors = {"embedded": runner.Embedded()}
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as out:
         for cell in unknown.values():
             config = replace(

@@ -15,11 +15,14 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from unibench.identity import Cell
+from unibench.inference.record import Record
 from unibench.plan import survey
 from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.runner.work import Failure, Outcome, work
 from unibench.store import CellFolder
+
+log = logging.getLogger(__name__)
 
 MAX_DEATHS = (
     10  # in a row, without an answered sample between them, until the cell counts as failed
@@ -95,9 +98,8 @@ def work_in_processes(
             for sentinel in wait(list(running)):
                 slot = running[sentinel]  # type: ignore[index]
                 if (code := _end(slot)) not in (0, STOPPED) and not forwarding.signals:
-                    print(
-                        f"worker {slot.number} died ({_reason(code)}) and is started again",
-                        file=sys.stderr,
+                    log.warning(
+                        "worker %d died (%s) and is started again", slot.number, _reason(code)
                     )
                     _mark(slot, cells, keys)
                     _start(context, slot, cells, keys, expiry, listener)
@@ -212,10 +214,10 @@ class _Reporting:
         self._report.cell, self._old = self._keys.index(cell.key), done
         self._listener.begin(cell, done, total)
 
-    def step(self, sample: dict[str, Any]) -> None:
+    def step(self, record: Record) -> None:
         self._old -= 1
         self._report.steps += self._old < 0
-        self._listener.step(sample)
+        self._listener.step(record)
 
 
 def _run(

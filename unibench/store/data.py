@@ -21,7 +21,7 @@ MIB = 1 << 20
 LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
 LARGEST_YAML = MIB
 FILES = 100_000  # of a folder that a stored configuration names
-HASHED = 8192 * MIB  # of their content, for a digest: two MiB of a file at most
+HASHED = 1 << 37  # bytes of their content, for a digest
 NODES = 20_000  # of a YAML file, each alias counted as all that it stands for
 DEPTH = 50  # of a YAML file
 
@@ -157,12 +157,12 @@ def check_bounded(folder: Path) -> None:
         UnreadableError: it holds too much.
     """
     files = size = 0
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, followlinks=True):  # as the digest does
         for name in names:
             file = Path(place, name)
             files += 1
-            size += min(file.stat().st_size, 2 * MIB) if file.is_file() else 0
+            size += file.stat().st_size if file.is_file() else 0
         if files > FILES or size > HASHED:
             raise UnreadableError(
-                f"{shown(folder)} holds more than {FILES} files or {HASHED // MIB} MiB to be hashed"
+                f"{shown(folder)} holds more than {FILES} files or {HASHED >> 30} GiB to be hashed"
             )

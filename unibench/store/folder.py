@@ -38,7 +38,7 @@ from unibench.identity import Cell
 from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.index import sweep_once
-from unibench.store.lines import UNKNOWN, environment_of, is_environment, layers_of, line_of, parsed
+from unibench.store.lines import UNKNOWN, Shape, environment_of, is_environment, line_of, parsed
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
 _DAMAGED = (
@@ -251,9 +251,9 @@ def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str
             environments.append(environment)
         for sample in samples:
             found.setdefault(sample["id"], {**sample, "run": environments.index(environment)})
-    layers = layers_of(found.values())
+    shape = Shape.of(found.values(), read_json(folder / "identity.json"))
     for name, sample in found.items():
-        if len(sample["processed"]) != layers:
+        if not shape.fits(sample):
             raise DamagedError(_DAMAGED.format(f"{folder} sample {shown(name)}", folder))
     return dict(sorted(found.items(), key=lambda entry: entry[1].get("index", 0))), environments
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.identity import SCHEMA
+from unibench.identity import READABLE
 from unibench.store.claim import Watch, holder
 from unibench.store.data import shown
 from unibench.store.files import read_json
@@ -24,7 +24,6 @@ FEATURES = ".features"  # vision features on disk, see unibench.inference.featur
 STAGING, REMOVED = ".import-", ".removed-"  # folders of work that is not done yet
 CELL_FILES = ("identity.json", "samples.jsonl", "metrics.json")  # a folder with one is a cell
 WHOLE = (*CELL_FILES, "config.yaml", "env.json", "status.json", "harness.json", "split")
-OLDEST = 2  # schema of an identity that is read
 _STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
 
 
@@ -67,8 +66,8 @@ def identity_fault(cell: Path) -> str | None:
     if not isinstance(identity, dict):
         return "its identity.json is missing or cannot be read"
     schema = identity.get("schema")
-    if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
-        known = " and ".join(map(str, range(OLDEST, SCHEMA + 1)))
+    if type(schema) is not int or schema not in READABLE:
+        known = " and ".join(map(str, READABLE))
         return f"its identity.json has schema {shown(schema)}; this unibench reads {known}"
     key = key_of(identity)
     return None if key == cell.name else f"its identity hashes to {key}, not to the folder's name"

@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from unibench.store.data import parsed_json
@@ -52,18 +53,23 @@ def _list(value: Any) -> bool:
     return isinstance(value, list)
 
 
+# the columns of unibench.inference.record.Record, which lies above; a test compares the two
 REQUIRED: dict[str, Check] = {
     "id": lambda value: _text(value) and bool(value),
-    **dict.fromkeys(("ability", "group", "answer"), _text),
+    **dict.fromkeys(("ability", "group", "truth", "answer", "last"), _text),
+    "layout": _list,
     **dict.fromkeys(("text_tokens", "visual_tokens", "kept", "new_tokens"), _count),
     "processed": _layers,
+    "score": lambda value: value is None or _number(value),
     "notes": _texts,
     **dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"), _time),
     **dict.fromkeys(("tflops", "tflops_full", "method_tflops", "kv_mib"), _number),
 }
 OPTIONAL: dict[str, Check] = {
-    **dict.fromkeys(("truth", "last", "prompt"), _text),
-    **dict.fromkeys(("layout", "seen"), _list),
+    **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
+    **dict.fromkeys(("prompt_digest", "pixel_digest"), _text),
+    "uncounted": _texts,
+    "seen": _list,
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }
@@ -83,13 +89,29 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     return sample if isinstance(sample, dict) and _is_sample(sample) else None
 
 
-def layers_of(samples: Iterable[Mapping[str, Any]]) -> int:
-    """The number of decoder layers that samples of one cell tell of: what most of them say.
+@dataclass(frozen=True)
+class Shape:
+    """What the lines of one cell have in common.
 
-    A line with another number is damage, though each of its fields is sound.
+    Attributes:
+        layers: decoder layers that a sample tells of, as most lines say.
+        scored: whether every sample has a score; a harness scores the whole later, and some never.
     """
-    counts = Counter(len(sample["processed"]) for sample in samples)
-    return counts.most_common(1)[0][0] if counts else 0
+
+    layers: int
+    scored: bool
+
+    @classmethod
+    def of(cls, samples: Iterable[Mapping[str, Any]], identity: Any) -> Shape:
+        """The shape of a cell with these samples and this ``identity.json``."""
+        counts = Counter(len(sample["processed"]) for sample in samples)
+        asker = identity.get("harness") if isinstance(identity, dict) else None
+        return cls(counts.most_common(1)[0][0] if counts else 0, asker == "none")
+
+    def fits(self, sample: Mapping[str, Any]) -> bool:
+        """Whether a sample is one of the cell: another is damage, sound as each field may be."""
+        unscored = self.scored and sample["score"] is None
+        return len(sample["processed"]) == self.layers and not unscored
 
 
 def environment_of(line: bytes) -> dict[str, Any] | None:
@@ -119,6 +141,4 @@ def line_of(entry: Mapping[str, Any]) -> bytes:
 def _is_sample(entry: Mapping[str, Any]) -> bool:
     whole = all(name in entry and check(entry[name]) for name, check in REQUIRED.items())
     fitting = all(name not in entry or check(entry[name]) for name, check in OPTIONAL.items())
-    # a harness, whose lines hold the prompt, scores the whole later, and some samples never
-    score = entry.get("score", math.nan)
-    return whole and fitting and (_number(score) or (score is None and "prompt" in entry))
+    return whole and fitting

@@ -20,7 +20,7 @@ from unibench.store.folder import (
     sample_files,
 )
 from unibench.store.index import cells_below, identity_fault, leftovers, links_below, sweep
-from unibench.store.lines import environment_of, is_environment, layers_of, parsed
+from unibench.store.lines import Shape, environment_of, is_environment, parsed
 from unibench.store.unpack import limit_of
 
 
@@ -139,8 +139,8 @@ def _repair_cell(cell: Path) -> int:
         for file in _damaged_files(cell):  # a link is moved itself, whatever it points to
             file.replace(file.with_name(f"{file.name}.damaged"))
             count += 1
-        layers = _layers(cell)
-        count += sum(_set_lines_aside(file, layers) for file in sample_files(cell))
+        shape = _shape(cell)
+        count += sum(_set_lines_aside(file, shape) for file in sample_files(cell))
         if count:
             (cell / "metrics.json").unlink(missing_ok=True)
             forget_parts(cell)
@@ -164,7 +164,7 @@ def _is_plain(file: Path) -> bool:
     return stat.S_ISREG(file.lstat().st_mode)
 
 
-def _set_lines_aside(file: Path, layers: int) -> int:
+def _set_lines_aside(file: Path, shape: Shape) -> int:
     """Move damaged lines, a torn last one too, to ``samples.damaged``; returns how many."""
     *lines, torn = read_bytes(file, SAMPLES).split(b"\n")
     whole, bad, names = [], [], set[str]()
@@ -172,7 +172,7 @@ def _set_lines_aside(file: Path, layers: int) -> int:
         sample = parsed(line)
         # of two lines of one sample the first counts, for every reader
         twice = sample is not None and sample["id"] in names
-        (bad if twice or not _is_whole(line, layers) else whole).append(line)
+        (bad if twice or not _is_whole(line, shape) else whole).append(line)
         names |= {sample["id"]} if sample is not None else set()
     bad += [torn] if torn else []
     if bad:
@@ -183,22 +183,21 @@ def _set_lines_aside(file: Path, layers: int) -> int:
 
 
 def _damaged_lines(cell: Path) -> Iterator[tuple[Path, int]]:
-    layers = _layers(cell)
+    shape = _shape(cell)
     for file in filter(_is_plain, sample_files(cell)):
         for number, line in enumerate(read_bytes(file, SAMPLES).split(b"\n")[:-1], 1):
-            if not _is_whole(line, layers):
+            if not _is_whole(line, shape):
                 yield file, number
 
 
-def _layers(cell: Path) -> int:
-    """The number of layers that a cell's readable lines agree on."""
+def _shape(cell: Path) -> Shape:
+    """What a cell's readable lines agree on."""
     files = filter(_is_plain, sample_files(cell))
     samples = (parsed(line) for file in files for line in read_bytes(file, SAMPLES).split(b"\n"))
-    return layers_of(sample for sample in samples if sample is not None)
+    known = (sample for sample in samples if sample is not None)
+    return Shape.of(known, read_json(cell / "identity.json"))
 
 
-def _is_whole(line: bytes, layers: int) -> bool:
+def _is_whole(line: bytes, shape: Shape) -> bool:
     sample = parsed(line)
-    if sample is not None:
-        return len(sample["processed"]) == layers
-    return environment_of(line) is not None
+    return environment_of(line) is not None if sample is None else shape.fits(sample)
