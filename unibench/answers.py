@@ -141,7 +141,7 @@ def _method_key(node: Mapping[str, Any]) -> list[Any]:
     """What an answer of a method depends on: sources, parameters, the files that they name."""
     sources = [card.source for card in registry.parts_of(node)]
     files = {key: _state(value) for key, value in node.items() if isinstance(value, str)}
-    return [sources, dict(node), {key: state for key, state in files.items() if state != key}]
+    return [sources, dict(node), {key: state for key, state in files.items() if state is not None}]
 
 
 def _state(value: str | None) -> Any:

@@ -70,7 +70,7 @@ def facts_of(spec: ModelConfig) -> ModelFacts:
         "kernel": spec.attn,
         "tower_kernel": spec.attn,
         "clip": spec.clip is not None,
-        "selector": spec.selector,
+        "selector": None if spec.selector is None else str(model_path(spec.selector)),
     }
     return ModelFacts(**more) if text is None else answers.facts(text, model_type, **more)
 

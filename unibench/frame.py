@@ -12,7 +12,7 @@ import io
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, unknown
 from unibench.inference.record import COLUMNS as RECORD
 from unibench.inference.record import stored
 from unibench.inference.row import ALL as ALL
@@ -59,7 +59,8 @@ METHOD = columns(
     *("variant", "params", "source", "budget", "budget_mode", "budget_scope"),
     *("device", "code", "key"),
 )  # what tells results of one method in one setting apart
-FILTERS = tuple(dict.fromkeys((*SETTING, *METHOD)))
+PRUNED = columns("method", *METHOD[:-3])  # vanilla has none of them
+FILTERS = tuple(dict.fromkeys((*columns("model", "family", "task"), *PRUNED, *SETTING, *METHOD)))
 
 
 ALIKE = (  # lines that agree in the first columns agree in the second, or must not stand together
@@ -136,6 +137,27 @@ def samples(folder: str | Path) -> pd.DataFrame:
     records = stored(Path(folder), read_samples(Path(folder))[0].values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
     return table.set_index("id")
+
+
+def selected(frame: pd.DataFrame, given: Mapping[str, str], folder: Path) -> pd.DataFrame:
+    """The lines that filters let pass; vanilla, which what is left is compared to, passes those of
+    methods and budgets.
+
+    Args:
+        frame: not joined over seeds.
+        given: values by column, of :data:`FILTERS`.
+        folder: of the results, for the message.
+
+    Raises:
+        UsageError: no line has such a value.
+    """
+    for name, value in given.items():
+        values = frame[name].astype(str)
+        if len(frame) and value not in set(values):
+            raise unknown(name, value, set(values), f"of the finished cells in {folder}")
+        vanilla = (frame["method"] == "vanilla") & (name in PRUNED)
+        frame = frame[(values == value) | vanilla]
+    return frame
 
 
 def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:

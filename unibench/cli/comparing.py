@@ -21,20 +21,6 @@ from unibench.compare import Comparison, Side
 from unibench.errors import UsageError, nearest, unknown
 from unibench.stats.several import Ranking
 
-FILTERS = (
-    "model",
-    "family",
-    "task",
-    "budget",
-    "budget_mode",
-    "budget_scope",
-    "harness",
-    "judge",
-    "pixels",
-    "device",
-    "dtype",
-    "attn",
-)
 PLACE = ("model", "task", "budget")
 
 
@@ -265,14 +251,8 @@ def _read(words: Iterable[str], flags: Sequence[str]) -> tuple[list[str], pd.Dat
                 f"unknown option {word}.{nearest(word, flags)} See python -m unibench --help"
             )
     folder = Path(given.pop("out", "outputs"))
-    cells = frame.load(folder)
-    for key, value in given.items():
-        key = "budget" if key == "ratio" else key
-        known = sorted({str(entry) for entry in cells[key]})
-        kept = cells[cells[key].astype(str).isin([value, "0"] if key == "budget" else [value])]
-        if value not in known:
-            raise unknown(key, value, known, f"of the finished cells in {folder}")
-        cells = kept
+    filters = {"budget" if key == "ratio" else key: value for key, value in given.items()}
+    cells = frame.selected(frame.load(folder), filters, folder)
     if cells.empty:
         raise UsageError(
             f"{folder} has no finished cell that fits; python -m unibench model=.. method=.."
@@ -294,7 +274,7 @@ def _is_filter(word: str) -> bool:
     key, sign, _ = word.partition("=")
     if not sign or not key.isidentifier():
         return False
-    allowed = ("out", "ratio", *FILTERS)
+    allowed = ("out", "ratio", *frame.FILTERS)
     if key not in allowed:
         raise unknown("filter", key, allowed)
     return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ from unibench import store as results
 from unibench.cli.options import taken
 from unibench.errors import UsageError, unknown
 from unibench.registry import method
+from unibench.store.rekey import rekey
 
 ACTIONS = {
     "index": "FOLDER [--json]",
     "verify": "FOLDER",
     "repair": "FOLDER",
     "prune": "FOLDER [--failed] [--partial] [--outdated] [--method=FILE.py:Class] [--yes]",
+    "rekey": "FOLDER [--method=FILE.py:Class]",
     "merge": "FROM INTO",
     "export": "FOLDER FILE.tar.gz",
     "import": "FILE.tar.gz FOLDER [--max-size=GiB]",  # that it may unpack to; 4 without it
@@ -27,14 +32,15 @@ VALUES: dict[str, Callable[[str], Any]] = {"--method=FILE.py:Class": str, "--max
 
 
 def store(words: list[str]) -> int:
-    """``store index|verify|repair|prune|merge|export|import ...``; FOLDER is a store or one cell of
-    it.
+    """``store index|verify|repair|prune|rekey|merge|export|import ...``; FOLDER is a store or one
+    cell of it.
     """
     actions: dict[str, Callable[..., int]] = {
         "index": _index,
         "verify": _verify,
         "repair": _repair,
         "prune": _prune,
+        "rekey": _rekey,
         "merge": _merge,
         "export": _export,
         "import": _import,
@@ -103,8 +109,7 @@ def _prune(folder: Path, options: dict[str, Any]) -> int:
     states = tuple(state for state in ("failed", "partial") if f"--{state}" in options)
     outdated = frozenset[Path]()
     if "--outdated" in options:
-        own = [method(name) for name in [options.get("--method")] if name is not None]
-        judged = results.judged(folder, [f"{card.path}:{card.class_name}" for card in own])
+        judged = results.judged(folder, _trusted(options))
         outdated = frozenset(judged.outdated)
         for path, why in judged.unknown.items():
             print(f"kept, since it cannot be judged: {path}: {why}")
@@ -116,6 +121,30 @@ def _prune(folder: Path, options: dict[str, Any]) -> int:
         f" {'removed' if '--yes' in options else 'would be removed; --yes removes them'}"
     )
     return 0
+
+
+def _rekey(folder: Path, options: dict[str, Any]) -> int:
+    refused = 0
+    runner = importlib.import_module("unibench.runner")
+    with closing(runner.Harnessed()) as harnessed:
+        executors = {"embedded": runner.Embedded(), "harness": harnessed}
+        ask = partial(runner.work, executors=executors)
+        for group in rekey(folder, ask, _trusted(options)):
+            print(
+                f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of"
+                f" {_counted(len(group.cells), 'cell', 'cells')} lifted after asking"
+                f" {_counted(group.asked, 'sample', 'samples')} again"
+            )
+            for path, reason in group.reasons.items():
+                print(f"  stays {path}: {reason}")
+            refused += len(group.reasons)
+    return 1 if refused else 0
+
+
+def _trusted(options: dict[str, Any]) -> list[str]:
+    """Methods in files of the user's own that the command names, so that they may be opened."""
+    own = [method(name) for name in [options.get("--method")] if name is not None]
+    return [f"{card.path}:{card.class_name}" for card in own]
 
 
 def _merge(source: Path, into: Path) -> int:
