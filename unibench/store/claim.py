@@ -140,7 +140,7 @@ def acquire(folder: Path, part: str, watch: Watch, *, beat: float = BEAT_SECONDS
 def _created(file: Path, older: list[Path], beat: float) -> Claim | None:
     """The claim whose file did not exist yet, or None."""
     try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return None
     try:

@@ -85,6 +85,9 @@ def _remove(folder: Path) -> None:
     with disk_errors(folder):
         gone = folder.with_name(f"{REMOVED}{secrets.token_hex(8)}")
         folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        if gone.is_symlink():  # what it points to is not the store's
+            gone.unlink()
+        else:
+            shutil.rmtree(gone, ignore_errors=True)
         if folder.name != FEATURES and not any(folder.parent.iterdir()):
             folder.parent.rmdir()

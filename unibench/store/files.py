@@ -54,7 +54,7 @@ def appending(file: Path) -> Iterator[BinaryIO]:
         UnreadableError: it is a link.
     """
     try:
-        stream = open(file, "ab", opener=_no_link)  # noqa: SIM115 - closed below
+        stream = open(file, "ab", opener=no_link)  # noqa: SIM115 - closed below
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnreadableError(
@@ -67,7 +67,20 @@ def appending(file: Path) -> Iterator[BinaryIO]:
         os.fsync(stream.fileno())
 
 
-def _no_link(path: str, flags: int) -> int:
+def refuse_links(store: Path, place: Path) -> None:
+    """Refuse to write below a store through a link inside it; the store itself may be one.
+
+    Raises:
+        UnreadableError: a folder on the way is a link.
+    """
+    for part in place.relative_to(store).parts:
+        store = store / part
+        if store.is_symlink():
+            raise UnreadableError(f"{shown(store)} is a link; nothing is written through it")
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener for :func:`open` that follows no link."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 

@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ import yaml
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
-from unibench.store.files import disk_errors, read_json, replace
+from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
 from unibench.store.lines import UNKNOWN, Shape, environment_of, is_environment, line_of, parsed
 
@@ -97,6 +98,7 @@ class CellFolder:
         Raises:
             DiskError: the disk is full or the folder cannot be written.
         """
+        refuse_links(Path(self.cell.config.out), self.path)
         with disk_errors(self.path):
             if not self.path.exists():
                 sweep_once(Path(self.cell.config.out))
@@ -138,7 +140,7 @@ class CellFolder:
         """Everything that unibench logs inside the block also goes to ``run.log``."""
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(self.path / "run.log", encoding="utf-8")
+            handler = _Log(self.path / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the samples
         logger = logging.getLogger("unibench")
@@ -201,6 +203,19 @@ class CellFolder:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._descriptor)
                 self._synced = time.monotonic()
+
+
+class _Log(logging.FileHandler):
+    """A log that is no link to another file."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors="backslashreplace",
+            opener=no_link,
+        )
 
 
 def read_row(folder: Path) -> dict[str, Any] | None:
@@ -295,7 +310,7 @@ def _new_writer(folder: Path) -> tuple[int, int]:
             return number, os.open(
                 folder / f"samples-{number}.jsonl",
                 os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND,
-                0o644,
+                0o666,
             )
         except FileExistsError:
             number += 1

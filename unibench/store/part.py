@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.store.claim import Claim, Watch, acquire
-from unibench.store.files import disk_errors, read_json, replace
+from unibench.store.files import disk_errors, read_json, refuse_links, replace
 from unibench.store.folder import CellFolder, forget_parts
 
 MOST_PARTS = 100_000
@@ -99,6 +99,7 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
     Raises:
         DiskError: the folder cannot be written.
     """
+    refuse_links(Path(folder.cell.config.out), folder.path)
     with disk_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         of = _split(folder.path, shards)
