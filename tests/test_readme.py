@@ -31,6 +31,7 @@ def test_every_command_is_understood(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_pictures").mkdir()
+    (tmp_path / "my_pictures" / "questions.jsonl").write_text("")
     (tmp_path / "keep_first.py").write_text(own_method())
     monkeypatch.chdir(tmp_path)
     if words[0] in ("list", "show") or words[:2] == ["report", "paper=idpruner"]:

@@ -141,19 +141,21 @@ def _method_key(node: Mapping[str, Any]) -> list[Any]:
     """What an answer of a method depends on: sources, parameters, the files that they name."""
     sources = [card.source for card in registry.parts_of(node)]
     files = {key: _state(value) for key, value in node.items() if isinstance(value, str)}
-    return [sources, dict(node), {key: state for key, state in files.items() if state != key}]
+    return [sources, dict(node), {key: state for key, state in files.items() if state is not None}]
 
 
 def _state(value: str | None) -> Any:
-    """Time of change and size of a file that a value names, or of the files in a folder."""
-    if value is None or ("/" not in value and "." not in value):
+    """Time of change and size of the file that a value names, or of the files in a folder; None
+    for a value that names none.
+    """
+    if not value:
         return None
-    place = Path(value).expanduser()
+    place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
     try:
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
-    except OSError:
-        return "missing"
+    except (OSError, ValueError):
+        return None
 
 
 def _method(node: Mapping[str, Any]) -> Method:

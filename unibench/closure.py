@@ -127,6 +127,7 @@ class _Walk:
         self._seen: set[Place] = set()
         self._pending: list[Place] = []
         self._open: set[tuple[Module, Chain, bool]] = set()
+        self._run: set[Target] = set()  # imports whose modules are noted
 
     def start(self, place: str, name: str) -> None:
         """Add a root."""
@@ -178,8 +179,9 @@ class _Walk:
                 lines += [f"{'.'.join(chain)}={_label(place)}" for place in found]
             if statement.dynamic:
                 self._add((each, WHOLE) for each in (module, *self._modules.beside(module)))
-        for target in loads:
+        for target in loads - self._run:
             self._add(self._loaded(target))
+        self._run |= loads
         self._add([(module, ACTS)])
         if lines:
             label = _label((module, name))  # two files may have one name

@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
@@ -23,6 +23,8 @@ from unibench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
+
+Names = Callable[[], Mapping[type, str]]
 
 _EXTERNAL = "unibench_external_"
 # digests of the user's own modules when they were imported: an edited one is not imported again
@@ -80,7 +82,7 @@ def method_card(
     path: Path,
     module: str | None,
     source: str,
-    names: Mapping[type, str],
+    names: Names,
 ) -> MethodCard:
     """What a method declares.
 
@@ -90,7 +92,7 @@ def method_card(
         path: its source file.
         module: its import name, None for a file outside any package.
         source: digest of its source.
-        names: names of other methods, for fields that hold one.
+        names: gives the names of other methods, for fields that hold one.
 
     Raises:
         UsageError: fields that are no dataclass's.
@@ -154,7 +156,7 @@ def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> Fa
 def task_card(name: str, cls: type, path: Path, module: str, source: str) -> TaskCard:
     """What an embedded task takes."""
     taken = {
-        key: REQUIRED if argument.default is argument.empty else _configured(argument.default, {})
+        key: REQUIRED if argument.default is argument.empty else _configured(argument.default, dict)
         for key, argument in inspect.signature(cls).parameters.items()
         if argument.kind is not argument.VAR_KEYWORD
     }
@@ -201,9 +203,7 @@ def _doc(cls: type) -> str:
     return "" if text.startswith(f"{cls.__name__}(") else inspect.cleandoc(text)
 
 
-def _parameter(
-    cls: type, field: dataclasses.Field[Any], names: Mapping[type, str]
-) -> Parameter | None:
+def _parameter(cls: type, field: dataclasses.Field[Any], names: Names) -> Parameter | None:
     """A field as a configuration has it; None for one that only Python code can fill."""
     from unibench.pruning import Method
 
@@ -230,7 +230,7 @@ def _parameter(
     )
 
 
-def _configured(value: Any, names: Mapping[type, str]) -> Any:
+def _configured(value: Any, names: Names) -> Any:
     """A value as YAML writes it.
 
     Raises:
@@ -246,13 +246,13 @@ def _configured(value: Any, names: Mapping[type, str]) -> Any:
         return {str(key): _configured(entry, names) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_configured(entry, names) for entry in value]
-    if type(value) in names:
+    if type(value) in names():
         changed = {
             field.name: _configured(getattr(value, field.name), names)
             for field in dataclasses.fields(value)
             if getattr(value, field.name) != field.default
         }
-        name = names[type(value)]
+        name = names()[type(value)]
         return {"name": name, **changed} if changed else name
     raise TypeError(f"no plain value: {value!r}")
 

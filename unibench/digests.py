@@ -47,12 +47,12 @@ def contents(place: Path, also: Iterable[str] = ()) -> str:
     for named in also:
         if os.path.normpath(place / named) not in inside:
             files[f"../{named}"] = place / named
-    before = dict(_known)
+    paths = [str(file.absolute()) for file in files.values()]
+    before = [_known.get(path) for path in paths]
     whole = hashlib.blake2b(digest_size=8)
     for key, file in sorted(files.items()):
         whole.update(f"{key}\0{_digest(file)}\n".encode("utf-8", "surrogateescape"))
-    if before != _known:
-        paths = [str(file.absolute()) for file in files.values()]
+    if before != [_known.get(path) for path in paths]:
         jsoncache.write(name, {path: _known[path] for path in paths if path in _known})
     return whole.hexdigest()
 

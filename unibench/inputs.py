@@ -101,7 +101,7 @@ def _in_table(table: Path) -> Iterator[str]:
     if table.suffix != ".tsv" or not table.is_file():
         return
     with table.open(encoding="utf-8", errors="replace", newline="") as stream:
-        if "image_path" not in stream.readline().split("\t"):
+        if "image_path" not in stream.readline().rstrip("\r\n").split("\t"):
             return
         stream.seek(0)
         csv.field_size_limit(sys.maxsize)  # pictures in base64 are longer than its default

@@ -139,7 +139,10 @@ def test_the_time_of_a_method_grows_with_the_tokens() -> None:
     assert (small["tokens_in"], large["tokens_in"]) == (16, 361)
     # the lower quartile: other programs on the machine only add
     assert large["method_ms"]["low"] > 3 * small["method_ms"]["low"] > 0
-    assert large["method_tflops"] == pytest.approx((361 / 16) ** 2 * small["method_tflops"])
+    # the square of similarities, and a little that grows with the tokens alone
+    square = (361 / 16) ** 2 * small["method_tflops"]
+    assert large["method_tflops"] == pytest.approx(square, rel=0.15)
+    assert large["method_tflops"] < square
 
 
 @cache

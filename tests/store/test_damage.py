@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import mounted
-from tests.support.records import record
+from tests.support.records import line
 from tests.support.workers import Scripted, answer_of, grid
 from unibench.cli import main
 from unibench.identity import Cell
@@ -125,7 +125,7 @@ def test_a_torn_line_at_the_end_is_no_damage(tmp_path: Path) -> None:
     (cell,) = grid(tmp_path, "method=vanilla", "task.limit=5")
     folder = CellFolder(cell)
     with folder.appending({"device": "cpu"}):
-        folder.append(record(id="0", answer=answer_of(cell, "0")).as_json())
+        folder.append(line(id="0", index=0, answer=answer_of(cell, "0")))
     with (cell.folder / "samples-0.jsonl").open("ab") as stream:
         stream.write(b'{"id": "1", "sco')
     executor = Scripted()

@@ -23,6 +23,9 @@ from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below, survey
 from unibench.plan.survey import STATES
 
+# in the place of the key of a hub model that is not on this disk: its commit is not known
+AFTER_DOWNLOAD = "key after download"
+
 
 def plan(words: list[str]) -> int:
     """``plan [-m] <overrides> [--failed] [--probe N] [--json]``."""
@@ -80,8 +83,8 @@ def _entry(plan: PlannedCell, history: History) -> dict[str, Any]:
         "holder": plan.holder,
         "reason": plan.reason,
         "traceback": str(cell.folder / "status.json") if plan.state == "failed" else None,
-        "key": cell.key,
-        "folder": str(cell.folder),
+        "key": cell.key if cell.final else AFTER_DOWNLOAD,
+        "folder": str(cell.folder) if cell.final else None,
     }
 
 
@@ -116,6 +119,8 @@ def _print(report: dict[str, Any]) -> None:
         remark = notes.get(entry["reason"], entry["reason"]) or (
             f"worked on by {entry['holder']}" if entry["holder"] else ""
         )
+        if entry["key"] == AFTER_DOWNLOAD:
+            remark = ", ".join(filter(None, (remark, AFTER_DOWNLOAD)))
         named = (
             entry["model"],
             entry["task"],

@@ -12,6 +12,7 @@ from unibench import report as reports
 from unibench.errors import UsageError, unknown
 from unibench.page import build
 from unibench.report import Comparison, Results, StandIn, Table
+from unibench.store.files import replace
 
 MODES = ("published", "ours", "difference")
 OWN = ("paper", "table", "mode", "format", "out", "to", "view", "model", "task")
@@ -116,5 +117,5 @@ def finished(given: Mapping[str, str]) -> pd.DataFrame:
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / f"{name}.{form}").write_text(text, encoding="utf-8")
+        replace(folder / f"{name}.{form}", text)
     print(f"{len(texts)} tables in {folder}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +16,31 @@ from unibench import store as results
 from unibench.cli.options import taken
 from unibench.errors import UsageError, unknown
 from unibench.registry import method
+from unibench.store.rekey import rekey
 
 ACTIONS = {
     "index": "FOLDER [--json]",
     "verify": "FOLDER",
     "repair": "FOLDER",
     "prune": "FOLDER [--failed] [--partial] [--outdated] [--method=FILE.py:Class] [--yes]",
+    "rekey": "FOLDER [--method=FILE.py:Class]",
     "merge": "FROM INTO",
     "export": "FOLDER FILE.tar.gz",
-    "import": "FILE.tar.gz FOLDER",
+    "import": "FILE.tar.gz FOLDER [--max-size=GiB]",  # that it may unpack to; 4 without it
 }
+VALUES: dict[str, Callable[[str], Any]] = {"--method=FILE.py:Class": str, "--max-size=GiB": float}
 
 
 def store(words: list[str]) -> int:
-    """``store index|verify|repair|prune|merge|export|import ...``; FOLDER is a store or one cell of
-    it.
+    """``store index|verify|repair|prune|rekey|merge|export|import ...``; FOLDER is a store or one
+    cell of it.
     """
     actions: dict[str, Callable[..., int]] = {
         "index": _index,
         "verify": _verify,
         "repair": _repair,
         "prune": _prune,
+        "rekey": _rekey,
         "merge": _merge,
         "export": _export,
         "import": _import,
@@ -48,7 +56,7 @@ def store(words: list[str]) -> int:
     places, options = taken(
         rest,
         flags=[name for name in known if "=" not in name],
-        values={name.partition("=")[0]: str for name in known if "=" in name},
+        values={name.partition("=")[0]: VALUES[name] for name in known if "=" in name},
     )
     wanted = [word for word in ACTIONS[action].split() if not word.startswith("[")]
     if len(places) != len(wanted) or any(place.startswith("-") for place in places):
@@ -101,8 +109,7 @@ def _prune(folder: Path, options: dict[str, Any]) -> int:
     states = tuple(state for state in ("failed", "partial") if f"--{state}" in options)
     outdated = frozenset[Path]()
     if "--outdated" in options:
-        own = [method(name) for name in [options.get("--method")] if name is not None]
-        judged = results.judged(folder, [f"{card.path}:{card.class_name}" for card in own])
+        judged = results.judged(folder, _trusted(options))
         outdated = frozenset(judged.outdated)
         for path, why in judged.unknown.items():
             print(f"kept, since it cannot be judged: {path}: {why}")
@@ -116,6 +123,30 @@ def _prune(folder: Path, options: dict[str, Any]) -> int:
     return 0
 
 
+def _rekey(folder: Path, options: dict[str, Any]) -> int:
+    refused = 0
+    runner = importlib.import_module("unibench.runner")
+    with closing(runner.Harnessed()) as harnessed:
+        executors = {"embedded": runner.Embedded(), "harness": harnessed}
+        ask = partial(runner.work, executors=executors)
+        for group in rekey(folder, ask, _trusted(options)):
+            print(
+                f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of"
+                f" {_counted(len(group.cells), 'cell', 'cells')} lifted after asking"
+                f" {_counted(group.asked, 'sample', 'samples')} again"
+            )
+            for path, reason in group.reasons.items():
+                print(f"  stays {path}: {reason}")
+            refused += len(group.reasons)
+    return 1 if refused else 0
+
+
+def _trusted(options: dict[str, Any]) -> list[str]:
+    """Methods in files of the user's own that the command names, so that they may be opened."""
+    own = [method(name) for name in [options.get("--method")] if name is not None]
+    return [f"{card.path}:{card.class_name}" for card in own]
+
+
 def _merge(source: Path, into: Path) -> int:
     return _say(results.merge(source, into))
 
@@ -125,15 +156,22 @@ def _export(folder: Path, file: Path) -> int:
     return 0
 
 
-def _import(file: Path, folder: Path) -> int:
-    return _say(results.import_(file, folder))
+def _import(file: Path, folder: Path, options: dict[str, Any]) -> int:
+    size = options.get("--max-size", results.MAX_SIZE)
+    if not 0 < size < math.inf:
+        raise UsageError(f"--max-size {size}: GiB that the archive may unpack to, for example 8")
+    return _say(results.import_(file, folder, size))
 
 
 def _say(merged: results.Merged) -> int:
     print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
         print(f"{sample}: another answer there; the one here stays")
-    return 1 if merged.conflicts else 0
+    for cell in merged.refused:
+        print(f"refused: {cell}")
+    if merged.strays:
+        print(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+    return 1 if merged.conflicts or merged.refused else 0
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -28,15 +28,15 @@ def _attention(query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int
 
 def _dot(left: Any, right: Any, *rest: Any, **more: Any) -> int:
     """Of two vectors, or of a matrix and a vector."""
-    return 2 * math.prod(left)
+    return 2 * int(math.prod(left))
 
 
 def _added_dot(base: Any, left: Any, right: Any, *rest: Any, **more: Any) -> int:
-    return 2 * math.prod(left)
+    return 2 * int(math.prod(left))
 
 
 def _added_outer(base: Any, left: Any, right: Any, *rest: Any, **more: Any) -> int:
-    return 2 * math.prod(left) * math.prod(right)
+    return 2 * int(math.prod(left) * math.prod(right))
 
 
 PRODUCTS = {  # that torch's own counter leaves out

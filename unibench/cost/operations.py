@@ -113,7 +113,7 @@ def _norm(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
 
 def _scattered(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     source = kwargs.get("src", kwargs.get("source", args[3] if len(args) > 3 else None))
-    return source.numel() if isinstance(source, Tensor) else 0
+    return int(source.numel()) if isinstance(source, Tensor) else 0
 
 
 def _put(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
@@ -160,13 +160,13 @@ class Operations(FlopCounterMode):
         self._leaks = _Leaks(self.uncounted)
 
     def __enter__(self) -> Operations:
-        super().__enter__()
-        self._leaks.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        self._leaks.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> Any:
-        self._leaks.__exit__(*error)
-        return super().__exit__(*error)
+        self._leaks.__exit__(*error)  # type: ignore[no-untyped-call]
+        return super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     @property
     def products(self) -> int:
@@ -176,7 +176,9 @@ class Operations(FlopCounterMode):
     def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
         # the only place where torch's counter shows an operator that it has no formula for
         if func_packet in self.flop_registry:
-            return super()._count_flops(func_packet, out, args, kwargs)
+            return super()._count_flops(  # type: ignore[no-untyped-call]
+                func_packet, out, args, kwargs
+            )
         if _floating(out):
             count = _formula(func_packet)
             if count is None:

@@ -182,6 +182,8 @@ class Row(Measured, Counted, Scored, Named):
         judged: questions that the judge answered.
         data: what identifies the samples.
         code: version and commit of unibench.
+        lifted: where ``store rekey`` took the row from, and which samples it asked again; None for
+            a row that was measured under its key.
         key: of the cell.
         folder: where the row was read or written.
         identity: all that the key hashes; it lies beside the row, in ``identity.json``.
@@ -203,6 +205,7 @@ class Row(Measured, Counted, Scored, Named):
     judged: int | None = None
     data: str
     code: str
+    lifted: Mapping[str, Any] | None = None
     key: str
     folder: str
     identity: Mapping[str, Any] = field(repr=False)

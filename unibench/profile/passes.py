@@ -82,7 +82,7 @@ class Facts:
         record: of the first prompt of the batch.
         vision_tflops: of the batch, counted by torch.
         tflops: of the batch: language model by formula, and selection.
-        method_tflops: of which the selection.
+        method_tflops: of which the selection, see :mod:`unibench.cost.operations`.
         peak_mib: most tensors of a prefill at once, above the weights.
         kv_mib: of the cache after the last token.
         notes: of the method.
@@ -179,9 +179,15 @@ def facts(
         method_tflops=selection,
         peak_mib=peak.mib,
         kv_mib=_cache_bytes(out.past_key_values) / 2**20,
-        notes=tuple(sorted(session.notes)),
+        notes=tuple(sorted({*session.notes, *_uncounted(record)})),
     )
 
 
 def _cache_bytes(cache: Any) -> int:
     return sum(int(part.nbytes) for layer in cache.layers for part in (layer.keys, layer.values))
+
+
+def _uncounted(record: PromptRecord) -> list[str]:
+    """A remark where the selection's arithmetic is known in part only."""
+    names = ", ".join(record.uncounted)
+    return [f"not in the method's FLOPs: {names}"] if names else []

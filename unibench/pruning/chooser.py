@@ -273,21 +273,19 @@ class Chooser:
         return RecordedVision(self.family, calls, rows)
 
     def _query_key(self, prefill: Prefill, row: int, length: int, layer: int) -> QueryKey:
-        entering = prefill.entering.get(layer)
-        recorded = [entering]
-        if entering is None:
-            recorded = [*prefill.recorded.get(self.family.llm_attention(layer), ())]
+        part = prefill.prompt.segments.get(layer)
+        if layer in prefill.entering:  # of this very stage: the same rows
+            recorded, seen = [prefill.entering[layer]], length
+        else:
+            recorded = prefill.recorded.get(self.family.llm_attention(layer), [])
+            seen = int((prefill.prompt.valid[row] if part is None else part.valid[row]).sum())
         if len(recorded) != 1:
             raise RuntimeError(
                 f"decoder layer {layer} was not declared in needs, or lies after the cut"
             )
         (qk,) = recorded
         pad = qk.query.shape[2] - length
-        part = None if entering is not None else prefill.prompt.segments.get(layer)
-        seen = prefill.prompt.valid[row] if part is None else part.valid[row]
-        if pad < 0 or (
-            entering is None and int(seen.sum()) != length
-        ):  # the rows of another cut would be read as padding
+        if pad < 0 or seen != length:  # the rows of another cut would be read as padding
             raise RuntimeError(
                 f"decoder layer {layer} lies before an earlier cut's successor: its tokens are not"
                 " this stage's"

@@ -29,10 +29,6 @@ class _Missing:
         raise RuntimeError(f"this context was made without {self._what}")
 
 
-def _not_recorded(layer: int) -> QueryKey:
-    raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
-
-
 def unheard(text: str) -> None:
     """A remark that nobody writes down."""
 
@@ -100,7 +96,7 @@ class StageContext:
     margins: tuple[int, int] | None = (0, 0)
     seed: int = 0
     sample: str = ""
-    query_key: Callable[[int], QueryKey] = field(default=_not_recorded, repr=False)
+    query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -179,7 +175,7 @@ class StageContext:
                 ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
-        qk = self.query_key(layer)
+        qk = self._recorded(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
@@ -193,7 +189,7 @@ class StageContext:
             layer: a declared layer after the last cut.
             rows: of ``hidden``; default the visual tokens.
         """
-        key = self.query_key(layer).key
+        key = self._recorded(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
     def final_norm(self, hidden: Tensor) -> Tensor:
@@ -225,6 +221,11 @@ class StageContext:
             f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8
         ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+    def _recorded(self, layer: int) -> QueryKey:
+        if self.query_key is None:
+            raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
+        return self.query_key(layer)
 
 
 def instruction_of(visual: Tensor, length: int) -> Tensor:

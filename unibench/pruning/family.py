@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unibench.errors import UsageError
 from unibench.pruning.attention import QueryKey
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 @dataclass
@@ -217,6 +217,26 @@ class Family:
                 batch.
         """
         raise NotImplementedError
+
+    def pixels(self, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        """What the tower was given of each image or video of a call, without padding.
+
+        Where a call cannot be taken apart, each has all of it.
+
+        Args:
+            call: the recorded call.
+            items: the images or videos of :meth:`items`, as they lie in the prompts.
+        """
+        name = "pixel_values" if call.modality == "image" else "pixel_values_videos"
+        values: Tensor | list[Tensor] = call.arguments[name]
+        if not isinstance(values, Tensor):  # a processor that makes no batch
+            return values
+        pictures = self.split_pixels(values, call, items)
+        return pictures if len(pictures) == len(items) else [values] * len(items)
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        """Pixels of each image or video; those of the base lie in rows of their own."""
+        return list(values)
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""

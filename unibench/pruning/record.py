@@ -24,6 +24,8 @@ class PromptRecord:
         processed: visual tokens that entered each decoder layer.
         last: which of them entered the last one, see :func:`packed`.
         items: how the visual tokens lie.
+        prompt_digest: a hash of its token ids; empty where the model was given embeddings.
+        pixel_digest: a hash of the pixels that the vision tower was given of it; empty without.
         method_macs: half the floating point operations of scoring and choosing, see
             :mod:`unibench.cost.operations`; of the first sample of this shape.
         product_macs: of which multiply-adds of products.
@@ -36,6 +38,8 @@ class PromptRecord:
     processed: tuple[int, ...]
     last: str
     items: tuple[Item, ...]
+    prompt_digest: str = ""
+    pixel_digest: str = ""
     method_macs: float = field(default=0.0, compare=False)
     product_macs: float = field(default=0.0, compare=False)
     uncounted: tuple[str, ...] = field(default=(), compare=False)

@@ -25,7 +25,7 @@ from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.prefill import Prefill, Reading
-from unibench.pruning.prompt import Prompt, prompt_of
+from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
 from unibench.pruning.refusal import Mode, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
@@ -329,6 +329,10 @@ class Session:
 
     def _record(self, prefill: Prefill) -> None:
         prompt = prefill.prompt
+        with self._reading.timed(prefill.spans.excluded):
+            rows = range(len(prompt.items))
+            prompts = ["" if (ids := prompt.ids_of(row)) is None else digest(ids) for row in rows]
+            pixels = pixel_digests(self.family, prompt, prefill.calls)
         for row, visual in enumerate(prompt.visual_counts):
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
             products, others, uncounted = prefill.work_of(row)
@@ -340,6 +344,8 @@ class Session:
                     processed=(*uncut, *(layer[row] for layer in prefill.counts)),
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
+                    prompt_digest=prompts[row],
+                    pixel_digest=pixels[row],
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
                     uncounted=uncounted,

@@ -14,7 +14,9 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
-from unibench.identity import Cell
+from unibench.device import device_type
+from unibench.errors import UsageError
+from unibench.identity import Cell, settled
 from unibench.inference.record import Record
 from unibench.plan import survey
 from unibench.runner.listener import Listener
@@ -79,11 +81,14 @@ def work_in_processes(
     Raises:
         KeyboardInterrupt: the user stopped; one signal lets every worker finish its sample, a
             second one does not.
+        UsageError: a device is of another type than the key of a cell says.
     """
     context = multiprocessing.get_context(
         "forkserver"
     )  # imports once, forks before any thread or GPU is in use
     context.set_forkserver_preload(["unibench.runner.processes"])
+    cells = settled(cells)
+    _check_devices(cells, devices)
     keys = [plan.cell.key for plan in survey(cells)]
     slots = [
         _Slot(number, device, context.RawValue(_Report, 0, -1))
@@ -123,8 +128,18 @@ def _start(
     slot.process.start()
 
 
+def _check_devices(cells: Sequence[Cell], devices: Sequence[str | None]) -> None:
+    for device in devices:
+        for cell in cells if device is not None else ():
+            if device_type(str(device)) != cell.identity["device"]:
+                raise UsageError(
+                    f"{device} is asked for, but model.device={cell.config.model.device} is"
+                    f" {cell.identity['device']} here: leave one of the two away"
+                )
+
+
 def _on(cell: Cell, device: str) -> Cell:
-    """The same cell on another device, which its key does not hash."""
+    """The same cell on another device of its type, which alone its key hashes."""
     return replace(
         cell, config=replace(cell.config, model=replace(cell.config.model, device=device))
     )

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unibench.errors import UsageError, unknown
-from unibench.identity import Cell
+from unibench.identity import Cell, settled
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, stored_row
 from unibench.plan import survey
@@ -137,7 +137,7 @@ def work(
                 "harness": stack.enter_context(closing(Harnessed())),
             }
         loop = _CellLoop(executors, listener or Silent(), stop or Stop(), expiry)
-        return loop.run(survey(cells))
+        return loop.run(survey(settled(cells)))
 
 
 def forgive(cells: Sequence[Cell]) -> int:

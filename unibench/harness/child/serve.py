@@ -32,6 +32,7 @@ from unibench.inference.record import Record, stored
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.store import CellFolder
+from unibench.store.files import appending
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,8 @@ class Child:
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
-            with (cell.folder / "run.log").open("a", encoding="utf-8") as stream:
-                traceback.print_exc(file=stream)
+            with appending(cell.folder / "run.log") as stream:
+                stream.write(traceback.format_exc().encode(errors="backslashreplace"))
             reason = str(error).partition("\n")[0]
             self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
         else:
