@@ -145,15 +145,17 @@ def _method_key(node: Mapping[str, Any]) -> list[Any]:
 
 
 def _state(value: str | None) -> Any:
-    """Time of change and size of a file that a value names, or of the files in a folder."""
-    if value is None or ("/" not in value and "." not in value):
+    """Time of change and size of a file that a value names, or of the files in a folder; None if it
+    names none.
+    """
+    if value is None:
         return None
-    place = Path(value).expanduser()
     try:
+        place = Path(value).expanduser().absolute()
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
-    except OSError:
-        return "missing"
+    except (OSError, ValueError, RuntimeError):  # no such file, or no name of one
+        return None
 
 
 def _method(node: Mapping[str, Any]) -> Method:
