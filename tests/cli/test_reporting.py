@@ -30,7 +30,7 @@ def test_one_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["report", "paper=stp", "table=7"], "unknown table of stp '7'"),
         (["report", "paper=stp", "format=pdf"], "unknown format 'pdf'"),
         (["report", "paper=stp", "mode=our"], "Did you mean ours?"),
-        (["report", "stp"], "key=value is wanted, not 'stp'"),
+        (["report", "stp"], "report takes no 'stp'; for example"),
         (["report", "papr=stp"], "Did you mean paper?"),
         (["report", "out=/no/such/folder"], "there is no such folder"),
         (["audit"], "audit what?"),

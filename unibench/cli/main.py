@@ -96,6 +96,7 @@ ACTIONS: dict[str, Verb] = {
     ),
 }
 
+_SCREEN = logging.StreamHandler()
 USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
 
@@ -230,10 +231,9 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("unibench")
     logger.setLevel(logging.INFO)
     if not logger.handlers:
-        logger.addHandler(handler)
+        logger.addHandler(_SCREEN)
+    _SCREEN.setLevel(logging.WARNING)
+    _SCREEN.stream = sys.stderr  # which may be another one than at the last call

@@ -132,7 +132,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: always.
         """
-        raise UsageError(f"{self.verb} what? {message}; for example {self.example}")
+        missing = message.removeprefix("the following arguments are required: ")
+        raise UsageError(f"{self.verb} what? {missing} is missing; for example {self.example}")
 
     def _is_setting(self, word: str) -> bool:
         key, equals, _ = word.partition("=")
