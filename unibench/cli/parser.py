@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         """
         self.usage, self.overrides = f"{self.prog} {form}", overrides
         if overrides:
-            self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+            self.add_argument("words", nargs="*", default=[], help=argparse.SUPPRESS)
 
     def flag(self, name: str, help: str, **more: Any) -> None:
         """An option without a value."""
