@@ -140,7 +140,7 @@ def selection(name: str, this: Case) -> Run:
     options = SELECTOR if name in ("visionselector", "idpruner") else {}
     *before, last = build_method(name, **options).stages(28)
     for stage in before:
-        if stage.layer == 0:  # what a first stage leaves in the memory of the sample
+        if stage.layer in (0, last.layer - 1):  # what they leave in the memory of the sample
             stage.select(this.ctx)
     return lambda: last.select(this.ctx)
 

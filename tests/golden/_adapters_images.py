@@ -4,13 +4,14 @@ them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tests.golden import _context
-from tests.golden._adapters import Answer, Call, adapter
+from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import chosen, stored
 from unibench.cost.accounting import processed
 
@@ -47,3 +48,22 @@ def v2drop(call: Call) -> Answer:
     counts = processed(stages, call.case.keep, total, params["depth"])
     assert list(counts) == arrays["tokens_per_layer"].tolist()
     return Answer(kept, None)
+
+
+@adapter
+def tiles(call: Call) -> Answer:
+    """Crops one after the other, each with an equal budget of its own."""
+    method, number = call.build(), call.case.params.get("tiles", 1)
+    ctx = _context.context(call.case, call.dtype, call.note)
+    size, found = len(ctx.visual) // number, []
+    for start in range(0, number * size, size):
+        rows = slice(start, start + size)
+        narrow = _context.narrowed(ctx, start, start + size, ctx.keep // number)
+        vision = _context.StubVision(
+            {
+                name: array[rows] if len(array) == len(ctx.visual) else array
+                for name, array in _context.tensors(call.case, call.dtype).items()
+            }
+        )
+        found.append(answer(one_stage(method), replace(narrow, vision=vision)).kept + start)
+    return Answer(torch.cat(found), None)

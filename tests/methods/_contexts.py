@@ -47,6 +47,8 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "prumerge[adaptive]": ("prumerge", {"mode": "adaptive"}),
     "prumerge_plus[adaptive]": ("prumerge_plus", {"mode": "adaptive"}),
     "prumerge_plus[official_bug]": ("prumerge_plus", {"variant": "official_bug"}),
+    "prunesid[official]": ("prunesid", {"variant": "official"}),
+    "prunesid[qwen]": ("prunesid", {"variant": "qwen"}),
     "scope[add]": ("scope", {"combined": "add"}),
     "scope[angelslim]": ("scope", {"variant": "angelslim"}),
     "stp[greedy]": ("stp", {"reading": "greedy"}),

@@ -50,6 +50,7 @@ PLACE = {
         "ViT only",
     ),
     **dict.fromkeys(("v2drop",), "LLM only"),
+    **dict.fromkeys(("prunesid",), "ViT only"),
 }
 
 # : As IDPruner groups them; the others by what decides: how much a token matters, how little it
@@ -74,6 +75,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("v2drop",), "importance"),
+    **dict.fromkeys(("prunesid",), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
