@@ -4,7 +4,7 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
-from tests.golden._adapters_intra import chosen, stored
+from tests.golden._adapters_intra import Stored, chosen, stored
 from unibench.cost.accounting import processed
+from unibench.pruning.attention import QueryKey
 
 
 def close(found: Tensor, expected: Tensor, rtol: float = 1e-4, atol: float = 1e-5) -> None:
@@ -67,3 +68,69 @@ def tiles(call: Call) -> Answer:
         )
         found.append(answer(one_stage(method), replace(narrow, vision=vision)).kept + start)
     return Answer(torch.cat(found), None)
+
+
+@adapter
+def duet(call: Call) -> Answer:
+    """The part before the language model; officially the CLS row comes first, the anchors last."""
+    arrays = _context.tensors(call.case, call.dtype)
+    found = answer(one_stage(call.build()), _context.context(call.case, call.dtype, call.note))
+    official = torch.cat([arrays["dominant"], arrays["anchors"]])
+    assert found.rows is not None
+    close(found.rows, arrays["merged"][1:][official.argsort()], atol=2e-4)
+    return found
+
+
+@dataclass(frozen=True)
+class Asking(Stored):
+    """A context whose question is told.
+
+    Attributes:
+        asked: rows of ``hidden``.
+    """
+
+    asked: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def question(self) -> Tensor:
+        return self.asked
+
+
+@adapter
+def duet_intra(call: Call) -> Answer:
+    """Two cuts; queries and keys of the second are of all rows, those still present are taken."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    start, total, length = params["visual_start"], params["n_visual"], len(arrays["s0_keys"][0])
+    salient = params.get("salient")
+    queries = {} if salient is None else {"queries": "question"}
+    before, *cuts = call.build(**queries).stages(32)
+    assert before.count is None
+    assert [stage.layer for stage in cuts] == [16, 24]
+    present, memory = torch.arange(total), {}
+    plain, defective = "variant" not in call.options, call.case.folder.endswith("official_bug")
+    for number, stage in enumerate(cuts):
+        rows = torch.cat(
+            [torch.arange(start), present + start, torch.arange(start + total, length)]
+        )
+        name = "" if number == 0 else "_full"
+        query, key = (arrays[f"s{number}_{part}{name}"][:, rows] for part in ("queries", "keys"))
+        qk = QueryKey(query, key, key.shape[-1] ** -0.5)
+        asked = torch.tensor(salient or []) - 1 + len(present)  # the picture is one token there
+        keep = stage.count(total, total)
+        base = stored(call, stage, torch.zeros(len(rows), 1), start, start + len(present))
+        values = {
+            **vars(base),
+            "keep": keep,
+            "memory": memory,
+            "query_key": lambda layer, qk=qk: qk,
+        }
+        ctx = Asking(**values, asked=asked)
+        if plain and not defective:
+            asking = ctx.instruction if salient is None else asked
+            close(call.build().attention(ctx, asking), arrays[f"s{number}_scores"], atol=1e-7)
+        present = present[chosen(stage, ctx).keep]
+        assert len(present) == keep
+        if not plain or not defective:
+            assert keep == params["counts"][number]
+            assert present.tolist() == arrays[f"s{number}_kept"].tolist()
+    return Answer(present, None)

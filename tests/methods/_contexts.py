@@ -32,6 +32,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
     "dpp[random]": ("dpp", {"importance": "random"}),
+    "duet[ratios]": ("duet", {"ratios": (0.5, 0.25)}),
+    "duet[question]": ("duet", {"ratios": (0.5, 0.0), "queries": "question"}),
+    "duet[official_bug]": ("duet", {"variant": "official_bug"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
     "idpruner[difftopk]": (
