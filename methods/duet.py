@@ -1,4 +1,4 @@
-"""Dominant tokens with chosen anchors before the language model, then cuts by the text inside it."""
+"""Dominant tokens and chosen anchors before the language model, cuts by the text inside it."""
 
 from __future__ import annotations
 
