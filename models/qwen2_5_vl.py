@@ -24,6 +24,11 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
         middle = super().object_layer
         return max((block for block in full if block <= middle), default=min(full))
 
+    @property
+    def local_layer(self) -> int:
+        """The first block that sees the whole picture: 7 of 32."""
+        return min(self.vision_tower.fullatt_block_indexes)
+
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         order = self._window_order(call)
         return super().pack(values, call, fill)[order.to(values.device)]

@@ -138,6 +138,13 @@ class Family:
         return max(0, len(self.vit_blocks) * 3 // 8 - 1)
 
     @property
+    def local_layer(self) -> int:
+        """A shallow vision block, where attention looks at what is near: 5 of 24, as VScan takes
+        for CLIP.
+        """
+        return len(self.vit_blocks) * 5 // 24
+
+    @property
     def feature_layer(self) -> int | None:
         """The vision block whose output the projector takes token by token; None if it joins
         patches.

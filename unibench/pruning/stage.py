@@ -58,6 +58,7 @@ class Needs:
         object_attention: queries and keys of vision-tower layers counted from the family's
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
+        local_attention: queries and keys of the family's ``local_layer`` are wanted.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -68,6 +69,7 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+    local_attention: bool = False
 
     @property
     def vision(self) -> bool:
@@ -78,6 +80,7 @@ class Needs:
             or self.saliency
             or self.features
             or self.object_attention
+            or self.local_attention
         )
 
     def __or__(self, other: Needs) -> Needs:
@@ -90,6 +93,7 @@ class Needs:
             self.entering or other.entering,
             self.object_attention + other.object_attention,
             self.clip or other.clip,
+            self.local_attention or other.local_attention,
         )
 
 

@@ -42,6 +42,7 @@ class VisionRecorder:
         self.family, self.clock, self.merger = family, clock, merger
         attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
         attention |= {family.object_layer + offset for offset in needs.object_attention}
+        attention |= {family.local_layer} if needs.local_attention else set()
         feature = family.feature_layer if needs.features or (needs.clip and family.clip) else None
         hidden = {*needs.vit_hidden, *([] if feature is None else [feature])}
         blocks = len(family.vit_blocks) if attention or hidden else 0
