@@ -151,6 +151,14 @@ class StageContext:
         key = self._recorded(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
+    def unrotated(self) -> QueryKey:
+        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of the layer about
+        to run, on the states that enter it, before their rotation, float32.
+        """
+        assert self.family is not None
+        qk = self.family.unrotated(self.layer, self.hidden)
+        return QueryKey(qk.query[0].float(), qk.key[0].float(), qk.scaling)
+
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""
         assert self.family is not None

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from unibench.ops import did
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.layout import Part
 
@@ -122,6 +123,27 @@ class Family:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
+
+    def unrotated(self, layer: int, hidden: Tensor) -> QueryKey:
+        """Queries and keys that a decoder layer makes of the states that enter it, before their
+        rotation, after the norms of queries and keys where the family has them.
+
+        Args:
+            layer: of the decoder.
+            hidden: ``[T, D]`` of one sample.
+        """
+        module: Any = self.llm_attention(layer)
+        normed = self.text_model.layers[layer].input_layernorm(
+            hidden.to(next(module.q_proj.parameters()).dtype)
+        )
+        found = []
+        for kind in "qk":
+            weight = getattr(module, f"{kind}_proj")
+            rows = weight(normed).unflatten(-1, (-1, module.head_dim))
+            rows = getattr(module, f"{kind}_norm", lambda heads: heads)(rows)
+            did(len(hidden) * hidden.shape[1] * rows.shape[1] * rows.shape[2])
+            found.append(rows.transpose(0, 1)[None])
+        return QueryKey(found[0], found[1], float(module.scaling))
 
     @property
     def deepstack(self) -> int:
