@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.errors import unknown
-from unibench.ops import components, cosine, independent, ranking, top_k
+from unibench.ops import components, cosine, independent, places_within, ranking, top_k
 
 VARIANTS = ("default", "official", "qwen")
 
@@ -74,7 +74,7 @@ class PruneSID(Method):
         survives = independent(alike & (slot[:, None] == slot[None]), score)
         order = ranking(score)
         order = order[ranking(survives[order].to(score))]  # survivors first, each by falling score
-        chosen = place_in_group(slot, order, groups) < shared(
+        chosen = places_within(slot, order, groups) < shared(
             slot, survives, groups, wanted, ctx.keep
         ).gather(0, slot)
         return Selection(top_k(chosen.to(score), ctx.keep))
@@ -93,16 +93,6 @@ def threshold(similarity: Tensor, wanted: int, by_loading: bool) -> Tensor:
         half = (similarity.sum() + own) / (2 * count**2)
         return half * max(wanted / (count / 18), 1.0)
     return (similarity.sum() - own) / (count * (count - 1)) * (wanted / 32)
-
-
-def place_in_group(slot: Tensor, order: Tensor, groups: int) -> Tensor:
-    """Place ``[N]`` of each token in its group's part of an order of all tokens."""
-    by_group = order[slot[order].argsort(stable=True)]
-    size = torch.zeros(groups, dtype=torch.long, device=slot.device)
-    size = size.index_add(0, slot, torch.ones_like(slot))
-    first = size.cumsum(0) - size
-    row = torch.arange(len(slot), device=slot.device)
-    return torch.empty_like(slot).index_copy(0, by_group, row - first[slot[by_group]])
 
 
 def shared(slot: Tensor, survives: Tensor, groups: int, wanted: int, keep: int) -> Tensor:

@@ -134,3 +134,73 @@ def duet_intra(call: Call) -> Answer:
             assert keep == params["counts"][number]
             assert present.tolist() == arrays[f"s{number}_kept"].tolist()
     return Answer(present, None)
+
+
+@dataclass(frozen=True)
+class TwoLayers:
+    """Signals of a shallow and of a deep vision block; those of other blocks are not there."""
+
+    shallow: Tensor
+    deep: Tensor
+    merged: Tensor | None = None
+
+    def received(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
+        return {OneLayerEach.local_layer: self.shallow, OneLayerEach.saliency_layer: self.deep}[
+            layer
+        ]
+
+    cls = received
+
+
+class OneLayerEach(_context.StubFamily):
+    """A family that names its shallow block."""
+
+    local_layer = 5
+
+
+@adapter
+def vscan(call: Call) -> Answer:
+    """The part before the language model, whose count is told."""
+    arrays = _context.tensors(call.case, call.dtype)
+    scan, cut = call.build().stages(32)
+    assert (scan.layer, cut.layer) == (0, 16)
+    if "shallow_heads" in arrays:
+        for name in ("shallow", "deep"):
+            close(arrays[f"{name}_heads"].mean(0), arrays[f"{name}_scores"])
+    ctx = replace(
+        _context.context(call.case, call.dtype, call.note),
+        family=OneLayerEach(cls="shallow_heads" in arrays),
+        vision=TwoLayers(arrays["shallow_scores"], arrays["deep_scores"]),
+    )
+    return answer(scan, ctx)
+
+
+class Unrotated(_context.StubFamily):
+    """A family whose decoder layer makes stored queries and keys."""
+
+    def __init__(self, qk: QueryKey) -> None:
+        super().__init__(cls=False)
+        self.qk = qk
+
+    def unrotated(self, layer: int, hidden: Tensor) -> QueryKey:
+        return QueryKey(self.qk.query[None], self.qk.key[None], self.qk.scaling)
+
+
+@adapter
+def vscan_intra(call: Call) -> Answer:
+    """The cut inside the language model: queries of the last prompt token, keys of all."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    _, stage = call.build().stages({16: 32, 14: 28}[params["layer"]])
+    assert stage.layer == params["layer"]
+    keys = arrays["keys"]
+    query = keys.new_zeros(len(arrays["queries_last"]), *keys.shape[1:])
+    query[:, -1] = arrays["queries_last"]
+    qk = QueryKey(query, keys, keys.shape[-1] ** -0.5)
+    qwen = params["code"] == "qwen"
+    assert stage.needs.entering != qwen
+    more = dict(family=Unrotated(qk)) if qwen else dict(query_key=lambda layer: qk)
+    start, stop = int(arrays["visual_start"]), int(arrays["visual_end"])
+    hidden = torch.zeros(keys.shape[1], 1)
+    ctx = stored(call, stage, hidden, start, stop, **more)
+    close(call.build().score(ctx), arrays["scores"], atol=1e-7)
+    return Answer(chosen(stage, ctx).keep, None)

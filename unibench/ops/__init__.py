@@ -30,6 +30,7 @@ from unibench.ops.similarity import euclidean as euclidean
 from unibench.ops.similarity import min_max as min_max
 from unibench.ops.similarity import unit as unit
 from unibench.ops.topk import complement as complement
+from unibench.ops.topk import places_within as places_within
 from unibench.ops.topk import ranking as ranking
 from unibench.ops.topk import ranks as ranks
 from unibench.ops.topk import soft_top_k as soft_top_k

@@ -51,7 +51,7 @@ PLACE = {
     ),
     **dict.fromkeys(("v2drop",), "LLM only"),
     **dict.fromkeys(("prunesid",), "ViT only"),
-    **dict.fromkeys(("duet",), "hybrid"),
+    **dict.fromkeys(("duet", "vscan"), "hybrid"),
 }
 
 # : As IDPruner groups them; the others by what decides: how much a token matters, how little it
@@ -75,7 +75,7 @@ AIM = {
     **dict.fromkeys(
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
-    **dict.fromkeys(("v2drop", "duet"), "importance"),
+    **dict.fromkeys(("v2drop", "duet", "vscan"), "importance"),
     **dict.fromkeys(("prunesid",), "hybrid"),
 }
 
