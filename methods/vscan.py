@@ -99,7 +99,7 @@ class VScan(Method):
         return self._cuts(depth, _to_keep, "vscan: three times the budget in front of its cut")
 
     def averaged(self, depth: int) -> Sequence[Stage]:
-        count = self._of_present if self.retentions else _from_first
+        count = self._of_present if self.retentions else _around_mean
         return Cuts(tuple(self._cuts(depth, count))).averaged(depth)
 
     def _cuts(self, depth: int, count: Count, remark: str = "") -> list[Stage]:
@@ -184,13 +184,17 @@ def _to_keep(number: int, cuts: int, keep: int, total: int) -> int:
     return rounded(first * (keep / first) ** (number / cuts))
 
 
-def _from_first(number: int, cuts: int, keep: int, total: int) -> int:
-    """``keep`` before the language model, then equal factors to a third of it."""
-    return (
-        min(keep, total)
-        if keep >= total
-        else max(1, rounded(keep * SHARE_AFTER ** (-number / cuts)))
-    )
+def _around_mean(number: int, cuts: int, keep: int, total: int) -> int:
+    """One and a half times ``keep``, as far as there are so many, then equal factors to what makes
+    ``keep`` the mean of a cut in the middle.
+
+    >>> [_around_mean(number, 1, 64, 576) for number in (0, 1)]
+    [96, 32]
+    """
+    keep = min(keep, total)
+    first = min(total, rounded(1.5 * keep))
+    last = max(1, 2 * keep - first)
+    return rounded(first * (last / first) ** (number / cuts))
 
 
 def windows_of(grids: Sequence[Grid], side: int, count: int) -> tuple[Tensor, list[int]]:

@@ -43,7 +43,8 @@ def components(x: Tensor, count: int) -> Tensor:
         values, vectors = _iterated(gram(x.float()), count)
     values, vectors = values[-count:].flip(0), vectors[:, -count:].flip(1)
     real = values > NOISE[values.dtype] * values[:1].clamp_min(torch.finfo(values.dtype).tiny)
-    return (vectors * real).to(x.dtype if x.dtype == torch.float64 else torch.float32)
+    found: Tensor = vectors * real
+    return found.to(x.dtype if x.dtype == torch.float64 else torch.float32)
 
 
 def _iterated(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
