@@ -14,6 +14,8 @@ from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import Stored, chosen, stored
 from unibench.cost.accounting import processed
+from unibench.methods._prior import Prior
+from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
 
 
@@ -204,3 +206,26 @@ def vscan_intra(call: Call) -> Answer:
     ctx = stored(call, stage, hidden, start, stop, **more)
     close(call.build().score(ctx), arrays["scores"], atol=1e-7)
     return Answer(chosen(stage, ctx).keep, None)
+
+
+@adapter
+def d2pruner(call: Call) -> Answer:
+    """The prior comes as a file, as a user would give it; the last row of attention is told."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    size, count = (params["grid_h"], params["grid_w"]), len(arrays["importance"])
+    path = call.tmp / "prior.safetensors"
+    Prior({size: arrays["prior"].view(size)}).save(path)
+    method = call.build(prior=str(path))
+    stage = one_stage(method)
+    assert stage.layer == 2
+    ctx = stored(
+        call,
+        stage,
+        arrays["features"],
+        0,
+        count,
+        items=(Item(0, count, (Part(1, *size),)),),
+        rows=lambda queries: arrays["importance"][None, None],
+    )
+    close(method.score(ctx), arrays["scores"], rtol=1e-3)
+    return answer(stage, ctx)

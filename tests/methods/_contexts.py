@@ -27,10 +27,12 @@ EVERYTHING = Needs(
 OPTIONS: dict[str, dict[str, Any]] = {
     "visionselector": {"selector_path": "random:0"},
     "idpruner": {"selector_path": "random:0"},
+    "d2pruner": {"prior": "random:0"},
 }
 # further forms of a method, tested like a method of its own
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
+    "d2pruner[either]": ("d2pruner", {"prior": "random:0", "edges": "either"}),
     "dpp[random]": ("dpp", {"importance": "random"}),
     "duet[ratios]": ("duet", {"ratios": (0.5, 0.25)}),
     "duet[question]": ("duet", {"ratios": (0.5, 0.0), "queries": "question"}),

@@ -49,7 +49,7 @@ PLACE = {
         ),
         "ViT only",
     ),
-    **dict.fromkeys(("v2drop",), "LLM only"),
+    **dict.fromkeys(("v2drop", "d2pruner"), "LLM only"),
     **dict.fromkeys(("prunesid",), "ViT only"),
     **dict.fromkeys(("duet", "vscan"), "hybrid"),
 }
@@ -76,7 +76,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("v2drop", "duet", "vscan"), "importance"),
-    **dict.fromkeys(("prunesid",), "hybrid"),
+    **dict.fromkeys(("prunesid", "d2pruner"), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
