@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from unibench import __version__
 from unibench.budget import Budget
 from unibench.compose import compose_cells
 from unibench.errors import UsageError, unknown
 from unibench.identity import Cell, cell_of
 
-OPTIONS = {"samples": "20", "eta": "0.003", "first": "5"}
+OPTIONS = {"samples": "20", "eta": "0.003", "first": "5", "out": ""}
 USAGE = (
-    "python -m unibench calibrate method=vtw|fitprune|mustdrop [model=.. task=.. ratio=.."
-    " samples=20; vtw: eta=0.003 first=5]"
+    "python -m unibench calibrate method=vtw|fitprune|mustdrop|d2pruner [model=.. task=.. ratio=.."
+    " samples=20; vtw: eta=0.003 first=5; d2pruner: out=prior.safetensors]"
 )
-FOUND = {"vtw": "withdrawal_layer", "fitprune": "removal_recipe", "mustdrop": "thresholds"}
+FOUND = {
+    "vtw": "withdrawal_layer",
+    "fitprune": "removal_recipe",
+    "mustdrop": "thresholds",
+    "d2pruner": "positional_prior",
+}
 
 
 def calibrate(words: list[str]) -> int:
-    """``calibrate method=vtw|fitprune|mustdrop <overrides>``."""
+    """``calibrate method=vtw|fitprune|mustdrop|d2pruner <overrides>``."""
     given = {
         **OPTIONS,
         **dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS),
@@ -36,7 +45,10 @@ def calibrate(words: list[str]) -> int:
     found = getattr(importlib.import_module("unibench.calibrate"), FOUND[cell.method])(
         model, samples, **settings
     )
-    print(f"{cell.title}, {len(samples)} samples beyond those of the task's limit: {found}")
+    source = f"{cell.title}, {len(samples)} samples beyond those of the task's limit"
+    if cell.method == "d2pruner":
+        return _written(cell, found, given["out"], source)
+    print(f"{source}: {found}")
     print(" ".join(f"'method.{key}={_plain(value)}'" for key, value in found.parameters.items()))
     return 0
 
@@ -69,7 +81,25 @@ def _prompts(cell: Cell, count: int) -> tuple[Any, list[Any]]:
     ]
 
 
+def _written(cell: Cell, prior: Any, out: str, source: str) -> int:
+    """Write a prior with what it was made of, and say how it is used."""
+    facts = {
+        "model": json.dumps(cell.identity["model"]),
+        "data": f"{cell.config.task.name} {cell.identity['data']}",
+        "code": f"unibench {__version__}",
+    }
+    replace(prior, facts={**prior.facts, **facts}).save(Path(out).expanduser())
+    sizes = ", ".join(f"{height} x {width}" for height, width in sorted(prior.grids))
+    print(f"{source}: a prior of {sizes} tokens")
+    print(f"'method.prior={out}'")
+    return 0
+
+
 def _settings(cell: Cell, given: dict[str, str]) -> dict[str, Any]:
+    if cell.method == "d2pruner":
+        if not given["out"]:
+            raise UsageError("calibrate method=d2pruner writes a file: out=prior.safetensors")
+        return {}
     if cell.method == "vtw":
         return {"eta": _number(given, "eta", float), "first": _number(given, "first", int)}
     return {"ratio": _ratio(cell)}

@@ -36,7 +36,7 @@ verbs:
   store index|verify|repair|prune|merge|export|import ...     look after results
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
-  calibrate method=vtw|fitprune|mustdrop ..    a method's own numbers, from a few samples
+  calibrate method=vtw|fitprune|mustdrop|d2pruner ..   a method's own numbers, from a few samples
   report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [--html]   tables; a page of results
   audit FILE.csv|FOLDER                   what in a table should be looked at
   plot ratio|pareto|bars|heat|radar|ranks|size [task=T] [budget=B] to=FILE.svg    overlay SAMPLE to=FILE.png
