@@ -16,7 +16,7 @@ class InternVL(Family):
     """InternVLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token"})
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "projector"})
     prefix_tokens = 1
     saliency_layer = -2
 
@@ -42,6 +42,14 @@ class InternVL(Family):
             (Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),)
             for count in tiles
         ]
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        module = self.core.multi_modal_projector
+        return module.layer_norm, module.linear_1, module.act, module.linear_2
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        return values.flatten(0, -2)
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         side = int(values.shape[1] ** 0.5)

@@ -15,7 +15,9 @@ class Llava(Family):
     """LlavaForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
+    provides: ClassVar[frozenset[str]] = frozenset({
+        "cls_token", "token_projector", "clip_tower", "projector",
+    })  # fmt: skip
     saliency_layer = -2
 
     def __init__(self, model: Any) -> None:
@@ -32,6 +34,11 @@ class Llava(Family):
         if not isinstance(layer, int):
             return None  # several layers side by side
         return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        module = self.core.multi_modal_projector
+        return module.linear_1, module.act, module.linear_2
 
     @property
     def merges(self) -> bool:

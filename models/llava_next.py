@@ -19,7 +19,9 @@ class LlavaNext(Llava):
     """LlavaNextForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
+    provides: ClassVar[frozenset[str]] = frozenset({
+        "cls_token", "token_projector", "clip_tower", "projector",
+    })  # fmt: skip
 
     @property
     def merges(self) -> bool:

@@ -20,7 +20,13 @@ from unibench.budget import Budget
 
 RATIOS = (0.1, 0.667, 0.889, 0.99)
 EVERYTHING = Needs(
-    vit_attention=(-1, -2), vit_hidden=(-1,), saliency=True, features=True, object_attention=(0, 1)
+    vit_attention=(-1, -2),
+    vit_hidden=(-1,),
+    saliency=True,
+    features=True,
+    object_attention=(0, 1),
+    local_attention=True,
+    projector=True,
 )
 
 # what a method cannot do without: trained weights stand in by random ones

@@ -26,6 +26,7 @@ class VisionCall:
             the features in place afterwards.
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
+        joined: what entered the projector's first layer.
         merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in
             the tower.
         anchors: then, for each tile, the block of every merge and the place (prefix included) of
@@ -38,6 +39,7 @@ class VisionCall:
     tokens: int = 0
     attention: dict[int, list[QueryKey]] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
+    joined: list[Tensor] = field(default_factory=list)
     merged: Tensor | None = None
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
 
@@ -78,7 +80,7 @@ class Family:
         model_types: ``config.model_type`` values served.
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``:
             its projector works token by token (:attr:`feature_layer` is given); ``"clip_tower"``:
-            its tower is a CLIP's.
+            its tower is a CLIP's; ``"projector"``: :attr:`projector` is given.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         batches: whether the features of a picture do not depend on the pictures of other prompts in
             its batch.
@@ -174,6 +176,13 @@ class Family:
         return None
 
     @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        """The layers that take a token of the tower to the language model, in order, from where
+        patches are joined; empty if they are not known, or only one linear map.
+        """
+        return ()
+
+    @property
     def merges(self) -> bool:
         """Whether tokens may be merged inside the vision tower: it has :meth:`halves`, and one
         token per patch.
@@ -238,3 +247,9 @@ class Family:
             ``[N, C]``.
         """
         return values.flatten(0, 1)
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        """What enters :attr:`projector`, ``[..., tokens, C]``, as language-model tokens ``[N, C]``;
+        as :meth:`pack` where no patches are joined before.
+        """
+        return self.pack(values, call, fill)

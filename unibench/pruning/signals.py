@@ -58,6 +58,10 @@ class Vision(Protocol):
         """Hidden state of the CLS token of each token's tile, after a block, ``[N, C]``."""
         ...
 
+    def projector_input(self) -> Tensor:
+        """What enters the first layer of the family's projector, ``[N, C]``."""
+        ...
+
     @property
     def merged(self) -> Tensor | None:
         """``[N]`` True on the tokens that encoder stages left, None where there were none; the
@@ -148,6 +152,15 @@ class RecordedVision:
             return states[:, :1].expand_as(self._family.strip(states)).contiguous()
 
         return self._packed(one).float()
+
+    def projector_input(self) -> Tensor:
+        packed = []
+        for call in self._calls:
+            if not call.joined:
+                raise RuntimeError(f"{type(self._family).__name__}.projector did not run")
+            packed.append(self._family.pack_joined(torch.cat(call.joined), call, 0.0))
+        joined = torch.cat(packed)
+        return joined[self._rows.to(joined.device)].float()
 
     def _joined(self, call: VisionCall, chunks: list[Tensor], layer: int) -> Tensor:
         """Per-chunk values of a layer for :meth:`Family.pack`; where tokens were merged, at their

@@ -59,6 +59,7 @@ class Needs:
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
         local_attention: queries and keys of the family's ``local_layer`` are wanted.
+        projector: ``ctx.vision.projector_input()`` is wanted.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -70,6 +71,7 @@ class Needs:
     object_attention: tuple[int, ...] = ()
     clip: bool = False
     local_attention: bool = False
+    projector: bool = False
 
     @property
     def vision(self) -> bool:
@@ -81,6 +83,7 @@ class Needs:
             or self.features
             or self.object_attention
             or self.local_attention
+            or self.projector
         )
 
     def __or__(self, other: Needs) -> Needs:
@@ -94,6 +97,7 @@ class Needs:
             self.object_attention + other.object_attention,
             self.clip or other.clip,
             self.local_attention or other.local_attention,
+            self.projector or other.projector,
         )
 
 

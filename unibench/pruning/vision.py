@@ -48,6 +48,7 @@ class VisionRecorder:
         blocks = len(family.vit_blocks) if attention or hidden else 0
         self._attention = sorted({_index(layer, blocks) for layer in attention})
         self._hidden = sorted({_index(layer, blocks) for layer in hidden})
+        self._projector = family.projector[:1] if needs.projector else ()
         self.reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
         self.calls: dict[str, VisionCall] = {}
         self.spans: list[tuple[Mark, Mark]] = []
@@ -70,6 +71,8 @@ class VisionRecorder:
             for index in self._hidden:
                 hook = functools.partial(self._after_block, index)
                 stack.callback(self.family.vit_blocks[index].register_forward_hook(hook).remove)
+            for layer in self._projector:
+                stack.callback(layer.register_forward_pre_hook(self._before_projector).remove)
             for modality in ("image", "video"):
                 stack.enter_context(self._observed(modality))
             stack.enter_context(self.tap.installed())
@@ -98,7 +101,9 @@ class VisionRecorder:
                 compute = functools.partial(original, *args, **kwargs)
                 if self.merger is not None and modality == "image":
                     call.output = self.merger.run(original, call)
-                elif self.reuse is not None and not self._hidden and not self._attention:
+                elif self.reuse is not None and not (
+                    self._hidden or self._attention or self._projector
+                ):
                     call.output = self.reuse(compute, call)
                 else:
                     call.output = compute()
@@ -118,6 +123,10 @@ class VisionRecorder:
             yield
         finally:
             delattr(core, name)
+
+    def _before_projector(self, module: nn.Module, args: Any) -> None:
+        if self._open is not None:
+            self._open.joined.append(args[0])
 
     def _after_block(self, index: int, module: nn.Module, args: Any, output: Any) -> None:
         if self._open is not None:
