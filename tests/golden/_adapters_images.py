@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import Stored, chosen, stored
+from unibench import StageContext
 from unibench.cost.accounting import processed
 from unibench.methods._prior import Prior
+from unibench.methods.zoo_prune import sensitivity
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
 
@@ -229,3 +231,61 @@ def d2pruner(call: Call) -> Answer:
     )
     close(method.score(ctx), arrays["scores"], rtol=1e-3)
     return answer(stage, ctx)
+
+
+class Projecting(_context.StubFamily):
+    """A family with a projector of two linear layers."""
+
+    def __init__(self, arrays: dict[str, Tensor]) -> None:
+        super().__init__(cls=True)
+        self.projector = tuple(
+            layer.to(arrays["w1"]) for layer in (_linear(arrays, 1), nn.GELU(), _linear(arrays, 2))
+        )
+
+
+def _linear(arrays: dict[str, Tensor], number: int) -> nn.Linear:
+    weight = arrays[f"w{number}"]
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(arrays[f"b{number}"])
+    return layer.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Entering:
+    """A tower of which only the projector's input is seen."""
+
+    entered: Tensor
+
+    def projector_input(self) -> Tensor:
+        return self.entered
+
+
+@adapter
+def zoo_prune(call: Call) -> Answer:
+    """Stored directions take the place of drawn ones; tiles choose one after the other."""
+    arrays, params = _context.tensors(call.case, torch.float32), call.case.params
+    kind, family = type(call.build()), Projecting(arrays)
+
+    class Told(kind):  # type: ignore[misc, valid-type]
+        """The method, told its directions."""
+
+        def pushes(self, ctx: StageContext, width: int) -> Tensor:
+            return arrays["directions"]
+
+    method = Told(**vars(call.build()))
+    out = arrays["features"]
+    for layer in family.projector:
+        out = layer(out)
+    close(out, arrays["projected"])
+    pushed = sensitivity(
+        arrays["features"], arrays["directions"], family.projector, params["step"], None
+    )
+    close(pushed, arrays["sensitivity"], rtol=1e-3)
+    size, found = params["n_visual"] // params["tiles"], []
+    for start in range(0, params["n_visual"], size):
+        rows = slice(start, start + size)
+        vision = Entering(arrays["features"][rows])
+        more = dict(vision=vision, family=family, keep=params["keep_per_tile"])
+        ctx = stored(call, one_stage(method), arrays["projected"][rows], 0, size, **more)
+        found.append(answer(one_stage(method), ctx).kept + start)
+    return Answer(torch.cat(found), None)
