@@ -65,7 +65,8 @@ class DrawnFamily:
     """A family with a CLS token and an identity for a projector."""
 
     model_types = ("drawn",)
-    prefix_tokens, saliency_layer, object_layer, feature_layer, deepstack = 1, -2, 8, -2, 0
+    prefix_tokens, saliency_layer, object_layer, feature_layer = 1, -2, 8, -2
+    local_layer, deepstack = 5, 0
 
     class text_model:  # noqa: N801
         """As far as methods ask."""

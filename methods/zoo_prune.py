@@ -83,7 +83,8 @@ class ZooPrune(Method):
     def pushes(self, ctx: StageContext, width: int) -> Tensor:
         """Directions of length one, ``[m, C]``."""
         drawn = torch.randn(self.directions, width, generator=ctx.generator())
-        return drawn / drawn.norm(dim=1, keepdim=True)
+        directions: Tensor = drawn / drawn.norm(dim=1, keepdim=True)
+        return directions
 
 
 def sensitivity(

@@ -28,7 +28,7 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
     @property
     def local_layer(self) -> int:
         """The first block that sees the whole picture: 7 of 32."""
-        return min(self.vision_tower.fullatt_block_indexes)
+        return int(min(self.vision_tower.fullatt_block_indexes))
 
     def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         return values[self._window_order(call).to(values.device)]
