@@ -191,6 +191,7 @@ def wrap(
     """
     processor.tokenizer.padding_side = "left"
     family: Family = registry.family_of(model.config.model_type).load()(model)
+    family.processor = processor
     loaded = LoadedModel(model, processor, family, digest, image_options or {})
     loaded.margins = _margins(loaded)
     return loaded

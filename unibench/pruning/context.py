@@ -47,6 +47,9 @@ class StageContext:
             item.
         withheld: rows of separators that a stage that reads the vision tower is not shown.
         spare: how many of them stay, because the budget exceeds the tokens shown.
+        padded: ``[N]`` True on tokens that show nothing but padding; None where there are none. No
+            family marks any: the processors of Hugging Face crop the middle, or their models cut
+            the padding off.
     """
 
     layer: int
@@ -70,6 +73,7 @@ class StageContext:
     sample_visual: Tensor | None = field(default=None, repr=False)
     withheld: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long), repr=False)
     spare: int = 0
+    padded: Tensor | None = None
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -92,6 +96,17 @@ class StageContext:
         rows = self.instruction
         asked = rows[lead : len(rows) - tail]
         return asked if len(asked) else rows
+
+    def question_text(self) -> str | None:
+        """The question in words; None where the model came without its processor, or was given
+        embeddings.
+        """
+        if self.family is None or self.family.processor is None or self.input_ids is None:
+            return None
+        # origin counts the padding of a batch, the ids have none; the prompt's last token stays
+        padding = int(self.origin[-1]) + 1 - len(self.input_ids)
+        ids = self.input_ids[(self.origin[self.question] - padding).to(self.input_ids.device)]
+        return self.family.text(ids).strip()
 
     def saliency(self, *, recomputed: bool = False) -> Tensor:
         """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's

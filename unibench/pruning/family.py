@@ -96,6 +96,7 @@ class Family:
     prefix_tokens: int = 0
     batches: bool = True
     saliency_layer: int = -1
+    processor: Any = None  # of the model, where it was wrapped with one
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -200,6 +201,22 @@ class Family:
         raise NotImplementedError(
             f"the projector of {self.model_types[0]} does not work token by token"
         )
+
+    def text(self, ids: Tensor) -> str:
+        """What token ids ``[T]`` say, without special tokens; needs the processor."""
+        said: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        return said
+
+    def embedded(self, text: str | list[str]) -> Tensor:
+        """Rows of the language model's embedding table for a text, or for words that are tokenised
+        one by one, ``[m, D]``; needs the processor.
+        """
+        split = not isinstance(text, str)
+        read = self.processor.tokenizer(text, is_split_into_words=split, add_special_tokens=False)
+        table = self.model.get_input_embeddings()
+        ids = torch.tensor(read.input_ids, dtype=torch.long, device=table.weight.device)
+        rows: Tensor = table(ids)
+        return rows
 
     def visual_kind(self, input_ids: Tensor) -> Tensor:
         """What each token of ``input_ids [B, L]`` stands for: 0 text, 1 image, 2 video."""
