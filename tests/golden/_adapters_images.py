@@ -16,6 +16,7 @@ from tests.golden._adapters_intra import Stored, chosen, stored
 from unibench import StageContext
 from unibench.cost.accounting import processed
 from unibench.methods._prior import Prior
+from unibench.methods.mmtok import content_words
 from unibench.methods.zoo_prune import sensitivity
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
@@ -289,3 +290,23 @@ def zoo_prune(call: Call) -> Answer:
         ctx = stored(call, one_stage(method), arrays["projected"][rows], 0, size, **more)
         found.append(answer(one_stage(method), ctx).kept + start)
     return Answer(torch.cat(found), None)
+
+
+@adapter
+def mmtok(call: Call) -> Answer:
+    """States before the projector are stored apart; what is padding is told."""
+    arrays = _context.tensors(call.case, call.dtype)
+    for question, left in call.case.params.get("keywords", ()):
+        assert content_words(question) == left
+    ctx = _context.context(call.case, call.dtype, call.note)
+    padded = torch.zeros(len(ctx.visual), dtype=torch.bool)
+    excluded = arrays.get("excluded")
+    vision = _context.StubVision({"features": arrays["clip_features"]})
+    told = replace(
+        ctx,
+        vision=vision,
+        padded=None if excluded is None else padded.index_fill(0, excluded, True),
+    )
+    # the sequence of the case is the visual tokens and then the words
+    assert torch.equal(call.build().words(told, True), arrays["text"])
+    return answer(one_stage(call.build()), told)

@@ -101,7 +101,7 @@ class StageContext:
         """The question in words; None where the model came without its processor, or was given
         embeddings.
         """
-        if self.family is None or self.family.processor is None or self.input_ids is None:
+        if self.input_ids is None or self.family is None or self.family.processor is None:
             return None
         # origin counts the padding of a batch, the ids have none; the prompt's last token stays
         padding = int(self.origin[-1]) + 1 - len(self.input_ids)

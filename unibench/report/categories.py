@@ -50,7 +50,7 @@ PLACE = {
         "ViT only",
     ),
     **dict.fromkeys(("v2drop", "d2pruner"), "LLM only"),
-    **dict.fromkeys(("prunesid", "zoo_prune"), "ViT only"),
+    **dict.fromkeys(("prunesid", "zoo_prune", "mmtok"), "ViT only"),
     **dict.fromkeys(("duet", "vscan"), "hybrid"),
 }
 
@@ -76,7 +76,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("v2drop", "duet", "vscan"), "importance"),
-    **dict.fromkeys(("prunesid", "d2pruner", "zoo_prune"), "hybrid"),
+    **dict.fromkeys(("prunesid", "d2pruner", "zoo_prune", "mmtok"), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
