@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
+OVERVIEW = 28  # pixels along an edge to which tiles and overview are brought to be compared
+
 
 class InternVL(Family):
     """InternVLForConditionalGeneration."""
@@ -42,6 +44,20 @@ class InternVL(Family):
             (Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),)
             for count in tiles
         ]
+
+    def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
+        """The arrangement in which the tiles look most like the overview, scaled down."""
+        pixels = call.arguments["pixel_values"].float()
+        start = first * len(pixels) // call.tokens
+        shown = nn.functional.adaptive_avg_pool2d(pixels[start : start + tiles + 1], OVERVIEW)
+        apart = {}
+        for across in (width for width in range(1, tiles + 1) if tiles % width == 0):
+            bands = shown[:tiles].unflatten(0, (-1, across)).permute(2, 0, 3, 1, 4)
+            whole = bands.flatten(3, 4).flatten(1, 2)
+            small = nn.functional.adaptive_avg_pool2d(whole, OVERVIEW)
+            apart[across] = float((small - shown[tiles]).square().mean())
+        # of equal ones (a blank picture) the one nearest to a square
+        return min(apart, key=lambda across: (apart[across], abs(across - tiles / across)))
 
     @property
     def projector(self) -> tuple[nn.Module, ...]:

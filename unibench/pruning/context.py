@@ -12,7 +12,7 @@ from torch import Tensor
 from unibench.ops import at_least_float32
 from unibench.pruning.attention import QueryKey, attention_rows
 from unibench.pruning.family import Family
-from unibench.pruning.layout import Grid, Item, grids_of, separators_of
+from unibench.pruning.layout import Grid, Item, Tiling, grids_of, separators_of, tiling_of
 from unibench.pruning.signals import Vision
 
 
@@ -195,6 +195,23 @@ class StageContext:
         :func:`~unibench.pruning.layout.grids_of`.
         """
         return grids_of(self.items or (Item(0, self.total),), self.vision_rows)
+
+    def tilings(self) -> list[tuple[Tensor, Tiling | None]]:
+        """The tokens with a patch of each picture, as indices into :attr:`visual`, and how they lie
+        in an overview and tiles, where the picture has both and none of them is gone.
+        """
+        found: list[tuple[Tensor, Tiling | None]] = []
+        index = torch.arange(len(self.visual), device=self.visual.device)
+        separators = self.separators
+        for item in self.items or (Item(0, self.total),):
+            inside = (self.vision_rows >= item.start) & (self.vision_rows < item.stop)
+            rows, tiling = index[inside & ~separators], None
+            whole = len(rows) + sum(item.separators) == len(item)
+            if whole and self.vision is not None and any(part.overview for part in item.parts):
+                tiles = sum(part.frames for part in item.parts if not part.overview)
+                tiling = tiling_of(item, rows, self.vision.tiles_across(rows, tiles))
+            found.append((rows, tiling))
+        return found
 
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or

@@ -237,6 +237,16 @@ class Family:
         """
         raise NotImplementedError
 
+    def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
+        """Tiles in a row of a picture, where they are not stitched; 0 if that is not known.
+
+        Args:
+            call: the recorded call.
+            first: row of the picture's first token among those of the call.
+            tiles: number of them, the overview not counted.
+        """
+        return 0
+
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""
         return self.strip(torch.cat(chunks))

@@ -62,6 +62,12 @@ class Vision(Protocol):
         """What enters the first layer of the family's projector, ``[N, C]``."""
         ...
 
+    def tiles_across(self, rows: Tensor, tiles: int) -> int:
+        """Tiles in a row of a picture whose tokens are ``rows`` of the context, where the family
+        finds out; 0 where it does not.
+        """
+        ...
+
     @property
     def merged(self) -> Tensor | None:
         """``[N]`` True on the tokens that encoder stages left, None where there were none; the
@@ -152,6 +158,14 @@ class RecordedVision:
             return states[:, :1].expand_as(self._family.strip(states)).contiguous()
 
         return self._packed(one).float()
+
+    def tiles_across(self, rows: Tensor, tiles: int) -> int:
+        first = int(self._rows[rows[0]]) if len(rows) else 0
+        for call in self._calls:
+            if first < call.tokens:
+                return self._family.tiles_across(call, first, tiles)
+            first -= call.tokens
+        return 0
 
     def projector_input(self) -> Tensor:
         packed = []
