@@ -310,3 +310,49 @@ def mmtok(call: Call) -> Answer:
     # the sequence of the case is the visual tokens and then the words
     assert torch.equal(call.build().words(told, True), arrays["text"])
     return answer(one_stage(call.build()), told)
+
+
+@dataclass(frozen=True)
+class EarlyAndLate:
+    """Attention of CLS in the first block and in the one that makes the features."""
+
+    early: Tensor | None
+    late: Tensor
+    merged: Tensor | None = None
+
+    def cls(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
+        found = self.late if layer == _context.StubFamily.saliency_layer else self.early
+        assert found is not None
+        return found
+
+    def tiles_across(self, rows: Tensor, tiles: int) -> int:
+        return 0
+
+
+@adapter
+def hired(call: Call) -> Answer:
+    """An overview and tiles stitched to one grid."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    count, down, across = params["n_visual"], params["tile_rows"], params["tile_cols"]
+    parts: tuple[Part, ...] = (Part(1, 1, count),)
+    if down:
+        side = params["side"]
+        starts = [tuple(side * tile for tile in range(tiles)) for tiles in (down, across)]
+        stitched = Part(1, down * side, across * side, "", False, *starts)
+        parts = (Part(1, side, side, overview=True), stitched)
+    ctx = replace(
+        _context.context(call.case, call.dtype, call.note),
+        items=(Item(0, count, parts),),
+        vision=EarlyAndLate(
+            arrays.get("cls_attention_first"),
+            arrays.get(
+                "cls_attention_last", arrays["cls_attention_heads"].sum(0) if not down else None
+            ),
+        ),
+    )
+    if down and "variant" in call.options:
+        tile = torch.cat([torch.full((side**2,), number) for number in range(1 + down * across)])
+        kept = answer(one_stage(call.build()), ctx).kept
+        found = tile[arrays["stitched"][kept]].bincount(minlength=1 + down * across)
+        assert found.tolist() == arrays["budgets"].tolist()
+    return answer(one_stage(call.build()), ctx)

@@ -20,7 +20,7 @@ from unibench.budget import Budget
 
 RATIOS = (0.1, 0.667, 0.889, 0.99)
 EVERYTHING = Needs(
-    vit_attention=(-1, -2),
+    vit_attention=(-1, -2, 0),
     vit_hidden=(-1,),
     saliency=True,
     features=True,
@@ -44,6 +44,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "duet[question]": ("duet", {"ratios": (0.5, 0.0), "queries": "question"}),
     "duet[official_bug]": ("duet", {"variant": "official_bug"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
+    "hired[sum]": ("hired", {"content": "sum", "alpha": 0.2}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
     "idpruner[difftopk]": (
         "idpruner",

@@ -147,7 +147,7 @@ def test_everything_kept_is_everything(name: str, family: str) -> None:
 @pytest.mark.parametrize("name", PRE)
 def test_choosing_never_waits_for_the_device(name: str) -> None:
     if getattr(build(name), "mode", "") in ("adaptive", "threshold") or name.startswith(
-        ("hiprune", "prumerge_plus", "prunesid")
+        ("hiprune", "prumerge_plus", "prunesid", "hired")
     ):
         pytest.skip("a number that depends on the picture is read once")
     ctx, method = under(recorded("llava", "grid"), 0.667), build(name)
