@@ -103,10 +103,14 @@ class StageContext:
         """
         if self.input_ids is None or self.family is None or self.family.processor is None:
             return None
+        return self.family.text(self.question_ids()).strip()
+
+    def question_ids(self) -> Tensor:
+        """Token ids of the question, ``[Q]``."""
+        assert self.input_ids is not None
         # origin counts the padding of a batch, the ids have none; the prompt's last token stays
         padding = int(self.origin[-1]) + 1 - len(self.input_ids)
-        ids = self.input_ids[(self.origin[self.question] - padding).to(self.input_ids.device)]
-        return self.family.text(ids).strip()
+        return self.input_ids[(self.origin[self.question] - padding).to(self.input_ids.device)]
 
     def saliency(self, *, recomputed: bool = False) -> Tensor:
         """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's

@@ -69,6 +69,14 @@ class CommonSpace(Protocol):
         """Ids of a question ``[T]`` to one row per segment, ``[M, P]``."""
         ...
 
+    def words(self, ids: Tensor) -> Tensor:
+        """Ids of a question ``[T]`` to one row for each token that CLIP reads, ``[L, P]``."""
+        ...
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Tower states ``[N, C]`` to ``[N, P]`` without the norm that CLIP trained for CLS."""
+        ...
+
 
 class Family:
     """Where the modules of a model are, and how its vision patches become language-model tokens.

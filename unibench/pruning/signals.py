@@ -20,7 +20,13 @@ class Vision(Protocol):
     """
 
     def received(
-        self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False
+        self,
+        layer: int,
+        fill: float = 0.0,
+        *,
+        total: bool = False,
+        whole: bool = False,
+        others: bool = False,
     ) -> Tensor:
         """Mean attention each token receives from all queries and heads, ``[N]``.
 
@@ -30,6 +36,7 @@ class Vision(Protocol):
             total: the sum over queries instead, one on average, so that pictures or windows of
                 different sizes compare.
             whole: attention over the whole picture, also where the tower attends in windows.
+            others: from other patches alone: neither from itself nor from the CLS token.
         """
         ...
 
@@ -89,10 +96,19 @@ class RecordedVision:
         self._family, self._calls, self._rows = family, calls, rows
 
     def received(
-        self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False
+        self,
+        layer: int,
+        fill: float = 0.0,
+        *,
+        total: bool = False,
+        whole: bool = False,
+        others: bool = False,
     ) -> Tensor:
+        without = self._family.prefix_tokens if others else None
+
         def column(qk: QueryKey) -> Tensor:
-            return received_attention(qk) * (qk.key.shape[2] if total else 1)
+            received = received_attention(qk, others=without)
+            return received * (qk.key.shape[2] if total else 1)
 
         def one(call: VisionCall) -> Tensor:
             recorded = self._attention(call, layer)
