@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.errors import unknown
-from unibench.methods._cuts import Cuts, check_layers
+from unibench.methods._cuts import Cuts, check_layers, text_attention
 from unibench.ops import complement, cosine, membership, product, ranking, top_k
-from unibench.pruning.attention import QUERY_CHUNK, attention_rows
+from unibench.pruning.attention import attention_rows
 
 VARIANTS = ("default", "official_bug")
 QUERIES = ("text", "question")
@@ -134,12 +133,7 @@ class Duet(Method):
 
     def _cut(self, number: int, shares: tuple[float, ...], ctx: StageContext) -> Selection:
         rows = ctx.question if self.queries == "question" else ctx.instruction
-        return Selection(top_k(self.attention(ctx, rows), ctx.keep))
-
-    def attention(self, ctx: StageContext, rows: Tensor) -> Tensor:
-        """Mean attention of text rows on each visual token, ``[N]``, by the layer about to run."""
-        parts = [ctx.attention(ctx.layer, part).mean(0).sum(0) for part in rows.split(QUERY_CHUNK)]
-        return torch.stack(parts).sum(0) / len(rows)
+        return Selection(top_k(text_attention(ctx, ctx.layer, rows), ctx.keep))
 
     def _cut_as_qwen(self, number: int, shares: tuple[float, ...], ctx: StageContext) -> Selection:
         """The cut of a code that believes in fewer visual tokens than there are."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.cost.accounting import rounded, spread
+from unibench.cost.accounting import spread
 from unibench.errors import unknown
-from unibench.methods._cuts import Cuts, check_layers
+from unibench.methods._cuts import Cuts, around_mean, check_layers, three_times
 from unibench.ops import (
     complement,
     cosine,
@@ -32,7 +32,6 @@ SERVED_SIDE, CAPPED_SIDE = (
     6,
     4,
 )  # tokens along a window, where each is served and where it is capped
-SHARE_AFTER = 3  # tokens in front of the cuts for each behind them: 96 and 32 make the label 64
 
 Count = Callable[[int, int, int, int], int]
 
@@ -96,10 +95,10 @@ class VScan(Method):
         if self.retentions:
             remark = "stage shares given, the budget is not used"
             return self._cuts(depth, self._of_present, remark)
-        return self._cuts(depth, _to_keep, "vscan: three times the budget in front of its cut")
+        return self._cuts(depth, three_times, "vscan: three times the budget in front of its cut")
 
     def averaged(self, depth: int) -> Sequence[Stage]:
-        count = self._of_present if self.retentions else _around_mean
+        count = self._of_present if self.retentions else around_mean
         return Cuts(tuple(self._cuts(depth, count))).averaged(depth)
 
     def _cuts(self, depth: int, count: Count, remark: str = "") -> list[Stage]:
@@ -176,25 +175,6 @@ class VScan(Method):
         place = places_within(slot.to(scores.device), ranking(scores), len(sizes))
         number = min(wanted, sum(min(most, size) for size in sizes))
         return top_k(scores.masked_fill(place >= most, -torch.inf), number), wanted
-
-
-def _to_keep(number: int, cuts: int, keep: int, total: int) -> int:
-    """Three times the budget, then equal factors to it."""
-    first = min(total, SHARE_AFTER * keep)
-    return rounded(first * (keep / first) ** (number / cuts))
-
-
-def _around_mean(number: int, cuts: int, keep: int, total: int) -> int:
-    """One and a half times ``keep``, as far as there are so many, then equal factors to what makes
-    ``keep`` the mean of a cut in the middle.
-
-    >>> [_around_mean(number, 1, 64, 576) for number in (0, 1)]
-    [96, 32]
-    """
-    keep = min(keep, total)
-    first = min(total, rounded(1.5 * keep))
-    last = max(1, 2 * keep - first)
-    return rounded(first * (last / first) ** (number / cuts))
 
 
 def windows_of(grids: Sequence[Grid], side: int, count: int) -> tuple[Tensor, list[int]]:

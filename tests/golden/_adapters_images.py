@@ -15,8 +15,10 @@ from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import Stored, chosen, stored
 from unibench import StageContext
 from unibench.cost.accounting import processed
+from unibench.methods._cuts import text_attention
 from unibench.methods._prior import Prior
 from unibench.methods.mmtok import content_words
+from unibench.methods.visiontrim import local_affinity
 from unibench.methods.zoo_prune import sensitivity
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
@@ -132,7 +134,7 @@ def duet_intra(call: Call) -> Answer:
         ctx = Asking(**values, asked=asked)
         if plain and not defective:
             asking = ctx.instruction if salient is None else asked
-            close(call.build().attention(ctx, asking), arrays[f"s{number}_scores"], atol=1e-7)
+            close(text_attention(ctx, stage.layer, asking), arrays[f"s{number}_scores"], atol=1e-7)
         present = present[chosen(stage, ctx).keep]
         assert len(present) == keep
         if not plain or not defective:
@@ -356,3 +358,93 @@ def hired(call: Call) -> Answer:
         found = tile[arrays["stitched"][kept]].bincount(minlength=1 + down * across)
         assert found.tolist() == arrays["budgets"].tolist()
     return answer(one_stage(call.build()), ctx)
+
+
+@dataclass(frozen=True)
+class WholeMap:
+    """A vision block of which the whole attention map is stored, CLS first."""
+
+    map: Tensor  # [1 + N, 1 + N], mean over heads
+
+    def cls(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
+        return self.map[0, 1:]
+
+    def received(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
+        assert how == {"others": True}
+        patches = self.map[1:, 1:].clone().fill_diagonal_(0)
+        return patches.sum(0) / (len(patches) - 1)
+
+    def hidden(self, layer: int) -> Tensor:
+        raise AssertionError("told by the context")
+
+
+@dataclass(frozen=True)
+class Words:
+    """A common space of stored words."""
+
+    rows: Tensor
+    weight: Tensor
+
+    def words(self, ids: Tensor) -> Tensor:
+        return self.rows
+
+    def project(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.weight.T
+
+
+@dataclass(frozen=True)
+class TowerStates(WholeMap):
+    """The same, with the states that go to the projector."""
+
+    states: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def hidden(self, layer: int) -> Tensor:
+        return self.states
+
+
+@adapter
+def visiontrim(call: Call) -> Answer:
+    """The stage before the language model; official rows: dominant, then sums."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    side, count = params["side"], params["n_visual"]
+    family = _context.StubFamily(cls=True)
+    family.clip = lambda: Words(arrays["text"], arrays["visual_projection"])  # type: ignore[attr-defined]
+    ctx = replace(
+        _context.context(call.case, call.dtype, call.note),
+        vision=TowerStates(arrays["attention"].mean(0), arrays["features"]),
+        family=family,
+        items=(Item(0, count, (Part(1, side, side),)),),
+        input_ids=torch.arange(count + len(arrays["text"])),
+    )
+    method = call.build()
+    close(method.metric(ctx, arrays["features"]), arrays["metric"], atol=1e-7)
+    if "variant" in call.options:
+        local = local_affinity(arrays["features"], ctx.grids()).softmax(0)
+        close(local, arrays["local"])
+    found = answer(one_stage(method), ctx)
+    official = torch.cat([arrays["dominant"], arrays["centres"]])
+    assert found.rows is not None
+    close(found.rows, arrays["merged"][official.argsort()], atol=2e-4)
+    return replace(found, rows=None)
+
+
+@adapter
+def visiontrim_intra(call: Call) -> Answer:
+    """The stage inside the language model; official rows by falling score."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    start, count = params["visual_start"], params["n_visual"]
+    _, stage = call.build().stages(32)
+    visual = slice(start, start + count)
+    ctx = stored(
+        call,
+        stage,
+        arrays["hidden"],
+        start,
+        start + count,
+        rows=lambda queries: arrays["attention"][:, queries][:, :, visual],
+    )
+    close(text_attention(ctx, 0, ctx.instruction), arrays["scores"], atol=1e-7)
+    found = chosen(stage, ctx)
+    assert found.values is not None
+    close(found.values, arrays["merged"][arrays["order"].argsort()], atol=2e-4)
+    return Answer(found.keep, None)

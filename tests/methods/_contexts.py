@@ -72,6 +72,8 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "trimtokenator[repmax_first]": ("trimtokenator", {"order": "repmax_first", "intra": "l2"}),
     "vispruner[angelslim]": ("vispruner", {"variant": "angelslim"}),
     "zoo_prune[rank]": ("zoo_prune", {"rank": 4, "directions": 8}),
+    "visiontrim[ltam]": ("visiontrim", {"variant": "ltam"}),
+    "visiontrim[layer]": ("visiontrim", {"layer": 1}),
     "vscan[qwen]": ("vscan", {"variant": "qwen"}),
     "vscan[official_bug]": ("vscan", {"variant": "official_bug", "windows": "served"}),
     "vscan[retentions]": ("vscan", {"retentions": (0.167, 0.333)}),

@@ -50,7 +50,7 @@ PLACE = {
         "ViT only",
     ),
     **dict.fromkeys(("v2drop", "d2pruner"), "LLM only"),
-    **dict.fromkeys(("prunesid", "zoo_prune", "mmtok", "hired"), "ViT only"),
+    **dict.fromkeys(("prunesid", "zoo_prune", "mmtok", "hired", "visiontrim"), "ViT only"),
     **dict.fromkeys(("duet", "vscan"), "hybrid"),
 }
 
@@ -75,7 +75,7 @@ AIM = {
     **dict.fromkeys(
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
-    **dict.fromkeys(("v2drop", "duet", "vscan", "hired"), "importance"),
+    **dict.fromkeys(("v2drop", "duet", "vscan", "hired", "visiontrim"), "importance"),
     **dict.fromkeys(("prunesid", "d2pruner", "zoo_prune", "mmtok"), "hybrid"),
 }
 
