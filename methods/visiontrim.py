@@ -94,11 +94,11 @@ class VisionTrim(Method):
         shown = unit(common(features[rest]))
         centres = top_k(product(shown, words.mean(0)), number)
         others = complement(centres, len(rest))
-        agreed = product(shown[others], product(words.T, words))  # over all words at once
+        spoken = product(shown[others], words.T)  # [n, L]
         rows = gathered(
             features[rest[centres]],
             features[rest[others]],
-            lambda centre: product(agreed, unit(common(centre)).T),
+            lambda centre: product(spoken, product(words, unit(common(centre)).T)),
         )
         return Selection(
             torch.cat([dominant, rest[centres]]),
