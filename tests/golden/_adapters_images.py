@@ -20,6 +20,7 @@ from unibench.methods._prior import Prior
 from unibench.methods.mmtok import content_words
 from unibench.methods.visiontrim import local_affinity
 from unibench.methods.zoo_prune import sensitivity
+from unibench.ops import top_k
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
 
@@ -448,3 +449,44 @@ def visiontrim_intra(call: Call) -> Answer:
     assert found.values is not None
     close(found.values, arrays["merged"][arrays["order"].argsort()], atol=2e-4)
     return Answer(found.keep, None)
+
+
+@adapter
+def pact(call: Call) -> Answer:
+    """Queries and keys before and after the rotation, of all rows up to the last visual one."""
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    prefix, count, heads = params["prefix"], params["n_visual"], params["head_dim"]
+
+    def by_head(rows: Tensor) -> Tensor:
+        return rows.unflatten(1, (-1, heads)).transpose(0, 1)
+
+    # the prompt goes on behind the picture, which is not read
+    query, key = (nn.functional.pad(arrays[name], (0, 0, 0, 3)) for name in ("queries", "keys"))
+    rotated = nn.functional.pad(arrays["keys_rotated"], (0, 0, prefix, 3))
+    hidden = nn.functional.pad(arrays["hidden"], (0, 0, prefix, 3))
+    qk = QueryKey(by_head(query), by_head(key), heads**-0.5)
+    turned = QueryKey(by_head(query), by_head(rotated), heads**-0.5)
+    stage = one_stage(call.build())
+    assert (stage.layer, stage.exact) == (4, False)
+    ctx = stored(
+        call,
+        stage,
+        hidden,
+        prefix,
+        prefix + count,
+        family=Unrotated(qk),
+        query_key=lambda layer: turned,
+    )
+    score = call.build().score(ctx)
+    close(score, arrays["scores"], atol=1e-6)
+    kept = int(count * params["share_kept_by_pruning"])
+    assert top_k(score, kept).tolist() == arrays["survivors"].tolist()
+    found = answer(stage, replace_keys(ctx, turned))
+    assert found.rows is not None
+    close(found.rows, arrays["merged"], atol=2e-4)
+    return replace(found, rows=None)
+
+
+def replace_keys(ctx: Stored, qk: QueryKey) -> Stored:
+    """The context whose keys are those of stored queries and keys."""
+    return replace(ctx, stored_keys=qk.key.transpose(0, 1).flatten(1))

@@ -55,6 +55,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
         {"mode": "threshold", "window": 2, "threshold": 0.1},
     ),
     "naive_hybrid[split]": ("naive_hybrid", {"variant": "split"}),
+    "pact[cutoff]": ("pact", {"cutoff": 0.21, "share": 0.55}),
     "pooling[square]": ("pooling", {"cells": "square", "mode": "max"}),
     "prumerge[adaptive]": ("prumerge", {"mode": "adaptive"}),
     "prumerge_plus[adaptive]": ("prumerge_plus", {"mode": "adaptive"}),

@@ -49,7 +49,7 @@ PLACE = {
         ),
         "ViT only",
     ),
-    **dict.fromkeys(("v2drop", "d2pruner"), "LLM only"),
+    **dict.fromkeys(("v2drop", "d2pruner", "pact"), "LLM only"),
     **dict.fromkeys(("prunesid", "zoo_prune", "mmtok", "hired", "visiontrim"), "ViT only"),
     **dict.fromkeys(("duet", "vscan"), "hybrid"),
 }
@@ -76,7 +76,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("v2drop", "duet", "vscan", "hired", "visiontrim"), "importance"),
-    **dict.fromkeys(("prunesid", "d2pruner", "zoo_prune", "mmtok"), "hybrid"),
+    **dict.fromkeys(("prunesid", "d2pruner", "zoo_prune", "mmtok", "pact"), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
