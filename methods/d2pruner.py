@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
 from unibench.methods import _prior
 from unibench.ops import complement, cosine, independent, ranking, top_k
 
-EDGES = ("semantic", "either")
 EPS = 1e-7
 REACH = 2  # rows and columns within which edges=either joins tokens
 
@@ -53,14 +51,15 @@ class D2Pruner(Method):
     prior: str | None = None
     pivot_ratio: float = 0.7
     threshold: float = 0.8
-    edges: str = "semantic"
+    edges: Literal["semantic", "either"] = "semantic"
     layer: int = 2
     text_aware: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True  # on a GPU the rounds of the set depend on the picture
+    category = "LLM only"
+    aim = "hybrid"
 
     def __post_init__(self) -> None:
-        if self.edges not in EDGES:
-            raise unknown("edges of d2pruner", self.edges, EDGES)
+        super().__post_init__()
         if self.layer < 1:
             raise UsageError(
                 f"method.layer={self.layer}: d2pruner looks at the layer before its cut; at least 1"

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
-from unibench.errors import unknown
 from unibench.methods._cuts import Cuts, check_layers, text_attention
 from unibench.ops import complement, cosine, membership, product, ranking, top_k
 from unibench.pruning.attention import attention_rows
 
-VARIANTS = ("default", "official_bug")
-QUERIES = ("text", "question")
 HALF_AND_NONE = (0.5, 0.0)  # LLaVA-1.5; the printed counts are means over the layers
 OF_QWEN = (0.5, 0.25)
 
@@ -64,14 +62,13 @@ class Duet(Method):
     contextual: int | None = None
     layers: tuple[int, ...] = ()
     ratios: tuple[float, ...] = ()
-    queries: str = "text"
-    variant: str = "default"
+    queries: Literal["text", "question"] = "text"
+    variant: Literal["default", "official_bug"] = "default"
+    category = "hybrid"
+    aim = "importance"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of duet", self.variant, VARIANTS)
-        if self.queries not in QUERIES:
-            raise unknown("queries of duet", self.queries, QUERIES)
+        super().__post_init__()
         if self.width < 1:
             raise UsageError(f"method.width={self.width}: at least 1")
         check_layers("duet", self.layers, self.ratios, least=1)
@@ -102,7 +99,7 @@ class Duet(Method):
             Stage(
                 layer,
                 partial(self._cut_as_qwen if bug else self._cut, number, shares),
-                Needs(entering=True),
+                Needs(entering=True, question=self.queries == "question"),
                 partial(_left_by_qwen if bug else _left, number, shares),
             )
             for number, layer in enumerate(layers)
@@ -110,7 +107,6 @@ class Duet(Method):
         return [Stage(0, self.select, Needs(saliency=True, features=True)), *cuts]
 
     def select(self, ctx: StageContext) -> Selection:
-        assert ctx.vision is not None and ctx.family is not None
         features, project = ctx.encoder_features()
         keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
         wanted = max(1, round(ctx.keep * 7 / 307)) if self.contextual is None else self.contextual

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
 from unibench.ops import shares, top_k
 from unibench.pruning.layout import Tiling
-
-CONTENTS = ("count", "sum")
-VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,13 @@ class HiRED(Method):
     """
 
     alpha: float = 0.5
-    content: str = "count"
-    variant: str = "default"
+    content: Literal["count", "sum"] = "count"
+    variant: Literal["default", "official_bug"] = "default"
+    category = "ViT only"
+    aim = "importance"
 
     def __post_init__(self) -> None:
-        if self.content not in CONTENTS:
-            raise unknown("content of hired", self.content, CONTENTS)
-        if self.variant not in VARIANTS:
-            raise unknown("variant of hired", self.variant, VARIANTS)
+        super().__post_init__()
         if not 0 <= self.alpha <= 1:
             raise UsageError(f"method.alpha={self.alpha}: between 0 and 1")
 
@@ -91,7 +87,6 @@ class HiRED(Method):
 
     def _content(self, ctx: StageContext, tiling: Tiling) -> Tensor:
         """What each tile's part of the overview counts for, ``[tiles]``."""
-        assert ctx.vision is not None and ctx.family is not None
         tiles, size = len(tiling.tiles), len(tiling.overview)
         if not tiling.across:
             ctx.note("hired: tiles share evenly (where they lie is not known)")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
 from unibench.ops import at_least_float32, product, unit
 from unibench.ops.coverage import coverage
 from unibench.ops.similarity import gram
 
-TEXTS = ("auto", "words", "question")
 CLOSING = (  # of benchmark prompts: they say how to answer, not what is asked
     "Answer the question using a single word or phrase.",
     "Answer with the option's letter from the given choices directly.",
@@ -59,25 +57,25 @@ class MMTok(Method):
         vision_temperature: of the picture's own tokens.
     """
 
-    text: str = "auto"
+    text: Literal["auto", "words", "question"] = "auto"
     alpha: float = 0.5
     text_temperature: float | None = None
     vision_temperature: float = 0.2
     text_aware: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True  # how many gains are evaluated depends on the picture
+    category = "ViT only"
+    aim = "hybrid"
 
     def __post_init__(self) -> None:
-        if self.text not in TEXTS:
-            raise unknown("text of mmtok", self.text, TEXTS)
+        super().__post_init__()
         cold = self.text_temperature is not None and self.text_temperature <= 0
         if self.vision_temperature <= 0 or cold:
             raise UsageError("temperatures of mmtok must be above 0")
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return (Stage(0, self.select, Needs(features=True, vit_hidden=(-1,))),)
+        return (Stage(0, self.select, Needs(features=True, vit_hidden=(-1,), question=True)),)
 
     def select(self, ctx: StageContext) -> Selection:
-        assert ctx.vision is not None and ctx.family is not None
         of_clip = "clip_tower" in ctx.family.provides
         by_default = 0.02 if of_clip else 0.01
         sharpness = self.text_temperature or by_default
@@ -100,7 +98,6 @@ class MMTok(Method):
         if asked is None:
             ctx.note("mmtok: all tokens of the question (no processor to tell words)")
             return at_least_float32(ctx.hidden[ctx.question])
-        assert ctx.family is not None
         if self.text == "words" or (self.text == "auto" and of_clip):
             rows = ctx.family.embedded(content_words(asked).split())
         else:

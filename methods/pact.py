@@ -53,8 +53,11 @@ class PACT(Method):
     share: float | None = None
     recover: float = 1.5
     layer: int = 4
+    category = "LLM only"
+    aim = "hybrid"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.cutoff is None) != (self.share is None):
             raise UsageError("pact wants both method.cutoff and method.share, or neither")
         if self.share is not None and not 0 < self.share <= 1:
@@ -66,6 +69,10 @@ class PACT(Method):
     def adaptive(self) -> bool:  # type: ignore[override]
         """With a cutoff the picture decides how many tokens stay."""
         return self.cutoff is not None
+
+    @property
+    def uses_budget(self) -> bool:
+        return self.cutoff is None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         count = (lambda keep, total: total) if self.adaptive else None
@@ -114,7 +121,8 @@ class PACT(Method):
         qk = ctx.unrotated()
         asked = qk.query[:, :rows].mean(1, keepdim=True)
         seen = attention_rows(asked, qk.key[:, :rows], qk.scaling)[:, 0].mean(0)
-        return seen[ctx.visual] * ctx.visual_hidden.norm(dim=-1)
+        important: Tensor = seen[ctx.visual] * ctx.visual_hidden.norm(dim=-1)
+        return important
 
 
 def _smallest(apart: Tensor, density: Tensor, keep: int) -> tuple[float, Tensor]:

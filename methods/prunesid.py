@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.ops import components, cosine, independent, places_within, ranking, top_k
-
-VARIANTS = ("default", "official", "qwen")
 
 
 @dataclass(frozen=True)
@@ -44,12 +41,10 @@ class PruneSID(Method):
         variant: default, official or qwen.
     """
 
-    variant: str = "default"
+    variant: Literal["default", "official", "qwen"] = "default"
     data_timed: ClassVar[bool] = True  # on a GPU the rounds of suppression depend on the picture
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of prunesid", self.variant, VARIANTS)
+    category = "ViT only"
+    aim = "hybrid"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         seen = self.variant != "qwen"
@@ -60,7 +55,7 @@ class PruneSID(Method):
         if ctx.keep >= count:
             return Selection(torch.arange(count, device=ctx.visual.device))
         by_loading = self.variant == "qwen"
-        if not by_loading and ctx.family is not None and not ctx.family.prefix_tokens:
+        if not by_loading and not ctx.family.prefix_tokens:
             ctx.note("prunesid: scores from the loadings, as the Qwen code has them (no CLS token)")
             by_loading = True
         features = ctx.visual_hidden if by_loading else ctx.encoder_features()[0]

@@ -39,6 +39,12 @@ class PyramidDrop(Method):
     layers: tuple[int, ...] = ()
     retentions: tuple[float, ...] = ()
     text_aware: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "importance"
+
+    @property
+    def uses_budget(self) -> bool:
+        return not self.retentions
 
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((8, 16, 24), 32, depth)

@@ -53,6 +53,12 @@ class SparseVLM(Method):
     rank_scale: float = 1.0
     rank_bias: float = 0.0
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "importance"
+
+    @property
+    def uses_budget(self) -> bool:
+        return not (self.rank or self.counts)
 
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((3, 7, 16), 32, depth)

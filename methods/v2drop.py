@@ -53,9 +53,16 @@ class V2Drop(Method):
 
     layers: tuple[int, ...] = ()
     retentions: tuple[float, ...] = ()
+    category = "LLM only"
+    aim = "importance"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers("v2drop", self.layers, self.retentions, least=1)
+
+    @property
+    def uses_budget(self) -> bool:
+        return not self.retentions
 
     def stages(self, depth: int) -> Sequence[Stage]:
         if self.retentions:
@@ -91,8 +98,7 @@ class V2Drop(Method):
         return None if ctx.keep >= len(ctx.visual) else Selection(top_k(self.score(ctx), ctx.keep))
 
     def score(self, ctx: StageContext) -> Tensor:
-        deepstack = 0 if ctx.family is None else ctx.family.deepstack
-        if ctx.layer <= deepstack:
+        if ctx.layer <= ctx.family.deepstack:
             ctx.note(f"v2drop: what layer {ctx.layer - 1} added includes DeepStack features")
         before = torch.searchsorted(ctx.memory["rows"], ctx.vision_rows)
         entered = at_least_float32(ctx.memory["entered"][before])
@@ -109,9 +115,7 @@ class V2Drop(Method):
         """Equal factors to ``keep``."""
         cuts = len(self.layers) or 3
         return (
-            keep
-            if number + 1 == cuts
-            else rounded(total * (keep / total) ** ((number + 1) / cuts))
+            keep if number + 1 == cuts else rounded(total * (keep / total) ** ((number + 1) / cuts))
         )
 
     def _as_published(self, number: int, keep: int, total: int) -> int:

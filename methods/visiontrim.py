@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
 from unibench.methods._cuts import Cuts, around_mean, text_attention, three_times
 from unibench.ops import complement, membership, product, top_k, unit
 from unibench.pruning.layout import Grid
 
-VARIANTS = ("released", "ltam")
 ITERATIONS = 3
 BY_PLACE = 0.5  # weight of the distance of places beside that of features, in ltam
 WINDOW = 9  # tokens in the window of ltam, also at the border
@@ -56,12 +54,13 @@ class VisionTrim(Method):
 
     sums: int | None = None
     layer: int | None = None
-    variant: str = "released"
+    variant: Literal["released", "ltam"] = "released"
     text_aware: ClassVar[bool] = True
+    category = "ViT only"
+    aim = "importance"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of visiontrim", self.variant, VARIANTS)
+        super().__post_init__()
         if self.layer is not None and self.layer < 1:
             raise UsageError(
                 f"method.layer={self.layer}: visiontrim looks at the layer before its cut; at"
@@ -75,7 +74,7 @@ class VisionTrim(Method):
         return Cuts(tuple(self._cuts(around_mean))).averaged(depth)
 
     def _cuts(self, count: Callable[[int, int, int, int], int]) -> list[Stage]:
-        needs = Needs(saliency=True, features=True, clip=True)
+        needs = Needs(saliency=True, features=True, clip=True, question=True)
         if self.layer is None:
             return [Stage(0, self.select, needs)]
         again = Needs(llm_attention=(self.layer - 1,))
@@ -107,7 +106,6 @@ class VisionTrim(Method):
 
     def metric(self, ctx: StageContext, features: Tensor) -> Tensor:
         """How dominant each token is, ``[N]``."""
-        assert ctx.vision is not None and ctx.family is not None
         received = unit(ctx.vision.received(ctx.family.saliency_layer, others=True))
         seen = ctx.saliency() if ctx.family.prefix_tokens else received
         if self.variant == "released":
@@ -121,7 +119,6 @@ class VisionTrim(Method):
 
     def _common(self, ctx: StageContext, project: Space) -> tuple[Tensor, Space]:
         """Words of the question ``[L, P]``, of length one, and the way of tower states to them."""
-        assert ctx.family is not None
         if ctx.family.clip is None:
             ctx.note("visiontrim-adapted: words from the language model's embeddings")
             return unit(ctx.hidden[ctx.question]), project

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
-from unibench.errors import unknown
 from unibench.methods._cuts import Cuts, around_mean, check_layers, three_times
 from unibench.ops import (
     complement,
@@ -26,8 +25,6 @@ from unibench.ops import (
 from unibench.pruning.attention import attention_rows
 from unibench.pruning.layout import Grid
 
-VARIANTS = ("default", "qwen", "official_bug")
-WINDOWS = ("auto", "served", "capped")
 SERVED_SIDE, CAPPED_SIDE = (
     6,
     4,
@@ -79,17 +76,20 @@ class VScan(Method):
     layers: tuple[int, ...] = ()
     retentions: tuple[float, ...] = ()
     local_share: float = 0.5
-    windows: str = "auto"
-    variant: str = "default"
+    windows: Literal["auto", "served", "capped"] = "auto"
+    variant: Literal["default", "qwen", "official_bug"] = "default"
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "importance"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of vscan", self.variant, VARIANTS)
-        if self.windows not in WINDOWS:
-            raise unknown("windows of vscan", self.windows, WINDOWS)
+        super().__post_init__()
         check_layers("vscan", self.layers, self.retentions[1:], least=1)
         check_layers("vscan", (), (*self.retentions, self.local_share), least=1)
+
+    @property
+    def uses_budget(self) -> bool:
+        return not self.retentions
 
     def stages(self, depth: int) -> Sequence[Stage]:
         if self.retentions:
@@ -145,7 +145,6 @@ class VScan(Method):
             ctx.note(remark)
         if ctx.keep >= len(ctx.visual):
             return None
-        assert ctx.vision is not None and ctx.family is not None
         layer, seen = ctx.family.local_layer, ctx.vision
         cls = bool(ctx.family.prefix_tokens) and self.variant != "qwen"
         shallow = seen.cls(layer) if cls else seen.received(layer, total=True)
@@ -166,7 +165,6 @@ class VScan(Method):
             self.windows == "auto"
             and self.variant != "qwen"
             and square
-            and ctx.family is not None
             and bool(ctx.family.prefix_tokens)
         )
         side = SERVED_SIDE if served else CAPPED_SIDE

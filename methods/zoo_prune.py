@@ -55,9 +55,12 @@ class ZooPrune(Method):
     step: float = 0.01
     rank: int | None = None
     needs: ClassVar[Needs] = Needs(projector=True)
-    requires: ClassVar[frozenset[str]] = frozenset({"projector"})
+    wants: ClassVar[frozenset[str]] = frozenset({"projector"})
+    category = "ViT only"
+    aim = "hybrid"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.directions < 1 or self.step <= 0 or (self.rank is not None and self.rank < 1):
             raise UsageError(
                 f"zoo_prune with directions={self.directions} step={self.step} rank={self.rank}:"
@@ -65,7 +68,6 @@ class ZooPrune(Method):
             )
 
     def select(self, ctx: StageContext) -> Selection:
-        assert ctx.vision is not None and ctx.family is not None
         entered = ctx.vision.projector_input()
         pushes = self.pushes(ctx, entered.shape[1]).to(entered)
         score = sensitivity(entered, pushes, ctx.family.projector, self.step, self.rank)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from unibench.pruning.family import Family, VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 OVERVIEW = 28  # pixels along an edge to which tiles and overview are brought to be compared
 
@@ -45,6 +45,8 @@ class InternVL(Family):
             for count in tiles
         ]
 
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        return list(values.split([sum(part.frames for part in item.parts) for item in items]))
     def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
         """The arrangement in which the tiles look most like the overview, scaled down."""
         pixels = call.arguments["pixel_values"].float()

@@ -15,20 +15,14 @@ from transformers.models.llava_next.modeling_llava_next import (
 
 from unibench.models.llava import Llava
 from unibench.pruning.family import VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class LlavaNext(Llava):
     """LlavaNextForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    provides: ClassVar[frozenset[str]] = frozenset({
-        "cls_token", "token_projector", "clip_tower", "projector",
-    })  # fmt: skip
-
-    @property
-    def merges(self) -> bool:
-        return False  # the model stitches tiles of full size
+    tower_merging = False  # the model stitches tiles of full size
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         places = []
@@ -42,6 +36,13 @@ class LlavaNext(Llava):
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         return torch.cat(self.stitched(values, call, fill))
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        if call.modality == "video" or values.ndim != 5:
+            return list(values)
+        # pictures of fewer tiles than the largest are filled up with empty ones
+        pairs = zip(values, self.tiles(call), strict=True)
+        return [picture[:count] for picture, count in pairs]
 
     def tiles(self, call: VisionCall) -> list[int]:
         """Number of tiles of each picture."""

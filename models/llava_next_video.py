@@ -15,9 +15,6 @@ class LlavaNextVideo(LlavaNext):
     """LlavaNextVideoForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next_video",)
-    provides: ClassVar[frozenset[str]] = frozenset({
-        "cls_token", "token_projector", "clip_tower", "projector",
-    })  # fmt: skip
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         if call.modality == "image":

@@ -295,6 +295,10 @@ class _Gaze(Method):
     sums: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
 
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return [Stage(self.layer + 1, self._look, Needs(llm_attention=(self.layer,)))]
 
@@ -315,6 +319,10 @@ class _Watch(Method):
     """
 
     seen: dict[int, Flow] = field(default_factory=dict)
+
+    @property
+    def uses_budget(self) -> bool:
+        return False
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return [

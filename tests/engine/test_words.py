@@ -25,9 +25,8 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("layer", [0, 2])
 def test_the_question_is_read_back_from_a_padded_batch(loaded: LoadedModel, layer: int) -> None:
     said: list[str | None] = []
-    look = Look(lambda ctx: said.append(ctx.question_text()), layer, Needs())
-    session = Session(loaded.model, look, loaded.family, Budget.parse(ratio=0.5))
-    session.margins = loaded.margins
+    look = Look(lambda ctx: said.append(ctx.question_text()), layer, Needs(question=True))
+    session = Session(loaded.family, look, Budget.parse(ratio=0.5))
     inputs = loaded.inputs(QUESTIONS, [[Image.new("RGB", (60, 60), color)] for color in ("red", "blue")])
     with session.installed(), torch.no_grad():
         loaded.model(**inputs)

@@ -41,7 +41,8 @@ def v2drop(call: Call) -> Answer:
     memory: dict[str, Tensor] = {}
     for number in range(len(params["layers"])):
         present = arrays[f"s{number}_present"]
-        more: dict[str, Any] = dict(vision_rows=present, memory=memory)
+        family = _context.StubFamily(cls=True)
+        more: dict[str, Any] = dict(vision_rows=present, memory=memory, family=family)
         for stage, states in zip(stages[2 * number :][:2], ("previous", "current"), strict=True):
             hidden = torch.zeros(start + len(present) + 4, arrays["s0_current"].shape[1])
             hidden = hidden.to(call.dtype)

@@ -35,6 +35,10 @@ def calibrate(words: list[str]) -> int:
         **dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS),
     }
     overrides = [word for word in words if word.partition("=")[0] not in OPTIONS]
+    if "method=d2pruner" in overrides:
+        if not given["out"]:
+            raise UsageError("calibrate method=d2pruner writes a file: out=prior.safetensors")
+        overrides.append("method.prior=random:0")  # in the place of the one that is found here
     cells = [cell_of(config) for config in compose_cells(overrides, sweep=False)]
     if len(cells) != 1 or cells[0].method not in FOUND:
         raise unknown("method to calibrate", cells[0].method, FOUND, USAGE)
@@ -97,8 +101,6 @@ def _written(cell: Cell, prior: Any, out: str, source: str) -> int:
 
 def _settings(cell: Cell, given: dict[str, str]) -> dict[str, Any]:
     if cell.method == "d2pruner":
-        if not given["out"]:
-            raise UsageError("calibrate method=d2pruner writes a file: out=prior.safetensors")
         return {}
     if cell.method == "vtw":
         return {"eta": _number(given, "eta", float), "first": _number(given, "first", int)}

@@ -14,7 +14,6 @@ from rich.table import Table
 from unibench import experiment, registry, suites
 from unibench.compose import CONFIGS, options
 from unibench.errors import UsageError, unknown
-from unibench.registry import Card
 
 KINDS = {
     "methods": "method",
@@ -81,9 +80,8 @@ def _names(kind: str) -> Any:
 
 
 def _method(name: str) -> dict[str, Any]:
-    card: Card = registry.method(name)
+    card = registry.method(name)
     sections = card.sections
-    requires = frozenset(card.constants.get("requires", frozenset()))
     return {
         "name": name,
         "summary": card.summary,
@@ -100,10 +98,12 @@ def _method(name: str) -> dict[str, Any]:
             for key, value in card.parameters.items()
         },
         "meaning": sections.get("attributes"),
-        "text aware": bool(card.constants.get("text_aware", False)),
-        "adaptive": bool(card.constants.get("adaptive", False)),
-        "needs": sorted(requires),
-        "families": registry.serving(requires),
+        "cuts": card.category,
+        "looks for": card.aim,
+        "text aware": card.text_aware,
+        "adaptive": card.adaptive,
+        "needs": sorted(card.wants),
+        "families": registry.serving(card.wants),
         "file": str(card.path),
     }
 

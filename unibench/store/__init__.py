@@ -8,6 +8,8 @@ from unibench.store.archive import Merged as Merged
 from unibench.store.archive import export as export
 from unibench.store.archive import import_ as import_
 from unibench.store.archive import merge as merge
+from unibench.store.cards import Judged as Judged
+from unibench.store.cards import judged as judged
 from unibench.store.claim import Claim as Claim
 from unibench.store.claim import Watch as Watch
 from unibench.store.claim import acquire as acquire
@@ -25,3 +27,4 @@ from unibench.store.part import claim_part as claim_part
 from unibench.store.repair import Problem as Problem
 from unibench.store.repair import repair as repair
 from unibench.store.repair import verify as verify
+from unibench.store.unpack import MAX_SIZE as MAX_SIZE

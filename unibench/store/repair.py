@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from typing import Any
 import yaml
 
 from unibench.errors import UsageError
-from unibench.identity import SCHEMA
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.folder import (
     DamagedError,
@@ -24,7 +21,7 @@ from unibench.store.folder import (
     read_samples,
     sample_files,
 )
-from unibench.store.index import cells_below
+from unibench.store.index import cells_below, identity_fault, leftovers
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,16 @@ def verify(folder: Path) -> list[Problem]:
 
     A torn last line of a writer that was killed is no damage.
     """
-    return [problem for cell in cells_below(folder) for problem in _verify_cell(cell)]
+    found = [problem for cell in cells_below(folder) for problem in _verify_cell(cell)]
+    found += [
+        Problem(
+            place,
+            "left by a killed command; no reader counts it",
+            f"the next command that writes to {folder} removes it",
+        )
+        for place in leftovers(folder)
+    ]
+    return found
 
 
 def repair(folder: Path) -> int:
@@ -69,20 +75,11 @@ def repair(folder: Path) -> int:
 
 def _verify_cell(cell: Path) -> Iterator[Problem]:
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
-    identity = read_json(cell / "identity.json")
-    if not isinstance(identity, dict):
+    if not isinstance(read_json(cell / "identity.json"), dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
-    elif identity.get("schema") != SCHEMA:
+    elif (fault := identity_fault(cell)) is not None:
         yield Problem(
-            cell / "identity.json",
-            f"schema {identity.get('schema')}; this unibench reads {SCHEMA}",
-            "use the unibench that wrote it",
-        )
-    elif key_of(identity) != cell.name:
-        yield Problem(
-            cell / "identity.json",
-            f"hashes to {key_of(identity)}, which is not the folder's name",
-            f"remove {cell}",
+            cell / "identity.json", fault, f"use the unibench that wrote it, or remove {cell}"
         )
     for file in _damaged_files(cell):
         yield Problem(file, "cannot be read", mend)
@@ -167,10 +164,3 @@ def _damaged_lines(cell: Path) -> Iterator[tuple[Path, int]]:
 
 def _readable(line: bytes) -> bool:
     return parsed(line) is not None or environment_of(line) is not None
-
-
-def key_of(identity: dict[str, Any]) -> str:
-    """The key that an identity hashes to; the name of the cell's folder."""
-    return hashlib.sha256(
-        json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()[:16]

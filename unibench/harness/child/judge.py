@@ -1,4 +1,4 @@
-"""The judge's door: harnesses ask a server on this machine, which alone knows the endpoint and its
+"""The judge proxy: harnesses ask a server on this machine, which alone knows the endpoint and its
 key.
 
 It retries, waits, and remembers every reply in ``judge.jsonl`` of the cell; a question that gets no
@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
-from unibench.harness.child.place import variables
+from unibench.harness.child.workdir import variables
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class JudgedCell:
     """The judge of one cell.
 
     Attributes:
-        url: of the door, None if rules alone score.
+        url: of the proxy, None if rules alone score.
         answered: questions with a reply, remembered ones included.
         file: where the replies are kept.
     """
@@ -129,8 +129,8 @@ class JudgedCell:
         return {entry["request"]: entry["reply"] for entry in map(json.loads, whole.splitlines())}
 
 
-class Gate:
-    """The server of one worker process; every cell brings its own judge."""
+class JudgeProxy:
+    """The server of one child; every cell brings its own judge."""
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
@@ -166,16 +166,16 @@ class Gate:
 
     def _port(self) -> int:
         if self._server is None:
-            gate = self
+            proxy = self
 
-            class Door(BaseHTTPRequestHandler):
+            class Handler(BaseHTTPRequestHandler):
                 def do_POST(self) -> None:
-                    gate.serve(self)
+                    proxy.serve(self)
 
                 def log_message(self, format: str, *args: Any) -> None:
                     log.debug(format, *args)
 
-            self._server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+            self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
             self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self._server.server_port
