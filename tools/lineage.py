@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def digests() -> dict[str, tuple[str, str]]:
     """The digest of each part of the installed code, and the one that stands for it in keys."""
     from unibench import identity, lineage, paths, registry
+    from unibench.closure import Code
 
     roots = {"engine": [*identity.ENGINE]}
     roots |= {f"harness {name}": [*names] for name, names in identity.HARNESSES.items()}
@@ -75,10 +76,9 @@ def digests() -> dict[str, tuple[str, str]]:
     for file in sorted(paths.part("configs").glob("task/*.yaml")):
         if target := (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("target"):
             roots[f"task {file.stem}"] = [target]
-    code = {
-        name: identity.Code(outside=identity.OUTSIDE).digest(names) for name, names in roots.items()
-    }
-    return {name: (digest, lineage.canonical(digest)) for name, digest in code.items()}
+    code = Code(outside=identity.OUTSIDE)
+    told = {name: code.digest(names) for name, names in roots.items()}
+    return {name: (digest, lineage.canonical(digest)) for name, digest in told.items()}
 
 
 Digests = Mapping[str, Sequence[str]]  # by part: the digest, and the one that stands for it

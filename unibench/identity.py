@@ -189,8 +189,7 @@ def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         config = replace(config, harness=asked.harness)
-    model, task = asdict(config.model), asdict(config.task)
-    places = json.dumps([model, task, config.harness], sort_keys=True, default=str)
+    places = repr((config.model, config.task, config.harness))
     if places not in looked:
         looked[places] = _files(config)
     return _made(config, asked, {**looked[places], **_protocol(config)})
