@@ -107,10 +107,11 @@ def method_card(
             " @dataclass(frozen=True) above it"
         )
     fields: dict[str, Parameter] = {}
-    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
-        parameter = _parameter(cls, field, names)
-        if parameter is not None:
-            fields[field.name] = parameter
+    if dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            parameter = _parameter(cls, field, names)
+            if parameter is not None:
+                fields[field.name] = parameter
     # an instance knows what holds under the defaults; some methods have none without further values
     try:
         asked: Any = cls()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import torch
@@ -65,7 +65,7 @@ class Session:
         budget: Budget,
         *,
         scope: str = "sequence",
-        mode: Mode = "at_stage",
+        mode: str = "at_stage",
         seed: int = 0,
     ) -> None:
         self.model, self.method, self.family, self.budget = model, method, family, budget
@@ -74,9 +74,10 @@ class Session:
         self.records: list[PromptRecord] = []
         self._unread: list[Spans] = []
         self.layers: list[nn.Module] = list(family.text_model.layers)
-        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+        counted_as = cast(Mode, mode)
+        if reason := refusal(method, budget, type(family), facts_of(family), mode=counted_as):
             raise UsageError(reason)
-        stages = cuts(method, len(self.layers), mode)
+        stages = cuts(method, len(self.layers), counted_as)
         self.stages: dict[int, list[tuple[int, Stage]]] = {}
         for number, stage in enumerate(stages):
             self.stages.setdefault(stage.layer, []).append((number, stage))
