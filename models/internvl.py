@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from unibench.pruning.family import Family, VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class InternVL(Family):
@@ -42,6 +42,9 @@ class InternVL(Family):
             (Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),)
             for count in tiles
         ]
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        return list(values.split([sum(part.frames for part in item.parts) for item in items]))
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         side = int(values.shape[1] ** 0.5)

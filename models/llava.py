@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unibench.ops import did
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
@@ -19,9 +18,10 @@ class Llava(Family):
     tower_merging = True
     saliency_layer = -2
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.prefix_tokens = 1 if model.config.vision_feature_select_strategy == "default" else 0
+    @property
+    def prefix_tokens(self) -> int:  # type: ignore[override]
+        """The CLS token, where the model drops it behind the tower."""
+        return int(self.model.config.vision_feature_select_strategy == "default")
 
     @property
     def vit_blocks(self) -> list[nn.Module]:
@@ -39,10 +39,6 @@ class Llava(Family):
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
-        did(
-            len(features)
-            * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2)
-        )
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 

@@ -12,7 +12,7 @@ from transformers.models.llava_next.modeling_llava_next import image_size_to_num
 
 from unibench.models.llava import Llava
 from unibench.pruning.family import VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class LlavaNext(Llava):
@@ -27,6 +27,13 @@ class LlavaNext(Llava):
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         return torch.cat(self.stitched(values, call, fill))
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        if call.modality == "video" or values.ndim != 5:
+            return list(values)
+        # pictures of fewer tiles than the largest are filled up with empty ones
+        pairs = zip(values, self.tiles(call), strict=True)
+        return [picture[:count] for picture, count in pairs]
 
     def tiles(self, call: VisionCall) -> list[int]:
         """Number of tiles of each picture."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.family import Family, VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class Qwen2VL(Family):
@@ -37,6 +37,9 @@ class Qwen2VL(Family):
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         merge = self.vision_tower.spatial_merge_size
         return [(Part(t, h // merge, w // merge),) for t, h, w in self.grid(call).tolist()]
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        return list(values.split(self.grid(call).prod(-1).tolist()))
 
     def join(self, chunks: list[Tensor]) -> Tensor:  # [1, tokens, ...] for each image or window
         return torch.cat(chunks, dim=1)[0]

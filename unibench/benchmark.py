@@ -31,35 +31,39 @@ class Convention:
             ``lmms_eval_specific_kwargs``.
         max_new_tokens: of the harness's own wrapper, where the task does not say.
         native: name of the harness's own model object, None if it has none that can be pruned.
+        frames: that a video is shown as, evenly spaced; all of a shorter one. 0 serves no video.
     """
 
     prompts: str
     max_new_tokens: int
     native: str | None = None
+    frames: int = 0
 
+
+LMMS_FRAMES = 32  # max_num_frames, the default of lmms-eval's own model objects
 
 _QWEN = {
     "vlmevalkit": Convention("qwen", 2048, "Qwen2VLChat"),
-    "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl"),
+    "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl", LMMS_FRAMES),
 }
 _LLAVA = {
     "vlmevalkit": Convention("llava", 2048),
-    "lmms_eval": Convention("llava_hf", 1024, "llava_hf"),
+    "lmms_eval": Convention("llava_hf", 1024, "llava_hf", LMMS_FRAMES),
 }
 CONVENTIONS: dict[str, dict[str, Convention]] = {
     "qwen2_5_vl": _QWEN,
-    "qwen2_vl": {**_QWEN, "lmms_eval": Convention("qwen2_vl", 128)},
+    "qwen2_vl": {**_QWEN, "lmms_eval": Convention("qwen2_vl", 128, frames=LMMS_FRAMES)},
     "llava": _LLAVA,
     "llava_next": _LLAVA,
     "llava_onevision": _LLAVA,
     "internvl": {
         "vlmevalkit": Convention("internvl", 4096),
-        "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf"),
+        "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf", LMMS_FRAMES),
     },
 }
 PLAIN = {
     "vlmevalkit": Convention("dataset", 2048),
-    "lmms_eval": Convention("default", 128),
+    "lmms_eval": Convention("default", 128, frames=LMMS_FRAMES),
 }  # families of which neither knows
 
 

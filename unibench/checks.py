@@ -4,36 +4,16 @@ allowed.
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from unibench import answers, benchmark, hub, registry
+from unibench import answers, benchmark, config, hub, registry
 from unibench.cards import MethodCard
 from unibench.config import ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
-
-CHOICES = {
-    "model.weights": ("pretrained", "random"),
-    "model.dtype": ("float32", "bfloat16", "float16"),
-    "model.quantization": ("8bit", "4bit"),
-    "model.attn": ("sdpa", "eager", "flash_attention_2"),
-    "budget.mode": ("at_stage", "layer_average"),
-    "budget.scope": ("sequence", "item", "tile"),
-    "share": ("none", "memory", "disk"),
-}
-LEAST = {
-    "seed": 0,
-    "task.limit": 1,
-    "generation.max_new_tokens": 1,
-    "model.threads": 1,
-    "share_mib": 1,
-    "shards": 1,
-}
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:
@@ -42,9 +22,7 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
         budget_of(cell)
     except UsageError as error:
         yield error
-    for key, allowed in CHOICES.items():
-        if (given := _value(cell, key)) is not None and given not in allowed:
-            yield unknown(key, str(given), allowed)
+    yield from config.mistakes(cell)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
     if cell.share != "none" and cell.timing:
@@ -52,16 +30,6 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
         )
-    if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
-        yield UsageError(
-            f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto"
-        )
-    for key, least in LEAST.items():
-        if (given := _value(cell, key)) is not None and given < least:
-            yield UsageError(f"{key}={given} is too small; at least {least}")
-    penalty = cell.generation.repetition_penalty
-    if not (math.isfinite(penalty) and penalty > 0):
-        yield UsageError(f"generation.repetition_penalty={penalty}: a number above 0 is wanted")
     yield from _model_mistakes(cell)
     yield from _method_mistakes(cell)
     yield from _task_mistakes(cell)
@@ -194,12 +162,11 @@ def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"keep={budget.tokens} is more than the {facts.positions} tokens that {facts.name} can"
             " read, so nothing would be removed"
         )
-    if cell.budget.mode not in CHOICES["budget.mode"]:
-        return
-    mode = cast("answers.Mode", cell.budget.mode)
+    if any(config.mistakes(cell)):
+        return  # a mode of the budget that does not exist, for one
 
     def refused(family: str, facts: ModelFacts) -> str | None:
-        return answers.refusal(cell.method, budget, family, facts, mode)
+        return answers.refusal(cell.method, budget, family, facts, cell.budget.mode)
 
     reason = refused(cell.model.family, facts)
     if reason is None:
@@ -243,8 +210,3 @@ def _task_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         if reason := answers.task_refusal(cell.task.name, cell.task.target, options):
             yield UsageError(reason)
     yield from benchmark.mistakes(cell)
-
-
-def _value(cell: RunConfig, key: str) -> Any:
-    """The value of a dotted key."""
-    return functools.reduce(getattr, key.split("."), cell)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.support.workers import Scripted, grid
 from unibench import hub
 from unibench.cli import main
 from unibench.identity import Cell
+from unibench.inference.row import Row
 from unibench.registry import ROOT
 from unibench.runner import work
 from unibench.store import CellFolder, ClaimedPart
@@ -30,14 +32,8 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 
 class Timed(Scripted):
-    def row(self, cell: Cell, *args: Any) -> dict[str, Any]:
-        facts = {
-            "model": cell.config.model.name,
-            "task": cell.config.task.name,
-            "batch": 1,
-            "total_s": 12.0,
-        }
-        return {**super().row(cell, *args), **facts}
+    def row(self, cell: Cell, *args: Any) -> Row:
+        return replace(super().row(cell, *args), total_s=12.0)
 
 
 def test_every_state_is_told_and_a_run_does_what_is_planned(

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 
 import unibench
-from tests.methods._contexts import FORMS, METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
+from tests.methods._contexts import (
+    BESIDES,
+    FORMS,
+    METHODS,
+    PRE,
+    PROMPTS,
+    RATIOS,
+    build,
+    recorded,
+    under,
+)
 from tests.support.models import (
     FAMILIES,
     HIDDEN,
@@ -205,7 +215,7 @@ def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family
     skip_if_refused(model, method, ratio)
     with torch.no_grad():
         before, hooks = model(**copy.deepcopy(inputs)).logits, _hooks(model)
-        with unibench.prune(model, method, ratio=ratio) as session:
+        with unibench.prune(model, method, ratio=ratio, **BESIDES) as session:
             pruned = model(**copy.deepcopy(inputs)).logits
         after = model(**copy.deepcopy(inputs)).logits
     assert torch.equal(before, after)
@@ -233,7 +243,7 @@ def test_a_family_without_the_signal_is_refused_with_what_is_missing(
     method = build(name)
     with (
         pytest.raises(UsageError, match=", ".join(sorted(method.wants))),
-        unibench.prune(model_of(family), method, ratio=0.5),
+        unibench.prune(model_of(family), method, ratio=0.5, **BESIDES),
     ):
         pass
 
@@ -244,7 +254,7 @@ def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]
     skip_if_refused(model, method, 0.667)
-    with unibench.prune(model, method, ratio=0.667) as session:
+    with unibench.prune(model, method, ratio=0.667, **BESIDES) as session:
         # generate() numbers positions without the padding, which rotated keys show and a bare
         # forward does not
         generate(model, collate(samples), 1)

@@ -121,13 +121,8 @@ def _contexts(cell: Cell, needs: Needs) -> Iterator[StageContext]:
             " task=folder task.data=<folder>"
         )
     task, limit = load_task(cell), cell.config.task.limit or PICTURES
-    return contexts(
-        load(cell.config.model, cell.config.pixels),
-        pictures(task, limit),
-        cell.budget,
-        needs,
-        cell.config.seed,
-    )
+    loaded = load(cell.config.model, cell.config.pixels)
+    return contexts(cell, loaded, pictures(task, limit), needs)
 
 
 def _written(cell: Cell, name: str, table: pd.DataFrame, figure: Figure) -> None:

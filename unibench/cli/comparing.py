@@ -21,20 +21,6 @@ from unibench.compare import Comparison, Side
 from unibench.errors import UsageError, nearest, unknown
 from unibench.stats.several import Ranking
 
-FILTERS = (
-    "model",
-    "family",
-    "task",
-    "budget",
-    "budget_mode",
-    "budget_scope",
-    "harness",
-    "judge",
-    "pixels",
-    "device",
-    "dtype",
-    "attn",
-)
 PLACE = ("model", "task", "budget")
 
 
@@ -118,7 +104,8 @@ def _front(title: str, found: recommending.Recommendation, max_drop: float, metr
     )
     for one in found.front:
         sure = "yes" if one.drop.high <= max_drop else "no"
-        share = f"{100 * one.cost.value / found.vanilla.value:.0f} %"
+        full = found.vanilla.value  # 0 of method_ms
+        share = f"{100 * one.cost.value / full:.0f} %" if full else "-"
         table.add_row(
             one.name,
             one.budget,
@@ -193,7 +180,7 @@ def _sides(found: Sequence[Comparison]) -> Table:
         for side in (one.first, one.second):
             sides.setdefault(side.folders, (_where(one), side))
     for where, side in sides.values():
-        if side.drop is not None and side.agreement is not None:
+        if side.agreement is not None:
             same = side.agreement
             loyalty = (
                 f"{100 * same.loyalty:.1f}",
@@ -204,8 +191,8 @@ def _sides(found: Sequence[Comparison]) -> Table:
                 *where,
                 side.name,
                 str(len(side.folders)),
-                f"{side.drop.value:.1f}",
-                _span(side.drop),
+                "-" if side.drop is None else f"{side.drop.value:.1f}",
+                "-" if side.drop is None else _span(side.drop),
                 *loyalty,
                 *flips,
             )
@@ -264,14 +251,8 @@ def _read(words: Iterable[str], flags: Sequence[str]) -> tuple[list[str], pd.Dat
                 f"unknown option {word}.{nearest(word, flags)} See python -m unibench --help"
             )
     folder = Path(given.pop("out", "outputs"))
-    cells = frame.load(folder)
-    for key, value in given.items():
-        key = "budget" if key == "ratio" else key
-        known = sorted({str(entry) for entry in cells[key]})
-        kept = cells[cells[key].astype(str).isin([value, "0"] if key == "budget" else [value])]
-        if value not in known:
-            raise unknown(key, value, known, f"of the finished cells in {folder}")
-        cells = kept
+    filters = {"budget" if key == "ratio" else key: value for key, value in given.items()}
+    cells = frame.selected(frame.load(folder), filters, folder)
     if cells.empty:
         raise UsageError(
             f"{folder} has no finished cell that fits; python -m unibench model=.. method=.."
@@ -293,7 +274,7 @@ def _is_filter(word: str) -> bool:
     key, sign, _ = word.partition("=")
     if not sign or not key.isidentifier():
         return False
-    allowed = ("out", "ratio", *FILTERS)
+    allowed = ("out", "ratio", *frame.FILTERS)
     if key not in allowed:
         raise unknown("filter", key, allowed)
     return True

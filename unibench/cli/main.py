@@ -33,7 +33,7 @@ verbs:
                                           [--account A] [--cpus 8] [--extra qos=high,nice=10] [--address auto] [--retry]
   prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
   doctor [--import]                       what is installed here and what is missing; with cluster=... on its nodes
-  store index|verify|repair|prune|merge|export|import ...     look after results
+  store index|verify|repair|prune|rekey|merge|export|import ...    look after results
   compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
   recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
   calibrate method=vtw|fitprune|mustdrop ..    a method's own numbers, from a few samples

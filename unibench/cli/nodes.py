@@ -18,7 +18,7 @@ from unibench import hub
 from unibench.cli.doctor import Finding, needed, optional, show
 from unibench.cli.options import taken
 from unibench.cli.running import cells_of
-from unibench.cli.submitting import RESOURCES, engine_of, resources_of
+from unibench.cli.submitting import RESOURCES, engine_of, on_nodes, resources_of
 from unibench.errors import UsageError
 from unibench.plan import downloads
 from unibench.plan.needs import obstacle
@@ -114,7 +114,7 @@ def doctor(words: Sequence[str]) -> int:
     values: dict[str, Callable[[str], Any]] = {"--nodes": int, "--address": str, **RESOURCES}
     words, options = taken(words, flags=("--import",), values=values)
     words, engine = engine_of(words)
-    cells = cells_of(words)
+    cells = on_nodes(cells_of(words), engine, options)
     cluster = importlib.import_module("unibench.cluster")
     folder = cluster.write_plan(cells, words)
     probe = Probe(folder, cluster.code_digest(), "--import" in options)

@@ -19,8 +19,12 @@ from unibench.cli.options import taken
 from unibench.cli.progress import clock
 from unibench.cli.running import cells_of, check_methods
 from unibench.identity import Cell, cell_of
+from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below, survey
 from unibench.plan.survey import STATES
+
+# in the place of the key of a hub model that is not on this disk: its commit is not known
+AFTER_DOWNLOAD = "key after download"
 
 
 def plan(words: list[str]) -> int:
@@ -29,9 +33,7 @@ def plan(words: list[str]) -> int:
     cells = cells_of(words)
     plans = survey(cells)
     rows = {
-        row["key"]: row
-        for out in {cell.config.out for cell in cells}
-        for row in rows_below(Path(out))
+        row.key: row for out in {cell.config.out for cell in cells} for row in rows_below(Path(out))
     }
     history = history_of(rows.values())
     if "--probe" in options:
@@ -81,8 +83,8 @@ def _entry(plan: PlannedCell, history: History) -> dict[str, Any]:
         "holder": plan.holder,
         "reason": plan.reason,
         "traceback": str(cell.folder / "status.json") if plan.state == "failed" else None,
-        "key": cell.key,
-        "folder": str(cell.folder),
+        "key": cell.key if cell.final else AFTER_DOWNLOAD,
+        "folder": str(cell.folder) if cell.final else None,
     }
 
 
@@ -117,6 +119,8 @@ def _print(report: dict[str, Any]) -> None:
         remark = notes.get(entry["reason"], entry["reason"]) or (
             f"worked on by {entry['holder']}" if entry["holder"] else ""
         )
+        if entry["key"] == AFTER_DOWNLOAD:
+            remark = ", ".join(filter(None, (remark, AFTER_DOWNLOAD)))
         named = (
             entry["model"],
             entry["task"],
@@ -149,7 +153,7 @@ def _print(report: dict[str, Any]) -> None:
         )
 
 
-def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[dict[str, Any]]:
+def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[Row]:
     """Rows of a few samples of each model and task that the history knows nothing of."""
     unknown: dict[tuple[str, str], Cell] = {}
     for plan in plans:
@@ -157,7 +161,7 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
             unknown.setdefault((plan.cell.config.model.name, plan.cell.config.task.name), plan.cell)
     runner = check_methods(list(unknown.values()))
     executors = {"embedded": runner.Embedded()}
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as out:
         for cell in unknown.values():
             config = replace(

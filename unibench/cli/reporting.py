@@ -12,30 +12,11 @@ from unibench import report as reports
 from unibench.errors import UsageError, unknown
 from unibench.page import build
 from unibench.report import Comparison, Results, StandIn, Table
+from unibench.store.files import replace
 
 MODES = ("published", "ours", "difference")
 OWN = ("paper", "table", "mode", "format", "out", "to", "view", "model", "task")
-PRUNED = (
-    "method",
-    "variant",
-    "budget",
-    "budget_mode",
-    "budget_scope",
-)  # vanilla has none of them and always stays
-FILTERS = (
-    *PRUNED,
-    "harness",
-    "judge",
-    "pixels",
-    "dtype",
-    "attn",
-    "device",
-    "batch",
-    "n",
-    "setting",
-    "data",
-    "code",
-)
+FILTERS = tuple(name for name in frames.FILTERS if name not in ("model", "task"))
 
 
 def report(words: Sequence[str]) -> int:
@@ -129,21 +110,12 @@ def finished(given: Mapping[str, str]) -> pd.DataFrame:
         UsageError: no such folder, or nothing fits.
     """
     folder = Path(given.get("out", "outputs"))
-    found = frames.load(folder)
-    for key in (*FILTERS, "model", "task"):
-        if key in given:
-            known = sorted(set(found[key].astype(str)))
-            if given[key] not in known and known:
-                raise unknown(f"{key} in {folder}", given[key], known)
-            found = found[
-                (found[key].astype(str) == given[key])
-                | ((found["method"] == "vanilla") & (key in PRUNED))
-            ]
-    return found
+    filters = {name: value for name, value in given.items() if name in frames.FILTERS}
+    return frames.selected(frames.load(folder), filters, folder)
 
 
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / f"{name}.{form}").write_text(text, encoding="utf-8")
+        replace(folder / f"{name}.{form}", text)
     print(f"{len(texts)} tables in {folder}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
+
+from unibench.inference.row import Row
 
 LEGEND = """\
 ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
@@ -14,7 +15,7 @@ same budget as: the ratio of a method before the language model whose layers pro
 TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell."""
 
 
-def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_tables(rows: Sequence[Row]) -> None:
     """Print scores and costs of finished cells, and where their files lie."""
     from unibench.report.cells import (
         details,
@@ -28,4 +29,4 @@ def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
             console.print(remark)
     console.print(LEGEND)
     for row in rows:
-        console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+        console.print(f"{row.method:12s} {row.folder}", soft_wrap=True)

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from unibench import store as results
 from unibench.cli.options import taken
-from unibench.compose import typed
 from unibench.errors import UsageError, unknown
-from unibench.identity import cell_of
+from unibench.registry import method
+from unibench.store.rekey import rekey
 
 ACTIONS = {
     "index": "FOLDER [--json]",
     "verify": "FOLDER",
     "repair": "FOLDER",
-    "prune": "FOLDER [--failed] [--partial] [--outdated] [--yes]",
+    "prune": "FOLDER [--failed] [--partial] [--outdated] [--method=FILE.py:Class] [--yes]",
+    "rekey": "FOLDER [--method=FILE.py:Class]",
     "merge": "FROM INTO",
     "export": "FOLDER FILE.tar.gz",
-    "import": "FILE.tar.gz FOLDER",
+    "import": "FILE.tar.gz FOLDER [--max-size=GiB]",  # that it may unpack to; 4 without it
 }
+VALUES: dict[str, Callable[[str], Any]] = {"--method=FILE.py:Class": str, "--max-size=GiB": float}
 
 
 def store(words: list[str]) -> int:
-    """``store index|verify|repair|prune|merge|export|import ...``; FOLDER is a store or one cell of
-    it.
+    """``store index|verify|repair|prune|rekey|merge|export|import ...``; FOLDER is a store or one
+    cell of it.
     """
     actions: dict[str, Callable[..., int]] = {
         "index": _index,
         "verify": _verify,
         "repair": _repair,
         "prune": _prune,
+        "rekey": _rekey,
         "merge": _merge,
         "export": _export,
         "import": _import,
@@ -46,10 +52,11 @@ def store(words: list[str]) -> int:
     action, *rest = words
     if action not in actions:
         raise unknown("store action", action, actions)
+    known = [word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")]
     places, options = taken(
         rest,
-        flags=[word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")],
-        values={},
+        flags=[name for name in known if "=" not in name],
+        values={name.partition("=")[0]: VALUES[name] for name in known if "=" in name},
     )
     wanted = [word for word in ACTIONS[action].split() if not word.startswith("[")]
     if len(places) != len(wanted) or any(place.startswith("-") for place in places):
@@ -98,9 +105,14 @@ def _repair(folder: Path) -> int:
     return 0
 
 
-def _prune(folder: Path, options: dict[str, bool]) -> int:
+def _prune(folder: Path, options: dict[str, Any]) -> int:
     states = tuple(state for state in ("failed", "partial") if f"--{state}" in options)
-    outdated = frozenset(_outdated(folder)) if "--outdated" in options else frozenset[Path]()
+    outdated = frozenset[Path]()
+    if "--outdated" in options:
+        judged = results.judged(folder, _trusted(options))
+        outdated = frozenset(judged.outdated)
+        for path, why in judged.unknown.items():
+            print(f"kept, since it cannot be judged: {path}: {why}")
     found = results.prune(folder, states, outdated=outdated, dry="--yes" not in options)
     for path in found:
         print(path)
@@ -109,6 +121,30 @@ def _prune(folder: Path, options: dict[str, bool]) -> int:
         f" {'removed' if '--yes' in options else 'would be removed; --yes removes them'}"
     )
     return 0
+
+
+def _rekey(folder: Path, options: dict[str, Any]) -> int:
+    refused = 0
+    runner = importlib.import_module("unibench.runner")
+    with closing(runner.Harnessed()) as harnessed:
+        executors = {"embedded": runner.Embedded(), "harness": harnessed}
+        ask = partial(runner.work, executors=executors)
+        for group in rekey(folder, ask, _trusted(options)):
+            print(
+                f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of"
+                f" {_counted(len(group.cells), 'cell', 'cells')} lifted after asking"
+                f" {_counted(group.asked, 'sample', 'samples')} again"
+            )
+            for path, reason in group.reasons.items():
+                print(f"  stays {path}: {reason}")
+            refused += len(group.reasons)
+    return 1 if refused else 0
+
+
+def _trusted(options: dict[str, Any]) -> list[str]:
+    """Methods in files of the user's own that the command names, so that they may be opened."""
+    own = [method(name) for name in [options.get("--method")] if name is not None]
+    return [f"{card.path}:{card.class_name}" for card in own]
 
 
 def _merge(source: Path, into: Path) -> int:
@@ -120,30 +156,22 @@ def _export(folder: Path, file: Path) -> int:
     return 0
 
 
-def _import(file: Path, folder: Path) -> int:
-    return _say(results.import_(file, folder))
+def _import(file: Path, folder: Path, options: dict[str, Any]) -> int:
+    size = options.get("--max-size", results.MAX_SIZE)
+    if not 0 < size < math.inf:
+        raise UsageError(f"--max-size {size}: GiB that the archive may unpack to, for example 8")
+    return _say(results.import_(file, folder, size))
 
 
 def _say(merged: results.Merged) -> int:
     print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
         print(f"{sample}: another answer there; the one here stays")
-    return 1 if merged.conflicts else 0
-
-
-def _outdated(folder: Path) -> Sequence[Path]:
-    """Cells that the present code and files would not write any more: their configuration has
-    another key now.
-    """
-    found = []
-    for cell in results.cells_below(folder):
-        try:
-            plain = yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
-            if cell_of(typed(plain)).key != cell.name:
-                found.append(cell)
-        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError, UsageError):
-            found.append(cell)
-    return found
+    for cell in merged.refused:
+        print(f"refused: {cell}")
+    if merged.strays:
+        print(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+    return 1 if merged.conflicts or merged.refused else 0
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -13,7 +13,9 @@ from unibench.cli.progress import Progress
 from unibench.cli.running import SWEEP, cells_of, check_methods, finish, say_which_task
 from unibench.cli.working import expiry_of
 from unibench.compose import is_experiment
+from unibench.device import AUTO
 from unibench.errors import UsageError, unknown
+from unibench.identity import Cell, cell_of
 from unibench.plan import survey
 
 RESOURCES: dict[str, Callable[[str], Any]] = {
@@ -36,7 +38,13 @@ def submit(words: list[str]) -> int:
     count = options.get("--workers", 1)
     if count < 1 or options.get("--minutes", 1) < 1:
         raise UsageError("--workers and --minutes: at least 1")
-    cells = cells_of(words)
+    asked = cells_of(words)
+    cells = on_nodes(asked, engine, options)
+    if (unknown_key := next((cell for cell in cells if not cell.final), None)) is not None:
+        raise UsageError(
+            f"{unknown_key.title}: the checkpoint is not on this disk, and the key of the cell is"
+            f" known only then: python -m unibench prefetch {' '.join(words)}"
+        )
     say_which_task(words)
     runner = check_methods(cells, strict=not is_experiment(words))
     cluster = importlib.import_module("unibench.cluster")
@@ -66,8 +74,24 @@ def submit(words: list[str]) -> int:
         f"job {', '.join(numbers)}: {count} workers on {engine}, what they say:"
         f" {worker.folder}/*.err"
     )
-    print(f"how far it is: python -m unibench plan {' '.join(words)}")
+    elsewhere = "" if cells == asked else " model.device=cuda"
+    print(f"how far it is: python -m unibench plan {' '.join(words)}{elsewhere}")
     return 0
+
+
+def on_nodes(cells: Sequence[Cell], engine: str, options: Mapping[str, Any]) -> list[Cell]:
+    """The cells as the nodes of a cluster will have them: a worker that gets a GPU runs on it,
+    which ``model.device=auto`` would not say on a login node without one.
+    """
+    if engine == "local" or not options.get("--gpus"):
+        return list(cells)
+    there = []
+    for cell in cells:
+        model = cell.config.model
+        if model.device == AUTO:
+            cell = cell_of(replace(cell.config, model=replace(model, device="cuda")))
+        there.append(cell)
+    return there
 
 
 def _check_gpus(count: int, gpus: int | None) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from unibench.errors import UsageError
 from unibench.pruning.attention import QueryKey
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 @dataclass
@@ -68,10 +70,16 @@ class CommonSpace(Protocol):
 
 
 class Family:
-    """Where the modules of a model are, and how its vision patches become language-model tokens.
+    """What belongs to a checkpoint: where its modules are, how its vision patches become
+    language-model tokens, how its chat template surrounds a question, which CLIP its tower is.
 
     The base describes towers that run tiles as a batch, one token per patch. A family overrides
     what differs; :meth:`pack` is the one method that needs thought.
+
+    Args:
+        model: a Hugging Face image-text-to-text model.
+        processor: of the model; only methods that read the question need it.
+        clip: opens the CLIP that the tower comes from; None where the model came without it.
 
     Class attributes:
         model_types: ``config.model_type`` values served.
@@ -85,9 +93,6 @@ class Family:
             its batch.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
-
-    Attributes:
-        clip: opens the CLIP that the tower comes from; None where the model came without it.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -97,11 +102,41 @@ class Family:
     batches: bool = True
     saliency_layer: int = -1
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.clip: Callable[[], CommonSpace] | None = None
+    def __init__(
+        self,
+        model: Any,
+        processor: Any = None,
+        *,
+        clip: Callable[[], CommonSpace] | None = None,
+    ) -> None:
+        self.model, self.processor, self.clip = model, processor, clip
         # its forward is given input_ids; it owns get_image_features
         self.core: Any = model.model
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """Tokens of the chat template between the last picture and the question, and after it.
+
+        Raises:
+            UsageError: the family was built without a processor.
+        """
+        if self.processor is None:
+            raise UsageError(
+                "this method reads the question, and where the chat template ends and the question"
+                " begins only the model's processor says: give prune(..., processor=processor)"
+                " (a method of your own that declares Needs(question=True) has it looked for)"
+            )
+        question = "\u00abQ\u00bb"  # no template has it
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        before, _, after = text.partition(question)
+        image = getattr(self.processor, "image_token", None)
+        lead = before.rpartition(image)[2] if image and image in before else ""
+        encode = self.processor.tokenizer.encode
+        lengths = [len(encode(part, add_special_tokens=False)) for part in (lead, after)]
+        return lengths[0], lengths[1]
 
     @property
     def text_model(self) -> Any:
@@ -182,6 +217,26 @@ class Family:
                 batch.
         """
         raise NotImplementedError
+
+    def pixels(self, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        """What the tower was given of each image or video of a call, without padding.
+
+        Where a call cannot be taken apart, each has all of it.
+
+        Args:
+            call: the recorded call.
+            items: the images or videos of :meth:`items`, as they lie in the prompts.
+        """
+        name = "pixel_values" if call.modality == "image" else "pixel_values_videos"
+        values: Tensor | list[Tensor] = call.arguments[name]
+        if not isinstance(values, Tensor):  # a processor that makes no batch
+            return values
+        pictures = self.split_pixels(values, call, items)
+        return pictures if len(pictures) == len(items) else [values] * len(items)
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        """Pixels of each image or video; those of the base lie in rows of their own."""
+        return list(values)
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""
