@@ -123,7 +123,9 @@ class Record:
 
     def untimed(self) -> Record:
         """The record without its times, for cells that are not measured (``timing=false``)."""
-        return replace(self, **dict.fromkeys(TIMES))
+        return replace(
+            self, total_ms=None, vision_ms=None, prefill_ms=None, method_ms=None, decode_ms=None
+        )
 
 
 def parse(line: bytes) -> Record | None:
