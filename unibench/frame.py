@@ -207,10 +207,12 @@ def labels(lines: pd.DataFrame, by: str) -> dict[str, str]:
     for column in (METHOD if by == "candidate" else SETTING)[:-1]:
         if len(set(names.values())) == len(names):
             break
-        values = lines.groupby(by, sort=False)[column].agg(lambda group: set(map(_shown, group)))
-        if len(set.union(*values)) > 1 and all(len(value) == 1 for value in values):
+        groups = lines.groupby(by, sort=False)[column]
+        values = {str(group): set(map(_shown, part)) for group, part in groups}
+        apart = len(set().union(*values.values())) > 1
+        if apart and all(len(value) == 1 for value in values.values()):
             for group, (value,) in values.items():
-                names[str(group)] += f"{', ' * bool(names[str(group)])}{column}={value}"
+                names[group] += f"{', ' * bool(names[group])}{column}={value}"
     if len(set(names.values())) < len(names):  # nothing that a heading shows tells them apart
         return {group: f"{by} {group}" for group in names}
     return names
