@@ -156,11 +156,11 @@ def _state(value: str | None) -> Any:
     """
     if not value:
         return None
-    place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
     try:
+        place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # no such file, or no name of one
         return None
 
 

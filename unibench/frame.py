@@ -145,18 +145,21 @@ def selected(frame: pd.DataFrame, given: Mapping[str, str], folder: Path) -> pd.
 
     Args:
         frame: not joined over seeds.
-        given: values by column, of :data:`FILTERS`.
+        given: value by column, of :data:`FILTERS`; or several, between commas.
         folder: of the results, for the message.
 
     Raises:
         UsageError: no line has such a value.
     """
     for name, value in given.items():
-        values = frame[name].astype(str)
-        if len(frame) and value not in set(values):
-            raise unknown(name, value, set(values), f"of the finished cells in {folder}")
+        column = frame[name].astype(str)
+        known = set(column)
+        wanted = [value] if value in known else value.split(",")
+        for one in wanted if known else ():
+            if one not in known:
+                raise unknown(name, one, known, f"of the finished cells in {folder}")
         vanilla = (frame["method"] == "vanilla") & (name in PRUNED)
-        frame = frame[(values == value) | vanilla]
+        frame = frame[column.isin(wanted) | vanilla]
     return frame
 
 

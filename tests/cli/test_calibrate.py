@@ -32,9 +32,9 @@ def test_the_numbers_found_are_overrides_of_the_next_run(
     ("words", "message"),
     [
         (["method=divprune"], "unknown method to calibrate 'divprune'"),
-        (["method=vtw", "samples=few"], "samples=few is no number"),
+        (["method=vtw", "samples=few"], "samples=few: a whole number is wanted"),
         (["method=vtw", "samples=0"], "samples=0 is too small"),
-        (["method=mustdrop", "keep=4", "samples=1"], "calibrate wants a share"),
+        (["method=fitprune", "keep=4", "samples=1"], "calibrate wants a share"),
     ],
 )
 def test_mistakes_of_calibrate_are_one_line(
