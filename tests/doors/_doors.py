@@ -205,7 +205,7 @@ def profile(house: House, name: str) -> list[Kept]:
     for sample in samples():
         inputs = loaded.read([[*sample.images, sample.question]])
         found = facts(loaded, contender, inputs, TOKENS)
-        kept.append(_kept(found.record, ""))  # it says what was kept and when, not what was said
+        kept.append(_kept(found.record, ""))
     return kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,12 @@ def record(**values: Any) -> Record:
         "notes": (),
     }
     return Record(**usual | values)
+
+
+def line(**values: Any) -> dict[str, Any]:
+    """The same record as a line of samples has it."""
+    parsed: dict[str, Any] = json.loads(json.dumps(record(**values).as_json()))
+    return parsed
 
 
 def row(cell: Cell, records: Sequence[Record], vanilla: Row | None, **values: Any) -> Row:

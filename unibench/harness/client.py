@@ -17,6 +17,7 @@ from unibench.errors import UsageError
 from unibench.harness.job import write_job
 from unibench.identity import Cell
 from unibench.registry import ROOT
+from unibench.store.files import appending
 
 GRACE_SECONDS = 10.0
 
@@ -112,7 +113,7 @@ class HarnessProcess:
             return self._process
         paths = [str(ROOT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._environment}
-        with log.open("ab") as stderr:
+        with appending(log) as stderr:
             try:
                 self._process = subprocess.Popen(
                     [self._python, "-m", "unibench.harness.child", str(job)],

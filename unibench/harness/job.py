@@ -25,6 +25,7 @@ from typing import Any
 from unibench.compose import typed
 from unibench.config import RunConfig
 from unibench.identity import Cell, cells_of
+from unibench.store.files import replace as replace_file
 
 
 def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -39,7 +40,7 @@ def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None
         }
         for cell in cells
     ]
-    file.write_text(json.dumps({**(about or {}), "cells": jobs}, indent=1), encoding="utf-8")
+    replace_file(file, json.dumps({**(about or {}), "cells": jobs}, indent=1))
 
 
 def read_job(file: Path) -> list[Cell]:
@@ -73,7 +74,7 @@ def read_prefetch(file: Path) -> tuple[str, list[str]] | None:
 
 def write_prefetch(harness: str, names: list[str], file: Path) -> None:
     """A job that only fetches data."""
-    file.write_text(json.dumps({"harness": harness, "prefetch": names}), encoding="utf-8")
+    replace_file(file, json.dumps({"harness": harness, "prefetch": names}))
 
 
 def plain(value: Any) -> Any:

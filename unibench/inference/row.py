@@ -182,6 +182,8 @@ class Row(Measured, Counted, Scored, Named):
         judged: questions that the judge answered.
         data: what identifies the samples.
         code: version and commit of unibench.
+        lifted: where ``store rekey`` took the row from, and which samples it asked again; None for
+            a row that was measured under its key.
         key: of the cell.
         folder: where the row was read or written.
         identity: all that the key hashes; it lies beside the row, in ``identity.json``.
@@ -203,6 +205,7 @@ class Row(Measured, Counted, Scored, Named):
     judged: int | None = None
     data: str
     code: str
+    lifted: Mapping[str, Any] | None = None
     key: str
     folder: str
     identity: Mapping[str, Any] = field(repr=False)
@@ -286,6 +289,7 @@ class Row(Measured, Counted, Scored, Named):
         main = {"main": True, "ability": ALL, "low": self.ci_low, "high": self.ci_high}
         yield same | main
         unknown = dict.fromkeys(("vanilla_100", "drop_pct", "retention_pct"))
+        scores: dict[str, float | None]
         for name, metric in self.metrics.items():
             if name != self.metric:
                 scores = {"score": metric.score, "score_100": metric.score_100}
@@ -464,7 +468,7 @@ def _costs(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _times(records: Sequence[Record]) -> dict[str, float | None]:
+def _times(records: Sequence[Record]) -> dict[str, Any]:
     """The columns of :class:`Measured` that clocks give, None for records without times."""
     timed = [record for record in records if record.total_ms is not None]
     if not timed:

@@ -101,7 +101,8 @@ def decoding(loaded: LoadedModel, tokens: int, *, stops: bool = False) -> Genera
     """Greedy decoding of so many tokens, or until the model ends its answer."""
     config = loaded.generation_config(tokens, 1.0)
     if not stops:
-        config.eos_token_id = None
+        # None would be filled in from the checkpoint, and end the answer: an id that no token has
+        config.eos_token_id = loaded.family.text_model.config.vocab_size
     return config
 
 

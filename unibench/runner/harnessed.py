@@ -18,7 +18,8 @@ from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.files import disk_errors, read_json, replace
-from unibench.store.folder import line_of, read_samples
+from unibench.store.folder import read_samples
+from unibench.store.lines import line_of
 
 QUIET = {
     "TQDM_DISABLE": "1",

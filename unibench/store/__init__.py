@@ -14,14 +14,14 @@ from unibench.store.claim import Claim as Claim
 from unibench.store.claim import Watch as Watch
 from unibench.store.claim import acquire as acquire
 from unibench.store.claim import holder as holder
+from unibench.store.contents import Entry as Entry
+from unibench.store.contents import index as index
+from unibench.store.contents import prune as prune
 from unibench.store.files import DiskError as DiskError
 from unibench.store.folder import CellFolder as CellFolder
 from unibench.store.folder import DamagedError as DamagedError
 from unibench.store.folder import read_samples as read_samples
-from unibench.store.index import Entry as Entry
 from unibench.store.index import cells_below as cells_below
-from unibench.store.index import index as index
-from unibench.store.index import prune as prune
 from unibench.store.part import ClaimedPart as ClaimedPart
 from unibench.store.part import claim_part as claim_part
 from unibench.store.repair import Problem as Problem

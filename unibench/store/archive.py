@@ -16,9 +16,10 @@ from typing import BinaryIO
 from unibench.errors import UsageError
 from unibench.store.claim import Watch, acquire
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
-from unibench.store.files import disk_errors, fresh, replace
-from unibench.store.folder import line_of, read_samples, sample_files
+from unibench.store.files import disk_errors, fresh, refuse_links, replace
+from unibench.store.folder import read_samples, sample_files
 from unibench.store.index import STAGING, cells_below, identity_fault, sweep
+from unibench.store.lines import line_of
 from unibench.store.unpack import LIMITS, MAX_SIZE, unpack
 
 
@@ -60,7 +61,7 @@ def merge(source: Path, into: Path) -> Merged:
     sweep(into)
     for cell in cells:
         target = into / cell.relative_to(source)
-        _refuse_links(into, target)
+        refuse_links(into, target)
         if (target / "identity.json").exists():
             _join(cell, target, merged)
         else:
@@ -123,7 +124,7 @@ def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
                 merged.refused.append(f"{shown(path)}: {fault}")
                 continue
             target = folder / path
-            _refuse_links(folder, target)
+            refuse_links(folder, target)
             if (target / "identity.json").exists():
                 _join(staged / path, target, merged)
             else:
@@ -178,20 +179,11 @@ def _plain(file: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _refuse_links(store: Path, target: Path) -> None:
-    """Refuse to write a cell through a link inside the store; the store itself may be one."""
-    place = store
-    for part in target.relative_to(store).parts:
-        place = place / part
-        if place.is_symlink():
-            raise UnreadableError(f"{shown(place)} is a link; nothing is written through it")
-
-
 def _copy(cell: Path, target: Path) -> None:
     """A cell that is not there yet."""
     members = _members(cell)
     with disk_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(stat.S_IMODE(cell.stat().st_mode), parents=True, exist_ok=True)
         for file in members:
             mode = stat.S_IMODE(file.stat().st_mode) & 0o666
             with _plain(file) as content, fresh(target / file.name, mode) as copy:

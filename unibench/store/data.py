@@ -62,10 +62,11 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
             else f"cannot be read: {error.strerror}"
         )
         raise UnreadableError(f"{shown(file)} {reason}") from None
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        raise UnreadableError(f"{shown(file)} is no plain file")
     with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise UnreadableError(f"{shown(file)} is no plain file")
         if state.st_size > limit:
             raise UnreadableError(
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unibench.errors import UsageError
-from unibench.store.data import UnreadableError, parsed_json, read_bytes
+from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
 
 
 class DiskError(UsageError):
@@ -44,6 +44,44 @@ def fresh(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appending(file: Path) -> Iterator[BinaryIO]:
+    """A file opened to be added to; it is made if it is not there, and it is no link.
+
+    Raises:
+        UnreadableError: it is a link.
+    """
+    try:
+        stream = open(file, "ab", opener=no_link)  # noqa: SIM115 - closed below
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnreadableError(
+                f"{shown(file)} is a link; nothing is written through it"
+            ) from None
+        raise
+    with stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def refuse_links(store: Path, place: Path) -> None:
+    """Refuse to write below a store through a link inside it; the store itself may be one.
+
+    Raises:
+        UnreadableError: a folder on the way is a link.
+    """
+    for part in place.relative_to(store).parts:
+        store = store / part
+        if store.is_symlink():
+            raise UnreadableError(f"{shown(store)} is a link; nothing is written through it")
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener for :func:`open` that follows no link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def read_json(file: Path) -> Any:

@@ -1,18 +1,16 @@
-"""What a folder of results holds. Nothing is kept beside the cells, so nothing can disagree with
-them.
-"""
+"""Which folders of a store are cells, and which are the leftovers of commands that were killed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +18,13 @@ from unibench.errors import UsageError
 from unibench.identity import READABLE
 from unibench.store.claim import Watch, holder
 from unibench.store.data import shown
-from unibench.store.files import disk_errors, read_json
-from unibench.store.folder import DamagedError, read_row, read_samples
+from unibench.store.files import read_json
 
 FEATURES = ".features"  # vision features on disk, see unibench.inference.features
 STAGING, REMOVED = ".import-", ".removed-"  # folders of work that is not done yet
 CELL_FILES = ("identity.json", "samples.jsonl", "metrics.json")  # a folder with one is a cell
+WHOLE = (*CELL_FILES, "config.yaml", "env.json", "status.json", "harness.json", "split")
 _STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell of a store.
-
-    Attributes:
-        folder: where it lies.
-        state: done, failed, partial or damaged.
-        samples: answered ones.
-        row: of a done cell.
-    """
-
-    folder: Path
-    state: str
-    samples: int
-    row: dict[str, Any] | None
 
 
 def cells_below(folder: Path) -> Iterator[Path]:
@@ -93,12 +74,15 @@ def identity_fault(cell: Path) -> str | None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What killed commands left in a store: half-done folders that nobody works on any more."""
+    """What killed commands left in a store: half-done folders and files that nobody works on."""
     watch, found = Watch(), []
-    for path, names, _ in os.walk(folder):
+    for path, names, files in os.walk(folder):
         half = [Path(path, name) for name in names if name.startswith((STAGING, REMOVED))]
-        found += [place for place in half if _is_left(place, watch)]
+        found += [place for place in half if not place.is_symlink() and _is_left(place, watch)]
         names[:] = [name for name in names if not name.startswith(".")]
+        torn = [Path(path, name) for name in files if _is_temporary(name)]
+        if torn and holder(Path(path), watch) is None:
+            found += torn
     return sorted(found)
 
 
@@ -106,8 +90,32 @@ def sweep(folder: Path) -> list[Path]:
     """Remove :func:`leftovers`; returns them. Every command that writes to a store begins so."""
     found = leftovers(folder)
     for place in found:
-        shutil.rmtree(place, ignore_errors=True)
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
     return found
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a file is what :func:`unibench.store.files.fresh` had not put in its place yet."""
+    return any(re.fullmatch(rf"\.{re.escape(file)}\.[0-9a-f]+\.tmp", name) for file in WHOLE)
+
+
+@cache
+def sweep_once(folder: Path) -> None:
+    """:func:`sweep`, at the first cell that a process adds to a store."""
+    with suppress(OSError):
+        sweep(folder)
+
+
+def links_below(folder: Path) -> Iterator[Path]:
+    """Links inside a store, to files or folders, but for hidden ones; no reader follows one."""
+    for path, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        shown_files = [name for name in files if not name.startswith(".")]
+        places = [Path(path, name) for name in (*names, *sorted(shown_files))]
+        yield from (place for place in places if place.is_symlink())
 
 
 def _is_left(place: Path, watch: Watch) -> bool:
@@ -118,58 +126,3 @@ def _is_left(place: Path, watch: Watch) -> bool:
         # an hour is far more than the clocks of two machines differ by
         return place.name.startswith(REMOVED) or time.time() - place.stat().st_mtime > _STALE
     return False
-
-
-def index(folder: Path) -> list[Entry]:
-    """Every cell of a store, read from the cells themselves."""
-    return [entry_of(cell) for cell in cells_below(folder)]
-
-
-def entry_of(folder: Path) -> Entry:
-    """State of one cell."""
-    row, status = read_row(folder), read_json(folder / "status.json")
-    if row is not None:
-        return Entry(folder, "done", row["n"], row)
-    try:
-        count = len(read_samples(folder)[0])
-    except DamagedError:
-        return Entry(folder, "damaged", 0, None)
-    failed = isinstance(status, dict) and status.get("state") == "failed"
-    return Entry(folder, "failed" if failed else "partial", count, None)
-
-
-def prune(
-    folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = frozenset(), dry: bool
-) -> list[Path]:
-    """Remove cells that nobody works on, and the vision features of the store.
-
-    Args:
-        folder: of results.
-        states: of cells to remove.
-        outdated: further cells to remove.
-        dry: only say what would go.
-
-    Returns:
-        What was (would be) removed.
-    """
-    watch = Watch()
-    found = [
-        entry.folder for entry in index(folder) if entry.state in states or entry.folder in outdated
-    ]
-    found = [cell for cell in found if holder(cell, watch) is None]
-    found += [features for features in [folder / FEATURES] if features.is_dir()]
-    for path in found if not dry else ():
-        _remove(path)
-    return found
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder so that nobody sees a part of it, and then its parent if that is left
-    empty.
-    """
-    with disk_errors(folder):
-        gone = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
-        folder.rename(gone / folder.name)
-        shutil.rmtree(gone)
-        if folder.name != FEATURES and not any(folder.parent.iterdir()):
-            folder.parent.rmdir()

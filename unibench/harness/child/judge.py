@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ from urllib.request import Request, urlopen
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
 from unibench.harness.child.workdir import variables
+from unibench.store.data import parsed_json, read_bytes
+from unibench.store.files import appending, replace
+from unibench.store.lines import line_of
+from unibench.store.unpack import LIMITS
 
 log = logging.getLogger(__name__)
 
@@ -115,18 +119,24 @@ class JudgedCell:
     def _remember(self, name: str, reply: dict[str, Any]) -> None:
         with self._lock:
             self._replies[name] = reply
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(
-                    json.dumps({"request": name, "reply": reply}, ensure_ascii=False) + "\n"
-                )
+            with appending(self.file) as stream:
+                stream.write(line_of({"request": name, "reply": reply}))
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        if not self.file.exists():
+        """The replies so far; a line that is none is asked again."""
+        try:
+            *lines, torn = read_bytes(self.file, LIMITS["judge.jsonl"]).split(b"\n")
+        except FileNotFoundError:
             return {}
-        content = self.file.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        os.truncate(self.file, len(whole))  # a last line without its end was torn by a kill
-        return {entry["request"]: entry["reply"] for entry in map(json.loads, whole.splitlines())}
+        replies: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                entry = parsed_json(line)
+                replies[str(entry["request"])] = dict(entry["reply"])
+        if torn or len(replies) < len(lines):  # by a kill: what is added next begins a line
+            entries = [{"request": name, "reply": reply} for name, reply in replies.items()]
+            replace(self.file, b"".join(map(line_of, entries)))
+        return replies
 
 
 class JudgeProxy:

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from PIL import EpsImagePlugin
+
 from unibench._compat import repair_torchvision
 
 repair_torchvision()  # before anything imports torchvision
@@ -32,6 +34,10 @@ from unibench.inference.record import Record, stored
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.store import CellFolder
+from unibench.store.files import appending
+
+# a harness reads its pictures itself; none of them is a program for Ghostscript
+EpsImagePlugin.gs_binary = False
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +84,8 @@ class Child:
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
-            with (cell.folder / "run.log").open("a", encoding="utf-8") as stream:
-                traceback.print_exc(file=stream)
+            with appending(cell.folder / "run.log") as stream:
+                stream.write(traceback.format_exc().encode(errors="backslashreplace"))
             reason = str(error).partition("\n")[0]
             self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
         else:

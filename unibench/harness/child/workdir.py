@@ -80,7 +80,7 @@ def _inside(folder: Path) -> Iterator[None]:
 def _printing_to(file: Path) -> Iterator[None]:
     """File descriptors 1 and 2, so that libraries and their children are caught as well."""
     before = [(stream, os.dup(stream)) for stream in (1, 2)]
-    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     try:
         for stream, _ in before:
             os.dup2(log, stream)
