@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, LlavaConfig, MistralConfig, PreTrainedModel
 
@@ -226,6 +227,30 @@ def test_sliding_windows_are_seen_in_the_configuration(
     config.save_pretrained(tmp_path)
     assert main(["plan", "model=llava_1_5_7b", f"model.path={tmp_path}", "method=fastv"]) == 2
     assert "only decoders with full attention" in capsys.readouterr().err
+
+
+def in_hub_cache(hub: Path, repository: str, revision: str) -> Path:
+    """A repository's folder in the cache of the hub, with the configuration of one revision."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / revision).write_text("abc123")
+    model_of("qwen2_5_vl").config.save_pretrained(folder / "snapshots" / "abc123")
+    return folder
+
+
+def test_a_checkpoint_in_the_cache_of_the_hub_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = in_hub_cache(tmp_path, "Qwen/Qwen2.5-VL-7B-Instruct", "main")
+    words = ["plan", "model=qwen2_5_vl_7b", "method=fastv", "method.layer=6"]
+    assert main([*words, f"model.path={folder}"]) == 2
+    assert "the model has 6 decoder layers" in capsys.readouterr().err
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    assert main(words) == 0  # not here, so not known
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert main(words) == 2
+    assert "the model has 6 decoder layers" in capsys.readouterr().err
+    assert main([*words, "model.revision=other"]) == 0
 
 
 def test_what_is_not_known_of_a_model_refuses_nothing() -> None:
