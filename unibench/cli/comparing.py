@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from unibench import compare as comparing
 from unibench import frame
 from unibench import recommend as recommending
+from unibench.cli.terminal import Terminal
 from unibench.compare import Comparison, Side
 from unibench.errors import UsageError, nearest, unknown
 from unibench.stats.several import Ranking
@@ -199,7 +198,7 @@ def _sides(found: Sequence[Comparison]) -> Table:
     return table
 
 
-def _print_ranking(console: Console, cells: pd.DataFrame, names: Sequence[str]) -> None:
+def _print_ranking(console: Terminal, cells: pd.DataFrame, names: Sequence[str]) -> None:
     try:
         found = comparing.rank(cells, names)
     except UsageError as error:
@@ -294,8 +293,8 @@ def _options(words: Sequence[str], options: dict[str, str]) -> list[str]:
     return rest
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)
+def _console() -> Terminal:
+    return Terminal()
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

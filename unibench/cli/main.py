@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError, lines_shown, unknown
 
 USAGE = """\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UsageError as error:
-        print(error, file=sys.stderr)
+        print(lines_shown(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -107,6 +107,13 @@ def _dispatch(words: list[str]) -> int:
     return int(code)
 
 
+class _Plain(logging.Formatter):
+    """Log messages with control characters escaped: names in them come from stores."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return lines_shown(super().format(record))
+
+
 def _quiet() -> None:
     """The libraries' own talk goes to run.log or nowhere; ours is a warning or worse on the
     screen.
@@ -116,7 +123,7 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     logger = logging.getLogger("unibench")
     logger.setLevel(logging.INFO)
     if not logger.handlers:

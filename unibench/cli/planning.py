@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from unibench.cli.options import taken
 from unibench.cli.progress import clock
 from unibench.cli.running import cells_of, check_methods
+from unibench.cli.terminal import Terminal
 from unibench.identity import Cell, cell_of
 from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below, survey
@@ -130,7 +129,7 @@ def _print(report: dict[str, Any]) -> None:
             str(entry["seed"]),
         )
         table.add_row(*named, state, left, remark)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Terminal()
     console.print(table)
     for reason, note in notes.items():
         console.print(f"{note.removeprefix('see ')}: {reason}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
+from unibench.cli.terminal import Terminal
 from unibench.inference.row import Row
 
 LEGEND = """\
@@ -22,7 +20,7 @@ def print_tables(rows: Sequence[Row]) -> None:
     )  # with scipy: too slow for a plan, which has no scores to show
     from unibench.report.writers import terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Terminal()
     for table in details(rows):
         console.print(terminal(table))
         for remark in table.remarks:

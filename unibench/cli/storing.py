@@ -14,6 +14,7 @@ from typing import Any
 
 from unibench import store as results
 from unibench.cli.options import taken
+from unibench.cli.terminal import say
 from unibench.errors import UsageError, unknown
 from unibench.registry import method
 from unibench.store.rekey import rekey
@@ -76,9 +77,9 @@ def _index(folder: Path, options: dict[str, bool]) -> int:
         )
         return 0
     for entry in entries:
-        print(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
+        say(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
     states = Counter(entry.state for entry in entries)
-    print(
+    say(
         f"{len(entries)} cells, {sum(entry.samples for entry in entries)} samples: "
         + ", ".join(f"{n} {name}" for name, n in states.items())
     )
@@ -88,15 +89,15 @@ def _index(folder: Path, options: dict[str, bool]) -> int:
 def _verify(folder: Path) -> int:
     problems = results.verify(folder)
     for problem in problems:
-        print(f"{problem.file}: {problem.what} -> {problem.mend}")
+        say(f"{problem.file}: {problem.what} -> {problem.mend}")
     if not problems:
-        print("nothing is damaged")
+        say("nothing is damaged")
     return 1 if problems else 0
 
 
 def _repair(folder: Path) -> int:
     count = results.repair(folder)
-    print(
+    say(
         f"{_counted(count, 'damaged line or file', 'damaged lines and files')} set aside as"
         " *.damaged"
         if count
@@ -112,11 +113,11 @@ def _prune(folder: Path, options: dict[str, Any]) -> int:
         judged = results.judged(folder, _trusted(options))
         outdated = frozenset(judged.outdated)
         for path, why in judged.unknown.items():
-            print(f"kept, since it cannot be judged: {path}: {why}")
+            say(f"kept, since it cannot be judged: {path}: {why}")
     found = results.prune(folder, states, outdated=outdated, dry="--yes" not in options)
     for path in found:
-        print(path)
-    print(
+        say(path)
+    say(
         f"{_counted(len(found), 'folder', 'folders')}"
         f" {'removed' if '--yes' in options else 'would be removed; --yes removes them'}"
     )
@@ -130,13 +131,13 @@ def _rekey(folder: Path, options: dict[str, Any]) -> int:
         executors = {"embedded": runner.Embedded(), "harness": harnessed}
         ask = partial(runner.work, executors=executors)
         for group in rekey(folder, ask, _trusted(options)):
-            print(
+            say(
                 f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of"
                 f" {_counted(len(group.cells), 'cell', 'cells')} lifted after asking"
                 f" {_counted(group.asked, 'sample', 'samples')} again"
             )
             for path, reason in group.reasons.items():
-                print(f"  stays {path}: {reason}")
+                say(f"  stays {path}: {reason}")
             refused += len(group.reasons)
     return 1 if refused else 0
 
@@ -152,7 +153,7 @@ def _merge(source: Path, into: Path) -> int:
 
 
 def _export(folder: Path, file: Path) -> int:
-    print(f"{_counted(results.export(folder, file), 'cell', 'cells')} in {file}")
+    say(f"{_counted(results.export(folder, file), 'cell', 'cells')} in {file}")
     return 0
 
 
@@ -164,13 +165,13 @@ def _import(file: Path, folder: Path, options: dict[str, Any]) -> int:
 
 
 def _say(merged: results.Merged) -> int:
-    print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
+    say(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
-        print(f"{sample}: another answer there; the one here stays")
+        say(f"{sample}: another answer there; the one here stays")
     for cell in merged.refused:
-        print(f"refused: {cell}")
+        say(f"refused: {cell}")
     if merged.strays:
-        print(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+        say(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
     return 1 if merged.conflicts or merged.refused else 0
 
 
