@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unibench import jsoncache, registry
 from unibench.budget import Budget
+from unibench.declarations import place_of
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 
@@ -59,6 +60,11 @@ def refusal(
             return str(error)
         except (TypeError, ValueError) as error:  # how Python code refuses a value
             return f"method={node['name']}: {' '.join(str(error).split())}"
+        except Exception as error:
+            theirs = [card.path for card in registry.parts_of(node) if card.outside]
+            if not theirs:
+                raise
+            return f"method={node['name']}: {place_of(error, theirs[0])}"
 
     reason: str | None = _MEMORY.answer("refusal", question, ask)
     return reason
@@ -150,11 +156,11 @@ def _state(value: str | None) -> Any:
     """
     if not value:
         return None
-    place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
     try:
+        place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # no such file, or no name of one
         return None
 
 

@@ -223,6 +223,16 @@ def option(override: Override) -> str:
     return stored
 
 
+def hydra_lines(overrides: Sequence[Override]) -> list[str]:
+    """The overrides of a cell with each choice under the name by which Hydra finds it."""
+    return [
+        f"{override.key_or_group}={option(override)}"
+        if override.key_or_group in GROUPS
+        else str(override.input_line)
+        for override in overrides
+    ]
+
+
 @cache
 def register() -> None:
     """Make the schema and every method known to Hydra."""

@@ -149,18 +149,21 @@ def selected(frame: pd.DataFrame, given: Mapping[str, str], folder: Path) -> pd.
 
     Args:
         frame: not joined over seeds.
-        given: values by column, of :data:`FILTERS`.
+        given: value by column, of :data:`FILTERS`; or several, between commas.
         folder: of the results, for the message.
 
     Raises:
         UsageError: no line has such a value.
     """
     for name, value in given.items():
-        values = frame[name].astype(str)
-        if len(frame) and value not in set(values):
-            raise unknown(name, value, set(values), f"of the finished cells in {folder}")
+        column = frame[name].astype(str)
+        known = set(column)
+        wanted = [value] if value in known else value.split(",")
+        for one in wanted if known else ():
+            if one not in known:
+                raise unknown(name, one, known, f"of the finished cells in {folder}")
         vanilla = (frame["method"] == "vanilla") & (name in PRUNED)
-        frame = frame[(values == value) | vanilla]
+        frame = frame[column.isin(wanted) | vanilla]
     return frame
 
 
@@ -208,10 +211,12 @@ def labels(lines: pd.DataFrame, by: str) -> dict[str, str]:
     for column in (METHOD if by == "candidate" else SETTING)[:-1]:
         if len(set(names.values())) == len(names):
             break
-        values = lines.groupby(by, sort=False)[column].agg(lambda group: set(map(_shown, group)))
-        if len(set.union(*values)) > 1 and all(len(value) == 1 for value in values):
+        groups = lines.groupby(by, sort=False)[column]
+        values = {str(group): set(map(_shown, part)) for group, part in groups}
+        apart = len(set().union(*values.values())) > 1
+        if apart and all(len(value) == 1 for value in values.values()):
             for group, (value,) in values.items():
-                names[str(group)] += f"{', ' * bool(names[str(group)])}{column}={value}"
+                names[group] += f"{', ' * bool(names[group])}{column}={value}"
     if len(set(names.values())) < len(names):  # nothing that a heading shows tells them apart
         return {group: f"{by} {group}" for group in names}
     return names

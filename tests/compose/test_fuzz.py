@@ -12,59 +12,28 @@ from hypothesis import strategies as st
 
 from unibench.cli import main
 
-KEYS = st.sampled_from(
-    ["model", "method", "task", "experiment", "ratio", "retention", "keep", "seed", "pixels", "out"]
-    + ["batch_size", "share", "shards", "harness", "timing", "budget", "budget.mode", "generation"]
-    + ["generation.max_new_tokens", "generation.repetition_penalty", "harness_options.judge.url"]
-    + ["model.path", "model.family", "model.pixels.native", "model.threads", "model.selector"]
-    + ["task.target", "task.limit", "task.data", "task.options", "task.options.variant"]
-    + ["task.vlmevalkit", "task.kind", "method.layer", "method.name", "hydra.verbose", "hydra"]
-    + ["model@other", "a.b", "", "method.selector_path", "task.options.a b"]
-)
-VALUES = st.one_of(
-    st.sampled_from(
-        ["", "0", "1", "-1", "0.5", "7/9", "1/0", "nan", "inf", "1e99", "null", "true", "???", "*"]
-        + ["fastv", "divprune,fastv", "idpruner", "pope", "synthvqa", "suite_stp", "memory", "auto"]
-        + [
-            "${oc.env:NOPE}",
-            "${nope}",
-            "${now:%Y}",
-            "${eval:1}",
-            "${model.path}",
-            "${method}",
-            "${.}",
-        ]
-        + ["${", "}", "{}", "[]", "{a:1}", "[1,[2]]", "glob(*)", "range(0,3)", "interval(0,1)"]
-        + [
-            "choice(1,2)",
-            "shuffle(1,2)",
-            "sort(3,1)",
-            "tag(a,b)",
-            "int(x)",
-            "str(1)",
-            "json_str(1)",
-        ]
-        + [
-            "extend_list(1)",
-            "range(0,1,0)",
-            "/a=b",
-            "~/x",
-            "déjà",
-            "'",
-            '"a"',
-            "\\",
-            "\0",
-            "a:b.py:C",
-        ]
-        + ["./no.py:No", "unibench.tasks:Nothing", "os:getcwd", "99999999999999999999", "../x"]
-    ),
-    st.text(max_size=6),
-)
+KEYS = """
+model method task experiment ratio retention keep seed pixels out batch_size share shards harness
+timing budget budget.mode generation generation.max_new_tokens generation.repetition_penalty
+harness_options.judge.url model.path model.family model.pixels.native model.threads model.selector
+task.target task.limit task.data task.options task.options.variant task.vlmevalkit task.kind
+method.layer method.name method.selector_path hydra.verbose hydra model@other a.b
+"""
+VALUES = """
+0 1 -1 0.5 7/9 1/0 nan inf 1e99 null true ??? * fastv divprune,fastv idpruner pope synthvqa suite_stp
+memory auto ${oc.env:NOPE} ${nope} ${now:%Y} ${eval:1} ${model.path} ${method} ${.} ${ } {} [] {a:1}
+[1,[2]] glob(*) range(0,3) interval(0,1) choice(1,2) shuffle(1,2) sort(3,1) tag(a,b) int(x) str(1)
+json_str(1) extend_list(1) range(0,1,0) /a=b ~/x d\u00e9j\u00e0 ' "a" \\ \0 a:b.py:C ./no.py:No
+unibench.tasks:Nothing os:getcwd 99999999999999999999 ../x
+"""
+WORDS = st.sampled_from([*KEYS.split(), "", "task.options.a b"])
 LINE = st.one_of(
-    st.tuples(st.sampled_from(["", "", "", "+", "++", "~"]), KEYS, VALUES).map(
-        lambda drawn: f"{drawn[0]}{drawn[1]}={drawn[2]}"
-    ),
-    KEYS.map(lambda key: f"~{key}"),
+    st.tuples(
+        st.sampled_from(["", "", "", "+", "++", "~"]),
+        WORDS,
+        st.one_of(st.sampled_from(["", *VALUES.split()]), st.text(max_size=6)),
+    ).map(lambda drawn: f"{drawn[0]}{drawn[1]}={drawn[2]}"),
+    WORDS.map(lambda key: f"~{key}"),
     st.text(max_size=8),
     st.sampled_from(["-m", "--json", "--", "-", "--failed", "-m=1", "--probe"]),
 )

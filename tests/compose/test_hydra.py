@@ -93,43 +93,22 @@ def test_every_parameter_can_be_set_as_hydra_sets_it(name: str) -> None:
             assert by_parts({"method": name}, lines) == by_hydra({"method": name}, lines)
 
 
-KEYS = st.sampled_from(
-    ["ratio", "keep", "seed", "pixels", "out", "budget", "budget.mode", "generation", "timing"]
-    + ["task.limit", "task.options", "task.options.variant", "task.vlmevalkit", "task.new"]
-    + ["model.path", "model.pixels", "model.processor", "model.threads", "method.mmr_lambda"]
-    + ["method", "method.nope", "harness_options.judge.timeout", "model.processor.video.fps"]
-)
-VALUES = st.sampled_from(
-    [
-        "0.5",
-        "7/9",
-        "3",
-        "-1",
-        "null",
-        "true",
-        "native",
-        "???",
-        "{}",
-        "[]",
-        "{a:1}",
-        "[1,2]",
-        "'a b'",
-    ]
-    + [
-        "${seed}",
-        "${model.path}",
-        "${nope}",
-        "${oc.env:NOT_SET}",
-        "${now:%Y}",
-        "${eval:1}",
-        "${.x}",
-    ]
-    + ["${${seed}}", "${model}", "${task.options}", "int(2)", "str(3)", "2024-01-01"]
-)
-SIGNS = st.sampled_from(["", "", "", "+", "++"])
+KEYS = """
+ratio keep seed pixels out budget budget.mode generation timing task.limit task.options
+task.options.variant task.vlmevalkit task.new model.path model.pixels model.processor model.threads
+method method.mmr_lambda method.nope harness_options.judge.timeout model.processor.video.fps
+"""
+VALUES = """
+0.5 7/9 3 -1 null true native ??? {} [] {a:1} [1,2] 'ab' ${seed} ${model.path} ${nope}
+${oc.env:NOT_SET} ${now:%Y} ${eval:1} ${.x} ${${seed}} ${model} ${task.options} int(2) str(3)
+2024-01-01
+"""
+WORDS = st.sampled_from(KEYS.split())
 LINE = st.one_of(
-    st.tuples(SIGNS, KEYS, VALUES).map(lambda drawn: f"{drawn[0]}{drawn[1]}={drawn[2]}"),
-    KEYS.map(lambda key: f"~{key}"),
+    st.tuples(st.sampled_from(["", "", "", "+", "++"]), WORDS, st.sampled_from(VALUES.split())).map(
+        lambda drawn: f"{drawn[0]}{drawn[1]}={drawn[2]}"
+    ),
+    WORDS.map(lambda key: f"~{key}"),
 )
 
 

@@ -132,7 +132,7 @@ WITHOUT_ARITHMETIC = {
 
 @pytest.mark.parametrize("name", [*METHODS, *FORMS])
 def test_every_operator_of_our_own_methods_has_a_formula(name: str) -> None:
-    model, clip = model_of("llava"), build(name).requires & {"clip_tower"}
+    model, clip = model_of("llava"), build(name).wants & {"clip_tower"}
     if clip:
         pytest.skip("needs a CLIP")
     with unibench.prune(model, build(name), ratio=0.667, **BESIDES) as session, torch.no_grad():

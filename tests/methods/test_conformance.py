@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_choice(name: str, family: str) -> None:
     assert torch.equal(keep, again)
     assert values is None or (same is not None and torch.equal(values, same))
     other, _ = select(method, replace(ctx, seed=1))
-    assert torch.equal(keep, other) or "random" in name
+    assert torch.equal(keep, other) or "random" in name or name.startswith("zoo_prune")
 
 
 @families
@@ -160,7 +160,7 @@ def test_everything_kept_is_everything(name: str, family: str) -> None:
 @pytest.mark.parametrize("name", PRE)
 def test_choosing_never_waits_for_the_device(name: str) -> None:
     if getattr(build(name), "mode", "") in ("adaptive", "threshold") or name.startswith(
-        ("hiprune", "prumerge_plus")
+        ("hiprune", "prumerge_plus", "prunesid", "hired")
     ):
         pytest.skip("a number that depends on the picture is read once")
     ctx, method = under(recorded("llava", "grid"), 0.667), build(name)
@@ -199,6 +199,8 @@ class _OnMeta:
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._inner, name)
+        if name == "projector":
+            return tuple(copy.deepcopy(layer).to("meta") for layer in value)
         if not callable(value):
             return value
         if name == "project":

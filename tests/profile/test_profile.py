@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,17 +19,26 @@ from tests.methods._contexts import BESIDES, OPTIONS
 from tests.support.models import inputs_of, model_of
 from unibench import registry
 from unibench.api import build_method
-from unibench.cli import main
+from unibench.cli import main, parsers
+from unibench.cli.parser import Parser
+from unibench.cli.profiling import requested
 from unibench.compose import compose_cells
+from unibench.config import RunConfig
 from unibench.errors import UsageErrors
 from unibench.identity import cell_of
 from unibench.models import load
-from unibench.profile import PROTOCOLS, Request, parse, passes
+from unibench.profile import PROTOCOLS, Request, passes
 from unibench.profile.measure import SPANS, Table, profile
 from unibench.profile.table import COLUMNS, markdown
 from unibench.tasks.synthvqa import SynthVQA
 
 SMALL = ["image=112x112", "new_tokens=3", "text_tokens=6", "repeats=2", "warmup=0"]
+
+
+def parse(words: Sequence[str]) -> tuple[Request, list[RunConfig]]:
+    parser = Parser("profile", "")
+    parsers.profile(parser)
+    return requested(parser.read(words))
 
 
 def rows_of(*words: str) -> list[dict[str, Any]]:
@@ -39,10 +49,10 @@ def rows_of(*words: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("image=1080p", "image=1080p: width x height in pixels wanted"),
+        ("image=1080p", "image=1080p: width x height in pixels"),
         ("image=0x5", "image=0x5: width x height"),
-        ("batch=1,0", "batch=1,0: a whole number wanted, at least 1"),
-        ("repeats=many", "repeats=many: a whole number wanted"),
+        ("batch=1,0", "batch=0 is too small; at least 1"),
+        ("repeats=many", "repeats=many: a whole number is wanted"),
         ("protocol=papr", "unknown protocol 'papr'"),
         ("task=synthvqa", "task: profile asks no task"),
         ("batch_size=2", "batch_size: profile asks no task"),

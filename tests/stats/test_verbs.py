@@ -220,14 +220,14 @@ def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(
         (["compare", "divprune", "fastw"], "unknown method or cell 'fastw'. Did you mean fastv?"),
         (
             ["compare", "divprune", "fastv", "modle=x"],
-            "unknown filter 'modle'. Did you mean model?",
+            "unknown setting 'modle'. Did you mean model?",
         ),
         (["compare", "divprune", "fastv", "ratio=0.5"], "unknown budget '0.5'"),
         (["compare", "divprune", "fastv", "--jsno"], "unknown option --jsno. Did you mean --json?"),
-        (["recommend", "--max-drop", "little"], "--max-drop little: a number wanted"),
+        (["recommend", "--max-drop", "little"], "--max-drop little: a number is wanted"),
         (["recommend", "--max-drop"], "--max-drop needs a value"),
         (["recommend", "--metric", "prefil_ms"], "Did you mean prefill_ms?"),
-        (["recommend", "divprune"], "recommend takes no names, not divprune"),
+        (["recommend", "divprune"], "recommend takes no 'divprune'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

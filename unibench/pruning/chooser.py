@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget
+from unibench.budget import Budget, Scope
 from unibench.pruning.arithmetic import Answer, Arithmetic
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import Share, StageContext, question_of
@@ -36,7 +36,7 @@ class Plan:
     method: Method
     stages: Sequence[Stage]
     budget: Budget
-    scope: str
+    scope: Scope
     seed: int
 
     @cached_property

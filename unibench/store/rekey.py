@@ -29,8 +29,9 @@ from unibench.store.cards import cell_in, check_runnable
 from unibench.store.data import read_bytes
 from unibench.store.files import disk_errors, read_json
 from unibench.store.files import replace as write
-from unibench.store.folder import line_of, read_row, read_samples
+from unibench.store.folder import read_row, read_samples
 from unibench.store.index import cells_below
+from unibench.store.lines import line_of
 
 LEAST = 20  # samples of a group that are asked again
 DIGESTS = ("prompt_digest", "pixel_digest")  # earlier records may lack them

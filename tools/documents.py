@@ -1,24 +1,24 @@
 """Generated parts of the documentation: the README's tables come from the cards.
 
-``python -m unibench.cli.documents`` rewrites them; a test fails when they are stale.
+``python -m tools.documents`` rewrites them; a test fails when they are stale.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from unibench import registry
 from unibench.cli.listing import describe
 from unibench.compose import options
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def methods_table() -> str:
     """Markdown table of the methods."""
     lines = ["| method | what it keeps | paper | text aware | families |", "|---|---|---|---|---|"]
     everywhere = set(describe("method", "vanilla")["families"])
-    for name in options("method"):
+    for name in sorted(registry.methods()):
         card = describe("method", name)
         families = "all" if set(card["families"]) == everywhere else ", ".join(card["families"])
         lines.append(
@@ -43,14 +43,11 @@ def filled(text: str) -> str:
     anew.
     """
     for name, table in (("methods", methods_table()), ("models", models_table())):
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(
-            pattern,
-            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",
-            text,
-            flags=re.DOTALL,
-        )  # type: ignore[misc]
-        assert count == 1, f"the README has no place for {name}"
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        _, found, after = rest.partition(end)
+        assert found, f"the README has no place for {name}"
+        text = f"{before}{start}{table}\n{end}{after}"
     return text
 
 

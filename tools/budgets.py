@@ -1,4 +1,4 @@
-"""Prints the tables of docs/budgets.md from the methods themselves: ``python docs/budgets.py``."""
+"""Prints the table of docs/budgets.md from the methods themselves: ``python -m tools.budgets``."""
 
 from __future__ import annotations
 
