@@ -98,6 +98,8 @@ def test_every_reading_verb_treats_a_store_as_data(
     for name, verb in found["verbs"].items():
         assert verb["code"] in (0, 1, 2), (name, verb["code"])
         assert "Traceback" not in verb["said"], name
+        unseen = {sign for sign in verb["said"] if not sign.isprintable()} - {"\n"}
+        assert not unseen, (name, unseen)
         assert verb["started"] == plain["verbs"][name]["started"], name
     assert set(found["modules"]) <= set(plain["modules"])
     allowed = [tmp_path / "work", store, Path(os.devnull), tmp_path / "report.json"]
