@@ -14,7 +14,9 @@ class Llava(Family):
     """LlavaForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
+    provides: ClassVar[frozenset[str]] = frozenset({
+        "cls_token", "token_projector", "clip_tower", "projector",
+    })  # fmt: skip
     tower_merging = True
     saliency_layer = -2
 
@@ -33,6 +35,11 @@ class Llava(Family):
         if not isinstance(layer, int):
             return None  # several layers side by side
         return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        module = self.core.multi_modal_projector
+        return module.linear_1, module.act, module.linear_2
 
     def halves(self, block: Any) -> tuple[nn.Module, nn.Module]:
         return block.layer_norm2, block.mlp

@@ -16,6 +16,7 @@ class Qwen2VL(Family):
     """Qwen2VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
+    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
 
     @property
     def vision_tower(self) -> Any:
@@ -56,6 +57,13 @@ class Qwen2VL(Family):
 
     def strip(self, hidden: Tensor) -> Tensor:
         return hidden
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        return tuple(self.vision_tower.merger.mlp)
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        return values
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         patches = self.vision_tower.spatial_merge_size**2

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unibench import jsoncache, registry
 from unibench.budget import Budget
+from unibench.declarations import place_of
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 
@@ -59,6 +60,11 @@ def refusal(
             return str(error)
         except (TypeError, ValueError) as error:  # how Python code refuses a value
             return f"method={node['name']}: {' '.join(str(error).split())}"
+        except Exception as error:
+            theirs = [card.path for card in registry.parts_of(node) if card.outside]
+            if not theirs:
+                raise
+            return f"method={node['name']}: {place_of(error, theirs[0])}"
 
     reason: str | None = _MEMORY.answer("refusal", question, ask)
     return reason

@@ -6,10 +6,10 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, Number
+from unibench.budget import Budget, BudgetMode, Number, Scope
 from unibench.errors import UsageError, unknown
 from unibench.models import cached_processor, card_clip, family_of
 from unibench.pruning import Family, Method, Needs, Session
@@ -17,8 +17,6 @@ from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
 from unibench.registry import build_method as build_method
 
-Scope = Literal["sequence", "item", "tile"]
-BudgetMode = Literal["at_stage", "layer_average"]
 Clip = str | Callable[[], CommonSpace] | None
 
 

@@ -38,11 +38,13 @@ def import_part(module: str | None, path: Path) -> ModuleType:
         UsageError: it cannot be imported; names the file, the line and the error.
     """
     try:
+        # Python overlooks bytes of another encoding in comments; whoever reads the file does not
+        importlib.util.decode_source(path.read_bytes())
         imported = importlib.import_module(module) if module else _import_file(path)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(_where(error, path)) from None
+        raise UsageError(place_of(error, path)) from None
     _refuse_stale(path, module)
     return imported
 
@@ -107,10 +109,11 @@ def method_card(
             " @dataclass(frozen=True) above it"
         )
     fields: dict[str, Parameter] = {}
-    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
-        parameter = _parameter(cls, field, names)
-        if parameter is not None:
-            fields[field.name] = parameter
+    if dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            parameter = _parameter(cls, field, names)
+            if parameter is not None:
+                fields[field.name] = parameter
     # an instance knows what holds under the defaults; some methods have none without further values
     try:
         asked: Any = cls()
@@ -285,8 +288,11 @@ def _refuse_stale(path: Path, module: str | None) -> None:
             raise UsageError(f"{file} was edited after it was imported; restart Python to use it")
 
 
-def _where(error: BaseException, path: Path) -> str:
+def place_of(error: BaseException, path: Path) -> str:
     """File, line and message of an error in a user's file."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"{path} line {line}: byte {error.object[error.start]:#x} is no UTF-8"
     if isinstance(error, SyntaxError):
         file = error.filename if error.filename and Path(error.filename).is_file() else path
         place = f" line {error.lineno}" if error.lineno else ""

@@ -192,7 +192,7 @@ def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     places = repr((config.model, config.task, config.harness))
     if places not in looked:
         looked[places] = _files(config)
-    return _made(config, asked, {**looked[places], **_protocol(config)})
+    return _made(config, asked, {**looked[places], **_protocol(config, asked)})
 
 
 def settled(cells: Sequence[Cell]) -> list[Cell]:
@@ -316,7 +316,7 @@ def _hash(value: Any) -> str:
 # -- what a setting consists of
 
 
-def _protocol(config: RunConfig) -> dict[str, Any]:
+def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:
     """What of a setting the configuration says by itself."""
     return {
         "schema": SCHEMA,
@@ -324,7 +324,7 @@ def _protocol(config: RunConfig) -> dict[str, Any]:
         "pixels": {config.pixels: config.model.pixels[config.pixels]},
         "generation": asdict(config.generation),
         "batch_size": config.batch_size,
-        "harness": benchmark.identity_of(config),
+        "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
     }
 

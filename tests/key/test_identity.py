@@ -359,3 +359,20 @@ def test_a_stand_in_config_of_another_family_has_another_key() -> None:
     model = replace(base.config.model, family="qwen2_vl")
     other = cell_of(replace(base.config, model=model))
     assert other.identity["code"]["family"] != base.identity["code"]["family"]
+
+
+def test_a_harness_loads_the_commit_that_the_key_names(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unibench.harness.child import native
+
+    asked: dict[str, Any] = {}
+
+    def download(checkpoint: str, **options: Any) -> str:
+        asked.update(options, checkpoint=checkpoint)
+        return "/folder"
+
+    monkeypatch.setattr(native, "snapshot_download", download)
+    repository("Qwen/Qwen2.5-VL-7B-Instruct", COMMIT)
+    assert native.source_of(cell("model=qwen2_5_vl_7b").config.model) == "/folder"
+    assert asked["revision"] == COMMIT and asked["local_files_only"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.records import line
 from unibench import identity
 from unibench.cli import main
 from unibench.closure import Code
@@ -47,9 +48,8 @@ def cell(out: Path, words: str, limit: int = 30) -> Cell:
 
 
 def sample(number: int, digests: bool) -> Sample:
-    extra = {"prompt_digest": f"p{number}", "pixel_digest": f"q{number}"} if digests else {}
-    return {"id": str(number), "index": number, "score": 1.0, "answer": "yes", "last": "g4A=",
-            "notes": [], **extra}  # fmt: skip
+    named = {"prompt_digest": f"p{number}", "pixel_digest": f"q{number}"} if digests else {}
+    return line(id=str(number), index=number, last="g4A=", **named)
 
 
 def finished(cell: Cell, digests: bool = True, change: Change = lambda sample: sample) -> Path:

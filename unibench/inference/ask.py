@@ -194,11 +194,11 @@ def record_of(
         tflops=shape.prefill_tflops(tokens) + tflops(prompt.method_macs),
         tflops_full=shape.prefill_tflops(full),
         method_tflops=tflops(prompt.method_macs),
-        uncounted=getattr(prompt, "uncounted", ()),
+        uncounted=prompt.uncounted,
         kv_mib=shape.cache_mib(tokens),
         notes=notes,
-        prompt_digest=getattr(prompt, "prompt_digest", ""),
-        pixel_digest=getattr(prompt, "pixel_digest", ""),
+        prompt_digest=prompt.prompt_digest,
+        pixel_digest=prompt.pixel_digest,
         **(dict.fromkeys(TIMES) if spans is None else spans),
     )
 
@@ -280,7 +280,7 @@ def _spans(
 ) -> dict[str, float]:
     """Milliseconds by column; a batch's divided by its size."""
     seconds = {
-        "total_ms": clock.seconds(start, end),
+        "total_ms": clock.seconds(start, end) - time.excluded,
         "vision_ms": time.vision,
         "prefill_ms": time.prefill,
         "method_ms": time.method,

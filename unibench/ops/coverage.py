@@ -27,12 +27,14 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
     data. On a GPU, where looking at values would halt the queue, all are.
 
     Args:
-        similarity: ``[N, N]``, symmetric; negative entries never count.
+        similarity: ``[N, T]``, how much each row covers of each of T things; negative entries never
+            count. A matrix that is computed on demand is symmetric.
         k: at most N.
         score: ``(gains [n], rows [n]) -> [n]`` what is maximised; must not fall when a gain grows.
     """
     first = reduced(similarity, lambda block: block.clamp_min(0).sum(1))
-    covered = torch.zeros_like(first)
+    things = similarity.shape[1] if isinstance(similarity, Tensor) else len(similarity)
+    covered = first.new_zeros(things)
     everything = torch.arange(len(first), device=first.device)
 
     def gains(rows: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from unibench.ops import at_least_float32
 from unibench.pruning.attention import QueryKey, attention_rows
 from unibench.pruning.family import Family
-from unibench.pruning.layout import Grid, Item, grids_of, separators_of
+from unibench.pruning.layout import Grid, Item, Tiling, grids_of, separators_of, tiling_of
 from unibench.pruning.signals import Vision
 
 
@@ -80,6 +80,9 @@ class StageContext:
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
         share: what part of the sample the context is; for the engine.
+        padded: ``[N]`` True on tokens that show nothing but padding; None where there are none. No
+            family marks any: the processors of Hugging Face crop the middle, or their models cut
+            the padding off.
     """
 
     layer: int
@@ -101,6 +104,7 @@ class StageContext:
     note: Callable[[str], None] = field(default=unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     share: Share = field(default=Share(), repr=False)
+    padded: Tensor | None = None
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -135,6 +139,21 @@ class StageContext:
     def spare(self) -> int:
         """How many of :attr:`withheld` stay, because the budget exceeds the tokens shown."""
         return self.share.spare
+
+    def question_text(self) -> str | None:
+        """The question in words; None where the model came without a tokenizer, or was given
+        embeddings. Declare ``Needs(question=True)``.
+        """
+        if self.input_ids is None or not self.family.has_words:
+            return None
+        return self.family.text(self.question_ids()).strip()
+
+    def question_ids(self) -> Tensor:
+        """Token ids of the question, ``[Q]``. Declare ``Needs(question=True)``."""
+        assert self.input_ids is not None
+        # origin counts the padding of a batch, the ids have none; the prompt's last token stays
+        padding = int(self.origin[-1]) + 1 - len(self.input_ids)
+        return self.input_ids[(self.origin[self.question] - padding).to(self.input_ids.device)]
 
     def saliency(self, *, recomputed: bool = False) -> Tensor:
         """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's
@@ -192,6 +211,13 @@ class StageContext:
         key = self._recorded(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
+    def unrotated(self) -> QueryKey:
+        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of the layer about
+        to run, on the states that enter it, before their rotation, float32.
+        """
+        qk = self.family.unrotated(self.layer, self.hidden)
+        return QueryKey(qk.query[0].float(), qk.key[0].float(), qk.scaling)
+
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""
         normed: Tensor = self.family.text_model.norm(at_least_float32(hidden))
@@ -212,6 +238,23 @@ class StageContext:
         :func:`~unibench.pruning.layout.grids_of`.
         """
         return grids_of(self.items or (Item(0, self.total),), self.vision_rows)
+
+    def tilings(self) -> list[tuple[Tensor, Tiling | None]]:
+        """The tokens with a patch of each picture, as indices into :attr:`visual`, and how they lie
+        in an overview and tiles, where the picture has both and none of them is gone.
+        """
+        found: list[tuple[Tensor, Tiling | None]] = []
+        index = torch.arange(len(self.visual), device=self.visual.device)
+        separators = self.separators
+        for item in self.items or (Item(0, self.total),):
+            inside = (self.vision_rows >= item.start) & (self.vision_rows < item.stop)
+            rows, tiling = index[inside & ~separators], None
+            whole = len(rows) + sum(item.separators) == len(item)
+            if whole and any(part.overview for part in item.parts):
+                tiles = sum(part.frames for part in item.parts if not part.overview)
+                tiling = tiling_of(item, rows, self.vision.tiles_across(rows, tiles))
+            found.append((rows, tiling))
+        return found
 
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or

@@ -13,7 +13,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget
+from unibench.budget import Budget, BudgetMode, Scope
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.pruning._transformers import attention_of
@@ -27,7 +27,7 @@ from unibench.pruning.family import Family
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
-from unibench.pruning.refusal import Mode, cuts, facts_of, refusal
+from unibench.pruning.refusal import cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
@@ -66,8 +66,8 @@ class Session:
         method: Method,
         budget: Budget,
         *,
-        scope: str = "sequence",
-        mode: Mode = "at_stage",
+        scope: Scope = "sequence",
+        mode: BudgetMode = "at_stage",
         seed: int = 0,
         reuse: Reuse | None = None,
     ) -> None:

@@ -64,6 +64,8 @@ class Needs:
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
         question: ``ctx.question`` is wanted, which takes the model's processor.
+        local_attention: queries and keys of the family's ``local_layer`` are wanted.
+        projector: ``ctx.vision.projector_input()`` is wanted.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -75,6 +77,8 @@ class Needs:
     object_attention: tuple[int, ...] = ()
     clip: bool = False
     question: bool = False
+    local_attention: bool = False
+    projector: bool = False
 
     @property
     def vision(self) -> bool:
@@ -85,6 +89,8 @@ class Needs:
             or self.saliency
             or self.features
             or self.object_attention
+            or self.local_attention
+            or self.projector
         )
 
     def __or__(self, other: Needs) -> Needs:

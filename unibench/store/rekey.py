@@ -25,12 +25,13 @@ import yaml
 from unibench.errors import UsageError
 from unibench.identity import READABLE, Cell, cell_of, key_of, vanilla_of
 from unibench.store import schema2
-from unibench.store.cards import cell_in
+from unibench.store.cards import cell_in, check_runnable
 from unibench.store.data import read_bytes
 from unibench.store.files import disk_errors, read_json
 from unibench.store.files import replace as write
-from unibench.store.folder import line_of, read_row, read_samples
+from unibench.store.folder import read_row, read_samples
 from unibench.store.index import cells_below
+from unibench.store.lines import line_of
 
 LEAST = 20  # samples of a group that are asked again
 DIGESTS = ("prompt_digest", "pixel_digest")  # earlier records may lack them
@@ -100,7 +101,9 @@ def rekey(folder: Path, ask: Ask, trusted: Collection[str] = ()) -> Iterator[Gro
         try:
             # <store>/<model>/<task>/<method>/<key>
             store = path.parents[3] if len(path.parents) > 3 else path.absolute().parents[3]
-            cell = cell_of(replace(cell_in(path, trusted).config, out=str(store)))
+            stored = cell_in(path, trusted).config
+            check_runnable(stored)
+            cell = cell_of(replace(stored, out=str(store)))
         except UsageError as error:
             reasons.setdefault(name, {})[path] = str(error)
             groups.setdefault(name, [])

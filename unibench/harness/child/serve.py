@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from PIL import EpsImagePlugin
+
 from unibench._compat import repair_torchvision
 
 repair_torchvision()  # before anything imports torchvision
@@ -33,6 +35,9 @@ from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.store import CellFolder
 from unibench.store.files import appending
+
+# a harness reads its pictures itself; none of them is a program for Ghostscript
+EpsImagePlugin.gs_binary = False
 
 log = logging.getLogger(__name__)
 
