@@ -64,8 +64,10 @@ def scaled(number: int, keep: int, total: int, share: float) -> int:
     Between published schedules, and towards keeping everything, shares are interpolated on a double
     logarithmic scale; a published schedule is met where ``keep`` is its last number.
 
-    >>> [scaled(cut, 113, 576, 0.3) for cut in range(3)], [scaled(cut, 36, 1152, 0.3) for cut in range(3)]
-    ([309, 204, 113], [164, 64, 36])
+    >>> [scaled(cut, 113, 576, 0.3) for cut in range(3)]
+    [309, 204, 113]
+    >>> [scaled(cut, 36, 1152, 0.3) for cut in range(3)]
+    [164, 64, 36]
     """
     if keep >= total:
         return total
