@@ -138,7 +138,14 @@ def _scaled_sum(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     return int(out.numel()) * (1 if kwargs.get("alpha", 1) == 1 else 2)
 
 
+def _eigenvectors(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    # Golub and Van Loan, Matrix Computations, section 8.3: about 9 n^3 with the vectors
+    return 9 * int(args[0].numel()) * int(args[0].shape[-1])
+
+
 SPECIAL: dict[str, Count] = {
+    "linalg_eigh": _eigenvectors,
+    "_linalg_eigh": _eigenvectors,
     "_cdist_forward": _pairs,
     "_euclidean_dist": _pairs,
     "_pdist_forward": _pairs,
