@@ -21,6 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
 
 from unibench import config, experiment, paths, registry, suites
 from unibench.checks import mistakes, remarks
@@ -109,9 +110,7 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
         ]
         cells = _experiment(files, list(cells))
     for combination in cells:
-        stated = {override.key_or_group for override in combination if _states_budget(override)}
-        implied = [parse("ratio=null")] if stated and "ratio" not in stated else []
-        yield [*combination, *implied]
+        yield [*combination, *_implied(combination)]
 
 
 def _lines(overrides: Sequence[str]) -> list[str]:
@@ -120,10 +119,11 @@ def _lines(overrides: Sequence[str]) -> list[str]:
     return [line for line in lines if not line.startswith("hydra")]
 
 
-def _states_budget(override: Override) -> bool:
-    return override.key_or_group in BUDGETS and (
-        override.key_or_group == "ratio" or override.value() is not None
-    )
+def _implied(overrides: Sequence[Override]) -> list[Override]:
+    """The overrides that others imply: another way to state the budget replaces the ratio."""
+    stated = {override.key_or_group: override.value() for override in overrides}
+    others = [key for key in BUDGETS if key != "ratio" and stated.get(key) is not None]
+    return [parse("ratio=null")] if others and "ratio" not in stated else []
 
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
@@ -171,6 +171,9 @@ def _cell(overrides: Sequence[Override]) -> RunConfig:
             lines[key].append(line)
         except UsageError as error:
             errors.append(error)
+            if key in BUDGETS:  # nothing more can be said about the budget
+                failed |= set(BUDGETS)
+                lines |= {budget: [] for budget in BUDGETS}
     try:
         cell = assembled(chosen, lines)
         errors += mistakes(cell)
@@ -290,12 +293,20 @@ def _part(key: str, choice: str | None, lines: tuple[str, ...]) -> _Part:
             override, node = parse(line), _part(key, choice, lines[:-1]).node.copy()
             _check_key(override, node)
             if is_plain(override):
-                OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+                _update(node, override)
             else:
                 group = [] if choice is None else [f"{key}={choice}"]
                 node = _only(key, composed([*group, *lines]))
         plain = cast(dict[str, Any], OmegaConf.to_container(node, throw_on_missing=True)).get(key)
     return _Part(key, lines, node, plain, "${" in str(plain))
+
+
+def _update(node: DictConfig, override: Override) -> None:
+    try:
+        OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+    except ValidationError:
+        wanted = config.wanted(override.key_or_group)
+        raise UsageError(f"{override.input_line}: {wanted} is wanted") from None
 
 
 @cache

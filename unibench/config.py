@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -409,6 +409,38 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
         )
         if (error := rule.mistake(value)) is not None:
             yield error
+
+
+def wanted(key: str) -> str:
+    """What a dotted key takes, in words.
+
+    >>> wanted("keep"), wanted("timing"), wanted("batch_size")
+    ('a whole number or null', 'true or false', 'a whole number or auto')
+    """
+    hint: Any = RunConfig
+    for name in key.split("."):
+        inner = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        kind = next((entry for entry in inner if dataclasses.is_dataclass(entry)), None)
+        hint = Any if kind is None else get_type_hints(kind).get(name, Any)
+    inner = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words: list[str] = []
+    for entry in inner:
+        if get_origin(entry) is Literal:
+            words += get_args(entry)
+        else:
+            words.append(_WORDS.get(get_origin(entry) or entry, "a mapping"))
+    return " or ".join(words)
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    NoneType: "null",
+    Any: "a value",
+}
 
 
 def register() -> None:

@@ -101,7 +101,7 @@ USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
 
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
-  {COMMAND} -m method=divprune,fastv ratio=0.667,0.889     a grid, a cell for each combination
+  {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
 
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
   model.path=<folder>  a checkpoint on this disk    model.weights=random  its real size, no download
@@ -147,7 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
             raise
-        return _unwritten(error)
+        from unibench.cli.terminal import give_up_output
+
+        give_up_output(error)
+        return 0 if error.errno == errno.EPIPE else 1
 
 
 def _read(words: list[str]) -> tuple[str, Options | None]:
@@ -211,19 +214,6 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-
-
-def _unwritten(error: OSError) -> int:
-    """What is left to do when the standard output takes no more: nothing for a pipe that was closed
-    on purpose (``| head``), else a line.
-    """
-    from unibench.cli.terminal import discard_output
-
-    discard_output()
-    if error.errno == errno.EPIPE:
-        return 0
-    print(f"the standard output cannot be written: {error.strerror}", file=sys.stderr)
-    return 1
 
 
 def _quiet() -> None:

@@ -245,7 +245,10 @@ def overlay(parser: Parser) -> None:
     parser.add_argument("sample", metavar="SAMPLE", help="id of a sample, see samples.jsonl")
     parser.setting("to", "FILE", "png or another picture format", default="overlay.png")
     _results(parser)
-    parser.examples("test-50000001-existence budget=0.889 to=overlay.png")
+    parser.examples(
+        "test-50000001-existence budget=0.889 to=overlay.png",
+        "test-50000001-existence method=divprune,fastv budget=0.889",
+    )
 
 
 def analyze(parser: Parser) -> None:
@@ -275,7 +278,7 @@ def store_folder(parser: Parser) -> None:
     """``verify`` and ``repair``."""
     parser.takes("FOLDER")
     _folder(parser)
-    parser.examples("outputs")
+    parser.examples("outputs", "outputs/tiny_llava")
 
 
 def store_index(parser: Parser) -> None:
@@ -302,7 +305,7 @@ def store_merge(parser: Parser) -> None:
     parser.takes("FROM INTO")
     parser.add_argument("source", metavar="FROM", help="folder of results")
     parser.add_argument("into", metavar="INTO", help="folder that they are added to")
-    parser.examples("other_outputs outputs")
+    parser.examples("other_outputs outputs", "/mnt/laptop/outputs outputs")
 
 
 def store_export(parser: Parser) -> None:
@@ -310,7 +313,7 @@ def store_export(parser: Parser) -> None:
     parser.takes("FOLDER FILE.tar.gz")
     _folder(parser)
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive to write")
-    parser.examples("outputs grid.tar.gz")
+    parser.examples("outputs grid.tar.gz", "outputs/tiny_llava llava.tar.gz")
 
 
 def store_import(parser: Parser) -> None:
@@ -318,7 +321,7 @@ def store_import(parser: Parser) -> None:
     parser.takes("FILE.tar.gz FOLDER")
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive that export wrote")
     parser.add_argument("folder", metavar="FOLDER", help="folder of results")
-    parser.examples("grid.tar.gz outputs")
+    parser.examples("grid.tar.gz outputs", "llava.tar.gz outputs")
 
 
 # -- shared by verbs

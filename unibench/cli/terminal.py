@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
@@ -28,9 +30,23 @@ def new_table(title: str | None, columns: Sequence[str]) -> Table:
     return table
 
 
-def discard_output() -> None:
-    """Let what is still buffered for a standard output that takes no more go nowhere."""
+def give_up_output(error: OSError) -> None:
+    """Let what is still buffered for a standard output that takes no more go nowhere, and say so
+    unless it is a pipe, which is closed on purpose (``| head``).
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno != errno.EPIPE:
+        print(f"the standard output cannot be written: {error.strerror}", file=sys.stderr)
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Print, and go on where the standard output takes no more: what was done is done."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        give_up_output(error)
 
 
 def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
