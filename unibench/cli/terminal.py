@@ -17,9 +17,16 @@ WORDS = ("model", "task", "first", "second", "method", "test")  # columns of tex
 NARROWEST = 24  # columns that a sentence at the end of a line is folded to
 
 
+class Screen(Console):
+    """A console that leaves a closed pipe to :func:`lenient` and ``main``; rich ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704  # the error that is being handled
+
+
 def console() -> Console:
     """The standard output. Only a terminal has a width: ``| grep`` and files get whole lines."""
-    return Console(width=None if sys.stdout.isatty() else UNLIMITED)
+    return Screen(width=None if sys.stdout.isatty() else UNLIMITED)
 
 
 def new_table(title: str | None, columns: Sequence[str]) -> Table:
@@ -96,7 +103,7 @@ def _width(table: Table, folded: bool) -> int:
 
 def _print(table: Table, folded: bool) -> None:
     # a terminal that is narrower than one value wraps it itself; rich would cut it
-    screen = Console(width=max(console().width, _width(table, folded)))
+    screen = Screen(width=max(console().width, _width(table, folded)))
     if sys.stdout.isatty():
         screen.print(table)
         return
