@@ -20,11 +20,13 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
     ("pruning",),
     ("methods", "registry"),
     (
+        "schema",
         "config",
         "configs",
         "experiment",
         "benchmark",
         "suites",
+        "overrides",
         "checks",
         "compose",
         "identity",

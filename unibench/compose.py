@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from unibench import config, experiment, paths, registry, suites
+from unibench import config, experiment, paths, registry, schema, suites
 from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.config import typed as typed
@@ -305,7 +305,7 @@ def _update(node: DictConfig, override: Override) -> None:
     try:
         OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
     except ValidationError:
-        wanted = config.wanted(override.key_or_group)
+        wanted = schema.wanted(RunConfig, override.key_or_group)
         raise UsageError(f"{override.input_line}: {wanted} is wanted") from None
 
 
@@ -335,7 +335,9 @@ def _chosen(key: str, choice: str | None) -> DictConfig:
 @cache
 def _empty(key: str) -> DictConfig:
     """A configuration of one key, of the schema's type."""
-    kind = dataclasses.make_dataclass("Part", [(key, config.schema(_hints()[key]), MISSING)])
+    kind = dataclasses.make_dataclass(
+        "Part", [(key, schema.without_literals(_hints()[key]), MISSING)]
+    )
     empty: DictConfig = OmegaConf.structured(kind)
     return empty
 
@@ -392,7 +394,7 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _built(part: _Part) -> Any:
-    return config.build(_hints()[part.key], part.plain)
+    return schema.build(_hints()[part.key], part.plain)
 
 
 @cache
@@ -404,11 +406,11 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
     following = [part for part in parts if part.interpolated]
     lines = " ".join(line for part in following for line in part.lines if "${" in line)
     with refusing(lines or following[0].key):
-        whole = OmegaConf.structured(config.schema(RunConfig))
+        whole = OmegaConf.structured(schema.without_literals(RunConfig))
         for part in parts:
             whole[part.key] = _written(part.key, part.node)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
-        values = {part.key: config.build(_hints()[part.key], plain[part.key]) for part in following}
+        values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
         values["method"] = {
             key: str(model_path(value)) if str(value).startswith(INSIDE) else value

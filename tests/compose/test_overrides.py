@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 
 from unibench import registry
 from unibench.compose import compose_cells, composed, typed
-from unibench.config import RunConfig, budget_of, mistakes, schema
+from unibench.config import RunConfig, budget_of, mistakes
 from unibench.errors import UsageError
 from unibench.overrides import parse
+from unibench.schema import wanted, without_literals
 
 OWN = """from dataclasses import dataclass
 from unibench import Method
@@ -140,7 +141,7 @@ def test_a_cell_that_was_stored_before_the_ratio_had_a_default_keeps_its_budget(
 
 
 def test_the_schema_that_hydra_reads_has_the_fields_and_defaults_of_the_dataclasses() -> None:
-    plain = OmegaConf.to_container(OmegaConf.structured(schema(RunConfig)))
+    plain = OmegaConf.to_container(OmegaConf.structured(without_literals(RunConfig)))
     assert isinstance(plain, dict)
     for name in ("ratio", "batch_size", "share", "harness", "out"):
         assert plain[name] == getattr(RunConfig, name)
@@ -149,6 +150,16 @@ def test_the_schema_that_hydra_reads_has_the_fields_and_defaults_of_the_dataclas
     assert [str(error) for error in mistakes(replace(cell, share="disc"))] == [  # type: ignore[arg-type]
         "unknown share 'disc'. Did you mean disk? Known: disk, memory, none"
     ]
+
+
+def test_what_a_key_takes_is_said_in_words() -> None:
+    words = {key: wanted(RunConfig, key) for key in ("keep", "batch_size", "model.pixels", "model")}
+    assert words == {
+        "keep": "a whole number or null",
+        "batch_size": "a whole number or auto",
+        "model.pixels": "a mapping",
+        "model": "a mapping",
+    }
 
 
 def test_a_line_that_cannot_be_read_says_how_one_is_written() -> None:

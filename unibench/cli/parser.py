@@ -64,7 +64,8 @@ class Parser(argparse.ArgumentParser):
 
     def option(self, name: str, metavar: str | None, help: str, **more: Any) -> None:
         """An option with a value."""
-        self.add_argument(name, help=help, **({"metavar": metavar} if metavar else {}), **more)
+        more = more if metavar is None else {"metavar": metavar, **more}
+        self.add_argument(name, help=help, **more)
         self.flags.append(name)
 
     def setting(self, key: str, metavar: str, help: str, **more: Any) -> None:

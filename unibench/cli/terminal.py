@@ -17,11 +17,11 @@ WORDS = ("model", "task", "first", "second", "method", "test")  # columns of tex
 NARROWEST = 24  # columns that a sentence at the end of a line is folded to
 
 
-class Screen(Console):
-    """A console that leaves a closed pipe to :func:`lenient` and ``main``; rich ends the process."""
+class Screen(Console):  # type: ignore[misc]
+    """A console that leaves a closed pipe to :func:`lenient` and ``main``; rich would exit."""
 
     def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704  # the error that is being handled
+        raise  # the error that is being handled
 
 
 def console() -> Console:
@@ -95,7 +95,7 @@ def _width(table: Table, folded: bool) -> int:
     """Columns of the terminal that a table needs; :data:`NARROWEST` for text that may be folded."""
     if folded:
         table.columns[-1].max_width = NARROWEST
-    needed = Console(width=UNLIMITED).measure(table).maximum
+    needed = int(Console(width=UNLIMITED).measure(table).maximum)
     if folded:
         table.columns[-1].max_width = None
     return needed
