@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full check bench install harnesses cluster train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-transformers check bench install harnesses cluster train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -19,9 +19,13 @@ test: $(VENV)/.dev
 test-full: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m ""
 
-## check: lint, format, types
+## test-transformers: the engine's tests at both ends of the declared range of transformers
+test-transformers: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.transformers_range
+
+## check: lint, format, layers, types
 check: $(VENV)/.dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pyright
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy && $(BIN)/pyright
 
 ## bench: what selecting, hooks and start-up cost, as ratios in one run; tables in results/bench
 bench: $(VENV)/.core

@@ -52,7 +52,7 @@ class CDPruner(Method):
         return NO_CLIP if self.relevance == "clip" and model.clip is False else None
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return (Stage(0, self.select, Needs(clip=self.relevance != "embedding")),)
+        return (Stage(0, self.select, Needs(clip=self.relevance != "embedding", question=True)),)
 
     def select(self, ctx: StageContext) -> Selection:
         return Selection(

@@ -58,6 +58,10 @@ class MustDrop(Method):
     category = "hybrid"
     aim = "hybrid"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        MustDropVit("threshold", self.window, self.similarity)  # refuses a window that is none
+
     @property
     def uses_budget(self) -> bool:
         return False

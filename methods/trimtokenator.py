@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from unibench import Method, Selection, StageContext
+from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.ops import (
     at_least_float32,
     complement,
@@ -54,6 +55,9 @@ class TrimTokenator(Method):
     text_aware: ClassVar[bool] = True
     category = "ViT only"
     aim = "hybrid"
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(0, self.select, Needs(question=self.text_scope == "question")),)
 
     def select(self, ctx: StageContext) -> Selection:
         features = ctx.visual_hidden

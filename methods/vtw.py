@@ -38,7 +38,7 @@ class VTW(Method):
 
     @property
     def uses_budget(self) -> bool:
-        return self.layer is None  # with budget.mode=layer_average the layer follows from it
+        return False  # with budget.mode=layer_average, which has one, the layer follows from it
 
     def stages(self, depth: int) -> Sequence[Stage]:
         (layer,) = spread((15,), 32, depth) if self.layer is None else (self.layer,)

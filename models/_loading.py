@@ -4,10 +4,10 @@ weights.
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,18 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from unibench import hub, registry
-from unibench.config import ModelConfig, model_path
+from unibench import registry
+from unibench.config import ModelConfig
 from unibench.errors import UsageError
 from unibench.identity import model_digest
-from unibench.models._clip import ClipSpace, open_clip
+from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
-from unibench.pruning.family import Family
+from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
 log = logging.getLogger(__name__)
+
+Piece = str | Image | tuple[Image, ...]  # of a user turn: text, a picture, the frames of a video
 
 
 @dataclass
@@ -38,7 +40,6 @@ class LoadedModel:
         family: its adapter.
         digest: of the checkpoint: hub revision, or a hash of the files.
         image_options: handed to the image processor (a pixel preset).
-        margins: tokens of the chat template after the last picture and at the end of the prompt.
     """
 
     model: Any
@@ -46,7 +47,6 @@ class LoadedModel:
     family: Family
     digest: str
     image_options: dict[str, Any]
-    margins: tuple[int, int] = (0, 0)
 
     @property
     def device(self) -> torch.device:
@@ -58,16 +58,43 @@ class LoadedModel:
         question.
         """
         shown = images if modality == "image" else min(images, 1)
-        content = [*({"type": modality} for _ in range(shown)), {"type": "text", "text": question}]
-        text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        return text
+        return self._template([*[{"type": modality}] * shown, {"type": "text", "text": question}])
+
+    def read(self, turns: Sequence[Sequence[Piece]]) -> dict[str, Tensor]:
+        """Model inputs of a batch of user turns, under the model's own chat template, on its
+        device.
+
+        Args:
+            turns: the pieces of each, in the order in which they are shown.
+        """
+        texts = [self._template([_content(piece) for piece in turn]) for turn in turns]
+        images = [[_rgb(piece) for piece in turn if isinstance(piece, Image)] for turn in turns]
+        videos = [
+            np.stack([np.asarray(_rgb(frame)) for frame in piece])
+            for turn in turns
+            for piece in turn
+            if isinstance(piece, tuple)
+        ]
+        visual: dict[str, Any] = {}
+        if any(images):
+            # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
+            visual |= {"images": images, "images_kwargs": self.image_options}
+        if videos:
+            visual |= {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
+        try:
+            batch = self.processor(text=texts, return_tensors="pt", padding=True, **visual)
+        except ValueError as error:
+            if len({len(video) for video in videos}) > 1:
+                raise UsageError(
+                    "this model's processor wants videos of one length in a batch: batch_size=1"
+                ) from error
+            raise
+        return {key: value.to(self.device) for key, value in batch.items()}
 
     def inputs(
         self, questions: Sequence[str], images: Sequence[Sequence[Image]], modality: str = "image"
     ) -> dict[str, Tensor]:
-        """Model inputs of a batch, on the model's device.
+        """Model inputs of a batch of prompts that show all their pictures before the text.
 
         Args:
             questions: one per prompt.
@@ -75,34 +102,18 @@ class LoadedModel:
                 video, all of one size.
             modality: ``"image"`` or ``"video"``.
         """
-        texts = [
-            self.prompt(question, len(pictures), modality)
-            for question, pictures in zip(questions, images, strict=True)
-        ]
-        given = [list(group) for group in images]
-        seen: dict[str, Any] = {}
-        if (
-            any(given) and modality == "image"
-            # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt
-            # otherwise
-        ):
-            seen = {"images": given, "images_kwargs": self.image_options}
-        elif any(given):
-            videos = [
-                np.stack([np.asarray(frame.convert("RGB")) for frame in group])
-                for group in given
-                if group
-            ]
-            seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
-        try:
-            batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
-        except ValueError as error:
-            if modality == "video" and len({len(group) for group in given}) > 1:
-                raise UsageError(
-                    "this model's processor wants videos of one length in a batch: batch_size=1"
-                ) from error
-            raise
-        return {key: value.to(self.device) for key, value in batch.items()}
+        turns: list[list[Piece]] = []
+        for question, pictures in zip(questions, images, strict=True):
+            video = modality == "video" and pictures
+            turns.append([*([tuple(pictures)] if video else pictures), question])
+        return self.read(turns)
+
+    def _template(self, content: Sequence[dict[str, str]]) -> str:
+        """The chat template around the content of a user turn."""
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return text
 
     def seen(self, picture: Image) -> Box:
         """The part of a picture that the processor hands on: left, top, right, bottom as shares."""
@@ -170,9 +181,13 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
         model, processor, digest = pretrained(spec, options)
     if spec.device_map is None:
         model = model.to(device)
-    loaded = wrap(model.eval(), processor, digest=digest, image_options=dict(spec.pixels[pixels]))
-    if spec.clip is not None:
-        loaded.family.clip = functools.cache(functools.partial(_clip, spec, loaded))
+    loaded = wrap(
+        model.eval(),
+        processor,
+        clip=spec.clip,
+        digest=digest,
+        image_options=dict(spec.pixels[pixels]),
+    )
     log.info("loaded %s (%s) on %s", spec.name, digest, loaded.device)
     return loaded
 
@@ -181,19 +196,47 @@ def wrap(
     model: PreTrainedModel,
     processor: Any,
     *,
+    clip: str | None = None,
     digest: str = "",
     image_options: dict[str, Any] | None = None,
 ) -> LoadedModel:
     """A model and processor that are already loaded.
 
+    Args:
+        model: of Hugging Face.
+        processor: of the model.
+        clip: folder or hub id of the CLIP that the vision tower comes from.
+        digest: what identifies the weights.
+        image_options: for the image processor.
+
     Raises:
         UsageError: no family serves the model.
     """
     processor.tokenizer.padding_side = "left"
-    family: Family = registry.family_of(model.config.model_type).load()(model)
-    loaded = LoadedModel(model, processor, family, digest, image_options or {})
-    loaded.margins = _margins(loaded)
-    return loaded
+    family = family_of(model, processor, clip=clip)
+    return LoadedModel(model, processor, family, digest, image_options or {})
+
+
+def family_of(
+    model: Any, processor: Any = None, *, clip: str | Callable[[], CommonSpace] | None = None
+) -> Family:
+    """The adapter of a Hugging Face model.
+
+    Args:
+        model: the model.
+        processor: its processor; only methods that read the question need it.
+        clip: folder or hub id of the CLIP that the vision tower comes from, or what opens it; it is
+            opened when a method compares patches with the question.
+
+    Raises:
+        UsageError: no family serves its ``config.model_type``.
+    """
+    adapter = registry.family_of(model.config.model_type).load()
+    opener = (
+        cache(partial(clip_of, clip, processor, model.device)) if isinstance(clip, str) else clip
+    )
+    family: Family = adapter(model, processor, clip=opener)
+    return family
 
 
 def digest_of(spec: ModelConfig) -> str:
@@ -201,21 +244,12 @@ def digest_of(spec: ModelConfig) -> str:
     return model_digest(vars(spec))
 
 
-def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
-    """The CLIP that the vision tower comes from."""
-    path = model_path(spec.clip)
-    folder = path is not None and path.is_dir()
-    options = {} if folder else {"local_files_only": not hub.answers()}
-    return open_clip(
-        str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options
-    )
+def _content(piece: Piece) -> dict[str, str]:
+    """A piece as chat templates take it."""
+    if isinstance(piece, str):
+        return {"type": "text", "text": piece}
+    return {"type": "video" if isinstance(piece, tuple) else "image"}
 
 
-def _margins(loaded: LoadedModel) -> tuple[int, int]:
-    """Length of the chat template after the picture and after the question."""
-    question = "\u00abQ\u00bb"
-    before, _, after = loaded.prompt(question, 1).partition(question)
-    image = getattr(loaded.processor, "image_token", None)
-    lead = before.rpartition(image)[2] if image and image in before else ""
-    encode = loaded.processor.tokenizer.encode
-    return len(encode(lead, add_special_tokens=False)), len(encode(after, add_special_tokens=False))
+def _rgb(picture: Image) -> Image:
+    return picture if picture.mode == "RGB" else picture.convert("RGB")

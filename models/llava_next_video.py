@@ -23,6 +23,12 @@ class LlavaNextVideo(LlavaNext):
         side = self.side // self.model.config.spatial_pool_stride
         return [(Part(frames, side, side),)] * videos
 
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        # frames are pooled before the projector
+        return (
+            super().pack(values, call, fill) if call.modality == "image" else values.flatten(0, -2)
+        )
+
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         if call.modality == "image":
             return super().pack(values, call, fill)

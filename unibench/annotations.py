@@ -47,9 +47,13 @@ class Allowed:
         return tuple(map(self.typed, value)) if isinstance(value, list) else value
 
 
-@cache
 def fields_of(cls: type) -> dict[str, Allowed]:
     """What each field of a dataclass may hold; a class that is no dataclass has no fields."""
+    return _fields_of(cls)
+
+
+@cache
+def _fields_of(cls: type) -> dict[str, Allowed]:
     if not dataclasses.is_dataclass(cls):
         return {}
     return {field.name: allowed(_hint(cls, field)) for field in dataclasses.fields(cls)}

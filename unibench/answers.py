@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unibench import jsoncache, registry
 from unibench.budget import Budget
+from unibench.declarations import place_of
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 
@@ -59,6 +60,11 @@ def refusal(
             return str(error)
         except (TypeError, ValueError) as error:  # how Python code refuses a value
             return f"method={node['name']}: {' '.join(str(error).split())}"
+        except Exception as error:
+            theirs = [card.path for card in registry.parts_of(node) if card.outside]
+            if not theirs:
+                raise
+            return f"method={node['name']}: {place_of(error, theirs[0])}"
 
     reason: str | None = _MEMORY.answer("refusal", question, ask)
     return reason
@@ -123,9 +129,9 @@ def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | No
 
 def _read(config: dict[str, Any], model_type: str | None) -> dict[str, Any]:
     """The facts of a configuration, completed by its class if transformers has it."""
-    from unibench.pruning import Family  # repairs torchvision before transformers is imported
+    from unibench._compat import repair_torchvision
 
-    assert Family is not None
+    repair_torchvision()
     from transformers import AutoConfig
 
     try:
@@ -141,17 +147,17 @@ def _method_key(node: Mapping[str, Any]) -> list[Any]:
     """What an answer of a method depends on: sources, parameters, the files that they name."""
     sources = [card.source for card in registry.parts_of(node)]
     files = {key: _state(value) for key, value in node.items() if isinstance(value, str)}
-    return [sources, dict(node), {key: state for key, state in files.items() if state != key}]
+    return [sources, dict(node), {key: state for key, state in files.items() if state is not None}]
 
 
 def _state(value: str | None) -> Any:
-    """Time of change and size of a file that a value names, or of the files in a folder; None if it
-    names none.
+    """Time of change and size of the file that a value names, or of the files in a folder; None
+    for a value that names none.
     """
-    if value is None:
+    if not value:
         return None
     try:
-        place = Path(value).expanduser().absolute()
+        place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
     except (OSError, ValueError, RuntimeError):  # no such file, or no name of one

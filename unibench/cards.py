@@ -71,6 +71,11 @@ class Card:
     doc: str
     source: str = ""
 
+    @property
+    def outside(self) -> bool:
+        """Whether it is a user's own, not the repository's."""
+        return self.module is None or not self.module.startswith("unibench.")
+
     def load(self) -> type[Any]:
         """Import the class.
 

@@ -45,7 +45,10 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
         given: the keys that the command sets, for example ``ratio``.
     """
     budgets = [key for key in ("ratio", "retention", "keep") if key in given]
-    if budgets and not any(answers.uses_budget(cell.method) for cell in cells):
+    used = any(
+        cell.budget.mode == "layer_average" or answers.uses_budget(cell.method) for cell in cells
+    )
+    if budgets and not used:
         names = sorted({str(cell.method["name"]) for cell in cells})
         yield (
             f"{', '.join(budgets)} is not used: {' and '.join(names)} keeps as many tokens as its"
@@ -70,7 +73,7 @@ def facts_of(spec: ModelConfig) -> ModelFacts:
         "kernel": spec.attn,
         "tower_kernel": spec.attn,
         "clip": spec.clip is not None,
-        "selector": spec.selector,
+        "selector": None if spec.selector is None else str(model_path(spec.selector)),
     }
     return ModelFacts(**more) if text is None else answers.facts(text, model_type, **more)
 

@@ -216,7 +216,7 @@ def option(override: Override) -> str:
         raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
     if str(name) in options(group):
         return str(name)
-    if group != "method" or ".py" not in str(name):
+    if group != "method":
         raise unknown(group, str(name), options(group), f"python -m unibench list {group}s")
     node = registry.method(str(name)).config()
     # the content is in the name: a file that was edited meanwhile is another choice

@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
@@ -24,6 +24,8 @@ from unibench.errors import UsageError, nearest
 if TYPE_CHECKING:
     from unibench.pruning import Method
 
+Names = Callable[[], Mapping[type, str]]
+
 _EXTERNAL = "unibench_external_"
 # digests of the user's own modules when they were imported: an edited one is not imported again
 _IMPORTED: dict[Path, str] = {}
@@ -36,11 +38,13 @@ def import_part(module: str | None, path: Path) -> ModuleType:
         UsageError: it cannot be imported; names the file, the line and the error.
     """
     try:
+        # Python overlooks bytes of another encoding in comments; whoever reads the file does not
+        importlib.util.decode_source(path.read_bytes())
         imported = importlib.import_module(module) if module else _import_file(path)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(_where(error, path)) from None
+        raise UsageError(place_of(error, path)) from None
     _refuse_stale(path, module)
     return imported
 
@@ -80,7 +84,7 @@ def method_card(
     path: Path,
     module: str | None,
     source: str,
-    names: Mapping[type, str],
+    names: Names,
 ) -> MethodCard:
     """What a method declares.
 
@@ -90,7 +94,7 @@ def method_card(
         path: its source file.
         module: its import name, None for a file outside any package.
         source: digest of its source.
-        names: names of other methods, for fields that hold one.
+        names: gives the names of other methods, for fields that hold one.
 
     Raises:
         UsageError: fields that are no dataclass's.
@@ -105,10 +109,11 @@ def method_card(
             " @dataclass(frozen=True) above it"
         )
     fields: dict[str, Parameter] = {}
-    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
-        parameter = _parameter(cls, field, names)
-        if parameter is not None:
-            fields[field.name] = parameter
+    if dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            parameter = _parameter(cls, field, names)
+            if parameter is not None:
+                fields[field.name] = parameter
     # an instance knows what holds under the defaults; some methods have none without further values
     try:
         asked: Any = cls()
@@ -154,7 +159,7 @@ def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> Fa
 def task_card(name: str, cls: type, path: Path, module: str, source: str) -> TaskCard:
     """What an embedded task takes."""
     taken = {
-        key: REQUIRED if argument.default is argument.empty else _configured(argument.default, {})
+        key: REQUIRED if argument.default is argument.empty else _configured(argument.default, dict)
         for key, argument in inspect.signature(cls).parameters.items()
         if argument.kind is not argument.VAR_KEYWORD
     }
@@ -201,9 +206,7 @@ def _doc(cls: type) -> str:
     return "" if text.startswith(f"{cls.__name__}(") else inspect.cleandoc(text)
 
 
-def _parameter(
-    cls: type, field: dataclasses.Field[Any], names: Mapping[type, str]
-) -> Parameter | None:
+def _parameter(cls: type, field: dataclasses.Field[Any], names: Names) -> Parameter | None:
     """A field as a configuration has it; None for one that only Python code can fill."""
     from unibench.pruning import Method
 
@@ -230,7 +233,7 @@ def _parameter(
     )
 
 
-def _configured(value: Any, names: Mapping[type, str]) -> Any:
+def _configured(value: Any, names: Names) -> Any:
     """A value as YAML writes it.
 
     Raises:
@@ -246,13 +249,13 @@ def _configured(value: Any, names: Mapping[type, str]) -> Any:
         return {str(key): _configured(entry, names) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_configured(entry, names) for entry in value]
-    if type(value) in names:
+    if type(value) in names():
         changed = {
             field.name: _configured(getattr(value, field.name), names)
             for field in dataclasses.fields(value)
             if getattr(value, field.name) != field.default
         }
-        name = names[type(value)]
+        name = names()[type(value)]
         return {"name": name, **changed} if changed else name
     raise TypeError(f"no plain value: {value!r}")
 
@@ -285,8 +288,11 @@ def _refuse_stale(path: Path, module: str | None) -> None:
             raise UsageError(f"{file} was edited after it was imported; restart Python to use it")
 
 
-def _where(error: BaseException, path: Path) -> str:
+def place_of(error: BaseException, path: Path) -> str:
     """File, line and message of an error in a user's file."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"{path} line {line}: byte {error.object[error.start]:#x} is no UTF-8"
     if isinstance(error, SyntaxError):
         file = error.filename if error.filename and Path(error.filename).is_file() else path
         place = f" line {error.lineno}" if error.lineno else ""

@@ -232,7 +232,7 @@ def _asked(package: str, digest: str) -> dict[str, Card]:
     names = {cls: path.stem for path, cls in classes.items()}
     return {
         path.stem: declarations.method_card(
-            path.stem, cls, path, f"unibench.methods.{path.stem}", digest, names
+            path.stem, cls, path, f"unibench.methods.{path.stem}", digest, lambda: names
         )
         for path, cls in classes.items()
     }
@@ -342,8 +342,12 @@ def _asked_external(
 
     cls = declarations.class_in(imported, path, Method, class_name)
     source = blake2b(f"{core_digest()}:{sorted(files.items())}".encode(), digest_size=8)
-    names = {card.load(): key for key, card in _own_methods().items()}
-    return declarations.method_card(name, cls, path, module, source.hexdigest(), names)
+    return declarations.method_card(name, cls, path, module, source.hexdigest(), _names)
+
+
+def _names() -> dict[type, str]:
+    """The names of the repository's own methods, by class."""
+    return {card.load(): name for name, card in _own_methods().items()}
 
 
 def _stats(files: Iterable[str]) -> dict[str, tuple[int, int]]:

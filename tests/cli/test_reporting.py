@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from unibench.cli import main
+from unibench.cli import main, parsers
+from unibench.frame import FILTERS
 from unibench.report.published import FOLDER
 
 
@@ -58,3 +59,7 @@ def test_a_csv_file_that_is_no_table_of_results_is_refused(
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     assert main(["audit", str(tmp_path / "x.csv")]) == 2
     assert "has no column paper" in capsys.readouterr().err
+
+
+def test_the_parsers_know_every_filter_of_the_frame() -> None:
+    assert set(parsers.FILTERS) == {*FILTERS, "ratio"}  # ratio is budget as the user writes it

@@ -238,7 +238,7 @@ def test_who_is_late_before_its_first_sample_marks_nothing_as_done(tmp_path: Pat
 
     with pytest.raises(KeyboardInterrupt):
         work(cells, executors={"embedded": Sluggish()}, stop=Stop(seconds=0.1))
-    assert work(cells, executors={"embedded": Scripted()}).rows[cells[0].key]["n"] == 3
+    assert work(cells, executors={"embedded": Scripted()}).rows[cells[0].key].n == 3
 
 
 def test_who_waits_for_others_heeds_the_time_too(tmp_path: Path) -> None:

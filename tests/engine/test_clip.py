@@ -14,7 +14,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from tests.support.methods import At
-from tests.support.models import CLIP, inputs_of, model_of
+from tests.support.models import CLIP, Bare, inputs_of, model_of
 from unibench import Needs, StageContext, UsageError
 from unibench.api import build_method, family_of
 from unibench.budget import Budget
@@ -58,11 +58,12 @@ def run(folder: Path | None, method: Method, question: int = 12) -> Session:
     longer = torch.arange(question)[None] % 100 + 10
     inputs["input_ids"] = torch.cat([inputs["input_ids"], longer], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    family = family_of(model)
+    clip = None
     if folder is not None:
-        family.clip = partial(open_clip, str(folder), Words(), torch.device("cpu"), {})
+        clip = partial(open_clip, str(folder), Words(), torch.device("cpu"), {})
+    family = family_of(model, Bare(), clip=clip)
     with (
-        Session(model, method, family, Budget.parse(keep=4)).installed() as session,
+        Session(family, method, Budget.parse(keep=4)).installed() as session,
         torch.no_grad(),
     ):
         model(**inputs)
@@ -94,6 +95,28 @@ def test_patches_and_question_are_those_of_the_whole_clip(folder: Path, question
     torch.testing.assert_close(
         seen["patches"], whole.visual_projection(whole.vision_model.post_layernorm(seen["hidden"]))
     )
+
+
+@pytest.mark.parametrize("question", [12, 100])
+def test_every_token_of_the_question_is_a_row_and_patches_skip_the_norm(
+    folder: Path, question: int
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def look(ctx: StageContext) -> None:
+        assert ctx.family is not None and ctx.family.clip is not None and ctx.vision is not None
+        space, ids = ctx.family.clip(), ctx.question_ids()
+        seen.update(words=space.words(ids), ids=ids, hidden=ctx.vision.hidden(-2))
+        seen["patches"] = space.project(seen["hidden"])
+
+    run(folder, At({0: look}, Needs(clip=True)), question)
+    whole = CLIPModel.from_pretrained(folder).eval()
+    said = Words().decode(seen["ids"], skip_special_tokens=True)
+    tokens = CLIPTokenizer.from_pretrained(folder)(said, truncation=True, max_length=SEGMENT)
+    assert len(seen["words"]) == len(tokens.input_ids) == min(SEGMENT, len(seen["ids"]) + 2)
+    states = whole.text_model(torch.tensor([tokens.input_ids])).last_hidden_state[0]
+    torch.testing.assert_close(seen["words"], whole.text_projection(states))
+    torch.testing.assert_close(seen["patches"], whole.visual_projection(seen["hidden"]))
 
 
 def test_relevance_comes_from_clip_where_the_model_has_one(folder: Path) -> None:

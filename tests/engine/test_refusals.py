@@ -191,4 +191,4 @@ def test_half_precision_keeps_identity_and_stays_finite(family: str) -> None:
 
     with unibench.prune(model, Watch(), ratio=0.5):
         assert torch.isfinite(generate(model, inputs)[1]).all()
-    assert seen == [torch.float32]
+    assert set(seen) == {torch.float32}

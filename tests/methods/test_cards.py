@@ -28,7 +28,7 @@ def test_the_configuration_of_a_method_has_every_parameter_with_its_default(name
             listed = _listed(field.default)
             assert node[field.name] == listed and type(node[field.name]) is type(listed)
     built = {key: value for key, value in node.items() if key not in card.follows}
-    if name not in ("visionselector", "idpruner"):  # whose weights have no default
+    if name not in ("visionselector", "idpruner", "d2pruner"):  # whose files have no default
         assert registry.build_method(name, **built) == card.load()()
 
 

@@ -15,17 +15,22 @@ import pytest
 import torch
 
 import unibench
-from tests.methods._contexts import OPTIONS
+from tests.methods._contexts import BESIDES, OPTIONS
 from tests.support.models import inputs_of, model_of
 from unibench import registry
+from unibench.api import build_method
 from unibench.cli import main, parsers
 from unibench.cli.parser import Parser
 from unibench.cli.profiling import requested
+from unibench.compose import compose_cells
 from unibench.config import RunConfig
 from unibench.errors import UsageErrors
-from unibench.profile import PROTOCOLS, Request
+from unibench.identity import cell_of
+from unibench.models import load
+from unibench.profile import PROTOCOLS, Request, passes
 from unibench.profile.measure import SPANS, Table, profile
 from unibench.profile.table import COLUMNS, markdown
+from unibench.tasks.synthvqa import SynthVQA
 
 SMALL = ["image=112x112", "new_tokens=3", "text_tokens=6", "repeats=2", "warmup=0"]
 
@@ -135,7 +140,7 @@ def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(
 def test_only_vanilla_takes_no_time(name: str) -> None:
     model = model_of("llava")
     with (
-        unibench.prune(model, name, ratio=0.667, **OPTIONS.get(name, {})) as session,
+        unibench.prune(model, name, ratio=0.667, **BESIDES, **OPTIONS.get(name, {})) as session,
         torch.inference_mode(),
     ):
         model(**inputs_of("llava", 1))
@@ -143,13 +148,20 @@ def test_only_vanilla_takes_no_time(name: str) -> None:
     assert times.prefill > 0 and (times.method == 0) == (name == "vanilla")
 
 
-def test_the_time_of_a_method_grows_with_the_tokens() -> None:
-    words = ("method=divprune", "ratio=0.5", "repeats=7", "warmup=1", "new_tokens=1")
-    small, large = (rows_of(*words, f"image={side}x{side}")[2] for side in (112, 672))
-    assert (small["tokens_in"], large["tokens_in"]) == (16, 361)
-    # the lower quartile: other programs on the machine only add
-    assert large["method_ms"]["low"] > 3 * small["method_ms"]["low"] > 0
-    assert large["method_tflops"] == pytest.approx((361 / 16) ** 2 * small["method_tflops"])
+def test_a_pass_decodes_the_tokens_that_it_divides_by() -> None:
+    (config,) = compose_cells(["model=tiny_qwen2_5_vl", "method=vanilla"], sweep=False)
+    cell, loaded = cell_of(config), load(config.model, config.pixels)
+    (sample,) = SynthVQA().samples(1)
+    inputs = loaded.read([[*sample.images, sample.question]])
+    contender = passes.Contender("vanilla", "vanilla", cell, build_method("vanilla"))
+    assert passes.steps_to_the_end(loaded, contender, [inputs], 8) < 8, "the answer is short"
+    forwards: list[int] = []
+    counter = loaded.model.register_forward_hook(lambda *_: forwards.append(1))
+    try:
+        passes.timed(loaded, contender, [inputs], 8)
+    finally:
+        counter.remove()
+    assert len(forwards) == 8
 
 
 @cache

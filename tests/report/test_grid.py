@@ -96,8 +96,18 @@ def test_one_model_with_two_kernels_is_two_blocks() -> None:
 
 def test_two_results_for_one_place_are_refused() -> None:
     other = frame_of([result("divprune", "0.667", "one", 10.0, data="new")])
-    with pytest.raises(UsageError, match="differ in data; choose one, such as data=d"):
+    with pytest.raises(UsageError, match="2 settings, which are never mixed.*data=d or new"):
         grid(pd.concat([results(), other], ignore_index=True))
+
+
+def test_two_versions_of_a_method_are_two_lines_and_no_category() -> None:
+    other = frame_of([result("divprune", "0.667", "one", 10.0, source="edited")])
+    both = pd.concat([results(), other], ignore_index=True)
+    (table,) = grid(both)
+    assert shown(table)["divprune source=c0de", "0.667"][0] == "70.0"
+    assert shown(table)["divprune source=edited", "0.667"][0] == "10.0"
+    with pytest.raises(UsageError, match="count as several methods.*source=c0de or edited"):
+        grid(both, "place")
 
 
 def test_abilities_are_columns() -> None:

@@ -111,6 +111,10 @@ def test_ranks_need_and_get_two_tasks(out: Path, capsys: pytest.CaptureFixture[s
         "no ranks: ranks need at least 3 methods and 2 tasks, not 3 and 1"
         in capsys.readouterr().out
     )
+    for name, right in (("divprune", 33), ("fastv", 30), ("dart", 31)):
+        finished(out, [1.0] * right + [0.0] * (N - right), f"method={name}", "ratio=0.5")
+    assert main(["compare", "divprune", "fastv", "dart", f"out={out}"]) == 0
+    assert "not 3 and 1" in capsys.readouterr().out, "two budgets are not two tasks"
     for name, right in (("divprune", 30), ("fastv", 10), ("dart", 29)):
         finished(
             out,
@@ -154,12 +158,10 @@ def test_every_cost_is_the_row_s(out: Path, metric: str, expected: float) -> Non
     assert row[metric] == pytest.approx(names["divprune"].value)
 
 
-def test_the_mean_over_tasks_counts_and_gaps_are_named(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = "+task.options.seed=1"
-    finished(out, [1.0] * N, "method=vanilla", other, milliseconds=100)
-    finished(out, [1.0] * 20 + [0.0] * 20, "method=divprune", "ratio=0.889", other, milliseconds=80)
+def test_the_mean_over_tasks_counts_and_gaps_are_named(out: Path) -> None:
+    finished(out, [1.0] * N, "method=vanilla", task="pope", milliseconds=100)
+    half = [1.0] * 20 + [0.0] * 20
+    finished(out, half, "method=divprune", "ratio=0.889", task="pope", milliseconds=80)
     (found,) = recommend(frame.load(out), max_drop=100, metric="prefill_ms")
     (one,) = found.front
     assert (
@@ -168,6 +170,42 @@ def test_the_mean_over_tasks_counts_and_gaps_are_named(
         and one.drop.value == pytest.approx(np.mean([100 / 36, 50]))
     )
     assert set(found.incomplete) == {"fastv 0.889", "dart 0.889", "random_pre 0.889"}
+
+
+def test_nothing_is_said_of_drops_where_vanilla_answers_nothing_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, [0.0] * N, "method=vanilla")
+    for method in ("divprune", "fastv"):
+        finished(tmp_path, [0.0] * N, f"method={method}", "ratio=0.889")
+    (found,) = compared(capsys, "divprune", "fastv", f"out={tmp_path}")
+    assert found["first_drop_pct"] is found["second_drop_pct"] is None
+    assert found["first_loyalty"][0] == 1
+    for words in (["compare", "divprune", "fastv"], ["report"], ["report", "format=csv"]):
+        assert main([*words, f"out={tmp_path}"]) == 0
+        assert "nan" not in capsys.readouterr().out
+    assert main(["recommend", "--metric", "tflops", f"out={tmp_path}"]) == 2
+    assert "vanilla answers nothing right on synthvqa" in capsys.readouterr().err
+
+
+def test_a_metric_that_was_not_measured_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"))
+    finished(tmp_path, [1.0] * N, "method=vanilla", more=none)
+    finished(tmp_path, [1.0] * N, "method=divprune", "ratio=0.889", more=none)
+    assert main(["recommend", "--metric", "prefill_ms", f"out={tmp_path}"]) == 2
+    assert "prefill_ms was not measured in all of these results" in capsys.readouterr().err
+    assert main(["recommend", "--metric", "method_ms", f"out={tmp_path}"]) == 2
+
+
+def test_a_cost_of_vanilla_that_is_zero_has_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, [1.0] * N, "method=vanilla", more={"method_ms": 0.0})
+    finished(tmp_path, [1.0] * N, "method=divprune", "ratio=0.889")
+    assert main(["recommend", "--metric", "method_ms", f"out={tmp_path}"]) == 0
+    assert "recommended: divprune" in capsys.readouterr().out
 
 
 def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(

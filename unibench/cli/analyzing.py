@@ -117,7 +117,7 @@ def _contexts(cell: Cell, needs: Needs) -> Iterator[StageContext]:
         )
     task, limit = load_task(cell), cell.config.task.limit or PICTURES
     loaded = load(cell.config.model, cell.config.pixels)
-    return contexts(loaded, pictures(task, limit), cell.budget, needs, cell.config.seed)
+    return contexts(cell, loaded, pictures(task, limit), needs)
 
 
 def _write(cell: Cell, name: str, table: pd.DataFrame, figure: Figure) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unibench import __version__
 from unibench.cli.grid import Grid
 from unibench.cli.parser import COMMAND, Options
 from unibench.cli.parsers import CALIBRATED
@@ -15,12 +19,16 @@ if TYPE_CHECKING:
 
 
 def calibrate(options: Options) -> int:
-    """``calibrate method=vtw|fitprune|mustdrop <overrides>``."""
+    """``calibrate method=vtw|fitprune|mustdrop|d2pruner <overrides>``."""
+    if "method=d2pruner" in options.words:
+        if options.to is None:
+            raise UsageError("calibrate method=d2pruner writes a file: to=prior.safetensors")
+        options.words.append("method.prior=random:0")  # in the place of the one that is found here
     (cell,) = Grid(options, sweep=False).cells
     if cell.method not in CALIBRATED:
         page = f"{COMMAND} calibrate --help"
         raise unknown("method to calibrate", cell.method, CALIBRATED, page)
-    ratio = 0.0 if cell.method == "vtw" else _ratio(cell)
+    ratio = _ratio(cell) if cell.method in ("fitprune", "mustdrop") else 0.0
     model, samples = _prompts(cell, options.samples)
     from unibench import calibrate as calibrations
 
@@ -31,6 +39,9 @@ def calibrate(options: Options) -> int:
             )
         case "fitprune":
             found = calibrations.removal_recipe(model, samples, ratio=ratio)
+        case "d2pruner":
+            prior = calibrations.positional_prior(model, samples)
+            return _write(cell, prior, options.to, len(samples))
         case _:
             found = calibrations.thresholds(model, samples, ratio=ratio)
     print(f"{cell.title}, {len(samples)} samples beyond those of the task's limit: {found}")
@@ -64,6 +75,20 @@ def _prompts(cell: Cell, count: int) -> tuple[Any, list[dict[str, Any]]]:
     return loaded.model, [
         dict(loaded.inputs([sample.question], [sample.images])) for sample in later
     ]
+
+
+def _write(cell: Cell, prior: Any, to: str, count: int) -> int:
+    """Write a prior with what it was made of, and say how it is used."""
+    facts = {
+        "model": json.dumps(cell.identity["model"]),
+        "data": f"{cell.config.task.name} {cell.identity['data']}",
+        "code": f"unibench {__version__}",
+    }
+    replace(prior, facts={**prior.facts, **facts}).save(Path(to).expanduser())
+    sizes = ", ".join(f"{height} x {width}" for height, width in sorted(prior.grids))
+    print(f"{cell.title}, {count} samples: a prior of {sizes} tokens")
+    print(f"'method.prior={to}'")
+    return 0
 
 
 def _ratio(cell: Cell) -> float:

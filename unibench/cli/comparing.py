@@ -81,20 +81,26 @@ def _sides(comparisons: Sequence[Comparison]) -> Table:
         for side in (one.first, one.second):
             sides.setdefault(side.folders, (_where(one), side))
     for where, side in sides.values():
-        if side.drop is not None and side.agreement is not None:
+        if side.agreement is not None:
             same = side.agreement
             table.add_row(
                 *where,
                 side.name,
                 str(len(side.folders)),
-                f"{side.drop.value:.1f}",
-                f"{side.drop.low:.1f} to {side.drop.high:.1f}",
+                *_drop_of(side),
                 f"{100 * same.loyalty:.1f}",
                 f"{100 * same.interval.low:.1f} to {100 * same.interval.high:.1f}",
                 f"{100 * same.lost:.1f}",
                 f"{100 * same.won:.1f}",
             )
     return table
+
+
+def _drop_of(side: Side) -> tuple[str, str]:
+    """The drop and its interval; a vanilla that answers nothing right leaves none."""
+    if side.drop is None:
+        return "-", "-"
+    return f"{side.drop.value:.1f}", f"{side.drop.low:.1f} to {side.drop.high:.1f}"
 
 
 def _print_ranking(cells: pd.DataFrame, names: Sequence[str]) -> None:

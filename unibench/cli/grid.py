@@ -13,8 +13,8 @@ from unibench.cli.progress import Progress
 from unibench.cli.showing import print_rows
 from unibench.cli.terminal import lenient
 from unibench.compose import compose_cells, is_experiment
-from unibench.errors import UsageError, UsageErrors
-from unibench.identity import Cell, cell_of
+from unibench.errors import UsageError, UsageErrors, lines_shown
+from unibench.identity import Cell, cells_of
 from unibench.plan import PlannedCell, survey
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Grid:
         """
         errors = list(self._mistakes)
         try:
-            cells = [cell_of(config) for config in compose_cells(self.words, sweep=self.sweep)]
+            cells = cells_of(compose_cells(self.words, sweep=self.sweep))
         except UsageErrors as error:
             errors += [UsageError(line) for line in error.errors]
         except UsageError as error:
@@ -111,5 +111,6 @@ class Grid:
             state, where = "blocked", ""
             if not failure.usage:
                 state, where = "failed", f" (traceback: {failure.cell.folder}/status.json)"
-            print(f"{state}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
+            line = f"{state}: {failure.cell.title}: {failure.error}{where}"
+            print(lines_shown(line), file=sys.stderr)
         return 1 if ours else 2 if failures else 0

@@ -17,7 +17,7 @@ from unibench import cluster, hub
 from unibench.cli.findings import Finding, needed, optional, show
 from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
-from unibench.cli.submitting import engine_of, resources_of
+from unibench.cli.submitting import engine_of, on_nodes, resources_of
 from unibench.errors import UsageError
 from unibench.plan import downloads
 from unibench.plan.needs import obstacle
@@ -92,7 +92,8 @@ def ask_nodes(options: Options) -> int:
     node cannot work.
     """
     engine, grid = engine_of(options), Grid(options)
-    folder = cluster.write_plan(grid.cells, grid.command)
+    cells = on_nodes(grid.cells, engine, options.gpus)
+    folder = cluster.write_plan(cells, grid.command)
     probe = Probe(folder, cluster.code_digest(), options.importing)
     if engine == "ray":
         answers = [answer for _, answer in cluster.on_each_node(probe, options.address)]

@@ -24,12 +24,13 @@ FORMATS = ("md", "tex", "html", "csv")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size")
 STUDIES = ("tradeoff", "angles", "sweep", "size")
-CALIBRATED = ("vtw", "fitprune", "mustdrop")
+CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
-    *("model", "family", "task", "method", "variant", "budget", "ratio", "budget_mode"),
-    *("budget_scope", "harness", "judge", "pixels", "dtype", "attn", "device", "batch", "n"),
-    *("setting", "data", "code"),
-)
+    *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
+    *("budget_mode", "budget_scope", "weights", "dtype", "attn", "batch", "pixels"),
+    *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
+    *("setting", "device", "key"),
+)  # columns of results; a test holds them to those that the frame knows
 
 
 def run(parser: Parser) -> None:
@@ -188,6 +189,7 @@ def calibrate(parser: Parser) -> None:
     parser.setting("samples", "20", "number of samples to look at", type=count, default=20)
     parser.setting("eta", "0.003", "vtw: tolerated divergence", type=positive, default=0.003)
     parser.setting("first", "5", "vtw: first layer that is tried", type=count, default=5)
+    parser.setting("to", "FILE", "d2pruner: the prior, a file that method.prior= takes")
     parser.examples(
         f"method={'|'.join(CALIBRATED)} model=llava_1_5_7b task=synthvqa ratio=0.667",
         "method=vtw samples=50 eta=0.001",
@@ -291,13 +293,22 @@ def store_index(parser: Parser) -> None:
 
 def store_prune(parser: Parser) -> None:
     """``prune``."""
-    parser.takes("FOLDER [--failed] [--partial] [--outdated] [--yes]")
+    parser.takes("FOLDER [--failed] [--partial] [--outdated] [--method FILE.py:Class] [--yes]")
     _folder(parser)
     parser.flag("--failed", "cells whose last attempt ended in an error")
     parser.flag("--partial", "cells that are not complete")
     parser.flag("--outdated", "cells that the present code would not continue")
+    _own_method(parser)
     parser.flag("--yes", "remove them; without it they are only listed")
     parser.examples("outputs --failed", "outputs --outdated --yes")
+
+
+def store_rekey(parser: Parser) -> None:
+    """``rekey``."""
+    parser.takes("FOLDER [--method FILE.py:Class]")
+    _folder(parser)
+    _own_method(parser)
+    parser.examples("outputs", "outputs/tiny_llava")
 
 
 def store_merge(parser: Parser) -> None:
@@ -318,13 +329,18 @@ def store_export(parser: Parser) -> None:
 
 def store_import(parser: Parser) -> None:
     """``import``."""
-    parser.takes("FILE.tar.gz FOLDER")
+    parser.takes("FILE.tar.gz FOLDER [--max-size GiB]")
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive that export wrote")
     parser.add_argument("folder", metavar="FOLDER", help="folder of results")
-    parser.examples("grid.tar.gz outputs", "llava.tar.gz outputs")
+    parser.option("--max-size", "GiB", "that it may unpack to; 4 without it", type=positive)
+    parser.examples("grid.tar.gz outputs", "llava.tar.gz outputs --max-size 20")
 
 
 # -- shared by verbs
+
+
+def _own_method(parser: Parser) -> None:
+    parser.option("--method", "FILE.py:Class", "a method in a file of your own that may be opened")
 
 
 def _sweep(parser: Parser) -> None:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -18,9 +17,12 @@ from unibench.cli.parser import Options
 from unibench.cli.progress import clock
 from unibench.cli.terminal import console, print_table
 from unibench.identity import Cell, cell_of
+from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below
 from unibench.plan.survey import STATES
 
+# in the place of the key of a hub model that is not on this disk: its commit is not known
+AFTER_DOWNLOAD = "key after download"
 COLUMNS = ("model", "task", "samples", "method", "budget", "seed", "state", "time left", "remark")
 
 
@@ -41,8 +43,8 @@ class Entry:
         holder: worker that holds it now.
         reason: why it has failed or is blocked.
         traceback: file that holds the traceback of a failed cell.
-        key: of the cell.
-        folder: of the cell.
+        key: of the cell, or :data:`AFTER_DOWNLOAD`.
+        folder: of the cell, None as long as its key is not known.
     """
 
     model: str
@@ -58,7 +60,7 @@ class Entry:
     reason: str | None
     traceback: str | None
     key: str
-    folder: str
+    folder: str | None
 
     @classmethod
     def of(cls, plan: PlannedCell, history: History) -> Entry:
@@ -77,8 +79,8 @@ class Entry:
             holder=plan.holder,
             reason=plan.reason,
             traceback=str(cell.folder / "status.json") if plan.state == "failed" else None,
-            key=cell.key,
-            folder=str(cell.folder),
+            key=cell.key if cell.final else AFTER_DOWNLOAD,
+            folder=str(cell.folder) if cell.final else None,
         )
 
 
@@ -110,7 +112,7 @@ def plan(options: Options) -> int:
     grid = Grid(options)
     plans = grid.plans
     folders = {Path(cell.config.out) for cell in grid.cells}
-    rows = {row["key"]: row for folder in folders for row in rows_below(folder)}
+    rows = {row.key: row for folder in folders for row in rows_below(folder)}
     history = history_of(rows.values())
     if options.probe:
         history = history_of([*rows.values(), *_probed(plans, history, options.probe)])
@@ -191,7 +193,7 @@ def _cells_of(entry: Entry, notes: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[dict[str, Any]]:
+def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[Row]:
     """Rows of a few samples of each model and task that the history knows nothing of."""
     from unibench.runner import Embedded, work  # loads torch
 
@@ -200,7 +202,7 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
         if plan.state in ("partial", "missing") and history.estimate(plan) is None:
             unknown.setdefault((plan.cell.config.model.name, plan.cell.config.task.name), plan.cell)
     executors = {"embedded": Embedded()}
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as out:
         for cell in unknown.values():
             task = replace(cell.config.task, limit=count)

@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 
 from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
-from unibench.harness.client import WorkerProcess
+from unibench.harness.client import HarnessProcess
 from unibench.harness.job import write_prefetch
 from unibench.identity import Cell
 
@@ -59,12 +59,12 @@ def _benchmarks(cells: Iterable[Cell]) -> dict[tuple[str, str], list[str]]:
 
 
 def _data(python: str, harness: str, names: list[str]) -> bool:
-    """Let a worker fetch, since only the harness knows where its data is."""
+    """Let a child fetch, since only the harness knows where its data is."""
     fine = True
-    with tempfile.TemporaryDirectory() as folder, closing(WorkerProcess(python, {})) as worker:
+    with tempfile.TemporaryDirectory() as folder, closing(HarnessProcess(python, {})) as process:
         job = Path(folder, "prefetch.json")
         write_prefetch(harness, names, job)
-        for event in worker.events(job, Path(folder, "run.log"), "done"):
+        for event in process.events(job, Path(folder, "run.log"), "done"):
             if event["event"] == "fetched":
                 fine &= event["fine"]
                 state = "ok     " if event["fine"] else "missing"

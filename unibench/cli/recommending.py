@@ -51,10 +51,15 @@ def _front(found: Recommendation, limit: float, metric: str) -> Table:
             f"{one.drop.low:.1f} to {one.drop.high:.1f}",
             "yes" if one.drop.high <= limit else "no",
             *_cost(one.cost),
-            f"{100 * one.cost.value / found.vanilla.value:.0f} %",
+            _share(one.cost.value, found.vanilla.value),
         )
     table.add_row("vanilla", "0", "", "0.0", "", "", *_cost(found.vanilla), "100 %")
     return table
+
+
+def _share(cost: float, full: float) -> str:
+    """Per cent of vanilla's cost; vanilla's method costs nothing."""
+    return f"{100 * cost / full:.0f} %" if full else "-"
 
 
 def _cost(cost: Estimate) -> tuple[str, str]:

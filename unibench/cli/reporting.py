@@ -13,6 +13,7 @@ from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
 from unibench.page import build
 from unibench.report import Comparison, Results, StandIn, Table
+from unibench.store.files import replace
 
 
 def report(options: Options) -> int:
@@ -65,5 +66,5 @@ def _cells(options: Options) -> pd.DataFrame:
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / f"{name}.{form}").write_text(text, encoding="utf-8")
+        replace(folder / f"{name}.{form}", text)
     print(f"{len(texts)} tables in {folder}")

@@ -8,10 +8,7 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench.cli.parser import COMMAND, Options
-from unibench.errors import UsageError, unknown
-
-PRUNED = ("method", "variant", "budget", "budget_mode", "budget_scope")
-"""What vanilla has not: filters of these keep it, since others are compared to it."""
+from unibench.errors import UsageError
 
 
 def finished(options: Options) -> pd.DataFrame:
@@ -24,17 +21,8 @@ def finished(options: Options) -> pd.DataFrame:
     """
     folder = folder_of(options)
     cells = frames.load(folder)
-    for key, given in options.filters.items():
-        column = "budget" if key == "ratio" else key
-        known = cells[column].astype(str)
-        values = [given] if given in set(known) else given.split(",")
-        for value in values:
-            if value not in set(known):
-                raise unknown(column, value, set(known), f"of the finished cells in {folder}")
-        kept = known.isin(values)
-        if column in PRUNED:
-            kept |= cells["method"] == "vanilla"
-        cells = cells[kept]
+    named = {"budget" if key == "ratio" else key: value for key, value in options.filters.items()}
+    cells = frames.selected(cells, named, folder)
     if cells.empty:
         raise UsageError(
             f"{folder} has no finished cell that fits; {COMMAND} model=.. method=.. out={folder}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from unibench.cli.terminal import console, lenient, print_table
+from unibench.inference.row import Row
 
 LEGEND = """\
 ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
@@ -15,7 +15,7 @@ TFLOP: prefill of the language model. prefill: pixels to first logits, with visi
 total: the whole cell."""
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_rows(rows: Sequence[Row]) -> None:
     """Print scores and costs of finished cells, and where their files lie.
 
     The cells are stored: where the tables cannot be printed, a line says so and nothing has failed.
@@ -32,4 +32,4 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
                 screen.print(remark)
         screen.print(LEGEND)
         for row in rows:
-            screen.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+            screen.print(f"{row.method:12s} {row.folder}", soft_wrap=True)

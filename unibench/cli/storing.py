@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-import yaml
-
+from unibench import registry
 from unibench import store as results
 from unibench.cli.parser import Options
-from unibench.compose import typed
-from unibench.errors import UsageError
-from unibench.identity import cell_of
+from unibench.cli.terminal import say
 
 
 def index(options: Options) -> int:
@@ -24,11 +22,11 @@ def index(options: Options) -> int:
         print(json.dumps(plain, indent=1))
         return 0
     for entry in entries:
-        print(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
+        say(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
     counts = Counter(entry.state for entry in entries)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     samples = sum(entry.samples for entry in entries)
-    print(f"{len(entries)} cells, {samples} samples: {states}")
+    say(f"{len(entries)} cells, {samples} samples: {states}")
     return 0
 
 
@@ -36,9 +34,9 @@ def verify(options: Options) -> int:
     """``store verify FOLDER``: exit code 1 if something is damaged."""
     problems = results.verify(_path(options.folder))
     for problem in problems:
-        print(f"{problem.file}: {problem.what} -> {problem.mend}")
+        say(f"{problem.file}: {problem.what} -> {problem.mend}")
     if not problems:
-        print("nothing is damaged")
+        say("nothing is damaged")
     return 1 if problems else 0
 
 
@@ -46,21 +44,49 @@ def repair(options: Options) -> int:
     """``store repair FOLDER``."""
     count = results.repair(_path(options.folder))
     damaged = _counted(count, "damaged line or file", "damaged lines and files")
-    print(f"{damaged} set aside as *.damaged" if count else "nothing is damaged")
+    say(f"{damaged} set aside as *.damaged" if count else "nothing is damaged")
     return 0
 
 
 def prune(options: Options) -> int:
-    """``store prune FOLDER [--failed] [--partial] [--outdated] [--yes]``."""
+    """``store prune FOLDER [--failed] [--partial] [--outdated] [--yes]
+    [--method FILE.py:Class]``.
+    """
     folder = _path(options.folder)
     states = tuple(state for state in ("failed", "partial") if getattr(options, state))
-    outdated = frozenset(_outdated(folder) if options.outdated else ())
+    outdated = frozenset[Path]()
+    if options.outdated:
+        judged = results.judged(folder, _trusted(options))
+        outdated = frozenset(judged.outdated)
+        for path, why in judged.unknown.items():
+            say(f"kept, since it cannot be judged: {path}: {why}")
     folders = results.prune(folder, states, outdated=outdated, dry=not options.yes)
     for path in folders:
-        print(path)
+        say(path)
     done = "removed" if options.yes else "would be removed; --yes removes them"
-    print(f"{_counted(len(folders), 'folder', 'folders')} {done}")
+    say(f"{_counted(len(folders), 'folder', 'folders')} {done}")
     return 0
+
+
+def rekey(options: Options) -> int:
+    """``store rekey FOLDER [--method FILE.py:Class]``: exit code 1 if a cell stays."""
+    from unibench.runner import Embedded, Harnessed, work  # loads torch
+    from unibench.store.rekey import rekey as lift
+
+    stay = 0
+    with closing(Harnessed()) as harnessed:
+        ask = partial(work, executors={"embedded": Embedded(), "harness": harnessed})
+        for group in lift(_path(options.folder), ask, _trusted(options)):
+            cells = _counted(len(group.cells), "cell", "cells")
+            samples = _counted(group.asked, "sample", "samples")
+            say(
+                f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of {cells}"
+                f" lifted after asking {samples} again"
+            )
+            for path, reason in group.reasons.items():
+                say(f"  stays {path}: {reason}")
+            stay += len(group.reasons)
+    return 1 if stay else 0
 
 
 def merge(options: Options) -> int:
@@ -71,13 +97,14 @@ def merge(options: Options) -> int:
 def export(options: Options) -> int:
     """``store export FOLDER FILE.tar.gz``."""
     count = results.export(_path(options.folder), _path(options.file))
-    print(f"{_counted(count, 'cell', 'cells')} in {options.file}")
+    say(f"{_counted(count, 'cell', 'cells')} in {options.file}")
     return 0
 
 
 def import_(options: Options) -> int:
-    """``store import FILE.tar.gz FOLDER``."""
-    return _say(results.import_(_path(options.file), _path(options.folder)))
+    """``store import FILE.tar.gz FOLDER [--max-size GiB]``."""
+    file, folder = _path(options.file), _path(options.folder)
+    return _say(results.import_(file, folder, options.max_size or results.MAX_SIZE))
 
 
 def _path(text: str) -> Path:
@@ -85,25 +112,22 @@ def _path(text: str) -> Path:
 
 
 def _say(merged: results.Merged) -> int:
-    print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
+    say(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
-        print(f"{sample}: another answer there; the one here stays")
-    return 1 if merged.conflicts else 0
+        say(f"{sample}: another answer there; the one here stays")
+    for cell in merged.refused:
+        say(f"refused: {cell}")
+    if merged.strays:
+        say(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+    return 1 if merged.conflicts or merged.refused else 0
 
 
-def _outdated(folder: Path) -> Sequence[Path]:
-    """Cells that the present code and files would not write any more: their configuration has
-    another key now.
-    """
-    found = []
-    for cell in results.cells_below(folder):
-        try:
-            plain = yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
-            if cell_of(typed(plain)).key != cell.name:
-                found.append(cell)
-        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError, UsageError):
-            found.append(cell)
-    return found
+def _trusted(options: Options) -> list[str]:
+    """Methods in files of the user's own that the command names, so that they may be opened."""
+    if options.method is None:
+        return []
+    card = registry.method(options.method)
+    return [f"{card.path}:{card.class_name}"]
 
 
 def _counted(count: int, one: str, many: str) -> str:

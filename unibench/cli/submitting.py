@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from unibench import cluster
@@ -10,8 +11,11 @@ from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
 from unibench.cli.progress import Progress
 from unibench.cluster import Resources, Worker
+from unibench.device import AUTO
 from unibench.errors import UsageError
-from unibench.runner import outcome_of
+from unibench.identity import Cell, cell_of
+from unibench.plan import survey
+from unibench.runner import forgive, outcome_of
 from unibench.store.claim import EXPIRY_SECONDS
 
 
@@ -20,11 +24,12 @@ def submit(options: Options) -> int:
     returns; Ray is waited for.
     """
     engine, grid = engine_of(options), Grid(options)
-    cells = grid.cells
+    cells = on_nodes(grid.cells, engine, options.gpus)
+    _check_keys(cells, grid.command)
     grid.announce()
     if options.retry:
-        grid.retry()
-    plans = grid.plans
+        forgive(cells)
+    plans = survey(cells)
     left = sum(plan.state in ("partial", "missing") for plan in plans)
     if not left:
         print("nothing is left to do", file=sys.stderr)
@@ -42,8 +47,38 @@ def submit(options: Options) -> int:
     jobs = cluster.submit(worker, engine, options.workers, resources, folder)
     numbers = ", ".join(dict.fromkeys(str(job.job_id).partition("_")[0] for job in jobs))
     print(f"job {numbers}: {options.workers} workers on {engine}, their output: {folder}/*.err")
-    print(f"how far it is: python -m unibench plan {' '.join(grid.command)}")
+    elsewhere = "" if cells == grid.cells else " model.device=cuda"
+    print(f"how far it is: python -m unibench plan {' '.join(grid.command)}{elsewhere}")
     return 0
+
+
+def on_nodes(cells: Sequence[Cell], engine: str, gpus: int | None) -> list[Cell]:
+    """The cells as the nodes of a cluster will have them: a worker that gets a GPU runs on it,
+    which ``model.device=auto`` would not say on a login node without one.
+    """
+    if engine == "local" or not gpus:
+        return list(cells)
+    there = []
+    for cell in cells:
+        model = cell.config.model
+        if model.device == AUTO:
+            cell = cell_of(replace(cell.config, model=replace(model, device="cuda")))
+        there.append(cell)
+    return there
+
+
+def _check_keys(cells: Sequence[Cell], command: Sequence[str]) -> None:
+    """Refuse cells whose key is known only once their checkpoint is on this disk.
+
+    Raises:
+        UsageError: with the command that fetches it.
+    """
+    for cell in cells:
+        if not cell.final:
+            raise UsageError(
+                f"{cell.title}: the checkpoint is not on this disk, and the key of the cell is"
+                f" known only then: python -m unibench prefetch {' '.join(command)}"
+            )
 
 
 def engine_of(options: Options) -> str:

@@ -18,51 +18,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from unibench.compose import typed
 from unibench.config import RunConfig
-from unibench.identity import Cell, cell_of
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a harness made of a cell's answers.
-
-    Attributes:
-        metrics: by the card's name: ``score`` as the harness says it, ``score_100``, ``mean``:
-            whether it is the mean of ``scores``.
-        scores: of the first metric, by sample, out of 1; empty if the harness scores only the
-            whole.
-        raw: the harness's whole result, flat.
-        data: what was asked: ``published:...`` or ``local:...`` with a digest.
-        prompts: hash of all prompts.
-        generation: settings of decoding.
-        judge: who scored what rules could not.
-        judged: questions that the judge answered.
-    """
-
-    metrics: dict[str, dict[str, float]]
-    scores: dict[str, float]
-    raw: dict[str, Any]
-    data: str
-    prompts: str
-    generation: dict[str, Any]
-    judge: str
-    judged: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+from unibench.identity import Cell, cells_of
+from unibench.store.files import replace as replace_file
 
 
 def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None = None) -> None:
     """Write resolved cells, and what else is to be said about them, for a process that may run
     elsewhere.
     """
-    jobs = [{"key": cell.key, "config": asdict(_absolute(cell.config))} for cell in cells]
-    file.write_text(json.dumps({**(about or {}), "cells": jobs}, indent=1), encoding="utf-8")
+    jobs = [
+        {
+            "key": cell.key,
+            "device": cell.identity["device"],
+            "config": asdict(_absolute(cell.config)),
+        }
+        for cell in cells
+    ]
+    replace_file(file, json.dumps({**(about or {}), "cells": jobs}, indent=1))
 
 
 def read_job(file: Path) -> list[Cell]:
@@ -71,15 +49,20 @@ def read_job(file: Path) -> list[Cell]:
     Raises:
         ValueError: this code makes other cells of it than the code that wrote it.
     """
-    cells = []
-    for entry in json.loads(file.read_text(encoding="utf-8"))["cells"]:
-        cell = cell_of(typed(entry["config"]))
+    entries = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    cells = cells_of(typed(entry["config"]) for entry in entries)
+    for entry, cell in zip(entries, cells, strict=True):
+        there, here = entry.get("device"), cell.identity["device"]
+        if cell.key != entry["key"] and there not in (None, here):
+            raise ValueError(
+                f"{file}: model.device=auto is {there} where the command was given and {here} here,"
+                f" and numbers of the two differ in rounding: give model.device={there} or {here}"
+            )
         if cell.key != entry["key"]:
             raise ValueError(
                 f"{file} was written by another version of unibench: key {entry['key']} is"
                 f" {cell.key} here"
             )
-        cells.append(cell)
     return cells
 
 
@@ -91,7 +74,7 @@ def read_prefetch(file: Path) -> tuple[str, list[str]] | None:
 
 def write_prefetch(harness: str, names: list[str], file: Path) -> None:
     """A job that only fetches data."""
-    file.write_text(json.dumps({"harness": harness, "prefetch": names}), encoding="utf-8")
+    replace_file(file, json.dumps({"harness": harness, "prefetch": names}))
 
 
 def plain(value: Any) -> Any:

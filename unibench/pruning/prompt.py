@@ -1,18 +1,18 @@
-"""The prompt that a session is reading or has read: where its visual tokens are and what became of
-them.
+"""The prompt that a session is reading or has read: where its visual tokens are, and what each
+decoder layer holds of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from unibench.errors import UsageError
-from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
+from unibench.pruning.cutting import Segment
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
 
@@ -34,38 +34,38 @@ class Choice:
 
 @dataclass
 class Prompt:
-    """One batch of prompts.
+    """One batch of prompts, as decoding needs it after the prefill.
 
     Attributes:
         ids: ``[B, L]`` token ids, None when the model was given embeddings.
         valid: ``[B, L]`` False on padding.
+        pads: length of the padding, at the left.
         visual: ``[B, L]`` True on visual tokens.
         feature_row: ``[B, L]`` row of each visual token in the packed vision features.
         items: images and videos of each sample.
+        modalities: which of them each item is.
+        copies: rows of each sample side by side, for beams or several answers.
+        text_behind: number of tokens behind the last visual one of each sample.
         names: one per sample.
         asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
-        margins: tokens of the chat template around the question, see :class:`StageContext`.
-        rotary: cos and sin of the whole prompt, while it is read.
         segments: what each decoder layer after a cut sees.
-        current: the segment of the layer being read.
-        counts: visual tokens that entered each decoder layer, per sample.
         choices: what each stage kept, per sample, in the order of the stages.
     """
 
     ids: Tensor | None
     valid: Tensor
+    pads: list[int]
     visual: Tensor
     feature_row: Tensor
     items: list[tuple[Item, ...]]
+    modalities: list[tuple[str, ...]]
+    copies: int
+    text_behind: list[int]
     names: Sequence[str]
     asked: int
     positions: Tensor | None
-    margins: tuple[int, int] = (0, 0)
-    rotary: Rotary | None = None
     segments: dict[int, Segment] = field(default_factory=dict)
-    current: Segment | None = None
-    counts: list[list[int]] = field(default_factory=list)
     choices: list[list[Choice | None]] = field(default_factory=list)
 
     @property
@@ -76,68 +76,14 @@ class Prompt:
     def has_visual(self) -> bool:
         return any(self.items)
 
-    def origin_of(self, row: int) -> tuple[Tensor, int]:
-        """Index in the unpruned sequence of each token of a sample now, and the padding before
-        them.
-        """
-        if self.current is None:
-            pad = int((~self.valid[row]).sum())
-            return torch.arange(pad, self.length, device=self.valid.device), pad
-        pad = int((~self.current.valid[row]).sum())
-        return self.current.origin[row, pad:], pad
+    def ids_of(self, row: int) -> Tensor | None:
+        """Token ids of a sample without padding."""
+        return None if self.ids is None else self.ids[row][self.valid[row].to(self.ids.device)]
 
+    @property
     def visual_counts(self) -> list[int]:
-        """Visual tokens of each sample now."""
-        if self.current is None:
-            return [sum(len(item) for item in items) for items in self.items]
-        seen = self.visual.gather(
-            1, self.current.origin.to(self.visual.device)
-        ) & self.current.valid.to(self.visual.device)
-        return [int(count) for count in seen.sum(1)]
-
-    def left(self, row: int) -> Tensor:
-        """``[N]`` True on the visual tokens of a sample that are there now."""
-        visual = self.visual[row].nonzero()[:, 0]
-        return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
-
-    def origins(self, hidden: Tensor) -> Tensor:
-        """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on
-        padding after a cut.
-        """
-        if self.current is not None:
-            return self.current.origin.to(hidden.device)
-        return torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
-
-    def cut(self, choices: list[Choice | None], hidden: Tensor) -> Tensor:
-        """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the
-        current segment.
-        """
-        assert self.rotary is not None
-        new = (
-            hidden.clone()
-            if any(choice is not None and choice.values is not None for choice in choices)
-            else hidden
-        )
-        rows = [self._staying(choice, new, row) for row, choice in enumerate(choices)]
-        if all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows)):
-            return new
-        index, valid = left_padded(rows)
-        self.current = segment(self.origins(hidden).gather(1, index), valid, self.rotary)
-        return take_tokens(new, index)
-
-    def _staying(self, choice: Choice | None, hidden: Tensor, row: int) -> Tensor:
-        """Places of one sample's tokens that go on; their new values are written into
-        ``hidden``.
-        """
-        origin, pad = self.origin_of(row)
-        origin = origin.to(hidden.device)
-        if choice is None:
-            return torch.arange(len(origin), device=hidden.device) + pad
-        kept = torch.isin(origin, choice.origin)
-        if choice.values is not None:
-            hidden[row, kept.nonzero()[:, 0] + pad] = choice.values
-        visual = self.visual[row].to(hidden.device)[origin]
-        return (~visual | kept).nonzero()[:, 0] + pad
+        """Visual tokens of each sample before any cut."""
+        return [sum(len(item) for item in items) for items in self.items]
 
 
 def prompt_of(
@@ -149,17 +95,22 @@ def prompt_of(
     names: Sequence[str] | None,
 ) -> Prompt:
     """Locate the visual tokens of a batch and the vision features they came from."""
+    length, pads = valid.shape[1], (~valid).sum(1).tolist()
     if ids is None:
         nothing = torch.zeros_like(valid)
         return Prompt(
-            None,
-            valid,
-            nothing,
-            nothing.long(),
-            [()] * len(valid),
-            names or [""] * len(valid),
-            valid.shape[1],
-            positions,
+            ids=None,
+            valid=valid,
+            pads=pads,
+            visual=nothing,
+            feature_row=nothing.long(),
+            items=[()] * len(valid),
+            modalities=[()] * len(valid),
+            copies=1,
+            text_behind=[length - pad for pad in pads],
+            names=names or [""] * len(valid),
+            asked=length,
+            positions=positions,
         )
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
@@ -168,19 +119,58 @@ def prompt_of(
             f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those"
             " of a batch: batch_size=1"
         )
-    items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
+    samples = [sample for sample in _items(family, kind[::copies], calls) for _ in range(copies)]
     if names is None:
         names = [digest(row[good]) for row, good in zip(ids, valid.to(ids.device), strict=True)]
     elif len(names) * copies == len(ids):
         names = [name for name in names for _ in range(copies)]
     else:
         raise ValueError(f"{len(names)} sample names for a batch of {len(ids)}")
-    return Prompt(ids, valid, kind > 0, feature_row, items, names, valid.shape[1], positions)
+    # the text is never cut, so its length behind the pictures holds for every stage
+    last = (kind > 0).long().mul(torch.arange(1, length + 1, device=kind.device)).amax(1)
+    return Prompt(
+        ids=ids,
+        valid=valid,
+        pads=pads,
+        visual=kind > 0,
+        feature_row=feature_row,
+        items=[tuple(item for _, item in sample) for sample in samples],
+        modalities=[tuple(modality for modality, _ in sample) for sample in samples],
+        copies=copies,
+        text_behind=[length - max(*pair) for pair in zip(pads, last.tolist(), strict=True)],
+        names=names,
+        asked=length,
+        positions=positions,
+    )
 
 
 def digest(ids: Tensor) -> str:
-    """A name for a prompt that has none: a hash of its token ids."""
+    """A hash of token ids, which also names a prompt that has no name."""
     return hashlib.blake2b(ids.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+
+
+def pixel_digests(family: Family, prompt: Prompt, calls: dict[str, VisionCall]) -> list[str]:
+    """For each sample a hash of the pixels that the vision tower was given of it, whatever stood
+    beside it in the batch; empty without pictures.
+    """
+    pixels: dict[str, Iterator[Tensor]] = {}
+    for modality, call in calls.items():
+        items = [
+            item
+            for row in range(0, len(prompt.items), prompt.copies)
+            for kind, item in zip(prompt.modalities[row], prompt.items[row], strict=True)
+            if kind == modality
+        ]
+        pixels[modality] = iter(family.pixels(call, items))
+    digests: list[str] = []
+    for row in range(0, len(prompt.items), prompt.copies):
+        state = hashlib.blake2b(digest_size=16)
+        for modality in prompt.modalities[row]:
+            values = next(pixels[modality]).detach().cpu().contiguous()
+            state.update(f"{modality} {values.dtype} {tuple(values.shape)}".encode())
+            state.update(values.flatten().view(torch.uint8).numpy().data)
+        digests += [state.hexdigest() if prompt.modalities[row] else ""] * prompt.copies
+    return digests
 
 
 def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, int]:
@@ -207,26 +197,30 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
     return rows, copies
 
 
-def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[tuple[Item, ...]]:
+def _items(
+    family: Family, kind: Tensor, calls: dict[str, VisionCall]
+) -> list[list[tuple[str, Item]]]:
     """The images and videos of each sample, in sequence order."""
-    found: dict[int, list[tuple[Part, ...]]] = {}
+    rows = kind.tolist()
+    pictures: dict[int, Iterator[tuple[Part, ...]]] = {}
     for value, modality in KINDS.items():
-        runs = [run for row in kind.tolist() for run in _runs(row, value)]
+        runs = [run for row in rows for run in _runs(row, value)]
         call = calls.get(modality)
-        found[value] = (
-            family.items(call, runs) if call is not None else [(Part(1, 1, run),) for run in runs]
+        laid_out = (
+            family.items(call, runs) if call is not None else [(Part(1, 1, n),) for n in runs]
         )
+        pictures[value] = iter(laid_out)
     samples = []
-    queues = {value: iter(pictures) for value, pictures in found.items()}
-    for row in kind.tolist():
+    for row in rows:
         kinds = [value for value in row if value]
-        items: list[Item] = []
+        items: list[tuple[str, Item]] = []
         start = 0
         while start < len(kinds):
-            parts = next(queues[kinds[start]])
-            items.append(Item(start, start + sum(len(part) for part in parts), parts))
-            start = items[-1].stop
-        samples.append(tuple(items))
+            parts = next(pictures[kinds[start]])
+            stop = start + sum(len(part) for part in parts)
+            items.append((KINDS[kinds[start]], Item(start, stop, parts)))
+            start = stop
+        samples.append(items)
     return samples
 
 

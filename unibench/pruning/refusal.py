@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from unibench.budget import Budget
+from unibench.budget import Budget, BudgetMode
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.facts import ModelFacts, full_attention
 from unibench.pruning.family import Family
 from unibench.pruning.stage import Method, Stage, needs_of
-
-Mode = Literal["at_stage", "layer_average"]
 
 # where the depth is not known: a reason that is the same for both does not depend on it
 DEPTHS = (24, 96)
@@ -26,7 +22,7 @@ def refusal(
     family: type[Family],
     model: ModelFacts,
     *,
-    mode: Mode = "at_stage",
+    mode: BudgetMode = "at_stage",
 ) -> str | None:
     """Why a method cannot run on a model under a budget, in one line; None if it can.
 
@@ -55,7 +51,7 @@ def refusal(
     return reasons.pop() if len(reasons) == 1 else None
 
 
-def cuts(method: Method, depth: int, mode: Mode) -> list[Stage]:
+def cuts(method: Method, depth: int, mode: BudgetMode) -> list[Stage]:
     """The cuts of a method in the order in which a prompt meets them."""
     stages = method.averaged(depth) if mode == "layer_average" else method.stages(depth)
     return sorted(stages, key=lambda stage: stage.layer)
@@ -67,6 +63,7 @@ def facts_of(family: Family) -> ModelFacts:
     tower = getattr(family.vit_attentions[0], "config", None)
     return ModelFacts(
         name=text.model_type,
+        family=type(family).__module__.rpartition(".")[2],  # a family is a file
         depth=len(family.text_model.layers),
         full_attention=full_attention(text.to_dict()),
         width=text.hidden_size,
@@ -80,22 +77,26 @@ def facts_of(family: Family) -> ModelFacts:
 
 
 def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str | None:
-    """Why the attention kernels cannot do what the method needs of them."""
+    """Why the attention kernels, or the tower, cannot do what the method asks of them."""
     kernel, tower = model.kernel or "sdpa", model.tower_kernel or "sdpa"
     if "flash" not in kernel and kernel not in ("sdpa", "eager"):
         return (
             f"pruning knows no mask for the attention implementation {kernel!r}; take"
             " model.attn=sdpa"
         )
-    if not (family.tower_merging and model.one_feature_layer and "flash" in tower):
+    if not (family.tower_merging and model.one_feature_layer):
         return None
-    if not any(stage.weighted for stage in method.encoder(model.tower_depth or DEPTHS[0])):
+    try:
+        merges = method.encoder(model.tower_depth or DEPTHS[0])
+    except UsageError as error:
+        return str(error)
+    if "flash" not in tower or not any(stage.weighted for stage in merges):
         return None
     return f"merging in the vision tower weighs keys, which {tower} cannot; take model.attn=sdpa"
 
 
 def _of_cuts(
-    method: Method, budget: Budget, mode: Mode, depth: int, model: ModelFacts
+    method: Method, budget: Budget, mode: BudgetMode, depth: int, model: ModelFacts
 ) -> str | None:
     """Why the cuts cannot be made in a decoder of ``depth`` layers, or the budget not be met."""
     name = type(method).__name__

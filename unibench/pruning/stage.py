@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial, reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -48,10 +48,8 @@ class Needs:
     """What must be recorded on the way. Only what is declared is recorded.
 
     A stage that needs the vision tower is not shown separators (newline tokens), which the tower
-    knows nothing
-    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages
-        they are
-    visual tokens like any.
+    knows nothing of: they go first, and stay only where the budget exceeds all other tokens. To the
+    other stages they are visual tokens like any.
 
     Attributes:
         vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from
@@ -65,6 +63,9 @@ class Needs:
         object_attention: queries and keys of vision-tower layers counted from the family's
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
+        question: ``ctx.question`` is wanted, which takes the model's processor.
+        local_attention: queries and keys of the family's ``local_layer`` are wanted.
+        projector: ``ctx.vision.projector_input()`` is wanted.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -75,6 +76,9 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+    question: bool = False
+    local_attention: bool = False
+    projector: bool = False
 
     @property
     def vision(self) -> bool:
@@ -85,19 +89,16 @@ class Needs:
             or self.saliency
             or self.features
             or self.object_attention
+            or self.local_attention
+            or self.projector
         )
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.vit_attention + other.vit_attention,
-            self.vit_hidden + other.vit_hidden,
-            self.llm_attention + other.llm_attention,
-            self.saliency or other.saliency,
-            self.features or other.features,
-            self.entering or other.entering,
-            self.object_attention + other.object_attention,
-            self.clip or other.clip,
-        )
+        union: dict[str, Any] = {}
+        for name in (field.name for field in fields(Needs)):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            union[name] = ours or theirs if isinstance(ours, bool) else ours + theirs
+        return Needs(**union)
 
 
 @dataclass(frozen=True)

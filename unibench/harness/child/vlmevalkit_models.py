@@ -11,10 +11,9 @@ from PIL import Image
 
 from unibench.config import RunConfig
 from unibench.errors import UsageError
-from unibench.harness.child.asking import Piece
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.native import OnDevice, device_of, loading_as, pixel_limits, source_of
-from unibench.models import LoadedModel, wrap
+from unibench.models import LoadedModel, Piece, wrap
 
 with settings_kept():
     from vlmeval.vlm.base import BaseModel
@@ -101,7 +100,7 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
         stack.enter_context(patch.object(qwen_module, "get_gpu_memory", lambda: [1]))
         model = Qwen2VLChat(model_path=source_of(config.model), **options)
     model.processor = OnDevice(model.processor, device_of(config.model))
-    return model, wrap(model.model, model.processor)
+    return model, wrap(model.model, model.processor, clip=config.model.clip)
 
 
 def _piece(part: dict[str, Any]) -> str | Image.Image:

@@ -42,7 +42,7 @@ def answer(job):
               "refuse": lambda: say(event="refused", message="give more"),
               "fail": lambda: say(event="failed", message="KeyError: x")}}[trouble[1]]()
         say(event="sample", record=dict(id=str(number), index=number, ability="a", group="g", truth="yes", answer="yes", score=None,
-            prompt="?", text_tokens=3, visual_tokens=9, kept=9, processed=[9, 9], new_tokens=1, tflops=1.0, tflops_full=1.0,
+            prompt="?", text_tokens=3, visual_tokens=9, kept=9, processed=[9, 9], last="", layout=[], new_tokens=1, tflops=1.0, tflops_full=1.0,
             method_tflops=0.0, kv_mib=1.0,
             total_ms=1.0, vision_ms=1.0, prefill_ms=1.0, method_ms=0.0, decode_ms=0.0, notes=[]))
     say(event="answered", peak_mib=None)
@@ -112,8 +112,11 @@ def test_one_child_serves_the_cells_of_a_model(words: list[str], tmp_path: Path)
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        ("1:kill", "the worker was killed by SIGKILL, as the system does when memory is short"),
-        ("1:exit", "the worker ended with code 3"),
+        (
+            "1:kill",
+            "the harness's process was killed by SIGKILL, as the system does when memory is short",
+        ),
+        ("1:exit", "the harness's process ended with code 3"),
         ("1:fail", "KeyError: x"),
         ("1:refuse", "give more"),
     ],

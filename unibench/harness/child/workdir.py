@@ -13,12 +13,12 @@ from pathlib import Path
 
 from unibench.identity import Cell
 
-# What a harness read from the environment when the worker started: the user's own data folders.
+# What a harness read from the environment when the child started: the user's own data folders.
 USER = {"LMUData": os.environ.get("LMUData"), "HF_HOME": os.environ.get("HF_HOME")}  # noqa: SIM112
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkDirectory:
     """Folders of one cell; they go when it is done.
 
     Attributes:
@@ -33,21 +33,21 @@ class Place:
 
 
 @contextmanager
-def placed(cell: Cell) -> Iterator[Place]:
+def work_directory(cell: Cell) -> Iterator[WorkDirectory]:
     """Work inside the cell's folder; what the process prints goes to its ``run.log``."""
     folder = cell.folder.absolute()
     root = folder / "harness"
     shutil.rmtree(root, ignore_errors=True)  # what a killed run left is not used
-    place = Place(root / "work", root / "LMUData", root / "hf")
-    for path in vars(place).values():
+    folders = WorkDirectory(root / "work", root / "LMUData", root / "hf")
+    for path in vars(folders).values():
         path.mkdir(parents=True)
-    home = {} if cell.config.task.data is None else {"HF_HOME": str(place.hf)}
+    home = {} if cell.config.task.data is None else {"HF_HOME": str(folders.hf)}
     with (
         _printing_to(folder / "run.log"),
-        variables({"LMUData": str(place.lmu), "PRED_FORMAT": "tsv", **home}),
-        _inside(place.work),
+        variables({"LMUData": str(folders.lmu), "PRED_FORMAT": "tsv", **home}),
+        _inside(folders.work),
     ):
-        yield place
+        yield folders
     shutil.rmtree(root, ignore_errors=True)
 
 
@@ -80,7 +80,7 @@ def _inside(folder: Path) -> Iterator[None]:
 def _printing_to(file: Path) -> Iterator[None]:
     """File descriptors 1 and 2, so that libraries and their children are caught as well."""
     before = [(stream, os.dup(stream)) for stream in (1, 2)]
-    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     try:
         for stream, _ in before:
             os.dup2(log, stream)
