@@ -173,31 +173,20 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
     Raises:
         UsageError: there is no such verb, option or setting.
     """
-    asks, rest = bool({"-h", "--help"} & set(words)), words
+    asks = bool({"-h", "--help"} & set(words))
+    page = ""
     if words == ["--version"]:
         from unibench import __version__
 
-        print(__version__)
+        page = f"{__version__}\n"
+    elif asks and (not words or words[0] not in VERBS):
+        page = USAGE.format(verbs=_listed(VERBS))
+    elif asks and words[0] == "store" and not set(words) & ACTIONS.keys():
+        page = f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}\n"
+    if page:
+        print(page, end="")
         return "", None
-    name, verb = "", RUN
-    if words and words[0] in VERBS:
-        name, verb, rest = words[0], VERBS[words[0]], words[1:]
-    elif asks:
-        print(USAGE.format(verbs=_listed(VERBS)), end="")
-        return "", None
-    elif words and "=" not in words[0] and not words[0].startswith(("-", "~")):
-        hint = f"{COMMAND} --help"
-        raise unknown("verb", words[0], VERBS, f"{hint}; overrides are written key=value")
-    if name == "store":
-        if rest and rest[0] in ACTIONS:
-            name, verb, rest = f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
-        elif asks:
-            print(f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}")
-            return "", None
-        elif rest:
-            raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
-        else:
-            raise UsageError(f"store what? {', '.join(ACTIONS)}; see {COMMAND} store --help")
+    name, verb, rest = _verb_of(words)
     parser = Parser(name, verb.summary)
     verb.arguments(parser)
     if asks:
@@ -209,6 +198,27 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
     if verb is RUN and any(word.startswith("hydra") for word in options.words):
         return "launching:launch", options
     return verb.place, options
+
+
+def _verb_of(words: list[str]) -> tuple[str, Verb, list[str]]:
+    """The name of a verb, the verb, and the other words.
+
+    Raises:
+        UsageError: there is no such verb, or no such action of the store.
+    """
+    first, *rest = words or [""]
+    if first == "store":
+        if not rest:
+            raise UsageError(f"store what? {', '.join(ACTIONS)}; see {COMMAND} store --help")
+        if rest[0] not in ACTIONS:
+            raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
+        return f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
+    if first in VERBS:
+        return first, VERBS[first], rest
+    if first and "=" not in first and not first.startswith(("-", "~")):
+        page = f"{COMMAND} --help; overrides are written key=value"
+        raise unknown("verb", first, VERBS, page)
+    return "", RUN, words
 
 
 def _listed(verbs: Mapping[str, Verb]) -> str:
