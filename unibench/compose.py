@@ -102,12 +102,8 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
     grid = sweep or bool(names) or suites.has_suite(overrides)
     cells = combinations(rest, grid, options)
     if names:
-        files = [
-            _experiment_file(str(choice.value()))
-            for (choice,) in itertools.chain(
-                *(combinations([name], True, options) for name in names)
-            )
-        ]
+        choices = [one for name in names for (one,) in combinations([name], True, options)]
+        files = [_experiment_file(str(choice.value())) for choice in choices]
         cells = _experiment(files, list(cells))
     for combination in cells:
         yield [*combination, *_implied(combination)]

@@ -122,9 +122,10 @@ class Parser(argparse.ArgumentParser):
         if not self.overrides:  # a name may hold a sign of equality: fastv+layer=3
             loose = getattr(options, "words", [])
             more += [word for word in loose if re.match(r"[^\W\d]\w*=", word)]
-        mistakes += [self._unknown(word) for word in more]
+        dashed = [word for word in more if word.startswith("-")]
+        mistakes += [self._unknown(word) for word in dashed or more]
         # after an unknown option, another word may be its value
-        if mistakes and (not self.overrides or any(word.startswith("-") for word in more)):
+        if mistakes and (dashed or not self.overrides):
             raise UsageErrors(mistakes)
         found = {key: getattr(options, f"filter {key}", None) for key in self.settings}
         options.filters = {key: value for key, value in found.items() if value is not None}
