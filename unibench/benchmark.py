@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from unibench.config import Harness, HarnessTask, JudgeConfig, RunConfig, TaskConfig
+from unibench.config import Harness, HarnessTask, JudgeConfig, RunConfig, TaskConfig, Wrapper
 from unibench.errors import UsageError, unknown
 
 VERSIONS: dict[Harness, str] = {
@@ -19,7 +19,7 @@ VERSIONS: dict[Harness, str] = {
 DISTRIBUTIONS = {"vlmevalkit": "ms-vlmeval", "lmms_eval": "lmms-eval"}
 MODULES = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}
 JUDGES = ("none", "exact", "endpoint")
-WRAPPERS = ("unibench", "native")
+WRAPPERS = get_args(Wrapper)
 
 
 @dataclass(frozen=True)

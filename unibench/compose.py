@@ -21,8 +21,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
 
-from unibench import config, experiment, paths, registry, suites
+from unibench import config, experiment, paths, registry, schema, suites
 from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.config import typed as typed
@@ -101,17 +102,11 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
     grid = sweep or bool(names) or suites.has_suite(overrides)
     cells = combinations(rest, grid, options)
     if names:
-        files = [
-            _experiment_file(str(choice.value()))
-            for (choice,) in itertools.chain(
-                *(combinations([name], True, options) for name in names)
-            )
-        ]
+        choices = [one for name in names for (one,) in combinations([name], True, options)]
+        files = [_experiment_file(str(choice.value())) for choice in choices]
         cells = _experiment(files, list(cells))
     for combination in cells:
-        stated = {override.key_or_group for override in combination if _states_budget(override)}
-        implied = [parse("ratio=null")] if stated and "ratio" not in stated else []
-        yield [*combination, *implied]
+        yield [*combination, *_implied(combination)]
 
 
 def _lines(overrides: Sequence[str]) -> list[str]:
@@ -120,10 +115,11 @@ def _lines(overrides: Sequence[str]) -> list[str]:
     return [line for line in lines if not line.startswith("hydra")]
 
 
-def _states_budget(override: Override) -> bool:
-    return override.key_or_group in BUDGETS and (
-        override.key_or_group == "ratio" or override.value() is not None
-    )
+def _implied(overrides: Sequence[Override]) -> list[Override]:
+    """The overrides that others imply: another way to state the budget replaces the ratio."""
+    stated = {override.key_or_group: override.value() for override in overrides}
+    others = [key for key in BUDGETS if key != "ratio" and stated.get(key) is not None]
+    return [parse("ratio=null")] if others and "ratio" not in stated else []
 
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
@@ -171,6 +167,9 @@ def _cell(overrides: Sequence[Override]) -> RunConfig:
             lines[key].append(line)
         except UsageError as error:
             errors.append(error)
+            if key in BUDGETS:  # nothing more can be said about the budget
+                failed |= set(BUDGETS)
+                lines |= {budget: [] for budget in BUDGETS}
     try:
         cell = assembled(chosen, lines)
         errors += mistakes(cell)
@@ -290,12 +289,20 @@ def _part(key: str, choice: str | None, lines: tuple[str, ...]) -> _Part:
             override, node = parse(line), _part(key, choice, lines[:-1]).node.copy()
             _check_key(override, node)
             if is_plain(override):
-                OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+                _update(node, override)
             else:
                 group = [] if choice is None else [f"{key}={choice}"]
                 node = _only(key, composed([*group, *lines]))
         plain = cast(dict[str, Any], OmegaConf.to_container(node, throw_on_missing=True)).get(key)
     return _Part(key, lines, node, plain, "${" in str(plain))
+
+
+def _update(node: DictConfig, override: Override) -> None:
+    try:
+        OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+    except ValidationError:
+        wanted = schema.wanted(RunConfig, override.key_or_group)
+        raise UsageError(f"{override.input_line}: {wanted} is wanted") from None
 
 
 @cache
@@ -324,7 +331,9 @@ def _chosen(key: str, choice: str | None) -> DictConfig:
 @cache
 def _empty(key: str) -> DictConfig:
     """A configuration of one key, of the schema's type."""
-    kind = dataclasses.make_dataclass("Part", [(key, config.schema(_hints()[key]), MISSING)])
+    kind = dataclasses.make_dataclass(
+        "Part", [(key, schema.without_literals(_hints()[key]), MISSING)]
+    )
     empty: DictConfig = OmegaConf.structured(kind)
     return empty
 
@@ -381,7 +390,7 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _built(part: _Part) -> Any:
-    return config.build(_hints()[part.key], part.plain)
+    return schema.build(_hints()[part.key], part.plain)
 
 
 @cache
@@ -393,11 +402,11 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
     following = [part for part in parts if part.interpolated]
     lines = " ".join(line for part in following for line in part.lines if "${" in line)
     with refusing(lines or following[0].key):
-        whole = OmegaConf.structured(config.schema(RunConfig))
+        whole = OmegaConf.structured(schema.without_literals(RunConfig))
         for part in parts:
             whole[part.key] = _written(part.key, part.node)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
-        values = {part.key: config.build(_hints()[part.key], plain[part.key]) for part in following}
+        values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
         values["method"] = {
             key: str(model_path(value)) if str(value).startswith(INSIDE) else value

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from unibench import schema
 from unibench.budget import Budget, BudgetMode, Scope
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError
 from unibench.registry import parts_of as parts_of
+from unibench.schema import Least
 
 INSIDE = "pkg://unibench."  # a place inside this package
 _HERE = Path(__file__).parent
-_LARGEST = 2**63 - 1  # torch's generators and Python's iterators take no larger integer
 
 Weights = Literal["pretrained", "random"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -32,14 +28,6 @@ Modality = Literal["image", "video"]
 Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
-
-
-@dataclass(frozen=True)
-class Least:
-    """The smallest value that a number of the schema may have; ``above``: it must be larger."""
-
-    value: int
-    above: bool = False
 
 
 Natural = Annotated[int, Least(0)]
@@ -309,111 +297,18 @@ def typed(plain: Mapping[str, Any]) -> RunConfig:
     unstated = all(key in plain and plain[key] is None for key in BUDGETS)
     if unstated and plain.get("method", {}).get("name") != "vanilla":
         plain = {**plain, "ratio": RunConfig.ratio}
-    cell: RunConfig = build(RunConfig, plain)
+    cell: RunConfig = schema.build(RunConfig, plain)
     return cell
-
-
-def build(kind: Any, value: Any) -> Any:
-    """A value of a type of the schema from plain ones: dataclasses, the ones inside them too."""
-    if get_origin(kind) in (Union, UnionType):
-        kind = next((inner for inner in get_args(kind) if dataclasses.is_dataclass(inner)), kind)
-    if value is not None and get_origin(kind) is list:
-        return [build(*get_args(kind), entry) for entry in value]
-    if value is None or not dataclasses.is_dataclass(kind):
-        return value
-    hints = get_type_hints(kind)
-    if not isinstance(value, Mapping) or not value.keys() <= hints.keys():
-        raise UsageError(f"{value!r} is not a configuration of {kind.__name__}")  # type: ignore[union-attr]
-    return kind(**{key: build(hints[key], entry) for key, entry in value.items()})  # type: ignore[operator]
-
-
-@cache
-def schema(kind: Any) -> Any:
-    """A type of this module as OmegaConf 2.3 can read it, which knows no ``Literal``: ``str``
-    stands in its place, :func:`mistakes` looks at the value.
-    """
-    if get_origin(kind) is Literal:
-        return str
-    if get_args(kind):
-        inner = tuple(schema(entry) for entry in get_args(kind))
-        return Union[inner] if get_origin(kind) is UnionType else get_origin(kind)[inner]  # noqa: UP007
-    if not dataclasses.is_dataclass(kind):
-        return kind
-    hints, made = get_type_hints(kind), []
-    for spec in dataclasses.fields(kind):
-        copied = field(default=spec.default)
-        if spec.default_factory is not dataclasses.MISSING:
-            copied = field(default_factory=schema(spec.default_factory))
-        made.append((spec.name, schema(hints[spec.name]), copied))
-    return dataclasses.make_dataclass(kind.__name__, made)  # type: ignore[union-attr]
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """What a value of the schema may be, beyond its type.
-
-    Attributes:
-        key: dotted key.
-        choices: closed set of names; empty if any name will do.
-        least: smallest number, None if the value is no number or may be any.
-    """
-
-    key: str
-    choices: tuple[str, ...]
-    least: Least | None
-
-    def mistake(self, value: Any) -> UsageError | None:
-        """What is wrong with a value, None if nothing is."""
-        if value is None or value in self.choices:
-            return None
-        if self.least is None or isinstance(value, str):
-            return unknown(self.key, str(value), self.choices) if self.choices else None
-        if not math.isfinite(value):
-            return UsageError(f"{self.key}={value} is not a finite number")
-        least = self.least
-        if value < least.value or (least.above and value == least.value):
-            border = f"more than {least.value}" if least.above else f"at least {least.value}"
-            return UsageError(f"{self.key}={value} is too small; {border}")
-        if value > _LARGEST:
-            return UsageError(f"{self.key}={value} is too large; at most {_LARGEST}")
-        return None
-
-
-@cache
-def _rules(kind: Any, prefix: str = "") -> tuple[_Rule, ...]:
-    """The rules of a dataclass of the schema and of those inside it."""
-    found: list[_Rule] = []
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        inner = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        choices: list[str] = []
-        least = None
-        for entry in inner:
-            if dataclasses.is_dataclass(entry):
-                found += _rules(entry, f"{prefix}{name}.")
-            elif get_origin(entry) is Literal:
-                choices += get_args(entry)
-            elif get_origin(entry) is Annotated:
-                least = get_args(entry)[1]
-        if choices or least:
-            found.append(_Rule(f"{prefix}{name}", tuple(choices), least))
-    return tuple(found)
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:
     """Values of a cell that are of the right type, but outside of a closed set or a range."""
-    for rule in _rules(RunConfig):
-        value = functools.reduce(
-            lambda node, key: None if node is None else getattr(node, key),
-            rule.key.split("."),
-            cell,
-        )
-        if (error := rule.mistake(value)) is not None:
-            yield error
+    return schema.mistakes(cell)
 
 
 def register() -> None:
     """Make the schema known to Hydra."""
-    ConfigStore.instance().store(name="run_schema", node=schema(RunConfig))
+    ConfigStore.instance().store(name="run_schema", node=schema.without_literals(RunConfig))
 
 
 def budget_of(cell: RunConfig) -> Budget:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line each, exit code 2, no traceback."""
+"""Errors in what the user gave: one line each, exit code 2, no traceback."""
 
 from __future__ import annotations
 

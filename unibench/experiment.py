@@ -10,7 +10,7 @@ A file of ``configs/experiment``::
 
 Keys are those of the command line, a list is an axis (a list that is itself a value is written in
 quotes). What the command line gives replaces what the file says, with all that belongs to it
-(:data:`BELONGS`, :data:`BUDGETS`).
+(:data:`BELONGS`; one way to state the budget drops the others).
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from typing import Any
 
 import yaml
 
+from unibench.config import BUDGETS
 from unibench.errors import UsageError, nearest
 
 BELONGS = {"model": ("model.", "pixels"), "method": ("method.",), "task": ("task.", "harness")}
 """Keys that say something about a choice, by their beginning: another choice drops them."""
-BUDGETS = ("ratio", "retention", "keep")
-"""Ways to state the budget: one given drops the others."""
 KEYS = ("title", "common", "grids")
 
 
@@ -37,7 +36,7 @@ class Experiment:
     """A list of grids.
 
     Attributes:
-        title: for people.
+        title: what the experiment is, in a line.
         grids: key -> values of its axis; the last key varies fastest.
     """
 
@@ -75,8 +74,9 @@ def read(file: Path) -> Experiment:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"experiment={file}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"experiment {file} is no YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # another encoding, a date that is none
+        said = " ".join(str(error).split())
+        raise UsageError(f"experiment {file} is not valid YAML: {said}") from None
     if not isinstance(content, dict) or not isinstance(content.get("grids"), list):
         raise UsageError(
             f"experiment {file} needs grids: a list of mappings from key to value or values"
@@ -91,7 +91,7 @@ def read(file: Path) -> Experiment:
     wrong = [grid for grid in (common, *content["grids"]) if not isinstance(grid, dict)]
     if wrong:
         raise UsageError(
-            f"experiment {file}: {wrong[0]!r} is no mapping from key to value or values"
+            f"experiment {file}: {wrong[0]!r} is not a mapping from key to value or values"
         )
     grids = tuple(_axes({**common, **grid}) for grid in content["grids"])
     return Experiment(str(content.get("title", file.stem)), grids)

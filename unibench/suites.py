@@ -21,8 +21,8 @@ class Suite:
     """A YAML file of ``configs/suite``.
 
     Attributes:
-        title: the paper.
-        harness: that it used.
+        title: name of the paper.
+        harness: harness that the paper used.
         tasks: names of task cards, each with the metric of the card that the paper prints.
     """
 

@@ -49,6 +49,8 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["task.limit=0"], "task.limit=0 is too small"),
         (["budget.scope=frame"], "unknown budget.scope 'frame'"),
         (["--verbose"], "unknown option --verbose"),
+        (["--ratio=0.5"], "unknown option --ratio. Did you mean ratio=0.5?"),
+        (["plan", "--method", "divprune"], "unknown option --method. Did you mean method=...?"),
         (["lst", "methods"], "unknown verb 'lst'. Did you mean list?"),
         (["list", "method"], "Did you mean methods?"),
         (["show", "method", "divprun"], "Did you mean divprune?"),

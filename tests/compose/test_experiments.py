@@ -224,9 +224,10 @@ def test_cells_that_cannot_be_are_left_out_with_the_reason(
     ("text", "message"),
     [
         ("grids: 3", "needs grids: a list of mappings"),
-        ("grids: [fastv]", "is no mapping from key to value"),
+        ("grids: [fastv]", "is not a mapping from key to value"),
         ("grids: []\ncomon: {}", "unknown key 'comon'. Did you mean common?"),
-        ("grids: [}", "is no YAML"),
+        ("grids: [}", "is not valid YAML"),
+        ("grids: [{seed: 2024-13-45}]", "is not valid YAML"),
         ("grids: [{method: divprun}]", "unknown method 'divprun'. Did you mean divprune?"),
     ],
 )

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from unibench import registry
+from unibench import registry, schema
 from unibench.compose import assembled, composed, options
-from unibench.config import INSIDE, RunConfig, build, model_path
+from unibench.config import INSIDE, RunConfig, model_path
 from unibench.errors import UsageError
 from unibench.overrides import name_of, parse
 
@@ -45,7 +45,7 @@ def by_hydra(overrides: Mapping[str, str], lines: tuple[str, ...]) -> dict[str, 
     """The whole cell from one call of Hydra; files of the package and of the home by their place."""
     whole = composed([*(f"{group}={name}" for group, name in overrides.items()), *lines])
     plain: Any = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
-    cell = asdict(build(RunConfig, plain))
+    cell = asdict(schema.build(RunConfig, plain))
     cell["out"] = str(Path(cell["out"]).expanduser())
     for key, value in cell["method"].items():
         if str(value).startswith(INSIDE):

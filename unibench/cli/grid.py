@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from unibench.cli.parser import Options
 from unibench.cli.progress import Progress
 from unibench.cli.showing import print_rows
+from unibench.cli.terminal import lenient
 from unibench.compose import compose_cells, is_experiment
 from unibench.errors import UsageError, UsageErrors, lines_shown
 from unibench.identity import Cell, cells_of
@@ -65,10 +66,11 @@ class Grid:
         """Name the task that is asked where none is given."""
         given = any(word.lstrip("+").startswith("task=") for word in self.words)
         if not given and not is_experiment(self.words):
-            print(
-                "No task given: asking the embedded task synthvqa (drawn pictures, answers of toy"
-                " difficulty; nothing is downloaded)."
-            )
+            with lenient():
+                print(
+                    "No task given: asking the embedded task synthvqa (drawn pictures, answers of"
+                    " toy difficulty; nothing is downloaded)."
+                )
 
     def retry(self) -> None:
         """Let failed cells be tried again."""

@@ -115,7 +115,7 @@ USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
 
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
-  {COMMAND} -m method=divprune,fastv ratio=0.667,0.889     a grid, a cell for each combination
+  {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
 
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
   model.path=<folder>  a checkpoint on this disk    model.weights=random  its real size, no download
@@ -161,7 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
             raise
-        return _unwritten(error)
+        from unibench.cli.terminal import give_up_output
+
+        give_up_output(error)
+        return 0 if error.errno == errno.EPIPE else 1
 
 
 def _read(words: list[str]) -> tuple[str, Options | None]:
@@ -170,31 +173,20 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
     Raises:
         UsageError: there is no such verb, option or setting.
     """
-    asks, rest = bool({"-h", "--help"} & set(words)), words
+    asks = bool({"-h", "--help"} & set(words))
+    page = ""
     if words == ["--version"]:
         from unibench import __version__
 
-        print(__version__)
+        page = f"{__version__}\n"
+    elif asks and (not words or words[0] not in VERBS):
+        page = USAGE.format(verbs=_listed(VERBS))
+    elif asks and words[0] == "store" and not set(words) & ACTIONS.keys():
+        page = f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}\n"
+    if page:
+        print(page, end="")
         return "", None
-    name, verb = "", RUN
-    if words and words[0] in VERBS:
-        name, verb, rest = words[0], VERBS[words[0]], words[1:]
-    elif asks:
-        print(USAGE.format(verbs=_listed(VERBS)), end="")
-        return "", None
-    elif words and "=" not in words[0] and not words[0].startswith(("-", "~")):
-        hint = f"{COMMAND} --help"
-        raise unknown("verb", words[0], VERBS, f"{hint}; overrides are written key=value")
-    if name == "store":
-        if rest and rest[0] in ACTIONS:
-            name, verb, rest = f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
-        elif asks:
-            print(f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}")
-            return "", None
-        elif rest:
-            raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
-        else:
-            raise UsageError(f"store what? {', '.join(ACTIONS)}; see {COMMAND} store --help")
+    name, verb, rest = _verb_of(words)
     parser = Parser(name, verb.summary)
     verb.arguments(parser)
     if asks:
@@ -206,6 +198,27 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
     if verb is RUN and any(word.startswith("hydra") for word in options.words):
         return "launching:launch", options
     return verb.place, options
+
+
+def _verb_of(words: list[str]) -> tuple[str, Verb, list[str]]:
+    """The name of a verb, the verb, and the other words.
+
+    Raises:
+        UsageError: there is no such verb, or no such action of the store.
+    """
+    first, *rest = words or [""]
+    if first == "store":
+        if not rest:
+            raise UsageError(f"store what? {', '.join(ACTIONS)}; see {COMMAND} store --help")
+        if rest[0] not in ACTIONS:
+            raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
+        return f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
+    if first in VERBS:
+        return first, VERBS[first], rest
+    if first and "=" not in first and not first.startswith(("-", "~")):
+        page = f"{COMMAND} --help; overrides are written key=value"
+        raise unknown("verb", first, VERBS, page)
+    return "", RUN, words
 
 
 def _listed(verbs: Mapping[str, Verb]) -> str:
@@ -225,19 +238,6 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-
-
-def _unwritten(error: OSError) -> int:
-    """What is left to do when the standard output takes no more: nothing for a pipe that was closed
-    on purpose (``| head``), else a line.
-    """
-    from unibench.cli.terminal import discard_output
-
-    discard_output()
-    if error.errno == errno.EPIPE:
-        return 0
-    print(f"the standard output cannot be written: {error.strerror}", file=sys.stderr)
-    return 1
 
 
 def _quiet() -> None:

@@ -8,13 +8,16 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, NoReturn
 
-from unibench.errors import UsageError, UsageErrors, nearest, unknown
+from unibench.errors import UsageError, UsageErrors, unknown
 
 Options = argparse.Namespace
 COMMAND = "python -m unibench"
+OVERRIDES = ("model", "method", "task", "ratio", "retention", "keep", "seed", "pixels", "out")
+"""Keys that other command lines write with dashes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,7 +67,8 @@ class Parser(argparse.ArgumentParser):
 
     def option(self, name: str, metavar: str | None, help: str, **more: Any) -> None:
         """An option with a value."""
-        self.add_argument(name, help=help, **({"metavar": metavar} if metavar else {}), **more)
+        more = more if metavar is None else {"metavar": metavar, **more}
+        self.add_argument(name, help=help, **more)
         self.flags.append(name)
 
     def setting(self, key: str, metavar: str, help: str, **more: Any) -> None:
@@ -118,8 +122,10 @@ class Parser(argparse.ArgumentParser):
         if not self.overrides:  # a name may hold a sign of equality: fastv+layer=3
             loose = getattr(options, "words", [])
             more += [word for word in loose if re.match(r"[^\W\d]\w*=", word)]
-        mistakes += [self._unknown(word) for word in more]
-        if mistakes and not self.overrides:
+        dashed = [word for word in more if word.startswith("-")]
+        mistakes += [self._unknown(word) for word in dashed or more]
+        # after an unknown option, another word may be its value
+        if mistakes and (dashed or not self.overrides):
             raise UsageErrors(mistakes)
         found = {key: getattr(options, f"filter {key}", None) for key in self.settings}
         options.filters = {key: value for key, value in found.items() if value is not None}
@@ -156,9 +162,12 @@ class Parser(argparse.ArgumentParser):
             if equals and key.isidentifier():
                 return unknown("setting", key, self.settings, f"{self.prog} --help")
             return UsageError(f"{self.verb} takes no {word!r}; for example {self.example}")
-        close = nearest(key, self.flags)
-        hint = f" Write {key.lstrip('-')}={value or '...'}" if self.overrides and not close else ""
-        return UsageError(f"unknown option {key}.{close or hint} See {self.prog} --help")
+        known = {flag.lstrip("-"): flag for flag in self.flags}
+        if self.overrides:
+            known |= {name: f"{name}={value or '...'}" for name in OVERRIDES}
+        close = get_close_matches(key.lstrip("-"), known, n=1)
+        meant = f" Did you mean {known[close[0]]}?" if close else ""
+        return UsageError(f"unknown option {key}.{meant} See {self.prog} --help")
 
 
 def count(text: str) -> int:

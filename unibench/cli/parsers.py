@@ -247,7 +247,10 @@ def overlay(parser: Parser) -> None:
     parser.add_argument("sample", metavar="SAMPLE", help="id of a sample, see samples.jsonl")
     parser.setting("to", "FILE", "png or another picture format", default="overlay.png")
     _results(parser)
-    parser.examples("test-50000001-existence budget=0.889 to=overlay.png")
+    parser.examples(
+        "test-50000001-existence budget=0.889 to=overlay.png",
+        "test-50000001-existence method=divprune,fastv budget=0.889",
+    )
 
 
 def analyze(parser: Parser) -> None:
@@ -277,7 +280,7 @@ def store_folder(parser: Parser) -> None:
     """``verify`` and ``repair``."""
     parser.takes("FOLDER")
     _folder(parser)
-    parser.examples("outputs")
+    parser.examples("outputs", "outputs/tiny_llava")
 
 
 def store_index(parser: Parser) -> None:
@@ -313,7 +316,7 @@ def store_merge(parser: Parser) -> None:
     parser.takes("FROM INTO")
     parser.add_argument("source", metavar="FROM", help="folder of results")
     parser.add_argument("into", metavar="INTO", help="folder that they are added to")
-    parser.examples("other_outputs outputs")
+    parser.examples("other_outputs outputs", "/mnt/laptop/outputs outputs")
 
 
 def store_export(parser: Parser) -> None:
@@ -321,7 +324,7 @@ def store_export(parser: Parser) -> None:
     parser.takes("FOLDER FILE.tar.gz")
     _folder(parser)
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive to write")
-    parser.examples("outputs grid.tar.gz")
+    parser.examples("outputs grid.tar.gz", "outputs/tiny_llava llava.tar.gz")
 
 
 def store_import(parser: Parser) -> None:
@@ -330,7 +333,7 @@ def store_import(parser: Parser) -> None:
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive that export wrote")
     parser.add_argument("folder", metavar="FOLDER", help="folder of results")
     parser.option("--max-size", "GiB", "that it may unpack to; 4 without it", type=positive)
-    parser.examples("grid.tar.gz outputs")
+    parser.examples("grid.tar.gz outputs", "llava.tar.gz outputs --max-size 20")
 
 
 # -- shared by verbs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -176,14 +176,14 @@ def _print(report: Report) -> None:
         )
 
 
-def _cells_of(entry: Entry, notes: dict[str | None, str]) -> tuple[str, ...]:
+def _cells_of(entry: Entry, notes: Mapping[str, str]) -> tuple[str, ...]:
     """What the table shows of a line, in the order of :data:`COLUMNS`."""
     state, left = entry.state, "?"
     if state == "partial":
         state = f"partial {entry.answered}/{entry.total or '?'}"
     if entry.seconds is not None:
         left = clock(entry.seconds) if entry.seconds else ""
-    remark = notes.get(entry.reason, entry.reason)
+    remark = entry.reason and notes.get(entry.reason, entry.reason)
     if not remark and entry.holder:
         remark = f"worked on by {entry.holder}"
     total, seed = str(entry.total or "?"), str(entry.seed)

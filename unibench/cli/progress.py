@@ -93,7 +93,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """A duration for people.
+    """A duration in hours, minutes and seconds.
 
     >>> clock(5), clock(65), clock(3700)
     ('5s', '1m05s', '1h01m')

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import sys
 from collections.abc import Sequence
 
-from unibench.cli.terminal import console, discard_output, print_table
+from unibench.cli.terminal import console, lenient, print_table
 from unibench.inference.row import Row
 
 LEGEND = """\
@@ -27,7 +25,7 @@ def print_rows(rows: Sequence[Row]) -> None:
     from unibench.report.writers import terminal
 
     screen = console()
-    try:
+    with lenient():
         for table in details(rows):
             print_table(terminal(table))
             for remark in table.remarks:
@@ -35,8 +33,3 @@ def print_rows(rows: Sequence[Row]) -> None:
         screen.print(LEGEND)
         for row in rows:
             screen.print(f"{row.method:12s} {row.folder}", soft_wrap=True)
-        sys.stdout.flush()
-    except OSError as error:
-        discard_output()
-        if error.errno != errno.EPIPE:
-            print(f"the tables cannot be printed: {error.strerror}", file=sys.stderr)

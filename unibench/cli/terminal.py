@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -32,6 +34,10 @@ class Terminal(Console):
         plain: Text = super().render_str(lines_shown(text), **options)
         return plain
 
+    def on_broken_pipe(self) -> None:
+        """Leave a closed pipe to :func:`lenient` and ``main``; rich would end the process."""
+        raise  # the error that is being handled
+
 
 def console() -> Terminal:
     """The standard output. Only a terminal has a width: ``| grep`` and files get whole lines."""
@@ -51,9 +57,23 @@ def new_table(title: str | None, columns: Sequence[str]) -> Table:
     return table
 
 
-def discard_output() -> None:
-    """Let what is still buffered for a standard output that takes no more go nowhere."""
+def give_up_output(error: OSError) -> None:
+    """Let what is still buffered for a standard output that takes no more go nowhere, and say so
+    unless it is a pipe, which is closed on purpose (``| head``).
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno != errno.EPIPE:
+        print(f"the standard output cannot be written: {error.strerror}", file=sys.stderr)
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Print, and go on where the standard output takes no more: what was done is done."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        give_up_output(error)
 
 
 def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
@@ -95,7 +115,7 @@ def _width(table: Table, folded: bool) -> int:
     """Columns of the terminal that a table needs; :data:`NARROWEST` for text that may be folded."""
     if folded:
         table.columns[-1].max_width = NARROWEST
-    needed = Terminal(width=UNLIMITED).measure(table).maximum
+    needed = int(Terminal(width=UNLIMITED).measure(table).maximum)
     if folded:
         table.columns[-1].max_width = None
     return needed
