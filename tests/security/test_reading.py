@@ -77,6 +77,10 @@ def walk(place: Path, store: Path) -> dict[str, Any]:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the verbs do on an honest store of the same shape."""
     place = tmp_path_factory.mktemp("plain")
+    # cards are cached: the first command after an edit imports them, and torch with them
+    subprocess.run(
+        [sys.executable, "-m", "unibench", "list", "methods"], cwd=ROOT.parent, check=True
+    )
     found = walk(place, stores.honest(place))
     codes = {name: verb["code"] for name, verb in found["verbs"].items()}
     assert {name for name, code in codes.items() if code != 0} == {"audit"}, found
@@ -99,7 +103,7 @@ def test_every_reading_verb_treats_a_store_as_data(
         assert "Traceback" not in verb["said"], name
         unseen = {sign for sign in verb["said"] if not sign.isprintable()} - {"\n"}
         assert not unseen, (name, unseen)
-        assert verb["started"] == plain["verbs"][name]["started"], name
+        assert set(verb["started"]) <= set(plain["verbs"][name]["started"]), name
     assert set(found["modules"]) <= set(plain["modules"])
     allowed = [tmp_path / "work", store, Path(os.devnull), tmp_path / "report.json"]
     strange = [
