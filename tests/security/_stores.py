@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,31 +12,64 @@ from typing import Any
 import torch
 import yaml
 
-from tests.stats._cells import finished
+from tests.stats._cells import ENVIRONMENT
+from tests.support.records import record
+from unibench.compose import compose_cells
+from unibench.identity import Cell, cell_of, vanilla_of
+from unibench.inference.record import Record
+from unibench.inference.row import row_of, stored_row
 from unibench.pruning.record import packed
+from unibench.store import CellFolder
 from unibench.tasks.synthvqa import SynthVQA
 
 NAMES = ("name", "kind", "method", "id", "family", "metric", "budget", "budget_mode", "setting")
 WIDER = (*NAMES, "model", "task", "variant", "ability", "layout", "last", "weights", "target_of")
 
 
-def honest(place: Path) -> Path:
-    """A store of three cells with samples that differ and that can be drawn."""
-    out = place / "out"
-    seen = {"layout": [[4, [[1, 2, 2, "", False]]]], "seen": [[0.0, 0.0, 1.0, 1.0]]}
-    for method, scores in (
-        ("vanilla", (1.0, 1.0, 0.0, 0.0)),
-        ("divprune", (1.0, 0.0, 1.0, 0.0)),
-        ("fastv", (0.0, 1.0, 1.0, 1.0)),
-    ):
+SCORES = {
+    "vanilla": (1, 1, 0, 0),
+    "divprune": (1, 0, 1, 0),
+    "fastv": (0, 1, 1, 1),
+}
+
+
+def honest(place: Path, methods: Collection[str] = tuple(SCORES)) -> Path:
+    """A store of cells with samples that differ and that can be drawn; answers, scores and rows
+    belong together.
+    """
+    out, task = place / "out", SynthVQA()
+    for method in methods:
+        budget = [] if method == "vanilla" else ["ratio=0.75"]
+        words = ["model=tiny_qwen2_5_vl", f"method={method}", "task.limit=4", f"out={out}"]
+        cell = cell_of(compose_cells([*words, *budget], sweep=False)[0])
         mask = torch.arange(4) >= (0 if method == "vanilla" else 3)
-        budget = () if method == "vanilla" else ("ratio=0.75",)
-        more = {**seen, "last": packed(mask)}
-        folder = finished(out, scores, f"method={method}", *budget, "task.limit=4", more=more)
-        file = folder / "samples.jsonl"
-        for number, sample in enumerate(SynthVQA().samples(4)):
-            file.write_text(file.read_text().replace(f'"s{number:04d}"', f'"{sample.id}"'))
+        records = []
+        for number, (asked, right) in enumerate(zip(task.samples(4), SCORES[method], strict=True)):
+            answer = asked.answers[0] if right else "something else"
+            made_up = record(
+                id=asked.id,
+                index=number,
+                ability=asked.ability,
+                answer=answer,
+                score=task.score(asked, answer),
+                last=packed(mask),
+                layout=((4, ((1, 2, 2, "", False),)),),
+                seen=((0.0, 0.0, 1.0, 1.0),),
+            )
+            records.append(made_up)
+        finish(cell, records)
     return out
+
+
+def finish(cell: Cell, records: Sequence[Record]) -> None:
+    """Write a finished cell, as a run does."""
+    folder = CellFolder(cell)
+    with folder.appending(ENVIRONMENT):
+        for answered in records:
+            folder.append(answered.as_json())
+    folder.merge()
+    vanilla = None if cell.method == "vanilla" else stored_row(vanilla_of(cell))
+    folder.finish(row_of(cell, records, [ENVIRONMENT], vanilla, "accuracy").as_json())
 
 
 def attacks(place: Path) -> list[str]:

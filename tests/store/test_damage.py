@@ -20,7 +20,7 @@ from unibench.identity import Cell
 from unibench.plan import survey
 from unibench.registry import ROOT
 from unibench.runner import forgive, work
-from unibench.store import CellFolder, DiskError
+from unibench.store import CellFolder, DiskError, verify
 
 FILES = (
     "config.yaml",
@@ -58,13 +58,13 @@ def damage(file: Path, how: bytes | None) -> None:
 @pytest.mark.parametrize("how", [None, *GARBAGE], ids=["cut", "empty", "bytes", "json", "list"])
 @pytest.mark.parametrize("name", FILES)
 def test_any_damaged_file_of_a_finished_cell_is_mended(
-    done: Cell, name: str, how: bytes | None, capsys: pytest.CaptureFixture[str]
+    done: Cell, name: str, how: bytes | None
 ) -> None:
     damage(done.folder / name, how)
-    before = main(["store", "verify", str(done.folder)])
+    before = bool(verify(done.folder))
     main(["store", "repair", str(done.folder)])
     if name == "samples.jsonl":
-        assert before == 1
+        assert before
         (done.folder / "metrics.json").unlink(missing_ok=True)
     assert not finish(done)
     samples = CellFolder(done).samples()
@@ -73,7 +73,7 @@ def test_any_damaged_file_of_a_finished_cell_is_mended(
     ]
     assert survey([done])[0].state == "done"
     if name in ("samples.jsonl", "metrics.json"):
-        assert main(["store", "verify", str(done.folder)]) == 0, capsys.readouterr().out
+        assert verify(done.folder) == []
 
 
 @pytest.mark.parametrize("how", [None, *GARBAGE], ids=["cut", "empty", "bytes", "json", "list"])
@@ -118,7 +118,7 @@ def test_any_damaged_file_of_an_unfinished_cell_is_mended(
     assert {sample: entry["answer"] for sample, entry in CellFolder(cell).samples().items()} == {
         str(number): answer_of(cell, str(number)) for number in range(5)
     }
-    assert main(["store", "verify", str(tmp_path)]) == 0
+    assert verify(tmp_path) == []
 
 
 def test_a_torn_line_at_the_end_is_no_damage(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_torn_line_at_the_end_is_no_damage(tmp_path: Path) -> None:
     with (cell.folder / "samples-0.jsonl").open("ab") as stream:
         stream.write(b'{"id": "1", "sco')
     executor = Scripted()
-    assert main(["store", "verify", str(tmp_path)]) == 0
+    assert verify(tmp_path) == []
     assert not finish(cell, executor) and [name for _, name in executor.asked] == list("1234")
 
 

@@ -12,6 +12,7 @@ from unibench import registry
 from unibench import store as results
 from unibench.cli.parser import Options
 from unibench.cli.terminal import say
+from unibench.recheck import recheck
 
 
 def index(options: Options) -> int:
@@ -32,7 +33,10 @@ def index(options: Options) -> int:
 
 def verify(options: Options) -> int:
     """``store verify FOLDER``: exit code 1 if something is damaged."""
-    problems = results.verify(_path(options.folder))
+    checked = recheck(_path(options.folder))
+    problems = [*results.verify(_path(options.folder)), *checked.problems]
+    for reason, count in Counter(checked.unverified.values()).items():
+        say(f"scores of {_counted(count, 'cell', 'cells')} not verified: {reason}")
     for problem in problems:
         say(f"{problem.file}: {problem.what} -> {problem.mend}")
     if not problems:

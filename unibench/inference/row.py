@@ -344,39 +344,54 @@ def row_of(
         metric: name of the score.
         verdict: of the harness that asked.
     """
-    score, score_100, interval = _score(records, metric, verdict)
+    sampled = of_samples(records, environments, metric, verdict, timed=cell.config.timing)
+    score, score_100 = sampled["score"], sampled["score_100"]
     reference = score if vanilla is None else vanilla.score
-    config = cell.config
     return Row(
         **_named(cell, environments),
-        metric=metric,
-        n=len(records),
-        score=score,
-        score_100=score_100,
-        ci_low=None if interval is None else interval.ci_low,
-        ci_high=None if interval is None else interval.ci_high,
+        **sampled,
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
-        abilities=_by_ability(records),
-        **_costs(records),
-        **_times(records if config.timing else ()),
-        peak_mib=max(
-            (run["peak_mib"] for run in environments if run.get("peak_mib")), default=None
-        ),
-        tokens_per_layer=_per_layer(records),
-        uncounted=tuple(sorted({name for record in records for name in record.uncounted})),
-        notes=(
-            *sorted({note for record in records for note in record.notes}),
-            *_out_of_memory(environments),
-        ),
-        device=" + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
         **_harness(cell, verdict),
         code=str(environments[-1]["code"]),
         key=cell.key,
         folder=str(cell.folder),
         identity=cell.identity,
     )
+
+
+def of_samples(
+    records: Sequence[Record],
+    environments: Sequence[Mapping[str, Any]],
+    metric: str,
+    verdict: Verdict | None,
+    *,
+    timed: bool,
+) -> dict[str, Any]:
+    """The columns of a row that follow from its samples alone, so that they can be checked."""
+    score, score_100, interval = _score(records, metric, verdict)
+    return {
+        "metric": metric,
+        "n": len(records),
+        "score": score,
+        "score_100": score_100,
+        "ci_low": None if interval is None else interval.ci_low,
+        "ci_high": None if interval is None else interval.ci_high,
+        "abilities": _by_ability(records),
+        **_costs(records),
+        **_times(records if timed else ()),
+        "peak_mib": max(
+            (run["peak_mib"] for run in environments if run.get("peak_mib")), default=None
+        ),
+        "tokens_per_layer": _per_layer(records),
+        "uncounted": tuple(sorted({name for record in records for name in record.uncounted})),
+        "notes": (
+            *sorted({note for record in records for note in record.notes}),
+            *_out_of_memory(environments),
+        ),
+        "device": " + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
+    }
 
 
 def columns(*names: str) -> tuple[str, ...]:

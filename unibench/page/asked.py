@@ -7,7 +7,9 @@ stranger's code; where no card fits, the page shows the answers without pictures
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -25,7 +27,9 @@ from unibench.store.data import (
     read_mapping,
     shown,
 )
-from unibench.tasks import Sample
+from unibench.tasks import Sample, Task
+
+Scorer = dict[str, Callable[[str], float]]  # of an answer, by sample
 
 
 def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
@@ -39,6 +43,47 @@ def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
     Raises:
         UsageError: a harness keeps its pictures to itself; no card of this installation is the
             cell's task; or the data are not there any more or are others now.
+    """
+    config = _checked(folder)
+    task, found = _task(config), dict[str, Sample]()
+    for sample in islice(task.samples(config.limit), count):
+        if sample.id in wanted:
+            found[sample.id] = sample
+        if len(found) == len(wanted):
+            return found
+    raise UsageError(
+        f"{folder}: task {config.name} has no sample {shown(min(wanted - found.keys()))} any more"
+    )
+
+
+def scorer_of(folder: Path, count: int, known: dict[str, Scorer]) -> Scorer:
+    """What scores the answers of a cell, by sample: the present task of this installation.
+
+    Args:
+        folder: of the cell.
+        count: samples that the cell has.
+        known: scorers of other cells, so that a task's samples are drawn once; added to.
+
+    Raises:
+        UsageError: as :func:`asked`.
+    """
+    config = _checked(folder)
+    name = f"{config} {count}"
+    if name not in known:
+        task = _task(config)
+        known[name] = {
+            # without its pictures, of which there may be thousands
+            sample.id: partial(task.score, replace(sample, images=()))
+            for sample in islice(task.samples(config.limit), count)
+        }
+    return known[name]
+
+
+def _checked(folder: Path) -> TaskConfig:
+    """The task of a stored cell, if its data are those that the cell was asked about.
+
+    Raises:
+        UsageError: as :func:`asked`.
     """
     config = _config_of(folder)
     try:
@@ -56,15 +101,7 @@ def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
             f"{folder}: the pictures of task {config.name} are not those that this cell was asked"
             " about"
         )
-    found: dict[str, Sample] = {}
-    for sample in islice(_samples(config), count):
-        if sample.id in wanted:
-            found[sample.id] = sample
-        if len(found) == len(wanted):
-            return found
-    raise UsageError(
-        f"{folder}: task {config.name} has no sample {shown(min(wanted - found.keys()))} any more"
-    )
+    return config
 
 
 def _config_of(folder: Path) -> TaskConfig:
@@ -98,11 +135,12 @@ def _is_count(value: Any) -> bool:
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 
 
-def _samples(config: TaskConfig) -> Any:
-    """The samples of a task whose target is that of this installation's own card."""
+def _task(config: TaskConfig) -> Task:
+    """A task whose target is that of this installation's own card."""
     module, _, name = str(config.target).partition(":")
     data = {} if config.data is None else {"data": config.data}
     try:
-        return getattr(import_module(module), name)(**config.options, **data).samples(config.limit)
+        task: Task = getattr(import_module(module), name)(**config.options, **data)
     except (TypeError, ValueError) as error:
         raise UsageError(f"task.options of {config.name}: {shown(error)}") from None
+    return task

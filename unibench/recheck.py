@@ -1,0 +1,178 @@
+"""Whether a row is what its samples give, and a score what the answer gives.
+
+A row that was edited, or made of other samples, has no other sign of it: keys and files are sound.
+The scorer that runs here is that of this installation's own task of the same name; a stranger's is
+never run, and what a harness scored is compared with its verdict alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from unibench.errors import UsageError, shown
+from unibench.inference.record import Record, stored
+from unibench.inference.row import Row, RowError, of_samples, read_row
+from unibench.inference.verdict import Verdict
+from unibench.page.asked import Scorer, scorer_of
+from unibench.store import Problem, cells_below, read_samples
+from unibench.store.files import read_json
+from unibench.store.folder import read_row as plain_row
+
+CLOSE = 1e-6  # relative, or of a point: other versions of numpy may add up in another order
+
+
+@dataclass
+class Checked:
+    """What a check found.
+
+    Attributes:
+        problems: rows that are not what their samples give, scores that the answers do not give.
+        unverified: why scores could not be given again, by folder.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    unverified: dict[Path, str] = field(default_factory=dict)
+
+
+def recheck(folder: Path) -> Checked:
+    """Recompute every finished cell of a store; what is damaged is left to ``store.verify``.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    checked, rows = Checked(), dict[Path, Row]()
+    scorers: dict[str, Scorer] = {}
+    for cell in cells_below(folder):
+        if plain_row(cell) is None:
+            continue
+        try:
+            rows[cell] = row = read_row(cell)
+            samples, environments = read_samples(cell)
+            records = stored(cell, samples.values())
+        except RowError as error:
+            checked.problems.append(_problem(cell, str(error)))
+            continue
+        except UsageError:
+            continue  # a damaged line, which is named where lines are read
+        checked.problems += [
+            _problem(cell, line) for line in _differing(row, records, environments)
+        ]
+        try:
+            checked.problems += list(_rescored(cell, row, records, scorers))
+        except UsageError as error:
+            checked.unverified[cell] = str(error).removeprefix(f"{cell}: ")
+    vanillas = {row.setting: row for row in rows.values() if row.method == "vanilla"}
+    for cell, row in rows.items():
+        reference = vanillas.get(row.setting)
+        if reference is not None and not _same(row.vanilla_100, reference.score_100):
+            line = f"vanilla_100 is {row.vanilla_100}, vanilla here scores {reference.score_100}"
+            checked.problems.append(_problem(cell, line))
+    return checked
+
+
+def _problem(cell: Path, what: str) -> Problem:
+    file = cell / "metrics.json"
+    return Problem(file, what, f"remove {file} and run the same command again")
+
+
+def _differing(
+    row: Row, records: Sequence[Record], environments: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Columns of a row that are not what its samples, its verdict and its identity give."""
+    verdict = None
+    if row.harness != "none":
+        try:
+            verdict = Verdict.from_json(read_json(Path(row.folder) / "harness.json"))
+        except UsageError:
+            yield "its harness.json is missing or damaged, so that its score cannot be checked"
+            return
+    try:
+        timed = row.identity.get("timing", True) is not False
+        given = of_samples(records, environments, row.metric, verdict, timed=timed)
+    except (ValueError, KeyError, ZeroDivisionError) as error:
+        yield f"no row can be made of its samples: {shown(error)}"
+        return
+    given |= _of_identity(row)
+    if row.drop_pct is not None and row.vanilla_100:
+        given["drop_pct"] = 100 * (row.vanilla_100 - row.score_100) / row.vanilla_100
+    if row.retention_pct is not None and row.vanilla_100:
+        given["retention_pct"] = 100 * row.score_100 / row.vanilla_100
+    for name, value in given.items():
+        if not _same(getattr(row, name), value):
+            yield f"{name} is {_brief(getattr(row, name))}, its samples give {_brief(value)}"
+
+
+def _of_identity(row: Row) -> dict[str, Any]:
+    """What the key of a cell says of its row."""
+    identity, method = row.identity, dict(row.identity["method"])
+    name, budget = method.pop("name"), identity["budget"]
+    return {
+        "model": identity["model"]["name"],
+        "weights": identity["model"]["weights"],
+        "dtype": identity["model"]["dtype"],
+        "attn": identity["model"]["attn"],
+        "task": identity["task"]["name"],
+        "method": name,
+        "method_options": method,
+        "budget": "0" if name == "vanilla" else budget["label"],
+        "budget_mode": budget["mode"],
+        "budget_scope": budget["scope"],
+        "seed": identity["seed"],
+        "key": Path(row.folder).name,
+    }
+
+
+def _rescored(
+    cell: Path, row: Row, records: Sequence[Record], scorers: dict[str, Scorer]
+) -> Iterator[Problem]:
+    """Samples whose score is not what their answer gets.
+
+    Raises:
+        UsageError: nobody here can tell.
+    """
+    if row.harness != "none":
+        raise UsageError("its harness gave the scores")
+    scorer = scorer_of(cell, len(records), scorers)
+    wrong = [
+        record.id
+        for record in records
+        if record.id not in scorer or not _same(record.score, scorer[record.id](record.answer))
+    ]
+    if wrong:
+        names = ", ".join(map(shown, wrong[:3])) + (", ..." if len(wrong) > 3 else "")
+        yield Problem(
+            cell / "samples.jsonl",
+            f"{len(wrong)} scores are not what the answers get: {names}",
+            f"remove {cell} and run the same command again",
+        )
+
+
+def _same(stored_value: Any, given: Any) -> bool:
+    """Whether two values are equal, numbers up to :data:`CLOSE`."""
+    if is_dataclass(given) and not isinstance(given, type):
+        return type(stored_value) is type(given) and _same(vars(stored_value), vars(given))
+    if isinstance(given, Mapping):
+        return (
+            isinstance(stored_value, Mapping)
+            and stored_value.keys() == given.keys()
+            and all(_same(stored_value[key], value) for key, value in given.items())
+        )
+    if isinstance(given, (list, tuple)):
+        return (
+            isinstance(stored_value, (list, tuple))
+            and len(stored_value) == len(given)
+            and all(map(_same, stored_value, given))
+        )
+    if isinstance(given, float) and isinstance(stored_value, (int, float)):
+        both_unknown = math.isnan(given) and math.isnan(stored_value)
+        return both_unknown or math.isclose(stored_value, given, rel_tol=CLOSE, abs_tol=CLOSE)
+    return bool(stored_value == given)
+
+
+def _brief(value: Any) -> str:
+    text = shown(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
