@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import Stored, chosen, stored
-from unibench import StageContext
+from unibench import EncoderContext, StageContext
 from unibench.cost.accounting import processed
 from unibench.methods._cuts import text_attention
 from unibench.methods._prior import Prior
+from unibench.methods.ficoco_v import pushed_by_place, redundancy
 from unibench.methods.mmtok import content_words
 from unibench.methods.visiontrim import local_affinity
 from unibench.methods.zoo_prune import sensitivity
-from unibench.ops import top_k
+from unibench.ops import complement, top_k
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
 
@@ -491,3 +492,80 @@ def pact(call: Call) -> Answer:
 def replace_keys(ctx: Stored, qk: QueryKey) -> Stored:
     """The context whose keys are those of stored queries and keys."""
     return replace(ctx, stored_keys=qk.key.transpose(0, 1).flatten(1))
+
+
+def inside_block(call: Call, memory: dict[str, Tensor] | None = None) -> EncoderContext:
+    """A tile inside a block, CLS first; some patches may be gone."""
+    arrays, side = _context.tensors(call.case, call.dtype), call.case.params["side"]
+    place = arrays.get("present", torch.arange(len(arrays["hidden"]) - 1))
+    query, key = (arrays[name].transpose(0, 1) for name in ("queries", "keys"))
+    return EncoderContext(
+        block=12,
+        blocks=23,
+        tokens=arrays["hidden"],
+        keys=key,
+        size=torch.ones(len(place) + 1),
+        prefix=1,
+        side=side,
+        keep=1,
+        queries=query,
+        scaling=key.shape[-1] ** -0.5,
+        anchor=torch.cat([torch.zeros(1, dtype=torch.long), place + 1]),
+        memory={} if memory is None else memory,
+    )
+
+
+@adapter
+def ficoco_v(call: Call) -> Answer:
+    """One merge of one block."""
+    arrays, params = _context.tensors(call.case, torch.float64), call.case.params
+    call = replace(call, dtype=torch.float64)
+    ctx, method = inside_block(call), call.build()
+    (stage, *_) = method.encoder(23)
+    assert (stage.block, stage.inside, stage.weighted) == (12, True, False)
+    score = redundancy(ctx.logits(), params["lam"])
+    close(score, arrays["scores"])
+    close(pushed_by_place(score, arrays["present"], params["side"]), arrays["penalised"])
+    match = stage.merge(ctx)
+    assert match is not None and match.weights is not None
+    kept = match.anchor[1:] - 1
+    gone = complement(kept, len(arrays["present"]))
+    assert gone.tolist() == arrays["discarded"].tolist()
+    sums = match.weights / match.weights.gather(1, match.anchor[:, None])
+    close(sums[1:, gone + 1], arrays["weights"])
+    rows = match.weights @ ctx.tokens
+    close(rows[0], ctx.tokens[0])
+    close(rows[1:], arrays["merged"], atol=2e-4)
+    return Answer(kept, None)
+
+
+@adapter
+def ficoco_v_official_bug(call: Call) -> Answer:
+    """The official merge, again and again on one input; the state goes on from call to call."""
+    arrays, params = _context.tensors(call.case, torch.float32), call.case.params
+    bug, memory = "variant" in call.options, dict[str, Tensor]()
+    (stage, *_) = call.build().encoder(23)
+    for number in range(params["calls"]):
+        ctx = inside_block(call, memory)
+        match = stage.merge(ctx)
+        assert match is not None and match.weights is not None
+        memory = ctx.memory
+        if bug:
+            # the row that counts as CLS and the row of CLS take each other's place
+            remain = torch.cat([match.anchor[-1:], match.anchor[1:-1], match.anchor[:1]])
+            assert set(range(len(ctx.tokens))) - set(remain.tolist()) == set(
+                arrays[f"call{number}_discarded"].tolist()
+            )
+    if bug:
+        hidden = ctx.tokens[1:]
+        vision = _context.StubVision({})
+        behind = stored(call, one_stage(call.build()), hidden, 0, len(hidden), vision=vision)
+        assert len(chosen(one_stage(call.build()), behind).keep) == len(hidden)  # which says so
+        close(-redundancy(ctx.logits(), 0.35), arrays["scores"])
+        assert remain.tolist() == arrays["remain"].tolist()
+        assert memory["board"].isinf().tolist() == arrays["state_after"].bool().tolist()
+        own = match.weights.gather(1, remain[:, None])[:, 0]
+        close(1 / own, arrays["sizes"], atol=1e-4)
+        close(match.weights @ ctx.tokens, arrays["merged"], atol=2e-4)
+    kept, order = match.anchor.sort()
+    return Answer(kept, (match.weights @ ctx.tokens)[order])

@@ -45,6 +45,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "duet[ratios]": ("duet", {"ratios": (0.5, 0.25)}),
     "duet[question]": ("duet", {"ratios": (0.5, 0.0), "queries": "question"}),
     "duet[official_bug]": ("duet", {"variant": "official_bug"}),
+    "ficoco_v[official_bug]": ("ficoco_v", {"variant": "official_bug"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
     "hired[sum]": ("hired", {"content": "sum", "alpha": 0.2}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
