@@ -53,6 +53,27 @@ class Plan:
         return found
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """One sample of a batch at a stage, free of padding.
+
+    Attributes:
+        row: of the batch.
+        hidden: ``[L, D]`` entering the stage's layer.
+        origin: ``[L]`` index of each row in the padded, unpruned sequence.
+        visual: ``[N]`` rows that are visual tokens.
+        rank: ``[N]`` which of the original visual tokens each one is.
+        blind: ``[N]`` True on separators that the stage is not shown.
+    """
+
+    row: int
+    hidden: Tensor
+    origin: Tensor
+    visual: Tensor
+    rank: Tensor
+    blind: Tensor
+
+
 class Chooser:
     """What the stages of a method choose, from what was recorded of the prompt on its way.
 
@@ -202,46 +223,53 @@ class Chooser:
         origin = origin.to(hidden.device)
         is_visual = prompt.visual[row].to(hidden.device)
         visual = is_visual[origin].nonzero()[:, 0]
-        rank = (is_visual.cumsum(0) - 1)[origin[visual]]  # which original visual token each one is
+        rank = (is_visual.cumsum(0) - 1)[origin[visual]]
         blind = separators_of(prompt.items[row], rank) & stage.needs.vision
-        whole = self.plan.scope == "sequence"
-        contexts = []
-        for group in self._groups(prompt.items[row]):
-            inside = torch.zeros_like(blind)
-            for item in group:
-                inside |= (rank >= item.start) & (rank < item.stop)
-            shown, withheld = inside & ~blind, visual[inside & blind]
-            rows, start = visual[shown], group[0].start if group else 0
-            total = sum(len(item) for item in group)
-            keep = self.plan.budget.keep(total) if total else 0
-            if stage.count is not None and total:
-                keep = stage.count(keep, total)
-            keep = min(keep, len(rows) + len(withheld))
-            vision = self._vision_of(prefill, row, origin[rows])
-            share = Share(None if whole else visual, withheld, max(0, keep - len(rows)))
-            ctx = StageContext(
-                layer=stage.layer,
-                keep=min(keep, len(rows)),
-                total=total,
-                hidden=hidden[row, pad:],
-                visual=rows,
-                origin=origin - prompt.pads[row],
-                vision_rows=rank[shown],
-                items=group,
-                input_ids=prompt.ids_of(row),
-                vision=vision,
-                family=self.family,
-                margins=None,
-                seed=self.plan.seed,
-                sample=prompt.names[row] if whole else f"{prompt.names[row]}/{start}",
-                query_key=partial(self._query_key, prefill, row, len(origin)),
-                clip=self._in_clip(prompt.ids_of(row), vision, visual, origin - prompt.pads[row]),
-                note=self.notes.add,
-                memory=prefill.memory.setdefault((row, start), {}),
-                share=share,
-            )
-            contexts.append(ctx)
-        return contexts
+        sample = _Sample(row, hidden[row, pad:], origin, visual, rank, blind)
+        return [
+            self._context(prefill, stage, sample, group)
+            for group in self._groups(prompt.items[row])
+        ]
+
+    def _context(
+        self, prefill: Prefill, stage: Stage, sample: _Sample, group: tuple[Item, ...]
+    ) -> StageContext:
+        """What the stage sees of the items that share a budget."""
+        prompt, whole = prefill.prompt, self.plan.scope == "sequence"
+        inside = torch.zeros_like(sample.blind)
+        for item in group:
+            inside |= (sample.rank >= item.start) & (sample.rank < item.stop)
+        shown, start = inside & ~sample.blind, group[0].start if group else 0
+        rows, withheld = sample.visual[shown], sample.visual[inside & sample.blind]
+        total = sum(len(item) for item in group)
+        keep = self.plan.budget.keep(total) if total else 0
+        if stage.count is not None and total:
+            keep = stage.count(keep, total)
+        keep = min(keep, len(rows) + len(withheld))
+        ids, name = prompt.ids_of(sample.row), prompt.names[sample.row]
+        origin = sample.origin - prompt.pads[sample.row]
+        vision = self._vision_of(prefill, sample.row, sample.origin[rows])
+        return StageContext(
+            layer=stage.layer,
+            keep=min(keep, len(rows)),
+            total=total,
+            hidden=sample.hidden,
+            visual=rows,
+            origin=origin,
+            vision_rows=sample.rank[shown],
+            items=group,
+            input_ids=ids,
+            vision=vision,
+            family=self.family,
+            margins=None,
+            seed=self.plan.seed,
+            sample=name if whole else f"{name}/{start}",
+            query_key=partial(self._query_key, prefill, sample.row, len(origin)),
+            clip=self._in_clip(ids, vision, sample.visual, origin),
+            note=self.notes.add,
+            memory=prefill.memory.setdefault((sample.row, start), {}),
+            share=Share(None if whole else sample.visual, withheld, max(0, keep - len(rows))),
+        )
 
     def _groups(self, items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
         """What shares a budget."""
