@@ -62,7 +62,7 @@ class EncoderContext:
     memory: dict[str, Tensor] = field(default_factory=dict)
 
     def logits(self) -> Tensor:
-        """Products of all queries with all keys, mean over heads, before the softmax, ``[n, n]``."""
+        """Products of queries with keys, mean over heads, before the softmax, ``[n, n]``."""
         assert self.queries is not None and self.keys is not None, "the stage is not inside a block"
         joined = self.queries.flatten(1) @ self.keys.flatten(1).T
         return joined * (self.scaling / self.keys.shape[1])

@@ -24,6 +24,7 @@ from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
+from unibench.pruning.pixels import PixelPruner
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
@@ -109,7 +110,10 @@ class Session:
         """Whether nothing is remembered of a prompt but what decoding needs."""
         return self._reading.prefill is None
 
-    def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | None:
+    def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | PixelPruner | None:
+        method = self._plan.method
+        if method.drops_pixels:
+            return PixelPruner(self.family, method, self._plan.seed, self._reading, arithmetic)
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unibench.pruning.context import StageContext
     from unibench.pruning.encoder import EncoderStage
     from unibench.pruning.family import Family
+    from unibench.pruning.pixels import PixelContext
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
@@ -222,6 +223,20 @@ class Method:
         """
         return ()
 
+    def pixels(self, ctx: PixelContext) -> Tensor:
+        """The tokens of a picture that enter the vision tower, ``[N]`` True, on families that allow
+        it.
+
+        The cut at layer 0 must then keep what is left: ``ctx.vision.merged``. Nothing of the tower
+        can be recorded.
+        """
+        raise NotImplementedError
+
+    @property
+    def drops_pixels(self) -> bool:
+        """Whether the method drops tokens ahead of the vision tower."""
+        return type(self).pixels is not Method.pixels
+
     def averaged(self, depth: int) -> Sequence[Stage]:
         """The cuts when the budget is the mean over layers of the tokens processed
         (``budget.mode=layer_average``).
@@ -289,6 +304,13 @@ class Composite(Method):
     def evict(self, ctx: StageContext) -> Tensor | None:
         kept = (part.evict(ctx) for part in self.parts if part.evicts)
         return next((rows for rows in kept if rows is not None), None)
+
+    def pixels(self, ctx: PixelContext) -> Tensor:
+        return next(part for part in self.parts if part.drops_pixels).pixels(ctx)
+
+    @property
+    def drops_pixels(self) -> bool:
+        return any(part.drops_pixels for part in self.parts)
 
     @property
     def evicts(self) -> bool:
