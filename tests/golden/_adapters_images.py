@@ -22,7 +22,7 @@ from unibench.methods.mmtok import content_words
 from unibench.methods.visiontrim import local_affinity
 from unibench.methods.zoo_prune import sensitivity
 from unibench.ops import complement, top_k
-from unibench.pruning import Item, Part
+from unibench.pruning import Item, Part, PixelContext
 from unibench.pruning.attention import QueryKey
 
 
@@ -569,3 +569,18 @@ def ficoco_v_official_bug(call: Call) -> Answer:
         close(match.weights @ ctx.tokens, arrays["merged"], atol=2e-4)
     kept, order = match.anchor.sort()
     return Answer(kept, (match.weights @ ctx.tokens)[order])
+
+
+@adapter
+def pixelprune(call: Call) -> Answer:
+    """A picture as the processor resized it; tokens are two by two patches."""
+    arrays, params = _context.tensors(call.case, torch.float32), call.case.params
+    side = params["patch"] * params["merge"]
+    picture = arrays["picture"].float() / 255
+    height, width = picture.shape[0] // side, picture.shape[1] // side
+    tokens = picture.view(height, side, width, side, 3).transpose(1, 2).flatten(2).flatten(0, 1)
+    kept = call.build().pixels(PixelContext(tokens, height, width)).nonzero()[:, 0]
+    patches = kept[:, None] * params["merge"] ** 2 + torch.arange(params["merge"] ** 2)
+    if "kept_patches" in arrays and params["method"] != "random":
+        assert patches.flatten().tolist() == arrays["kept_patches"].tolist()
+    return Answer(kept, None)
