@@ -118,6 +118,8 @@ def _of_cuts(
                 processed(stages, budget.keep(total), total, depth)
     except UsageError as error:
         return str(error)
+    if any(stage.weighted for stage in stages) and "flash" in (model.kernel or ""):
+        return f"{name} weighs keys, which {model.kernel} cannot; take model.attn=sdpa"
     needs = needs_of(stages)
     if method.drops_pixels and needs.vision:
         return f"{name} drops tokens ahead of the vision tower, of which no signal can be recorded"

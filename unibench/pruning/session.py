@@ -230,7 +230,8 @@ class Session:
         segment = prompt.segments.get(index)
         if segment is None:
             return (hidden, *args[1:]), kwargs
-        if prefill is None and not segment.padded and kwargs.get("attention_mask") is None:
+        plain = not segment.padded and segment.sizes is None
+        if prefill is None and plain and kwargs.get("attention_mask") is None:
             # decoding one sample with sdpa or flash attention: the short cache is all there is
             return None
         kwargs = {**kwargs, "attention_mask": self._mask(segment, index, hidden, kwargs)}
@@ -372,7 +373,8 @@ class Session:
         self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
     ) -> Tensor | None:
         """The attention mask of a layer after a cut, as the running kernel takes it."""
-        if kwargs.get("attention_mask") is None and not segment.padded:
+        sizes = segment.sizes
+        if kwargs.get("attention_mask") is None and not segment.padded and sizes is None:
             return None  # the kernel works from is_causal
         if segment.mask is None:
             cache = kwargs.get("past_key_values")
@@ -380,8 +382,10 @@ class Session:
             grown = past + hidden.shape[1] - segment.length
             new = segment.valid.new_ones(len(segment.valid), grown)
             valid = torch.cat([segment.valid, new], 1).to(hidden.device)
+            if sizes is not None:
+                sizes = torch.cat([sizes, sizes.new_ones(new.shape)], 1).to(hidden.device)
             segment.mask = causal_mask(
-                attention_of(self.family.text_model), valid, hidden, segment.padded
+                attention_of(self.family.text_model), valid, hidden, segment.padded, sizes
             )
         return None if segment.mask is None else segment.mask.to(hidden.device)
 

@@ -38,10 +38,13 @@ class Selection:
         keep: indices into ``ctx.visual``, in any order; the engine restores sequence order.
         values: None, or the new hidden states ``[len(keep), D]``. A merged token is a kept token
             with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
+        sizes: ``[len(keep)]`` how many tokens each stands for, from stages that are weighted: later
+            layers attend to it as often, in the prefill and while decoding. None is one each.
     """
 
     keep: Tensor
     values: Tensor | None = None
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Stage:
         count: ``(keep, total) -> number`` this stage keeps, from the budgeted ``keep`` and the
             sample's original number of visual tokens; None means ``keep`` itself.
         exact: whether a selection of another size is an error.
+        weighted: whether selections say how many tokens each stands for; no flash kernel can weigh
+            keys.
     """
 
     layer: int
@@ -120,6 +125,7 @@ class Stage:
     needs: Needs = Needs()
     count: Callable[[int, int], int] | None = None
     exact: bool = True
+    weighted: bool = False
 
     def under(self, budget: Callable[[int, int], tuple[int, int]]) -> Stage:
         """The stage under another budget than the run's.
