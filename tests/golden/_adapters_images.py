@@ -483,10 +483,13 @@ def pact(call: Call) -> Answer:
     close(score, arrays["scores"], atol=1e-6)
     kept = int(count * params["share_kept_by_pruning"])
     assert top_k(score, kept).tolist() == arrays["survivors"].tolist()
-    found = answer(stage, replace_keys(ctx, turned))
-    assert found.rows is not None
-    close(found.rows, arrays["merged"], atol=2e-4)
-    return replace(found, rows=None)
+    assert stage.weighted
+    selection = stage.select(replace_keys(ctx, turned))
+    assert selection is not None and selection.values is not None and selection.sizes is not None
+    kept, order = selection.keep.sort()
+    close(selection.values[order], arrays["merged"], atol=2e-4)
+    close(selection.sizes[order], arrays["weights"].to(selection.sizes))
+    return Answer(kept, None)
 
 
 def replace_keys(ctx: Stored, qk: QueryKey) -> Stored:

@@ -59,6 +59,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "naive_hybrid[split]": ("naive_hybrid", {"variant": "split"}),
     "pact[cutoff]": ("pact", {"cutoff": 0.21, "share": 0.55}),
+    "pact[unweighted]": ("pact", {"weighted": False}),
     "pixelprune[threshold]": ("pixelprune", {"threshold": 0.05}),
     "pixelprune[serpentine]": ("pixelprune", {"order": "serpentine", "metric": "mae"}),
     "pixelprune[random]": ("pixelprune", {"order": "random"}),
