@@ -79,7 +79,7 @@ def check(path: str | None, method: str) -> None:
     if path is None:
         raise UsageError(
             f"{method} divides by the model's positional prior: method.prior=<file.safetensors>,"
-            f" which `python -m unibench calibrate method={method} model=.. out=<file>` writes"
+            f" which `python -m unibench calibrate method={method} model=.. to=<file>` writes"
         )
     if not path.startswith("random:") and not Path(path).expanduser().is_file():
         raise UsageError(

@@ -90,16 +90,18 @@ def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
 
 
 def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
-    """Friedman's and Nemenyi's tests of the methods over all settings and budgets that they share.
+    """Friedman's and Nemenyi's tests of the methods over all settings that they share; budgets of a
+    setting are averaged first, since they are not independent.
 
     Raises:
-        UsageError: fewer than three methods, or than two places where all of them were run; or a
+        UsageError: fewer than three methods, or than two settings where all of them were run; or a
             word that names several versions of a method.
     """
     lines = frame.whole(cells)
     places = ["setting", "metric", *BUDGET]
     scores = {word: _chosen(lines, word).lines.set_index(places)["score_100"] for word in words}
-    return ranking(pd.DataFrame(scores).dropna())
+    table = pd.DataFrame(scores).dropna()
+    return ranking(table.groupby(level=["setting", "metric"], sort=False).mean())
 
 
 @dataclass(frozen=True)

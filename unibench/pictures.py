@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from unibench.errors import UsageError
 
@@ -63,7 +65,7 @@ def read_picture(file: Path) -> Image.Image:
         start = stream.read(4096)
         stream.seek(0)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _whole_pictures():
                 warnings.simplefilter("ignore")  # what is wrong with a picture is said below
                 return _read(stream, start)
         except PictureError:
@@ -72,6 +74,18 @@ def read_picture(file: Path) -> Image.Image:
         except Exception as error:
             text = str(error).partition("\n")[0] or type(error).__name__
             raise PictureError(f"it is broken inside: {text}") from None
+
+
+@contextmanager
+def _whole_pictures() -> Iterator[None]:
+    """Inside, a picture that is cut short is an error; lmms-eval lets Pillow pass it as it is, for
+    the whole process.
+    """
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def as_shown(picture: Image.Image) -> Image.Image:

@@ -212,6 +212,11 @@ class _Bare(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        # Python 3.12.0 and 3.12.1 end a nested format with an empty text
+        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
+        return self.generic_visit(node)
+
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
         return node

@@ -64,7 +64,7 @@ def measured(*commands: list[str], cache: Path) -> tuple[bool, float]:
         capture_output=True,
         text=True,
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-        cwd=cache,
+        cwd=cache.parent,  # the cache's folder is called unibench and would be taken for the package
     )
     _, heavy, seconds = done.stdout.splitlines()[-1].split()
     return heavy == "True", float(seconds)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.methods._contexts import OPTIONS
 from unibench import Method, UsageError, registry
 from unibench.api import build_method
 from unibench.budget import Budget
@@ -51,8 +52,7 @@ def test_only_methods_that_cannot_meet_a_budget_declare_themselves_adaptive() ->
 def test_the_last_cut_of_every_other_method_leaves_exactly_the_budget(
     name: str, depth: int
 ) -> None:
-    options = {"selector_path": "random:0"} if name in ("visionselector", "idpruner") else {}
-    stages = build_method(name, **options).stages(depth)
+    stages = build_method(name, **OPTIONS.get(name, {})).stages(depth)
     assert all(stage.exact for stage in stages)
     for total in (1, 16, 256, 576, 1222, 2880):
         for ratio in (0, 0.1, 0.667, 0.889, 0.99):

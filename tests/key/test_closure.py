@@ -405,3 +405,19 @@ def test_a_helper_that_is_no_python_is_named_with_its_line(own: Path, text: str)
     written(own, {"helper.py": text})
     with pytest.raises(UsageError, match=r"helper\.py( line 1)?: "):
         Code().digest([f"{own / 'mine.py'}:Mine"])
+
+
+def test_the_text_that_is_hashed_leaves_out_what_versions_of_python_disagree_on() -> None:
+    import ast
+
+    from unibench import source
+
+    tree = ast.parse("def f(x, w):\n    return f'{x:{w}}'\n")
+    function = tree.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    (spec,) = [node for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)][:1]
+    assert isinstance(spec.format_spec, ast.JoinedStr)
+    before = source._text(source._Bare().visit(ast.parse(ast.unparse(tree))))
+    spec.format_spec.values.append(ast.Constant(""))
+    assert source._text(source._Bare().visit(tree)) == before
+    assert not any(word in before for word in ("type_params", "ctx", "kind", "type_comment"))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from unibench.errors import UsageError
 from unibench.pictures import FORMATS, PIXELS, PictureError, as_shown, read_picture
@@ -195,6 +195,12 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "profile": (png((8, 8), chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(80 << 20)))), "broken inside"),
     **{f"cut {name}": (cut(name), "broken inside") for name in ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")},
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _truncated_pictures_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lmms-eval leaves Pillow behind in its process."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
 
 
 @pytest.mark.parametrize("case", REFUSED)

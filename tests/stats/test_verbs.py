@@ -111,6 +111,10 @@ def test_ranks_need_and_get_two_tasks(out: Path, capsys: pytest.CaptureFixture[s
         "no ranks: ranks need at least 3 methods and 2 tasks, not 3 and 1"
         in capsys.readouterr().out
     )
+    for name, right in (("divprune", 33), ("fastv", 30), ("dart", 31)):
+        finished(out, [1.0] * right + [0.0] * (N - right), f"method={name}", "ratio=0.5")
+    assert main(["compare", "divprune", "fastv", "dart", f"out={out}"]) == 0
+    assert "not 3 and 1" in capsys.readouterr().out, "two budgets are not two tasks"
     for name, right in (("divprune", 30), ("fastv", 10), ("dart", 29)):
         finished(
             out,

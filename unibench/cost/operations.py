@@ -143,15 +143,9 @@ def _eigenvectors(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> in
     return 9 * int(args[0].numel()) * int(args[0].shape[-1])
 
 
-def _interpolated(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
-    return 7 * int(out.numel())  # four products and three sums of the corners
-
-
 SPECIAL: dict[str, Count] = {
     "linalg_eigh": _eigenvectors,
     "_linalg_eigh": _eigenvectors,
-    "upsample_bilinear2d": _interpolated,
-    "_upsample_bilinear2d_aa": _interpolated,
     "_cdist_forward": _pairs,
     "_euclidean_dist": _pairs,
     "_pdist_forward": _pairs,
