@@ -15,7 +15,6 @@ from unibench.pruning.attention import attention_rows
 
 HALVINGS = 30  # of the search of the cutoff
 FARTHEST = 2.0  # cosine distance
-WIDTH = 2.0  # of the density
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class PACT(Method):
         cutoff: cosine distance of keys within which tokens are merged; with ``share``, instead of
             the budget.
         share: of the tokens that importance keeps.
+        width: of the bell that a like token adds to a density.
         recover: distance, in cutoffs, within which a token that had gone joins a group.
         layer: the decoder layer whose input is cut.
         weighted: whether later attention, of the prompt and of the answer, counts a group as often
@@ -51,6 +51,7 @@ class PACT(Method):
 
     cutoff: float | None = None
     share: float | None = None
+    width: float = 2.0
     recover: float = 1.5
     layer: int = 4
     weighted: bool = True
@@ -63,6 +64,8 @@ class PACT(Method):
             raise UsageError("pact wants both method.cutoff and method.share, or neither")
         if self.share is not None and not 0 < self.share <= 1:
             raise UsageError(f"method.share={self.share}: above 0, at most 1")
+        if self.width <= 0:
+            raise UsageError(f"method.width={self.width}: above 0")
         if self.layer < 0 or (self.cutoff is not None and self.cutoff < 0) or self.recover < 0:
             raise UsageError("cutoff, recover and layer of pact must not be negative")
 
@@ -101,7 +104,7 @@ class PACT(Method):
         share = (ctx.keep / len(patches)) ** 0.5 if self.share is None else self.share
         alive = top_k(score, max(1, int(len(patches) * share)))
         apart = (1 - gram(keys[alive])).clamp_(0, FARTHEST)
-        density = (apart / WIDTH).square_().neg_().exp_().sum(1, dtype=torch.float64)
+        density = (apart / self.width).square_().neg_().exp_().sum(1, dtype=torch.float64)
         if self.cutoff is None:
             cutoff, centre = _smallest(apart, density, ctx.keep)
         else:

@@ -113,9 +113,11 @@ def duet_intra(call: Call) -> Answer:
     start, total, length = params["visual_start"], params["n_visual"], len(arrays["s0_keys"][0])
     salient = params.get("salient")
     queries = {} if salient is None else {"queries": "question"}
-    before, *cuts = call.build(**queries).stages(32)
+    layers = (16, 24) if len(params["ratios"]) == 2 else range(8, 8 + len(params["ratios"]))
+    before, *cuts = call.build(**queries, layers=list(layers)).stages(32)
     assert before.count is None
-    assert [stage.layer for stage in cuts] == [16, 24]
+    if len(cuts) == 2:  # the published layers
+        assert [stage.layer for stage in call.build().stages(32)] == [0, *layers]
     present, memory = torch.arange(total), {}
     plain, defective = "variant" not in call.options, call.case.folder.endswith("official_bug")
     for number, stage in enumerate(cuts):
@@ -200,7 +202,7 @@ class Unrotated(_context.StubFamily):
 def vscan_intra(call: Call) -> Answer:
     """The cut inside the language model: queries of the last prompt token, keys of all."""
     arrays, params = _context.tensors(call.case, call.dtype), call.case.params
-    _, stage = call.build().stages({16: 32, 14: 28}[params["layer"]])
+    _, stage = call.build().stages(2 * params["layer"])
     assert stage.layer == params["layer"]
     keys = arrays["keys"]
     query = keys.new_zeros(len(arrays["queries_last"]), *keys.shape[1:])
