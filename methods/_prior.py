@@ -84,7 +84,7 @@ def check(path: str | None, method: str) -> None:
     if not path.startswith("random:") and not Path(path).expanduser().is_file():
         raise UsageError(
             f"method.prior={path}: there is no such file; `python -m unibench calibrate"
-            f" method={method} model=.. out={path}` writes it"
+            f" method={method} model=.. to={path}` writes it"
         )
 
 

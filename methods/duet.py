@@ -12,6 +12,7 @@ import torch
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods._cuts import Cuts, check_layers, text_attention
+from unibench.methods._variants import Reproduction
 from unibench.ops import complement, cosine, membership, product, ranking, top_k
 from unibench.pruning.attention import attention_rows
 
@@ -63,7 +64,7 @@ class Duet(Method):
     layers: tuple[int, ...] = ()
     ratios: tuple[float, ...] = ()
     queries: Literal["text", "question"] = "text"
-    variant: Literal["default", "official_bug"] = "default"
+    variant: Reproduction = "default"
     category = "hybrid"
     aim = "importance"
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.methods._variants import Reproduction
 from unibench.ops import shares, top_k
 from unibench.pruning.layout import Tiling
 
@@ -46,7 +47,7 @@ class HiRED(Method):
 
     alpha: float = 0.5
     content: Literal["count", "sum"] = "count"
-    variant: Literal["default", "official_bug"] = "default"
+    variant: Reproduction = "default"
     category = "ViT only"
     aim = "importance"
 

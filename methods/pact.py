@@ -15,7 +15,6 @@ from unibench.pruning.attention import attention_rows
 
 HALVINGS = 30  # of the search of the cutoff
 FARTHEST = 2.0  # cosine distance
-WIDTH = 2.0  # of the density
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,26 @@ class PACT(Method):
     Cost: projections of one layer once more, O(T D^2); O(n^2 d) for n tokens left, n x n floats.
     Deviations: with a budget (ours) the share that importance keeps is the root of the budget's,
         the cutoff is the smallest that leaves at most ``keep`` groups, and the most important
-        tokens of groups become groups of their own until there are ``keep``. Groups weigh as one
-        token in later attention (officially as many as they hold, which no flash kernel can do):
-        the row says so. Newline tokens go first with a budget; without one they stay, as
-        officially. Equal densities by lower index.
+        tokens of groups become groups of their own until there are ``keep``. Newline tokens go
+        first with a budget; without one they stay, as officially. Equal densities by lower index.
 
     Attributes:
         cutoff: cosine distance of keys within which tokens are merged; with ``share``, instead of
             the budget.
         share: of the tokens that importance keeps.
+        width: of the bell that a like token adds to a density.
         recover: distance, in cutoffs, within which a token that had gone joins a group.
         layer: the decoder layer whose input is cut.
+        weighted: whether later attention, of the prompt and of the answer, counts a group as often
+            as it has tokens; no flash kernel can, official codes run sdpa.
     """
 
     cutoff: float | None = None
     share: float | None = None
+    width: float = 2.0
     recover: float = 1.5
     layer: int = 4
+    weighted: bool = True
     category = "LLM only"
     aim = "hybrid"
 
@@ -62,6 +64,8 @@ class PACT(Method):
             raise UsageError("pact wants both method.cutoff and method.share, or neither")
         if self.share is not None and not 0 < self.share <= 1:
             raise UsageError(f"method.share={self.share}: above 0, at most 1")
+        if self.width <= 0:
+            raise UsageError(f"method.width={self.width}: above 0")
         if self.layer < 0 or (self.cutoff is not None and self.cutoff < 0) or self.recover < 0:
             raise UsageError("cutoff, recover and layer of pact must not be negative")
 
@@ -77,7 +81,14 @@ class PACT(Method):
     def stages(self, depth: int) -> Sequence[Stage]:
         count = (lambda keep, total: total) if self.adaptive else None
         return (
-            Stage(self.layer, self.select, Needs(entering=True), count, exact=not self.adaptive),
+            Stage(
+                self.layer,
+                self.select,
+                Needs(entering=True),
+                count,
+                exact=not self.adaptive,
+                weighted=self.weighted,
+            ),
         )
 
     def select(self, ctx: StageContext) -> Selection | None:
@@ -86,13 +97,14 @@ class PACT(Method):
             separators = separators[: max(0, ctx.keep - len(patches))]
             if ctx.keep >= len(patches):
                 return Selection(torch.cat([patches, separators]))
-        ctx.note("pact: groups weigh as one token in later attention (officially as many)")
+        if not self.weighted:
+            ctx.note("pact: groups weigh as one token in later attention (officially as many)")
         score, states = self.score(ctx)[patches], ctx.visual_hidden[patches]
         keys = unit(ctx.keys(ctx.layer)[:, patches].transpose(0, 1).flatten(1))
         share = (ctx.keep / len(patches)) ** 0.5 if self.share is None else self.share
         alive = top_k(score, max(1, int(len(patches) * share)))
         apart = (1 - gram(keys[alive])).clamp_(0, FARTHEST)
-        density = (apart / WIDTH).square_().neg_().exp_().sum(1, dtype=torch.float64)
+        density = (apart / self.width).square_().neg_().exp_().sum(1, dtype=torch.float64)
         if self.cutoff is None:
             cutoff, centre = _smallest(apart, density, ctx.keep)
         else:
@@ -108,11 +120,13 @@ class PACT(Method):
         near = ~lost | (nearest <= self.recover * cutoff)
         inside = membership(slot, len(middles), near.to(states))
         sums = states[middles] + product(inside, states[joining])
-        means = sums / (1 + inside.sum(1, keepdim=True))
+        sizes = 1 + inside.sum(1)
+        means = sums / sizes[:, None]
         unchanged = torch.cat([patches[alive[alone]], separators])
         return Selection(
             torch.cat([patches[middles], unchanged]),
             torch.cat([means, ctx.visual_hidden[unchanged]]),
+            torch.cat([sizes, sizes.new_ones(len(unchanged))]) if self.weighted else None,
         )
 
     def score(self, ctx: StageContext) -> Tensor:

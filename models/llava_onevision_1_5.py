@@ -19,6 +19,7 @@ class LlavaOnevision15(Qwen2VL):
 
     model_types: ClassVar[tuple[str, ...]] = ("llavaonevision1_5", "llava_onevision1_5")
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "projector"})
+    pixel_dropping = False  # a CLS row stands in front of each frame
     prefix_tokens = 1
     batches = False
 

@@ -37,6 +37,9 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
         order = self._window_order(call)
         return super().pack(values, call, fill)[order.to(values.device)]
 
+    def block_order(self, call: VisionCall) -> Tensor | None:
+        return torch.argsort(self._window_order(call))
+
     def _window_order(self, call: VisionCall) -> Tensor:
         """The tower computes in windows and restores the order after the merger."""
         tower = self.vision_tower

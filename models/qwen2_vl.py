@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,12 +11,17 @@ from torch import Tensor, nn
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
+from unibench.pruning.pixels import PixelContext
 
 
 class Qwen2VL(Family):
     """Qwen2VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
+    pixel_dropping = True
+    # of the published processors, where the model came without one
+    pixel_mean: ClassVar[tuple[float, ...]] = (0.48145466, 0.4578275, 0.40821073)
+    pixel_std: ClassVar[tuple[float, ...]] = (0.26862954, 0.26130258, 0.27577711)
     provides: ClassVar[frozenset[str]] = frozenset({"projector"})
 
     @property
@@ -61,6 +67,42 @@ class Qwen2VL(Family):
     @property
     def projector(self) -> tuple[nn.Module, ...]:
         return tuple(self.vision_tower.merger.mlp)
+
+    def pixel_tokens(self, call: VisionCall) -> list[PixelContext]:
+        merge, values = self.vision_tower.spatial_merge_size, call.arguments["pixel_values"]
+        config = self.vision_tower.config
+        frames, side = config.temporal_patch_size, config.patch_size
+        pixels = values.float().view(len(values), -1, frames, side * side)[:, :, 0]
+        mean, std = (
+            torch.tensor(scale, device=values.device)[:, None]
+            for scale in (self.image_mean, self.image_std)
+        )
+        tokens = (pixels * std + mean).view(len(values) // merge**2, -1)
+        sizes = [(t * h // merge, w // merge) for t, h, w in self.grid(call).tolist()]
+        pictures = tokens.split([height * width for height, width in sizes])
+        return [PixelContext(picture, *size) for picture, size in zip(pictures, sizes, strict=True)]
+
+    @property
+    def image_mean(self) -> tuple[float, ...]:
+        """What the processor took off pixel values from 0 to 1, by channel."""
+        return tuple(getattr(self._images, "image_mean", None) or self.pixel_mean)
+
+    @property
+    def image_std(self) -> tuple[float, ...]:
+        """What the processor divided them by."""
+        return tuple(getattr(self._images, "image_std", None) or self.pixel_std)
+
+    @property
+    def _images(self) -> Any:
+        return getattr(self.processor, "image_processor", None)
+
+    @property
+    def patches_of_token(self) -> int:
+        return int(self.vision_tower.spatial_merge_size) ** 2
+
+    @property
+    def mergers(self) -> Sequence[nn.Module]:
+        return [self.vision_tower.merger]
 
     def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import nn
@@ -13,12 +14,17 @@ class Qwen3VL(Qwen2VL):
     """Qwen3VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
+    pixel_mean = pixel_std = (0.5, 0.5, 0.5)
     provides: ClassVar[frozenset[str]] = frozenset({"projector"})
 
     @property
     def projector(self) -> tuple[nn.Module, ...]:
         merger = self.vision_tower.merger
         return merger.linear_fc1, merger.act_fn, merger.linear_fc2
+
+    @property
+    def mergers(self) -> Sequence[nn.Module]:
+        return [self.vision_tower.merger, *self.vision_tower.deepstack_merger_list]
 
     @property
     def deepstack(self) -> int:

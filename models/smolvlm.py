@@ -40,7 +40,7 @@ class SmolVLM(Family):
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         scale = self.model.config.scale_factor
-        shuffled: Tensor = self.core.connector.pixel_shuffle(values, scale)
+        shuffled: Tensor = self.core.connector.pixel_shuffle(values.contiguous(), scale)
         tokens: Tensor = (
             shuffled.flatten(0, 1).unflatten(-1, (scale**2, -1)).mean(1)
         )  # channels of the patches lie side by side

@@ -15,6 +15,7 @@ import unibench
 from tests.support.methods import Look, Unbudgeted
 from tests.support.models import collate, generate, inputs_of, model_of
 from unibench import EncoderContext, EncoderStage, Method, Needs, Stage, StageContext
+from unibench.methods.ficoco_v import FiCoCoV, pushed_by_place, redundancy, shared_out
 from unibench.methods.mustdrop_vit import MustDropVit
 from unibench.methods.tome import ToMe, per_block
 from unibench.ops import Matching, bipartite
@@ -80,6 +81,77 @@ def test_tome_inside_the_tower_equals_the_tower_by_hand(attn: str, keep: int) ->
     assert not session.notes
 
 
+def compressed_by_hand(model: Any, pixels: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """FiCoCo in the published order, from the first block on: attention, merge, feed-forward.
+    Returns rows and their places.
+    """
+    tower = model.model.vision_tower
+    hidden = tower.pre_layrnorm(tower.embeddings(pixels))[0]
+    anchor = torch.arange(len(hidden))
+    for block, number in zip(tower.encoder.layers[:BLOCKS], numbers, strict=True):
+        attention, normed = block.self_attn, block.layer_norm1(hidden)
+        q, k, v = (
+            projection(normed).unflatten(-1, (HEADS, -1)).transpose(0, 1)
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        hidden = hidden + attention.out_proj((logits.softmax(-1) @ v).transpose(0, 1).flatten(1))
+        mean = logits.mean(0)
+        score = pushed_by_place(redundancy(mean, 0.35), anchor[PREFIX:] - PREFIX, SIDE)
+        match = shared_out(mean, score, number, 0.998)
+        assert match.weights is not None
+        rows = []
+        for weights, own in zip(match.weights, match.anchor.tolist(), strict=True):
+            given = {i: float(weight / weights[own]) for i, weight in enumerate(weights) if weight}
+            rows.append(
+                sum(hidden[i] * weight for i, weight in given.items()) / sum(given.values())
+            )
+        hidden, anchor = torch.stack(rows), anchor[match.anchor]
+        hidden = hidden + block.mlp(block.layer_norm2(hidden))
+    return model.model.multi_modal_projector(hidden[None, PREFIX:])[0], anchor[PREFIX:] - PREFIX
+
+
+@pytest.mark.parametrize("attn", ATTN)
+@pytest.mark.parametrize("keep", [13, 6, 1])
+def test_ficoco_inside_the_tower_equals_the_tower_by_hand(attn: str, keep: int) -> None:
+    model, inputs = model_of("llava", attn), inputs_of("llava")
+    share, more = divmod(SIDE**2 - keep, BLOCKS)
+    with torch.no_grad():
+        rows, places = compressed_by_hand(
+            model, inputs["pixel_values"], (share + (more > 0), share + (more > 1))
+        )
+    seen: list[StageContext] = []
+    method = FiCoCoV(first=0)
+    chain = unibench.Chain((method, Look(seen.append, 1)))
+    with unibench.prune(model, chain, keep=keep) as session, torch.no_grad():
+        embeds: list[Tensor] = []
+        probe = model.model.language_model.layers[0].register_forward_pre_hook(
+            lambda module, args: embeds.append(args[0].clone())
+        )
+        model(**copy.deepcopy(inputs))
+        probe.remove()
+    assert session.take_records()[0].kept == keep
+    kept = seen[0].vision_rows
+    assert kept.tolist() == sorted(places.tolist())
+    found = embeds[-1][0][seen[0].visual]
+    torch.testing.assert_close(found, rows[places.argsort()], atol=1e-4, rtol=1e-4)
+    assert not session.notes
+
+
+def test_the_official_bug_of_ficoco_hands_on_as_many_tokens() -> None:
+    model, inputs = model_of("llava"), inputs_of("llava", 0, 2)
+    kept = {}
+    for variant in ("default", "official_bug"):
+        with unibench.prune(model, FiCoCoV(variant=variant, r=3), ratio=0.5) as session:  # type: ignore[arg-type]
+            with torch.no_grad():
+                model(**copy.deepcopy(inputs))
+        (record,) = session.take_records()
+        kept[variant] = record.kept
+        assert any("official_bug" in note for note in session.notes) == (variant != "default")
+    # the middle of two blocks is the second: three go in each picture
+    assert kept == {"default": 2 * 13, "official_bug": 2 * 13}
+
+
 @pytest.mark.parametrize("attn", ATTN)
 def test_a_stage_that_merges_nothing_changes_nothing(attn: str) -> None:
     class Nothing(Unbudgeted):
@@ -100,7 +172,11 @@ def test_a_stage_that_merges_nothing_changes_nothing(attn: str) -> None:
     assert torch.equal(again, tokens)
 
 
-@pytest.mark.parametrize("method", [ToMe(), MustDropVit(window=2)], ids=["tome", "mustdrop_vit"])
+@pytest.mark.parametrize(
+    "method",
+    [ToMe(), MustDropVit(window=2), FiCoCoV(), FiCoCoV(variant="official_bug")],
+    ids=["tome", "mustdrop_vit", "ficoco_v", "ficoco_v[official_bug]"],
+)
 def test_a_batch_equals_single_pictures(method: Method) -> None:
     model, samples = (
         model_of("llava"),

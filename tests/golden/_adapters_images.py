@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import Stored, chosen, stored
-from unibench import StageContext
+from unibench import EncoderContext, StageContext
 from unibench.cost.accounting import processed
 from unibench.methods._cuts import text_attention
 from unibench.methods._prior import Prior
+from unibench.methods.ficoco_v import pushed_by_place, redundancy
 from unibench.methods.mmtok import content_words
 from unibench.methods.visiontrim import local_affinity
 from unibench.methods.zoo_prune import sensitivity
-from unibench.ops import top_k
-from unibench.pruning import Item, Part
+from unibench.ops import complement, top_k
+from unibench.pruning import Item, Part, PixelContext
 from unibench.pruning.attention import QueryKey
 
 
@@ -112,9 +113,11 @@ def duet_intra(call: Call) -> Answer:
     start, total, length = params["visual_start"], params["n_visual"], len(arrays["s0_keys"][0])
     salient = params.get("salient")
     queries = {} if salient is None else {"queries": "question"}
-    before, *cuts = call.build(**queries).stages(32)
+    layers = (16, 24) if len(params["ratios"]) == 2 else range(8, 8 + len(params["ratios"]))
+    before, *cuts = call.build(**queries, layers=list(layers)).stages(32)
     assert before.count is None
-    assert [stage.layer for stage in cuts] == [16, 24]
+    if len(cuts) == 2:  # the published layers
+        assert [stage.layer for stage in call.build().stages(32)] == [0, *layers]
     present, memory = torch.arange(total), {}
     plain, defective = "variant" not in call.options, call.case.folder.endswith("official_bug")
     for number, stage in enumerate(cuts):
@@ -199,7 +202,7 @@ class Unrotated(_context.StubFamily):
 def vscan_intra(call: Call) -> Answer:
     """The cut inside the language model: queries of the last prompt token, keys of all."""
     arrays, params = _context.tensors(call.case, call.dtype), call.case.params
-    _, stage = call.build().stages({16: 32, 14: 28}[params["layer"]])
+    _, stage = call.build().stages(2 * params["layer"])
     assert stage.layer == params["layer"]
     keys = arrays["keys"]
     query = keys.new_zeros(len(arrays["queries_last"]), *keys.shape[1:])
@@ -482,12 +485,107 @@ def pact(call: Call) -> Answer:
     close(score, arrays["scores"], atol=1e-6)
     kept = int(count * params["share_kept_by_pruning"])
     assert top_k(score, kept).tolist() == arrays["survivors"].tolist()
-    found = answer(stage, replace_keys(ctx, turned))
-    assert found.rows is not None
-    close(found.rows, arrays["merged"], atol=2e-4)
-    return replace(found, rows=None)
+    assert stage.weighted
+    selection = stage.select(replace_keys(ctx, turned))
+    assert selection is not None and selection.values is not None and selection.sizes is not None
+    kept, order = selection.keep.sort()
+    close(selection.values[order], arrays["merged"], atol=2e-4)
+    close(selection.sizes[order], arrays["weights"].to(selection.sizes))
+    return Answer(kept, None)
 
 
 def replace_keys(ctx: Stored, qk: QueryKey) -> Stored:
     """The context whose keys are those of stored queries and keys."""
     return replace(ctx, stored_keys=qk.key.transpose(0, 1).flatten(1))
+
+
+def inside_block(call: Call, memory: dict[str, Tensor] | None = None) -> EncoderContext:
+    """A tile inside a block, CLS first; some patches may be gone."""
+    arrays, side = _context.tensors(call.case, call.dtype), call.case.params["side"]
+    place = arrays.get("present", torch.arange(len(arrays["hidden"]) - 1))
+    query, key = (arrays[name].transpose(0, 1) for name in ("queries", "keys"))
+    return EncoderContext(
+        block=12,
+        blocks=23,
+        tokens=arrays["hidden"],
+        keys=key,
+        size=torch.ones(len(place) + 1),
+        prefix=1,
+        side=side,
+        keep=1,
+        queries=query,
+        scaling=key.shape[-1] ** -0.5,
+        anchor=torch.cat([torch.zeros(1, dtype=torch.long), place + 1]),
+        memory={} if memory is None else memory,
+    )
+
+
+@adapter
+def ficoco_v(call: Call) -> Answer:
+    """One merge of one block."""
+    arrays, params = _context.tensors(call.case, torch.float64), call.case.params
+    call = replace(call, dtype=torch.float64)
+    ctx, method = inside_block(call), call.build()
+    (stage, *_) = method.encoder(23)
+    assert (stage.block, stage.inside, stage.weighted) == (12, True, False)
+    score = redundancy(ctx.logits(), params["lam"])
+    close(score, arrays["scores"])
+    close(pushed_by_place(score, arrays["present"], params["side"]), arrays["penalised"])
+    match = stage.merge(ctx)
+    assert match is not None and match.weights is not None
+    kept = match.anchor[1:] - 1
+    gone = complement(kept, len(arrays["present"]))
+    assert gone.tolist() == arrays["discarded"].tolist()
+    sums = match.weights / match.weights.gather(1, match.anchor[:, None])
+    close(sums[1:, gone + 1], arrays["weights"])
+    rows = match.weights @ ctx.tokens
+    close(rows[0], ctx.tokens[0])
+    close(rows[1:], arrays["merged"], atol=2e-4)
+    return Answer(kept, None)
+
+
+@adapter
+def ficoco_v_official_bug(call: Call) -> Answer:
+    """The official merge, again and again on one input; the state goes on from call to call."""
+    arrays, params = _context.tensors(call.case, torch.float32), call.case.params
+    bug, memory = "variant" in call.options, dict[str, Tensor]()
+    (stage, *_) = call.build().encoder(23)
+    for number in range(params["calls"]):
+        ctx = inside_block(call, memory)
+        match = stage.merge(ctx)
+        assert match is not None and match.weights is not None
+        memory = ctx.memory
+        if bug:
+            # the row that counts as CLS and the row of CLS take each other's place
+            remain = torch.cat([match.anchor[-1:], match.anchor[1:-1], match.anchor[:1]])
+            assert set(range(len(ctx.tokens))) - set(remain.tolist()) == set(
+                arrays[f"call{number}_discarded"].tolist()
+            )
+    if bug:
+        hidden = ctx.tokens[1:]
+        vision = _context.StubVision({})
+        behind = stored(call, one_stage(call.build()), hidden, 0, len(hidden), vision=vision)
+        assert len(chosen(one_stage(call.build()), behind).keep) == len(hidden)  # which says so
+        close(-redundancy(ctx.logits(), 0.35), arrays["scores"])
+        assert remain.tolist() == arrays["remain"].tolist()
+        assert memory["board"].isinf().tolist() == arrays["state_after"].bool().tolist()
+        own = match.weights.gather(1, remain[:, None])[:, 0]
+        close(1 / own, arrays["sizes"], atol=1e-4)
+        close(match.weights @ ctx.tokens, arrays["merged"], atol=2e-4)
+    kept, order = match.anchor.sort()
+    return Answer(kept, (match.weights @ ctx.tokens)[order])
+
+
+@adapter
+def pixelprune(call: Call) -> Answer:
+    """A picture as the processor resized it; tokens are two by two patches."""
+    arrays, params = _context.tensors(call.case, torch.float32), call.case.params
+    side = params["patch"] * params["merge"]
+    picture = arrays["picture"].float() / 255
+    height, width = picture.shape[0] // side, picture.shape[1] // side
+    tokens = picture.view(height, side, width, side, 3).transpose(1, 2).flatten(2).flatten(0, 1)
+    kept = call.build().pixels(PixelContext(tokens, height, width)).nonzero()[:, 0]
+    patches = kept[:, None] * params["merge"] ** 2 + torch.arange(params["merge"] ** 2)
+    if "kept_patches" in arrays and params["method"] != "random":
+        assert patches.flatten().tolist() == arrays["kept_patches"].tolist()
+    return Answer(kept, None)

@@ -76,6 +76,7 @@ def _of_outliers(method: Method, ctx: StageContext) -> Callable[[int], bool]:
 
 # the only methods that may miss the budget, and the rule that each follows instead
 FORMULAS = {
+    "pixelprune": lambda method, ctx: lambda kept: kept == len(ctx.visual),  # nothing was dropped
     "pooling": _of_pooling,
     "mustdrop_vit": _of_mustdrop_vit,
     "prumerge": _of_outliers,

@@ -64,8 +64,10 @@ def logits(
     merges: Merges | None = None,
     evicted: tuple[int, Drops] | None = None,
     added: Added | None = None,
+    weights: Drops | None = None,
 ) -> Tensor:
-    """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on,
+    """Logits of the whole sequence. ``weights``: decoder layer -> ``[L]`` how often each token is
+    attended to from that layer on. ``evicted``: a query row, and the columns hidden from it on,
     per layer.
     """
     text = text_of(model)
@@ -74,7 +76,7 @@ def logits(
     rope_positions = positions[1:] if positions.ndim == 3 and positions.shape[0] == 4 else positions
     rotary = text.rotary_emb(embeds, rope_positions)
     hidden = embeds
-    gone = torch.zeros(length, dtype=torch.bool)
+    gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)
     for index, layer in enumerate(text.layers):
         gone = gone | drops.get(index, torch.zeros_like(gone))
         if merges and index in merges:
@@ -85,9 +87,13 @@ def logits(
         if evicted:
             seen[evicted[0] :] &= ~evicted[1][index][None, :]
         seen |= torch.eye(length, dtype=torch.bool)  # a dropped row must see something
+        if weights and index in weights:
+            often = torch.nn.functional.pad(
+                weights[index], (0, length - len(weights[index])), value=1
+            )
         mask = (
-            torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)
-            if eager
+            often.log().expand(length, -1).masked_fill(~seen, torch.finfo(torch.float32).min)
+            if eager or weights
             else seen
         )
         hidden = layer(
@@ -114,6 +120,7 @@ def greedy(
     drops: Drops,
     merges: Merges | None = None,
     evicted: Drops | None = None,
+    weights: Drops | None = None,
 ) -> tuple[list[int], Tensor]:
     """Greedy tokens and their logits ``[steps, V]``."""
     embeds, positions = prompt_of(model, inputs)
@@ -134,6 +141,7 @@ def greedy(
             merges,
             (prompt, grown(evicted)) if evicted else None,
             added,
+            weights,
         )[0, -1]
         token = last.argmax()
         tokens.append(int(token))

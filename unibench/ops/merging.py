@@ -22,11 +22,13 @@ class Matching:
 
     Attributes:
         anchor: ``[rows]`` the token whose place each row takes.
-        slot: ``[n]`` the row that each token goes into.
+        slot: ``[n]`` the row that each token goes into; -1 is none.
+        weights: ``[rows, n]`` of the tokens in each row; None is their mean.
     """
 
     anchor: Tensor
     slot: Tensor
+    weights: Tensor | None = None
 
 
 def bipartite(metric: Tensor, merges: int, protect_first: bool = False) -> Matching:

@@ -19,6 +19,7 @@ from unibench.pruning.family import VisionCall as VisionCall
 from unibench.pruning.layout import Grid as Grid
 from unibench.pruning.layout import Item as Item
 from unibench.pruning.layout import Part as Part
+from unibench.pruning.pixels import PixelContext as PixelContext
 from unibench.pruning.session import Session as Session
 from unibench.pruning.stage import BudgetError as BudgetError
 from unibench.pruning.stage import Chain as Chain

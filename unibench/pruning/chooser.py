@@ -186,6 +186,7 @@ class Chooser:
         """Ask the method about one sample, item by item if budgets are per item."""
         kept: list[Tensor] = []
         values: list[Tensor | None] = []
+        sizes: list[Tensor | None] = []
         chosen = False
         for ctx in self._contexts(prefill, stage, hidden, row):
             selection = None
@@ -194,13 +195,16 @@ class Chooser:
             if selection is None:
                 kept += [ctx.visual, ctx.withheld]
                 values += [None, None]
+                sizes += [None, None]
                 continue
             chosen = True
             keep, order = selection.keep.to(hidden.device).sort()
-            _check_selection(keep, ctx, stage, self.plan.method)
+            _check_selection(keep, selection.sizes, ctx, stage, self.plan.method)
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]
             values += [new, None]
+            weights = None if selection.sizes is None else selection.sizes.to(hidden.device)[order]
+            sizes += [weights, None]
         if not chosen:
             return None
         rows, order = torch.cat(kept).sort()
@@ -210,7 +214,13 @@ class Chooser:
             old = hidden[row, pad:]
             pairs = zip(kept, values, strict=True)
             merged = torch.cat([old[at] if new is None else new for at, new in pairs])[order]
-        return Choice(origin.to(hidden.device)[rows], merged)
+        weighed = None
+        if any(weights is not None for weights in sizes):
+            ones = torch.ones(len(hidden[row]), device=hidden.device)
+            pairs = zip(kept, sizes, strict=True)
+            weighed = torch.cat([ones[at] if new is None else new.float() for at, new in pairs])
+            weighed = weighed[order]
+        return Choice(origin.to(hidden.device)[rows], merged, weighed)
 
     def _contexts(
         self, prefill: Prefill, stage: Stage, hidden: Tensor, row: int
@@ -321,9 +331,13 @@ class Chooser:
         return QueryKey(qk.query[row, :, pad:], qk.key[row, :, pad:], qk.scaling)
 
 
-def _check_selection(keep: Tensor, ctx: StageContext, stage: Stage, method: Method) -> None:
+def _check_selection(
+    keep: Tensor, sizes: Tensor | None, ctx: StageContext, stage: Stage, method: Method
+) -> None:
     """``keep`` is sorted."""
     name = type(method).__name__
+    if sizes is not None and not stage.weighted:
+        raise ValueError(f"{name} at layer {stage.layer} weighs tokens, which the stage denies")
     if len(keep) and not (int(keep[0]) >= 0 and int(keep[-1]) < len(ctx.visual)):
         raise ValueError(
             f"{name} at layer {stage.layer} kept a token outside 0..{len(ctx.visual) - 1}"

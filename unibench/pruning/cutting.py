@@ -19,6 +19,7 @@ class Segment:
         valid: ``[B, L']`` False on the padding at the left that ragged counts need.
         rotary: cos and sin of these tokens.
         padded: whether any row has padding.
+        sizes: ``[B, L']`` how many tokens each stands for; None is one each.
         mask: attention mask of the forward that is running; rebuilt for every forward.
     """
 
@@ -26,6 +27,7 @@ class Segment:
     valid: Tensor
     rotary: Rotary
     padded: bool
+    sizes: Tensor | None = None
     mask: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -67,12 +69,30 @@ def take_rotary(rotary: Rotary, index: Tensor) -> Rotary:
     return take(rotary[0]), take(rotary[1])
 
 
-def segment(origin: Tensor, valid: Tensor, full_rotary: Rotary) -> Segment:
-    """The segment of the tokens ``origin`` of the unpruned sequence."""
-    return Segment(origin, valid, take_rotary(full_rotary, origin), padded=not bool(valid.all()))
+def segment(
+    origin: Tensor, valid: Tensor, full_rotary: Rotary, sizes: Tensor | None = None
+) -> Segment:
+    """The segment of the tokens ``origin`` of the unpruned sequence.
+
+    Args:
+        origin: ``[B, L']``.
+        valid: ``[B, L']``.
+        full_rotary: of the whole sequence.
+        sizes: ``[B, L]`` how many tokens each of the whole sequence stands for; None is one each.
+    """
+    rotary, padded = take_rotary(full_rotary, origin), not bool(valid.all())
+    if sizes is not None:
+        sizes = sizes.to(origin.device).gather(1, origin)
+    return Segment(origin, valid, rotary, padded, sizes)
 
 
-def causal_mask(implementation: str, valid: Tensor, hidden: Tensor, padded: bool) -> Tensor | None:
+def causal_mask(
+    implementation: str,
+    valid: Tensor,
+    hidden: Tensor,
+    padded: bool,
+    sizes: Tensor | None = None,
+) -> Tensor | None:
     """The mask that lets the last queries see the earlier valid keys, in the form a kernel takes.
 
     Args:
@@ -80,10 +100,13 @@ def causal_mask(implementation: str, valid: Tensor, hidden: Tensor, padded: bool
         valid: ``[B, keys]`` keys that are no padding.
         hidden: ``[B, queries, D]``; the queries are the last of the keys.
         padded: whether any key is padding.
+        sizes: ``[B, keys]`` how often each key is attended to; None is once. Not for flash
+            attention.
 
     Returns:
         None (flash attention without padding), ``[B, keys]`` (flash attention), boolean
-        ``[B, 1, queries, keys]`` (sdpa) or the same additive in ``hidden``'s dtype (eager).
+        ``[B, 1, queries, keys]`` (sdpa) or the same additive in ``hidden``'s dtype (eager, and
+        where keys have sizes).
 
     Raises:
         NotImplementedError: for another implementation.
@@ -99,6 +122,9 @@ def causal_mask(implementation: str, valid: Tensor, hidden: Tensor, padded: bool
     column = torch.arange(keys, device=valid.device)[None, :]
     # a padding row sees itself: a row without any key is NaN in some kernels
     seen = ((column <= row) & valid[:, None, None, :]) | (column == row)
-    if implementation == "sdpa":
+    if implementation == "sdpa" and sizes is None:
         return seen
-    return hidden.new_zeros(seen.shape).masked_fill(~seen, torch.finfo(hidden.dtype).min)
+    mask = hidden.new_zeros(seen.shape)
+    if sizes is not None:  # as many equal logits as tokens
+        mask = mask + sizes.log().to(hidden)[:, None, None]
+    return mask.masked_fill(~seen, torch.finfo(hidden.dtype).min)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ class EncoderContext:
         blocks: number of blocks up to and with the one that makes the features.
         tokens: ``[n, C]`` float32, the prefix (CLS) first.
         keys: ``[n, heads, head_dim]`` of this block, where the stage is inside it.
+        queries: the same of its queries.
+        scaling: of their products.
+        anchor: ``[n]`` the place of each token, prefix included, before any merge.
+        memory: of the tile: what one stage leaves for the next.
         size: ``[n]`` patches that each token stands for.
         prefix: number of prefix tokens.
         side: of the patch grid.
@@ -52,6 +56,16 @@ class EncoderContext:
     prefix: int
     side: int
     keep: int
+    queries: Tensor | None = None
+    scaling: float = 1.0
+    anchor: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+    def logits(self) -> Tensor:
+        """Products of queries with keys, mean over heads, before the softmax, ``[n, n]``."""
+        assert self.queries is not None and self.keys is not None, "the stage is not inside a block"
+        joined = self.queries.flatten(1) @ self.keys.flatten(1).T
+        return joined * (self.scaling / self.keys.shape[1])
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Tile:
         keys: queries and keys of the block that runs.
         pending: rows that were merged between the halves of the block.
         half: what its feed-forward network made of them.
+        memory: what one stage leaves for the next.
     """
 
     size: Tensor
@@ -91,6 +106,7 @@ class Tile:
     keys: list[QueryKey] = field(default_factory=list)
     pending: Tensor | None = None
     half: Tensor | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 class EncoderMerger:
@@ -187,10 +203,12 @@ class EncoderMerger:
         return int(config.image_size // config.patch_size) ** 2
 
     def _context(self, stage: EncoderStage, tile: Tile, tokens: Tensor) -> EncoderContext:
-        keys = None
+        queries = keys = None
+        scaling = 1.0
         if stage.inside:
             (qk,) = tile.keys
-            keys = qk.key[0].transpose(0, 1).float()
+            queries, keys = (part[0].transpose(0, 1).float() for part in (qk.query, qk.key))
+            scaling = qk.scaling
         patches, retention = self._patches, self.budget.retention
         if retention is None:
             keep = min(self.budget.tokens or patches, patches)
@@ -208,6 +226,10 @@ class EncoderMerger:
             self.family.prefix_tokens,
             math.isqrt(patches),
             max(1, keep),
+            queries,
+            scaling,
+            tile.anchor,
+            dict(tile.memory),
         )
 
     def _merge(self, stage: EncoderStage, tile: Tile, hidden: Tensor) -> Tensor | None:
@@ -216,10 +238,11 @@ class EncoderMerger:
         assert prefill is not None
         with torch.no_grad(), self.reading.timed(prefill.spans.merges):
             ctx = self._context(stage, tile, hidden[0])
-            merge = partial(_merged, stage, ctx)
-            merged = merge()
+            again = partial(_merged, stage, replace(ctx, memory=dict(tile.memory)))
+            merged = _merged(stage, ctx)
+            tile.memory = ctx.memory
             key = ("merge", stage.block, ctx.tokens.shape, ctx.keep)
-            prefill.together.append(self._arithmetic.of(prefill, key, merge))
+            prefill.together.append(self._arithmetic.of(prefill, key, again))
             if merged is None:
                 return None
             match, rows, tile.size = merged
@@ -280,5 +303,8 @@ def _merged(stage: EncoderStage, ctx: EncoderContext) -> tuple[Matching, Tensor,
     if match is None:
         return None
     size = ctx.size if stage.weighted else torch.ones_like(ctx.size)
-    rows = mean_weights(match.slot, len(match.anchor), size) @ ctx.tokens
+    weights = match.weights
+    if weights is None:
+        weights = mean_weights(match.slot, len(match.anchor), size)
+    rows = weights.to(ctx.tokens) @ ctx.tokens
     return match, rows, membership(match.slot, len(match.anchor), ctx.size).sum(1)

@@ -32,7 +32,10 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
         gather, valid = left_padded(rows)
         take = gather[:, None, :, None].expand(-1, store.keys.shape[1], -1, store.keys.shape[3])
         store.keys, store.values = store.keys.gather(2, take), store.values.gather(2, take)
-        segments[index] = segment(prefill.origins(blank).gather(1, gather), valid, prefill.rotary)
+        origin, sizes = prefill.origins(blank).gather(1, gather), prefill.sizes
+        if prefill.current is None or prefill.current.sizes is None:
+            sizes = None  # a layer in front of the cut that weighs tokens
+        segments[index] = segment(origin, valid, prefill.rotary, sizes)
 
 
 def _staying(prefill: Prefill, chooser: Chooser, layer: int, blank: Tensor, row: int) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from unibench.errors import UsageError
 from unibench.ops import did
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.layout import Item, Part
+
+if TYPE_CHECKING:
+    from unibench.pruning.pixels import PixelContext
 
 
 @dataclass
@@ -99,6 +102,8 @@ class Family:
             its tower is a CLIP's; ``"projector"``: :attr:`projector` is given.
         tower_merging: whether tokens may be merged inside the vision tower where the projector
             reads one layer token by token: the family has :meth:`halves`, and one token per patch.
+        pixel_dropping: whether tokens may be dropped ahead of the vision tower: the family has
+            :meth:`pixel_tokens`.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         batches: whether the features of a picture do not depend on the pictures of other prompts in
             its batch.
@@ -109,6 +114,7 @@ class Family:
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     tower_merging: ClassVar[bool] = False
+    pixel_dropping: bool = False
     prefix_tokens: int = 0
     batches: bool = True
     saliency_layer: int = -1
@@ -314,6 +320,26 @@ class Family:
     def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
         """Pixels of each image or video; those of the base lie in rows of their own."""
         return list(values)
+
+    def pixel_tokens(self, call: VisionCall) -> list[PixelContext]:
+        """The pixels of each picture of a call, by language-model token."""
+        raise NotImplementedError
+
+    @property
+    def patches_of_token(self) -> int:
+        """Patches that become a token, which lie side by side in front of the blocks."""
+        return 1
+
+    @property
+    def mergers(self) -> Sequence[nn.Module]:
+        """Modules that make tokens of patches, behind the last block and between blocks."""
+        return ()
+
+    def block_order(self, call: VisionCall) -> Tensor | None:
+        """The tokens, in raster order, whose patches the blocks take one after the other; None is
+        raster order.
+        """
+        return None
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""

@@ -35,6 +35,7 @@ class Prefill:
         tile: the tile that stages inside the vision tower are merging.
         rotary: cos and sin of the whole prompt.
         current: the segment of the decoder layer being read; None is the whole prompt.
+        sizes: ``[B, L]`` how many tokens each of the whole prompt stands for; None is one each.
         counts: visual tokens that entered each decoder layer from the first cut on, by sample.
         recorded: queries and keys that attention modules of the decoder were given.
         entering: queries and keys of the layer about to run.
@@ -53,6 +54,7 @@ class Prefill:
     tile: Tile | None = None
     rotary: Rotary | None = None
     current: Segment | None = None
+    sizes: Tensor | None = None
     counts: list[list[int]] = field(default_factory=list)
     recorded: dict[nn.Module, list[QueryKey]] = field(default_factory=dict)
     entering: dict[int, QueryKey] = field(default_factory=dict)
@@ -137,12 +139,28 @@ class Prefill:
         merged = any(choice is not None and choice.values is not None for choice in choices)
         new = hidden.clone() if merged else hidden
         rows = [self._staying(choice, new, row) for row, choice in enumerate(choices)]
-        if all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows)):
+        weighted = self._weigh(choices)
+        whole = all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows))
+        if whole and not weighted:
             return new
         index, valid = left_padded(rows)
         assert self.rotary is not None
-        self.current = segment(self.origins(hidden).gather(1, index), valid, self.rotary)
+        origin = self.origins(hidden).gather(1, index)
+        self.current = segment(origin, valid, self.rotary, self.sizes)
         return take_tokens(new, index)
+
+    def _weigh(self, choices: list[Choice | None]) -> bool:
+        """Note how many tokens those that go on stand for; whether any choice says so."""
+        found = [
+            (row, choice.origin, choice.sizes)
+            for row, choice in enumerate(choices)
+            if choice is not None and choice.sizes is not None
+        ]
+        for row, origin, sizes in found:
+            if self.sizes is None:
+                self.sizes = torch.ones(self.prompt.valid.shape, device=sizes.device)
+            self.sizes[row, origin.to(self.sizes.device)] = sizes.to(self.sizes)
+        return bool(found)
 
     def _staying(self, choice: Choice | None, hidden: Tensor, row: int) -> Tensor:
         """Places of one sample's tokens that go on; their new values are written into

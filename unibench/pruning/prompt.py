@@ -26,10 +26,12 @@ class Choice:
     Attributes:
         origin: sorted indices in the unpruned sequence.
         values: their new hidden states, or None.
+        sizes: how many tokens each stands for, or None.
     """
 
     origin: Tensor
     values: Tensor | None
+    sizes: Tensor | None = None
 
 
 @dataclass

@@ -43,6 +43,11 @@ def refusal(
             f"{name} needs {', '.join(sorted(missing))}, which family"
             f" {model.family or family.model_types[0]} lacks"
         )
+    if method.drops_pixels and not family.pixel_dropping:
+        return (
+            f"{name} drops tokens ahead of the vision tower, which family"
+            f" {model.family or family.model_types[0]} does not allow"
+        )
     reason = method.requires(family, model) or _of_kernels(method, family, model)
     if reason is not None:
         return reason
@@ -113,7 +118,11 @@ def _of_cuts(
                 processed(stages, budget.keep(total), total, depth)
     except UsageError as error:
         return str(error)
+    if any(stage.weighted for stage in stages) and "flash" in (model.kernel or ""):
+        return f"{name} weighs keys, which {model.kernel} cannot; take model.attn=sdpa"
     needs = needs_of(stages)
+    if method.drops_pixels and needs.vision:
+        return f"{name} drops tokens ahead of the vision tower, of which no signal can be recorded"
     for layer in needs.llm_attention:
         if not 0 <= layer < depth:
             return (

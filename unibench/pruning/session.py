@@ -24,6 +24,7 @@ from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
+from unibench.pruning.pixels import PixelPruner
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
@@ -109,7 +110,10 @@ class Session:
         """Whether nothing is remembered of a prompt but what decoding needs."""
         return self._reading.prefill is None
 
-    def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | None:
+    def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | PixelPruner | None:
+        method = self._plan.method
+        if method.drops_pixels:
+            return PixelPruner(self.family, method, self._plan.seed, self._reading, arithmetic)
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None
@@ -226,7 +230,8 @@ class Session:
         segment = prompt.segments.get(index)
         if segment is None:
             return (hidden, *args[1:]), kwargs
-        if prefill is None and not segment.padded and kwargs.get("attention_mask") is None:
+        plain = not segment.padded and segment.sizes is None
+        if prefill is None and plain and kwargs.get("attention_mask") is None:
             # decoding one sample with sdpa or flash attention: the short cache is all there is
             return None
         kwargs = {**kwargs, "attention_mask": self._mask(segment, index, hidden, kwargs)}
@@ -368,7 +373,8 @@ class Session:
         self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
     ) -> Tensor | None:
         """The attention mask of a layer after a cut, as the running kernel takes it."""
-        if kwargs.get("attention_mask") is None and not segment.padded:
+        sizes = segment.sizes
+        if kwargs.get("attention_mask") is None and not segment.padded and sizes is None:
             return None  # the kernel works from is_causal
         if segment.mask is None:
             cache = kwargs.get("past_key_values")
@@ -376,8 +382,10 @@ class Session:
             grown = past + hidden.shape[1] - segment.length
             new = segment.valid.new_ones(len(segment.valid), grown)
             valid = torch.cat([segment.valid, new], 1).to(hidden.device)
+            if sizes is not None:
+                sizes = torch.cat([sizes, sizes.new_ones(new.shape)], 1).to(hidden.device)
             segment.mask = causal_mask(
-                attention_of(self.family.text_model), valid, hidden, segment.padded
+                attention_of(self.family.text_model), valid, hidden, segment.padded, sizes
             )
         return None if segment.mask is None else segment.mask.to(hidden.device)
 

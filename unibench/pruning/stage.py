@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unibench.pruning.context import StageContext
     from unibench.pruning.encoder import EncoderStage
     from unibench.pruning.family import Family
+    from unibench.pruning.pixels import PixelContext
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
@@ -37,10 +38,13 @@ class Selection:
         keep: indices into ``ctx.visual``, in any order; the engine restores sequence order.
         values: None, or the new hidden states ``[len(keep), D]``. A merged token is a kept token
             with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
+        sizes: ``[len(keep)]`` how many tokens each stands for, from stages that are weighted: later
+            layers attend to it as often, in the prefill and while decoding. None is one each.
     """
 
     keep: Tensor
     values: Tensor | None = None
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Stage:
         count: ``(keep, total) -> number`` this stage keeps, from the budgeted ``keep`` and the
             sample's original number of visual tokens; None means ``keep`` itself.
         exact: whether a selection of another size is an error.
+        weighted: whether selections say how many tokens each stands for; no flash kernel can weigh
+            keys.
     """
 
     layer: int
@@ -119,6 +125,7 @@ class Stage:
     needs: Needs = Needs()
     count: Callable[[int, int], int] | None = None
     exact: bool = True
+    weighted: bool = False
 
     def under(self, budget: Callable[[int, int], tuple[int, int]]) -> Stage:
         """The stage under another budget than the run's.
@@ -222,6 +229,20 @@ class Method:
         """
         return ()
 
+    def pixels(self, ctx: PixelContext) -> Tensor:
+        """The tokens of a picture that enter the vision tower, ``[N]`` True, on families that allow
+        it.
+
+        The cut at layer 0 must then keep what is left: ``ctx.vision.merged``. Nothing of the tower
+        can be recorded.
+        """
+        raise NotImplementedError
+
+    @property
+    def drops_pixels(self) -> bool:
+        """Whether the method drops tokens ahead of the vision tower."""
+        return type(self).pixels is not Method.pixels
+
     def averaged(self, depth: int) -> Sequence[Stage]:
         """The cuts when the budget is the mean over layers of the tokens processed
         (``budget.mode=layer_average``).
@@ -289,6 +310,13 @@ class Composite(Method):
     def evict(self, ctx: StageContext) -> Tensor | None:
         kept = (part.evict(ctx) for part in self.parts if part.evicts)
         return next((rows for rows in kept if rows is not None), None)
+
+    def pixels(self, ctx: PixelContext) -> Tensor:
+        return next(part for part in self.parts if part.drops_pixels).pixels(ctx)
+
+    @property
+    def drops_pixels(self) -> bool:
+        return any(part.drops_pixels for part in self.parts)
 
     @property
     def evicts(self) -> bool:

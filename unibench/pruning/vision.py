@@ -14,6 +14,7 @@ from unibench.errors import UsageError
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.pixels import PixelPruner
 from unibench.pruning.prefill import Reading
 from unibench.pruning.stage import Needs
 
@@ -36,7 +37,7 @@ class VisionRecorder:
         family: whose tower is observed.
         needs: what is recorded inside it.
         reading: the prefill under way.
-        merger: merges inside the tower, None if the method does not.
+        merger: merges inside the tower or drops ahead of it, None if the method does neither.
         reuse: computes or remembers the features of a call, where nothing inside the tower is
             recorded or changed; None computes them.
     """
@@ -46,7 +47,7 @@ class VisionRecorder:
         family: Family,
         needs: Needs,
         reading: Reading,
-        merger: EncoderMerger | None,
+        merger: EncoderMerger | PixelPruner | None,
         reuse: Reuse | None,
     ) -> None:
         self.family, self._reading, self._merger, self._reuse = family, reading, merger, reuse
