@@ -98,7 +98,8 @@ class Chooser:
         is_visual = prompt.visual[row].to(hidden.device)
         visual = is_visual[origin].nonzero()[:, 0]
         rank = (is_visual.cumsum(0) - 1)[origin[visual]]  # which original visual token each one is
-        blind = separators_of(prompt.items[row], rank) & stage.needs.vision
+        withholds = stage.needs.vision and not stage.needs.separators
+        blind = separators_of(prompt.items[row], rank) & withholds
         contexts = []
         for group in self._groups(prompt.items[row]):
             inside = torch.zeros_like(blind)

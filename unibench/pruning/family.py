@@ -81,6 +81,8 @@ class Family:
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         batches: whether the features of a picture do not depend on the pictures of other prompts in
             its batch.
+        frames_are_pictures: whether the processor hands the frames of a video over as pictures of
+            one grid each; equal ones that follow each other are then numbered as one video.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
 
@@ -92,6 +94,7 @@ class Family:
     provides: ClassVar[frozenset[str]] = frozenset()
     prefix_tokens: int = 0
     batches: bool = True
+    frames_are_pictures: bool = False
     saliency_layer: int = -1
 
     def __init__(self, model: Any) -> None:

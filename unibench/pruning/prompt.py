@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -221,13 +221,30 @@ def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[t
     for row in kind.tolist():
         kinds = [value for value in row if value]
         items: list[Item] = []
-        start = 0
+        start, videos = 0, 0
         while start < len(kinds):
             parts = next(queues[kinds[start]])
-            items.append(Item(start, start + sum(len(part) for part in parts), parts))
-            start = items[-1].stop
-        samples.append(tuple(items))
+            is_video = KINDS[kinds[start]] == "video"
+            stop = start + sum(len(part) for part in parts)
+            items.append(Item(start, stop, parts, videos if is_video else None))
+            start, videos = stop, videos + is_video
+        samples.append(tuple(_joined_frames(items) if family.frames_are_pictures else items))
     return samples
+
+
+def _joined_frames(items: list[Item]) -> list[Item]:
+    """Pictures of one grid that follow each other in one size, numbered as frames of a video."""
+    found: list[Item] = []
+    number = -1
+    for place, item in enumerate(items):
+        beside = [items[i].parts for i in (place - 1, place + 1) if 0 <= i < len(items)]
+        if len(item.parts) != 1 or item.parts[0].frames != 1 or item.parts not in beside:
+            found.append(item)
+            continue
+        if not found or found[-1].video is None or found[-1].parts != item.parts:
+            number += 1
+        found.append(replace(item, video=number))
+    return found
 
 
 def _runs(row: list[int], value: int) -> list[int]:

@@ -58,6 +58,8 @@ class Needs:
         object_attention: queries and keys of vision-tower layers counted from the family's
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
+        separators: separators are shown although the vision tower is needed; its signals have
+            their ``fill`` there.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -68,6 +70,7 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+    separators: bool = False
 
     @property
     def vision(self) -> bool:
@@ -90,6 +93,7 @@ class Needs:
             self.entering or other.entering,
             self.object_attention + other.object_attention,
             self.clip or other.clip,
+            self.separators or other.separators,
         )
 
 
