@@ -248,4 +248,5 @@ def recomputed(call: Call) -> Answer:
 
 from tests.golden import (
     _adapters_intra,  # noqa: F401
+    _adapters_video,  # noqa: F401
 )

@@ -1,0 +1,109 @@
+"""Videos of a prompt as their methods see them: frames of one size, and the newlines beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import torch
+from torch import Tensor
+
+from unibench import StageContext
+from unibench.ops import shares
+from unibench.pruning import Grid
+
+# What becomes of newline tokens. ``counted``: the budget counts them; the one behind a video stays,
+# those behind rows only where the budget exceeds all patches. ``rows``: beyond the budget, those of
+# rows that keep a patch. ``all``: beyond the budget, every one.
+NEWLINES = ("counted", "rows", "all")
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of one size that follow each other; a picture is a video of one frame.
+
+    Attributes:
+        rows: ``[T, n]`` indices into ``ctx.visual``, each frame in raster order.
+        height, width: of a frame, in tokens.
+    """
+
+    rows: Tensor
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return self.rows.numel()
+
+
+def videos(ctx: StageContext) -> list[Video]:
+    """The videos of a context without its separators; each picture, tile or overview is one of its
+    own.
+
+    A frame of another size than the one before starts a video of its own.
+    """
+    shown = [grid for grid in ctx.grids() if not grid.separators]
+    found = []
+    for _, group in groupby(enumerate(shown), key=lambda pair: _key(*pair)):
+        frames = [grid for _, grid in group]
+        rows = torch.stack([grid.rows for grid in frames])
+        found.append(Video(rows, frames[0].height, frames[0].width))
+    return found
+
+
+def _key(place: int, grid: Grid) -> tuple[int, ...]:
+    """Equal for frames that belong together."""
+    return (-1, place) if grid.video is None else (grid.video, grid.height, grid.width)
+
+
+def separators(ctx: StageContext) -> tuple[Tensor, Tensor]:
+    """Rows of the separators: those that end a picture or video, and those that end a row of it."""
+    rows = [grid.rows for grid in ctx.grids() if grid.separators]
+    marks = torch.cat([ctx.visual.new_zeros(0), *(part.to(ctx.visual.device) for part in rows)])
+    last = [item.stop - 1 for item in ctx.items if item.parts and item.parts[-1].newline == "end"]
+    if not len(marks) or not last:
+        return marks[:0], marks
+    ends = torch.isin(ctx.vision_rows[marks], ctx.vision_rows.new_tensor(last))
+    return marks[ends], marks[~ends]
+
+
+def counted(ctx: StageContext) -> tuple[int, Tensor]:
+    """How many patches the budget leaves beside the separators that it counts, and these.
+
+    The token behind a video stays and counts, as long as one patch is kept; newlines behind rows
+    stay where the budget exceeds everything else.
+    """
+    ends, newlines = separators(ctx)
+    patches = len(ctx.visual) - len(ends) - len(newlines)
+    ending = min(len(ends), max(0, ctx.keep - 1)) if patches else min(len(ends), ctx.keep)
+    left = min(patches, ctx.keep - ending)
+    return left, torch.cat([ends[:ending], newlines[: ctx.keep - ending - left]])
+
+
+def beyond(ctx: StageContext, mode: str, kept: Tensor) -> Tensor:
+    """Separators that stay beyond the budget: ``rows`` (of rows that keep a patch) or ``all``."""
+    ends, newlines = separators(ctx)
+    marks = torch.cat([ends, newlines])
+    if mode == "all" or not len(marks):
+        return marks
+    is_separator = torch.zeros(len(ctx.visual), dtype=torch.long, device=marks.device)
+    is_separator[marks] = 1
+    line = is_separator.cumsum(0) - is_separator  # the same for a row and the newline behind it
+    has_patch = torch.zeros_like(is_separator, dtype=torch.bool)
+    has_patch[line[kept]] = True
+    return marks[has_patch[line[marks]]]
+
+
+def divided(budget: int, parts: Sequence[Video]) -> list[int]:
+    """A budget of patches by the size of each video."""
+    return shares(budget, [len(part) for part in parts]) if parts else []
+
+
+def segments(cuts: Sequence[int], frames: int) -> list[range]:
+    """Stretches of frames that end after each of ``cuts``.
+
+    >>> segments([1, 2], 5)
+    [range(0, 2), range(2, 3), range(3, 5)]
+    """
+    bounds = [0, *(cut + 1 for cut in sorted(set(cuts))), frames]
+    return [range(start, stop) for start, stop in pairwise(bounds)]

@@ -1,0 +1,103 @@
+"""What the video methods must do on prompts with a video, on every family that reads one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import unibench
+from tests.support import pictures
+from tests.support.models import QUICK, VIDEOS, collate, generate, inputs_of, model_of
+from unibench import Method
+from unibench.api import build_method
+from unibench.budget import Budget
+from unibench.pruning import Session
+
+FRAMES, SCENE = 10, 3  # of a video; of a scene within it
+RATIOS = (0.1, 0.5, 0.667, 0.75, 0.889)
+# name -> method, options
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "vidcom2": ("vidcom2", {}),
+}
+# meet the budget at every ratio
+EXACT = ("vidcom2",)
+# two families in the default tests: newlines and frames by an axis of their own, three axes of position
+READ = [
+    pytest.param(family, marks=[] if family in (*QUICK, "llava_onevision") else [pytest.mark.slow])
+    for family in VIDEOS
+]
+families = pytest.mark.parametrize("family", READ)
+
+
+def build(name: str) -> Method:
+    method, options = CASES[name]
+    return build_method(method, **options)
+
+
+@pytest.fixture(autouse=True)
+def _longer_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "FRAMES", FRAMES)
+
+
+def video_of(family: str, seed: int = 0) -> dict[str, Any]:
+    """A prompt with a video of a few scenes, whose frames resemble each other."""
+    inputs = inputs_of(family, seed, video=True)
+    name = "pixel_values_videos" if "pixel_values_videos" in inputs else "pixel_values"
+    pixels = inputs[name]
+    frames = FRAMES + seed % 2 if family == "internvl" else FRAMES
+    by_frame = pixels.reshape(frames, -1)
+    scene = by_frame[torch.arange(frames) // SCENE * SCENE]
+    inputs[name] = (scene + 0.3 * by_frame).view_as(pixels)
+    return inputs
+
+
+def kept_of(session: Session) -> list[list[int]]:
+    """Visual tokens of each sample that reach the last layer, by their number."""
+    prompt = session.prompt
+    assert prompt is not None
+    return [prompt.left(row).nonzero()[:, 0].tolist() for row in range(len(prompt.visual))]
+
+
+@families
+@pytest.mark.parametrize("name", EXACT)
+def test_the_budget_is_met_on_a_video(name: str, family: str) -> None:
+    model, inputs = model_of(family), video_of(family)
+    for ratio in RATIOS:
+        with unibench.prune(model, build(name), ratio=ratio) as session, torch.no_grad():
+            logits: Tensor = model(**copy.deepcopy(inputs)).logits
+        (record,) = session.take_records()
+        assert logits.isfinite().all()
+        assert record.processed[-1] == Budget.parse(ratio=ratio).keep(record.visual_tokens)
+
+
+@families
+@pytest.mark.parametrize("name", EXACT)
+def test_a_video_kept_whole_is_the_unpruned_model(name: str, family: str) -> None:
+    model, inputs = model_of(family), video_of(family)
+    with torch.no_grad():
+        plain = model(**copy.deepcopy(inputs)).logits
+        with unibench.prune(model, build(name), ratio=0) as session:
+            whole = model(**copy.deepcopy(inputs)).logits
+    (record,) = session.take_records()
+    assert set(record.processed) == {record.visual_tokens}
+    torch.testing.assert_close(whole, plain, atol=1e-4, rtol=1e-4)
+
+
+@families
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_of_videos_chooses_as_single_ones_do(name: str, family: str) -> None:
+    model, method = model_of(family), build(name)
+    samples = [video_of(family, 0), inputs_of(family, 1, 1), video_of(family, 2)]
+    samples = samples if family.startswith("qwen") else [samples[0], samples[2]]
+    with unibench.prune(model, method, ratio=0.667) as session:
+        tokens, _, _ = generate(model, collate(samples), 4)
+        together, records = kept_of(session), session.take_records()
+        for row, sample in enumerate(samples):
+            alone, _, _ = generate(model, sample, 4)
+            assert kept_of(session) == [together[row]]
+            assert session.take_records() == [records[row]]
+            assert torch.equal(alone[0], tokens[row])
