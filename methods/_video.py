@@ -1,4 +1,4 @@
-"""Videos of a prompt as their methods see them: frames of one size, and the newlines beside them."""
+"""Videos of a prompt as their methods see them: frames of one size, and newlines beside them."""
 
 from __future__ import annotations
 

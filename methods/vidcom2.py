@@ -25,8 +25,8 @@ class VidCom2(Method):
     more of them in frames that stand out.
 
     On the half of the channels that vary least, rows of length one are compared with both means by
-    five Gaussian kernels; the sum says how redundant a token is. A frame that is less redundant than
-    the others gets up to twice its share.
+    five Gaussian kernels; the sum says how redundant a token is. A frame that is less redundant
+    than the others gets up to twice its share.
 
     Paper: Video Compression Commander, EMNLP 2025, arXiv 2505.14454.
     Code: xuyang-liu16/VidCom2@944a17d14f token_compressor/vidcom2/vidcom2.py (variant=official);

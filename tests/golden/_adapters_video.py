@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
@@ -68,4 +66,15 @@ def redundancy(call: Call) -> Answer:
             torch.testing.assert_close(found, arrays[name], rtol=1e-4, atol=1e-5)
     counts = frame_counts(per_video, call.case.params["retention"])
     assert counts.tolist() == arrays["counts"].tolist()
+    return frames(call)  # type: ignore[return-value]
+
+
+@adapter
+def dissimilarity(call: Call) -> Answer:
+    """EVS: how far each token is from the one before is stored too."""
+    from unibench.methods.evs import dissimilarity as apart
+
+    arrays, part = _context.tensors(call.case, call.dtype), part_of(call)
+    found = apart(arrays["features"].unflatten(0, (part.frames, -1)))
+    torch.testing.assert_close(found, arrays["dissimilarity"], rtol=1e-4, atol=1e-5)
     return frames(call)  # type: ignore[return-value]

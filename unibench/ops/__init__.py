@@ -20,6 +20,7 @@ from unibench.ops.merging import nearest_weights as nearest_weights
 from unibench.ops.merging import proportional_attention as proportional_attention
 from unibench.ops.outliers import outliers as outliers
 from unibench.ops.pairs import cosine_pairs as cosine_pairs
+from unibench.ops.sharing import cells as cells
 from unibench.ops.sharing import shares as shares
 from unibench.ops.sharing import spaced as spaced
 from unibench.ops.similarity import at_least_float32 as at_least_float32
