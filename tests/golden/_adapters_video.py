@@ -78,3 +78,11 @@ def dissimilarity(call: Call) -> Answer:
     found = apart(arrays["features"].unflatten(0, (part.frames, -1)))
     torch.testing.assert_close(found, arrays["dissimilarity"], rtol=1e-4, atol=1e-5)
     return frames(call)  # type: ignore[return-value]
+
+
+@adapter
+def windows_of_four(call: Call) -> Answer:
+    """DyCoke: the default is what the paper describes, which is stored too."""
+    plain = answer(one_stage(call.build(variant="default")), video(call))
+    assert plain.kept.tolist() == call.case.arrays["kept_paper"].tolist()
+    return frames(call)  # type: ignore[return-value]

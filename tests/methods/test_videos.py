@@ -23,9 +23,12 @@ RATIOS = (0.1, 0.5, 0.667, 0.75, 0.889)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "vidcom2": ("vidcom2", {}),
     "evs": ("evs", {}),
+    "dycoke": ("dycoke", {}),
+    "dycoke[official]": ("dycoke", {"counts": "official"}),
+    "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
 # meet the budget at every ratio
-EXACT = ("vidcom2", "evs")
+EXACT = ("vidcom2", "evs", "dycoke")
 VIDEO_ONLY = ("evs",)  # refuse prompts without a video
 # two families in the default tests: newlines and frames by an axis of their own, three axes of position
 READ = [

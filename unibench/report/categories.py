@@ -49,7 +49,7 @@ PLACE = {
         ),
         "ViT only",
     ),
-    **dict.fromkeys(("evs", "vidcom2"), "ViT only"),
+    **dict.fromkeys(("dycoke", "evs", "vidcom2"), "ViT only"),
 }
 
 # : As IDPruner groups them; the others by what decides: how much a token matters, how little it
@@ -73,7 +73,7 @@ AIM = {
     **dict.fromkeys(
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
-    **dict.fromkeys(("evs", "vidcom2"), "diversity"),
+    **dict.fromkeys(("dycoke", "evs", "vidcom2"), "diversity"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
