@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 import torch
 from torch import Tensor
 
-from unibench import StageContext
+from unibench import StageContext, UsageError
 from unibench.ops import shares
 from unibench.pruning import Grid
 
@@ -107,3 +107,21 @@ def segments(cuts: Sequence[int], frames: int) -> list[range]:
     """
     bounds = [0, *(cut + 1 for cut in sorted(set(cuts))), frames]
     return [range(start, stop) for start, stop in pairwise(bounds)]
+
+
+def refuse_parts(ctx: StageContext, name: str) -> None:
+    """Refuse budgets of single frames, where there is nothing to compare over time.
+
+    Raises:
+        UsageError: each frame is a picture of its own budget.
+    """
+    whole = ctx.sample_visual is None or all(grid.video is None for grid in ctx.grids())
+    if whole or ctx.family is None:
+        return
+    if ctx.family.frames_are_pictures:
+        raise UsageError(
+            f"method={name} needs budget.scope=sequence on {ctx.family.model_types[0]}, whose"
+            " frames are pictures of their own"
+        )
+    if all(len(part.rows) == 1 for part in videos(ctx)):
+        ctx.note(f"{name}: a budget for each frame, nothing is compared over time")

@@ -7,9 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.golden import _context
-from tests.golden._adapters import Answer, Call, adapter, answer, one_stage
+from tests.golden._adapters import DEPTH, Answer, Call, adapter, answer, one_stage
+from tests.golden._adapters_intra import chosen, span, stored
 from unibench import StageContext
 from unibench.pruning import Item, Part
 
@@ -17,7 +19,8 @@ from unibench.pruning import Item, Part
 def part_of(call: Call) -> Part:
     """The frames of a case."""
     sizes = (int(call.case.params[name]) for name in ("frames", "height", "width"))
-    return Part(*sizes, newline="row" if call.case.params.get("newline") == "row" else "")
+    rows_end = call.case.params.get("newline") in ("row", "grid")
+    return Part(*sizes, newline="row" if rows_end else "")
 
 
 def video(call: Call, **more: Any) -> StageContext:
@@ -29,7 +32,9 @@ def video(call: Call, **more: Any) -> StageContext:
     arrays, part = _context.tensors(call.case, call.dtype), part_of(call)
     features = arrays["features"]
     shows_patch = ~torch.tensor(part.separators)
-    newline = arrays.get("newline", torch.ones(features.shape[1], dtype=features.dtype))
+    newline = arrays.get(
+        "newline", torch.full_like(features[0], 7.0)
+    )  # as stored sequences have it
     hidden = newline.expand(len(part), -1).clone()
     hidden[shows_patch] = features
     values: dict[str, Any] = dict(
@@ -86,3 +91,69 @@ def windows_of_four(call: Call) -> Answer:
     plain = answer(one_stage(call.build(variant="default")), video(call))
     assert plain.kept.tolist() == call.case.arrays["kept_paper"].tolist()
     return frames(call)  # type: ignore[return-value]
+
+
+class Tower:
+    """A tower whose attention, one number per patch, is stored; separators have ``fill``."""
+
+    merged = None
+
+    def __init__(self, attention: Tensor, part: Part) -> None:
+        self._attention, self._shows_patch = attention.flatten(), ~torch.tensor(part.separators)
+
+    def received(self, layer: int, fill: float = 0.0, **how: Any) -> Tensor:
+        found = self._attention.new_full((len(self._shows_patch),), fill)
+        found[self._shows_patch] = self._attention
+        return found
+
+
+def attended(call: Call, **more: Any) -> StageContext:
+    """As :func:`video`, with ``attention`` of the tower."""
+    attention = _context.tensors(call.case, call.dtype)["attention"]
+    family = _context.StubFamily(cls=False)
+    return video(call, vision=Tower(attention, part_of(call)), family=family, **more)
+
+
+@adapter
+def scenes(call: Call) -> Answer:
+    """HoliTom: the scenes are stored too, and the sequence with the newlines of the grid."""
+    from torch.nn.functional import cosine_similarity
+
+    from unibench.methods.holitom import HoliTom
+    from unibench.methods.holitom import scenes as found_in
+
+    arrays, part, method = _context.tensors(call.case, call.dtype), part_of(call), call.build()
+    assert isinstance(method, HoliTom)
+    features = arrays["features"].unflatten(0, (part.frames, -1))
+    alike = cosine_similarity(features[1:], features[:-1], dim=-1) > method.tau
+    found, gone = found_in(alike, method.window)
+    assert [[scene.start, scene.stop - 1] for scene in found] == arrays["windows"].tolist()
+    assert gone == int(arrays["total_reduced"])
+    ctx = attended(call)
+    given = answer(one_stage(method), ctx)
+    if "sequence" not in arrays:
+        return given
+    torch.testing.assert_close(given.rows, arrays["sequence"], rtol=1e-4, atol=2e-4)
+    shows_patch = ~torch.tensor(part.separators)
+    assert given.rows is not None
+    patches = shows_patch[given.kept]
+    number = shows_patch.cumsum(0) - 1
+    return Answer(number[given.kept[patches]], given.rows[patches])
+
+
+@adapter
+def halved(call: Call) -> Answer:
+    """HoliTom inside the language model."""
+    arrays = _context.tensors(call.case, call.dtype)
+    start, stop = span(arrays)
+    _, stage = call.build().stages(DEPTH)
+    assert stage.layer == call.case.params["k"]
+    assert stage.count is not None
+    keep = stage.count(stop - start, 10 * stop)
+    assert keep == int(arrays["keep"])
+    row = arrays["attention_row"][:, None, start:stop]
+    ctx = stored(call, stage, arrays["hidden"], start, stop, keep=keep, rows=lambda _: row)
+    found = chosen(stage, ctx)
+    assert found.values is not None
+    torch.testing.assert_close(found.values, arrays["merged"], rtol=1e-4, atol=2e-4)
+    return Answer(found.keep, found.values)

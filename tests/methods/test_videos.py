@@ -24,11 +24,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "vidcom2": ("vidcom2", {}),
     "evs": ("evs", {}),
     "dycoke": ("dycoke", {}),
+    "holitom": ("holitom", {}),
+    "holitom[still]": ("holitom", {"tau": 0.5}),
+    "holitom[inner]": ("holitom", {"inner": True}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
 # meet the budget at every ratio
-EXACT = ("vidcom2", "evs", "dycoke")
+EXACT = ("vidcom2", "evs", "dycoke", "holitom", "holitom[still]")
 VIDEO_ONLY = ("evs",)  # refuse prompts without a video
 # two families in the default tests: newlines and frames by an axis of their own, three axes of position
 READ = [
