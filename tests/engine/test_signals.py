@@ -93,6 +93,24 @@ def test_vision_attention_equals_the_maps_that_eager_attention_returns(family: s
     torch.testing.assert_close(found["saliency"], found["cls"])
 
 
+def test_queries_and_keys_of_the_tower_give_its_attention() -> None:
+    model, found = model_of("llava", "eager"), {}
+
+    def look(ctx: StageContext) -> None:
+        assert ctx.vision is not None
+        query, key = ctx.vision.queries(-2), ctx.vision.keys(-2)
+        found["logits"] = torch.einsum("nhd,mhd->hnm", query, key) * query.shape[-1] ** -0.5
+
+    seen_by(model, inputs_of("llava"), Look(look, 0, Needs(vit_attention=(-2,))))
+    pixels = inputs_of("llava")["pixel_values"]
+    with torch.no_grad():
+        maps = model.model.vision_tower(pixels, output_attentions=True).attentions[-2]
+    expected = maps[0, :, 1:, 1:].log()  # the CLS token stands first
+    torch.testing.assert_close(
+        found["logits"].log_softmax(-1), expected.log_softmax(-1), atol=1e-4, rtol=1e-4
+    )
+
+
 @pytest.mark.parametrize("attn", ATTN)
 @pytest.mark.parametrize("images", [1, 2])
 def test_encoder_features_through_the_projector_are_the_tokens(attn: str, images: int) -> None:

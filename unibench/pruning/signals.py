@@ -50,6 +50,10 @@ class Vision(Protocol):
         """Keys after any rotation, ``[N, heads, head_dim]``."""
         ...
 
+    def queries(self, layer: int) -> Tensor:
+        """Queries after any rotation, ``[N, heads, head_dim]``."""
+        ...
+
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
         ...
@@ -113,15 +117,21 @@ class RecordedVision:
         return self._scores(layer, row, fill)
 
     def keys(self, layer: int) -> Tensor:
+        return self._by_head(layer, lambda qk: qk.key)
+
+    def queries(self, layer: int) -> Tensor:
+        return self._by_head(layer, lambda qk: qk.query)
+
+    def _by_head(self, layer: int, part: Callable[[QueryKey], Tensor]) -> Tensor:
+        """Queries or keys ``[batch, heads, tokens, head_dim]`` as ``[N, heads, head_dim]``."""
         heads = 0
 
         def one(call: VisionCall) -> Tensor:
             nonlocal heads
-            recorded = self._attention(call, layer)
-            heads = recorded[0].key.shape[1]
-            return self._joined(
-                call, [qk.key.float().transpose(1, 2).flatten(2) for qk in recorded], layer
-            )
+            recorded = [part(qk) for qk in self._attention(call, layer)]
+            heads = recorded[0].shape[1]
+            chunks = [chunk.float().transpose(1, 2).flatten(2) for chunk in recorded]
+            return self._joined(call, chunks, layer)
 
         tokens = self._packed(one)
         return tokens.reshape(len(tokens), heads, -1)
