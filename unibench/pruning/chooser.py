@@ -17,7 +17,7 @@ from unibench.pruning.context import StageContext
 from unibench.pruning.family import Family
 from unibench.pruning.layout import Item, separators_of
 from unibench.pruning.prompt import Choice, Prompt
-from unibench.pruning.signals import RecordedVision
+from unibench.pruning.signals import Pooled, RecordedVision
 from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
 from unibench.pruning.vision import VisionRecorder
 
@@ -64,6 +64,8 @@ class Chooser:
             [family.llm_attention(layer) for layer in sorted(wanted)], lambda module: listening()
         )
         self._clip = family.clip() if family.clip is not None and needs_of(stages).clip else None
+        wants_pooling = family.pooling is not None and needs_of(stages).pooling
+        self._pooling = family.pooling() if family.pooling and wants_pooling else None
         self._entering: dict[int, QueryKey] = {}
         self._memory: dict[tuple[int, int], dict[str, Tensor]] = {}
 
@@ -142,6 +144,8 @@ class Chooser:
                 withheld=withheld,
                 spare=max(0, budget - len(rows)),
             )
+            if self._pooling is not None:
+                ctx = replace(ctx, pooling=functools.partial(self._pooled, ctx))
             contexts.append(
                 ctx
                 if self._clip is None
@@ -171,6 +175,11 @@ class Chooser:
         return self._clip.patches(ctx.vision.hidden(layer)).to(device), self._clip.question(
             asked
         ).to(device)
+
+    def _pooled(self, ctx: StageContext) -> Pooled:
+        """The tiles of a context through the pooling head."""
+        assert self._pooling is not None and isinstance(ctx.vision, RecordedVision)
+        return ctx.vision.pooled(self._pooling, self.family.saliency_layer)
 
     def _enter(self, prompt: Prompt, layer: int, hidden: Tensor) -> None:
         """Queries and keys that a layer is about to compute, by its own attention module, whose

@@ -13,7 +13,7 @@ from unibench.ops import at_least_float32
 from unibench.pruning.attention import QueryKey, attention_rows
 from unibench.pruning.family import Family
 from unibench.pruning.layout import Grid, Item, grids_of, separators_of
-from unibench.pruning.signals import Vision
+from unibench.pruning.signals import Pooled, Vision
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class StageContext:
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
             CLIP that the vision tower comes from; None where the model came without it. Declare
             ``Needs(clip=True)``.
+        pooling: the tiles or frames as the pooling head of their tower (SigLIP's) sees them; None
+            where the model came without it. Declare ``Needs(pooling=True)``.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
@@ -65,6 +67,7 @@ class StageContext:
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=lambda text: None, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     sample_visual: Tensor | None = field(default=None, repr=False)

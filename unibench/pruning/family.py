@@ -25,6 +25,7 @@ class VisionCall:
             the features in place afterwards.
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
+        pooled: what the tower's pooling head made of the tiles, once it was asked.
         merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in
             the tower.
         anchors: then, for each tile, the block of every merge and the place (prefix included) of
@@ -37,6 +38,7 @@ class VisionCall:
     tokens: int = 0
     attention: dict[int, list[QueryKey]] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
+    pooled: tuple[Tensor, Tensor] | None = None
     merged: Tensor | None = None
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
 
@@ -67,6 +69,16 @@ class CommonSpace(Protocol):
         ...
 
 
+class PoolingHead(Protocol):
+    """What a tower was trained with to see a picture as a whole."""
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Tower states ``[tiles, patches, C]`` as one row for each tile ``[tiles, P]``, and the
+        attention on its patches ``[tiles, patches]``.
+        """
+        ...
+
+
 class Family:
     """Where the modules of a model are, and how its vision patches become language-model tokens.
 
@@ -88,6 +100,8 @@ class Family:
 
     Attributes:
         clip: opens the CLIP that the tower comes from; None where the model came without it.
+        pooling: opens the pooling head that the tower was trained with and the model left out; None
+            where the model came without it.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -100,6 +114,7 @@ class Family:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.clip: Callable[[], CommonSpace] | None = None
+        self.pooling: Callable[[], PoolingHead] | None = None
         # its forward is given input_ids; it owns get_image_features
         self.core: Any = model.model
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from unibench.pruning.attention import QueryKey, attention_rows, received_attention
-from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.family import Family, PoolingHead, VisionCall
 
 
 class Vision(Protocol):
@@ -68,6 +69,21 @@ class Vision(Protocol):
         others are zero.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pictures as their tower's pooling head sees them.
+
+    Attributes:
+        tiles: ``[tiles, P]`` each tile or frame as a whole.
+        tile: ``[N]`` the tile that each token lies in.
+        attention: ``[N]`` of the head on each token, mean over heads; 0 on tokens without a patch.
+    """
+
+    tiles: Tensor
+    tile: Tensor
+    attention: Tensor
 
 
 class RecordedVision:
@@ -158,6 +174,26 @@ class RecordedVision:
             return states[:, :1].expand_as(self._family.strip(states)).contiguous()
 
         return self._packed(one).float()
+
+    def pooled(self, head: PoolingHead, layer: int) -> Pooled:
+        """The tiles of the context through a pooling head, from the states after a block."""
+        rows: list[Tensor] = []
+        attention: dict[int, Tensor] = {}
+        number: dict[int, Tensor] = {}
+        for call in self._calls:
+            if call.pooled is None:  # once for all samples of a batch
+                states = call.hidden[layer % len(self._family.vit_blocks)]
+                call.pooled = head(self._family.strip(states))
+            whole, looks = call.pooled
+            first = sum(map(len, rows))
+            tiles = first + torch.arange(len(whole), device=looks.device)
+            rows.append(whole)
+            attention[id(call)] = looks[..., None]
+            number[id(call)] = tiles[:, None, None].expand(*looks.shape, 1).to(looks)
+        # packing averages the patches of a token, all of one tile
+        tile = self._packed(lambda call: number[id(call)])[:, 0].round().long()
+        looked = self._packed(lambda call: attention[id(call)])[:, 0]
+        return Pooled(torch.cat(rows), tile, looked)
 
     def _joined(self, call: VisionCall, chunks: list[Tensor], layer: int) -> Tensor:
         """Per-chunk values of a layer for :meth:`Family.pack`; where tokens were merged, at their

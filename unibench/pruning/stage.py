@@ -58,6 +58,7 @@ class Needs:
         object_attention: queries and keys of vision-tower layers counted from the family's
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
+        pooling: ``ctx.pooling`` is wanted, where the model came with its tower's pooling head.
         separators: separators are shown although the vision tower is needed; its signals have
             their ``fill`` there.
     """
@@ -70,6 +71,7 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+    pooling: bool = False
     separators: bool = False
 
     @property
@@ -93,6 +95,7 @@ class Needs:
             self.entering or other.entering,
             self.object_attention + other.object_attention,
             self.clip or other.clip,
+            self.pooling or other.pooling,
             self.separators or other.separators,
         )
 
