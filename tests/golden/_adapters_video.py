@@ -14,6 +14,7 @@ from tests.golden._adapters import DEPTH, Answer, Call, adapter, answer, one_sta
 from tests.golden._adapters_intra import chosen, span, stored
 from unibench import StageContext
 from unibench.pruning import Item, Part
+from unibench.pruning.signals import Pooled
 
 
 def part_of(call: Call) -> Part:
@@ -157,3 +158,37 @@ def halved(call: Call) -> Answer:
     assert found.values is not None
     torch.testing.assert_close(found.values, arrays["merged"], rtol=1e-4, atol=2e-4)
     return Answer(found.keep, found.values)
+
+
+@adapter
+def pooled(call: Call) -> Answer:
+    """FastVID on LLaVA: frames and attention of SigLIP's pooling head.
+
+    Where the grid has newlines, ``kept_patches`` numbers the patches alone.
+    """
+    arrays, part = _context.tensors(call.case, call.dtype), part_of(call)
+    shows_patch = ~torch.tensor(part.separators)
+    tile = torch.arange(part.frames).repeat_interleave(len(part) // part.frames)
+    looked = torch.zeros(len(part), dtype=call.dtype)
+    looked[shows_patch] = arrays["attention"].flatten()
+    whole = Pooled(arrays["frame_features"], tile, looked)
+    ctx = attended(call, pooling=lambda: whole)
+    given = answer(one_stage(call.build()), ctx)
+    if "kept_patches" in arrays:
+        number = shows_patch.cumsum(0) - 1
+        patches = number[given.kept[shows_patch[given.kept]]]
+        assert patches.tolist() == arrays["kept_patches"].tolist()
+    return given
+
+
+@adapter
+def mean_query(call: Call) -> Answer:
+    """FastVID on Qwen2.5-VL: one head of one number, whose attention is the stored one."""
+    arrays, part = _context.tensors(call.case, call.dtype), part_of(call)
+    means = arrays["features"].unflatten(0, (part.frames, -1)).mean(1)
+    torch.testing.assert_close(means, arrays["frame_features"], rtol=1e-4, atol=1e-5)
+    tower = Tower(arrays["attention"], part)
+    key = arrays["attention"].flatten().log()[:, None, None]
+    tower.keys = lambda layer: key  # type: ignore[attr-defined]
+    tower.queries = lambda layer: torch.ones_like(key)  # type: ignore[attr-defined]
+    return answer(one_stage(call.build()), video(call, vision=tower))

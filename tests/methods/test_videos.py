@@ -27,11 +27,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "holitom": ("holitom", {}),
     "holitom[still]": ("holitom", {"tau": 0.5}),
     "holitom[inner]": ("holitom", {"inner": True}),
+    "fastvid": ("fastvid", {}),
+    "fastvid[segments]": ("fastvid", {"segments": 3, "tau": 0.5}),
+    "fastvid[ignore]": ("fastvid", {"segments": 3, "tau": 0.5, "ignore": 0.9}),
+    "fastvid[official_ov]": ("fastvid", {"variant": "official_ov", "retention": 0.4}),
+    "fastvid[official_qwen]": ("fastvid", {"variant": "official_qwen", "ignore": 0.95}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
 # meet the budget at every ratio
-EXACT = ("vidcom2", "evs", "dycoke", "holitom", "holitom[still]")
+EXACT = (
+    "vidcom2",
+    "evs",
+    "dycoke",
+    "holitom",
+    "holitom[still]",
+    "fastvid",
+    "fastvid[segments]",
+    "fastvid[ignore]",
+)
 VIDEO_ONLY = ("evs",)  # refuse prompts without a video
 # two families in the default tests: newlines and frames by an axis of their own, three axes of position
 READ = [
