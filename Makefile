@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full check bench install harnesses cluster train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-transformers check bench install harnesses cluster train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -18,6 +18,10 @@ test: $(VENV)/.dev
 ## test-full: every test, the slow ones too
 test-full: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m ""
+
+## test-transformers: the engine's tests at both ends of the declared range of transformers
+test-transformers: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.transformers_range
 
 ## check: lint, format, types
 check: $(VENV)/.dev

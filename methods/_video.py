@@ -115,7 +115,7 @@ def refuse_parts(ctx: StageContext, name: str) -> None:
     Raises:
         UsageError: each frame is a picture of its own budget.
     """
-    whole = ctx.sample_visual is None or all(grid.video is None for grid in ctx.grids())
+    whole = ctx.share.visual is None or all(grid.video is None for grid in ctx.grids())
     if whole or ctx.family is None:
         return
     if ctx.family.frames_are_pictures:

@@ -50,7 +50,7 @@ class CDPruner(Method):
         return frozenset({"clip_tower"} if self.relevance == "clip" else ())
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return (Stage(0, self.select, Needs(clip=self.relevance != "embedding")),)
+        return (Stage(0, self.select, Needs(clip=self.relevance != "embedding", question=True)),)
 
     def select(self, ctx: StageContext) -> Selection:
         return Selection(

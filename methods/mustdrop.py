@@ -56,6 +56,10 @@ class MustDrop(Method):
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
 
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((3, 7, 11, 15), 32, depth)
         wanted = MustDropVit.needs | Needs(vit_attention=(-1,))

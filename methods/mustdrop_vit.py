@@ -52,6 +52,10 @@ class MustDropVit(Method):
         if self.window < 2:
             raise unknown("window of mustdrop_vit", str(self.window), ("2", "3", "4"))
 
+    @property
+    def uses_budget(self) -> bool:
+        return self.mode == "budget"
+
     def encoder(self, blocks: int) -> Sequence[EncoderStage]:
         return [EncoderStage(0, self._inside, inside=False, weighted=False)]
 

@@ -46,6 +46,10 @@ class PruMerge(Method):
         if self.mode not in MODES:
             raise unknown("mode of prumerge", self.mode, MODES)
 
+    @property
+    def uses_budget(self) -> bool:
+        return self.mode == "fixed"
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return (
             Stage(

@@ -53,6 +53,10 @@ class PruMergePlus(Method):
         if self.variant not in VARIANTS:
             raise unknown("variant of prumerge_plus", self.variant, VARIANTS)
 
+    @property
+    def uses_budget(self) -> bool:
+        return self.mode == "fixed"
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return (
             Stage(

@@ -40,6 +40,10 @@ class PyramidDrop(Method):
     retentions: tuple[float, ...] = ()
     text_aware: ClassVar[bool] = True
 
+    @property
+    def uses_budget(self) -> bool:
+        return not self.retentions
+
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((8, 16, 24), 32, depth)
         if self.retentions and len(self.retentions) != len(layers):

@@ -63,6 +63,10 @@ class Schedule(Method):
             tuple(_parts.part(self.method, self.options, layer=layer) for layer, _ in self._sorted)
         )
 
+    @property
+    def uses_budget(self) -> bool:
+        return any(share is None for _, share in self.cuts)
+
     def stages(self, depth: int) -> Sequence[Stage]:
         parts = enumerate(self._chain.methods)
         return [

@@ -54,6 +54,10 @@ class SparseVLM(Method):
     rank_bias: float = 0.0
     text_aware: ClassVar[bool] = True
 
+    @property
+    def uses_budget(self) -> bool:
+        return not (self.rank or self.counts)
+
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread((3, 7, 16), 32, depth)
         if self.counts and len(self.counts) != len(layers):

@@ -38,6 +38,10 @@ class ToMe(Method):
     schedule: tuple[int, ...] = ()
     class_token: bool = False
 
+    @property
+    def uses_budget(self) -> bool:
+        return not self.schedule
+
     def encoder(self, blocks: int) -> Sequence[EncoderStage]:
         return [EncoderStage(block, self._inside) for block in range(blocks)]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from unibench import Method, Selection, StageContext
+from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.errors import unknown
 from unibench.ops import (
     at_least_float32,
@@ -66,6 +67,9 @@ class TrimTokenator(Method):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(f"{name} of trimtokenator", getattr(self, name), allowed)
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return (Stage(0, self.select, Needs(question=self.text_scope == "question")),)
 
     def select(self, ctx: StageContext) -> Selection:
         features = ctx.visual_hidden

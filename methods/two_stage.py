@@ -77,6 +77,10 @@ class TwoStage(Method):
             (_parts.part(self.pre, self.pre_options), _parts.part(self.intra, self.intra_options))
         )
 
+    @property
+    def uses_budget(self) -> bool:
+        return self.intra_ratio is None and self._chain.uses_budget
+
     def stages(self, depth: int) -> Sequence[Stage]:
         pre, intra = self._chain.methods
         return [

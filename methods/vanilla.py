@@ -16,5 +16,9 @@ class Vanilla(Method):
     Cost: none.
     """
 
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return ()

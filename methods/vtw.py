@@ -34,6 +34,10 @@ class VTW(Method):
     layer: int | None = None
     adaptive: ClassVar[bool] = True
 
+    @property
+    def uses_budget(self) -> bool:
+        return False  # with budget.mode=layer_average, which has one, the layer follows from it
+
     def stages(self, depth: int) -> Sequence[Stage]:
         (layer,) = spread((15,), 32, depth) if self.layer is None else (self.layer,)
         return (Stage(layer, self.select, count=lambda keep, total: 0),)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel
 
+from unibench import hub
+from unibench.config import model_path
 from unibench.errors import UsageError
 
 SEGMENT = 77  # ids that CLIP's text tower reads at once
@@ -57,6 +59,28 @@ class ClipSpace:
         pooled = self.clip.text_model(input_ids=rows, attention_mask=mask).pooler_output
         projected: Tensor = self.clip.text_projection(pooled)
         return projected.float()
+
+
+def clip_of(source: str, processor: Any, device: torch.device) -> ClipSpace:
+    """The CLIP that a model's vision tower comes from.
+
+    Args:
+        source: folder or hub id.
+        processor: of the model, for the words that it was asked.
+        device: of the model.
+
+    Raises:
+        UsageError: the checkpoint cannot be had, or there is no processor.
+    """
+    if processor is None:
+        raise UsageError(
+            "CLIP reads the question in words, which the model's processor knows; give"
+            " prune(..., processor=processor)"
+        )
+    path = model_path(source)
+    folder = path is not None and path.is_dir()
+    options = {} if folder else {"local_files_only": not hub.answers()}
+    return open_clip(str(path) if folder else source, processor.tokenizer, device, options)
 
 
 def open_clip(

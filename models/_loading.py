@@ -4,10 +4,10 @@ weights.
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,13 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from unibench import hub, registry
-from unibench.config import ModelConfig, model_path
+from unibench import registry
+from unibench.config import ModelConfig
 from unibench.errors import UsageError
 from unibench.identity import model_digest
-from unibench.models._clip import ClipSpace, open_clip
+from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
-from unibench.pruning.family import Family
+from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ class LoadedModel:
         family: its adapter.
         digest: of the checkpoint: hub revision, or a hash of the files.
         image_options: handed to the image processor (a pixel preset).
-        margins: tokens of the chat template after the last picture and at the end of the prompt.
     """
 
     model: Any
@@ -46,7 +45,6 @@ class LoadedModel:
     family: Family
     digest: str
     image_options: dict[str, Any]
-    margins: tuple[int, int] = (0, 0)
 
     @property
     def device(self) -> torch.device:
@@ -170,9 +168,13 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
         model, processor, digest = pretrained(spec, options)
     if spec.device_map is None:
         model = model.to(device)
-    loaded = wrap(model.eval(), processor, digest=digest, image_options=dict(spec.pixels[pixels]))
-    if spec.clip is not None:
-        loaded.family.clip = functools.cache(functools.partial(_clip, spec, loaded))
+    loaded = wrap(
+        model.eval(),
+        processor,
+        clip=spec.clip,
+        digest=digest,
+        image_options=dict(spec.pixels[pixels]),
+    )
     log.info("loaded %s (%s) on %s", spec.name, digest, loaded.device)
     return loaded
 
@@ -181,41 +183,49 @@ def wrap(
     model: PreTrainedModel,
     processor: Any,
     *,
+    clip: str | None = None,
     digest: str = "",
     image_options: dict[str, Any] | None = None,
 ) -> LoadedModel:
     """A model and processor that are already loaded.
 
+    Args:
+        model: of Hugging Face.
+        processor: of the model.
+        clip: folder or hub id of the CLIP that the vision tower comes from.
+        digest: what identifies the weights.
+        image_options: for the image processor.
+
     Raises:
         UsageError: no family serves the model.
     """
     processor.tokenizer.padding_side = "left"
-    family: Family = registry.family_of(model.config.model_type).load()(model)
-    loaded = LoadedModel(model, processor, family, digest, image_options or {})
-    loaded.margins = _margins(loaded)
-    return loaded
+    family = family_of(model, processor, clip=clip)
+    return LoadedModel(model, processor, family, digest, image_options or {})
+
+
+def family_of(
+    model: Any, processor: Any = None, *, clip: str | Callable[[], CommonSpace] | None = None
+) -> Family:
+    """The adapter of a Hugging Face model.
+
+    Args:
+        model: the model.
+        processor: its processor; only methods that read the question need it.
+        clip: folder or hub id of the CLIP that the vision tower comes from, or what opens it; it is
+            opened when a method compares patches with the question.
+
+    Raises:
+        UsageError: no family serves its ``config.model_type``.
+    """
+    adapter = registry.family_of(model.config.model_type).load()
+    opener = (
+        cache(partial(clip_of, clip, processor, model.device)) if isinstance(clip, str) else clip
+    )
+    family: Family = adapter(model, processor, clip=opener)
+    return family
 
 
 def digest_of(spec: ModelConfig) -> str:
     """What identifies the weights, see :func:`unibench.identity.model_digest`."""
     return model_digest(vars(spec))
-
-
-def _clip(spec: ModelConfig, loaded: LoadedModel) -> ClipSpace:
-    """The CLIP that the vision tower comes from."""
-    path = model_path(spec.clip)
-    folder = path is not None and path.is_dir()
-    options = {} if folder else {"local_files_only": not hub.answers()}
-    return open_clip(
-        str(path) if folder else str(spec.clip), loaded.processor.tokenizer, loaded.device, options
-    )
-
-
-def _margins(loaded: LoadedModel) -> tuple[int, int]:
-    """Length of the chat template after the picture and after the question."""
-    question = "\u00abQ\u00bb"
-    before, _, after = loaded.prompt(question, 1).partition(question)
-    image = getattr(loaded.processor, "image_token", None)
-    lead = before.rpartition(image)[2] if image and image in before else ""
-    encode = loaded.processor.tokenizer.encode
-    return len(encode(lead, add_special_tokens=False)), len(encode(after, add_special_tokens=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench import hub
 from unibench.config import ModelConfig, model_path
-from unibench.errors import UsageError, unknown
+from unibench.device import AUTO, device_type
+from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.models._processors import FORMS, make_processor
 
@@ -31,7 +33,9 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         )
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
-        where |= {"revision": spec.revision, "local_files_only": not hub.answers()}
+        # the commit that the key names, whatever the branch points to by now
+        revision = hub.commit_of(source, spec.revision) or spec.revision
+        where |= {"revision": revision, "local_files_only": not hub.answers()}
     try:
         config = AutoConfig.from_pretrained(source, **where)
         processor = AutoProcessor.from_pretrained(source, **where)
@@ -116,19 +120,7 @@ def _folder(spec: ModelConfig) -> Path | None:
             f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer:"
             f" {path.parent}"
         )
-    if not (path / "snapshots").is_dir():
-        return path
-    named = path / "refs" / (spec.revision or "main")
-    revision = named.read_text().strip() if named.is_file() else str(spec.revision)
-    known = sorted(entry.name for entry in (path / "snapshots").iterdir())
-    if revision not in known:
-        raise unknown(
-            "revision",
-            revision,
-            known,
-            f"{path} holds these snapshots; give model.revision=<one of them>",
-        )
-    return path / "snapshots" / revision
+    return hub.snapshot(path, spec.revision) if (path / "snapshots").is_dir() else path
 
 
 def _auto_class(config: Any) -> Any:
@@ -162,8 +154,8 @@ def _quantization(spec: ModelConfig) -> dict[str, Any]:
 
 
 def device_of(spec: ModelConfig) -> torch.device:
-    if spec.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if spec.device == AUTO:  # as the cell's key says
+        return device_of(replace(spec, device=device_type(AUTO)))
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(
             f"model.device={spec.device}: torch {torch.__version__} sees no GPU here; use"

@@ -18,9 +18,10 @@ class Llava(Family):
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
     saliency_layer = -2
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.prefix_tokens = 1 if model.config.vision_feature_select_strategy == "default" else 0
+    @property
+    def prefix_tokens(self) -> int:  # type: ignore[override]
+        """The CLS token, where the model drops it behind the tower."""
+        return int(self.model.config.vision_feature_select_strategy == "default")
 
     @property
     def vit_blocks(self) -> list[nn.Module]:

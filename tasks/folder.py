@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image, UnidentifiedImageError
 
 from unibench.errors import UsageError
 from unibench.tasks._task import Sample
 
+FILE = "questions.jsonl"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One question of the file, its pictures not yet opened.
+
+    Attributes:
+        number: of the line, from 1.
+        id: its own, or the number of the line.
+        pictures: names of the picture files, relative to the folder.
+        question: the whole text.
+        answers: accepted answers, at least one.
+        ability: what is tested.
+    """
+
+    number: int
+    id: str
+    pictures: tuple[str, ...]
+    question: str
+    answers: tuple[str, ...]
+    ability: str
+
 
 class Folder:
     """One JSON object per line: ``{"image": "a.png", "question": "...", "answer": "..."}``.
 
     ``image`` may be a list, ``answer`` a list of accepted answers; ``id`` and ``ability`` are
-    optional.
+    optional. All lines are read and checked at once, the pictures when they are asked about.
 
     Args:
         data: the folder.
         max_new_tokens: length of the longest answer.
+
+    Raises:
+        UsageError: no such file, or a line that is no question; the message names the line.
     """
 
     name: ClassVar[str] = "folder"
@@ -30,47 +60,129 @@ class Folder:
 
     def __init__(self, *, data: str | None = None, max_new_tokens: int = 16) -> None:
         if data is None:
-            raise UsageError("task=folder needs task.data=<folder with questions.jsonl>")
+            raise UsageError(f"task=folder needs task.data=<folder with {FILE}>")
         self.folder, self.max_new_tokens = Path(data).expanduser(), max_new_tokens
-        if not (self.folder / "questions.jsonl").is_file():
-            raise UsageError(f"task.data={data}: there is no questions.jsonl in it")
+        self._lines = read(self.folder / FILE)
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
-        """The first ``limit`` lines of the file."""
-        lines = (self.folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-        return islice(
-            (self._sample(number, line) for number, line in enumerate(lines, 1) if line.strip()),
-            limit,
-        )
+        """The first ``limit`` questions of the file."""
+        for line in islice(self._lines, limit):
+            pictures = tuple(self._picture(line, name) for name in line.pictures)
+            group = "+".join(line.pictures)
+            yield Sample(line.id, pictures, line.question, line.answers, line.ability, group)
 
     def score(self, sample: Sample, answer: str) -> float:
-        """1 where the whole answer is an accepted one, whatever the case."""
-        return float(
-            answer.strip().lower() in {accepted.strip().lower() for accepted in sample.answers}
-        )
+        """1 where the whole answer is an accepted one, whatever the case and the Unicode form."""
+        return float(comparable(answer) in map(comparable, sample.answers))
 
-    def _sample(self, number: int, line: str) -> Sample:
+    def _picture(self, line: Line, name: str) -> Image.Image:
         try:
-            entry = json.loads(line)
-            images, answers = entry["image"], entry["answer"]
-            names = [images] if isinstance(images, str) else list(images)
-            accepted = tuple(map(str, answers)) if isinstance(answers, list) else (str(answers),)
-            name, question = str(entry.get("id", number)), str(entry["question"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{self.folder}/questions.jsonl line {number}: {error!r}; wanted image, question"
-                " and answer"
-            ) from None
-        pictures = tuple(self._picture(number, file) for file in names)
-        return Sample(
-            name, pictures, question, accepted, str(entry.get("ability", "all")), "+".join(names)
-        )
-
-    def _picture(self, number: int, file: str) -> Image.Image:
-        try:
-            return Image.open(self.folder / file).convert("RGB")
+            return Image.open(self.folder / name).convert("RGB")
         except (OSError, UnidentifiedImageError) as error:
             raise UsageError(
-                f"{self.folder}/questions.jsonl line {number}: cannot read the picture {file}:"
-                f" {error}"
+                f"{self.folder}/{FILE} line {line.number}: cannot read the picture {name}: {error}"
             ) from None
+
+
+def comparable(text: str) -> str:
+    """A text without what does not make another answer: case, outer space, the Unicode form.
+
+    >>> comparable("Stra\\u00dfe ") == comparable("STRASSE")
+    True
+    """
+    return unicodedata.normalize("NFC", text.strip().casefold())
+
+
+def read(file: Path) -> list[Line]:
+    """The questions of a file, in order.
+
+    Raises:
+        UsageError: it cannot be read, a line is no question, or two have one id.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = f"there is no {FILE} in it" if not file.exists() else str(error.strerror)
+        raise UsageError(f"task.data={file.parent}: {reason}") from None
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(f"{file} line {number} is not UTF-8; save the file as UTF-8") from None
+    lines: list[Line] = []
+    places: dict[str, int] = {}
+    # only a line feed ends a line: U+2028 or U+0085 inside of a question is part of it
+    for number, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        line = _line(file, number, content)
+        if line.id in places:
+            raise UsageError(
+                f"{file}: lines {places[line.id]} and {number} have one id, {line.id!r} (a line"
+                " without an id has its number); give each question an id of its own"
+            )
+        places[line.id] = number
+        lines.append(line)
+    if not lines:
+        raise UsageError(f"{file} holds no question; one JSON object per line is wanted")
+    return lines
+
+
+def _line(file: Path, number: int, content: str) -> Line:
+    where = f"{file} line {number}"
+    try:
+        entry = json.loads(content)
+    except ValueError as error:
+        raise UsageError(f"{where} is not JSON: {error}") from None
+    if re.search("[\ud800-\udfff]", json.dumps(entry, ensure_ascii=False)):
+        raise UsageError(f"{where} holds half of a surrogate pair, which is no character")
+    missing = {"image", "question", "answer"} - (entry.keys() if isinstance(entry, dict) else set())
+    if missing:
+        raise UsageError(f"{where}: {', '.join(sorted(missing))} missing; an object with image,"
+                         " question and answer is wanted")  # fmt: skip
+    question = entry["question"]
+    if not isinstance(question, str) or not question.strip():
+        raise UsageError(f"{where}: question is {_shown(question)}, a text is wanted")
+    return Line(
+        number,
+        _name(where, "id", entry.get("id"), str(number)),
+        _pictures(where, entry["image"]),
+        question,
+        _answers(where, entry["answer"]),
+        _name(where, "ability", entry.get("ability"), "all"),
+    )
+
+
+def _name(where: str, key: str, value: Any, default: str) -> str:
+    """The value of an optional key; null, which tables write for an empty cell, is the default."""
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise UsageError(f"{where}: {key} is {_shown(value)}, a text or a whole number is wanted")
+    return str(value)
+
+
+def _pictures(where: str, value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else [value]
+    for name in names:
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise UsageError(f"{where}: image is {_shown(value)}, names of files are wanted")
+    return tuple(names)
+
+
+def _answers(where: str, value: Any) -> tuple[str, ...]:
+    """Accepted answers as texts; what is no label is refused rather than taken by its spelling."""
+    accepted = value if isinstance(value, list) else [value]
+    for answer in accepted or [None]:
+        number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+        if number and math.isfinite(answer):
+            continue
+        if not isinstance(answer, str) or not answer.strip():
+            raise UsageError(
+                f"{where}: answer is {_shown(value)}; a text, a number or a list of accepted"
+                " answers is wanted"
+            )
+    return tuple(map(str, accepted))
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

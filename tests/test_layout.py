@@ -15,7 +15,7 @@ from unibench.registry import ROOT
 TOP = ROOT.parent
 FOLDERS = ("methods", "models", "tasks", "configs")
 LAYERS = (  # lowest first; a part may import itself and what stands before it
-    ("errors", "_compat"),
+    ("errors", "_compat", "paths", "jsoncache", "digests", "source", "closure"),
     ("ops", "cost", "budget", "stats"),
     ("pruning",),
     ("methods", "registry"),
@@ -28,6 +28,9 @@ LAYERS = (  # lowest first; a part may import itself and what stands before it
         "checks",
         "compose",
         "identity",
+        "inputs",
+        "lineage",
+        "device",
         "hub",
     ),
     ("models", "tasks", "api", "calibrate"),

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 from unibench import registry
 from unibench.budget import Budget, Number
 from unibench.errors import UsageError, unknown
-from unibench.pruning import Family, Method, Session
+from unibench.models import card_clip, cached_processor, family_of
+from unibench.pruning import Family, Method, Needs, Session
+from unibench.pruning.family import CommonSpace
+from unibench.pruning.stage import needs_of
 
-SCOPES = ("sequence", "item", "tile")
+Scope = Literal["sequence", "item", "tile"]
+BudgetMode = Literal["at_stage", "layer_average"]
+Clip = str | Callable[[], CommonSpace] | None
+
+
+class _Auto:
+    """Stands for an argument that was not given."""
+
+    def __repr__(self) -> str:
+        return "<found from the model>"
+
+
+AUTO: Final = _Auto()
 
 
 def build_method(name: str, **parameters: Any) -> Method:
@@ -20,13 +37,24 @@ def build_method(name: str, **parameters: Any) -> Method:
     Raises:
         UsageError: no such method, or no such parameter.
     """
+    return _built(name, parameters, ())
+
+
+def _built(name: str, parameters: dict[str, Any], keywords: Iterable[str]) -> Method:
+    """A method by name.
+
+    Args:
+        name: of the method.
+        parameters: of the method.
+        keywords: of the function that was called, which a misspelt name may have meant as well.
+    """
     card = registry.method(name)
     for given in parameters:
         if given not in card.parameters:
             raise unknown(
                 f"parameter of method {name}",
                 given,
-                card.parameters,
+                [*card.parameters, *keywords],
                 f"python -m unibench show method {name}",
             )
     built = card.load()(
@@ -40,26 +68,18 @@ def build_method(name: str, **parameters: Any) -> Method:
     return built
 
 
-def family_of(model: Any) -> Family:
-    """The adapter of a Hugging Face model.
-
-    Raises:
-        UsageError: no family serves its ``config.model_type``.
-    """
-    family: Family = registry.family_of(model.config.model_type).load()(model)
-    return family
-
-
 @contextmanager
 def prune(
     model: Any,
     method: Method | str,
     *,
+    processor: Any = None,
+    clip: Clip | _Auto = AUTO,
     ratio: Number | None = None,
     retention: Number | None = None,
     keep: int | None = None,
-    scope: str = "sequence",
-    mode: str = "at_stage",
+    scope: Scope = "sequence",
+    budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -68,26 +88,72 @@ def prune(
     Args:
         model: a Hugging Face image-text-to-text model; who calls ``generate`` does not matter.
         method: a :class:`Method`, or its name.
+        processor: of the model, for methods that read the question; if it is not given, it is
+            looked for where the model came from, without the network.
+        clip: folder or hub id of the CLIP that the vision tower comes from, for methods that
+            compare patches with the question in it; None lets them take their substitute. If it is
+            not given, the model's card in ``configs/model`` names it.
         ratio: share of visual tokens REMOVED; or
         retention: share kept; or
         keep: number kept.
         scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or
             one for each image or video, or for each tile or frame.
-        mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed per
-            layer on average.
+        budget_mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed
+            per layer on average.
         seed: for methods that draw.
         **parameters: of the method, when it is given by name.
 
     Raises:
-        UsageError: unknown names, a budget out of range, a family that cannot serve the method.
+        UsageError: unknown names, no budget where the method needs one or one out of range, a
+            family that cannot serve the method, a processor or a CLIP that cannot be found.
     """
-    built = build_method(method, **parameters) if isinstance(method, str) else method
+    if "mode" in parameters and not _has_parameter(method, "mode"):
+        warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
+        budget_mode = parameters.pop("mode")
+    if isinstance(method, str):
+        built = _built(method, parameters, _KEYWORDS)
+    elif parameters:
+        raise unknown("keyword of prune() with a built method", next(iter(parameters)), _KEYWORDS)
+    else:
+        built = method
+    if scope not in get_args(Scope):
+        raise unknown("budget scope", scope, get_args(Scope))
+    if budget_mode not in get_args(BudgetMode):
+        raise unknown("budget mode", budget_mode, get_args(BudgetMode))
     budget = Budget.parse(ratio, retention, keep)
-    if scope not in SCOPES:
-        raise unknown("budget scope", scope, SCOPES)
-    if mode not in ("at_stage", "layer_average"):
-        raise unknown("budget mode", mode, ("at_stage", "layer_average"))
-    with Session(
-        model, built, family_of(model), budget, scope=scope, mode=mode, seed=seed
-    ).installed() as session:
+    family = _family_for(built, model, processor, clip)
+    session = Session(family, built, budget, scope=scope, mode=budget_mode, seed=seed)
+    if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
+        raise UsageError(
+            f"{_name_of(method)} needs a budget: give ratio= (share of visual tokens removed, for"
+            " example ratio=0.889), retention= (share kept) or keep= (number kept)"
+        )
+    with session.installed():
         yield session
+
+
+_KEYWORDS = [
+    name
+    for name, parameter in inspect.signature(prune).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+]
+
+
+def _family_for(method: Method, model: Any, processor: Any, clip: Clip | _Auto) -> Family:
+    """The adapter of the model with what the method needs of the checkpoint besides weights."""
+    plain = family_of(model, processor)
+    needs: Needs = needs_of(method.stages(len(plain.text_model.layers)))
+    if processor is None and needs.question:
+        processor = cached_processor(model)
+    if isinstance(clip, _Auto):
+        compares = needs.clip and "clip_tower" in plain.provides
+        clip = card_clip(model) if compares else None
+    return family_of(model, processor, clip=clip)
+
+
+def _has_parameter(method: Method | str, name: str) -> bool:
+    return isinstance(method, str) and name in registry.method(method).parameters
+
+
+def _name_of(method: Method | str) -> str:
+    return method if isinstance(method, str) else type(method).__name__

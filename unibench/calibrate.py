@@ -268,6 +268,10 @@ class _Watch(Method):
 
     seen: dict[int, Flow] = field(default_factory=dict)
 
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return [
             Stage(layer, self._look, Needs(llm_attention=(layer - 1,))) for layer in range(1, depth)

@@ -8,10 +8,14 @@ new, changed or gone, and may be deleted at any time. The columns are described 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,14 @@ import pyarrow.parquet as pq
 from unibench.errors import UsageError
 from unibench.identity import setting_of
 from unibench.stats import mean_interval
+from unibench.store.data import read_bytes
+from unibench.store.files import fresh
 from unibench.store.folder import parsed
 
 log = logging.getLogger(__name__)
 
 INDEX = "index.parquet"
+LARGEST_INDEX = 1 << 30
 SCHEMA = 1  # of the index
 ALL = "all"  # the ability of a line that covers every sample
 
@@ -100,12 +107,11 @@ def load(folder: Path) -> pd.DataFrame:
         )
     files = sorted(folder.rglob("metrics.json"))
     stamp, index = _stamp(folder, files), folder / INDEX
-    if index.exists() and (pq.read_schema(index).metadata or {}).get(b"stamp") == stamp:
-        kept: pd.DataFrame = pq.read_table(index).to_pandas()
-        return kept
-    frame = build(files)
-    _write(frame, index, stamp)
-    return frame
+    kept = _read(index, stamp)
+    if kept is None:
+        kept = build(files)
+        _write(kept, index, stamp)
+    return kept
 
 
 def build(files: Iterable[Path]) -> pd.DataFrame:
@@ -265,21 +271,57 @@ def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stamp(folder: Path, files: Iterable[Path]) -> bytes:
-    """What the index was made of: names, times and sizes of the rows."""
-    digest = hashlib.blake2b(f"{SCHEMA}:{folder}:{','.join(COLUMNS)}".encode(), digest_size=16)
+    """What the index was made of: names, times and sizes of the rows, under this user's secret.
+
+    An index is trusted without a look at the rows, so a store that comes from elsewhere must not be
+    able to bring one along.
+    """
+    digest = hashlib.blake2b(
+        f"{SCHEMA}:{folder}:{','.join(COLUMNS)}".encode(), digest_size=16, key=_secret()
+    )
     for file in files:
         state = file.stat()
         digest.update(f"{file.relative_to(folder)}:{state.st_mtime_ns}:{state.st_size}".encode())
     return digest.hexdigest().encode()
 
 
+@cache
+def _secret() -> bytes:
+    """Random bytes of this user; others for each process where none can be kept."""
+    place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unibench"
+    file, made = place / "index.key", secrets.token_bytes(32)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(file, "xb", opener=_private) as stream:
+            stream.write(made)
+        kept = file.read_bytes()
+    except OSError:
+        return made
+    return kept if len(kept) == len(made) else made
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _read(index: Path, stamp: bytes) -> pd.DataFrame | None:
+    """The index, unless it is missing, damaged or made of other rows."""
+    try:
+        table = pq.read_table(io.BytesIO(read_bytes(index, LARGEST_INDEX)))
+    except (OSError, UsageError, pa.ArrowException):
+        return None
+    if (table.schema.metadata or {}).get(b"stamp") != stamp:
+        return None
+    kept: pd.DataFrame = table.to_pandas()
+    return kept
+
+
 def _write(frame: pd.DataFrame, index: Path, stamp: bytes) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"stamp": stamp})
-    temporary = index.with_name(f".{index.name}.{os.getpid()}")
     try:
-        pq.write_table(table, temporary)
-        temporary.replace(index)
+        with fresh(index) as stream:
+            pq.write_table(table, stream)
     except OSError as error:
         log.warning(
             "%s cannot be written (%s); the rows are read one by one each time", index, error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from urllib.error import HTTPError
@@ -11,8 +12,50 @@ from urllib.request import Request, urlopen
 from huggingface_hub import constants
 
 from unibench.config import ModelConfig
+from unibench.errors import unknown
 
 SECONDS = 5.0
+MAIN = "main"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def commit_of(checkpoint: str, revision: str | None) -> str | None:
+    """The commit that a branch or tag of a repository points to on this disk; None before its
+    download.
+
+    Models are loaded at this commit, so a branch that has moved on since does not change a cell.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    return _reference(cache_of(checkpoint), revision)
+
+
+def cache_of(checkpoint: str) -> Path:
+    """The folder of a repository in the hub's cache; it need not exist."""
+    return Path(constants.HF_HUB_CACHE, f"models--{checkpoint.replace('/', '--')}")
+
+
+def snapshot(repository: Path, revision: str | None) -> Path:
+    """The folder of a revision in a repository's folder of the hub's cache.
+
+    Raises:
+        UsageError: it is not there; the message names those that are.
+    """
+    commit = _reference(repository, revision) or str(revision)
+    known = sorted(entry.name for entry in (repository / "snapshots").iterdir())
+    if commit not in known:
+        raise unknown(
+            "revision",
+            commit,
+            known,
+            f"{repository} holds these snapshots; give model.revision=<one of them>",
+        )
+    return repository / "snapshots" / commit
+
+
+def _reference(repository: Path, revision: str | None) -> str | None:
+    file = repository / "refs" / (revision or MAIN)
+    return file.read_text(encoding="ascii").strip() if file.is_file() else None
 
 
 def cached(spec: ModelConfig) -> bool:

@@ -5,23 +5,75 @@ Nothing here imports torch: a plan of thousands of cells takes seconds.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unibench import benchmark, registry
+from unibench import benchmark, lineage, registry
 from unibench.budget import Budget
+from unibench.closure import Code
 from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
+from unibench.device import device_type
 from unibench.errors import UsageError
+from unibench.inputs import (
+    UNKNOWN,
+    checkpoint_digest,
+    data_digest,
+    own_code,
+    value_digest,
+)
+from unibench.inputs import model_digest as model_digest
 
-SCHEMA = 2  # of the files in a cell's folder
-ENGINE = 1  # raise it when a change of code can change a number of any method
+SCHEMA = 3  # of the files in a cell's folder
+READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
+
+# What turns a prompt into a record, for every cell.
+ENGINE = (
+    "unibench.pruning:Session",
+    "unibench.inference.ask:answer",
+    "unibench.inference.features:FeatureCache",
+    "unibench.models:load",
+    "unibench.models:wrap",
+    "unibench.budget:Budget",
+)
+# What asks and scores beside the harness itself, whose version is in the key.
+HARNESSES = {
+    "vlmevalkit": (
+        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.vlmevalkit:VLMEvalKit",
+        "unibench.harness.child.vlmevalkit_models:native",
+    ),
+    "lmms_eval": (
+        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.lmms:LmmsEval",
+    ),
+}
+# What finds, checks, reports and stores: the values that it settles are in the key themselves, and
+# the classes that it finds are asked for by name.
+OUTSIDE = (
+    "unibench.annotations",
+    "unibench.benchmark",
+    "unibench.cards",
+    "unibench.checks",
+    "unibench.compose",
+    "unibench.config",
+    "unibench.declarations",
+    "unibench.errors",
+    "unibench.facts",
+    "unibench.hub",
+    "unibench.identity",
+    "unibench.inputs",
+    "unibench.lineage",
+    "unibench.paths",
+    "unibench.plan",
+    "unibench.registry",
+    "unibench.runner",
+    "unibench.store",
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +99,37 @@ class Cell:
         return str(self.config.method["name"])
 
     @property
+    def setting(self) -> str:
+        """See :func:`setting_of`."""
+        return setting_of(self.identity)
+
+    @property
+    def series(self) -> str:
+        """See :func:`series_of`."""
+        return series_of(self.identity)
+
+    @property
+    def loaded(self) -> str:
+        """Hash of what is loaded to answer the cell: cells that share it take turns at one model
+        in memory.
+        """
+        model, pixels = self.identity["model"], self.identity["pixels"]
+        return _hash([model, pixels, self.config.model.device])
+
+    @property
+    def final(self) -> bool:
+        """Whether the key is known: the commit of a checkpoint is, once it is on this disk."""
+        model = self.identity["model"]
+        return not any(str(model[name]).endswith(UNKNOWN) for name in ("weights", "clip"))
+
+    @property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
         ``layer=3``.
         """
         defaults = registry.method(self.config.method.get("source", self.method)).parameters
         given, selector = self.identity["method"], model_path(self.config.model.selector)
-        own = () if selector is None else (_content(str(selector)),)
+        own = () if selector is None else (value_digest(str(selector)),)
         return ",".join(
             f"{key}={given[key]}"
             for key, default in defaults.items()
@@ -93,153 +169,178 @@ def _listed(value: Any) -> Any:
 
 def cell_of(config: RunConfig) -> Cell:
     """The cell of a checked configuration."""
-    budget = budget_of(config)
-    if config.method["name"] == "vanilla":
-        config = replace(
-            config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None
-        )
+    (cell,) = cells_of([config])
+    return cell
+
+
+def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
+    """The cells of checked configurations; files that several of them name are looked at once.
+
+    Raises:
+        UsageError: something that decides a key cannot be read.
+    """
+    looked: dict[str, dict[str, Any]] = {}
+    return [_cell(config, looked) for config in configs]
+
+
+def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
+    config = _of_vanilla(config) if config.method["name"] == "vanilla" else config
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         config = replace(config, harness=asked.harness)
-    identity = _identity(config, budget)
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return Cell(config, asked, budget, identity, hashlib.sha256(text.encode()).hexdigest()[:16])
+    model, task = asdict(config.model), asdict(config.task)
+    places = json.dumps([model, task, config.harness, config.pixels], sort_keys=True, default=str)
+    if places not in looked:
+        looked[places] = _files(config)
+    return _made(config, asked, {**looked[places], **_protocol(config)})
 
 
 def vanilla_of(cell: Cell) -> Cell:
-    """The unpruned cell that a cell's drop is measured against: it differs in method and budget
-    alone.
+    """The unpruned cell that a cell's drop is measured against: it differs in method, budget and
+    seed alone.
     """
-    return cell_of(replace(cell.config, method={"name": "vanilla"}))
+    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}))
+    return _made(config, cell.benchmark, cell.identity)
+
+
+def _of_vanilla(config: RunConfig) -> RunConfig:
+    """The configuration without what does not concern the unpruned model."""
+    return replace(config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None)
+
+
+def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
+    """A cell from its setting and what its configuration says of method, budget and seed."""
+    budget = budget_of(config)
+    own = {
+        "method": {
+            key: value_digest(value) for key, value in config.method.items() if key != "source"
+        },
+        "budget": {"label": budget.label, **asdict(config.budget)},
+        "seed": config.seed,
+        "code": {**setting["code"], "method": code_digest(map(_root, parts_of(config.method)))},
+    }
+    identity = {**setting, **own}
+    return Cell(config, asked, budget, identity, key_of(identity))
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """The key that an identity hashes to; the name of the cell's folder."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# -- what stored identities have in common, of every readable schema
+
+CANDIDATE = ("method", "source", "budget")  # what is compared
+QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 
 def setting_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but method and budget: cells of one setting may be
-    compared.
+    """Hash of all that an identity says but method, budget and seed: cells of one setting may be
+    compared, and a drop is measured against vanilla of the same setting.
     """
-    same = {
-        key: value
-        for key, value in identity.items()
-        if key not in ("method", "source", "budget", "seed")
-    }
-    return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return _hash(_without(identity, *CANDIDATE, "seed", code=("method",)))
 
 
-def _identity(config: RunConfig, budget: Budget) -> dict[str, Any]:
-    plain = asdict(config)
-    model, task, method = plain["model"], plain["task"], plain["method"]
+def series_of(identity: Mapping[str, Any]) -> str:
+    """Hash of all that an identity says but the seed: cells of one series, and no others, are
+    averaged.
+    """
+    return _hash(_without(identity, "seed"))
+
+
+def condition_of(identity: Mapping[str, Any]) -> str:
+    """Hash of a setting without its questions: cells of one condition may stand in one line or
+    average over tasks.
+    """
+    return _hash(_without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task")))
+
+
+def candidate_of(identity: Mapping[str, Any]) -> str:
+    """Hash of what is compared over tasks: a method's parameters and code, and its budget."""
+    source = identity["source"] if "source" in identity else identity["code"]["method"]
+    return _hash([identity["method"], source, identity["budget"]])
+
+
+def questions_of(identity: Mapping[str, Any]) -> str:
+    """Hash of what is asked, whatever the model: such cells have the same number of samples."""
+    return _hash({name: identity[name] for name in QUESTIONS})
+
+
+def _without(identity: Mapping[str, Any], *names: str, code: Sequence[str] = ()) -> dict[str, Any]:
+    """An identity without some of its entries, and without some of its digests of code."""
+    kept = {name: value for name, value in identity.items() if name not in names}
+    if "code" in kept:
+        kept["code"] = {name: value for name, value in kept["code"].items() if name not in code}
+    return kept
+
+
+def _hash(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+# -- what a setting consists of
+
+
+def _protocol(config: RunConfig) -> dict[str, Any]:
+    """What of a setting the configuration says by itself."""
     return {
         "schema": SCHEMA,
-        "engine": ENGINE,
-        "model": {
-            "name": model["name"],
-            "weights": model_digest(model),
-            "dtype": model["dtype"],
-            "attn": model["attn"],
-            "quantization": model["quantization"],
-            "processor": model["processor"],
-            "architecture": model["architecture"] if model["weights"] == "random" else None,
-            "clip": model["clip"],
-        },
-        "method": {key: _content(value) for key, value in method.items() if key != "source"},
-        "source": source_digest(card.path for card in parts_of(method)),
-        "budget": {"label": budget.label, **plain["budget"]},
-        "seed": plain["seed"],
-        "task": {key: task[key] for key in ("name", "limit", "options", "modality")},
-        "data": data_digest(config.task, config.harness),
-        "pixels": {plain["pixels"]: model["pixels"][plain["pixels"]]},
-        "generation": plain["generation"],
-        "batch_size": plain["batch_size"],
+        "device": device_type(config.model.device),
+        "pixels": {config.pixels: config.model.pixels[config.pixels]},
+        "generation": asdict(config.generation),
+        "batch_size": config.batch_size,
         "harness": benchmark.identity_of(config),
         **({} if config.timing else {"timing": False}),
     }
 
 
-def _content(value: Any) -> Any:
-    """What a parameter stands for: the file that it names by its digest, anything else itself."""
-    if not isinstance(value, str) or "/" not in value or not Path(value).expanduser().exists():
-        return value
-    return f"files:{file_digest(Path(value).expanduser())}"
+def _files(config: RunConfig) -> dict[str, Any]:
+    """What of a setting lies in files: the checkpoint, the data, the code."""
+    model, task = config.model, config.task
+    code = {
+        "engine": code_digest(ENGINE),
+        "family": code_digest([_root(registry.families()[model.family])]),
+        "task": code_digest(
+            HARNESSES[config.harness] if task.kind == "harness" else [_target(task)]
+        ),
+    }
+    return {
+        "code": code,
+        "model": {
+            "name": model.name,
+            "weights": model_digest(vars(model)),
+            "own_code": own_code(model),
+            "dtype": model.dtype,
+            "attn": model.attn,
+            "quantization": model.quantization,
+            "processor": model.processor,
+            "architecture": model.architecture if model.weights == "random" else None,
+            "clip": None if model.clip is None else checkpoint_digest(model.clip, None),
+        },
+        "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
+        "data": data_digest(task, config.harness) or f"code:{code['task']}",
+    }
 
 
-def model_digest(model: dict[str, Any]) -> str:
-    """What identifies the weights without loading them: a hash of the files, or hub id and
-    revision.
+def code_digest(roots: Iterable[str]) -> str:
+    """Digest of what definitions reach, see :mod:`unibench.closure`, or the earlier one that stands
+    for it since it was shown to give the same numbers.
+
+    Args:
+        roots: each ``module:name`` or ``/path/file.py:name``.
     """
-    path = model_path(model["path"])
-    if model["weights"] == "random":
-        return f"random:{model['name']}"
-    if path is not None:
-        return f"files:{file_digest(path)}"
-    return f"hub:{model['checkpoint']}@{model['revision'] or 'main'}"
+    return lineage.canonical(_CODE.digest(roots))
 
 
-def data_digest(task: TaskConfig, harness: str) -> str:
-    """What identifies the samples: the files of a data folder, the source code of what draws them,
-    or a published name.
-    """
-    if task.kind == "harness":
-        chosen = benchmark.chosen(task, harness)
-        local = ",".join(file_digest(path) for path in benchmark.data_of(task, chosen))
-        return f"local:{local}" if local else f"published:{getattr(task, chosen).name}"
-    if task.data is not None:
-        return f"files:{file_digest(Path(task.data).expanduser())}"
-    if task.target is not None:
-        module = task.target.partition(":")[0].removeprefix("unibench.").replace(".", "/")
-        place = (
-            registry.ROOT / module
-            if (registry.ROOT / "tasks").is_dir()
-            else registry.ROOT.parent / module
-        )
-        sources = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        return f"code:{source_digest(sources)}"
-    raise UsageError(f"task={task.name} is embedded and names no target")
+_CODE = Code(outside=OUTSIDE)
 
 
-@cache
-def file_digest(place: Path) -> str:
-    """Hash of names, sizes and contents of a file or below a folder; a large file's first and last
-    megabyte stand for it.
-
-    Hidden files and README.md of a folder, which nothing loads, do not count.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    kept = (
-        path
-        for path in place.rglob("*")
-        if path.is_file() and path.name[0] != "." and path.name != "README.md"
-    )
-    files = [place] if place.is_file() else sorted(kept)
-    for file in files:
-        size = file.stat().st_size
-        digest.update(
-            f"{file.relative_to(place.parent if place.is_file() else place)}:{size}".encode()
-        )
-        with file.open("rb") as stream:
-            digest.update(stream.read(1 << 20))
-            if size > 1 << 20:
-                stream.seek(max(1 << 20, size - (1 << 20)))
-                digest.update(stream.read())
-    return digest.hexdigest()
+def _root(card: registry.Card) -> str:
+    return f"{card.module or card.path}:{card.class_name}"
 
 
-def source_digest(paths: Iterable[Path]) -> str:
-    """Hash of Python source without its comments and docstrings, so that a better sentence changes
-    no key.
-    """
-    return _source_digest(tuple(paths))
-
-
-@cache
-def _source_digest(paths: tuple[Path, ...]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for path in paths:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if (
-                isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-                and ast.get_docstring(node, clean=False) is not None
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-        digest.update(f"{path.name}:{ast.dump(tree)}".encode())
-    return digest.hexdigest()
+def _target(task: TaskConfig) -> str:
+    if task.target is None:
+        raise UsageError(f"task={task.name} is embedded and names no target")
+    return task.target

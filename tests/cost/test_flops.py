@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import unibench
-from tests.methods._contexts import OPTIONS
+from tests.methods._contexts import BESIDES, OPTIONS
 from tests.support.models import FAMILIES, inputs_of, model_of
 from unibench import registry
 from unibench.api import family_of
@@ -26,7 +26,7 @@ def counted(family: str, method: str, ratio: float) -> tuple[float, float, float
     """
     model, inputs = model_of(family), inputs_of(family, 1)
     with (
-        unibench.prune(model, method, ratio=ratio, **OPTIONS.get(method, {})) as session,
+        unibench.prune(model, method, ratio=ratio, **BESIDES, **OPTIONS.get(method, {})) as session,
         torch.no_grad(),
     ):
         with flop_counter() as counter:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
 import unibench
 from tests.support.methods import Fixed, MergeVit, Pyramid
 from tests.support.models import families, generate, inputs_of, model_of
 from unibench import Chain, UsageError
+from unibench.pruning._transformers import own_entries
 
 
 def fingerprint(model: Any) -> list[Any]:
@@ -36,7 +35,7 @@ def fingerprint(model: Any) -> list[Any]:
     return [
         hooks,
         own,
-        dict(ALL_ATTENTION_FUNCTIONS._local_mapping),
+        own_entries(),
         eager,
         list(model.state_dict()),
     ]
@@ -66,8 +65,28 @@ def test_signals_are_forgotten_with_the_prompt() -> None:
     model, inputs = model_of("llava"), inputs_of("llava")
     with unibench.prune(model, MergeVit()) as session:
         generate(model, inputs)
-        assert not session.vision.calls and not session.chooser.tap._records
-        assert session.prompt is not None and session.prompt.rotary is None
+        assert session.idle and session.prompt is not None
+
+
+@pytest.mark.parametrize("where", ["vision", "language"])
+def test_a_prompt_that_fails_halfway_leaves_nothing_for_the_next(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs = model_of("llava"), inputs_of("llava")
+    with unibench.prune(model, MergeVit()):
+        expected, _, _ = generate(model, inputs)
+    with unibench.prune(model, MergeVit()) as session:
+        part = model.model.vision_tower if where == "vision" else model.model.language_model.norm
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(part, "forward", lambda *args, **kwargs: 1 // 0)
+            generate(model, inputs)
+        assert not session.take_times()
+        if where == "language":
+            assert session.idle
+        tokens, _, _ = generate(model, inputs_of("llava", 1, images=2))
+        tokens, _, _ = generate(model, inputs)
+        assert session.idle and torch.equal(tokens, expected)
+        assert len(session.take_times()) == len(session.take_records()) == 2
 
 
 def test_a_model_is_pruned_by_one_block_at_a_time() -> None:

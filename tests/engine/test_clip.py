@@ -14,7 +14,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from tests.support.methods import At
-from tests.support.models import CLIP, inputs_of, model_of
+from tests.support.models import CLIP, Bare, inputs_of, model_of
 from unibench import Needs, StageContext, UsageError
 from unibench.api import build_method, family_of
 from unibench.budget import Budget
@@ -58,11 +58,12 @@ def run(folder: Path | None, method: Method, question: int = 12) -> Session:
     longer = torch.arange(question)[None] % 100 + 10
     inputs["input_ids"] = torch.cat([inputs["input_ids"], longer], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    family = family_of(model)
+    clip = None
     if folder is not None:
-        family.clip = partial(open_clip, str(folder), Words(), torch.device("cpu"), {})
+        clip = partial(open_clip, str(folder), Words(), torch.device("cpu"), {})
+    family = family_of(model, Bare(), clip=clip)
     with (
-        Session(model, method, family, Budget.parse(keep=4)).installed() as session,
+        Session(family, method, Budget.parse(keep=4)).installed() as session,
         torch.no_grad(),
     ):
         model(**inputs)

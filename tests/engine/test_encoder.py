@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import unibench
-from tests.support.methods import Look
+from tests.support.methods import Look, Unbudgeted
 from tests.support.models import collate, generate, inputs_of, model_of
 from unibench import EncoderContext, EncoderStage, Method, Needs, Stage, StageContext
 from unibench.methods.mustdrop_vit import MustDropVit
@@ -82,7 +82,7 @@ def test_tome_inside_the_tower_equals_the_tower_by_hand(attn: str, keep: int) ->
 
 @pytest.mark.parametrize("attn", ATTN)
 def test_a_stage_that_merges_nothing_changes_nothing(attn: str) -> None:
-    class Nothing(Method):
+    class Nothing(Unbudgeted):
         def encoder(self, blocks: int) -> Sequence[EncoderStage]:
             return [
                 EncoderStage(0, lambda ctx: None),

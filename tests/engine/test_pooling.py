@@ -13,9 +13,9 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from tests.support.methods import Look
 from tests.support.models import inputs_of, model_of
 from unibench import Needs, StageContext, UsageError
-from unibench.api import family_of
 from unibench.budget import Budget
 from unibench.models._pooling import open_pooling
+from unibench.models.llava_onevision import LlavaOnevision
 from unibench.pruning import Session
 
 
@@ -34,15 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def look(folder: Path | None, **what: Any) -> tuple[StageContext, Any]:
     """The context of a prompt of the OneVision model, and what its pooling head gives."""
     model, found = model_of("llava_onevision"), []
-    family = family_of(model)
-    if folder is not None:
-        family.pooling = lambda: open_pooling(str(folder), torch.device("cpu"), {})
+    head = lambda: open_pooling(str(folder), torch.device("cpu"), {})  # noqa: E731
+    family = LlavaOnevision(model, pooling=None if folder is None else head)
 
     def see(ctx: StageContext) -> None:
         found.append((ctx, None if ctx.pooling is None else ctx.pooling()))
 
     method = Look(see, 0, Needs(pooling=True, separators=True, vit_hidden=(-1,)))
-    session = Session(model, method, family, Budget.parse())
+    session = Session(family, method, Budget.parse())
     with session.installed(), torch.no_grad():
         model(**copy.deepcopy(inputs_of("llava_onevision", 0, **what)))
     return found[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import unibench
 from tests.support.methods import Look
-from tests.support.models import families, inputs_of, model_of
+from tests.support.models import Bare, families, inputs_of, model_of
 from unibench import Needs, StageContext
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows, received_attention
 
@@ -134,8 +134,9 @@ def test_packing_follows_gradients(family: str, attn: str) -> None:
         unibench.prune(model, Look(lambda ctx: None, 0, Needs(vit_hidden=(-1,)))) as session,
         torch.no_grad(),
     ):
-        clear = session.vision.clear
-        session.vision.clear = lambda: (seen.update(session.vision.calls), clear())[1]  # type: ignore[method-assign]
+        reading = session._reading
+        end = reading.end
+        reading.end = lambda: (seen.update(reading.prefill.calls), end())[1]  # type: ignore[method-assign,union-attr]
         model(**copy.deepcopy(inputs))
     call, adapter = seen["image"], session.family
     leaf = call.hidden[len(adapter.vit_blocks) - 1].clone().requires_grad_()
@@ -179,16 +180,29 @@ def test_received_attention_in_chunks_equals_the_whole_map() -> None:
     torch.testing.assert_close(received_attention(qk), whole, atol=1e-6, rtol=1e-5)
 
 
+class Framed(Bare):
+    """A processor whose template writes one token before the question and two after it."""
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        return f"image<-{super().apply_chat_template(conversation)}>>"
+
+    image_token = "image<"
+
+    def encode(self, text: str, **options: Any) -> list[str]:
+        return list(text)
+
+
 def test_the_question_is_what_the_template_leaves() -> None:
     inputs = inputs_of("llava")
     rows: list[int] = []
     with (
         unibench.prune(
-            model_of("llava"), Look(lambda ctx: rows.extend(ctx.question.tolist()))
-        ) as session,
+            model_of("llava"),
+            Look(lambda ctx: rows.extend(ctx.question.tolist())),
+            processor=Framed(),
+        ),
         torch.no_grad(),
     ):
-        session.margins = (1, 2)
         model_of("llava")(**copy.deepcopy(inputs))
     assert rows == list(
         range(

@@ -84,7 +84,7 @@ def test_a_fitted_recipe_meets_the_average_it_was_fitted_for(family: str, ratio:
     assert smaller.average >= fitted.average
     method = build_method("fitprune", **fitted.parameters)
     with (
-        unibench.prune(model, method, ratio=ratio, mode="layer_average") as session,
+        unibench.prune(model, method, ratio=ratio, budget_mode="layer_average") as session,
         torch.no_grad(),
     ):
         for sample in samples:

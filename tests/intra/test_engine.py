@@ -64,7 +64,7 @@ def test_looking_at_the_layer_about_to_run_leaves_no_trace(family: str) -> None:
             again = model(**copy.deepcopy(inputs), use_cache=True)
     assert torch.equal(again.logits, plain)
     assert again.past_key_values.get_seq_length(2) == inputs["input_ids"].shape[1]
-    assert not session.chooser._entering
+    assert session.idle
 
 
 def test_memory_is_of_one_sample_and_one_prompt() -> None:
@@ -134,14 +134,14 @@ def test_an_average_is_met_and_one_out_of_reach_is_refused_before_the_model_runs
     family: str,
 ) -> None:
     model, inputs = model_of(family), inputs_of(family, 0, 2)
-    session = prefill(model, build_method("fastv"), inputs, ratio=0.5, mode="layer_average")
+    session = prefill(model, build_method("fastv"), inputs, ratio=0.5, budget_mode="layer_average")
     (record,) = session.take_records()
     assert sum(record.processed) / LAYERS == pytest.approx(record.visual_tokens / 2, abs=0.5)
     with pytest.raises(
         UsageError,
         match=r"64 of 576 visual tokens per layer cannot be reached; the cuts at layer 2 of 6",
     ):
-        prefill(model, build_method("fastv"), inputs, ratio=0.889, mode="layer_average")
+        prefill(model, build_method("fastv"), inputs, ratio=0.889, budget_mode="layer_average")
     with pytest.raises(UsageError, match="Did you mean layer_average"):
         prefill(model, build_method("fastv"), inputs, mode="layer_averag")
 

@@ -40,10 +40,10 @@ def test_flash_attention_equals_sdpa(name: str, family: str, batch: str, flash: 
         else collate([inputs_of(family, 0, 1), inputs_of(family, 1, 2)])
     )
     method, mode = build(name)
-    with unibench.prune(model_of(family), method, ratio=RATIO, mode=mode) as session:
+    with unibench.prune(model_of(family), method, ratio=RATIO, budget_mode=mode) as session:
         tokens, scores, _ = generate(model_of(family), inputs, STEPS)
     records = session.take_records()
-    with unibench.prune(flash, method, ratio=RATIO, mode=mode) as session:
+    with unibench.prune(flash, method, ratio=RATIO, budget_mode=mode) as session:
         again, again_scores, _ = generate(flash, inputs, STEPS)
     assert CALLS["all"]
     assert not CALLS["packed"]

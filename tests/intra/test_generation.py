@@ -117,7 +117,7 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, name: str)
     model, inputs = model_of(family, attn), inputs_of(family, 0)
     inner, mode = build(name)
     method = Seen(inner)
-    with unibench.prune(model, method, ratio=RATIO, mode=mode) as session:
+    with unibench.prune(model, method, ratio=RATIO, budget_mode=mode) as session:
         tokens, scores, cache = generate(model, inputs, STEPS)
     length = inputs["input_ids"].shape[1]
     drops = dropped(session, length)
@@ -142,7 +142,7 @@ def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(
     method = Seen(inner)
     length = inputs["input_ids"].shape[1]
     prefill: reference.Drops = {}
-    with unibench.prune(model, method, mode=mode) as session:
+    with unibench.prune(model, method, budget_mode=mode) as session:
 
         def noted(prompt: Any, chooser: Any, cache: Any) -> None:
             prefill.update(dropped(session, length))
@@ -174,11 +174,11 @@ def test_a_ragged_batch_equals_single_samples(name: str, family: str, attn: str)
     model = model_of(family, attn)
     samples = [inputs_of(family, 0, 1), inputs_of(family, 1, 0), inputs_of(family, 2, 3)]
     method, mode = build(name)
-    with unibench.prune(model, method, ratio=RATIO, mode=mode) as session:
+    with unibench.prune(model, method, ratio=RATIO, budget_mode=mode) as session:
         tokens, scores, _ = generate(model, collate(samples), STEPS)
     together = session.take_records()
     for row, sample in enumerate(samples):
-        with unibench.prune(model, method, ratio=RATIO, mode=mode) as session:
+        with unibench.prune(model, method, ratio=RATIO, budget_mode=mode) as session:
             alone, alone_scores, _ = generate(model, sample, STEPS)
         assert session.take_records() == [together[row]]
         torch.testing.assert_close(scores[row], alone_scores[0], atol=5e-4, rtol=5e-4)
@@ -193,7 +193,7 @@ def test_beams_and_generation_without_a_cache(name: str, family: str, attn: str)
     method, mode = build(name)
 
     def tokens(**options: Any) -> torch.Tensor:
-        with unibench.prune(model, method, ratio=RATIO, mode=mode):
+        with unibench.prune(model, method, ratio=RATIO, budget_mode=mode):
             out: torch.Tensor = model.generate(
                 **copy.deepcopy(inputs), max_new_tokens=STEPS, do_sample=False, **options
             )
@@ -238,7 +238,7 @@ def test_keeping_everything_changes_nothing(name: str, family: str, attn: str) -
         pytest.skip("its numbers do not follow the budget")
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=2)
     plain, scores, _ = generate(model, inputs, STEPS)
-    with unibench.prune(model, method, ratio=0, mode=mode) as session:
+    with unibench.prune(model, method, ratio=0, budget_mode=mode) as session:
         tokens, again, _ = generate(model, inputs, STEPS)
     (record,) = session.take_records()
     assert set(record.processed) == {record.visual_tokens}
@@ -261,7 +261,7 @@ def test_half_precision_models_choose_in_float32_and_keep_as_many(name: str, fam
     dtypes: list[torch.dtype] = []
     counts = []
     for one, given in ((model, inputs), (half, inputs_half)):
-        with unibench.prune(one, method, ratio=RATIO, mode=mode) as session:
+        with unibench.prune(one, method, ratio=RATIO, budget_mode=mode) as session:
             for stages in session.stages.values():
                 for _, stage in stages:
                     object.__setattr__(stage, "select", _noting(stage.select, dtypes))

@@ -50,7 +50,7 @@ def run(
     """Tokens processed per layer, and the positions that each cut kept."""
     with (
         unibench.prune(
-            model(), build_method(name, **parameters), ratio=RATIO, mode=mode, seed=seed
+            model(), build_method(name, **parameters), ratio=RATIO, budget_mode=mode, seed=seed
         ) as session,
         torch.no_grad(),
     ):

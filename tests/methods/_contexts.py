@@ -13,7 +13,7 @@ import torch
 
 import unibench
 from tests.support.methods import Look
-from tests.support.models import LAYERS, inputs_of, model_of
+from tests.support.models import LAYERS, Bare, inputs_of, model_of
 from unibench import Method, Needs, StageContext, registry
 from unibench.api import build_method
 from unibench.budget import Budget
@@ -28,6 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "visionselector": {"selector_path": "random:0"},
     "idpruner": {"selector_path": "random:0"},
 }
+# what random models do not come with: a processor that knows a chat template, and a CLIP
+BESIDES: dict[str, Any] = {"processor": Bare(), "clip": None}
 # further forms of a method, tested like a method of its own
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
@@ -122,7 +124,10 @@ def recorded(family: str, prompt: str, dtype: torch.dtype = torch.float32) -> St
         key: value.to(dtype) if value.is_floating_point() else value
         for key, value in inputs.items()
     }
-    with unibench.prune(model, Look(found.append, 0, EVERYTHING)), torch.no_grad():
+    with (
+        unibench.prune(model, Look(found.append, 0, EVERYTHING), **BESIDES),
+        torch.no_grad(),
+    ):
         model(**inputs)
     (ctx,) = found
     return _one_token(ctx) if prompt == "one_token" else ctx

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 import unibench
-from tests.methods._contexts import METHODS, OPTIONS
+from tests.methods._contexts import BESIDES, METHODS, OPTIONS
 from tests.support.models import FAMILIES, LAYERS, generate, inputs_of, model_of
 from unibench import UsageError
 from unibench.pruning.layout import separators_of
@@ -23,7 +23,7 @@ def outcome(method: str, family: str) -> tuple[str, str]:
     """
     try:
         with unibench.prune(
-            model_of(family), method, ratio=RATIO, **OPTIONS.get(method, {})
+            model_of(family), method, ratio=RATIO, **BESIDES, **OPTIONS.get(method, {})
         ) as session:
             generate(model_of(family), inputs_of(family, 0, 2), 4)
     except UsageError as error:

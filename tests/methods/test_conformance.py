@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 
 import unibench
-from tests.methods._contexts import FORMS, METHODS, PRE, PROMPTS, RATIOS, build, recorded, under
+from tests.methods._contexts import (
+    BESIDES,
+    FORMS,
+    METHODS,
+    PRE,
+    PROMPTS,
+    RATIOS,
+    build,
+    recorded,
+    under,
+)
 from tests.support.models import (
     FAMILIES,
     HIDDEN,
@@ -210,7 +220,7 @@ def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family
     with torch.no_grad():
         before, hooks = model(**copy.deepcopy(inputs)).logits, _hooks(model)
         try:
-            with unibench.prune(model, method, ratio=ratio) as session:
+            with unibench.prune(model, method, ratio=ratio, **BESIDES) as session:
                 pruned = model(**copy.deepcopy(inputs)).logits
         except UsageError as error:
             pytest.skip(str(error))
@@ -240,7 +250,7 @@ def test_a_family_without_the_signal_is_refused_with_what_is_missing(
     method = build(name)
     with (
         pytest.raises(UsageError, match=", ".join(sorted(method.requires))),
-        unibench.prune(model_of(family), method, ratio=0.5),
+        unibench.prune(model_of(family), method, ratio=0.5, **BESIDES),
     ):
         pass
 
@@ -251,7 +261,7 @@ def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]
     try:
-        with unibench.prune(model, method, ratio=0.667) as session:
+        with unibench.prune(model, method, ratio=0.667, **BESIDES) as session:
             # generate() numbers positions without the padding, which rotated keys show and a bare
             # forward does not
             generate(model, collate(samples), 1)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import unibench
-from tests.methods._contexts import OPTIONS
+from tests.methods._contexts import BESIDES, OPTIONS
 from tests.support.models import inputs_of, model_of
 from unibench import registry
 from unibench.cli import main
@@ -125,7 +125,7 @@ def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(
 def test_only_vanilla_takes_no_time(name: str) -> None:
     model = model_of("llava")
     with (
-        unibench.prune(model, name, ratio=0.667, **OPTIONS.get(name, {})) as session,
+        unibench.prune(model, name, ratio=0.667, **BESIDES, **OPTIONS.get(name, {})) as session,
         torch.inference_mode(),
     ):
         model(**inputs_of("llava", 1))

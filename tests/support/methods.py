@@ -18,8 +18,16 @@ def every(step: int, start: int = 0) -> Choose:
     return lambda count: torch.arange(min(start, count - 1), count, step)
 
 
+class Unbudgeted(Method):
+    """Keeps what it says, whatever the budget."""
+
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
+
 @dataclass(frozen=True)
-class Fixed(Method):
+class Fixed(Unbudgeted):
     """The same choice at given layers, whatever the budget says."""
 
     choices: dict[int, Choose]
@@ -32,7 +40,7 @@ class Fixed(Method):
 
 
 @dataclass(frozen=True)
-class KeepAll(Method):
+class KeepAll(Unbudgeted):
     """Keeps everything in a shuffled order, and asks for all there is."""
 
     layers: tuple[int, ...] = (0, 2)
@@ -51,7 +59,7 @@ class KeepAll(Method):
 
 
 @dataclass(frozen=True)
-class Pyramid(Method):
+class Pyramid(Unbudgeted):
     """Half of what is left, by attention of the last token, at several layers."""
 
     layers: tuple[int, ...] = (2, 3, 5)
@@ -68,7 +76,7 @@ class Pyramid(Method):
 
 
 @dataclass(frozen=True)
-class Withdraw(Method):
+class Withdraw(Unbudgeted):
     """No visual token enters the given layer (as VTW)."""
 
     layer: int = 3
@@ -78,7 +86,7 @@ class Withdraw(Method):
 
 
 @dataclass(frozen=True)
-class MergeVit(Method):
+class MergeVit(Unbudgeted):
     """Keeps what the vision tower attends to; the rest is averaged into every fifth kept token."""
 
     layer: int = -2
@@ -93,7 +101,7 @@ class MergeVit(Method):
 
 
 @dataclass(frozen=True)
-class MergeLlm(Method):
+class MergeLlm(Unbudgeted):
     """Keeps what the instruction attends to and recycles the rest, at two layers (as SparseVLM)."""
 
     layers: tuple[int, ...] = (2, 4)
@@ -110,7 +118,7 @@ class MergeLlm(Method):
 
 
 @dataclass(frozen=True)
-class Evict(Method):
+class Evict(Unbudgeted):
     """Cuts before the model and again inside it; every third cache entry stays for decoding."""
 
     def stages(self, depth: int) -> Sequence[Stage]:
@@ -129,7 +137,7 @@ def _merged(ctx: StageContext, order: Tensor, keep: int) -> Selection:
 
 
 @dataclass(frozen=True)
-class Look(Method):
+class Look(Unbudgeted):
     """Calls a function with the context of a stage and keeps everything."""
 
     see: Callable[[StageContext], object]
@@ -152,6 +160,10 @@ class Recording(Method):
 
     inner: Method
     seen: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+
+    @property
+    def uses_budget(self) -> bool:
+        return self.inner.uses_budget
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return [replace(stage, select=self._noted(stage)) for stage in self.inner.stages(depth)]
@@ -184,7 +196,7 @@ class Recording(Method):
 
 
 @dataclass(frozen=True)
-class At(Method):
+class At(Unbudgeted):
     """Calls functions at layers, and keeps what they say."""
 
     calls: dict[int, Callable[[StageContext], Selection | None]]

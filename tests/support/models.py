@@ -55,6 +55,24 @@ def text_of(model: Any) -> Any:
     return getattr(model.model, "language_model", None) or model.model.text_model
 
 
+class Bare:
+    """A processor whose chat template adds nothing: prompts made by hand have none around the
+    question.
+    """
+
+    image_token = None
+
+    @property
+    def tokenizer(self) -> Bare:
+        return self
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        return "".join(part.get("text", "") for part in conversation[0]["content"])
+
+    def encode(self, text: str, **options: Any) -> list[str]:
+        return list(text)
+
+
 class Sample(dict[str, Any]):
     """Model inputs, and the family they are for."""
 

@@ -47,8 +47,7 @@ def contexts(
         seed: of methods that draw.
     """
     found: list[StageContext] = []
-    session = Session(loaded.model, _Seen(found, needs), loaded.family, Budget.parse(), seed=seed)
-    session.margins = loaded.margins
+    session = Session(loaded.family, _Seen(found, needs), Budget.parse(), seed=seed)
     with session.installed():
         for sample in samples:
             session.samples = [sample.id]

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from unibench import identity
 from unibench.cli.progress import Progress
 from unibench.cli.showing import print_tables
 from unibench.compose import compose_cells, is_experiment
 from unibench.errors import UsageError, UsageErrors
-from unibench.identity import Cell, cell_of
+from unibench.identity import Cell
 from unibench.plan import survey
 
 SWEEP = ("-m", "--multirun")
@@ -45,9 +46,8 @@ def cells_of(words: Sequence[str]) -> list[Cell]:
     overrides = [word for word in words if word not in SWEEP]
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UsageError(f"unknown option {flags[0]}; see python -m unibench --help")
-    return [
-        cell_of(config) for config in compose_cells(overrides, sweep=len(overrides) < len(words))
-    ]
+    configs = compose_cells(overrides, sweep=len(overrides) < len(words))
+    return identity.cells_of(configs)
 
 
 def say_which_task(words: Sequence[str]) -> None:

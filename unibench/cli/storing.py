@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from unibench import store as results
 from unibench.cli.options import taken
-from unibench.compose import typed
 from unibench.errors import UsageError, unknown
-from unibench.identity import cell_of
+from unibench.registry import method
 
 ACTIONS = {
     "index": "FOLDER [--json]",
     "verify": "FOLDER",
     "repair": "FOLDER",
-    "prune": "FOLDER [--failed] [--partial] [--outdated] [--yes]",
+    "prune": "FOLDER [--failed] [--partial] [--outdated] [--method=FILE.py:Class] [--yes]",
     "merge": "FROM INTO",
     "export": "FOLDER FILE.tar.gz",
     "import": "FILE.tar.gz FOLDER",
@@ -46,10 +44,11 @@ def store(words: list[str]) -> int:
     action, *rest = words
     if action not in actions:
         raise unknown("store action", action, actions)
+    known = [word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")]
     places, options = taken(
         rest,
-        flags=[word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")],
-        values={},
+        flags=[name for name in known if "=" not in name],
+        values={name.partition("=")[0]: str for name in known if "=" in name},
     )
     wanted = [word for word in ACTIONS[action].split() if not word.startswith("[")]
     if len(places) != len(wanted) or any(place.startswith("-") for place in places):
@@ -98,9 +97,15 @@ def _repair(folder: Path) -> int:
     return 0
 
 
-def _prune(folder: Path, options: dict[str, bool]) -> int:
+def _prune(folder: Path, options: dict[str, Any]) -> int:
     states = tuple(state for state in ("failed", "partial") if f"--{state}" in options)
-    outdated = frozenset(_outdated(folder)) if "--outdated" in options else frozenset[Path]()
+    outdated = frozenset[Path]()
+    if "--outdated" in options:
+        own = [method(name) for name in [options.get("--method")] if name is not None]
+        judged = results.judged(folder, [f"{card.path}:{card.class_name}" for card in own])
+        outdated = frozenset(judged.outdated)
+        for path, why in judged.unknown.items():
+            print(f"kept, since it cannot be judged: {path}: {why}")
     found = results.prune(folder, states, outdated=outdated, dry="--yes" not in options)
     for path in found:
         print(path)
@@ -129,21 +134,6 @@ def _say(merged: results.Merged) -> int:
     for sample in merged.conflicts:
         print(f"{sample}: another answer there; the one here stays")
     return 1 if merged.conflicts else 0
-
-
-def _outdated(folder: Path) -> Sequence[Path]:
-    """Cells that the present code and files would not write any more: their configuration has
-    another key now.
-    """
-    found = []
-    for cell in results.cells_below(folder):
-        try:
-            plain = yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
-            if cell_of(typed(plain)).key != cell.name:
-                found.append(cell)
-        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError, UsageError):
-            found.append(cell)
-    return found
 
 
 def _counted(count: int, one: str, many: str) -> str:

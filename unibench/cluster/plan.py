@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from unibench.compose import HERE
+from unibench import digests
+from unibench.closure import WHOLE, Code
+from unibench.compose import CONFIGS
 from unibench.errors import UsageError
 from unibench.harness.job import read_job, write_job
 from unibench.identity import Cell
@@ -52,23 +52,7 @@ def read_plan(folder: Path) -> list[Cell]:
 
 
 def code_digest() -> str:
-    """Hash of the package's source files, which must be the same on all nodes."""
-    digest = hashlib.blake2b(digest_size=8)
-    places = [
-        HERE,
-        *(
-            HERE.parent / name
-            for name in ("methods", "models", "tasks", "configs")
-            if not (HERE / name).is_dir()
-        ),
-    ]
-    files = [
-        Path(path, name)
-        for place in places
-        for path, _, names in os.walk(place, followlinks=True)
-        for name in names
-    ]
-    for file in sorted(files):
-        if file.suffix in (".py", ".yaml"):
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    """Digest of the package's code and configurations, which must be the same on all nodes."""
+    code = Code()
+    everything = code.digest(f"{name}:{WHOLE}" for name in code.files())
+    return f"{everything}-{digests.contents(CONFIGS)}"

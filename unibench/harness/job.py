@@ -24,7 +24,7 @@ from typing import Any
 
 from unibench.compose import typed
 from unibench.config import RunConfig
-from unibench.identity import Cell, cell_of
+from unibench.identity import Cell, cells_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,14 @@ def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None
     """Write resolved cells, and what else is to be said about them, for a process that may run
     elsewhere.
     """
-    jobs = [{"key": cell.key, "config": asdict(_absolute(cell.config))} for cell in cells]
+    jobs = [
+        {
+            "key": cell.key,
+            "device": cell.identity["device"],
+            "config": asdict(_absolute(cell.config)),
+        }
+        for cell in cells
+    ]
     file.write_text(json.dumps({**(about or {}), "cells": jobs}, indent=1), encoding="utf-8")
 
 
@@ -71,15 +78,20 @@ def read_job(file: Path) -> list[Cell]:
     Raises:
         ValueError: this code makes other cells of it than the code that wrote it.
     """
-    cells = []
-    for entry in json.loads(file.read_text(encoding="utf-8"))["cells"]:
-        cell = cell_of(typed(entry["config"]))
+    entries = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    cells = cells_of(typed(entry["config"]) for entry in entries)
+    for entry, cell in zip(entries, cells, strict=True):
+        there, here = entry.get("device"), cell.identity["device"]
+        if cell.key != entry["key"] and there not in (None, here):
+            raise ValueError(
+                f"{file}: model.device=auto is {there} where the command was given and {here} here,"
+                f" and numbers of the two differ in rounding: give model.device={there} or {here}"
+            )
         if cell.key != entry["key"]:
             raise ValueError(
                 f"{file} was written by another version of unibench: key {entry['key']} is"
                 f" {cell.key} here"
             )
-        cells.append(cell)
     return cells
 
 

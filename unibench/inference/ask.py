@@ -123,15 +123,14 @@ def answer(
         One record per sample, as soon as its batch is done.
     """
     session = Session(
-        loaded.model,
-        setting.method,
         loaded.family,
+        setting.method,
         setting.budget,
         scope=setting.scope,
         mode=setting.mode,
         seed=setting.seed,
+        reuse=setting.reuse,
     )
-    session.margins, session.vision.reuse = loaded.margins, setting.reuse
     with session.installed():
         batches = Batches(samples, setting.batch_size, loaded)
         for batch in batches:
@@ -166,7 +165,7 @@ def _answered(
     records, (time,) = session.take_records(), session.take_times()
     _check(records, batch)
     spans = {
-        "total_ms": clock.seconds(start, end),
+        "total_ms": clock.seconds(start, end) - time.excluded,
         "vision_ms": time.vision,
         "prefill_ms": time.prefill,
         "method_ms": time.method,

@@ -27,6 +27,12 @@ from unibench.store.files import disk_errors, replace
 
 log = logging.getLogger(__name__)
 Stored = dict[str, Tensor]  # "field" or "field.3"
+# outputs of towers as transformers names them: no other class is looked up by a file's word
+KINDS = (
+    "transformers.modeling_outputs:BaseModelOutputWithPooling",
+    "transformers.models.internvl.modeling_internvl:InternVLVisionModelOutputWithPooling",
+    "transformers.models.qwen3_vl.modeling_qwen3_vl:BaseModelOutputWithDeepstackFeatures",
+)
 INNER = ("hidden_states", "attentions")  # of every block; nobody behind the tower reads them
 
 
@@ -74,22 +80,24 @@ class FeatureCache:
             return None
         try:
             with safe_open(file, framework="pt", device=str(self._device)) as stored:  # type: ignore[no-untyped-call]
-                module, _, name = stored.metadata()["kind"].partition(":")
+                kind = KINDS[KINDS.index(stored.metadata()["kind"])]
+                module, _, name = kind.partition(":")
                 return getattr(importlib.import_module(module), name), {
                     key: stored.get_tensor(key)
                     for key in stored.keys()  # noqa: SIM118
                 }
-        except (SafetensorError, OSError, KeyError, TypeError):
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             log.warning("%s is damaged and computed again", file)
             return None
 
     def _write(self, key: str, kind: type[Any], parts: Stored) -> None:
-        if self._folder is not None:
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        if self._folder is not None and name in KINDS:
             kept = {
-                name: part.clone(memory_format=torch.contiguous_format)
-                for name, part in parts.items()
+                field: part.clone(memory_format=torch.contiguous_format)
+                for field, part in parts.items()
             }  # views may not be saved
-            content = save(kept, {"kind": f"{kind.__module__}:{kind.__qualname__}"})
+            content = save(kept, {"kind": name})
             with disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 replace(self._folder / f"{key}.safetensors", content)

@@ -25,17 +25,28 @@ def unit(x: Tensor) -> Tensor:
 
 
 def gram(x: Tensor) -> Tensor:
-    """``x @ x.T`` ``[N, N]``; on a CPU the entries below strips of the diagonal are mirrored, not
-    computed again.
+    """``x @ x.T``, ``[N, N]`` for ``x [N, D]``, symmetric bit for bit on every machine.
+
+    The upper triangle is computed and mirrored. A CPU multiplies in strips, so that most of the lower
+    triangle is never computed.
     """
     if x.device.type != "cpu" or len(x) <= STRIP:
-        return product(x, x.T)
+        return _mirrored(product(x, x.T))
     found = x.new_empty(len(x), len(x))
     for start in range(0, len(x), STRIP):
         end = start + STRIP
         found[start:end, start:] = product(x[start:end], x[start:].T)
+        found[start:end, start:end] = _mirrored(found[start:end, start:end])
         found[end:, start:end] = found[start:end, end:].T
     return found
+
+
+def _mirrored(square: Tensor) -> Tensor:
+    """``[n, n]`` with the upper triangle below the diagonal too.
+
+    On some processors (AVX2 only, for one) the two triangles of a product differ in the last bit.
+    """
+    return square.triu() + square.triu(1).T
 
 
 def cosine(x: Tensor, y: Tensor | None = None) -> Tensor:

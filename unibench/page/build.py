@@ -22,6 +22,8 @@ from unibench import report as reports
 from unibench.errors import UsageError
 from unibench.page.gallery import differences
 from unibench.plots import costs, ranks, scores
+from unibench.store.data import MIB, UnreadableError, read_text
+from unibench.store.files import replace
 
 PER_CELL = 4
 SCORES = (
@@ -99,7 +101,7 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
     try:
         to.mkdir(parents=True, exist_ok=True)
         place = to / "index.html"
-        place.write_text(text, encoding="utf-8")
+        replace(place, text)
     except OSError as error:
         raise UsageError(f"{to} cannot be written: {error.strerror}") from None
     return place
@@ -160,13 +162,20 @@ def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
 
 def _cell(line: pd.Series) -> Cell:
     folder = Path(line["folder"])
-    texts = [
-        file.read_text(encoding="utf-8") if file.is_file() else ""
-        for file in (folder / "config.yaml", folder / "env.json")
-    ]
+    texts = [_text(folder / name) for name in ("config.yaml", "env.json")]
     return Cell(
         line["key"], {name: _shown(line[name]) for name in (*SCORES, *COSTS)}, str(folder), *texts
     )
+
+
+def _text(file: Path) -> str:
+    """The text of a stored file; why there is none where it cannot be shown."""
+    try:
+        return read_text(file, MIB)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except UnreadableError as error:  # one cell's file does not cost the page
+        return f"({error})"
 
 
 def _shown(value: Any) -> str:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from PIL import Image
 
 from unibench import frame as frames
-from unibench.compose import typed
 from unibench.errors import UsageError, unknown
-from unibench.identity import cell_of
+from unibench.page.asked import asked
 from unibench.plots.overlay import SIDE, of_pictures, views
-from unibench.pruning.layout import read
+from unibench.pruning.layout import Box, Item, read
 from unibench.pruning.record import unpacked
-from unibench.runner.embedded import load_task
+from unibench.store.data import shown
 from unibench.tasks import Sample
+
+log = logging.getLogger(__name__)
+TOKENS = 1_000_000  # of a sample, far more than any model reads
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,24 @@ def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
 
 
 def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Difference]:
-    pruned, before = frames.samples(line["folder"]), frames.samples(vanilla)
+    try:
+        pruned, before = frames.samples(line["folder"]), frames.samples(vanilla)
+    except UsageError as error:  # a damaged cell is named and costs the page nothing else
+        log.warning("%s", error)
+        return
     both = pruned.join(before[["answer", "score"]], rsuffix="_before", how="inner")
     wanted = both[
         (both["score"] < both["score_before"]) | (both["score"] > both["score_before"])
     ].head(count)
     if wanted.empty:
         return
-    remark, asked = "", dict[str, Sample]()
-    shown: dict[str, tuple[str, ...]] = {}
+    remark, sources = "", dict[str, Sample]()
+    seen: dict[str, tuple[str, ...]] = {}
     try:
-        asked = _asked(Path(line["folder"]), set(wanted.index))
-        shown = {
+        sources = asked(Path(line["folder"]), set(wanted.index), len(pruned))
+        seen = {
             name: tuple(_pictures(source, wanted.loc[name].to_dict()))
-            for name, source in asked.items()
+            for name, source in sources.items()
         }
     except UsageError as error:  # the page shows the answers all the same
         remark = str(error)
@@ -96,7 +102,7 @@ def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Diff
         if part
     )
     for name, sample in wanted.iterrows():
-        source = asked.get(str(name))
+        source = sources.get(str(name))
         yield Difference(
             cell=line["key"],
             title=title,
@@ -107,42 +113,9 @@ def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Diff
             before=str(sample["answer_before"]),
             after=str(sample["answer"]),
             won=bool(sample["score"] > sample["score_before"]),
-            pictures=shown.get(str(name), ()),
+            pictures=seen.get(str(name), ()),
             remark=remark,
         )
-
-
-def _asked(folder: Path, wanted: set[str]) -> dict[str, Sample]:
-    """The samples of an embedded task, as the cell was asked them.
-
-    Raises:
-        UsageError: a harness keeps its pictures to itself, or the data are not there any more or
-            are others now.
-    """
-    config = typed(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    if config.task.kind != "embedded":
-        raise UsageError(
-            f"{folder}: the harness of this task keeps its pictures; they are shown of embedded"
-            " tasks"
-        )
-    cell = cell_of(config)
-    if (
-        cell.identity["data"]
-        != json.loads((folder / "identity.json").read_text(encoding="utf-8"))["data"]
-    ):
-        raise UsageError(
-            f"{folder}: the pictures of task {config.task.name} are not those that this cell was"
-            " asked about"
-        )
-    found: dict[str, Sample] = {}
-    for sample in load_task(cell).samples(config.task.limit):
-        if sample.id in wanted:
-            found[sample.id] = sample
-        if len(found) == len(wanted):
-            return found
-    raise UsageError(
-        f"{folder}: task {config.task.name} has no sample {min(wanted - found.keys())} any more"
-    )
 
 
 def kept_of(folder: str, sample: str) -> list[Image.Image]:
@@ -154,17 +127,59 @@ def kept_of(folder: str, sample: str) -> list[Image.Image]:
     records = frames.samples(folder)
     if sample not in records.index:
         raise unknown(f"sample of {folder}", sample, list(records.index[:5]))
-    return _views(_asked(Path(folder), {sample})[sample], records.loc[[sample]].iloc[0].to_dict())
+    (source,) = asked(Path(folder), {sample}, len(records)).values()
+    return _views(source, records.loc[[sample]].iloc[0].to_dict())
 
 
 def _views(source: Sample, record: Mapping[Any, Any]) -> list[Image.Image]:
-    """What was kept of each picture of a sample."""
-    items = of_pictures(read(record["layout"]), len(source.images))
-    kept = unpacked(record["last"], sum(len(item) for item in items))
-    found = []
-    for picture, item, seen in zip(source.images, items, record["seen"], strict=True):
-        found += views([picture], item, kept[item.start : item.stop], tuple(seen))
+    """What was kept of each picture of a sample.
+
+    Raises:
+        UsageError: the record is none that a run writes.
+    """
+    try:
+        items, boxes = _layout(record["layout"]), [_box(box) for box in record["seen"]]
+        pictures = of_pictures(items, len(source.images))
+        kept = unpacked(record["last"], sum(len(item) for item in pictures))
+        found = []
+        for picture, item, box in zip(source.images, pictures, boxes, strict=True):
+            found += views([picture], item, kept[item.start : item.stop], box)
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
+        raise UsageError(f"sample {shown(source.id)}: its record is damaged: {error}") from None
     return found
+
+
+def _layout(stored: Any) -> tuple[Item, ...]:
+    """The items of a stored layout, of a size that can be drawn.
+
+    Raises:
+        ValueError, TypeError: it is no layout.
+    """
+    for length, parts in stored:
+        grids = [(frames, height, width) for frames, height, width, *_ in parts]
+        sizes = [length, *(side for grid in grids for side in grid)]
+        if any(type(size) is not int or not 0 <= size <= TOKENS for size in sizes):
+            raise ValueError("a layout of whole numbers is wanted")
+        if sum(math.prod(grid) for grid in grids) > TOKENS or any(0 in grid for grid in grids):
+            raise ValueError(f"grids of more than {TOKENS} tokens, or of none")
+    if sum(length for length, _ in stored) > TOKENS:
+        raise ValueError(f"more than {TOKENS} tokens")
+    items = read(stored)
+    if any(item.parts and sum(len(part) for part in item.parts) != len(item) for item in items):
+        raise ValueError("grids and tokens differ in number")
+    return items
+
+
+def _box(stored: Any) -> Box:
+    """A stored place in a picture.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    left, top, right, bottom = (float(share) for share in stored)
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("a box inside the picture is wanted")
+    return left, top, right, bottom
 
 
 def _pictures(source: Sample, record: Mapping[Any, Any]) -> Iterator[str]:

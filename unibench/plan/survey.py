@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unibench.identity import Cell, vanilla_of
+from unibench.identity import Cell, questions_of, vanilla_of
 from unibench.plan.needs import obstacle
 from unibench.store import CellFolder, DamagedError, Watch, holder
 
@@ -72,8 +72,9 @@ def survey(cells: Sequence[Cell]) -> list[PlannedCell]:
         if vanilla is None:
             vanillas[shared] = plan
         found.append(plan)
-    sizes = {_questions(plan.cell): plan.row["n"] for plan in found if plan.row}
-    return [replace(plan, total=sizes.get(_questions(plan.cell), plan.total)) for plan in found]
+    sizes = {questions_of(plan.cell.identity): plan.row["n"] for plan in found if plan.row}
+    totals = [sizes.get(questions_of(plan.cell.identity), plan.total) for plan in found]
+    return [replace(plan, total=total) for plan, total in zip(found, totals, strict=True)]
 
 
 def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCell:
@@ -115,12 +116,4 @@ def _size(cell: Cell) -> int | None:
 
 def _shared(cell: Cell) -> str:
     """All that a cell has in common with its vanilla cell."""
-    own = ("method", "source", "budget", "seed")
-    return cell.config.out + json.dumps(
-        {key: value for key, value in cell.identity.items() if key not in own}, sort_keys=True
-    )
-
-
-def _questions(cell: Cell) -> str:
-    """What cells with the same samples have in common."""
-    return json.dumps([cell.identity[key] for key in ("task", "data", "harness")], sort_keys=True)
+    return cell.config.out + cell.setting

@@ -24,6 +24,10 @@ from unibench.pruning.record import PromptRecord
 class KeepAll(Method):
     """Keeps every token through the whole machinery of a cut."""
 
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self._everything, exact=False),)
 
@@ -44,17 +48,14 @@ class Contender:
 
     def session(self, loaded: LoadedModel) -> Session:
         """A session of its own."""
-        session = Session(
-            loaded.model,
-            self.method,
+        return Session(
             loaded.family,
+            self.method,
             self.budget,
             scope=self.rule.scope,
             mode=self.rule.mode,
             seed=self.seed,
         )
-        session.margins = loaded.margins
-        return session
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def timed(
             )
             found.append(
                 Times(
-                    clock.seconds(start, end),
+                    clock.seconds(start, end) - prefill.excluded,
                     prefill.vision,
                     prefill.prefill,
                     prefill.method,

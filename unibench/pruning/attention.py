@@ -5,17 +5,16 @@ demand.
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unibench.ops import product
+from unibench.pruning._transformers import wrapped_attention
 
 QUERY_CHUNK = (
     256  # rows of a score matrix held at once: memory stays linear in the number of tokens
@@ -81,14 +80,14 @@ def received_attention(qk: QueryKey) -> Tensor:
 
 
 class AttentionTap:
-    """Keeps references to the queries and keys of chosen attention modules.
+    """Shows the queries and keys of chosen attention modules to whoever wants them.
 
     The attention function is wrapped where transformers looks it up, so that the running kernel
     (sdpa, flash attention, eager) stays what it was and no projection is computed twice.
 
     Args:
         modules: the attention modules to listen to.
-        listening: whether a call of a module is wanted at this moment.
+        wanted: where the calls of a module go that runs now; None where it is not listened to.
         bias: added to the attention logits of a module, broadcastable to ``[batch, heads, queries,
             keys]``.
     """
@@ -96,77 +95,27 @@ class AttentionTap:
     def __init__(
         self,
         modules: Iterable[nn.Module],
-        listening: Callable[[nn.Module], bool],
+        wanted: Callable[[nn.Module], list[QueryKey] | None],
         bias: Callable[[nn.Module], Tensor | None] = lambda module: None,
     ) -> None:
         self.modules = list(modules)
-        self._wanted = {id(module) for module in self.modules}
-        self._listening = listening
-        self._bias = bias
-        self._records: dict[int, list[QueryKey]] = {}
+        self._known = set(self.modules)
+        self._wanted, self._bias = wanted, bias
 
-    def take(self, module: nn.Module) -> list[QueryKey]:
-        """The calls recorded of a module since the last take, and forget them."""
-        return self._records.pop(id(module), [])
-
-    def of(self, module: nn.Module) -> list[QueryKey]:
-        """The calls recorded of a module."""
-        return self._records.get(id(module), [])
-
-    def clear(self) -> None:
-        self._records.clear()
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> AbstractContextManager[None]:
         """Wrap the attention functions for the length of the block."""
-        undo: list[Callable[[], None]] = []
-        try:
-            for name in sorted({_implementation(module) for module in self.modules} - {"eager"}):
-                undo.append(self._wrap_entry(name))
-            # eager is not an entry of the interface: each modelling file passes its own function as
-            # the default
-            files = {
-                type(module).__module__
-                for module in self.modules
-                if _implementation(module) == "eager"
-            }
-            for name in sorted(
-                name for name in files if hasattr(sys.modules[name], "eager_attention_forward")
-            ):
-                undo.append(self._wrap_eager(sys.modules[name]))
-            yield
-        finally:
-            for step in reversed(undo):
-                step()
-            self.clear()
-
-    def _wrap_entry(self, name: str) -> Callable[[], None]:
-        local = ALL_ATTENTION_FUNCTIONS._local_mapping
-        before = local.get(name)
-        ALL_ATTENTION_FUNCTIONS[name] = self._tapped(ALL_ATTENTION_FUNCTIONS[name])
-
-        def restore() -> None:
-            if before is None:
-                del ALL_ATTENTION_FUNCTIONS[name]
-            else:
-                ALL_ATTENTION_FUNCTIONS[name] = before
-
-        return restore
-
-    def _wrap_eager(self, source: Any) -> Callable[[], None]:
-        original = source.eager_attention_forward
-        source.eager_attention_forward = self._tapped(original)
-        return functools.partial(setattr, source, "eager_attention_forward", original)
+        return wrapped_attention(self.modules, self._tapped)
 
     def _tapped(self, attention: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(attention)
         def tapped(module: nn.Module, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if id(module) in self._wanted and (bias := self._bias(module)) is not None:
+            if module not in self._known:
+                return attention(module, query, key, *args, **kwargs)
+            if (bias := self._bias(module)) is not None:
                 args = _biased(args, bias.to(query.dtype).expand(1, 1, query.shape[2], -1))
-            if id(module) in self._wanted and self._listening(module):
+            if (calls := self._wanted(module)) is not None:
                 scaling = kwargs.get("scaling")
                 scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
-                calls = self._records.setdefault(id(module), [])
                 calls.extend(
                     QueryKey(q, k, scaling)
                     for q, k in _unpacked(query, key, kwargs.get("cu_seq_lens_q"))
@@ -180,10 +129,6 @@ def _biased(args: tuple[Any, ...], bias: Tensor) -> tuple[Any, ...]:
     """The positional arguments after the key (value, mask) with the bias in the mask."""
     value, mask, *rest = args
     return (value, bias if mask is None else mask + bias, *rest)
-
-
-def _implementation(module: nn.Module) -> str:
-    return str(module.config._attn_implementation)  # type: ignore[union-attr]
 
 
 def _unpacked(query: Tensor, key: Tensor, bounds: Tensor | None) -> list[tuple[Tensor, Tensor]]:

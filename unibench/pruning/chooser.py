@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -13,185 +13,114 @@ from unibench.budget import Budget
 from unibench.cost.flops import decoder_shape
 from unibench.ops import did
 from unibench.pruning.attention import AttentionTap, QueryKey
-from unibench.pruning.context import StageContext
-from unibench.pruning.family import Family
+from unibench.pruning.context import Share, StageContext, question_of
+from unibench.pruning.family import CommonSpace, Family, PoolingHead
 from unibench.pruning.layout import Item, separators_of
-from unibench.pruning.prompt import Choice, Prompt
-from unibench.pruning.signals import Pooled, RecordedVision
-from unibench.pruning.stage import BudgetError, Method, Stage, needs_of
-from unibench.pruning.vision import VisionRecorder
+from unibench.pruning.prefill import Prefill, Reading
+from unibench.pruning.prompt import Choice
+from unibench.pruning.signals import Pooled, RecordedVision, Vision
+from unibench.pruning.stage import BudgetError, Method, Needs, Stage, needs_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one method is to do with a prompt.
+
+    Attributes:
+        method: the method.
+        stages: its cuts, by rising layer.
+        budget: how much to keep.
+        scope: what shares a budget, see :class:`~unibench.pruning.session.Session`.
+        seed: for methods that draw.
+    """
+
+    method: Method
+    stages: Sequence[Stage]
+    budget: Budget
+    scope: str
+    seed: int
+
+    @cached_property
+    def needs(self) -> Needs:
+        """What all stages need."""
+        return needs_of(self.stages)
+
+    @cached_property
+    def by_layer(self) -> dict[int, list[tuple[int, Stage]]]:
+        """The stages of each layer, with their numbers."""
+        found: dict[int, list[tuple[int, Stage]]] = {}
+        for number, stage in enumerate(self.stages):
+            found.setdefault(stage.layer, []).append((number, stage))
+        return found
 
 
 class Chooser:
     """What the stages of a method choose, from what was recorded of the prompt on its way.
 
     Args:
-        method: named in errors.
-        stages: all its cuts; their needs are recorded.
+        plan: the method and its stages.
         family: the adapter of the model.
-        budget: how much to keep.
-        scope: ``"sequence"``, ``"item"`` or ``"tile"``, see
-            :class:`~unibench.pruning.session.Session`.
-        seed: for methods that draw.
-        vision: records the vision tower.
-        listening: whether a decoder layer that runs now is to be recorded.
+        reading: the prefill under way.
 
     Attributes:
-        tap: records queries and keys of the decoder.
         notes: remarks of the method that belong into the row.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        stages: Sequence[Stage],
-        family: Family,
-        budget: Budget,
-        *,
-        scope: str,
-        seed: int,
-        vision: VisionRecorder,
-        listening: Callable[[], bool],
-    ) -> None:
-        self.method, self.family, self.budget = method, family, budget
-        self.scope, self.seed, self.vision = scope, seed, vision
+    def __init__(self, plan: Plan, family: Family, reading: Reading) -> None:
+        self.plan, self.family = plan, family
         self.notes: set[str] = set()
-        wanted = {
-            *needs_of(stages).llm_attention,
-            *(stage.layer for stage in stages if stage.needs.entering),
-        }
-        self.tap = AttentionTap(
-            [family.llm_attention(layer) for layer in sorted(wanted)], lambda module: listening()
-        )
-        self._clip = family.clip() if family.clip is not None and needs_of(stages).clip else None
-        wants_pooling = family.pooling is not None and needs_of(stages).pooling
-        self._pooling = family.pooling() if family.pooling and wants_pooling else None
-        self._entering: dict[int, QueryKey] = {}
-        self._memory: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._reading = reading
+        self._clip: CommonSpace | None = None
+        if plan.needs.clip and family.clip is not None:
+            self._clip = family.clip()
+        self._pooling: PoolingHead | None = None
+        if plan.needs.pooling and family.pooling is not None:
+            self._pooling = family.pooling()
+        entering = {stage.layer for stage in plan.stages if stage.needs.entering}
+        layers = sorted({*plan.needs.llm_attention, *entering})
+        self.tap = AttentionTap([family.llm_attention(layer) for layer in layers], self._wanted)
 
-    def clear(self) -> None:
-        """Forget the prompt before."""
-        self._memory.clear()
-        self.tap.clear()  # what a prompt left that failed halfway
-        self._entering.clear()
-
-    def choices(self, prompt: Prompt, stage: Stage, hidden: Tensor) -> list[Choice | None]:
-        """What the stage keeps of each sample; None leaves it whole.
+    def choices(
+        self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor
+    ) -> list[Choice | None]:
+        """What a stage keeps of each sample; None leaves it whole.
 
         Args:
-            prompt: being read.
+            prefill: under way.
+            number: of the stage.
             stage: asked.
             hidden: ``[B, L, D]`` entering the stage's layer.
         """
         if stage.needs.entering:
-            self._enter(prompt, stage.layer, hidden)
-        found = [self._choose(prompt, stage, hidden, row) for row in range(len(hidden))]
-        self._entering.clear()
-        return found
+            prefill.entering[stage.layer] = self._entering(prefill, stage.layer, hidden)
+        chosen = [self._choose(prefill, stage, hidden, row) for row in range(len(hidden))]
+        prefill.entering.clear()
+        return chosen
 
-    def contexts(
-        self, prompt: Prompt, stage: Stage, hidden: Tensor, row: int
-    ) -> list[StageContext]:
-        """What the stage sees of one sample: one context, or one for each item or tile that has its
-        own budget.
-        """
-        origin, pad = prompt.origin_of(row)
-        origin = origin.to(hidden.device)
-        is_visual = prompt.visual[row].to(hidden.device)
-        visual = is_visual[origin].nonzero()[:, 0]
-        rank = (is_visual.cumsum(0) - 1)[origin[visual]]  # which original visual token each one is
-        withholds = stage.needs.vision and not stage.needs.separators
-        blind = separators_of(prompt.items[row], rank) & withholds
-        contexts = []
-        for group in self._groups(prompt.items[row]):
-            inside = torch.zeros_like(blind)
-            for item in group:
-                inside |= (rank >= item.start) & (rank < item.stop)
-            total = sum(len(item) for item in group)
-            keep = self.budget.keep(total) if total else 0
-            rows, withheld = visual[inside & ~blind], visual[inside & blind]
-            budget = min(
-                stage.count(keep, total) if stage.count and total else keep,
-                len(rows) + len(withheld),
-            )
-            ctx = StageContext(
-                layer=stage.layer,
-                keep=min(budget, len(rows)),
-                total=total,
-                hidden=hidden[row, pad:],
-                visual=rows,
-                origin=origin,
-                vision_rows=rank[inside & ~blind],
-                items=group,
-                input_ids=(
-                    None
-                    if prompt.ids is None
-                    else prompt.ids[row][prompt.valid[row].to(prompt.ids.device)]
-                ),
-                vision=self._vision_of(prompt, row, origin[rows]),
-                family=self.family,
-                margins=prompt.margins,
-                seed=self.seed,
-                sample=(
-                    prompt.names[row]
-                    if self.scope == "sequence"
-                    else f"{prompt.names[row]}/{group[0].start}"
-                ),
-                query_key=functools.partial(self._query_key, prompt, row, len(origin)),
-                note=self.notes.add,
-                sample_visual=None if self.scope == "sequence" else visual,
-                memory=self._memory.setdefault((row, group[0].start if group else 0), {}),
-                withheld=withheld,
-                spare=max(0, budget - len(rows)),
-            )
-            if self._pooling is not None:
-                ctx = replace(ctx, pooling=functools.partial(self._pooled, ctx))
-            contexts.append(
-                ctx
-                if self._clip is None
-                else replace(ctx, clip=functools.partial(self._in_clip, prompt, row, ctx))
-            )
-        return contexts
+    def evictions(
+        self, prefill: Prefill, layer: int, hidden: Tensor, row: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of visual tokens in a layer's cache, and which of them stay there for decoding."""
+        method = self.plan.method
+        for ctx in self._contexts(prefill, Stage(layer, method.select), hidden, row):
+            keep = method.evict(ctx)
+            if keep is not None:
+                yield ctx.visual, keep
 
-    def _groups(self, items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
-        """What shares a budget."""
-        if self.scope == "sequence":
-            return [items]
-        return [
-            (part,) for item in items for part in (item.tiles() if self.scope == "tile" else [item])
-        ]
+    def _wanted(self, module: nn.Module) -> list[QueryKey] | None:
+        prefill = self._reading.prefill
+        if prefill is None or not prefill.started:
+            return None
+        return prefill.recorded.setdefault(module, [])
 
-    def _in_clip(self, prompt: Prompt, row: int, ctx: StageContext) -> tuple[Tensor, Tensor]:
-        """Patches and question of a context where CLIP compares them."""
-        layer = self.family.feature_layer
-        assert (
-            self._clip is not None
-            and prompt.ids is not None
-            and ctx.vision is not None
-            and layer is not None
-        )
-        asked = prompt.ids[row][ctx.origin[ctx.question].to(prompt.ids.device)]
-        device = ctx.hidden.device
-        return self._clip.patches(ctx.vision.hidden(layer)).to(device), self._clip.question(
-            asked
-        ).to(device)
-
-    def _pooled(self, ctx: StageContext) -> Pooled:
-        """The tiles of a context through the pooling head."""
-        assert self._pooling is not None and isinstance(ctx.vision, RecordedVision)
-        return ctx.vision.pooled(self._pooling, self.family.saliency_layer)
-
-    def _enter(self, prompt: Prompt, layer: int, hidden: Tensor) -> None:
+    def _entering(self, prefill: Prefill, layer: int, hidden: Tensor) -> QueryKey:
         """Queries and keys that a layer is about to compute, by its own attention module, whose
         output is not used.
         """
-        assert prompt.rotary is not None
-        cos, sin = prompt.rotary if prompt.current is None else prompt.current.rotary
-        module, before = (
-            self.family.llm_attention(layer),
-            self.family.text_model.layers[layer].input_layernorm,
-        )
-        assert isinstance(before, nn.Module)
+        assert prefill.rotary is not None
+        cos, sin = prefill.rotary if prefill.current is None else prefill.current.rotary
+        module = self.family.llm_attention(layer)
+        before: nn.Module = self.family.text_model.layers[layer].input_layernorm
         device = next(before.parameters()).device
         if device.type != "meta":  # weights that accelerate brings when the module runs
             hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
@@ -205,14 +134,15 @@ class Chooser:
             attention_mask=None,
             past_key_values=None,
         )
-        (self._entering[layer],) = self.tap.take(module)
+        (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
+        return qk
 
-    def _choose(self, prompt: Prompt, stage: Stage, hidden: Tensor, row: int) -> Choice | None:
+    def _choose(self, prefill: Prefill, stage: Stage, hidden: Tensor, row: int) -> Choice | None:
         """Ask the method about one sample, item by item if budgets are per item."""
         kept: list[Tensor] = []
         values: list[Tensor | None] = []
         chosen = False
-        for ctx in self.contexts(prompt, stage, hidden, row):
+        for ctx in self._contexts(prefill, stage, hidden, row):
             selection = stage.select(ctx) if len(ctx.visual) else None
             if selection is None:
                 kept += [ctx.visual, ctx.withheld]
@@ -220,45 +150,123 @@ class Chooser:
                 continue
             chosen = True
             keep, order = selection.keep.to(hidden.device).sort()
-            _check_selection(keep, ctx, stage, self.method)
+            _check_selection(keep, ctx, stage, self.plan.method)
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
-            values += [
-                None if selection.values is None else selection.values.to(hidden)[order],
-                None,
-            ]
+            new = None if selection.values is None else selection.values.to(hidden)[order]
+            values += [new, None]
         if not chosen:
             return None
         rows, order = torch.cat(kept).sort()
+        origin, pad = prefill.origin_of(row)
         merged = None
         if any(new is not None for new in values):
-            merged = torch.cat(
-                [
-                    ctx.hidden[old] if new is None else new
-                    for old, new in zip(kept, values, strict=True)
-                ]
-            )[order]
-        return Choice(ctx.origin[rows], merged)
+            old = hidden[row, pad:]
+            pairs = zip(kept, values, strict=True)
+            merged = torch.cat([old[at] if new is None else new for at, new in pairs])[order]
+        return Choice(origin.to(hidden.device)[rows], merged)
 
-    def _vision_of(self, prompt: Prompt, row: int, origin: Tensor) -> RecordedVision:
-        rows = prompt.feature_row[row].to(origin.device)[origin]
-        calls = [
-            self.vision.calls[modality]
-            for modality in ("image", "video")
-            if modality in self.vision.calls
-        ]
+    def _contexts(
+        self, prefill: Prefill, stage: Stage, hidden: Tensor, row: int
+    ) -> list[StageContext]:
+        """What the stage sees of one sample: one context, or one for each item or tile that has its
+        own budget.
+        """
+        prompt = prefill.prompt
+        origin, pad = prefill.origin_of(row)
+        origin = origin.to(hidden.device)
+        is_visual = prompt.visual[row].to(hidden.device)
+        visual = is_visual[origin].nonzero()[:, 0]
+        rank = (is_visual.cumsum(0) - 1)[origin[visual]]  # which original visual token each one is
+        withholds = stage.needs.vision and not stage.needs.separators
+        blind = separators_of(prompt.items[row], rank) & withholds
+        whole = self.plan.scope == "sequence"
+        contexts = []
+        for group in self._groups(prompt.items[row]):
+            inside = torch.zeros_like(blind)
+            for item in group:
+                inside |= (rank >= item.start) & (rank < item.stop)
+            shown, withheld = inside & ~blind, visual[inside & blind]
+            rows, start = visual[shown], group[0].start if group else 0
+            total = sum(len(item) for item in group)
+            keep = self.plan.budget.keep(total) if total else 0
+            if stage.count is not None and total:
+                keep = stage.count(keep, total)
+            keep = min(keep, len(rows) + len(withheld))
+            vision = self._vision_of(prefill, row, origin[rows])
+            share = Share(None if whole else visual, withheld, max(0, keep - len(rows)))
+            ctx = StageContext(
+                layer=stage.layer,
+                keep=min(keep, len(rows)),
+                total=total,
+                hidden=hidden[row, pad:],
+                visual=rows,
+                origin=origin - prompt.pads[row],
+                vision_rows=rank[shown],
+                items=group,
+                input_ids=prompt.ids_of(row),
+                vision=vision,
+                family=self.family,
+                margins=None,
+                seed=self.plan.seed,
+                sample=prompt.names[row] if whole else f"{prompt.names[row]}/{start}",
+                query_key=partial(self._query_key, prefill, row, len(origin)),
+                clip=self._in_clip(prompt.ids_of(row), vision, visual, origin - prompt.pads[row]),
+                pooling=self._pooled(vision),
+                note=self.notes.add,
+                memory=prefill.memory.setdefault((row, start), {}),
+                share=share,
+            )
+            contexts.append(ctx)
+        return contexts
+
+    def _groups(self, items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
+        """What shares a budget."""
+        if self.plan.scope == "sequence":
+            return [items]
+        if self.plan.scope == "item":
+            return [(item,) for item in items]
+        return [(tile,) for item in items for tile in item.tiles()]
+
+    def _in_clip(
+        self, ids: Tensor | None, vision: Vision, visual: Tensor, origin: Tensor
+    ) -> Callable[[], tuple[Tensor, Tensor]] | None:
+        """Computes patches and question of a sample where CLIP compares them; None without it."""
+        clip, layer = self._clip, self.family.feature_layer
+        if clip is None or layer is None or ids is None:
+            return None
+
+        def compared() -> tuple[Tensor, Tensor]:
+            asked = question_of(visual, len(origin), self.family.margins)
+            words = ids[origin[asked].to(ids.device)]
+            patches, text = clip.patches(vision.hidden(layer)), clip.question(words)
+            return patches.to(visual.device), text.to(visual.device)
+
+        return compared
+
+    def _pooled(self, vision: RecordedVision) -> Callable[[], Pooled] | None:
+        """Runs the tiles of a sample through the tower's pooling head; None without it."""
+        if self._pooling is None:
+            return None
+        return partial(vision.pooled, self._pooling, self.family.saliency_layer)
+
+    def _vision_of(self, prefill: Prefill, row: int, origin: Tensor) -> RecordedVision:
+        rows = prefill.prompt.feature_row[row].to(origin.device)[origin]
+        calls = [prefill.calls[kind] for kind in ("image", "video") if kind in prefill.calls]
         return RecordedVision(self.family, calls, rows)
 
-    def _query_key(self, prompt: Prompt, row: int, length: int, layer: int) -> QueryKey:
-        entering = self._entering.get(layer)
-        recorded = self.tap.of(self.family.llm_attention(layer)) if entering is None else [entering]
+    def _query_key(self, prefill: Prefill, row: int, length: int, layer: int) -> QueryKey:
+        entering = prefill.entering.get(layer)
+        recorded = [entering]
+        if entering is None:
+            recorded = [*prefill.recorded.get(self.family.llm_attention(layer), ())]
         if len(recorded) != 1:
             raise RuntimeError(
                 f"decoder layer {layer} was not declared in needs, or lies after the cut"
             )
         (qk,) = recorded
         pad = qk.query.shape[2] - length
-        part = None if entering is not None else prompt.segments.get(layer)
-        seen = prompt.valid[row] if part is None else part.valid[row]
+        part = None if entering is not None else prefill.prompt.segments.get(layer)
+        seen = prefill.prompt.valid[row] if part is None else part.valid[row]
         if pad < 0 or (
             entering is None and int(seen.sum()) != length
         ):  # the rows of another cut would be read as padding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,9 +17,48 @@ from unibench.pruning.layout import Grid, Item, grids_of, separators_of
 from unibench.pruning.signals import Pooled, Vision
 
 
+class _Missing:
+    """Stands for what a context was not given; using it says so."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copying asks for methods that may be missing
+            raise AttributeError(name)
+        raise RuntimeError(f"this context was made without {self._what}")
+
+
+def _not_recorded(layer: int) -> QueryKey:
+    raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
+
+
+def _unheard(text: str) -> None:
+    """A remark that nobody writes down."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What part of a sample a context is.
+
+    Attributes:
+        visual: rows of all the sample's visual tokens, where the context has those of one item;
+            None where it has them all.
+        withheld: rows of separators that the stage is not shown; None is none.
+        spare: how many of them stay.
+    """
+
+    visual: Tensor | None = None
+    withheld: Tensor | None = None
+    spare: int = 0
+
+
 @dataclass(frozen=True)
 class StageContext:
-    """One sample at one stage.
+    """One sample at one stage: all that :meth:`Method.select` may read.
+
+    The engine fills every field; whoever makes a context by hand gives the first seven, and of the
+    others what the method declares in its needs. Another engine does the same.
 
     Attributes:
         layer: the decoder layer whose input is cut.
@@ -29,14 +69,14 @@ class StageContext:
         origin: ``[L]`` index of each row in the unpruned sequence.
         vision_rows: ``[N]`` which of the sample's original visual tokens each one is.
         items: the images and videos, by original visual tokens.
-        input_ids: ``[T]`` the unpruned prompt.
-        vision: signals of the vision tower, if the method declared them.
+        input_ids: ``[T]`` the unpruned prompt; None where the model was given embeddings.
+        vision: signals of the vision tower, as far as the method declared them.
         family: of the model.
         margins: tokens of the chat template after the last picture and at the end of the prompt, so
-            that what lies between is the question.
+            that what lies between is the question; None asks the family.
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
-        query_key: queries and keys of a decoder layer.
+        query_key: queries and keys of a decoder layer, for :meth:`attention` and :meth:`keys`.
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
             CLIP that the vision tower comes from; None where the model came without it. Declare
             ``Needs(clip=True)``.
@@ -45,10 +85,7 @@ class StageContext:
         note: stamps a remark into the row, for example that a substitute was used for a signal.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
-        sample_visual: rows of all the sample's visual tokens, where this context has those of one
-            item.
-        withheld: rows of separators that a stage that reads the vision tower is not shown.
-        spare: how many of them stay, because the budget exceeds the tokens shown.
+        share: what part of the sample the context is; for the engine.
     """
 
     layer: int
@@ -60,19 +97,17 @@ class StageContext:
     vision_rows: Tensor
     items: tuple[Item, ...] = ()
     input_ids: Tensor | None = None
-    vision: Vision | None = None
-    family: Family | None = field(default=None, repr=False)
-    margins: tuple[int, int] = (0, 0)
+    vision: Vision = field(default=cast(Vision, _Missing("signals of the vision tower")))
+    family: Family = field(default=cast(Family, _Missing("the model's family")), repr=False)
+    margins: tuple[int, int] | None = (0, 0)
     seed: int = 0
     sample: str = ""
-    query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
+    query_key: Callable[[int], QueryKey] = field(default=_not_recorded, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
-    note: Callable[[str], None] = field(default=lambda text: None, repr=False)
+    note: Callable[[str], None] = field(default=_unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    sample_visual: Tensor | None = field(default=None, repr=False)
-    withheld: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long), repr=False)
-    spare: int = 0
+    share: Share = field(default=Share(), repr=False)
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -84,17 +119,29 @@ class StageContext:
     @property
     def instruction(self) -> Tensor:
         """Rows of the text after the last visual token of the sample."""
-        rows = self.visual if self.sample_visual is None else self.sample_visual
-        last = int(rows[-1]) if len(rows) else -1
-        return torch.arange(last + 1, len(self.hidden), device=self.hidden.device)
+        return instruction_of(self._all_visual, len(self.hidden))
 
     @property
     def question(self) -> Tensor:
-        """Rows of the question: the instruction without the chat template's own tokens."""
-        lead, tail = self.margins
-        rows = self.instruction
-        asked = rows[lead : len(rows) - tail]
-        return asked if len(asked) else rows
+        """Rows of the question: the instruction without the chat template's own tokens. Declare
+        ``Needs(question=True)``.
+        """
+        margins = self.family.margins if self.margins is None else self.margins
+        return question_of(self._all_visual, len(self.hidden), margins)
+
+    @property
+    def _all_visual(self) -> Tensor:
+        return self.visual if self.share.visual is None else self.share.visual
+
+    @property
+    def withheld(self) -> Tensor:
+        """Rows of separators that a stage which reads the vision tower is not shown."""
+        return self.visual[:0] if self.share.withheld is None else self.share.withheld
+
+    @property
+    def spare(self) -> int:
+        """How many of :attr:`withheld` stay, because the budget exceeds the tokens shown."""
+        return self.share.spare
 
     def saliency(self, *, recomputed: bool = False) -> Tensor:
         """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's
@@ -107,7 +154,6 @@ class StageContext:
             recomputed: as AngelSlim computes it anew: the CLS key is left out of the softmax;
                 without a CLS token, attention over the whole picture, summed over queries.
         """
-        assert self.family is not None and self.vision is not None
         layer = self.family.saliency_layer
         if self.family.prefix_tokens:
             return self.vision.cls(layer, patches_only=recomputed)
@@ -122,7 +168,6 @@ class StageContext:
         Families whose projector joins patches have the projected features and the identity instead;
         the row says so. Declare ``Needs(features=True)``.
         """
-        assert self.family is not None and self.vision is not None
         if self.family.feature_layer is None:
             self.note("projected features (the projector joins patches)")
             return self.visual_hidden, lambda features: features
@@ -137,7 +182,7 @@ class StageContext:
                 ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
-        qk = self._recorded(layer)
+        qk = self.query_key(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
@@ -151,12 +196,11 @@ class StageContext:
             layer: a declared layer after the last cut.
             rows: of ``hidden``; default the visual tokens.
         """
-        key = self._recorded(layer).key
+        key = self.query_key(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""
-        assert self.family is not None
         normed: Tensor = self.family.text_model.norm(at_least_float32(hidden))
         return normed.float()
 
@@ -185,7 +229,16 @@ class StageContext:
         ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
-    def _recorded(self, layer: int) -> QueryKey:
-        if self.query_key is None:
-            raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
-        return self.query_key(layer)
+
+def instruction_of(visual: Tensor, length: int) -> Tensor:
+    """Rows of the text after the last of the visual tokens ``[N]`` of a sequence."""
+    last = int(visual[-1]) if len(visual) else -1
+    return torch.arange(last + 1, length, device=visual.device)
+
+
+def question_of(visual: Tensor, length: int, margins: tuple[int, int]) -> Tensor:
+    """Rows of the question, all of the instruction where the margins leave none."""
+    lead, tail = margins
+    rows = instruction_of(visual, length)
+    asked = rows[lead : len(rows) - tail]
+    return asked if len(asked) else rows

@@ -5,14 +5,14 @@ the tokens.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from unibench.pruning.cutting import Segment
 from unibench.pruning.family import Family
+from unibench.pruning.prefill import Added, Prefill, Reading
 
 
 class Deepstack:
@@ -24,50 +24,42 @@ class Deepstack:
 
     Args:
         family: says how many layers there are.
-        current: what the running layer sees; None is the whole prompt.
+        reading: the prefill under way.
     """
 
-    def __init__(self, family: Family, current: Callable[[], Segment | None]) -> None:
+    def __init__(self, family: Family, reading: Reading) -> None:
         self._layers: list[nn.Module] = list(family.text_model.layers)[: family.deepstack]
-        self._current = current
-        self._visual: Tensor | None = None
-        self._features: list[Tensor] = []
+        self._reading = reading
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         with ExitStack() as stack:
             for index, layer in enumerate(self._layers):
-                stack.callback(
-                    layer.register_forward_hook(functools.partial(self._after_layer, index)).remove
-                )
-            stack.callback(self.clear)
+                hook = functools.partial(self._after_layer, index)
+                stack.callback(layer.register_forward_hook(hook).remove)
             yield
 
-    def take(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The text model's arguments without its features, which are noted."""
-        self.clear()
+    def take(self, prefill: Prefill, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The text model's arguments without its features, which the prefill keeps."""
         if kwargs.get("deepstack_visual_embeds") is None:
             return kwargs
-        self._visual, self._features = (
-            kwargs["visual_pos_masks"],
-            list(kwargs["deepstack_visual_embeds"]),
+        prefill.deepstack = Added(
+            kwargs["visual_pos_masks"], list(kwargs["deepstack_visual_embeds"])
         )
         return {**kwargs, "visual_pos_masks": None, "deepstack_visual_embeds": None}
-
-    def clear(self) -> None:
-        """Forget the prompt."""
-        self._visual, self._features = None, []
 
     def _after_layer(
         self, index: int, module: nn.Module, args: Any, hidden: Tensor
     ) -> Tensor | None:
-        if self._visual is None:
+        prefill = self._reading.prefill
+        if prefill is None or prefill.deepstack is None:
             return None
-        visual, part = self._visual.to(hidden.device), self._current()
+        visual, part = prefill.deepstack.visual.to(hidden.device), prefill.current
         rank = (visual.flatten().cumsum(0) - 1).view_as(visual)
         if part is not None:
             origin, valid = part.origin.to(hidden.device), part.valid.to(hidden.device)
             visual, rank = visual.gather(1, origin) & valid, rank.gather(1, origin)
         hidden = hidden.clone()
-        hidden[visual] = hidden[visual] + self._features[index].to(hidden)[rank[visual]]
+        features = prefill.deepstack.features[index].to(hidden)
+        hidden[visual] = hidden[visual] + features[rank[visual]]
         return hidden

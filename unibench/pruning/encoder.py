@@ -11,18 +11,21 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from unibench.budget import Budget
-from unibench.cost import Clock, Mark
 from unibench.errors import UsageError
 from unibench.ops import Matching, mean_weights, membership, product
-from unibench.pruning.attention import AttentionTap
+from unibench.pruning._transformers import attention_of
+from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.family import Family, VisionCall
+
+if TYPE_CHECKING:
+    from unibench.pruning.prefill import Prefill, Reading
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,27 @@ class EncoderStage:
     weighted: bool = True
 
 
+@dataclass
+class Tile:
+    """What became of the tokens of a tile on its way through the tower.
+
+    Attributes:
+        size: ``[n]`` patches that each token stands for.
+        anchor: ``[n]`` the place of each token, prefix included, before any merge.
+        merges: the block of every merge, and the anchors that it left.
+        keys: queries and keys of the block that runs.
+        pending: rows that were merged between the halves of the block.
+        half: what its feed-forward network made of them.
+    """
+
+    size: Tensor
+    anchor: Tensor
+    merges: list[tuple[int, Tensor]] = field(default_factory=list)
+    keys: list[QueryKey] = field(default_factory=list)
+    pending: Tensor | None = None
+    half: Tensor | None = None
+
+
 class EncoderMerger:
     """The hooks of a method's encoder stages.
 
@@ -75,37 +99,32 @@ class EncoderMerger:
         family: whose :meth:`Family.halves` are known.
         stages: of the method.
         budget: tokens of a tile follow from it; what rounding leaves is for the cut at layer 0.
-        clock: times the merges.
-
-    Attributes:
-        spans: start and end of each merge.
+        reading: the prefill under way.
     """
 
     def __init__(
-        self, family: Family, stages: Sequence[EncoderStage], budget: Budget, clock: Clock
+        self, family: Family, stages: Sequence[EncoderStage], budget: Budget, reading: Reading
     ) -> None:
-        self.family, self.budget, self.clock = family, budget, clock
+        self.family, self.budget, self.reading = family, budget, reading
         blocks = family.vit_blocks
         assert family.feature_layer is not None
         self.blocks = family.feature_layer % len(blocks) + 1
         self.stages = {stage.block: stage for stage in stages if stage.block < self.blocks}
         first = min(self.stages, default=self.blocks)
         self._weighted = any(stage.weighted for stage in stages)
-        self.spans: list[tuple[Mark, Mark]] = []
         attentions = family.vit_attentions
-        kernel = str(attentions[0].config._attn_implementation)  # type: ignore[union-attr]
+        kernel = attention_of(attentions[0])
         if self._weighted and "flash" in kernel:
             raise UsageError(
                 f"merging in the vision tower weighs keys, which {kernel} cannot; take"
                 " model.attn=sdpa"
             )
-        self._tap = AttentionTap(
-            attentions[first : self.blocks], lambda module: self._running, self._bias
-        )
-        self._running = False
-        self._size = self._anchor = torch.empty(0)
-        self._pending: Tensor | None = None
-        self._half: Tensor | None = None
+        self._tap = AttentionTap(attentions[first : self.blocks], self._wanted, self._bias)
+
+    @property
+    def tile(self) -> Tile | None:
+        """The tile that is in the tower."""
+        return None if self.reading.prefill is None else self.reading.prefill.tile
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -130,23 +149,28 @@ class EncoderMerger:
             stack.enter_context(self._tap.installed())
             yield
 
-    def run(self, original: Callable[..., Any], call: VisionCall) -> Any:
+    def run(self, original: Callable[..., Any], call: VisionCall, prefill: Prefill) -> Any:
         """The features of a call, merged rows at their anchors and zeros elsewhere; fills
         ``call.merged``.
         """
-        pixels = call.arguments["pixel_values"]
-        features, merged = [], []
-        for tile in pixels.split(1):
-            output, rows, places = self._tile(original, {**call.arguments, "pixel_values": tile})
-            whole = rows.new_zeros(self._patches, rows.shape[-1])
-            whole[places] = rows
-            features.append(whole)
-            call.anchors.append(self._left)
-            merged.append(
-                torch.zeros(self._patches, dtype=torch.bool, device=rows.device).index_fill(
-                    0, places, True
-                )
+        prefix, patches = self.family.prefix_tokens, self._patches
+        features, merged, output = [], [], None
+        for pixels in call.arguments["pixel_values"].split(1):
+            tile = prefill.tile = Tile(
+                torch.ones(patches + prefix, device=pixels.device),
+                torch.arange(patches + prefix, device=pixels.device),
             )
+            try:
+                output = original(**{**call.arguments, "pixel_values": pixels})
+            finally:
+                prefill.tile = None
+            (rows,) = output.pooler_output
+            places = tile.anchor[prefix:] - prefix
+            features.append(rows.new_zeros(patches, rows.shape[-1]).index_copy(0, places, rows))
+            call.anchors.append(tile.merges)
+            mask = torch.zeros(patches, dtype=torch.bool, device=rows.device)
+            merged.append(mask.index_fill(0, places, True))
+        assert output is not None
         output.pooler_output = features
         call.merged = torch.cat(merged)
         return output
@@ -156,91 +180,88 @@ class EncoderMerger:
         config = self.family.model.config.vision_config
         return int(config.image_size // config.patch_size) ** 2
 
-    def _tile(
-        self, original: Callable[..., Any], arguments: dict[str, Any]
-    ) -> tuple[Any, Tensor, Tensor]:
-        count, device = self._patches + self.family.prefix_tokens, arguments["pixel_values"].device
-        self._size = torch.ones(count, device=device)
-        self._anchor = torch.arange(count, device=device)
-        self._left: list[tuple[int, Tensor]] = []
-        self._running = True
-        try:
-            output = original(**arguments)
-        finally:
-            self._running = False
-            self._tap.clear()
-        (rows,) = output.pooler_output
-        return output, rows, self._anchor[self.family.prefix_tokens :] - self.family.prefix_tokens
-
-    def _context(self, stage: EncoderStage, tokens: Tensor) -> EncoderContext:
+    def _context(self, stage: EncoderStage, tile: Tile, tokens: Tensor) -> EncoderContext:
         keys = None
         if stage.inside:
-            (qk,) = self._tap.take(self.family.vit_attentions[stage.block])
+            (qk,) = tile.keys
             keys = qk.key[0].transpose(0, 1).float()
         patches, retention = self._patches, self.budget.retention
-        keep = (
-            min(self.budget.tokens or patches, patches)
-            if retention is None
-            else math.ceil(retention * patches)
-        )
+        if retention is None:
+            keep = min(self.budget.tokens or patches, patches)
+        else:
+            # not the rule of budget.py: each tile is merged by itself, so that a batch equals
+            # single pictures, and the cut at layer 0, which has that rule, can only take away;
+            # tiles rounded down would leave fewer than the budget of all of them
+            keep = math.ceil(retention * patches)
         return EncoderContext(
             stage.block,
             self.blocks,
             tokens.float(),
             keys,
-            self._size,
+            tile.size,
             self.family.prefix_tokens,
             math.isqrt(patches),
             max(1, keep),
         )
 
-    def _merge(self, stage: EncoderStage, hidden: Tensor) -> Tensor | None:
-        start = self.clock.mark()
-        with torch.no_grad():
-            ctx = self._context(stage, hidden[0])
+    def _merge(self, stage: EncoderStage, tile: Tile, hidden: Tensor) -> Tensor | None:
+        """``hidden [1, n, C]`` with fewer rows; None leaves it."""
+        prefill = self.reading.prefill
+        assert prefill is not None
+        with torch.no_grad(), self.reading.timed(prefill.spans.merges):
+            ctx = self._context(stage, tile, hidden[0])
             match = stage.merge(ctx)
             if match is None:
                 return None
-            size = self._size if stage.weighted else torch.ones_like(self._size)
+            size = tile.size if stage.weighted else torch.ones_like(tile.size)
             rows = product(mean_weights(match.slot, len(match.anchor), size), ctx.tokens)
-            self._size = membership(match.slot, len(match.anchor), self._size).sum(1)
-            self._anchor = self._anchor[match.anchor]
-            self._left.append((stage.block, self._anchor))
-        self.spans.append((start, self.clock.mark()))
+            tile.size = membership(match.slot, len(match.anchor), tile.size).sum(1)
+            tile.anchor = tile.anchor[match.anchor]
+            tile.merges.append((stage.block, tile.anchor))
         return rows.to(hidden)[None]
 
-    def _before_norm(self, stage: EncoderStage, module: nn.Module, args: Any) -> Any:
-        if not self._running:
-            return None
-        self._pending = self._merge(stage, args[0])
-        return None if self._pending is None else (self._pending, *args[1:])
+    # -- hooks, in the order in which a block meets them
 
-    def _after_network(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        if not self._running or self._pending is None:
+    def _wanted(self, module: nn.Module) -> list[QueryKey] | None:
+        if self.tile is None:
             return None
-        self._half = output
-        return output.new_zeros(
-            1, 1, 1
-        )  # the block adds it to a residual of the old length; _after_block has the real sum
-
-    def _after_block(self, stage: EncoderStage, module: nn.Module, args: Any, output: Any) -> Any:
-        if not self._running:
-            return None
-        if stage.inside:
-            if self._pending is None or self._half is None:
-                return None
-            merged: Tensor | None = self._pending + self._half
-            self._pending = self._half = None
-        else:
-            merged = self._merge(stage, output[0] if isinstance(output, tuple) else output)
-        if merged is None:
-            return None
-        return (merged, *output[1:]) if isinstance(output, tuple) else merged
+        self.tile.keys.clear()  # those of the block before
+        return self.tile.keys
 
     def _bias(self, module: nn.Module) -> Tensor | None:
         """``log(size)`` of the keys: a merged token is attended to as often as its patches would
         be.
         """
-        if not self._running or not self._weighted:
+        if self.tile is None or not self._weighted:
             return None
-        return self._size.log()[None, None, None]
+        return self.tile.size.log()[None, None, None]
+
+    def _before_norm(self, stage: EncoderStage, module: nn.Module, args: Any) -> Any:
+        tile = self.tile
+        if tile is None:
+            return None
+        tile.pending = self._merge(stage, tile, args[0])
+        return None if tile.pending is None else (tile.pending, *args[1:])
+
+    def _after_network(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        tile = self.tile
+        if tile is None or tile.pending is None:
+            return None
+        tile.half = output
+        # the block adds it to a residual of the old length; _after_block has the real sum
+        return output.new_zeros(1, 1, 1)
+
+    def _after_block(self, stage: EncoderStage, module: nn.Module, args: Any, output: Any) -> Any:
+        tile = self.tile
+        if tile is None:
+            return None
+        if stage.inside:
+            if tile.pending is None or tile.half is None:
+                return None
+            merged: Tensor | None = tile.pending + tile.half
+            tile.pending = tile.half = None
+        else:
+            merged = self._merge(stage, tile, output[0] if isinstance(output, tuple) else output)
+        if merged is None:
+            return None
+        return (merged, *output[1:]) if isinstance(output, tuple) else merged

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from unibench.errors import UsageError
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.layout import Part
 
@@ -80,10 +82,18 @@ class PoolingHead(Protocol):
 
 
 class Family:
-    """Where the modules of a model are, and how its vision patches become language-model tokens.
+    """What belongs to a checkpoint: where its modules are, how its vision patches become
+    language-model tokens, how its chat template surrounds a question, which CLIP its tower is.
 
     The base describes towers that run tiles as a batch, one token per patch. A family overrides
     what differs; :meth:`pack` is the one method that needs thought.
+
+    Args:
+        model: a Hugging Face image-text-to-text model.
+        processor: of the model; only methods that read the question need it.
+        clip: opens the CLIP that the tower comes from; None where the model came without it.
+        pooling: opens the pooling head that the tower was trained with and the model left out; None
+            where the model came without it.
 
     Class attributes:
         model_types: ``config.model_type`` values served.
@@ -97,11 +107,6 @@ class Family:
             one grid each; equal ones that follow each other are then numbered as one video.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
-
-    Attributes:
-        clip: opens the CLIP that the tower comes from; None where the model came without it.
-        pooling: opens the pooling head that the tower was trained with and the model left out; None
-            where the model came without it.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -111,12 +116,41 @@ class Family:
     frames_are_pictures: bool = False
     saliency_layer: int = -1
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.clip: Callable[[], CommonSpace] | None = None
-        self.pooling: Callable[[], PoolingHead] | None = None
+    def __init__(
+        self,
+        model: Any,
+        processor: Any = None,
+        *,
+        clip: Callable[[], CommonSpace] | None = None,
+        pooling: Callable[[], PoolingHead] | None = None,
+    ) -> None:
+        self.model, self.processor, self.clip, self.pooling = model, processor, clip, pooling
         # its forward is given input_ids; it owns get_image_features
         self.core: Any = model.model
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """Tokens of the chat template between the last picture and the question, and after it.
+
+        Raises:
+            UsageError: the family was built without a processor.
+        """
+        if self.processor is None:
+            raise UsageError(
+                "the question cannot be told from the chat template around it without the model's"
+                " processor; give prune(..., processor=processor)"
+            )
+        question = "\u00abQ\u00bb"  # no template has it
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        before, _, after = text.partition(question)
+        image = getattr(self.processor, "image_token", None)
+        lead = before.rpartition(image)[2] if image and image in before else ""
+        encode = self.processor.tokenizer.encode
+        lengths = [len(encode(part, add_special_tokens=False)) for part in (lead, after)]
+        return lengths[0], lengths[1]
 
     @property
     def text_model(self) -> Any:

@@ -1,5 +1,5 @@
-"""The prompt that a session is reading or has read: where its visual tokens are and what became of
-them.
+"""The prompt that a session is reading or has read: where its visual tokens are, and what each
+decoder layer holds of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unibench.errors import UsageError
-from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
+from unibench.pruning.cutting import Segment
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
 
@@ -34,38 +34,32 @@ class Choice:
 
 @dataclass
 class Prompt:
-    """One batch of prompts.
+    """One batch of prompts, as decoding needs it after the prefill.
 
     Attributes:
         ids: ``[B, L]`` token ids, None when the model was given embeddings.
         valid: ``[B, L]`` False on padding.
+        pads: length of the padding, at the left.
         visual: ``[B, L]`` True on visual tokens.
         feature_row: ``[B, L]`` row of each visual token in the packed vision features.
         items: images and videos of each sample.
         names: one per sample.
         asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
-        margins: tokens of the chat template around the question, see :class:`StageContext`.
-        rotary: cos and sin of the whole prompt, while it is read.
         segments: what each decoder layer after a cut sees.
-        current: the segment of the layer being read.
-        counts: visual tokens that entered each decoder layer, per sample.
         choices: what each stage kept, per sample, in the order of the stages.
     """
 
     ids: Tensor | None
     valid: Tensor
+    pads: list[int]
     visual: Tensor
     feature_row: Tensor
     items: list[tuple[Item, ...]]
     names: Sequence[str]
     asked: int
     positions: Tensor | None
-    margins: tuple[int, int] = (0, 0)
-    rotary: Rotary | None = None
     segments: dict[int, Segment] = field(default_factory=dict)
-    current: Segment | None = None
-    counts: list[list[int]] = field(default_factory=list)
     choices: list[list[Choice | None]] = field(default_factory=list)
 
     @property
@@ -76,68 +70,14 @@ class Prompt:
     def has_visual(self) -> bool:
         return any(self.items)
 
-    def origin_of(self, row: int) -> tuple[Tensor, int]:
-        """Index in the unpruned sequence of each token of a sample now, and the padding before
-        them.
-        """
-        if self.current is None:
-            pad = int((~self.valid[row]).sum())
-            return torch.arange(pad, self.length, device=self.valid.device), pad
-        pad = int((~self.current.valid[row]).sum())
-        return self.current.origin[row, pad:], pad
+    def ids_of(self, row: int) -> Tensor | None:
+        """Token ids of a sample without padding."""
+        return None if self.ids is None else self.ids[row][self.valid[row].to(self.ids.device)]
 
+    @property
     def visual_counts(self) -> list[int]:
-        """Visual tokens of each sample now."""
-        if self.current is None:
-            return [sum(len(item) for item in items) for items in self.items]
-        seen = self.visual.gather(
-            1, self.current.origin.to(self.visual.device)
-        ) & self.current.valid.to(self.visual.device)
-        return [int(count) for count in seen.sum(1)]
-
-    def left(self, row: int) -> Tensor:
-        """``[N]`` True on the visual tokens of a sample that are there now."""
-        visual = self.visual[row].nonzero()[:, 0]
-        return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
-
-    def origins(self, hidden: Tensor) -> Tensor:
-        """``[B, L']`` index in the unpruned sequence of each row of ``hidden [B, L', ...]``; 0 on
-        padding after a cut.
-        """
-        if self.current is not None:
-            return self.current.origin.to(hidden.device)
-        return torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
-
-    def cut(self, choices: list[Choice | None], hidden: Tensor) -> Tensor:
-        """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the
-        current segment.
-        """
-        assert self.rotary is not None
-        new = (
-            hidden.clone()
-            if any(choice is not None and choice.values is not None for choice in choices)
-            else hidden
-        )
-        rows = [self._staying(choice, new, row) for row, choice in enumerate(choices)]
-        if all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows)):
-            return new
-        index, valid = left_padded(rows)
-        self.current = segment(self.origins(hidden).gather(1, index), valid, self.rotary)
-        return take_tokens(new, index)
-
-    def _staying(self, choice: Choice | None, hidden: Tensor, row: int) -> Tensor:
-        """Places of one sample's tokens that go on; their new values are written into
-        ``hidden``.
-        """
-        origin, pad = self.origin_of(row)
-        origin = origin.to(hidden.device)
-        if choice is None:
-            return torch.arange(len(origin), device=hidden.device) + pad
-        kept = torch.isin(origin, choice.origin)
-        if choice.values is not None:
-            hidden[row, kept.nonzero()[:, 0] + pad] = choice.values
-        visual = self.visual[row].to(hidden.device)[origin]
-        return (~visual | kept).nonzero()[:, 0] + pad
+        """Visual tokens of each sample before any cut."""
+        return [sum(len(item) for item in items) for items in self.items]
 
 
 def prompt_of(
@@ -149,11 +89,13 @@ def prompt_of(
     names: Sequence[str] | None,
 ) -> Prompt:
     """Locate the visual tokens of a batch and the vision features they came from."""
+    pads = (~valid).sum(1).tolist()
     if ids is None:
         nothing = torch.zeros_like(valid)
         return Prompt(
             None,
             valid,
+            pads,
             nothing,
             nothing.long(),
             [()] * len(valid),
@@ -175,7 +117,7 @@ def prompt_of(
         names = [name for name in names for _ in range(copies)]
     else:
         raise ValueError(f"{len(names)} sample names for a batch of {len(ids)}")
-    return Prompt(ids, valid, kind > 0, feature_row, items, names, valid.shape[1], positions)
+    return Prompt(ids, valid, pads, kind > 0, feature_row, items, names, valid.shape[1], positions)
 
 
 def digest(ids: Tensor) -> str:

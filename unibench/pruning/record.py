@@ -63,40 +63,64 @@ def unpacked(text: str, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PrefillTime:
-    """Seconds of one prefill. ``prefill`` contains the other two.
+    """Seconds of one prefill. ``prefill`` contains ``vision`` and ``method``.
 
     Attributes:
         prefill: vision tower, projector, language model and head, up to the first logits.
         vision: of which ``get_image_features`` and ``get_video_features``.
         method: of which scoring, choosing and cutting.
         end: when the first logits were ready.
+        excluded: spent on counting operations and on digests, and part of none of the others: who
+            times more than a prefill subtracts it.
     """
 
     prefill: float
     vision: float
     method: float
     end: Mark
+    excluded: float = 0.0
 
 
-@dataclass(frozen=True)
+Span = tuple[Mark, Mark]
+
+
+@dataclass
 class Spans:
-    """Marks of one prefill, read when they are asked for: reading waits for a GPU."""
+    """Marks of one prefill, read when they are asked for: reading waits for a GPU.
 
-    forward: tuple[Mark, Mark]
-    vision: tuple[tuple[Mark, Mark], ...]
-    method: tuple[tuple[Mark, Mark], ...]
-    merges: tuple[tuple[Mark, Mark], ...]  # of the method, inside the vision tower
+    Attributes:
+        forward: of the model.
+        vision: calls of the vision tower.
+        method: stages of the method in the language model.
+        merges: stages inside the vision tower.
+        excluded: what is no part of the prompt's answer.
+    """
+
+    forward: Span | None = None
+    vision: list[Span] = field(default_factory=list)
+    method: list[Span] = field(default_factory=list)
+    merges: list[Span] = field(default_factory=list)
+    excluded: list[Span] = field(default_factory=list)
 
     def time(self, clock: Clock) -> PrefillTime:
+        assert self.forward is not None
         start, end = self.forward
+
+        def seconds(span: Span) -> float:
+            """Of a span, less what is excluded in it."""
+            return clock.seconds(*span) - sum(
+                clock.seconds(*out)
+                for out in self.excluded
+                if clock.seconds(span[0], out[0]) >= 0 and clock.seconds(out[1], span[1]) >= 0
+            )
+
         # since transformers 5.17 generate() runs the vision tower before the first forward
-        before = sum(
-            clock.seconds(*span) for span in self.vision if clock.seconds(span[1], start) >= 0
-        )
+        before = sum(seconds(span) for span in self.vision if clock.seconds(span[1], start) >= 0)
         vision, method, merges = (
-            sum(clock.seconds(*span) for span in spans)
+            sum(seconds(span) for span in spans)
             for spans in (self.vision, self.method, self.merges)
         )
+        excluded = sum(clock.seconds(*out) for out in self.excluded)
         return PrefillTime(
-            before + clock.seconds(start, end), vision - merges, method + merges, end
+            before + seconds(self.forward), vision - merges, method + merges, end, excluded
         )

@@ -14,127 +14,122 @@ import torch
 from torch import Tensor, nn
 
 from unibench.budget import Budget
-from unibench.cost import Clock, Mark
+from unibench.cost import Clock
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.ops import Work, counted
-from unibench.pruning.chooser import Chooser
-from unibench.pruning.cutting import causal_mask
+from unibench.pruning._transformers import attention_of
+from unibench.pruning.chooser import Chooser, Plan
+from unibench.pruning.cutting import Segment, causal_mask
 from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
-from unibench.pruning.prompt import Choice, Prompt, prompt_of
+from unibench.pruning.prefill import Prefill, Reading
+from unibench.pruning.prompt import Prompt, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
-from unibench.pruning.stage import Method, Stage, needs_of
-from unibench.pruning.vision import VisionRecorder
+from unibench.pruning.stage import Method, Stage
+from unibench.pruning.vision import Reuse, VisionRecorder
 
 _ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
 
 
 class Session:
-    """Prunes every prompt that the model reads while :meth:`installed`.
+    """Prunes every prompt that a model reads while :meth:`installed`.
 
     Args:
-        model: a Hugging Face image-text-to-text model.
-        method: what to keep.
         family: the adapter of the model.
+        method: what to keep.
         budget: how much to keep.
         scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for
             each image or video; ``"tile"``: one for each tile or frame.
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
+        reuse: computes or remembers the features of a call of the vision tower, see
+            :class:`~unibench.pruning.vision.VisionRecorder`.
 
     Attributes:
-        samples: names of the samples of the next prompt; None names them by their token ids.
-        margins: tokens of the chat template around the question, see :class:`StageContext`.
-        records: one per sample read, oldest first.
-        chooser: asks the method.
+        family: the adapter of the model.
+        samples: names of the samples of the next batch; None names them by their token ids.
+        prompt: the batch read last.
 
     Raises:
-        UsageError: the family cannot serve the method, the decoder cannot be pruned, or a stage
-            names a layer that does not exist.
+        UsageError: the family cannot serve the method, the decoder cannot be pruned, a stage names
+            a layer that does not exist, or the method reads the question of a model whose processor
+            is not known.
     """
 
     def __init__(
         self,
-        model: Any,
-        method: Method,
         family: Family,
+        method: Method,
         budget: Budget,
         *,
         scope: str = "sequence",
         mode: str = "at_stage",
         seed: int = 0,
+        reuse: Reuse | None = None,
     ) -> None:
-        self.model, self.method, self.family, self.budget = model, method, family, budget
-        self.samples: Sequence[str] | None = None
-        self.margins: tuple[int, int] = (0, 0)
-        self.records: list[PromptRecord] = []
-        self._unread: list[Spans] = []
-        self.layers: list[nn.Module] = list(family.text_model.layers)
         _check_decoder(family)
         if missing := method.requires - family.provides:
             raise UsageError(
                 f"{type(method).__name__} needs {', '.join(sorted(missing))}, which"
                 f" {family.model_types[0]} does not have"
             )
-        stages = _stages(method, len(self.layers), budget, mode)
-        self.stages: dict[int, list[tuple[int, Stage]]] = {}
-        for number, stage in enumerate(stages):
-            self.stages.setdefault(stage.layer, []).append((number, stage))
-        # layers before the first cut run as they are; eviction alone may shorten any cache
-        self._first = 0 if method.evicts else min(self.stages, default=len(self.layers))
-        self._clock = Clock(next(model.parameters()).device)
-        self.vision = VisionRecorder(family, needs_of(stages), self._clock, self._merger())
-        self.chooser = Chooser(
-            method,
-            stages,
-            family,
-            budget,
-            scope=scope,
-            seed=seed,
-            vision=self.vision,
-            listening=lambda: self._prefilling,
+        self.family = family
+        self.samples: Sequence[str] | None = None
+        self.prompt: Prompt | None = None
+        stages = _stages(method, len(family.text_model.layers), budget, mode)
+        self._plan = Plan(method, stages, budget, scope, seed)
+        if self._plan.needs.question:
+            family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
+        self._reading = Reading(Clock(next(family.model.parameters()).device))
+        self._chooser = Chooser(self._plan, family, self._reading)
+        self._vision = VisionRecorder(
+            family, self._plan.needs, self._reading, self._merger(), reuse
         )
-        self._deepstack = Deepstack(
-            family, lambda: self._prompt.current if self._prompt is not None else None
-        )
-        self._prompt: Prompt | None = None
-        self._ids: Tensor | None = None
-        self._replay: list[list[Choice | None]] | None = None
-        self._prefilling = False
-        self._method_spans: list[tuple[Mark, Mark]] = []
-        self._forward_start: Mark = 0.0
+        self._deepstack = Deepstack(family, self._reading)
+        self._records: list[PromptRecord] = []
+        self._unread: list[Spans] = []
         self._work = Work()
 
     @property
-    def prompt(self) -> Prompt | None:
-        """The prompt read last."""
-        return self._prompt
+    def budget(self) -> Budget:
+        """How much is kept."""
+        return self._plan.budget
+
+    @property
+    def stages(self) -> dict[int, list[tuple[int, Stage]]]:
+        """The cuts of the method by decoder layer, with their numbers."""
+        return self._plan.by_layer
 
     @property
     def notes(self) -> set[str]:
         """Remarks of the method that belong into the row."""
-        return self.chooser.notes
+        return self._chooser.notes
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is remembered of a prompt but what decoding needs."""
+        return self._reading.prefill is None
 
     def _merger(self) -> EncoderMerger | None:
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None
-        stages = self.method.encoder(layer % len(self.family.vit_blocks) + 1)
-        return EncoderMerger(self.family, stages, self.budget, self._clock) if stages else None
+        stages = self._plan.method.encoder(layer % len(self.family.vit_blocks) + 1)
+        return EncoderMerger(self.family, stages, self.budget, self._reading) if stages else None
 
     def take_records(self) -> list[PromptRecord]:
-        """The records since the last call, and forget them."""
-        taken = self.records[:]
-        self.records.clear()
+        """The records since the last call, one per sample, oldest first, and forget them."""
+        taken = self._records[:]
+        self._records.clear()
         return taken
 
     def take_times(self) -> list[PrefillTime]:
         """The times of the prompts read since the last call, and forget them. Waits for a GPU."""
-        taken = [spans.time(self._clock) for spans in self._unread]
+        taken = [spans.time(self._reading.clock) for spans in self._unread]
         self._unread.clear()
         return taken
 
@@ -145,116 +140,102 @@ class Session:
         Raises:
             UsageError: the model is being pruned already.
         """
-        if self.model in _ATTACHED:
+        model, core, text_model = self.family.model, self.family.core, self.family.text_model
+        if model in _ATTACHED:
             raise UsageError(
                 "this model is being pruned already; to join two methods give unibench.Chain"
             )
         with ExitStack() as stack:
-            _ATTACHED.add(self.model)
-            stack.callback(_ATTACHED.discard, self.model)
-
-            def attach(handle: Any) -> None:
+            _ATTACHED.add(model)
+            stack.callback(_ATTACHED.discard, model)
+            stack.callback(self._reading.end)
+            for handle in (
+                model.register_forward_pre_hook(self._before_model),
+                # also where the forward fails: a prompt read halfway is forgotten
+                model.register_forward_hook(self._after_model, always_call=True),
+                core.register_forward_pre_hook(self._before_core, with_kwargs=True),
+                text_model.register_forward_pre_hook(self._before_text, with_kwargs=True),
+                text_model.register_forward_hook(self._after_text, with_kwargs=True),
+            ):
                 stack.callback(handle.remove)
-
-            attach(self.model.register_forward_pre_hook(self._before_model))
-            attach(self.model.register_forward_hook(self._after_model))
-            attach(self.family.core.register_forward_pre_hook(self._before_core, with_kwargs=True))
-            attach(
-                self.family.text_model.register_forward_pre_hook(
-                    self._before_text, with_kwargs=True
-                )
-            )
-            attach(self.family.text_model.register_forward_hook(self._after_text, with_kwargs=True))
-            for index in range(self._first, len(self.layers)):
+            for index in range(self._first, len(text_model.layers)):
                 hook = functools.partial(self._before_layer, index)
-                attach(self.layers[index].register_forward_pre_hook(hook, with_kwargs=True))
-            stack.enter_context(self.vision.installed())
-            stack.enter_context(self.chooser.tap.installed())
+                handle = text_model.layers[index].register_forward_pre_hook(hook, with_kwargs=True)
+                stack.callback(handle.remove)
+            stack.enter_context(self._vision.installed())
+            stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
             self._work = stack.enter_context(counted())
             yield self
 
+    @property
+    def _first(self) -> int:
+        """The first decoder layer that is hooked: those before the first cut run as they are, but
+        eviction may shorten any cache.
+        """
+        layers = len(self.family.text_model.layers)
+        return 0 if self._plan.method.evicts else min(self.stages, default=layers)
+
     # -- hooks, in the order in which a forward meets them
 
     def _before_model(self, module: nn.Module, args: Any) -> None:
-        self._forward_start = self._clock.mark()
+        if self._reading.begun().forward_start is not None:
+            self._reading.end()  # a forward that was interrupted left it
+        self._reading.begun().forward_start = self._reading.clock.mark()
 
     def _before_core(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        self._ids = kwargs.get("input_ids", args[0] if args else None)
+        self._reading.begun().ids = kwargs.get("input_ids", args[0] if args else None)
 
     def _before_text(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
-        embeds, cache = kwargs["inputs_embeds"], kwargs.get("past_key_values")
+        cache = kwargs.get("past_key_values")
         if getattr(cache, "is_compileable", False):
             raise UsageError(
                 "a static cache has one length for all layers and cannot be pruned; use the dynamic"
                 " cache"
             )
-        self._prefilling = cache is None or cache.get_seq_length() == 0
-        if self._prefilling:
+        prefill = self._reading.begun()
+        if cache is None or cache.get_seq_length() == 0:
             self._read(
-                embeds,
+                prefill,
+                kwargs["inputs_embeds"],
                 kwargs.get("attention_mask"),
                 kwargs.get("position_ids"),
                 without_cache=cache is None,
             )
-            return args, self._deepstack.take(kwargs)
-        if self._prompt is None or cache is None:
-            return None
-        if (
-            embeds.shape[1] > 1
-            and self._ids is not None
-            and bool(self.family.visual_kind(self._ids).any())
-        ):
-            raise UsageError(
-                "a picture in the continuation of a cached prompt cannot be pruned; give the whole"
-                " prompt at once"
-            )
-        for part in self._prompt.segments.values():
-            part.mask = None
-        first = self._prompt.segments.get(0)
-        if first is None:
-            return None
-        # layer 0 is short, so positions read off its cache length would be too small
-        done = cache.get_seq_length() - first.length
-        steps = done + 1 + torch.arange(embeds.shape[1], device=embeds.device)
-        before = self._prompt.positions
-        kwargs["position_ids"] = (
-            (self._prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
-        )
-        return args, kwargs
+            return args, self._deepstack.take(prefill, kwargs)
+        self._reading.end()  # nothing is recorded of a decoding step
+        return self._decode(prefill.ids, args, kwargs)
 
     def _before_layer(
         self, index: int, module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
-        prompt = self._prompt
+        prompt, prefill = self.prompt, self._reading.prefill
         if prompt is None or not prompt.has_visual:
             return None
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-        if self._prefilling:
+        if prefill is not None:
             if index == self._first:
-                prompt.rotary = kwargs["position_embeddings"]
+                prefill.rotary = kwargs["position_embeddings"]
             for number, stage in self.stages.get(index, ()):
-                hidden = self._cut(number, stage, hidden)
-            if prompt.current is not None:
-                prompt.segments[index] = prompt.current
-            prompt.counts.append(
-                prompt.visual_counts()
-                if index in self.stages or not prompt.counts
-                else prompt.counts[-1]
+                hidden = self._cut(prefill, number, stage, hidden)
+            if prefill.current is not None:
+                prompt.segments[index] = prefill.current
+            prefill.counts.append(
+                prefill.visual_counts()
+                if index in self.stages or not prefill.counts
+                else prefill.counts[-1]
             )
-        part = prompt.segments.get(index)
-        if part is None:
+        segment = prompt.segments.get(index)
+        if segment is None:
             return (hidden, *args[1:]), kwargs
-        if not self._prefilling and not part.padded and kwargs.get("attention_mask") is None:
-            # decoding one sample with sdpa or flash attention: the short cache is all there
-            # is to
-            # it
+        if prefill is None and not segment.padded and kwargs.get("attention_mask") is None:
+            # decoding one sample with sdpa or flash attention: the short cache is all there is
             return None
-        kwargs = {**kwargs, "attention_mask": self._mask(index, hidden, kwargs)}
-        if self._prefilling:
-            cos, sin = part.rotary
+        kwargs = {**kwargs, "attention_mask": self._mask(segment, index, hidden, kwargs)}
+        if prefill is not None:
+            cos, sin = segment.rotary
             kwargs["position_embeddings"] = cos.to(hidden.device), sin.to(hidden.device)
             # gaps would read as packed sequences to flash attention
             kwargs["position_ids"] = None
@@ -265,38 +246,38 @@ class Session:
     def _after_text(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
     ) -> None:
-        if not self._prefilling:
+        prefill = self._reading.prefill
+        if prefill is None:
             return
-        prompt = self._prompt
-        assert prompt is not None
-        if prompt.has_visual and self.method.evicts:
+        if prefill.prompt.has_visual and self._plan.method.evicts:
             if output.past_key_values is None:
                 self.notes.add("no cache: nothing was evicted before decoding")
             else:
-                evict(prompt, self.chooser, output.past_key_values)
-        if self._replay is None:
-            self._record(prompt)
-        self._replay = None
-        self.chooser.tap.clear()
-        self._deepstack.clear()
-        prompt.rotary = None
+                evict(prefill, self._chooser, output.past_key_values)
+        if prefill.replay is None:
+            self._record(prefill)
 
     def _after_model(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self._prefilling:
+        prefill = self._reading.prefill
+        self._reading.end()
+        if prefill is None or output is None:  # a decoding step, or a forward that failed
             return
-        self._prefilling = False
-        forward = (self._forward_start, self._clock.mark())
-        merges = tuple(self.vision.merger.spans) if self.vision.merger else ()
-        self._unread.append(
-            Spans(forward, tuple(self.vision.spans), tuple(self._method_spans), merges)
-        )
-        self.vision.clear()
+        assert prefill.forward_start is not None
+        prefill.spans.forward = (prefill.forward_start, self._reading.clock.mark())
+        self._unread.append(prefill.spans)
 
     # -- reading a prompt
 
     def _read(
-        self, embeds: Tensor, mask: Any, positions: Tensor | None, *, without_cache: bool
+        self,
+        prefill: Prefill,
+        embeds: Tensor,
+        mask: Any,
+        positions: Tensor | None,
+        *,
+        without_cache: bool,
     ) -> None:
+        """Locate the visual tokens of a batch before the first decoder layer."""
         if isinstance(mask, dict) or (mask is not None and mask.ndim != 2):
             raise NotImplementedError("pruning needs a 2D attention mask")
         valid = (
@@ -308,82 +289,93 @@ class Session:
             raise UsageError(
                 "a batch must be padded on the left: set padding_side='left' on the tokenizer"
             )
-        self._method_spans.clear()
-        self.chooser.clear()
-        before, self._replay = self._prompt, None
-        if (
+        before, names = self.prompt, self.samples
+        grown = (
             without_cache
             and before is not None
-            and not self.vision.calls
-            and _continues(before, self._ids)
-        ):
-            # generate(use_cache=False) reads the grown prompt anew at each step: what was
-            # dropped
+            and not prefill.calls
+            and _continues(before, prefill.ids)
+        )
+        if grown and before is not None:
+            # generate(use_cache=False) reads the grown prompt anew at each step: what was dropped
             # stays dropped
-            self._replay = before.choices
-            self._prompt = prompt_of(self.family, self._ids, valid, positions, {}, before.names)
-            self._prompt.asked = before.asked
-        else:
-            self._prompt = prompt_of(
-                self.family, self._ids, valid, positions, self.vision.calls, self.samples
-            )
-        self._prompt.margins = self.margins
+            prefill.replay, names = before.choices, before.names
+        prompt = prompt_of(self.family, prefill.ids, valid, positions, prefill.calls, names)
+        if grown and before is not None:
+            prompt.asked = before.asked
+        self.prompt = prefill.prompt = prompt
 
-    def _record(self, prompt: Prompt) -> None:
+    def _decode(
+        self, ids: Tensor | None, args: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Positions of the tokens that continue a cached prompt; None where they are right."""
+        prompt, embeds, cache = self.prompt, kwargs["inputs_embeds"], kwargs["past_key_values"]
+        if prompt is None:
+            return None
+        if embeds.shape[1] > 1 and ids is not None and bool(self.family.visual_kind(ids).any()):
+            raise UsageError(
+                "a picture in the continuation of a cached prompt cannot be pruned; give the whole"
+                " prompt at once"
+            )
+        for segment in prompt.segments.values():
+            segment.mask = None
+        first = prompt.segments.get(0)
+        if first is None:
+            return None
+        # layer 0 is short, so positions read off its cache length would be too small
+        done = cache.get_seq_length() - first.length
+        steps = done + 1 + torch.arange(embeds.shape[1], device=embeds.device)
+        before = prompt.positions
+        kwargs["position_ids"] = (
+            (prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
+        )
+        return args, kwargs
+
+    def _record(self, prefill: Prefill) -> None:
+        prompt = prefill.prompt
         macs = self._work.take() / len(prompt.items)
-        for row, items in enumerate(prompt.items):
-            visual = sum(len(item) for item in items)
-            uncut = [visual] * (len(self.layers) - len(prompt.counts))
-            processed = (*uncut, *(layer[row] for layer in prompt.counts))
-            text = int(prompt.valid[row].sum()) - visual
-            self.records.append(
+        for row, visual in enumerate(prompt.visual_counts):
+            uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
+            self._records.append(
                 PromptRecord(
-                    prompt.names[row],
-                    text,
-                    visual,
-                    processed,
-                    packed(prompt.left(row)),
-                    items,
-                    macs,
+                    sample=prompt.names[row],
+                    text_tokens=prompt.length - prompt.pads[row] - visual,
+                    visual_tokens=visual,
+                    processed=(*uncut, *(layer[row] for layer in prefill.counts)),
+                    last=packed(prefill.left(row)),
+                    items=prompt.items[row],
+                    method_macs=macs,
                 )
             )
 
     # -- cutting
 
-    def _cut(self, number: int, stage: Stage, hidden: Tensor) -> Tensor:
+    def _cut(self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor) -> Tensor:
         """The input of the stage's layer without the tokens that the stage drops."""
-        prompt = self._prompt
-        assert prompt is not None and prompt.rotary is not None
-        start = self._clock.mark()
-        with torch.no_grad():
-            choices = (
-                self.chooser.choices(prompt, stage, hidden)
-                if self._replay is None
-                else self._replay[number]
-            )
-            prompt.choices.append(choices)
-            cut = prompt.cut(choices, hidden)
-        self._method_spans.append((start, self._clock.mark()))
-        return cut
+        with torch.no_grad(), self._reading.timed(prefill.spans.method):
+            if prefill.replay is None:
+                choices = self._chooser.choices(prefill, number, stage, hidden)
+            else:
+                choices = prefill.replay[number]
+            prefill.prompt.choices.append(choices)
+            return prefill.cut(choices, hidden)
 
-    def _mask(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor | None:
+    def _mask(
+        self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
+    ) -> Tensor | None:
         """The attention mask of a layer after a cut, as the running kernel takes it."""
-        prompt = self._prompt
-        assert prompt is not None
-        part = prompt.segments[index]
-        if kwargs.get("attention_mask") is None and not part.padded:
+        if kwargs.get("attention_mask") is None and not segment.padded:
             return None  # the kernel works from is_causal
-        if part.mask is None:
+        if segment.mask is None:
             cache = kwargs.get("past_key_values")
             past = 0 if cache is None else cache.get_seq_length(index)
-            grown = past + hidden.shape[1] - part.length
-            valid = torch.cat([part.valid, part.valid.new_ones(len(part.valid), grown)], 1).to(
-                hidden.device
+            grown = past + hidden.shape[1] - segment.length
+            new = segment.valid.new_ones(len(segment.valid), grown)
+            valid = torch.cat([segment.valid, new], 1).to(hidden.device)
+            segment.mask = causal_mask(
+                attention_of(self.family.text_model), valid, hidden, segment.padded
             )
-            part.mask = causal_mask(
-                self.family.text_model.config._attn_implementation, valid, hidden, part.padded
-            )
-        return part.mask if part.mask is None else part.mask.to(hidden.device)
+        return None if segment.mask is None else segment.mask.to(hidden.device)
 
 
 def _stages(method: Method, depth: int, budget: Budget, mode: str) -> list[Stage]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, reduce
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -41,10 +41,8 @@ class Needs:
     """What must be recorded on the way. Only what is declared is recorded.
 
     A stage that needs the vision tower is not shown separators (newline tokens), which the tower
-    knows nothing
-    of: they go first, and stay only where the budget exceeds all other tokens. To the other stages
-        they are
-    visual tokens like any.
+    knows nothing of: they go first, and stay only where the budget exceeds all other tokens. To the
+    other stages they are visual tokens like any.
 
     Attributes:
         vit_attention: vision-tower layers whose queries and keys are wanted (negative counts from
@@ -58,6 +56,7 @@ class Needs:
         object_attention: queries and keys of vision-tower layers counted from the family's
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
+        question: ``ctx.question`` is wanted, which takes the model's processor.
         pooling: ``ctx.pooling`` is wanted, where the model came with its tower's pooling head.
         separators: separators are shown although the vision tower is needed; its signals have
             their ``fill`` there.
@@ -71,6 +70,7 @@ class Needs:
     entering: bool = False
     object_attention: tuple[int, ...] = ()
     clip: bool = False
+    question: bool = False
     pooling: bool = False
     separators: bool = False
 
@@ -86,18 +86,11 @@ class Needs:
         )
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.vit_attention + other.vit_attention,
-            self.vit_hidden + other.vit_hidden,
-            self.llm_attention + other.llm_attention,
-            self.saliency or other.saliency,
-            self.features or other.features,
-            self.entering or other.entering,
-            self.object_attention + other.object_attention,
-            self.clip or other.clip,
-            self.pooling or other.pooling,
-            self.separators or other.separators,
-        )
+        union: dict[str, Any] = {}
+        for name in (field.name for field in fields(Needs)):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            union[name] = ours or theirs if isinstance(ours, bool) else ours + theirs
+        return Needs(**union)
 
 
 @dataclass(frozen=True)
@@ -184,6 +177,11 @@ class Method:
         """Whether the method removes cache entries before decoding."""
         return type(self).evict is not Method.evict
 
+    @property
+    def uses_budget(self) -> bool:
+        """Whether the budget decides how many tokens stay, not the data or numbers given."""
+        return True
+
 
 @dataclass(frozen=True)
 class Chain(Method):
@@ -224,6 +222,12 @@ class Chain(Method):
     @property
     def evicts(self) -> bool:
         return any(method.evicts for method in self.methods)
+
+    @property
+    def uses_budget(self) -> bool:
+        budgets = self.budgets or (None,) * len(self.methods)
+        pairs = zip(self.methods, budgets, strict=True)
+        return any(method.uses_budget and budget is None for method, budget in pairs)
 
 
 def _under(stage: Stage, budget: Budget | None) -> Stage:

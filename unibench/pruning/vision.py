@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unibench.cost import Clock, Mark
 from unibench.errors import UsageError
-from unibench.pruning.attention import AttentionTap
+from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.prefill import Reading
 from unibench.pruning.stage import Needs
+
+Reuse = Callable[[Callable[[], Any], VisionCall], Any]
 
 _HIDDEN = (
     "{} does not call attention by transformers' interface, so nothing of it can be seen; take a"
@@ -27,19 +29,27 @@ class VisionRecorder:
     """Observes ``get_image_features`` and ``get_video_features`` of a model.
 
     generate() calls them before its first forward and drops their arguments afterwards, so they are
-    shadowed on the instance for the length of the block.
+    shadowed on the instance for the length of the block. Calls are noted in the prefill that they
+    belong to.
 
-    Attributes:
+    Args:
+        family: whose tower is observed.
+        needs: what is recorded inside it.
+        reading: the prefill under way.
+        merger: merges inside the tower, None if the method does not.
         reuse: computes or remembers the features of a call, where nothing inside the tower is
             recorded or changed; None computes them.
-        calls: the last call of each modality, until :meth:`clear`.
-        spans: start and end of each call.
     """
 
     def __init__(
-        self, family: Family, needs: Needs, clock: Clock, merger: EncoderMerger | None = None
+        self,
+        family: Family,
+        needs: Needs,
+        reading: Reading,
+        merger: EncoderMerger | None,
+        reuse: Reuse | None,
     ) -> None:
-        self.family, self.clock, self.merger = family, clock, merger
+        self.family, self._reading, self._merger, self._reuse = family, reading, merger, reuse
         attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
         attention |= {family.object_layer + offset for offset in needs.object_attention}
         feature = family.feature_layer if needs.features or (needs.clip and family.clip) else None
@@ -49,21 +59,9 @@ class VisionRecorder:
         blocks = len(family.vit_blocks) if attention or hidden else 0
         self._attention = sorted({_index(layer, blocks) for layer in attention})
         self._hidden = sorted({_index(layer, blocks) for layer in hidden})
-        self.reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
-        self.calls: dict[str, VisionCall] = {}
-        self.spans: list[tuple[Mark, Mark]] = []
-        self._open: VisionCall | None = None
         attentions = family.vit_attentions if self._attention else []
-        self.tap = AttentionTap(
-            [attentions[i] for i in self._attention], lambda module: self._open is not None
-        )
-
-    def clear(self) -> None:
-        """Forget the calls of the prompt that was read."""
-        self.calls.clear()
-        self.spans.clear()
-        if self.merger is not None:
-            self.merger.spans.clear()
+        self._index = {attentions[index]: index for index in self._attention}
+        self._tap = AttentionTap(self._index, self._wanted)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -73,10 +71,9 @@ class VisionRecorder:
                 stack.callback(self.family.vit_blocks[index].register_forward_hook(hook).remove)
             for modality in ("image", "video"):
                 stack.enter_context(self._observed(modality))
-            stack.enter_context(self.tap.installed())
-            if self.merger is not None:
-                stack.enter_context(self.merger.installed())
-            stack.callback(self.clear)
+            stack.enter_context(self._tap.installed())
+            if self._merger is not None:
+                stack.enter_context(self._merger.installed())
             yield
 
     @contextmanager
@@ -93,25 +90,7 @@ class VisionRecorder:
             if self._open is not None:  # Qwen3-VL reads a video by its function for images
                 return original(*args, **kwargs)
             call = VisionCall(modality, dict(signature.bind(*args, **kwargs).arguments))
-            start = self.clock.mark()
-            self._open = call
-            try:
-                compute = functools.partial(original, *args, **kwargs)
-                if self.merger is not None and modality == "image":
-                    call.output = self.merger.run(original, call)
-                elif self.reuse is not None and not self._hidden and not self._attention:
-                    call.output = self.reuse(compute, call)
-                else:
-                    call.output = compute()
-            finally:
-                self._open = None
-            self.spans.append((start, self.clock.mark()))
-            for index, module in zip(self._attention, self.tap.modules, strict=True):
-                call.attention[index] = self.tap.take(module)
-                if not call.attention[index]:
-                    raise UsageError(_HIDDEN.format(type(module).__name__))
-            call.tokens = _tokens(getattr(call.output, "pooler_output", call.output))
-            self.calls[modality] = call
+            self._run(call, original, functools.partial(original, *args, **kwargs))
             return call.output
 
         setattr(core, name, observed)
@@ -120,10 +99,41 @@ class VisionRecorder:
         finally:
             delattr(core, name)
 
+    def _run(
+        self, call: VisionCall, original: Callable[..., Any], compute: Callable[[], Any]
+    ) -> None:
+        """Compute a call's output, and note the call in the prefill."""
+        prefill = self._reading.begun(call.modality)
+        prefill.open = call
+        try:
+            with self._reading.timed(prefill.spans.vision):
+                if self._merger is not None and call.modality == "image":
+                    call.output = self._merger.run(original, call, prefill)
+                elif self._reuse is not None and not self._hidden and not self._attention:
+                    call.output = self._reuse(compute, call)
+                else:
+                    call.output = compute()
+        finally:
+            prefill.open = None
+        for module, index in self._index.items():
+            if index not in call.attention:
+                raise UsageError(_HIDDEN.format(type(module).__name__))
+        call.tokens = _tokens(getattr(call.output, "pooler_output", call.output))
+        prefill.calls[call.modality] = call
+
+    @property
+    def _open(self) -> VisionCall | None:
+        return None if self._reading.prefill is None else self._reading.prefill.open
+
+    def _wanted(self, module: nn.Module) -> list[QueryKey] | None:
+        call = self._open
+        return None if call is None else call.attention.setdefault(self._index[module], [])
+
     def _after_block(self, index: int, module: nn.Module, args: Any, output: Any) -> None:
-        if self._open is not None:
+        call = self._open
+        if call is not None:
             hidden: Tensor = output[0] if isinstance(output, tuple) else output
-            self._open.hidden[index] = hidden
+            call.hidden[index] = hidden
 
 
 def _tokens(features: Tensor | Sequence[Tensor]) -> int:

@@ -8,6 +8,8 @@ from unibench.store.archive import Merged as Merged
 from unibench.store.archive import export as export
 from unibench.store.archive import import_ as import_
 from unibench.store.archive import merge as merge
+from unibench.store.cards import Judged as Judged
+from unibench.store.cards import judged as judged
 from unibench.store.claim import Claim as Claim
 from unibench.store.claim import Watch as Watch
 from unibench.store.claim import acquire as acquire

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unibench.errors import UsageError
+from unibench.store.data import UnreadableError, parsed_json, read_bytes
 
 
 class DiskError(UsageError):
@@ -19,11 +19,25 @@ class DiskError(UsageError):
 
 
 def replace(file: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Of a link it replaces the link, not what it points to.
+    """
+    with fresh(file) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def fresh(file: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``file`` at the end of the block, and is gone on an error.
+
+    It is created exclusively under a name that nobody can guess, so that a link laid there before
+    is never written through; its mode is the user's umask's.
+    """
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+        with temporary.open("xb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
@@ -32,10 +46,10 @@ def replace(file: Path, content: str | bytes) -> None:
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds; None if it does not exist or is damaged."""
+    """What a JSON file holds; None if it does not exist, is damaged, or is no plain file."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return parsed_json(read_bytes(file))
+    except (FileNotFoundError, NotADirectoryError, ValueError, UnreadableError):
         return None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from unibench.errors import UsageError
-from unibench.identity import SCHEMA
+from unibench.identity import READABLE
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.folder import (
     DamagedError,
@@ -72,10 +72,10 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
     identity = read_json(cell / "identity.json")
     if not isinstance(identity, dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
-    elif identity.get("schema") != SCHEMA:
+    elif identity.get("schema") not in READABLE:
         yield Problem(
             cell / "identity.json",
-            f"schema {identity.get('schema')}; this unibench reads {SCHEMA}",
+            f"schema {identity.get('schema')}; this unibench reads {READABLE}",
             "use the unibench that wrote it",
         )
     elif key_of(identity) != cell.name:

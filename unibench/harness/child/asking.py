@@ -54,15 +54,13 @@ class Asker:
         self.loaded, self.cell = loaded, cell
         config = cell.config
         self._session = Session(
-            loaded.model,
-            method_of(cell),
             loaded.family,
+            method_of(cell),
             cell.budget,
             scope=config.budget.scope,
             mode=config.budget.mode,
             seed=config.seed,
         )
-        self._session.margins = loaded.margins
         self._clock = Clock(loaded.device)
         self._shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
         self._forwards: list[Mark] = []
@@ -154,7 +152,7 @@ class Asker:
             )
         (time,) = times
         spans = {
-            "total_ms": self._clock.seconds(start, end),
+            "total_ms": self._clock.seconds(start, end) - time.excluded,
             "vision_ms": time.vision,
             "prefill_ms": time.prefill,
             "method_ms": time.method,

@@ -92,7 +92,7 @@ class LmmsEval:
                 **limits,
             )
         processor = getattr(model, "processor", None) or model._image_processor
-        return model, wrap(model.model, processor)
+        return model, wrap(model.model, processor, clip=config.model.clip)
 
     def prefetch(self, name: str) -> str:
         task = task_of(self._manager("default"), name, {})

@@ -101,7 +101,7 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
         stack.enter_context(patch.object(qwen_module, "get_gpu_memory", lambda: [1]))
         model = Qwen2VLChat(model_path=source_of(config.model), **options)
     model.processor = OnDevice(model.processor, device_of(config.model))
-    return model, wrap(model.model, model.processor)
+    return model, wrap(model.model, model.processor, clip=config.model.clip)
 
 
 def _piece(part: dict[str, Any]) -> str | Image.Image:

@@ -1,0 +1,128 @@
+"""Stores whose strings are attacks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from tests.stats._cells import finished
+from unibench.pruning.record import packed
+from unibench.tasks.synthvqa import SynthVQA
+
+NAMES = ("name", "kind", "method", "id", "family", "metric", "budget", "budget_mode", "setting")
+WIDER = (*NAMES, "model", "task", "variant", "ability", "layout", "last", "weights", "target_of")
+
+
+def honest(place: Path) -> Path:
+    """A store of three cells with samples that differ and that can be drawn."""
+    out = place / "out"
+    seen = {"layout": [[4, [[1, 2, 2, "", False]]]], "seen": [[0.0, 0.0, 1.0, 1.0]]}
+    for method, scores in (
+        ("vanilla", (1.0, 1.0, 0.0, 0.0)),
+        ("divprune", (1.0, 0.0, 1.0, 0.0)),
+        ("fastv", (0.0, 1.0, 1.0, 1.0)),
+    ):
+        mask = torch.arange(4) >= (0 if method == "vanilla" else 3)
+        budget = () if method == "vanilla" else ("ratio=0.75",)
+        more = {**seen, "last": packed(mask)}
+        folder = finished(out, scores, f"method={method}", *budget, "task.limit=4", more=more)
+        file = folder / "samples.jsonl"
+        for number, sample in enumerate(SynthVQA().samples(4)):
+            file.write_text(file.read_text().replace(f'"s{number:04d}"', f'"{sample.id}"'))
+    return out
+
+
+def attacks(place: Path) -> list[str]:
+    """Strings that act where somebody imports, calls, runs, opens or interprets them.
+
+    Each names the folder ``place``: of modules that leave a marker when they are imported, called
+    or run.
+    """
+    marker = place / "MARKER"
+    return [
+        "innocent_looking:make",
+        f"{place}/innocent_looking.py:Make",
+        f"{place}/innocent_looking.py",
+        "innocent_looking",
+        "os:system",
+        f"$(touch {marker})",
+        f"`touch {marker}`;touch {marker}",
+        f"__import__('pathlib').Path('{marker}').touch()",
+        f"!!python/object/apply:os.system ['touch {marker}']",
+        f"{{{{ cycler.__init__.__globals__.os.popen('touch {marker}') }}}}",
+        f"\\write18{{touch {marker}}}\\input{{{marker}}}",
+        f"|touch {marker}",
+        "${oc.env:HOME}",
+        "../../../../../../etc/passwd",
+        "/dev/zero",
+        "file:///etc/passwd",
+        "http://127.0.0.1:9/x",
+    ]
+
+
+def lure(place: Path) -> Path:
+    """A module that leaves a marker when anything imports or calls it; returns the marker."""
+    place.mkdir()
+    marker = place / "MARKER"
+    note = f"open({str(marker)!r}, 'a').write"
+    (place / "innocent_looking.py").write_text(
+        f"{note}('imported ')\ndef make(**options):\n    {note}('called ')\nclass Make:\n    pass\n"
+    )
+    return marker
+
+
+def replaced(value: Any, attack: Callable[[], str], keep: Collection[str], name: str = "") -> Any:
+    """A value with an attack in place of every string, but of the named fields."""
+    if isinstance(value, dict):
+        return {key: replaced(entry, attack, keep, key) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [replaced(entry, attack, keep, name) for entry in value]
+    return attack() if isinstance(value, str) and name not in keep else value
+
+
+def attack(store: Path, texts: list[str], keep: Collection[str], target: str | None = None) -> None:
+    """Put attacks into every file of every cell; keys fit their identities afterwards.
+
+    Args:
+        store: as :func:`honest` makes it; changed in place.
+        texts: the attacks, taken one after the other.
+        keep: fields that stay, so that a reader gets as far as it can.
+        target: of the stored tasks, whatever else is attacked.
+    """
+    turn = cycle(texts)
+
+    def following() -> str:
+        return next(turn)
+
+    for file in sorted(store.rglob("identity.json")):
+        cell = file.parent
+        identity = replaced(json.loads(file.read_text()), following, keep)
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        row = replaced(json.loads((cell / "metrics.json").read_text()), following, keep)
+        config = replaced(yaml.safe_load((cell / "config.yaml").read_text()), following, keep)
+        config["task"]["target"] = target or following()
+        config["task"]["data"], config["method"]["source"] = following(), following()
+        lines = [
+            replaced(json.loads(line), following, ("id", *keep))
+            for line in (cell / "samples.jsonl").read_text().splitlines()
+        ]
+        texts_of = {
+            "identity.json": json.dumps(identity),
+            "metrics.json": json.dumps({**row, "key": key}),
+            "config.yaml": yaml.safe_dump(config),
+            "samples.jsonl": "".join(json.dumps(line) + "\n" for line in lines),
+            "env.json": json.dumps([{"device": following(), "code": following()}]),
+            "status.json": json.dumps({"state": "done", "error": following()}),
+            "run.log": following() + "\n",
+        }
+        for name, content in texts_of.items():
+            (cell / name).write_text(content)
+        cell.rename(cell.with_name(key))

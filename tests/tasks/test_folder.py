@@ -1,0 +1,114 @@
+"""Questions of one's own: what is asked, what is refused, and what counts as equal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from unibench import UsageError
+from unibench.tasks._task import Sample
+from unibench.tasks.folder import Folder
+
+GOOD: dict[str, Any] = {"image": "a.png", "question": "What is written?", "answer": "R1"}
+
+
+def folder(place: Path, *lines: dict[str, Any] | str | bytes) -> Path:
+    """A data folder with one picture and these lines."""
+    Image.new("RGB", (28, 28)).save(place / "a.png")
+    written = [line if isinstance(line, (str, bytes)) else json.dumps(line) for line in lines]
+    content = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in written)
+    (place / "questions.jsonl").write_bytes(content + b"\n")
+    return place
+
+
+def refusal(place: Path, *lines: dict[str, Any] | str | bytes) -> str:
+    with pytest.raises(UsageError) as caught:
+        Folder(data=str(folder(place, *lines)))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, float("nan"), float("inf"), {}, [], "", " ", True, ["a", None], [["a"]]]
+)
+def test_what_is_no_label_is_no_answer(tmp_path: Path, answer: Any) -> None:
+    assert "line 2: answer is" in refusal(tmp_path, GOOD, {**GOOD, "answer": answer})
+
+
+@pytest.mark.parametrize("answer", ["R1", 7, 2.5, ["R1", 7]])
+def test_texts_and_numbers_are_answers(tmp_path: Path, answer: Any) -> None:
+    (sample,) = Folder(data=str(folder(tmp_path, {**GOOD, "answer": answer}))).samples()
+    wanted = answer if isinstance(answer, list) else [answer]
+    assert sample.answers == tuple(map(str, wanted))
+
+
+@pytest.mark.parametrize(
+    "image", [None, 5, ["a.png", None], ["a.png", 7], [["a.png"]], "a\0.png", ""]
+)
+def test_a_picture_that_is_no_name_is_refused_with_its_line(tmp_path: Path, image: Any) -> None:
+    assert "line 2: image is" in refusal(tmp_path, GOOD, {**GOOD, "image": image})
+
+
+@pytest.mark.parametrize("question", [None, 3, "", ["What?"]])
+def test_a_question_that_is_no_text_is_refused_with_its_line(tmp_path: Path, question: Any) -> None:
+    assert "line 2: question is" in refusal(tmp_path, GOOD, {**GOOD, "question": question})
+
+
+@pytest.mark.parametrize(("first", "second"), [("7", "7"), ("2", None), (2, None), (7, "7")])
+def test_two_questions_of_one_id_are_refused_with_both_lines(
+    tmp_path: Path, first: Any, second: Any
+) -> None:
+    lines = [{**GOOD, "id": first}, {**GOOD, **({} if second is None else {"id": second})}]
+    assert "lines 1 and 2 have one id" in refusal(tmp_path, *lines)
+
+
+def test_an_empty_id_or_ability_of_a_table_is_the_default(tmp_path: Path) -> None:
+    (sample,) = Folder(data=str(folder(tmp_path, {**GOOD, "id": None, "ability": None}))).samples()
+    assert (sample.id, sample.ability) == ("1", "all")
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c"])
+def test_only_a_line_feed_ends_a_line(tmp_path: Path, sign: str) -> None:
+    line = json.dumps({**GOOD, "question": f"What{sign} is written?"}, ensure_ascii=False)
+    (sample,) = Folder(data=str(folder(tmp_path, line))).samples()
+    assert sample.question == f"What{sign} is written?"
+
+
+@pytest.mark.parametrize("coding", ["latin-1", "utf-16"])
+def test_a_file_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, coding: str) -> None:
+    line = json.dumps({**GOOD, "question": "Was ist gro\u00df?"}, ensure_ascii=False)
+    assert "questions.jsonl line 1 is not UTF-8" in refusal(tmp_path, line.encode(coding))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    place = folder(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert [sample.question for sample in Folder(data=str(place)).samples()] == [GOOD["question"]]
+
+
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    assert "line 1 holds half of a surrogate" in refusal(tmp_path, {**GOOD, "question": "\ud83d?"})
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "7", '{"image": "a.png"}'])
+def test_a_line_of_another_form_is_refused(tmp_path: Path, line: str) -> None:
+    assert "questions.jsonl line 2" in refusal(tmp_path, GOOD, line)
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "equal"),
+    [
+        ("caf\u00e9", "cafe\u0301", True),
+        ("STRASSE", "stra\u00dfe", True),
+        (" R1 ", "r1", True),
+        ("R1", "R2", False),
+        ("R1.", "R1", False),
+    ],
+)
+def test_equal_words_are_equal_in_any_case_and_unicode_form(
+    answer: str, truth: str, equal: bool
+) -> None:
+    scorer = Folder.__new__(Folder)
+    assert scorer.score(Sample("1", (), "", (truth,), "all", "g"), answer) == float(equal)

@@ -1,0 +1,1 @@
+"""Programs for those who work on unibench itself; none is part of the package."""

@@ -1,0 +1,109 @@
+"""What a cell reads beside its code, by contents: a checkpoint, data, files of parameters."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from unibench import benchmark, digests, hub
+from unibench.config import ModelConfig, TaskConfig, model_path
+
+UNKNOWN = "?"  # stands after a branch of the hub whose commit is not on this disk
+LONGEST_PATH = 4096
+
+
+def value_digest(value: Any) -> Any:
+    """What a parameter stands for: the file that it names by its digest, anything else itself."""
+    if isinstance(value, Mapping):
+        return {key: value_digest(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [value_digest(entry) for entry in value]
+    # a word without a dot or a slash, such as a mode, names no file, whatever lies in the folder
+    if not isinstance(value, str) or not {*"./"} & {*value} or len(value) > LONGEST_PATH:
+        return value
+    place = Path(value).expanduser()
+    return f"files:{digests.contents(place)}" if place.exists() else value
+
+
+def model_digest(model: Mapping[str, Any]) -> str:
+    """What identifies the weights without loading them: a hash of the files, or hub id and
+    commit.
+    """
+    path = model_path(model["path"])
+    if model["weights"] == "random":
+        return f"random:{model['name']}"
+    if path is not None and (path / "snapshots").is_dir():
+        path = hub.snapshot(path, model["revision"])
+    return checkpoint_digest(str(path or model["checkpoint"]), model["revision"])
+
+
+def checkpoint_digest(source: str, revision: str | None) -> str:
+    """Digest of a checkpoint in a folder, or of one on the hub."""
+    path = model_path(source)
+    if path is not None and path.exists():
+        return f"files:{digests.contents(path)}"
+    commit = hub.commit_of(source, revision)
+    return f"hub:{source}@{commit or f'{revision or hub.MAIN}{UNKNOWN}'}"
+
+
+def own_code(model: ModelConfig) -> Any:
+    """Whether code of the checkpoint runs, and the commits of other repositories that it is from;
+    what lies beside the weights is in their digest.
+    """
+    if not model.trust_remote_code or model.weights == "random":
+        return False
+    path = model_path(model.path)
+    commit = hub.commit_of(model.checkpoint, model.revision) if model.checkpoint else None
+    if path is None and commit is not None:
+        path = hub.cache_of(model.checkpoint) / "snapshots" / commit
+    named = set[str]()
+    for file in () if path is None else path.glob("*.json"):
+        # {"auto_map": {"AutoModel": "other/repository--modeling.Class"}}
+        named |= set(re.findall(r'"([\w.-]+/[\w.-]+)--[\w.]+"', digests.text(file)))
+    return sorted(checkpoint_digest(repository, None) for repository in named) or True
+
+
+def data_digest(task: TaskConfig, harness: str) -> str | None:
+    """What identifies the samples: the files of a data folder and the pictures that they name, or a
+    published name; None where code draws them.
+    """
+    if task.kind == "harness":
+        chosen = benchmark.chosen(task, harness)
+        places = benchmark.data_of(task, chosen)
+        local = ",".join(digests.contents(place, _in_table(place)) for place in places)
+        return f"local:{local}" if local else f"published:{getattr(task, chosen).name}"
+    if task.data is not None:
+        folder = Path(task.data).expanduser()
+        return f"files:{digests.contents(folder, _in_questions(folder / 'questions.jsonl'))}"
+    return None
+
+
+def _in_questions(file: Path) -> Iterator[str]:
+    """The pictures that a file of questions names; what is no question names none."""
+    for line in digests.text(file).split("\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        images = entry.get("image") if isinstance(entry, dict) else None
+        for image in images if isinstance(images, list) else [images]:
+            if isinstance(image, str) and len(image) <= LONGEST_PATH:
+                yield image
+
+
+def _in_table(table: Path) -> Iterator[str]:
+    """The pictures that a table of VLMEvalKit names in place of holding them."""
+    if table.suffix != ".tsv" or not table.is_file():
+        return
+    with table.open(encoding="utf-8", errors="replace", newline="") as stream:
+        if "image_path" not in stream.readline().split("\t"):
+            return
+        stream.seek(0)
+        csv.field_size_limit(sys.maxsize)  # pictures in base64 are longer than its default
+        for row in csv.DictReader(stream, delimiter="\t"):
+            yield from re.findall(r"[^\[\]'\",]+", row["image_path"] or "")

@@ -1,0 +1,108 @@
+"""The questions and pictures that a stored cell was asked.
+
+A stored configuration is data: what it names is compared with the task cards of this installation,
+and only a card's own target is imported. So a page of a stranger's results runs none of the
+stranger's code; where no card fits, the page shows the answers without pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from unibench.config import TaskConfig
+from unibench.errors import UsageError
+from unibench.identity import data_digest
+from unibench.store.cards import own_target
+from unibench.store.data import (
+    UnreadableError,
+    check_bounded,
+    parsed_json,
+    read_bytes,
+    read_mapping,
+    shown,
+)
+from unibench.tasks import Sample
+
+
+def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
+    """The samples of an embedded task, as the cell was asked them.
+
+    Args:
+        folder: of the cell.
+        wanted: their ids.
+        count: samples that the cell has; no more are looked through.
+
+    Raises:
+        UsageError: a harness keeps its pictures to itself; no card of this installation is the
+            cell's task; or the data are not there any more or are others now.
+    """
+    config = _config_of(folder)
+    try:
+        identity = parsed_json(read_bytes(folder / "identity.json"))
+        known = identity["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{folder}: identity.json cannot be read") from None
+    if config.data is not None:
+        folder_of_data = Path(config.data).expanduser()
+        if not folder_of_data.is_dir():
+            raise UsageError(f"{shown(config.data)}: there is no such folder of pictures any more")
+        check_bounded(folder_of_data)
+    if known != data_digest(config, "auto"):
+        raise UsageError(
+            f"{folder}: the pictures of task {config.name} are not those that this cell was asked"
+            " about"
+        )
+    found: dict[str, Sample] = {}
+    for sample in islice(_samples(config), count):
+        if sample.id in wanted:
+            found[sample.id] = sample
+        if len(found) == len(wanted):
+            return found
+    raise UsageError(
+        f"{folder}: task {config.name} has no sample {shown(min(wanted - found.keys()))} any more"
+    )
+
+
+def _config_of(folder: Path) -> TaskConfig:
+    """The task of a stored cell under this installation's own card.
+
+    Raises:
+        UsageError: there is no such card, or the stored values are of other types.
+    """
+    stored = read_mapping(folder / "config.yaml").get("task")
+    if not isinstance(stored, Mapping):
+        raise UnreadableError(f"{shown(folder)}: config.yaml has no task")
+    if stored.get("kind") != "embedded":
+        raise UsageError(
+            f"{shown(folder)}: the harness of this task keeps its pictures; they are shown of"
+            " embedded tasks"
+        )
+    name, target = stored.get("name"), own_target(stored)
+    if target is None:
+        raise UsageError(f"{shown(folder)}: task {shown(name)} draws no pictures here")
+    data, limit, given = stored.get("data"), stored.get("limit"), stored.get("options") or {}
+    plain = isinstance(given, dict) and all(
+        isinstance(key, str) and isinstance(value, (str, int, float, bool, type(None)))
+        for key, value in given.items()
+    )
+    if not (plain and isinstance(data, (str, type(None))) and _is_count(limit)):
+        raise UnreadableError(f"{shown(folder)}: task of config.yaml has values of other types")
+    return TaskConfig(name=str(name), target=target, limit=limit, data=data, options=dict(given))
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+
+
+def _samples(config: TaskConfig) -> Any:
+    """The samples of a task whose target is that of this installation's own card."""
+    module, _, name = str(config.target).partition(":")
+    data = {} if config.data is None else {"data": config.data}
+    try:
+        return getattr(import_module(module), name)(**config.options, **data).samples(config.limit)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"task.options of {config.name}: {shown(error)}") from None

@@ -1,0 +1,112 @@
+"""What a stored configuration names, compared with what this installation has.
+
+A stored configuration is data. What it names is looked up among the cards of this installation; a
+target, a file of source or a callable that it names is never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unibench.compose import CONFIGS, options, typed
+from unibench.config import model_path
+from unibench.errors import UsageError
+from unibench.identity import cell_of
+from unibench.store.data import UnreadableError, check_bounded, read_mapping, shown
+from unibench.store.index import cells_below
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Which cells of a store the present code and files would not write any more.
+
+    Attributes:
+        outdated: their configuration has another key now.
+        unknown: why others cannot be judged, by folder; nothing removes them.
+    """
+
+    outdated: tuple[Path, ...]
+    unknown: Mapping[Path, str]
+
+
+def judged(folder: Path, trusted: Collection[str] = ()) -> Judged:
+    """Compare every cell of a store with what its configuration would be called today.
+
+    Args:
+        folder: of results.
+        trusted: methods in files of one's own, ``<path>:<class>``, that the user names; a stored
+            name alone has no file opened.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    outdated: list[Path] = []
+    unknown: dict[Path, str] = {}
+    for cell in cells_below(folder):
+        try:
+            stored = read_mapping(cell / "config.yaml")
+            _check(stored, trusted)
+            if cell_of(typed(stored)).key != cell.name:
+                outdated.append(cell)
+        except UsageError as error:
+            unknown[cell] = str(error)
+        # whatever a value of another type leads to, it says nothing about the cell
+        except Exception as error:
+            unknown[cell] = f"{type(error).__name__}: {shown(error)}"
+    return Judged(tuple(outdated), unknown)
+
+
+def own_target(task: Mapping[str, Any]) -> str | None:
+    """What this installation's own card of a stored task has as its target.
+
+    Raises:
+        UsageError: there is no such card, or the stored task has another target.
+    """
+    name, given = task.get("name"), task.get("target")
+    # a name is looked up among the files there are and never made into a path
+    known = name in options("task")
+    target = read_mapping(CONFIGS / "task" / f"{name}.yaml").get("target") if known else None
+    if not known or target != given:
+        of = "" if given is None else f" ({shown(given)})"
+        raise UsageError(
+            f"task {shown(name)}{of} is not one of this installation; nothing of it is imported"
+        )
+    return None if target is None else str(target)
+
+
+def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
+    """Refuse a stored configuration whose key could not be told without a stranger's code.
+
+    Raises:
+        UsageError: what of it is not this installation's.
+    """
+    task, model, method = (stored.get(name) for name in ("task", "model", "method"))
+    if not all(isinstance(group, Mapping) for group in (task, model, method)):
+        raise UnreadableError("config.yaml lacks its task, model or method")
+    own_target(task)
+    for text in _texts(method):
+        if (".py:" in text or text.endswith(".py")) and text not in trusted:
+            raise UsageError(
+                f"its method is a file of its own, {shown(text)}, which is not opened unless the"
+                f" command names it: --method {shown(text)}"
+            )
+    places = [model.get("path"), model.get("clip"), model.get("selector"), task.get("data")]
+    for text in {*_texts(method), *(place for place in places if isinstance(place, str))}:
+        place = model_path(text)
+        if "/" in text and place is not None and place.is_dir():
+            check_bounded(place)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in a stored value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _texts(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)

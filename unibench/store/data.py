@@ -1,0 +1,168 @@
+"""Reading files that somebody else may have made: as data, within bounds, never through a link.
+
+Everything that a store holds is read by these functions. Nothing here imports or calls what a file
+names, and nothing waits: a pipe or a device is no file of results.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unibench.errors import UsageError
+
+MIB = 1 << 20
+LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
+LARGEST_YAML = MIB
+FILES = 100_000  # of a folder that a stored configuration names
+HASHED = 8192 * MIB  # of their content, for a digest: two MiB of a file at most
+NODES = 20_000  # of a YAML file, each alias counted as all that it stands for
+DEPTH = 50  # of a YAML file
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class UnreadableError(UsageError):
+    """A file is no plain file, is too large, or does not hold what it should."""
+
+
+def shown(text: object) -> str:
+    """A text from a stranger's file as one line that cannot act on a terminal.
+
+    >>> print(shown("a" + chr(27) + "[31m" + chr(10) + "b"))
+    a\\x1b[31m\\nb
+    """
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text)
+    )
+
+
+def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
+    """The content of a plain file.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+        UnreadableError: it is a link, a pipe, a device or a folder, or larger than ``limit``.
+    """
+    try:
+        # without O_NONBLOCK, opening a pipe waits for a writer
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        reason = (
+            "is a symbolic link; a store's own files are never links"
+            if error.errno == errno.ELOOP
+            else f"cannot be read: {error.strerror}"
+        )
+        raise UnreadableError(f"{shown(file)} {reason}") from None
+    with os.fdopen(descriptor, "rb") as stream:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise UnreadableError(f"{shown(file)} is no plain file")
+        if state.st_size > limit:
+            raise UnreadableError(
+                f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
+                " read"
+            )
+        return stream.read(limit)
+
+
+def read_text(file: Path, limit: int = LARGEST) -> str:
+    """The text of a plain file, see :func:`read_bytes`.
+
+    Raises:
+        UnreadableError: it is no UTF-8.
+    """
+    try:
+        return read_bytes(file, limit).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UnreadableError(f"{shown(file)} is no UTF-8 text") from None
+
+
+def parsed_json(content: bytes) -> Any:
+    """What a JSON text stands for.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deep, or holds half a surrogate pair, which no
+            output could write.
+    """
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if b"\\ud" in content or b"\\uD" in content:
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    return value
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UnreadableError: it is missing, cannot be read, is no mapping, or stands for more than a
+            configuration ever does (aliases may turn 2 kB into gigabytes).
+    """
+    try:
+        text = read_text(file, LARGEST_YAML)
+        _check_size(text, file)
+        # like safe_load, with libyaml: knows plain values only, and constructs no object
+        value = yaml.load(text, Loader=_Loader)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnreadableError(f"{shown(file)} is missing") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UnreadableError(f"{shown(file)} is no YAML") from None
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UnreadableError(f"{shown(file)} is no mapping of names to values")
+    return value
+
+
+def _check_size(text: str, file: Path) -> None:
+    """Refuse a YAML text by what it stands for, before anything of it is built."""
+    sizes: dict[str, int] = {}  # of each anchor's node
+    open_nodes: list[tuple[str | None, int]] = []  # its anchor, and what was there before it
+    total = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            # an alias inside its own node has no size yet: it would have no end
+            total += sizes.get(event.anchor, NODES + 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, total))
+            total += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                sizes[anchor] = total - before
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        if total > NODES or len(open_nodes) > DEPTH:
+            raise UnreadableError(
+                f"{shown(file)} stands for more than {NODES} values, or is nested deeper than"
+                f" {DEPTH}; a configuration never does"
+            )
+
+
+def check_bounded(folder: Path) -> None:
+    """Refuse a folder that a stored configuration names and that would take long to hash (``/``).
+
+    Raises:
+        UnreadableError: it holds too much.
+    """
+    files = size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            file = Path(place, name)
+            files += 1
+            size += min(file.stat().st_size, 2 * MIB) if file.is_file() else 0
+        if files > FILES or size > HASHED:
+            raise UnreadableError(
+                f"{shown(folder)} holds more than {FILES} files or {HASHED // MIB} MiB to be hashed"
+            )
