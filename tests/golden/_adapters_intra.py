@@ -32,6 +32,7 @@ class Stored(StageContext):
         rows: queries of ``hidden`` (None: the last) -> ``[heads, queries, N]``.
         stored_keys: ``[T, heads * head_dim]``.
         normed: ``[T, D]`` the states after the final norm.
+        query_key: where a case stores queries and keys; None answers from ``rows``.
     """
 
     rows: Callable[[Tensor | None], Tensor] = field(
@@ -39,6 +40,7 @@ class Stored(StageContext):
     )
     stored_keys: Tensor | None = field(default=None, repr=False)
     normed: Tensor | None = field(default=None, repr=False)
+    query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)  # type: ignore[assignment]
 
     def attention(self, layer: int, queries: Tensor | None = None) -> Tensor:
         return self.rows(queries) if self.query_key is None else super().attention(layer, queries)
