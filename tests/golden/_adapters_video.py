@@ -192,3 +192,45 @@ def mean_query(call: Call) -> Answer:
     tower.keys = lambda layer: key  # type: ignore[attr-defined]
     tower.queries = lambda layer: torch.ones_like(key)  # type: ignore[attr-defined]
     return answer(one_stage(call.build()), video(call, vision=tower))
+
+
+@adapter
+def trees(call: Call) -> Answer | None:
+    """FlashVID: what is intended is stored beside what the code does.
+
+    The code may send a token twice, picked and as a centre of a cluster; it is then the picked one
+    that is compared.
+    """
+    arrays = _context.tensors(call.case, call.dtype)
+    given = answer(one_stage(call.build()), attended(call))
+    if "kept_intended" not in arrays:
+        return given
+    plain = answer(one_stage(call.build(variant="default")), attended(call))
+    assert plain.kept.tolist() == arrays["kept_intended"].tolist()
+    torch.testing.assert_close(plain.rows, arrays["merged_intended"], rtol=1e-4, atol=2e-4)
+    kept, rows, picked = arrays["kept"], arrays["merged"], set(arrays["selected"].tolist())
+    twice = {place for place in kept.tolist() if (kept == place).sum() == 2}
+    assert twice <= picked
+    assert given.kept.tolist() == kept.unique().tolist()
+    assert given.rows is not None
+    assert call.note.said
+    for place, row in zip(given.kept.tolist(), given.rows, strict=True):
+        expected = arrays["features"][place] if place in twice else rows[kept == place][0]
+        torch.testing.assert_close(row, expected, rtol=1e-4, atol=2e-4)
+    assert plain.rows is not None
+    assert len(given.kept) != len(plain.kept) or not torch.allclose(given.rows, plain.rows)
+    return None
+
+
+@adapter
+def later(call: Call) -> Answer:
+    """FlashVID inside the language model."""
+    arrays = _context.tensors(call.case, call.dtype)
+    start, stop = span(arrays)
+    _, stage = call.build().stages(DEPTH)
+    assert stage.count is not None
+    keep = stage.count(stop - start, 10 * stop)
+    assert keep == call.case.keep
+    row = arrays["attention_row"][:, None, start:stop]
+    ctx = stored(call, stage, arrays["hidden"], start, stop, keep=keep, rows=lambda _: row)
+    return Answer(chosen(stage, ctx).keep, None)

@@ -37,7 +37,11 @@ from unibench.budget import Budget
 from unibench.methods.mustdrop_vit import MustDropVit
 
 VIDEO_ONLY = ("evs",)  # refuse prompts without a video
-SCENES = ("fastvid", "holitom")  # how many tokens a frame keeps depends on the scenes of the video
+SCENES = (
+    "fastvid",
+    "flashvid",
+    "holitom",
+)  # how many tokens a frame keeps depends on the scenes of the video
 
 
 def select(method: Method, ctx: StageContext) -> tuple[Tensor, Tensor | None]:

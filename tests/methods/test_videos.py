@@ -15,6 +15,7 @@ from tests.support.models import QUICK, VIDEOS, collate, generate, inputs_of, mo
 from unibench import Method
 from unibench.api import build_method
 from unibench.budget import Budget
+from unibench.cost.accounting import equivalent_tokens, processed
 
 FRAMES, SCENE = 10, 3  # of a video; of a scene within it
 RATIOS = (0.1, 0.5, 0.667, 0.75, 0.889)
@@ -31,6 +32,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "fastvid[ignore]": ("fastvid", {"segments": 3, "tau": 0.5, "ignore": 0.9}),
     "fastvid[official_ov]": ("fastvid", {"variant": "official_ov", "retention": 0.4}),
     "fastvid[official_qwen]": ("fastvid", {"variant": "official_qwen", "ignore": 0.95}),
+    "flashvid": ("flashvid", {}),
+    "flashvid[trees]": ("flashvid", {"segments": 3, "segment": 0.5, "temporal": 0.4}),
+    "flashvid[llm]": ("flashvid", {"llm": True, "segments": 3, "segment": 0.5}),
+    "flashvid[official_bug]": ("flashvid", {"variant": "official_bug", "counts": "official"}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
@@ -115,3 +120,29 @@ def test_a_batch_of_videos_chooses_as_single_ones_do(name: str, family: str) -> 
             alone, _, _ = generate(model, sample, 4)
             assert session.take_records() == [records[row]]
             assert torch.equal(alone[0], tokens[row])
+
+
+@pytest.mark.parametrize("depth", [6, 28, 36])
+def test_flashvid_processes_as_many_tokens_on_average_as_it_is_given(depth: int) -> None:
+    total = 6272
+    stages = build_method("flashvid").averaged(depth)
+    for share in (0.1, 0.25, 0.5, 0.9):
+        average = Budget.parse(retention=share).keep(total)
+        counts = processed(stages, average, total, depth)
+        assert equivalent_tokens(counts) == pytest.approx(average, abs=1)
+        assert counts[0] > average > counts[-1]
+    # as published: a quarter more than the mean, and three tenths of it from layer 20 of 28 on
+    assert processed(build_method("flashvid").averaged(28), 1000, total, 28)[19:21] == (1250, 375)
+    assert processed(stages, total, total, depth) == (total,) * depth
+
+
+def test_flashvid_is_asked_twice_where_the_budget_is_a_mean() -> None:
+    model, inputs = model_of("llava_onevision"), video_of("llava_onevision")
+    with (
+        unibench.prune(model, "flashvid", ratio=0.5, budget_mode="layer_average") as session,
+        torch.no_grad(),
+    ):
+        model(**copy.deepcopy(inputs))
+    (record,) = session.take_records()
+    assert record.processed[0] > record.visual_tokens / 2 > record.processed[-1]
+    assert equivalent_tokens(record.processed) == pytest.approx(record.visual_tokens / 2, abs=1)

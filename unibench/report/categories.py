@@ -49,7 +49,7 @@ PLACE = {
         ),
         "ViT only",
     ),
-    **dict.fromkeys(("dycoke", "evs", "fastvid", "holitom", "vidcom2"), "ViT only"),
+    **dict.fromkeys(("dycoke", "evs", "fastvid", "flashvid", "holitom", "vidcom2"), "ViT only"),
 }
 
 # : As IDPruner groups them; the others by what decides: how much a token matters, how little it
@@ -74,7 +74,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("dycoke", "evs", "vidcom2"), "diversity"),
-    **dict.fromkeys(("fastvid", "holitom"), "hybrid"),
+    **dict.fromkeys(("fastvid", "flashvid", "holitom"), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
