@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 import unibench
-from tests.support.methods import Look
-from tests.support.models import Bare, families, inputs_of, model_of
-from unibench import Needs, StageContext
+from tests.support.methods import Fixed, Look, every
+from tests.support.models import Bare, families, inputs_of, model_of, text_of
+from unibench import Chain, Needs, StageContext
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows, received_attention
+from unibench.pruning.cutting import one_axis
 
 ATTN = ["sdpa", "eager"]
 WITH_CLS = ["llava", "internvl"]
@@ -91,6 +92,41 @@ def test_vision_attention_equals_the_maps_that_eager_attention_returns(family: s
     )
     torch.testing.assert_close(found["cls"], packed(weights[:, :, 0].mean(1)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found["saliency"], found["cls"])
+
+
+@families
+def test_queries_and_keys_without_rotation_are_the_projections(family: str) -> None:
+    """Also after a cut, where positions have gaps."""
+    model, inputs, found = model_of(family), inputs_of(family, 0, 2), {}
+    module = text_of(model).layers[2].self_attn
+
+    def projected(attention: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        states = kwargs.get("hidden_states", args[0] if args else None)
+        shape = (*states.shape[:-1], -1, attention.head_dim)
+        key = attention.k_proj(states).view(shape)
+        norm = getattr(attention, "k_norm", None)
+        found["key"] = (key if norm is None else norm(key)).transpose(1, 2)[0]
+
+    def look(ctx: StageContext) -> None:
+        found["given"] = ctx.unrotated(2).key
+        found["rotated"] = ctx.query_key(2).key
+
+    method = Chain((Fixed({1: every(3)}), Look(look, 3, Needs(llm_attention=(2,)))))
+    handle = module.register_forward_pre_hook(projected, with_kwargs=True)
+    try:
+        with unibench.prune(model, method, ratio=0), torch.no_grad():
+            model(**copy.deepcopy(inputs))
+    finally:
+        handle.remove()
+    torch.testing.assert_close(found["given"], found["key"], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found["rotated"], found["key"], atol=1e-2)
+
+
+def test_three_axes_of_position_become_one() -> None:
+    part = torch.arange(3.0)[:, None, None, None].expand(3, 1, 1, 16)
+    half = [0, 0, 1, 1, 1, 2, 2, 2]
+    assert one_axis(part, (2, 3, 3))[0, 0].tolist() == half + half
+    assert torch.equal(one_axis(part[1], (2, 3, 3)), part[1])  # as transformers gives it now
 
 
 def test_queries_and_keys_of_the_tower_give_its_attention() -> None:

@@ -14,6 +14,7 @@ from unibench.cost.flops import decoder_shape
 from unibench.ops import did
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import Share, StageContext, question_of
+from unibench.pruning.cutting import one_axis
 from unibench.pruning.family import CommonSpace, Family, PoolingHead
 from unibench.pruning.layout import Item, separators_of
 from unibench.pruning.prefill import Prefill, Reading
@@ -210,6 +211,7 @@ class Chooser:
                 seed=self.plan.seed,
                 sample=prompt.names[row] if whole else f"{prompt.names[row]}/{start}",
                 query_key=partial(self._query_key, prefill, row, len(origin)),
+                rotary=partial(self._rotary, prefill, row, pad),
                 clip=self._in_clip(prompt.ids_of(row), vision, visual, origin - prompt.pads[row]),
                 pooling=self._pooled(vision),
                 note=self.notes.add,
@@ -242,6 +244,17 @@ class Chooser:
             return patches.to(visual.device), text.to(visual.device)
 
         return compared
+
+    def _rotary(self, prefill: Prefill, row: int, pad: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of what is left of a sample."""
+        rotary = prefill.rotary if prefill.current is None else prefill.current.rotary
+        assert rotary is not None
+        config = self.family.text_model.config
+        sections = (getattr(config, "rope_parameters", None) or {}).get("mrope_section", ())
+        # one row for all samples where their positions are the same
+        cos, sin = (one_axis(part, sections) for part in rotary)
+        one = min(row, len(cos) - 1)
+        return cos[one, pad:], sin[one, pad:]
 
     def _pooled(self, vision: RecordedVision) -> Callable[[], Pooled] | None:
         """Runs the tiles of a sample through the tower's pooling head; None without it."""

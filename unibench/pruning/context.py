@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench.ops import at_least_float32
-from unibench.pruning.attention import QueryKey, attention_rows
+from unibench.pruning.attention import QueryKey, attention_rows, unrotated
 from unibench.pruning.family import Family
 from unibench.pruning.layout import Grid, Item, grids_of, separators_of
 from unibench.pruning.signals import Pooled, Vision
@@ -31,6 +31,10 @@ class _Missing:
 
 def _not_recorded(layer: int) -> QueryKey:
     raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
+
+
+def _no_rotary() -> tuple[Tensor, Tensor]:
+    raise RuntimeError("this context was made without rotary embeddings")
 
 
 def _unheard(text: str) -> None:
@@ -77,6 +81,8 @@ class StageContext:
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
         query_key: queries and keys of a decoder layer, for :meth:`attention` and :meth:`keys`.
+        rotary: cos and sin of the rows of ``hidden``, ``[L, head_dim]`` each; see
+            :meth:`unrotated`.
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
             CLIP that the vision tower comes from; None where the model came without it. Declare
             ``Needs(clip=True)``.
@@ -103,6 +109,7 @@ class StageContext:
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] = field(default=_not_recorded, repr=False)
+    rotary: Callable[[], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=_unheard, repr=False)
@@ -188,6 +195,17 @@ class StageContext:
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
             :, :, self.visual.to(qk.key.device)
         ]
+
+    def unrotated(self, layer: int) -> QueryKey:
+        """Queries and keys of decoder layer ``layer`` before rotary embedding, ``[heads, L,
+        head_dim]`` and ``[kv_heads, L, head_dim]``, float32.
+
+        Args:
+            layer: a declared layer after the last cut.
+        """
+        qk = self.query_key(layer)
+        cos, sin = (part.to(qk.query.device) for part in self.rotary())
+        return unrotated(qk, (cos, sin))
 
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
