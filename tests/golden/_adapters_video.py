@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from tests.golden._adapters import DEPTH, Answer, Call, adapter, answer, one_sta
 from tests.golden._adapters_intra import chosen, span, stored
 from unibench import StageContext
 from unibench.pruning import Item, Part
+from unibench.pruning.attention import QueryKey
 from unibench.pruning.signals import Pooled
 
 
@@ -234,3 +236,59 @@ def later(call: Call) -> Answer:
     row = arrays["attention_row"][:, None, start:stop]
     ctx = stored(call, stage, arrays["hidden"], start, stop, keep=keep, rows=lambda _: row)
     return Answer(chosen(stage, ctx).keep, None)
+
+
+@adapter
+def merged_frames(call: Call) -> Answer:
+    """PruneVid before the language model: segments, static places and sizes are stored too."""
+    arrays, part, method = _context.tensors(call.case, call.dtype), part_of(call), call.build()
+    ctx = video(call)
+    merge, _ = method.stages(DEPTH)
+    given = answer(merge, ctx)
+    # groups are numbered segment by segment, the static one first
+    windows = arrays["window_sizes"].tolist()
+    groups = sum(windows) + len(windows)
+    sizes = torch.bincount(ctx.memory["group"][given.kept], minlength=groups).tolist()
+    for segment, window in enumerate(windows):
+        static, *dynamic = sizes[: window + 1]
+        assert static == int(arrays["static_sizes"][segment])
+        assert sum(dynamic) == int(arrays["dynamic_sizes"][segment])
+        sizes = sizes[window + 1 :]
+    assert not sizes
+    assert part.frames == int(arrays["window_sizes"].sum())
+    return given
+
+
+@adapter
+def without_rotation(call: Call) -> Answer:
+    """PruneVid inside the language model: the stored queries and keys are not rotated; also what
+    is left in the caches.
+    """
+    arrays, method = _context.tensors(call.case, call.dtype), call.build()
+    start, stop = span(arrays)
+    group: list[int] = []
+    number = 0
+    names = ("static_sizes", "dynamic_sizes", "window_sizes")
+    for static, dynamic, window in zip(*(arrays[name].tolist() for name in names), strict=True):
+        for size in (static, *[dynamic // window] * window):
+            group += [number] * size
+            number += 1
+    query, key = arrays["queries"], arrays["keys"]
+    qk = QueryKey(query, key, key.shape[-1] ** -0.5)
+    still = torch.ones_like(key[0]), torch.zeros_like(key[0])
+    _, stage = method.stages(DEPTH)
+    ctx = stored(
+        call,
+        stage,
+        torch.zeros(key.shape[1], 1),
+        start,
+        stop,
+        memory={"group": torch.tensor(group)},
+        query_key=lambda layer: qk,
+        rotary=lambda: still,
+    )
+    found = chosen(stage, ctx)
+    for layer, visible in ((stage.layer - 1, found.keep.tolist()), (stage.layer, None)):
+        stays = method.evict(replace(ctx, layer=layer))
+        assert (None if stays is None else stays.tolist()) == visible
+    return Answer(found.keep, None)

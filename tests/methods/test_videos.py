@@ -36,6 +36,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "flashvid[trees]": ("flashvid", {"segments": 3, "segment": 0.5, "temporal": 0.4}),
     "flashvid[llm]": ("flashvid", {"llm": True, "segments": 3, "segment": 0.5}),
     "flashvid[official_bug]": ("flashvid", {"variant": "official_bug", "counts": "official"}),
+    "prunevid": ("prunevid", {"tau": 0.5}),
+    "prunevid[official]": ("prunevid", {"counts": "official"}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
@@ -146,3 +148,35 @@ def test_flashvid_is_asked_twice_where_the_budget_is_a_mean() -> None:
     (record,) = session.take_records()
     assert record.processed[0] > record.visual_tokens / 2 > record.processed[-1]
     assert equivalent_tokens(record.processed) == pytest.approx(record.visual_tokens / 2, abs=1)
+
+
+@families
+@pytest.mark.parametrize("mode", ["at_stage", "layer_average"])
+def test_prunevid_meets_a_budget_that_its_first_stage_leaves(family: str, mode: str) -> None:
+    model, inputs = model_of(family), video_of(family)
+    method = build_method("prunevid", tau=0.5)
+    for ratio in (0.3, 0.75):
+        with (
+            unibench.prune(model, method, ratio=ratio, budget_mode=mode) as session,
+            torch.no_grad(),
+        ):
+            model(**copy.deepcopy(inputs))
+        (record,) = session.take_records()
+        keep = Budget.parse(ratio=ratio).keep(record.visual_tokens)
+        first, last, depth = record.processed[0], record.processed[-1], len(record.processed)
+        if mode == "at_stage" or first <= keep:
+            assert last == min(first, keep)
+        elif last > 1:  # a mean in reach
+            assert equivalent_tokens(record.processed) == pytest.approx(keep, abs=1)
+        else:
+            assert first * record.processed.count(first) >= (keep - 1) * depth
+
+
+def test_prunevid_empties_the_caches_of_the_layers_before_its_cut() -> None:
+    model, inputs = model_of("qwen2_5_vl"), video_of("qwen2_5_vl")
+    with unibench.prune(model, build_method("prunevid", tau=0.5), ratio=0.75) as session:
+        _, _, cache = generate(model, inputs, 3)
+    (record,) = session.take_records()
+    held = {layer.get_seq_length() for layer in cache.layers}
+    assert record.processed[0] > record.processed[-1]
+    assert held == {record.text_tokens + record.processed[-1] + 2}

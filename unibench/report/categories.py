@@ -50,6 +50,7 @@ PLACE = {
         "ViT only",
     ),
     **dict.fromkeys(("dycoke", "evs", "fastvid", "flashvid", "holitom", "vidcom2"), "ViT only"),
+    **dict.fromkeys(("prunevid",), "hybrid"),
 }
 
 # : As IDPruner groups them; the others by what decides: how much a token matters, how little it
@@ -74,7 +75,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("dycoke", "evs", "vidcom2"), "diversity"),
-    **dict.fromkeys(("fastvid", "flashvid", "holitom"), "hybrid"),
+    **dict.fromkeys(("fastvid", "flashvid", "holitom", "prunevid"), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
