@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.errors import unknown
 from unibench.methods import _video
-from unibench.ops import complement, cosine, mean_weights, product, shares, top_k
+from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
 from unibench.ops.clustering import density_peaks
 
 VARIANTS = ("default", "official_ov", "official_vid", "official_qwen")
@@ -206,7 +206,7 @@ class FastVID(Method):
         sources, own = features[part][free], features[frame, anchors]
         target = cosine(sources, own).argmax(1)
         size = torch.bincount(target, minlength=len(own)).to(own)[:, None]
-        mean = product(mean_weights(target, len(own), torch.ones_like(target)).to(own), sources)
+        mean = grouped_sum(sources, target, len(own)) / size.clamp_min(1)
         weight = (1 / (size + 1)).clamp_min(self.beta)
         return torch.where(size > 0, weight * own + (1 - weight) * mean, own)
 

@@ -17,7 +17,7 @@ from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
 from unibench.errors import unknown
 from unibench.methods import _video
-from unibench.ops import complement, cosine, membership, product, shares, top_k
+from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
 from unibench.ops.clustering import density_peaks
 
 COUNTS = ("budget", "official")
@@ -268,7 +268,7 @@ def halved(kept: Tensor, gone: Tensor, target: Tensor) -> Tensor:
     turn[order] = torch.arange(len(target), device=target.device) - before[target[order]]
     # the last to join weighs a half, the row itself as much as the first
     weight = 0.5 ** (count[target] - turn).to(gone)
-    summed = product(membership(target, len(kept), weight).to(gone), gone)
+    summed = grouped_sum(gone * weight[:, None], target, len(kept))
     return kept * (0.5 ** count.to(kept))[:, None] + summed
 
 

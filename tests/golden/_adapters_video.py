@@ -292,3 +292,21 @@ def without_rotation(call: Call) -> Answer:
         stays = method.evict(replace(ctx, layer=layer))
         assert (None if stays is None else stays.tolist()) == visible
     return Answer(found.keep, None)
+
+
+@adapter
+def nodes(call: Call) -> Answer:
+    """STTM: the nodes of the quad-tree and the number of patches in each row are stored too."""
+    from unibench.methods.sttm import STTM
+
+    arrays, part, method = _context.tensors(call.case, call.dtype), part_of(call), call.build()
+    assert isinstance(method, STTM)
+    frames = arrays["features"].view(part.frames, part.height, part.width, -1)
+    tree = method.tree(frames).nodes(method.space)
+    frame, top, left, bottom, right = arrays["spatial_boxes"].T
+    first = (frame * part.height + top) * part.width + left
+    assert tree.first.tolist() == first.tolist()
+    assert tree.patches.long().tolist() == ((bottom - top) * (right - left)).tolist()
+    rows = tree.rows / tree.patches[:, None] if method.weighted else tree.rows
+    torch.testing.assert_close(rows, arrays["spatial_merged"], rtol=1e-4, atol=2e-4)
+    return answer(one_stage(method), video(call))

@@ -38,6 +38,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "flashvid[official_bug]": ("flashvid", {"variant": "official_bug", "counts": "official"}),
     "prunevid": ("prunevid", {"tau": 0.5}),
     "prunevid[official]": ("prunevid", {"counts": "official"}),
+    "sttm": ("sttm", {"layer": 2}),
+    "sttm[weighted]": ("sttm", {"layer": 0, "weighted": True, "slow": True, "head": 16}),
+    "sttm[threshold]": ("sttm", {"mode": "threshold", "time": 0.3}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
@@ -148,6 +151,25 @@ def test_flashvid_is_asked_twice_where_the_budget_is_a_mean() -> None:
     (record,) = session.take_records()
     assert record.processed[0] > record.visual_tokens / 2 > record.processed[-1]
     assert equivalent_tokens(record.processed) == pytest.approx(record.visual_tokens / 2, abs=1)
+
+
+@families
+@pytest.mark.parametrize("layer", [0, 2])
+def test_sttm_meets_every_budget_of_a_node_in_each_corner(family: str, layer: int) -> None:
+    model, inputs = model_of(family), video_of(family)
+    for ratio in (0, *RATIOS):
+        method = build_method("sttm", layer=layer)
+        with unibench.prune(model, method, ratio=ratio) as session, torch.no_grad():
+            logits = model(**copy.deepcopy(inputs)).logits
+        (record,) = session.take_records()
+        keep = Budget.parse(ratio=ratio).keep(record.visual_tokens)
+        # four nodes, whatever the video shows; the newline behind it is a token of its own
+        separators = sum(sum(item.separators) for item in record.items)
+        assert record.processed[-1] == max(keep, 4 + separators)
+        if ratio == 0:
+            with torch.no_grad():
+                plain = model(**copy.deepcopy(inputs)).logits
+            torch.testing.assert_close(logits, plain, atol=1e-4, rtol=1e-4)
 
 
 @families

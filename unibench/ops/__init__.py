@@ -14,6 +14,7 @@ from unibench.ops.greedy import rep_max as rep_max
 from unibench.ops.information import mutual_information as mutual_information
 from unibench.ops.merging import Matching as Matching
 from unibench.ops.merging import bipartite as bipartite
+from unibench.ops.merging import grouped_sum as grouped_sum
 from unibench.ops.merging import mean_weights as mean_weights
 from unibench.ops.merging import membership as membership
 from unibench.ops.merging import nearest_weights as nearest_weights

@@ -51,6 +51,7 @@ PLACE = {
     ),
     **dict.fromkeys(("dycoke", "evs", "fastvid", "flashvid", "holitom", "vidcom2"), "ViT only"),
     **dict.fromkeys(("prunevid",), "hybrid"),
+    **dict.fromkeys(("sttm",), "LLM only"),
 }
 
 # : As IDPruner groups them; the others by what decides: how much a token matters, how little it
@@ -74,7 +75,7 @@ AIM = {
     **dict.fromkeys(
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
-    **dict.fromkeys(("dycoke", "evs", "vidcom2"), "diversity"),
+    **dict.fromkeys(("dycoke", "evs", "sttm", "vidcom2"), "diversity"),
     **dict.fromkeys(("fastvid", "flashvid", "holitom", "prunevid"), "hybrid"),
 }
 
