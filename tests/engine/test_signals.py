@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 import unibench
 from tests.support.methods import Fixed, Look, every
 from tests.support.models import Bare, families, inputs_of, model_of, text_of
-from unibench import Chain, Needs, StageContext
+from unibench import Chain, Method, Needs, Stage, StageContext
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows, received_attention
 from unibench.pruning.cutting import one_axis
 
@@ -120,6 +121,32 @@ def test_queries_and_keys_without_rotation_are_the_projections(family: str) -> N
         handle.remove()
     torch.testing.assert_close(found["given"], found["key"], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(found["rotated"], found["key"], atol=1e-2)
+
+
+def test_what_no_later_stage_asks_for_is_forgotten_at_once() -> None:
+    held: dict[int, int] = {}
+
+    @dataclass(frozen=True)
+    class Every(Method):
+        """Looks at the layer before, in front of every layer."""
+
+        uses_budget = False
+
+        def stages(self, depth: int) -> list[Stage]:
+            needs = [Needs(llm_attention=(layer - 1,) if layer else ()) for layer in range(depth)]
+            return [Stage(layer, self.look, needs[layer]) for layer in range(depth)]
+
+        def look(self, ctx: StageContext) -> None:
+            if ctx.layer:
+                ctx.attention(ctx.layer - 1)
+            prefill = session._reading.prefill
+            assert prefill is not None
+            held[ctx.layer] = len(prefill.recorded)
+
+    model = model_of("qwen2_5_vl")
+    with unibench.prune(model, Every(), ratio=0) as session, torch.no_grad():
+        model(**copy.deepcopy(inputs_of("qwen2_5_vl")))
+    assert set(held.values()) == {0, 1}
 
 
 def test_three_axes_of_position_become_one() -> None:

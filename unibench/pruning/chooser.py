@@ -96,7 +96,20 @@ class Chooser:
             prefill.entering[stage.layer] = self._entering(prefill, stage.layer, hidden)
         chosen = [self._choose(prefill, stage, hidden, row) for row in range(len(hidden))]
         prefill.entering.clear()
+        self._release(prefill, number)
         return chosen
+
+    def _release(self, prefill: Prefill, number: int) -> None:
+        """Drop queries and keys that no stage after this one asks for: those of every layer of a
+        long video would be as large as the cache.
+        """
+        if self.plan.method.evicts:  # which may look at any of them
+            return
+        later = self.plan.stages[number + 1 :]
+        wanted = {layer for stage in later for layer in stage.needs.llm_attention}
+        for layer in self.plan.stages[number].needs.llm_attention:
+            if layer not in wanted:
+                prefill.recorded.pop(self.family.llm_attention(layer), None)
 
     def evictions(
         self, prefill: Prefill, layer: int, hidden: Tensor, row: int
