@@ -125,3 +125,38 @@ def refuse_parts(ctx: StageContext, name: str) -> None:
         )
     if all(len(part.rows) == 1 for part in videos(ctx)):
         ctx.note(f"{name}: a budget for each frame, nothing is compared over time")
+
+
+def numbered(ctx: StageContext) -> int:
+    """How many numbers the visual tokens of the sample may have, see ``ctx.vision_rows``."""
+    return max([ctx.total, *(item.stop for item in ctx.items)])
+
+
+def columns(ctx: StageContext) -> Tensor:
+    """``[numbered]`` the place of each original token within its frame, newlines with a place of
+    their own; places of other videos, and of every picture, are other numbers.
+
+    Of an unknown layout, every token is a place of its own. Tokens that are not of this context
+    have -1.
+    """
+    found = torch.full((numbered(ctx),), -1, dtype=torch.long)
+    places: dict[tuple[object, ...], int] = {}
+    fresh = 0
+    for number, item in enumerate(ctx.items):
+        start = item.start
+        for place, part in enumerate(item.parts):
+            size = part.height * (part.width + (part.newline == "row"))
+            for frame in range(part.frames):
+                kind: tuple[object, ...] = (item.video, part.height, part.width)
+                if item.video is None:
+                    kind = (number, place, frame)
+                if kind not in places:
+                    places[kind], fresh = fresh, fresh + size
+                found[start : start + size] = places[kind] + torch.arange(size)
+                start += size
+            if part.newline == "end":
+                found[start], fresh, start = fresh, fresh + 1, start + 1
+        rest = item.stop - start
+        found[start : item.stop] = fresh + torch.arange(rest)
+        fresh += rest
+    return found.to(ctx.vision_rows.device)

@@ -91,7 +91,7 @@ class PruneVid(Method):
         features = ctx.visual_hidden
         separators = torch.cat(_video.separators(ctx))
         kept, values = [separators], [features[separators]]
-        group = torch.full((ctx.total,), -1, dtype=torch.long, device=features.device)
+        group = torch.full((_video.numbered(ctx),), -1, device=features.device)
         number = 0
         for part in _video.videos(ctx):
             for places, rows in self._groups(features[part.rows]):

@@ -310,3 +310,63 @@ def nodes(call: Call) -> Answer:
     rows = tree.rows / tree.patches[:, None] if method.weighted else tree.rows
     torch.testing.assert_close(rows, arrays["spatial_merged"], rtol=1e-4, atol=2e-4)
     return answer(one_stage(method), video(call))
+
+
+@adapter
+def calls(call: Call) -> Answer | None:
+    """FrameFusion: every call has states of its own; its bound on the ratio is stored too.
+
+    A stored row of attention becomes one head dimension: the queries are one, the keys its
+    logarithm.
+    """
+    from unibench.methods.framefusion import most_merged
+
+    arrays, given = _context.tensors(call.case, call.dtype), None
+    stages = call.build().averaged(28)
+    for number in range(call.case.params.get("calls", 1)):
+        own = {
+            name.removeprefix(f"s{number}_"): array
+            for name, array in arrays.items()
+            if name.startswith(f"s{number}_")
+        }
+        visual = (own["patch"] >= 0).nonzero()[:, 0]
+        ratios = own["sparsity"].double()
+        cost = call.case.params["cost"]
+        upper = most_merged(ratios.tolist(), cost, 28)
+        torch.testing.assert_close(upper, float(own["upper"]), rtol=1e-5, atol=1e-6)
+        memory = {
+            "column": own["patch"][visual],
+            "ratios": ratios,
+            "keep": torch.tensor(0),
+            "merged": own["kind"] == 2,
+            "done": torch.tensor(False),
+        }
+        key = own.get("attention_row", torch.ones(1, len(own["hidden"])).to(call.dtype)).log()
+        qk = QueryKey(torch.ones_like(key)[..., None], key[..., None], 1.0)
+        stage = stages[len(ratios)]
+        ctx = StageContext(
+            layer=stage.layer,
+            keep=len(visual),
+            total=len(visual),
+            hidden=own["hidden"],
+            visual=visual,
+            origin=torch.arange(len(own["hidden"])),
+            vision_rows=torch.arange(len(visual)),
+            note=call.note,
+            memory=memory,
+            query_key=lambda layer, qk=qk: qk,
+        )
+        selection = stage.select(ctx)
+        keep, values = torch.arange(len(visual)), ctx.visual_hidden
+        if selection is not None:
+            keep, order = selection.keep.sort()
+            values = ctx.visual_hidden[keep]
+            if selection.values is not None:
+                values = selection.values[order]
+        if number == 0:
+            given = Answer(visual[keep] - int(own["visual_start"]), values)
+            continue
+        assert (visual[keep] - int(own["visual_start"])).tolist() == own["kept"].tolist()
+        torch.testing.assert_close(values, own["merged"], rtol=1e-4, atol=2e-4)
+        assert bool(memory["done"]) == (number == call.case.params["calls"] - 1)
+    return given

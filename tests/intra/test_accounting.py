@@ -26,7 +26,17 @@ from unibench.methods.fitprune import PUBLISHED
 
 N = 576
 MAY_MISS = {
-    *("mustdrop", "mustdrop_vit", "pooling", "prumerge", "prumerge_plus", "prunevid", "sttm", "vtw")
+    *(
+        "framefusion",
+        "mustdrop",
+        "mustdrop_vit",
+        "pooling",
+        "prumerge",
+        "prumerge_plus",
+        "prunevid",
+        "sttm",
+        "vtw",
+    )
 }
 
 

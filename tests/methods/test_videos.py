@@ -41,6 +41,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sttm": ("sttm", {"layer": 2}),
     "sttm[weighted]": ("sttm", {"layer": 0, "weighted": True, "slow": True, "head": 16}),
     "sttm[threshold]": ("sttm", {"mode": "threshold", "time": 0.3}),
+    "framefusion": ("framefusion", {}),
+    "framefusion[weak]": ("framefusion", {"similarity": 0.95}),
+    "framefusion[cost]": ("framefusion", {"cost": 0.3}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
@@ -113,6 +116,20 @@ def test_a_video_kept_whole_is_the_unpruned_model(name: str, family: str) -> Non
 
 @families
 @pytest.mark.parametrize("name", CASES)
+def test_a_video_may_have_a_budget_of_its_own(name: str, family: str) -> None:
+    if family == "internvl":
+        pytest.skip("its frames are items")
+    model, inputs = model_of(family), video_of(family)
+    with unibench.prune(model, build(name), ratio=0.5, scope="item") as session, torch.no_grad():
+        model(**copy.deepcopy(inputs))
+    with unibench.prune(model, build(name), ratio=0.5) as alone, torch.no_grad():
+        model(**copy.deepcopy(inputs))
+    (record,), (expected,) = session.take_records(), alone.take_records()
+    assert record.last == expected.last
+
+
+@families
+@pytest.mark.parametrize("name", CASES)
 def test_a_batch_of_videos_chooses_as_single_ones_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [video_of(family, 0), video_of(family, 2)]
@@ -151,6 +168,29 @@ def test_flashvid_is_asked_twice_where_the_budget_is_a_mean() -> None:
     (record,) = session.take_records()
     assert record.processed[0] > record.visual_tokens / 2 > record.processed[-1]
     assert equivalent_tokens(record.processed) == pytest.approx(record.visual_tokens / 2, abs=1)
+
+
+@families
+@pytest.mark.parametrize("mode", ["at_stage", "layer_average"])
+@pytest.mark.parametrize("similarity", [0.3, 0.6, 0.95, 1.1])
+def test_framefusion_meets_a_number_and_a_mean(family: str, mode: str, similarity: float) -> None:
+    model, inputs = model_of(family), video_of(family)
+    method = build_method("framefusion", similarity=similarity)
+    for ratio in (0, 0.3, 0.5, 0.75):
+        with (
+            unibench.prune(model, method, ratio=ratio, budget_mode=mode) as session,
+            torch.no_grad(),
+        ):
+            model(**copy.deepcopy(inputs))
+        (record,) = session.take_records()
+        keep = Budget.parse(ratio=ratio).keep(record.visual_tokens)
+        if mode == "at_stage":
+            assert record.processed[-1] == keep
+        elif any("out of reach" in note for note in session.notes):
+            assert record.processed[-1] == 1
+            assert equivalent_tokens(record.processed) > keep
+        else:  # a token more or less in each layer
+            assert equivalent_tokens(record.processed) == pytest.approx(keep, abs=1)
 
 
 @families
