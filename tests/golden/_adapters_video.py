@@ -370,3 +370,50 @@ def calls(call: Call) -> Answer | None:
         torch.testing.assert_close(values, own["merged"], rtol=1e-4, atol=2e-4)
         assert bool(memory["done"]) == (number == call.case.params["calls"] - 1)
     return given
+
+
+@adapter
+def walks(call: Call) -> Answer | None:
+    """AIM inside the language model, on the sequence that each cut shortens."""
+    from unibench.methods.aim import importance
+
+    arrays, params = _context.tensors(call.case, call.dtype), call.case.params
+    start, stop = span(arrays)
+    present = torch.arange(stop - start)
+    by_layer = {stage.layer: stage for stage in call.build().stages(params["num_layers"])}
+    memory = {"entered": torch.tensor(stop - start)}
+    first = None
+    for number in range(params["steps"]):
+        stage = by_layer[params["first"] + number + 1]
+        query, key = arrays[f"s{number}_queries"], arrays[f"s{number}_keys"]
+        length = query.shape[1]
+        rows = torch.cat([torch.arange(start), present + start, torch.arange(stop, length)])
+        qk = QueryKey(query[:, rows], key[:, rows], key.shape[-1] ** -0.5)
+        visual = slice(start, start + len(present))
+        expected = arrays[f"s{number}_importance_removed"][visual]
+        torch.testing.assert_close(
+            importance(qk)[visual], expected.float(), rtol=2e-3, atol=1e-7, check_dtype=False
+        )
+        assert stage.count is not None
+        keep = stage.count(1, stop - start)
+        ctx = stored(
+            call,
+            stage,
+            torch.zeros(len(rows), 1),
+            start,
+            start + len(present),
+            keep=keep,
+            memory=memory,
+            query_key=lambda layer, qk=qk: qk,
+        )
+        present = present[chosen(stage, ctx).keep]
+        assert present.tolist() == arrays[f"s{number}_kept_removed"].tolist()
+        first = first or Answer(present, None)
+    return first
+
+
+@adapter
+def merged_pairs(call: Call) -> Answer:
+    """AIM before the language model."""
+    merge, *_ = call.build().stages(DEPTH)
+    return answer(merge, video(call))

@@ -44,6 +44,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "framefusion": ("framefusion", {}),
     "framefusion[weak]": ("framefusion", {"similarity": 0.95}),
     "framefusion[cost]": ("framefusion", {"cost": 0.3}),
+    "aim": ("aim", {}),
+    "aim[merge]": ("aim", {"prune": False}),
+    "aim[prune]": ("aim", {"merge": False}),
+    "aim[schedule]": ("aim", {"schedule": (2, 1)}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
@@ -57,6 +61,9 @@ EXACT = (
     "fastvid",
     "fastvid[segments]",
     "fastvid[ignore]",
+    "flashvid",
+    "flashvid[trees]",
+    "aim[merge]",
 )
 VIDEO_ONLY = ("evs",)  # refuse prompts without a video
 # two families in the default tests: newlines and frames by an axis of their own, three axes of position
@@ -168,6 +175,35 @@ def test_flashvid_is_asked_twice_where_the_budget_is_a_mean() -> None:
     (record,) = session.take_records()
     assert record.processed[0] > record.visual_tokens / 2 > record.processed[-1]
     assert equivalent_tokens(record.processed) == pytest.approx(record.visual_tokens / 2, abs=1)
+
+
+def test_aim_drops_an_eighth_of_what_entered_at_each_of_eight_layers() -> None:
+    stages = build_method("aim").stages(28)
+    counts = processed(stages, 1568, 6272, 28)
+    assert counts[:15] == (1568,) * 15
+    assert counts[15:23] == tuple(1568 * part // 8 for part in range(7, -1, -1))
+    # a quarter before the model: 16.5 % of the tokens on average
+    assert equivalent_tokens(counts) / 6272 == pytest.approx(0.165, abs=5e-4)
+    stages = build_method("aim").averaged(28)
+    assert equivalent_tokens(processed(stages, 1568, 6272, 28)) == pytest.approx(1568, abs=1)
+
+
+@families
+@pytest.mark.parametrize("mode", ["at_stage", "layer_average"])
+def test_aim_leaves_the_model_without_a_visual_token(family: str, mode: str) -> None:
+    model, inputs = model_of(family), video_of(family)
+    with (
+        unibench.prune(model, "aim", ratio=0.5, budget_mode=mode) as session,
+        torch.no_grad(),
+    ):
+        model(**copy.deepcopy(inputs))
+    (record,) = session.take_records()
+    keep = Budget.parse(ratio=0.5).keep(record.visual_tokens)
+    assert record.processed[-1] == 0
+    if mode == "at_stage":
+        assert record.processed[0] == keep
+    else:
+        assert equivalent_tokens(record.processed) == pytest.approx(keep, abs=1)
 
 
 @families

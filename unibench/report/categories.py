@@ -50,7 +50,7 @@ PLACE = {
         "ViT only",
     ),
     **dict.fromkeys(("dycoke", "evs", "fastvid", "flashvid", "holitom", "vidcom2"), "ViT only"),
-    **dict.fromkeys(("framefusion", "prunevid"), "hybrid"),
+    **dict.fromkeys(("aim", "framefusion", "prunevid"), "hybrid"),
     **dict.fromkeys(("sttm",), "LLM only"),
 }
 
@@ -76,7 +76,7 @@ AIM = {
         ("prumerge_plus", "scope", "stp", "trimtokenator", "two_stage", "vispruner"), "hybrid"
     ),
     **dict.fromkeys(("dycoke", "evs", "sttm", "vidcom2"), "diversity"),
-    **dict.fromkeys(("fastvid", "flashvid", "framefusion", "holitom", "prunevid"), "hybrid"),
+    **dict.fromkeys(("aim", "fastvid", "flashvid", "framefusion", "holitom", "prunevid"), "hybrid"),
 }
 
 GROUPINGS = {"place": PLACE, "aim": AIM}
