@@ -23,9 +23,9 @@ test-full: $(VENV)/.dev
 test-transformers: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.transformers_range
 
-## check: lint, format, types
+## check: lint, format, layers, types
 check: $(VENV)/.dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pyright
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy && $(BIN)/pyright
 
 ## bench: what selecting, hooks and start-up cost, as ratios in one run; tables in results/bench
 bench: $(VENV)/.core

@@ -66,6 +66,8 @@ class DrawnFamily:
 
     model_types = ("drawn",)
     prefix_tokens, saliency_layer, object_layer, feature_layer = 1, -2, 8, -2
+    local_layer, deepstack, provides = 5, 0, frozenset[str]()
+    clip, processor = None, None
 
     class text_model:  # noqa: N801
         """As far as methods ask."""

@@ -20,11 +20,10 @@ import torch
 from benchmarks._prefill import inputs_of, prefill, reduced, remembered_vision
 from benchmarks._report import CLOCK, median_interval, seconds, table, write
 from unibench import prune
-from unibench.api import build_method
 from unibench.cli.progress import Progress
 from unibench.compose import compose_cells
 from unibench.identity import cell_of
-from unibench.inference.ask import Setting, answer
+from unibench.inference.ask import answer
 from unibench.inference.environment import environment
 from unibench.models import LoadedModel, load
 from unibench.profile.passes import KeepAll
@@ -53,15 +52,11 @@ def with_runner(loaded: LoadedModel, samples: Sequence[Sample]) -> float:
         (config,) = compose_cells(["method=vanilla", f"out={out}"], sweep=False)
         cell = cell_of(config)
         folder, progress = CellFolder(cell), Progress()
-        setting = Setting(
-            build_method("vanilla"), cell.budget, "sequence", "at_stage", 0, None, 1.0, 1, 0
-        )
         progress.begin(cell, 0, len(samples))
         with folder.appending(environment(loaded.device)):
             setup = time.thread_time() - start  # configuration, config.yaml, env.json
-            for answered in answer(loaded, SynthVQA(), iter(samples), setting):
-                record = answered.as_dict()
-                folder.append(record)
+            for record in answer(cell, SynthVQA(), loaded, enumerate(samples)):
+                folder.append(record.as_json())
                 progress.step(record)
     return setup
 

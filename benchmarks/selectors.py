@@ -31,8 +31,10 @@ NEEDED: dict[str, Callable[[Case], Any]] = {
         this.ctx.attention(1, part).amax(0) for part in this.ctx.visual.split(256)
     ],
 }
-COMPOSED = {"vanilla", "two_stage", "schedule", "mustdrop"}  # made of others, or of several stages
+# made of others, or of several stages; zoo_prune's time is that of the projector
+COMPOSED = {"vanilla", "two_stage", "schedule", "mustdrop", "zoo_prune"}
 SELECTOR = {"selector_path": "random:0"}
+OPTIONS = {"visionselector": SELECTOR, "idpruner": SELECTOR, "d2pruner": {"prior": "random:0"}}
 Run = Callable[[], Any]
 
 
@@ -137,10 +139,9 @@ def leader(name: str, names: Iterable[str]) -> str | None:
 
 def selection(name: str, this: Case) -> Run:
     """The selection of a method: its last stage, after the stages before."""
-    options = SELECTOR if name in ("visionselector", "idpruner") else {}
-    *before, last = build_method(name, **options).stages(28)
+    *before, last = build_method(name, **OPTIONS.get(name, {})).stages(28)
     for stage in before:
-        if stage.layer == 0:  # what a first stage leaves in the memory of the sample
+        if stage.layer in (0, last.layer - 1):  # what they leave in the memory of the sample
             stage.select(this.ctx)
     return lambda: last.select(this.ctx)
 

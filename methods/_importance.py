@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Stage, StageContext
-from unibench.errors import unknown
+from unibench.facts import ModelFacts
 from unibench.methods import _selector
 from unibench.ops import soft_top_k
+from unibench.pruning import Family
 
-SOURCES = ("saliency", "visionselector", "l2norm", "random")
+Source = Literal["saliency", "visionselector", "l2norm", "random"]
+Transform = Literal["raw", "difftopk"]
+FOLLOWS = {"follows": "model.selector"}  # a configuration takes the path from the model
 SOFT_SHARE = 0.2  # AngelSlim's DiffTopK keeps to the ratio of training
 
 
@@ -21,21 +25,25 @@ class ByImportance(Method):
     reads them.
     """
 
-    importance: str
+    importance: Source
     selector_path: str | None
 
     def __post_init__(self) -> None:
-        if self.importance not in SOURCES:
-            raise unknown("importance", self.importance, SOURCES)
+        super().__post_init__()
         if self.importance == "visionselector":
             _selector.check(
                 self.selector_path, f"{type(self).__name__} with importance=visionselector"
             )
 
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        if self.importance != "visionselector" or self.selector_path is None:
+            return None
+        return _selector.unfit(self.selector_path, model.width)
+
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, Needs(saliency=self.importance == "saliency")),)
 
-    def weights(self, ctx: StageContext, transform: str = "raw") -> Tensor:
+    def weights(self, ctx: StageContext, transform: Transform = "raw") -> Tensor:
         """Raw importance of each visual token, ``[N]``, or its DiffTopK image."""
         raw = self._raw(ctx)
         return soft_top_k(raw, SOFT_SHARE * len(raw)) if transform == "difftopk" else raw

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from unibench import StageContext
 
-MODES = ("fixed", "adaptive")
+Mode = Literal["fixed", "adaptive"]
 
 
 def cls_attention(ctx: StageContext) -> Tensor:

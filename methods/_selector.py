@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unibench import UsageError
@@ -48,10 +48,7 @@ class Selector:
         """
         q_weight, q_bias, k_weight, k_bias = _placed(self, features.device, features.dtype)
         if features.shape[1] != q_weight.shape[1]:
-            raise UsageError(
-                f"the selector takes features of width {q_weight.shape[1]}; this model's are"
-                f" {features.shape[1]} wide"
-            )
+            raise UsageError(_other_width(q_weight.shape[1], features.shape[1]))
         mean_key = product(features.mean(0), k_weight.T) + k_bias
         agreement: Tensor = product(features, product(mean_key, q_weight)) + product(
             q_bias, mean_key
@@ -79,6 +76,28 @@ def check(path: str | None, method: str) -> None:
     if path.startswith("random:"):
         return
     _weight_file(path)
+
+
+def unfit(path: str, width: int | None) -> str | None:
+    """Why the weights at ``path`` cannot score features of a model, as far as a file's header says.
+
+    Args:
+        path: see :func:`load`.
+        width: of the features, None where it is not known.
+    """
+    if path.startswith("random:"):
+        seed = path.partition(":")[2]
+        return None if seed.isdecimal() else f"selector_path={path}: a whole number is wanted"
+    try:
+        file = _weight_file(path)
+        if file.suffix != ".safetensors":
+            return None  # the shapes in a pickled file are known when it is read
+        stored = _tensors(file)
+        names = _four(file, stored)
+    except UsageError as error:
+        return str(error)
+    taken = stored[names["q_proj.weight"]].shape[1]
+    return None if width in (None, taken) else _other_width(taken, width)
 
 
 def load(path: str, width: int) -> Selector:
@@ -122,11 +141,22 @@ def _weight_file(path: str) -> Path:
 
 @lru_cache(maxsize=4)
 def _from_file(file: Path, version: tuple[int, int]) -> Selector:
-    found: dict[str, Tensor] = {}
-    unknown = []
     stored = _tensors(file)
+    return Selector(
+        {short: stored[name].read().float() for short, name in _four(file, stored).items()}
+    )
+
+
+def _four(file: Path, stored: Mapping[str, _Stored]) -> dict[str, str]:
+    """What the file calls each of the four tensors.
+
+    Raises:
+        UsageError: it has others, or shapes that do not fit each other.
+    """
+    names: dict[str, str] = {}
+    unknown = []
     part_of_model = any(IN_A_MODEL in name for name in stored)
-    for name, read in stored.items():
+    for name in stored:
         if part_of_model and IN_A_MODEL not in name:
             continue  # the rest of a whole model
         short = name
@@ -134,54 +164,73 @@ def _from_file(file: Path, version: tuple[int, int]) -> Selector:
             short = short[len(cut) :]
         short = short.rpartition(IN_A_MODEL)[2]
         if short in TENSORS:
-            found[short] = read().float()
+            names[short] = name
         else:
             unknown.append(name)
-    missing = [name for name in TENSORS if name not in found]
+    missing = [name for name in TENSORS if name not in names]
     if missing or unknown:
         raise UsageError(
             f"{file} is no selector: missing {missing or 'nothing'}, unknown"
             f" {unknown[:4] or 'nothing'}"
         )
-    (hidden, width), shapes = (
-        found["q_proj.weight"].shape,
-        {name: tuple(tensor.shape) for name, tensor in found.items()},
-    )
-    if shapes != {
-        "q_proj.weight": (hidden, width),
-        "q_proj.bias": (hidden,),
-        "k_proj.weight": (hidden, width),
-        "k_proj.bias": (hidden,),
-    }:
+    shapes = {short: stored[name].shape for short, name in names.items()}
+    matrix = shapes["q_proj.weight"]
+    if len(matrix) != 2 or shapes != _shapes(*matrix):
         raise UsageError(f"{file}: shapes of the selector do not fit each other: {shapes}")
-    return Selector(found)
+    return names
 
 
-def _tensors(file: Path) -> dict[str, Any]:
-    """A reader for each tensor of a file."""
+class _Stored(NamedTuple):
+    """A tensor of a file, before and after reading it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+def _tensors(file: Path) -> dict[str, _Stored]:
+    """The tensors of a file."""
     if file.suffix == ".safetensors":
-        opened: Any = safe_open(file, framework="pt")
-        return {name: lambda name=name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        try:
+            opened: Any = safe_open(file, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"{file} is no file of tensors: {error}") from None
+        return {
+            name: _Stored(
+                tuple(opened.get_slice(name).get_shape()), partial(opened.get_tensor, name)
+            )
+            for name in opened.keys()  # noqa: SIM118
+        }
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UsageError(f"{file} is no file of tensors: {str(error).splitlines()[0]}") from None
-    return {name: lambda value=value: value for name, value in state.items()}
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise UsageError(f"{file} is no file of tensors")
+    return {
+        name: _Stored(tuple(value.shape), partial(torch.Tensor.float, value))
+        for name, value in state.items()
+    }
 
 
-@lru_cache(maxsize=4)
-def _random(seed: int, width: int) -> Selector:
-    generator = torch.Generator().manual_seed(seed)
-    hidden = max(1, width // 2)
-    shapes = {
+def _shapes(hidden: int, width: int) -> dict[str, tuple[int, ...]]:
+    return {
         "q_proj.weight": (hidden, width),
         "q_proj.bias": (hidden,),
         "k_proj.weight": (hidden, width),
         "k_proj.bias": (hidden,),
     }
+
+
+def _other_width(taken: int, given: int) -> str:
+    return f"the selector takes features of width {taken}; this model's are {given} wide"
+
+
+@lru_cache(maxsize=4)
+def _random(seed: int, width: int) -> Selector:
+    generator = torch.Generator().manual_seed(seed)
     return Selector(
         {
             name: torch.randn(shape, generator=generator) * width**-0.5
-            for name, shape in shapes.items()
+            for name, shape in _shapes(max(1, width // 2), width).items()
         }
     )

@@ -58,10 +58,17 @@ class AIM(Method):
     layers: tuple[int, ...] = ()
     adaptive: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "hybrid"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.merge and not self.prune:
             raise UsageError("method.merge=false and method.prune=false leave aim nothing to do")
+
+    @property
+    def uses_budget(self) -> bool:
+        return self.merge and not self.schedule
 
     def stages(self, depth: int) -> Sequence[Stage]:
         layers = self.layers or spread(range(15, 23), 28, depth)

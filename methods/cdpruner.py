@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
+from unibench.facts import ModelFacts
 from unibench.ops import at_least_float32, cosine, cosine_pairs, quality_determinantal
+from unibench.pruning import Family
 
-RELEVANCES = ("auto", "clip", "embedding")
+NO_CLIP = "method.relevance=clip needs the CLIP of the vision tower: model.clip=<folder or hub id>"
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,19 @@ class CDPruner(Method):
         relevance_sign: of the embedding's relevance; CLIP's is official and negative.
     """
 
-    relevance: str = "auto"
+    relevance: Literal["auto", "clip", "embedding"] = "auto"
     relevance_sign: int = 1
     text_aware: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.relevance not in RELEVANCES:
-            raise unknown("relevance of cdpruner", self.relevance, RELEVANCES)
+    category = "ViT only"
+    aim = "hybrid"
 
     @property
-    def requires(self) -> frozenset[str]:  # type: ignore[override]
+    def wants(self) -> frozenset[str]:  # type: ignore[override]
         """A CLIP tower, for the official relevance."""
         return frozenset({"clip_tower"} if self.relevance == "clip" else ())
+
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        return NO_CLIP if self.relevance == "clip" and model.clip is False else None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, Needs(clip=self.relevance != "embedding", question=True)),)
@@ -64,9 +66,6 @@ class CDPruner(Method):
             question = at_least_float32(ctx.hidden[ctx.question])
             return self.relevance_sign * cosine(ctx.visual_hidden, question).mean(1)
         if ctx.clip is None:
-            raise UsageError(
-                "method.relevance=clip needs the CLIP of the vision tower: model.clip=<folder or"
-                " hub id>"
-            )
+            raise UsageError(NO_CLIP)
         patches, text = ctx.clip()
         return -cosine(patches, text).mean(1)  # the official sign: patches of CLIP are inverted

@@ -26,6 +26,8 @@ class ClsTopK(Method):
     """
 
     needs: ClassVar[Needs] = Needs(saliency=True)
+    category = "ViT only"
+    aim = "importance"
 
     def score(self, ctx: StageContext) -> Tensor:
         return ctx.saliency()

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
+from unibench.methods._variants import Reproduction
 from unibench.ops import product, unit
-
-VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,17 @@ class DART(Method):
     layer: int = 2
     pivots_image: int = 4
     pivots_text: int = 4
-    variant: str = "default"
+    variant: Reproduction = "default"
     text_aware: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "diversity"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.layer < 1:
             raise UsageError(
                 f"method.layer={self.layer}: dart looks at the layer before its cut; at least 1"
             )
-        if self.variant not in VARIANTS:
-            raise unknown("variant of dart", self.variant, VARIANTS)
         if self.pivots_image < 1 or self.pivots_text < 0:
             raise UsageError(
                 f"dart needs a visual pivot: pivots_image={self.pivots_image},"

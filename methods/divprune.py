@@ -22,5 +22,8 @@ class DivPrune(Method):
         tokens come back also where fewer differ; original positions are kept.
     """
 
+    category = "ViT only"
+    aim = "diversity"
+
     def select(self, ctx: StageContext) -> Selection:
         return Selection(max_min(cosine_pairs(ctx.visual_hidden, distance=True), ctx.keep))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unibench import Selection, StageContext
-from unibench.methods._importance import ByImportance
+from unibench.methods._importance import FOLLOWS, ByImportance, Source, Transform
 from unibench.ops import cosine_pairs, quality_determinantal
 
 
@@ -30,9 +30,11 @@ class Dpp(ByImportance):
         selector_path: trained weights for visionselector.
     """
 
-    importance: str = "saliency"
-    importance_transform: str = "raw"
-    selector_path: str | None = None
+    importance: Source = "saliency"
+    importance_transform: Transform = "raw"
+    selector_path: str | None = field(default=None, metadata=FOLLOWS)
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         relevance = self.weights(ctx, self.importance_transform)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.methods import _video
+from unibench.methods._variants import Reproduction
 from unibench.ops import cells, shares, top_k
 
-COUNTS = ("budget", "official")
-VARIANTS = ("default", "official_bug")
 Pair = tuple[int, int]  # a frame that is pruned, and the frame it is compared with
 
 
@@ -44,15 +43,15 @@ class DyCoke(Method):
         variant: default or official_bug.
     """
 
-    counts: str = "budget"
+    counts: Literal["budget", "official"] = "budget"
     k: float = 0.7
-    variant: str = "default"
+    variant: Reproduction = "default"
+    category = "ViT only"
+    aim = "diversity"
 
-    def __post_init__(self) -> None:
-        if self.counts not in COUNTS:
-            raise unknown("counts of dycoke", self.counts, COUNTS)
-        if self.variant not in VARIANTS:
-            raise unknown("variant of dycoke", self.variant, VARIANTS)
+    @property
+    def uses_budget(self) -> bool:
+        return self.counts == "budget"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         exact = self.counts == "budget" and self.variant == "default"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Selection, Stage, StageContext, UsageError
-from unibench.errors import unknown
 from unibench.methods import _video
 from unibench.ops import cells, shares, top_k
 
-VARIANTS = ("default", "vllm")
 FIRST = 255.0  # above every dissimilarity: the first frame is kept whole
 
 
@@ -39,11 +38,9 @@ class EVS(Method):
         variant: default, or vllm: never less than the first frame.
     """
 
-    variant: str = "default"
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of evs", self.variant, VARIANTS)
+    variant: Literal["default", "vllm"] = "default"
+    category = "ViT only"
+    aim = "diversity"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, exact=self.variant == "default"),)

@@ -30,8 +30,11 @@ class FastV(Method):
 
     layer: int = 2
     text_aware: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "importance"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.layer < 1:
             raise UsageError(
                 f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1"

@@ -6,20 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.methods import _video
 from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
 from unibench.ops.clustering import density_peaks
 
-VARIANTS = ("default", "official_ov", "official_vid", "official_qwen")
-NEWLINES = ("counted", "rows")
 NEIGHBOURS = 4  # rows in a density, the row itself among them
 
 
@@ -65,16 +62,16 @@ class FastVID(Method):
     stride: int = 4
     beta: float = 0.6
     ignore: float | None = None
-    variant: str = "default"
+    variant: Literal["default", "official_ov", "official_vid", "official_qwen"] = "default"
     retention: float | None = None
-    newlines: str = "counted"
+    newlines: Literal["counted", "rows"] = "counted"
     data_timed: ClassVar[bool] = True
+    category = "ViT only"
+    aim = "hybrid"
 
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of fastvid", self.variant, VARIANTS)
-        if self.newlines not in NEWLINES:
-            raise unknown("newlines of fastvid", self.newlines, NEWLINES)
+    @property
+    def uses_budget(self) -> bool:
+        return self.variant == "default" or self.retention is None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         exact = self.variant == "default" and self.newlines == "counted"

@@ -80,6 +80,8 @@ class FitPrune(Method):
 
     recipe: tuple[float, ...] = ()
     text_aware: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "importance"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         tables = [

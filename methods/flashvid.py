@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +15,11 @@ from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import rounded, spread
-from unibench.errors import unknown
 from unibench.methods import _video
+from unibench.methods._variants import Reproduction
 from unibench.ops import membership, product, shares, top_k, unit
 from unibench.ops.clustering import density_peaks
 
-COUNTS = ("budget", "official")
-VARIANTS = ("default", "official_bug")
 NEIGHBOURS = 7  # most rows in a density, the row itself among them
 
 
@@ -66,28 +64,29 @@ class FlashVID(Method):
     """
 
     alpha: float = 0.7
-    diversity: str = "v2"
+    diversity: Literal["v1", "v2"] = "v2"
     temporal: float = 0.8
     segment: float = 0.9
     segments: int = 8
     llm: bool = False
     layer: int | None = None
     share: float = 0.3
-    counts: str = "budget"
+    counts: Literal["budget", "official"] = "budget"
     retention: float | None = None
     expansion: float = 1.25
-    variant: str = "default"
+    variant: Reproduction = "default"
     data_timed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(saliency=True, separators=True)
+    category = "ViT only"
+    aim = "hybrid"
 
-    def __post_init__(self) -> None:
-        for name, allowed in {
-            "counts": COUNTS,
-            "variant": VARIANTS,
-            "diversity": ("v1", "v2"),
-        }.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(f"{name} of flashvid", getattr(self, name), allowed)
+    @property
+    def uses_budget(self) -> bool:
+        return self.counts == "budget" or self.retention is None
+
+    @property
+    def text_aware(self) -> bool:  # type: ignore[override]
+        return self.llm
 
     def stages(self, depth: int) -> Sequence[Stage]:
         outer = Stage(0, self.select, self.needs, exact=self._exact)

@@ -12,12 +12,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.methods import _video
+from unibench.methods._variants import Reproduction
 from unibench.ops import grouped_sum, ranking, top_k
 from unibench.pruning.attention import attention_rows
-
-VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -53,14 +51,16 @@ class FrameFusion(Method):
     similarity: float = 0.6
     least: float = 0.1
     cost: float | None = None
-    variant: str = "default"
+    variant: Reproduction = "default"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "hybrid"
 
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of framefusion", self.variant, VARIANTS)
+    @property
+    def uses_budget(self) -> bool:
+        return self.cost is None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return self._calls(depth, average=self.cost is not None)

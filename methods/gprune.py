@@ -35,6 +35,8 @@ class GPrune(Method):
     similarity: float = 0.5
     temperature: float = 0.03
     iterations: int = 5
+    category = "ViT only"
+    aim = "hybrid"
 
     def score(self, ctx: StageContext) -> Tensor:
         features = ctx.visual_hidden

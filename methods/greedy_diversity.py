@@ -21,5 +21,8 @@ class GreedyDiversity(Method):
     Deviations: none; ties by lower index.
     """
 
+    category = "ViT only"
+    aim = "diversity"
+
     def select(self, ctx: StageContext) -> Selection:
         return Selection(max_min(cosine_pairs(ctx.visual_hidden, distance=True), ctx.keep))

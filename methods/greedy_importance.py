@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from unibench import StageContext
-from unibench.methods._importance import ByImportance
+from unibench.methods._importance import FOLLOWS, ByImportance, Source
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class GreedyImportance(ByImportance):
         selector_path: trained weights for visionselector.
     """
 
-    importance: str = "saliency"
-    selector_path: str | None = None
+    importance: Source = "saliency"
+    selector_path: str | None = field(default=None, metadata=FOLLOWS)
+    category = "ViT only"
+    aim = "importance"
 
     def score(self, ctx: StageContext) -> Tensor:
         return self.weights(ctx)

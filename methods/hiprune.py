@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.ops import top_k
-
-VARIANTS = ("official", "angelslim", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,9 @@ class HiPrune(Method):
 
     alpha: float = 0.1
     object_layer: int | None = None
-    variant: str = "official"
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of hiprune", self.variant, VARIANTS)
+    variant: Literal["official", "angelslim", "official_bug"] = "official"
+    category = "ViT only"
+    aim = "importance"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         middle = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +15,9 @@ from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
-from unibench.errors import unknown
 from unibench.methods import _video
 from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
 from unibench.ops.clustering import density_peaks
-
-COUNTS = ("budget", "official")
-NEWLINES = ("counted", "rows")
 
 
 @dataclass(frozen=True)
@@ -65,20 +61,24 @@ class HoliTom(Method):
     plain: bool = False
     neighbours: int = 7
     window: int = 1024
-    counts: str = "budget"
+    counts: Literal["budget", "official"] = "budget"
     retention: float | None = None
-    newlines: str = "counted"
+    newlines: Literal["counted", "rows"] = "counted"
     inner: bool = False
     layer: int | None = None
     removed: float = 0.5
     data_timed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(saliency=True, separators=True)
+    category = "ViT only"
+    aim = "hybrid"
 
-    def __post_init__(self) -> None:
-        if self.counts not in COUNTS:
-            raise unknown("counts of holitom", self.counts, COUNTS)
-        if self.newlines not in NEWLINES:
-            raise unknown("newlines of holitom", self.newlines, NEWLINES)
+    @property
+    def uses_budget(self) -> bool:
+        return self.counts == "budget" or self.retention is None
+
+    @property
+    def text_aware(self) -> bool:  # type: ignore[override]
+        return self.inner
 
     def stages(self, depth: int) -> Sequence[Stage]:
         exact = self.counts == "budget" and self.newlines == "counted"

@@ -39,6 +39,8 @@ class HoloV(Method):
     beta: float = 0.09
     num_patches: int | None = None
     needs: ClassVar[Needs] = Needs(saliency=True)
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         attention, features = ctx.saliency(), unit(ctx.visual_hidden)

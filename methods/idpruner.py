@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unibench import Selection, StageContext
-from unibench.methods._importance import ByImportance
+from unibench.methods._importance import FOLLOWS, ByImportance, Source, Transform
 from unibench.ops import cosine_pairs, min_max, mmr
 
 
@@ -30,9 +30,11 @@ class IDPruner(ByImportance):
     """
 
     mmr_lambda: float = 0.5
-    importance: str = "visionselector"
-    importance_transform: str = "raw"
-    selector_path: str | None = None
+    importance: Source = "visionselector"
+    importance_transform: Transform = "raw"
+    selector_path: str | None = field(default=None, metadata=FOLLOWS)
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         importance = min_max(self.weights(ctx, self.importance_transform), eps=1e-6)

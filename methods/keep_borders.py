@@ -20,6 +20,9 @@ class KeepBorders(Method):
     Cost: O(N).
     """
 
+    category = "random"
+    aim = "none"
+
     def score(self, ctx: StageContext) -> Tensor:
         scores = torch.zeros(len(ctx.visual), device=ctx.visual.device)
         for grid in ctx.grids():

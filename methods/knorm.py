@@ -25,6 +25,8 @@ class KNorm(Method):
     """
 
     needs: ClassVar[Needs] = Needs(vit_attention=(-1,))
+    category = "ViT only"
+    aim = "importance"
 
     def score(self, ctx: StageContext) -> Tensor:
         assert ctx.vision is not None

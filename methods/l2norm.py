@@ -26,6 +26,8 @@ class L2Norm(Method):
     """
 
     largest: bool = True
+    category = "ViT only"
+    aim = "importance"
 
     def score(self, ctx: StageContext) -> Tensor:
         norm: Tensor = ctx.visual_hidden.norm(dim=-1)

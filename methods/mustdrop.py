@@ -55,6 +55,12 @@ class MustDrop(Method):
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "hybrid"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        MustDropVit("threshold", self.window, self.similarity)  # refuses a window that is none
 
     @property
     def uses_budget(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,6 @@ from torch import Tensor
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, StageContext
 from unibench.errors import unknown
 from unibench.ops import Matching, complement, product, ranking, unit
-
-MODES = ("budget", "threshold")
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,17 @@ class MustDropVit(Method):
         threshold: mean cosine within a window from which it is merged.
     """
 
-    mode: str = "budget"
+    mode: Literal["budget", "threshold"] = "budget"
     window: int = 3
     threshold: float = 0.8
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(features=True)
+    category = "ViT only"
+    aim = "diversity"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise unknown("mode of mustdrop_vit", self.mode, MODES)
+        super().__post_init__()
         if self.window < 2:
             raise unknown("window of mustdrop_vit", str(self.window), ("2", "3", "4"))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
 from unibench import Selection, StageContext
-from unibench.errors import unknown
-from unibench.methods._importance import ByImportance
+from unibench.methods._importance import FOLLOWS, ByImportance, Source
 from unibench.ops import cosine_pairs, farthest, max_min, top_k
 
 
@@ -33,14 +33,11 @@ class NaiveHybrid(ByImportance):
     """
 
     weight: float = 0.5
-    variant: str = "prefilter"
-    importance: str = "saliency"
-    selector_path: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.variant not in ("prefilter", "split"):
-            raise unknown("variant of naive_hybrid", self.variant, ("prefilter", "split"))
+    variant: Literal["prefilter", "split"] = "prefilter"
+    importance: Source = "saliency"
+    selector_path: str | None = field(default=None, metadata=FOLLOWS)
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         importance, features = self.weights(ctx), ctx.visual_hidden

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from unibench import Method, Selection, StageContext
-from unibench.errors import unknown
 from unibench.ops import shares, spaced
 
 
@@ -33,14 +32,11 @@ class Pooling(Method):
         cells: aspect (the shape of the picture) or square.
     """
 
-    mode: str = "avg"
-    cells: str = "aspect"
+    mode: Literal["avg", "max"] = "avg"
+    cells: Literal["aspect", "square"] = "aspect"
     adaptive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for name, allowed in {"mode": ("avg", "max"), "cells": ("aspect", "square")}.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(f"{name} of pooling", getattr(self, name), allowed)
+    category = "ViT only"
+    aim = "diversity"
 
     def select(self, ctx: StageContext) -> Selection:
         features, kept, values = ctx.visual_hidden, [], []

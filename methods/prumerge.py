@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
-from unibench.methods._prumerge import MODES, cls_attention
+from unibench.methods._prumerge import Mode, cls_attention
 from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
 
@@ -37,14 +36,12 @@ class PruMerge(Method):
         neighbours: patches that each row gathers.
     """
 
-    mode: str = "fixed"
+    mode: Mode = "fixed"
     neighbours: int = 32
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise unknown("mode of prumerge", self.mode, MODES)
+    category = "ViT only"
+    aim = "hybrid"
 
     @property
     def uses_budget(self) -> bool:

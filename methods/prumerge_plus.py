@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
-from unibench.methods._prumerge import MODES, cls_attention
+from unibench.methods._prumerge import Mode, cls_attention
 from unibench.ops import complement, nearest_weights, outliers, product, ranking
-
-VARIANTS = ("official", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -41,17 +38,13 @@ class PruMergePlus(Method):
         variant: official or official_bug.
     """
 
-    mode: str = "fixed"
+    mode: Mode = "fixed"
     neighbours: int = 32
-    variant: str = "official"
+    variant: Literal["official", "official_bug"] = "official"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise unknown("mode of prumerge_plus", self.mode, MODES)
-        if self.variant not in VARIANTS:
-            raise unknown("variant of prumerge_plus", self.variant, VARIANTS)
+    category = "ViT only"
+    aim = "hybrid"
 
     @property
     def uses_budget(self) -> bool:

@@ -6,20 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import rounded, spread
-from unibench.errors import unknown
 from unibench.methods import _video
 from unibench.ops import product, shares, top_k, unit
 from unibench.ops.clustering import density_peaks
 from unibench.pruning.attention import attention_rows
 
-COUNTS = ("budget", "official")
 NEIGHBOURS = 7  # rows in a density, the row itself among them
 SINGLE = 14  # groups of at most so many tokens are not clustered
 
@@ -61,15 +59,17 @@ class PruneVid(Method):
     tau: float = 0.8
     clusters: float = 0.5
     layer: int | None = None
-    counts: str = "budget"
+    counts: Literal["budget", "official"] = "budget"
     alpha: float = 0.4
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "hybrid"
 
-    def __post_init__(self) -> None:
-        if self.counts not in COUNTS:
-            raise unknown("counts of prunevid", self.counts, COUNTS)
+    @property
+    def uses_budget(self) -> bool:
+        return self.counts == "budget"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return self._cuts(depth, self._read)
@@ -166,7 +166,7 @@ class PruneVid(Method):
 
     def _score(self, ctx: StageContext) -> Tensor:
         """Greatest attention of a head and a text token on each visual token, ``[N]``."""
-        qk = ctx.unrotated(ctx.layer - 1)
+        qk = ctx.rotated_back(ctx.layer - 1)
         rows = ctx.instruction if len(ctx.instruction) else ctx.visual[-1:]
         rows, visual = rows.to(qk.query.device), ctx.visual.to(qk.query.device)
         given = attention_rows(qk.query[:, rows], qk.key, qk.scaling)[..., visual]

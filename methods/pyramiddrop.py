@@ -39,6 +39,8 @@ class PyramidDrop(Method):
     layers: tuple[int, ...] = ()
     retentions: tuple[float, ...] = ()
     text_aware: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "importance"
 
     @property
     def uses_budget(self) -> bool:

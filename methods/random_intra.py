@@ -24,6 +24,8 @@ class RandomIntra(Method):
     """
 
     layer: int = 2
+    category = "random"
+    aim = "none"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select),)

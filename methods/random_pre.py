@@ -22,6 +22,9 @@ class RandomPre(Method):
         shuffled); the draw depends on seed and sample alone, not on what ran before.
     """
 
+    category = "random"
+    aim = "none"
+
     def select(self, ctx: StageContext) -> Selection:
         order = torch.randperm(len(ctx.visual), generator=ctx.generator())
         return Selection(order[: ctx.keep])

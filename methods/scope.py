@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
-from unibench.errors import unknown
 from unibench.ops import cosine_pairs, coverage
 
 
@@ -35,16 +34,12 @@ class Scope(Method):
     """
 
     alpha: float = 1.0
-    combined: str = "multi"
-    variant: str = "official"
+    combined: Literal["multi", "add"] = "multi"
+    variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # few gains are evaluated where few change
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
-
-    def __post_init__(self) -> None:
-        if self.combined not in ("multi", "add"):
-            raise unknown("combination of scope", self.combined, ("multi", "add"))
-        if self.variant not in ("official", "angelslim"):
-            raise unknown("variant of scope", self.variant, ("official", "angelslim"))
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         official = self.variant == "official"

@@ -53,6 +53,8 @@ class SparseVLM(Method):
     rank_scale: float = 1.0
     rank_bias: float = 0.0
     text_aware: ClassVar[bool] = True
+    category = "hybrid"
+    aim = "importance"
 
     @property
     def uses_budget(self) -> bool:

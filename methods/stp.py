@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Selection, StageContext
-from unibench.errors import unknown
 from unibench.ops import cosine_pairs, greedy, max_min, min_max, top_k
 from unibench.ops.pairs import Pairs, nearest, rows_of
-
-CHOICES = {
-    "reading": ("two_stage", "one_shot", "greedy"),
-    "normalize": ("minmax", "none"),
-    "alpha_role": ("eq11", "eq3"),
-}
 
 
 @dataclass(frozen=True)
@@ -42,14 +36,11 @@ class Stp(Method):
     """
 
     alpha: float = 0.28
-    reading: str = "two_stage"
-    normalize: str = "minmax"
-    alpha_role: str = "eq11"
-
-    def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(f"{name} of stp", getattr(self, name), allowed)
+    reading: Literal["two_stage", "one_shot", "greedy"] = "two_stage"
+    normalize: Literal["minmax", "none"] = "minmax"
+    alpha_role: Literal["eq11", "eq3"] = "eq11"
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         features = ctx.visual_hidden

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,12 +15,9 @@ from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
-from unibench.errors import unknown
 from unibench.methods import _video
+from unibench.methods._variants import Reproduction
 from unibench.ops import grouped_sum, ranking
-
-MODES = ("budget", "threshold")
-VARIANTS = ("default", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,16 @@ class STTM(Method):
     weighted: bool = False
     head: int = 0
     slow: bool = False
-    mode: str = "budget"
-    variant: str = "default"
+    mode: Literal["budget", "threshold"] = "budget"
+    variant: Reproduction = "default"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "diversity"
 
-    def __post_init__(self) -> None:
-        for name, allowed in {"mode": MODES, "variant": VARIANTS}.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(f"{name} of sttm", getattr(self, name), allowed)
+    @property
+    def uses_budget(self) -> bool:
+        return self.mode == "budget"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         (layer,) = spread((2,), 28, depth) if self.layer is None else (self.layer,)
@@ -219,13 +217,14 @@ class Tree:
     ) -> None:
         sizes = level_sizes(*frames.shape[1:3])
         sizes = sizes[: max(1, len(sizes) - root)]
-        self.features, self.least = [frames], []
+        self.features: list[Tensor] = [frames]
+        self.least: list[Tensor] = []
         self._sides = [tuple(_Side.finest(length, frames.device) for length in sizes[0])]
         for _ in sizes[1:]:
             down, across = (side.coarser() for side in self._sides[0])
             child = self.features[0]
             ends = [(row, column) for row in down.children for column in across.children]
-            cell = sum(child[:, row][:, :, column] for row, column in ends) / 4
+            cell = torch.stack([child[:, row][:, :, column] for row, column in ends]).mean(0)
             number = down.number[:, None] * across.number
             if summed:
                 cell = cell * number[..., None]
@@ -242,7 +241,8 @@ class Tree:
     def likeness(self) -> list[float]:
         """The values of :attr:`least`, rising: where the number of nodes changes."""
         values = [level.flatten() for level in self.least]
-        return torch.cat([*values, self.features[0].new_zeros(0)]).unique().tolist()
+        found: list[float] = torch.cat([*values, self.features[0].new_zeros(0)]).unique().tolist()
+        return found
 
     def count(self, limit: float) -> int:
         """Number of nodes."""

@@ -37,6 +37,8 @@ class ToMe(Method):
 
     schedule: tuple[int, ...] = ()
     class_token: bool = False
+    category = "ViT only"
+    aim = "diversity"
 
     @property
     def uses_budget(self) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.ops import (
     at_least_float32,
     complement,
@@ -21,14 +20,6 @@ from unibench.ops import (
     rep_max,
     top_k,
 )
-
-CHOICES = {
-    "align": ("l2", "cos", "mi"),
-    "intra": ("cos", "l2"),
-    "order": ("align_first", "repmax_first", "align_only", "repmax_only"),
-    "stage2": ("repmax", "divprune"),
-    "text_scope": ("question", "all"),
-}
 
 
 @dataclass(frozen=True)
@@ -56,17 +47,14 @@ class TrimTokenator(Method):
     """
 
     n1: float = 0.8
-    align: str = "l2"
-    intra: str = "cos"
-    order: str = "align_first"
-    stage2: str = "repmax"
-    text_scope: str = "question"
+    align: Literal["l2", "cos", "mi"] = "l2"
+    intra: Literal["cos", "l2"] = "cos"
+    order: Literal["align_first", "repmax_first", "align_only", "repmax_only"] = "align_first"
+    stage2: Literal["repmax", "divprune"] = "repmax"
+    text_scope: Literal["question", "all"] = "question"
     text_aware: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(f"{name} of trimtokenator", getattr(self, name), allowed)
+    category = "ViT only"
+    aim = "hybrid"
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, Needs(question=self.text_scope == "question")),)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from torch import Tensor
-
-from unibench import Budget, Chain, Method, Selection, Stage, StageContext, UsageError
+from unibench import Budget, EncoderStage, Method, Selection, Stage, StageContext, UsageError
 from unibench.budget import as_fraction
 from unibench.cost.accounting import rounded
-from unibench.errors import unknown
-from unibench.methods import _parts
+from unibench.methods._variants import Reproduction
+from unibench.methods.divprune import DivPrune
+from unibench.methods.fastv import FastV
+from unibench.pruning import Composite
 
 
 @dataclass(frozen=True)
-class TwoStage(Method):
+class TwoStage(Composite):
     """Keeps what a pre-LLM method keeps and, of that, what a method inside the language model
     keeps.
 
@@ -31,10 +31,11 @@ class TwoStage(Method):
         current number, stage by stage); sequence order between the stages.
 
     Attributes:
-        pre: name of the first method.
-        intra: name of the second.
-        pre_options: parameters of the first, for example ``method.pre_options={threshold: 0.5}``.
-        intra_options: parameters of the second.
+        pre: the first method.
+        intra: the second.
+        pre_options: on the command line, parameters of the first, for example
+            ``method.pre_options={threshold: 0.5}``.
+        intra_options: on the command line, parameters of the second.
         split: part of the removal, on a logarithmic scale, that the first stage does: it keeps
             ``N * (keep / N) ** split``.
         pre_ratio: share that the first stage removes, instead of ``split``.
@@ -43,18 +44,17 @@ class TwoStage(Method):
         variant: ``default``, or ``official_bug``: counts of the official code from the two ratios.
     """
 
-    pre: str = "divprune"
-    intra: str = "fastv"
-    pre_options: Mapping[str, Any] | None = None
-    intra_options: Mapping[str, Any] | None = None
+    pre: Method = field(default=DivPrune(), metadata={"options": "pre_options"})
+    intra: Method = field(default=FastV(), metadata={"options": "intra_options"})
     split: float = 0.5
     pre_ratio: float | None = None
     intra_ratio: float | None = None
-    variant: str = "default"
+    variant: Reproduction = "default"
+    category = "two stages"
+    aim = "hybrid"
 
     def __post_init__(self) -> None:
-        if self.variant not in _parts.VARIANTS:
-            raise unknown("variant of two_stage", self.variant, _parts.VARIANTS)
+        super().__post_init__()
         if not 0 <= self.split <= 1:
             raise UsageError(f"method.split={self.split} is outside [0, 1]")
         for ratio in (self.pre_ratio, self.intra_ratio):
@@ -69,30 +69,22 @@ class TwoStage(Method):
                 "method.variant=official_bug rounds the ratio of each stage: give method.pre_ratio"
                 " and method.intra_ratio"
             )
-        _parts.like(self, self._chain)
 
     @property
-    def _chain(self) -> Chain:
-        return Chain(
-            (_parts.part(self.pre, self.pre_options), _parts.part(self.intra, self.intra_options))
-        )
+    def parts(self) -> Sequence[Method]:
+        return self.pre, self.intra
 
     @property
     def uses_budget(self) -> bool:
-        return self.intra_ratio is None and self._chain.uses_budget
+        return self.intra_ratio is None and super().uses_budget
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        pre, intra = self._chain.methods
-        return [
-            *(
-                self._under(stage, lambda keep, total: (self.counts(keep, total)[0], total))
-                for stage in pre.stages(depth)
-            ),
-            *(
-                self._under(stage, lambda keep, total: _swapped(self.counts(keep, total)))
-                for stage in intra.stages(depth)
-            ),
-        ]
+        first = [stage.under(self._before) for stage in self.pre.stages(depth)]
+        second = [stage.under(self._after) for stage in self.intra.stages(depth)]
+        return [replace(cut, select=partial(self._noted, cut)) for cut in (*first, *second)]
+
+    def encoder(self, blocks: int) -> Sequence[EncoderStage]:
+        return ()  # the tower would merge down to the budget of both stages
 
     def counts(self, keep: int, total: int) -> tuple[int, int]:
         """Tokens after the first and after the second method, of ``total``, under a budget of
@@ -111,33 +103,27 @@ class TwoStage(Method):
             return first, keep
         inside = 1 - as_fraction(self.intra_ratio, "method.intra_ratio")
         if self.variant == "official_bug":
-            first = max(1, round(total * before) if self.pre == "divprune" else int(total * before))
+            first = max(
+                1, round(total * before) if isinstance(self.pre, DivPrune) else int(total * before)
+            )
             return first, int(first * inside)
         return Budget(before).keep(total), Budget(before * inside).keep(total)
 
-    def _under(self, stage: Stage, budget: Callable[[int, int], tuple[int, int]]) -> Stage:
-        """The stage with the ``(keep, total)`` that ``budget`` makes of the run's."""
-        inner = stage.count or (lambda keep, total: keep)
+    def _before(self, keep: int, total: int) -> tuple[int, int]:
+        """What the first method is to keep, of how many."""
+        return self.counts(keep, total)[0], total
 
-        def select(ctx: StageContext) -> Selection | None:
-            if self.intra_ratio is not None:
-                ctx.note(
-                    f"two_stage: ratios {self.pre_ratio} and {self.intra_ratio} given; the budget"
-                    " is not used"
-                )
-            if self.variant == "official_bug":
-                ctx.note("two_stage: official rounding")
-            return stage.select(ctx)
+    def _after(self, keep: int, total: int) -> tuple[int, int]:
+        """What the second method is to keep, of how many."""
+        left, kept = self.counts(keep, total)
+        return kept, left
 
-        return replace(stage, select=select, count=lambda keep, total: inner(*budget(keep, total)))
-
-    def evict(self, ctx: StageContext) -> Tensor | None:
-        return self._chain.evict(ctx)
-
-    @property
-    def evicts(self) -> bool:
-        return self._chain.evicts
-
-
-def _swapped(pair: tuple[int, int]) -> tuple[int, int]:
-    return pair[1], pair[0]
+    def _noted(self, stage: Stage, ctx: StageContext) -> Selection | None:
+        if self.intra_ratio is not None:
+            ctx.note(
+                f"two_stage: ratios {self.pre_ratio} and {self.intra_ratio} given; the budget is"
+                " not used"
+            )
+        if self.variant == "official_bug":
+            ctx.note("two_stage: official rounding")
+        return stage.select(ctx)

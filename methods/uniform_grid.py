@@ -23,6 +23,9 @@ class UniformGrid(Method):
     Deviations: none.
     """
 
+    category = "random"
+    aim = "none"
+
     def select(self, ctx: StageContext) -> Selection:
         grids = ctx.grids()
         parts = shares(ctx.keep, [len(grid) for grid in grids])

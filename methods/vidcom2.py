@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Selection, Stage, StageContext
-from unibench.errors import unknown
 from unibench.methods import _video
 from unibench.ops import ranking, ranks, unit
 
-VARIANTS = ("default", "official", "vllm")
-NEWLINES = ("counted", "all")
 BANDWIDTHS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 TEMPERATURE = 0.01
 
@@ -45,15 +43,15 @@ class VidCom2(Method):
         newlines: counted or all.
     """
 
-    variant: str = "default"
+    variant: Literal["default", "official", "vllm"] = "default"
     retention: float | None = None
-    newlines: str = "counted"
+    newlines: Literal["counted", "all"] = "counted"
+    category = "ViT only"
+    aim = "diversity"
 
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of vidcom2", self.variant, VARIANTS)
-        if self.newlines not in NEWLINES:
-            raise unknown("newlines of vidcom2", self.newlines, NEWLINES)
+    @property
+    def uses_budget(self) -> bool:
+        return self.variant != "official" or self.retention is None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         exact = self.variant == "default" and self.newlines == "counted"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
 
 from unibench import StageContext
-from unibench.methods._importance import ByImportance
+from unibench.methods._importance import FOLLOWS, ByImportance, Source
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,10 @@ class VisionSelector(ByImportance):
             for tests.
     """
 
-    selector_path: str | None = None
-    importance: ClassVar[str] = "visionselector"  # type: ignore[misc]
+    selector_path: str | None = field(default=None, metadata=FOLLOWS)
+    importance: ClassVar[Source] = "visionselector"  # type: ignore[misc]
+    category = "ViT only"
+    aim = "importance"
 
     def score(self, ctx: StageContext) -> Tensor:
         return self.weights(ctx)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
-from unibench.errors import unknown
 from unibench.ops import complement, cosine, membership, product, top_k
-
-VARIANTS = ("official", "qwen", "angelslim", "official_bug")
 
 
 @dataclass(frozen=True)
@@ -40,15 +37,13 @@ class VisionZip(Method):
     """
 
     contextual: int | None = None
-    variant: str = "official"
+    variant: Literal["official", "qwen", "angelslim", "official_bug"] = "official"
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of visionzip", self.variant, VARIANTS)
+    category = "ViT only"
+    aim = "importance"
 
     @property
-    def requires(self) -> frozenset[str]:  # type: ignore[override]
+    def wants(self) -> frozenset[str]:  # type: ignore[override]
         """A CLS token that the projector takes, for the published budget."""
         return frozenset({"cls_token", "token_projector"} if self.variant == "official_bug" else ())
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
-from unibench.errors import unknown
 from unibench.ops import Closest, cosine, ranking
 
 STEP = 8  # tokens removed at once
@@ -37,13 +36,11 @@ class VisPruner(Method):
     """
 
     important_ratio: float = 0.5
-    variant: str = "official"
+    variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # rows whose neighbours are gone are read again
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
-
-    def __post_init__(self) -> None:
-        if self.variant not in ("official", "angelslim"):
-            raise unknown("variant of vispruner", self.variant, ("official", "angelslim"))
+    category = "ViT only"
+    aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         if self.variant == "official":

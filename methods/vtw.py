@@ -33,6 +33,8 @@ class VTW(Method):
 
     layer: int | None = None
     adaptive: ClassVar[bool] = True
+    category = "LLM only"
+    aim = "importance"
 
     @property
     def uses_budget(self) -> bool:

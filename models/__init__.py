@@ -14,6 +14,7 @@ from unibench._compat import repair_torchvision
 repair_torchvision()  # before anything here imports transformers
 
 from unibench.models._loading import LoadedModel as LoadedModel
+from unibench.models._loading import Piece as Piece
 from unibench.models._loading import family_of as family_of
 from unibench.models._loading import load as load
 from unibench.models._loading import wrap as wrap

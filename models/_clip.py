@@ -28,7 +28,11 @@ class ClipSpace:
     """
 
     def __init__(self, clip: Any, tokenizer: Any, words: Any) -> None:
-        self.clip, self.tokenizer, self.words = clip, tokenizer, words
+        self.clip, self.tokenizer, self._words = clip, tokenizer, words
+
+    def _said(self, ids: Tensor) -> str:
+        said: str = self._words.decode(ids, skip_special_tokens=True)
+        return said.strip()
 
     def patches(self, hidden: Tensor) -> Tensor:
         """Tower states of patches ``[N, C]`` in the common space ``[N, P]``, float32.
@@ -45,7 +49,7 @@ class ClipSpace:
         """A question ``[T]`` in the language model's ids, as one row per segment of 77 ids of CLIP,
         ``[M, P]``, float32.
         """
-        text = self.words.decode(ids, skip_special_tokens=True).strip()
+        text = self._said(ids)
         read = self.tokenizer(text, verbose=False).input_ids
         segments = [read[start : start + SEGMENT] for start in range(0, len(read), SEGMENT)]
         device = self.clip.text_projection.weight.device
@@ -58,6 +62,23 @@ class ClipSpace:
         )
         pooled = self.clip.text_model(input_ids=rows, attention_mask=mask).pooler_output
         projected: Tensor = self.clip.text_projection(pooled)
+        return projected.float()
+
+    def words(self, ids: Tensor) -> Tensor:
+        """Every token of a question ``[T]`` in the language model's ids, start and end included, as
+        far as CLIP reads at once, ``[L, P]``, float32.
+        """
+        text = self._said(ids)
+        read = self.tokenizer(text, truncation=True, max_length=SEGMENT).input_ids
+        rows = torch.tensor([read], device=self.clip.text_projection.weight.device)
+        states = self.clip.text_model(input_ids=rows).last_hidden_state[0]
+        projected: Tensor = self.clip.text_projection(states)
+        return projected.float()
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Tower states of patches ``[N, C]`` through the projection alone, ``[N, P]``, float32."""
+        weight = self.clip.visual_projection.weight
+        projected: Tensor = self.clip.visual_projection(hidden.to(weight.device, weight.dtype))
         return projected.float()
 
 

@@ -27,6 +27,8 @@ from unibench.pruning.layout import WHOLE, Box, crop_seen
 
 log = logging.getLogger(__name__)
 
+Piece = str | Image | tuple[Image, ...]  # of a user turn: text, a picture, the frames of a video
+
 
 @dataclass
 class LoadedModel:
@@ -56,16 +58,43 @@ class LoadedModel:
         question.
         """
         shown = images if modality == "image" else min(images, 1)
-        content = [*({"type": modality} for _ in range(shown)), {"type": "text", "text": question}]
-        text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        return text
+        return self._template([*[{"type": modality}] * shown, {"type": "text", "text": question}])
+
+    def read(self, turns: Sequence[Sequence[Piece]]) -> dict[str, Tensor]:
+        """Model inputs of a batch of user turns, under the model's own chat template, on its
+        device.
+
+        Args:
+            turns: the pieces of each, in the order in which they are shown.
+        """
+        texts = [self._template([_content(piece) for piece in turn]) for turn in turns]
+        images = [[_rgb(piece) for piece in turn if isinstance(piece, Image)] for turn in turns]
+        videos = [
+            np.stack([np.asarray(_rgb(frame)) for frame in piece])
+            for turn in turns
+            for piece in turn
+            if isinstance(piece, tuple)
+        ]
+        visual: dict[str, Any] = {}
+        if any(images):
+            # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
+            visual |= {"images": images, "images_kwargs": self.image_options}
+        if videos:
+            visual |= {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
+        try:
+            batch = self.processor(text=texts, return_tensors="pt", padding=True, **visual)
+        except ValueError as error:
+            if len({len(video) for video in videos}) > 1:
+                raise UsageError(
+                    "this model's processor wants videos of one length in a batch: batch_size=1"
+                ) from error
+            raise
+        return {key: value.to(self.device) for key, value in batch.items()}
 
     def inputs(
         self, questions: Sequence[str], images: Sequence[Sequence[Image]], modality: str = "image"
     ) -> dict[str, Tensor]:
-        """Model inputs of a batch, on the model's device.
+        """Model inputs of a batch of prompts that show all their pictures before the text.
 
         Args:
             questions: one per prompt.
@@ -73,34 +102,18 @@ class LoadedModel:
                 video, all of one size.
             modality: ``"image"`` or ``"video"``.
         """
-        texts = [
-            self.prompt(question, len(pictures), modality)
-            for question, pictures in zip(questions, images, strict=True)
-        ]
-        given = [list(group) for group in images]
-        seen: dict[str, Any] = {}
-        if (
-            any(given) and modality == "image"
-            # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt
-            # otherwise
-        ):
-            seen = {"images": given, "images_kwargs": self.image_options}
-        elif any(given):
-            videos = [
-                np.stack([np.asarray(frame.convert("RGB")) for frame in group])
-                for group in given
-                if group
-            ]
-            seen = {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
-        try:
-            batch = self.processor(text=texts, return_tensors="pt", padding=True, **seen)
-        except ValueError as error:
-            if modality == "video" and len({len(group) for group in given}) > 1:
-                raise UsageError(
-                    "this model's processor wants videos of one length in a batch: batch_size=1"
-                ) from error
-            raise
-        return {key: value.to(self.device) for key, value in batch.items()}
+        turns: list[list[Piece]] = []
+        for question, pictures in zip(questions, images, strict=True):
+            video = modality == "video" and pictures
+            turns.append([*([tuple(pictures)] if video else pictures), question])
+        return self.read(turns)
+
+    def _template(self, content: Sequence[dict[str, str]]) -> str:
+        """The chat template around the content of a user turn."""
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return text
 
     def seen(self, picture: Image) -> Box:
         """The part of a picture that the processor hands on: left, top, right, bottom as shares."""
@@ -229,3 +242,14 @@ def family_of(
 def digest_of(spec: ModelConfig) -> str:
     """What identifies the weights, see :func:`unibench.identity.model_digest`."""
     return model_digest(vars(spec))
+
+
+def _content(piece: Piece) -> dict[str, str]:
+    """A piece as chat templates take it."""
+    if isinstance(piece, str):
+        return {"type": "text", "text": piece}
+    return {"type": "video" if isinstance(piece, tuple) else "image"}
+
+
+def _rgb(picture: Image) -> Image:
+    return picture if picture.mode == "RGB" else picture.convert("RGB")

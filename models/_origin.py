@@ -40,7 +40,7 @@ def card_clip(model: Any) -> str | None:
     """
     source = getattr(model, "name_or_path", "")
     for file in sorted((ROOT / "configs" / "model").glob("*.yaml")):
-        card = OmegaConf.load(file)
+        card: Any = OmegaConf.load(file)
         if source and _is_of(card.get("checkpoint"), card.get("path"), source):
             clip: str | None = card.get("clip")
             return clip

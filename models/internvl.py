@@ -9,14 +9,16 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from unibench.pruning.family import Family, VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
+
+OVERVIEW = 28  # pixels along an edge to which tiles and overview are brought to be compared
 
 
 class InternVL(Family):
     """InternVLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token"})
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "projector"})
     prefix_tokens = 1
     frames_are_pictures = True
     saliency_layer = -2
@@ -43,6 +45,30 @@ class InternVL(Family):
             (Part(count - 1, height, width), thumbnail) if count > 1 else (Part(1, height, width),)
             for count in tiles
         ]
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        return list(values.split([sum(part.frames for part in item.parts) for item in items]))
+    def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
+        """The arrangement in which the tiles look most like the overview, scaled down."""
+        pixels = call.arguments["pixel_values"].float()
+        start = first * len(pixels) // call.tokens
+        shown = nn.functional.adaptive_avg_pool2d(pixels[start : start + tiles + 1], OVERVIEW)
+        apart = {}
+        for across in (width for width in range(1, tiles + 1) if tiles % width == 0):
+            bands = shown[:tiles].unflatten(0, (-1, across)).permute(2, 0, 3, 1, 4)
+            whole = bands.flatten(3, 4).flatten(1, 2)
+            small = nn.functional.adaptive_avg_pool2d(whole, OVERVIEW)
+            apart[across] = float((small - shown[tiles]).square().mean())
+        # of equal ones (a blank picture) the one nearest to a square
+        return min(apart, key=lambda across: (apart[across], abs(across - tiles / across)))
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        module = self.core.multi_modal_projector
+        return module.layer_norm, module.linear_1, module.act, module.linear_2
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        return values.flatten(0, -2)
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         side = int(values.shape[1] ** 0.5)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unibench.ops import did
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
@@ -15,7 +14,10 @@ class Llava(Family):
     """LlavaForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
+    provides: ClassVar[frozenset[str]] = frozenset({
+        "cls_token", "token_projector", "clip_tower", "projector",
+    })  # fmt: skip
+    tower_merging = True
     saliency_layer = -2
 
     @property
@@ -35,18 +37,15 @@ class Llava(Family):
         return layer if layer < 0 else layer - 1  # hidden_states starts with the embeddings
 
     @property
-    def merges(self) -> bool:
-        return self.feature_layer is not None
+    def projector(self) -> tuple[nn.Module, ...]:
+        module = self.core.multi_modal_projector
+        return module.linear_1, module.act, module.linear_2
 
     def halves(self, block: Any) -> tuple[nn.Module, nn.Module]:
         return block.layer_norm2, block.mlp
 
     def project(self, features: Tensor) -> Tensor:
         projector = self.core.multi_modal_projector
-        did(
-            len(features)
-            * sum(weight.numel() for weight in projector.parameters() if weight.ndim == 2)
-        )
         projected: Tensor = projector(features.to(next(projector.parameters()).dtype)).float()
         return projected
 

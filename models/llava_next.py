@@ -8,29 +8,41 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+from transformers.models.llava_next.modeling_llava_next import (
+    get_anyres_image_grid_shape,
+    image_size_to_num_patches,
+)
 
 from unibench.models.llava import Llava
 from unibench.pruning.family import VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class LlavaNext(Llava):
     """LlavaNextForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
-
-    @property
-    def merges(self) -> bool:
-        return False  # the model stitches tiles of full size
+    tower_merging = False  # the model stitches tiles of full size
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
-        tiles = torch.zeros(sum(self.tiles(call)), self.side**2, 1)
-        return [self._parts(mark[:, 0].tolist()) for mark in self.stitched(tiles, call, 1.0)]
+        places = []
+        shapes = self.shapes(call)
+        for count, (_, across) in zip(self.tiles(call), shapes, strict=True):
+            tile = torch.arange(-1, count - 1).clamp_min(0)  # the overview comes first
+            places.append(torch.stack([tile // across, tile % across], 1))
+        marks = torch.cat(places).float()[:, None].expand(-1, self.side**2, -1)
+        stitched = self.stitched(marks.contiguous(), call, -1.0)
+        return [self._parts(*pair) for pair in zip(stitched, shapes, strict=True)]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         return torch.cat(self.stitched(values, call, fill))
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        if call.modality == "video" or values.ndim != 5:
+            return list(values)
+        # pictures of fewer tiles than the largest are filled up with empty ones
+        pairs = zip(values, self.tiles(call), strict=True)
+        return [picture[:count] for picture, count in pairs]
 
     def tiles(self, call: VisionCall) -> list[int]:
         """Number of tiles of each picture."""
@@ -41,6 +53,17 @@ class LlavaNext(Llava):
             )
             for size in sizes
         ]
+
+    def shapes(self, call: VisionCall) -> list[tuple[int, int]]:
+        """Rows and columns of tiles of each picture, the overview not counted."""
+        config = self.model.config
+        found = []
+        for count, size in zip(self.tiles(call), call.arguments["image_sizes"], strict=True):
+            down, across = get_anyres_image_grid_shape(
+                size, config.image_grid_pinpoints, config.vision_config.image_size
+            )
+            found.append((down, across) if down * across == count - 1 else (1, max(1, count - 1)))
+        return found
 
     def stitched(self, values: Tensor, call: VisionCall, fill: float) -> list[Tensor]:
         """Values per token ``[n, C]`` of each picture, by the model's own function."""
@@ -56,12 +79,19 @@ class LlavaNext(Llava):
         """Further arguments of the model's function."""
         return {"vision_feature_select_strategy": self.model.config.vision_feature_select_strategy}
 
-    def _parts(self, newline: list[float]) -> tuple[Part, ...]:
-        """The overview and the stitched grid, from where the newline tokens stand."""
-        detail = newline[self.side**2 :]
+    def _parts(self, places: Tensor, shape: tuple[int, int]) -> tuple[Part, ...]:
+        """The overview and the stitched grid, from the tile ``[n, 2]`` of each token; a newline
+        token has -1.
+        """
+        detail = places[self.side**2 :].round().long()  # scaling down mixes neighbours
         if len(detail) == 1:
             return (Part(1, self.side, self.side, newline="end"),)
-        width = detail.index(1.0)
-        return Part(1, self.side, self.side, overview=True), Part(
-            1, len(detail) // (width + 1), width, newline="row"
-        )
+        width = detail[:, 0].tolist().index(-1)
+        grid = detail.view(-1, width + 1, 2)[:, :width]
+        starts = [
+            tuple(int((line < tile).sum()) for tile in range(tiles))
+            for line, tiles in zip((grid[:, 0, 0], grid[0, :, 1]), shape, strict=True)
+        ]
+        overview = Part(1, self.side, self.side, overview=True)
+        stitched = Part(1, len(grid), width, "row", rows=starts[0], columns=starts[1])
+        return overview, stitched

@@ -15,7 +15,6 @@ class LlavaNextVideo(LlavaNext):
     """LlavaNextVideoForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next_video",)
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "token_projector", "clip_tower"})
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         if call.modality == "image":
@@ -23,6 +22,12 @@ class LlavaNextVideo(LlavaNext):
         videos, frames = call.arguments["pixel_values_videos"].shape[:2]
         side = self.side // self.model.config.spatial_pool_stride
         return [(Part(frames, side, side),)] * videos
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        # frames are pooled before the projector
+        return (
+            super().pack(values, call, fill) if call.modality == "image" else values.flatten(0, -2)
+        )
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         if call.modality == "image":

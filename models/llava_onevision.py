@@ -19,7 +19,7 @@ class LlavaOnevision(LlavaNext):
     """LlavaOnevisionForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_onevision",)
-    provides: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
     saliency_layer = -1
 
     @property

@@ -18,7 +18,7 @@ class LlavaOnevision15(Qwen2VL):
     """LLaVAOneVision1_5_ForConditionalGeneration of the published code."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llavaonevision1_5", "llava_onevision1_5")
-    provides: ClassVar[frozenset[str]] = frozenset({"cls_token"})
+    provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "projector"})
     prefix_tokens = 1
     batches = False
 

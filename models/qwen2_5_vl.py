@@ -16,6 +16,7 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
     """Qwen2_5_VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
+    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
 
     @property
     def object_layer(self) -> int:
@@ -23,6 +24,14 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
         full: list[int] = self.vision_tower.fullatt_block_indexes
         middle = super().object_layer
         return max((block for block in full if block <= middle), default=min(full))
+
+    @property
+    def local_layer(self) -> int:
+        """The first block that sees the whole picture: 7 of 32."""
+        return int(min(self.vision_tower.fullatt_block_indexes))
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        return values[self._window_order(call).to(values.device)]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         order = self._window_order(call)

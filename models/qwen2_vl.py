@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.family import Family, VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class Qwen2VL(Family):
     """Qwen2VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
+    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
 
     @property
     def vision_tower(self) -> Any:
@@ -38,6 +39,9 @@ class Qwen2VL(Family):
         merge = self.vision_tower.spatial_merge_size
         return [(Part(t, h // merge, w // merge),) for t, h, w in self.grid(call).tolist()]
 
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        return list(values.split(self.grid(call).prod(-1).tolist()))
+
     def join(self, chunks: list[Tensor]) -> Tensor:  # [1, tokens, ...] for each image or window
         return torch.cat(chunks, dim=1)[0]
 
@@ -53,6 +57,13 @@ class Qwen2VL(Family):
 
     def strip(self, hidden: Tensor) -> Tensor:
         return hidden
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        return tuple(self.vision_tower.merger.mlp)
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        return values
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         patches = self.vision_tower.spatial_merge_size**2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from torch import nn
+
 from unibench.models.qwen2_vl import Qwen2VL
 
 
@@ -11,6 +13,12 @@ class Qwen3VL(Qwen2VL):
     """Qwen3VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
+    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
+
+    @property
+    def projector(self) -> tuple[nn.Module, ...]:
+        merger = self.vision_tower.merger
+        return merger.linear_fc1, merger.act_fn, merger.linear_fc2
 
     @property
     def deepstack(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from unibench.pruning.family import Family, VisionCall
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 class SmolVLM(Family):
@@ -33,6 +33,11 @@ class SmolVLM(Family):
             round(run**0.5) for run in runs
         ]  # text separates the tiles: each counts as a picture
         return [(Part(1, side, side),) for side in sides]
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        tiles = values.flatten(0, 1)
+        # prompts of fewer tiles than the largest are filled up with black ones, as the model knows
+        return list(tiles[tiles.flatten(1).any(1)])
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         scale = self.model.config.scale_factor

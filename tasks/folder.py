@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL.Image import Image
 
 from unibench.errors import UsageError
+from unibench.pictures import PictureError, read_picture
 from unibench.tasks._task import Sample
 
 FILE = "questions.jsonl"
@@ -45,7 +46,9 @@ class Folder:
     """One JSON object per line: ``{"image": "a.png", "question": "...", "answer": "..."}``.
 
     ``image`` may be a list, ``answer`` a list of accepted answers; ``id`` and ``ability`` are
-    optional. All lines are read and checked at once, the pictures when they are asked about.
+    optional. All lines are read and checked at once, the pictures when they are asked about. A
+    picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM file and is shown as viewers show it,
+    see :func:`unibench.pictures.read_picture`.
 
     Args:
         data: the folder.
@@ -75,10 +78,10 @@ class Folder:
         """1 where the whole answer is an accepted one, whatever the case and the Unicode form."""
         return float(comparable(answer) in map(comparable, sample.answers))
 
-    def _picture(self, line: Line, name: str) -> Image.Image:
+    def _picture(self, line: Line, name: str) -> Image:
         try:
-            return Image.open(self.folder / name).convert("RGB")
-        except (OSError, UnidentifiedImageError) as error:
+            return read_picture(self.folder / name)
+        except PictureError as error:
             raise UsageError(
                 f"{self.folder}/{FILE} line {line.number}: cannot read the picture {name}: {error}"
             ) from None

@@ -14,85 +14,12 @@ from unibench.registry import ROOT
 
 TOP = ROOT.parent
 FOLDERS = ("methods", "models", "tasks", "configs")
-LAYERS = (  # lowest first; a part may import itself and what stands before it
-    ("errors", "_compat", "paths", "jsoncache", "digests", "source", "closure"),
-    ("ops", "cost", "budget", "stats"),
-    ("pruning",),
-    ("methods", "registry"),
-    (
-        "config",
-        "configs",
-        "experiment",
-        "benchmark",
-        "suites",
-        "checks",
-        "compose",
-        "identity",
-        "inputs",
-        "lineage",
-        "device",
-        "hub",
-    ),
-    ("models", "tasks", "api", "calibrate"),
-    ("store",),
-    ("frame", "plan"),
-    ("compare", "recommend"),
-    ("report",),
-    ("audit",),
-    ("inference", "runner", "analysis", "harness"),
-    ("cluster",),
-    ("profile",),
-    ("plots",),
-    ("page",),
-    ("cli", "__main__"),
-)
 
 
-def part_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else "__init__"
-
-
-def imports_of(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unibench."):
-            names.add(part_of(node.module))
-        elif isinstance(node, ast.ImportFrom) and node.module == "unibench":
-            names |= {
-                alias.name
-                for alias in node.names
-                if (ROOT / f"{alias.name}.py").exists() or (ROOT / alias.name).is_dir()
-            }
-        elif isinstance(node, ast.Import):
-            names |= {
-                part_of(alias.name) for alias in node.names if alias.name.startswith("unibench.")
-            }
-    return names
-
-
-def sources() -> list[tuple[str, Path]]:
-    found = [
-        (path.relative_to(ROOT).parts[0].removesuffix(".py"), path) for path in ROOT.rglob("*.py")
-    ]
-    return found + [(folder, path) for folder in FOLDERS for path in (TOP / folder).rglob("*.py")]
-
-
-@pytest.mark.parametrize(
-    ("part", "path"),
-    [pytest.param(*source, id=str(source[1].relative_to(TOP))) for source in sources()],
-)
-def test_no_part_imports_upwards(part: str, path: Path) -> None:
-    if part == "__init__":
-        return
-    height = {name: level for level, names in enumerate(LAYERS) for name in names}
-    assert part in height, f"{part} is in no layer"
-    typed = {"budget", "pruning"} if part in ("pruning", "ops") else set()
-    upward = {
-        name
-        for name in imports_of(path) - typed
-        if name not in height or height[name] > height[part]
-    }
-    assert not upward, f"{path} imports {upward}"
+def test_no_package_imports_upwards() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run([linter, "--no-cache"], cwd=TOP, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
 
 
 def roots_of(node: ast.AST) -> set[str]:

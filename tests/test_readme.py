@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tools.documents import README, filled
 from unibench.cli import main
-from unibench.cli.documents import README, filled
-from unibench.cli.main import VERBS
+from unibench.cli.main import RUN, VERBS
+from unibench.cli.parser import Parser
 from unibench.compose import compose_cells
 
 TEXT = README.read_text(encoding="utf-8")
 
 
 def test_generated_tables_are_fresh() -> None:
-    assert filled(TEXT) == TEXT, "run: python -m unibench.cli.documents"
+    assert filled(TEXT) == TEXT, "run: python -m tools.documents"
 
 
 LINES = [
@@ -31,23 +32,23 @@ def test_every_command_is_understood(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_pictures").mkdir()
+    (tmp_path / "my_pictures" / "questions.jsonl").write_text(
+        '{"image": "a.png", "question": "What?", "answer": "x"}\n'
+    )
     (tmp_path / "keep_first.py").write_text(own_method())
     monkeypatch.chdir(tmp_path)
     if words[0] in ("list", "show") or words[:2] == ["report", "paper=idpruner"]:
         assert main(words) == 0
-    elif words[0] in VERBS and words[0] not in ("plan", "work", "submit"):
-        assert set(re.findall(r"--[a-z-]+", " ".join(words))) <= {
-            "--html",
-            "--max-drop",
-            "--metric",
-        }
-    else:
-        words = [
-            word
-            for word in words[words[0] in VERBS :]
-            if word not in ("--processes", "2", "--workers", "4", "cluster=slurm")
-        ]
-        assert compose_cells([word for word in words if word != "-m"], sweep="-m" in words)
+        return
+    verb = VERBS.get(words[0], RUN)
+    parser = Parser("", "")
+    verb.arguments(parser)
+    options = parser.read(words[words[0] in VERBS :])
+    assert not options.mistakes
+    if parser.overrides:
+        grid = words[0] == "profile" or "-m" in words
+        names = [word for word in options.words if "=" in word]
+        assert compose_cells(names, sweep=grid)
 
 
 def own_method() -> str:

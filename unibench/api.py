@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, Number
+from unibench.budget import Budget, BudgetMode, Number, Scope
 from unibench.errors import UsageError, unknown
-from unibench.models import card_clip, cached_processor, family_of
+from unibench.models import cached_processor, card_clip, family_of
 from unibench.pruning import Family, Method, Needs, Session
 from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
+from unibench.registry import build_method as build_method
 
-Scope = Literal["sequence", "item", "tile"]
-BudgetMode = Literal["at_stage", "layer_average"]
 Clip = str | Callable[[], CommonSpace] | None
 
 
@@ -31,41 +30,17 @@ class _Auto:
 AUTO: Final = _Auto()
 
 
-def build_method(name: str, **parameters: Any) -> Method:
-    """A method by name (or ``file.py:Class``) with its parameters.
-
-    Raises:
-        UsageError: no such method, or no such parameter.
-    """
-    return _built(name, parameters, ())
-
-
-def _built(name: str, parameters: dict[str, Any], keywords: Iterable[str]) -> Method:
-    """A method by name.
-
-    Args:
-        name: of the method.
-        parameters: of the method.
-        keywords: of the function that was called, which a misspelt name may have meant as well.
-    """
+def _named(name: str, parameters: dict[str, Any]) -> Method:
+    """A method by name; a misspelt parameter may have meant a keyword of :func:`prune` too."""
     card = registry.method(name)
-    for given in parameters:
-        if given not in card.parameters:
-            raise unknown(
-                f"parameter of method {name}",
-                given,
-                [*card.parameters, *keywords],
-                f"python -m unibench show method {name}",
-            )
-    built = card.load()(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in parameters.items()
-        }
-    )
-    if not isinstance(built, Method):
-        raise UsageError(f"{card.class_name} in {card.path} is no subclass of unibench.Method")
-    return built
+    if wrong := [key for key in parameters if key not in card.parameters]:
+        raise unknown(
+            f"parameter of method {name}",
+            wrong[0],
+            [*card.parameters, *_KEYWORDS],
+            f"python -m unibench show method {name}",
+        )
+    return build_method(name, **parameters)
 
 
 @contextmanager
@@ -111,7 +86,7 @@ def prune(
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
         budget_mode = parameters.pop("mode")
     if isinstance(method, str):
-        built = _built(method, parameters, _KEYWORDS)
+        built = _named(method, parameters)
     elif parameters:
         raise unknown("keyword of prune() with a built method", next(iter(parameters)), _KEYWORDS)
     else:

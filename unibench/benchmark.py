@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from unibench.config import HarnessTask, JudgeConfig, RunConfig, TaskConfig
+from unibench.config import Harness, HarnessTask, JudgeConfig, RunConfig, TaskConfig
 from unibench.errors import UsageError, unknown
 
-VERSIONS = {
+VERSIONS: dict[Harness, str] = {
     "vlmevalkit": "0.0.20",
     "lmms_eval": "0.7.3",
 }  # the ones verified; requirements/harness-nodeps.txt
@@ -31,35 +31,39 @@ class Convention:
             ``lmms_eval_specific_kwargs``.
         max_new_tokens: of the harness's own wrapper, where the task does not say.
         native: name of the harness's own model object, None if it has none that can be pruned.
+        frames: that a video is shown as, evenly spaced; all of a shorter one. 0 serves no video.
     """
 
     prompts: str
     max_new_tokens: int
     native: str | None = None
+    frames: int = 0
 
+
+LMMS_FRAMES = 32  # max_num_frames, the default of lmms-eval's own model objects
 
 _QWEN = {
     "vlmevalkit": Convention("qwen", 2048, "Qwen2VLChat"),
-    "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl"),
+    "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl", LMMS_FRAMES),
 }
 _LLAVA = {
     "vlmevalkit": Convention("llava", 2048),
-    "lmms_eval": Convention("llava_hf", 1024, "llava_hf"),
+    "lmms_eval": Convention("llava_hf", 1024, "llava_hf", LMMS_FRAMES),
 }
 CONVENTIONS: dict[str, dict[str, Convention]] = {
     "qwen2_5_vl": _QWEN,
-    "qwen2_vl": {**_QWEN, "lmms_eval": Convention("qwen2_vl", 128)},
+    "qwen2_vl": {**_QWEN, "lmms_eval": Convention("qwen2_vl", 128, frames=LMMS_FRAMES)},
     "llava": _LLAVA,
     "llava_next": _LLAVA,
     "llava_onevision": _LLAVA,
     "internvl": {
         "vlmevalkit": Convention("internvl", 4096),
-        "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf"),
+        "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf", LMMS_FRAMES),
     },
 }
 PLAIN = {
     "vlmevalkit": Convention("dataset", 2048),
-    "lmms_eval": Convention("default", 128),
+    "lmms_eval": Convention("default", 128, frames=LMMS_FRAMES),
 }  # families of which neither knows
 
 
@@ -68,13 +72,13 @@ class Benchmark:
     """A benchmark as one cell runs it.
 
     Attributes:
-        harness: vlmevalkit or lmms_eval.
+        harness: that asks it.
         card: the benchmark in that harness.
         convention: of the model's family.
         judge: with its kind settled.
     """
 
-    harness: str
+    harness: Harness
     card: HarnessTask
     convention: Convention
     judge: JudgeConfig
@@ -101,7 +105,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     )
 
 
-def chosen(task: TaskConfig, harness: str) -> str:
+def chosen(task: TaskConfig, harness: str) -> Harness:
     """The harness of a task: the one asked for, or with ``auto`` the one that the card prefers.
 
     Raises:
@@ -112,12 +116,12 @@ def chosen(task: TaskConfig, harness: str) -> str:
     having = [name for name in VERSIONS if getattr(task, name) is not None]
     if harness == "auto":
         return task.prefer if task.prefer in having or not having else having[0]
-    if harness not in having:
-        raise UsageError(
-            f"harness={harness} does not have task={task.name}; it is in"
-            f" {', '.join(having) or 'none'}"
-        )
-    return harness
+    for name in having:
+        if name == harness:
+            return name
+    raise UsageError(
+        f"harness={harness} does not have task={task.name}; it is in {', '.join(having) or 'none'}"
+    )
 
 
 def convention_of(family: str, harness: str) -> Convention:
@@ -125,9 +129,8 @@ def convention_of(family: str, harness: str) -> Convention:
     return CONVENTIONS.get(family, PLAIN)[harness]
 
 
-def identity_of(config: RunConfig) -> Any:
+def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
     """What of the harness can change a number; ``"none"`` for an embedded task."""
-    benchmark = benchmark_of(config)
     if benchmark is None:
         return "none"
     judge = benchmark.judge
@@ -135,7 +138,7 @@ def identity_of(config: RunConfig) -> Any:
         "name": benchmark.harness,
         "version": VERSIONS[benchmark.harness],
         "task": benchmark.card.name,
-        "wrapper": config.harness_options.wrapper,
+        "wrapper": wrapper,
         "convention": asdict(benchmark.convention),
         "judge": [judge.kind, judge.model, judge.url] if judge.kind == "endpoint" else [judge.kind],
     }

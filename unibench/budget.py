@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from unibench.errors import UsageError
 
 Number = int | float | str | Fraction
+BudgetMode = Literal["at_stage", "layer_average"]
+Scope = Literal["sequence", "item", "tile"]
 
 
 def as_fraction(value: Number, name: str) -> Fraction:

@@ -1,5 +1,5 @@
 """Numbers that a method takes from a model and a few samples: VTW's layer, FitPrune's recipe,
-MustDrop's thresholds.
+MustDrop's thresholds, D2Pruner's positional prior.
 
 Every function runs prefills only and leaves the model as it was. ``samples`` are keyword arguments
 of the model, one prompt each; tune on other samples than those a table is made of.
@@ -21,6 +21,7 @@ from unibench.api import prune
 from unibench.budget import Budget, Number
 from unibench.cost.accounting import equivalent_tokens
 from unibench.errors import UsageError
+from unibench.methods._prior import Prior
 from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
 from unibench.methods.vtw import VTW
@@ -258,6 +259,57 @@ def thresholds(
             " similarity), if more, cut earlier or lower key_share"
         )
     return best
+
+
+def positional_prior(model: Any, samples: Samples, *, layer: int = 1) -> Prior:
+    """D2Pruner's prior: the attention of the last prompt token by place, mean over samples.
+
+    Args:
+        model: whose attention is looked at.
+        samples: published: 1,000 pictures of COCO, with one general question.
+        layer: of the decoder; the method's cut is at the input of the next.
+
+    Returns:
+        One grid for each size seen. Tiles of one size are averaged: the prior knows a token's place
+        in its tile, not the tile.
+
+    Raises:
+        UsageError: no samples with visual tokens.
+    """
+    gaze, count = _Gaze(layer), 0
+    for inputs in samples:
+        with prune(model, gaze), torch.no_grad():
+            model(**copy.copy(dict(inputs)), use_cache=False, logits_to_keep=1)
+        count += 1
+    if not gaze.sums:
+        raise UsageError("positional_prior needs samples with visual tokens")
+    grids = {size: total / gaze.counts[size] for size, total in gaze.sums.items()}
+    return Prior(grids, {"layer": str(layer), "samples": str(count)})
+
+
+@dataclass(frozen=True)
+class _Gaze(Method):
+    """Keeps everything and sums what the last prompt token attends to, by size of grid."""
+
+    layer: int
+    sums: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def uses_budget(self) -> bool:
+        return False
+
+    def stages(self, depth: int) -> Sequence[Stage]:
+        return [Stage(self.layer + 1, self._look, Needs(llm_attention=(self.layer,)))]
+
+    def _look(self, ctx: StageContext) -> None:
+        seen = ctx.attention(self.layer)[:, 0].mean(0)
+        for grid in ctx.grids():
+            if not grid.separators:
+                size = grid.height, grid.width
+                values = seen[grid.rows].view(size).cpu()
+                self.sums[size] = self.sums.get(size, torch.zeros(size)) + values
+                self.counts[size] = self.counts.get(size, 0) + 1
 
 
 @dataclass(frozen=True)

@@ -4,27 +4,16 @@ allowed.
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unibench import benchmark, registry
-from unibench.config import RunConfig, budget_of, model_path, parts_of
+from unibench import answers, benchmark, config, hub, registry
+from unibench.cards import MethodCard
+from unibench.config import ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
-
-CHOICES = {
-    "model.weights": ("pretrained", "random"),
-    "model.dtype": ("float32", "bfloat16", "float16"),
-    "model.quantization": ("8bit", "4bit"),
-    "model.attn": ("sdpa", "eager", "flash_attention_2"),
-    "budget.mode": ("at_stage", "layer_average"),
-    "budget.scope": ("sequence", "item", "tile"),
-    "share": ("none", "memory", "disk"),
-}
-LEAST = {"seed": 0, "task.limit": 1, "generation.max_new_tokens": 1, "share_mib": 1, "shards": 1}
+from unibench.facts import ModelFacts
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:
@@ -33,9 +22,7 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
         budget_of(cell)
     except UsageError as error:
         yield error
-    for key, allowed in CHOICES.items():
-        if (given := _value(cell, key)) is not None and given not in allowed:
-            yield unknown(key, str(given), allowed)
+    yield from config.mistakes(cell)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
     if cell.share != "none" and cell.timing:
@@ -43,80 +30,183 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
         )
-    if cell.batch_size != "auto" and not (type(cell.batch_size) is int and cell.batch_size >= 1):
-        yield UsageError(
-            f"batch_size={cell.batch_size} is no size of a batch: a whole number from 1, or auto"
-        )
-    for key, least in LEAST.items():
-        if (given := _value(cell, key)) is not None and given < least:
-            yield UsageError(f"{key}={given} is too small; at least {least}")
     yield from _model_mistakes(cell)
     yield from _method_mistakes(cell)
-    if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
-        yield UsageError(f"task.data={cell.task.data}: there is no such folder")
-    else:
-        yield from benchmark.mistakes(cell)
+    yield from _task_mistakes(cell)
+
+
+def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
+    """What a command says in vain: keys that none of its cells uses.
+
+    Cells of a grid share their keys, so a key counts as used where one cell uses it.
+
+    Args:
+        cells: of one command, free of mistakes.
+        given: the keys that the command sets, for example ``ratio``.
+    """
+    budgets = [key for key in ("ratio", "retention", "keep") if key in given]
+    if budgets and not any(answers.uses_budget(cell.method) for cell in cells):
+        names = sorted({str(cell.method["name"]) for cell in cells})
+        yield (
+            f"{', '.join(budgets)} is not used: {' and '.join(names)} keeps as many tokens as its"
+            " own rule says"
+        )
+    takers = any(
+        "model.selector" in card.follows.values()
+        for cell in cells
+        for card in registry.parts_of(cell.method)
+    )
+    if "model.selector" in given and not takers:
+        takes = [n for n, c in registry.methods().items() if "model.selector" in c.follows.values()]
+        yield f"model.selector is not used: only {', '.join(takes)} take a trained scorer"
+
+
+def facts_of(spec: ModelConfig) -> ModelFacts:
+    """What is known here of a model without reading its weights."""
+    text, model_type = _configuration(spec)
+    more: dict[str, Any] = {
+        "name": f"model={spec.name}",
+        "family": spec.family,
+        "kernel": spec.attn,
+        "tower_kernel": spec.attn,
+        "clip": spec.clip is not None,
+        "selector": None if spec.selector is None else str(model_path(spec.selector)),
+    }
+    return ModelFacts(**more) if text is None else answers.facts(text, model_type, **more)
+
+
+def _configuration(spec: ModelConfig) -> tuple[str | None, str | None]:
+    """The text of the model's configuration, if it is here, and its type if the text omits it."""
+    if spec.weights == "random":
+        return (json.dumps(spec.architecture), spec.family) if spec.architecture else (None, None)
+    path = model_path(spec.path)
+    file = hub.config_file(spec) if path is None else _checkpoint(spec, path) / "config.json"
+    try:
+        return (None if file is None else file.read_text(encoding="utf-8")), None
+    except (OSError, UnicodeDecodeError):
+        return None, None
+
+
+def _checkpoint(spec: ModelConfig, path: Path) -> Path:
+    """The folder of the files; a repository's folder in the hub's cache holds one per revision."""
+    if not (path / "snapshots").is_dir():
+        return path
+    named = path / "refs" / (spec.revision or "main")
+    revision = named.read_text().strip() if named.is_file() else str(spec.revision)
+    return path / "snapshots" / revision
 
 
 def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    families = registry.families()
-    if cell.model.family not in families:
-        yield unknown("family", cell.model.family, families)
+    spec, families = cell.model, registry.families()
+    if spec.family not in families:
+        yield unknown("family", spec.family, families)
         return
-    path = model_path(cell.model.path)
+    if spec.weights == "random" and spec.quantization is not None:
+        yield UsageError(
+            "model.quantization needs a checkpoint: random weights have nothing to quantise; take"
+            " model.weights=pretrained"
+        )
+    if spec.weights == "random" and not spec.architecture:
+        yield UsageError(
+            f"model={spec.name} has no architecture to build with random weights; give"
+            " model.path=<folder>"
+        )
+    family = families[spec.family]
+    if not family.batches and isinstance(cell.batch_size, int) and cell.batch_size > 1:
+        yield UsageError(
+            f"batch_size={cell.batch_size}: family {spec.family} reads pictures of one prompt at a"
+            " time, its code mixes those of a batch; take batch_size=1"
+        )
+    path = model_path(spec.path)
     if path is None:
         return
-    if not (path / "config.json").is_file():
+    if path.is_file():
         yield UsageError(
-            f"model.path={cell.model.path}: there is no config.json in {path}; give the folder of a"
-            " Hugging Face checkpoint"
+            f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer:"
+            f" {path.parent}"
         )
         return
-    found = _model_type(path / "config.json", (path / "config.json").stat().st_mtime_ns)
-    served = families[cell.model.family].constants["model_types"]
-    if found not in served:
+    file = _checkpoint(spec, path) / "config.json"
+    if not file.is_file():
         yield UsageError(
-            f"model.path={cell.model.path} holds a {found!r} checkpoint, "
-            f"but model={cell.model.name} is of family {cell.model.family} ({', '.join(served)})"
+            f"model.path={spec.path}: there is no config.json in {file.parent}; give the folder of"
+            " a Hugging Face checkpoint"
         )
-
-
-@cache
-def _model_type(file: Path, changed: int) -> str | None:
-    found: str | None = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    return found
+        return
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        yield UsageError(f"model.path={spec.path}: {file} cannot be read as JSON")
+        return
+    if kind not in family.model_types:
+        yield UsageError(
+            f"model.path={spec.path} holds a {kind!r} checkpoint, but model={spec.name} is of"
+            f" family {spec.family} ({', '.join(family.model_types)})"
+        )
 
 
 def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    card = registry.method(cell.method.get("source", cell.method["name"]))
-    for key, default in card.parameters.items():
-        given = cell.method.get(key)
-        if isinstance(default, str) and default in registry.methods():
-            if given not in registry.methods():
-                yield unknown(f"method.{key}", str(given), registry.methods())
-        elif type(default) in (int, float, bool, str) and not _fits(given, default):
-            yield UsageError(
-                f"method.{key}={given}: {type(default).__name__} wanted, for example {default}"
-            )
-    requires = frozenset().union(
-        *(part.constants.get("requires", frozenset()) for part in parts_of(cell.method))
-    )
-    if cell.model.family in registry.families() and cell.model.family not in registry.serving(
-        requires
-    ):
-        served = ", ".join(registry.serving(requires)) or "no family yet"
+    """Values that the annotations refuse; if there are none, what the method itself refuses."""
+    card = registry.method(str(cell.method.get("source") or cell.method["name"]))
+    wrong = list(_value_mistakes(card, cell.method, "method"))
+    yield from wrong
+    if wrong or cell.model.family not in registry.families():
+        return
+    try:
+        budget = budget_of(cell)
+    except UsageError:
+        return  # said already
+    facts = facts_of(cell.model)
+    if budget.tokens is not None and facts.positions and budget.tokens > facts.positions:
         yield UsageError(
-            f"method={cell.method['name']} needs {', '.join(sorted(requires))}, which family"
-            f" {cell.model.family} lacks; it runs on {served}"
+            f"keep={budget.tokens} is more than the {facts.positions} tokens that {facts.name} can"
+            " read, so nothing would be removed"
         )
+    if any(config.mistakes(cell)):
+        return  # a mode of the budget that does not exist, for one
+
+    def refused(family: str, facts: ModelFacts) -> str | None:
+        return answers.refusal(cell.method, budget, family, facts, cell.budget.mode)
+
+    reason = refused(cell.model.family, facts)
+    if reason is None:
+        return
+    # a reason that holds whatever the model is due to the family, or to the method alone
+    unknown_model = ModelFacts()
+    if refused(cell.model.family, unknown_model) is not None:
+        served = [name for name in registry.families() if refused(name, unknown_model) is None]
+        reason += f"; it runs on {', '.join(served)}" if served else ""
+    yield UsageError(reason)
 
 
-def _fits(given: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(given, bool):
-        return isinstance(given, bool) and isinstance(default, bool)
-    return isinstance(given, (int, float) if isinstance(default, float) else type(default))
+def _value_mistakes(card: MethodCard, node: Mapping[str, Any], prefix: str) -> Iterator[UsageError]:
+    """Keys that a method does not have, and values that its annotations do not allow."""
+    for key in node:
+        if key not in card.parameters and key not in ("name", "source"):
+            yield unknown(f"parameter of method {card.name}", key, card.parameters)
+    for key, parameter in card.fields.items():
+        if key not in node:
+            continue
+        try:
+            if parameter.method:
+                options = node.get(parameter.options) if parameter.options else None
+                inner = registry.submethod_node(node[key], options)
+                inner_card = registry.method(str(inner.get("source") or inner["name"]))
+                yield from _value_mistakes(inner_card, inner, f"{prefix}.{key}")
+            else:
+                parameter.check(f"{prefix}.{key}", node[key])
+        except UsageError as error:
+            yield UsageError(f"{prefix}.{key}: {error}") if parameter.method else error
 
 
-def _value(cell: RunConfig, key: str) -> Any:
-    """The value of a dotted key."""
-    return functools.reduce(getattr, key.split("."), cell)
+def _task_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
+        yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+        return
+    if cell.task.kind == "embedded" and cell.task.target is not None:
+        options = dict(cell.task.options)
+        if cell.task.data is not None:
+            options["data"] = cell.task.data
+        if reason := answers.task_refusal(cell.task.name, cell.task.target, options):
+            yield UsageError(reason)
+    yield from benchmark.mistakes(cell)

@@ -13,11 +13,12 @@ import pandas as pd
 
 from unibench import frame
 from unibench.errors import UsageError, unknown
+from unibench.inference.row import columns
 from unibench.stats import Agreement, Estimate, Paired, agreement, drop, paired
 from unibench.stats.several import Ranking, holm, ranking
 
-WHERE = ("model", "task", "harness", "judge", "pixels", "metric", "setting")
-BUDGET = ("budget", "budget_mode", "budget_scope")
+WHERE = columns("model", "task", "harness", "judge", "pixels", "metric", "setting")
+BUDGET = columns("budget", "budget_mode", "budget_scope")
 KEY = re.compile(r"[0-9a-f]{6,16}")
 
 
@@ -28,7 +29,7 @@ class Side:
     Attributes:
         name: method and parameters.
         folders: its cells, one for each seed.
-        drop: against vanilla in per cent, None where vanilla is missing.
+        drop: against vanilla in per cent, None where vanilla is missing or answers nothing right.
         agreement: with vanilla's answers, None where vanilla is missing.
     """
 
@@ -66,15 +67,13 @@ def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
             whatever their budgets; vanilla with any budget.
 
     Raises:
-        UsageError: a word that names nothing, or methods that never meet.
+        UsageError: a word that names nothing or several versions of a method, or methods that
+            never meet.
     """
-    lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
+    lines = frame.whole(cells)
     chosen = [_chosen(lines, word) for word in words]
-    vanilla = (
-        frame.over_seeds(lines[lines["method"] == "vanilla"])
-        .drop_duplicates("setting")
-        .set_index("setting")
-    )
+    settings = pd.concat([side.lines["setting"] for side in chosen])
+    vanilla = frame.vanillas(frame.over_seeds(lines[lines["setting"].isin(settings)]))
     found = [
         _comparison(one, two, vanilla)
         for first, second in itertools.combinations(chosen, 2)
@@ -94,15 +93,13 @@ def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
     """Friedman's and Nemenyi's tests of the methods over all settings and budgets that they share.
 
     Raises:
-        UsageError: fewer than three methods, or than two places where all of them were run.
+        UsageError: fewer than three methods, or than two places where all of them were run; or a
+            word that names several versions of a method.
     """
-    lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
+    lines = frame.whole(cells)
     places = ["setting", "metric", *BUDGET]
-    columns = {word: _chosen(lines, word).lines.set_index(places)["score_100"] for word in words}
-    table = pd.DataFrame(
-        {word: column[~column.index.duplicated()] for word, column in columns.items()}
-    ).dropna()
-    return ranking(table)
+    scores = {word: _chosen(lines, word).lines.set_index(places)["score_100"] for word in words}
+    return ranking(pd.DataFrame(scores).dropna())
 
 
 @dataclass(frozen=True)
@@ -119,29 +116,39 @@ class _Chosen:
 
 
 def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
+    """The lines that a word names, joined over seeds."""
     if (Path(word) / "metrics.json").is_file():
-        given = frame.build([Path(word) / "metrics.json"])
-        return _Chosen(
-            frame.over_seeds(given[given["main"] & (given["ability"] == frame.ALL)]), cell=True
-        )
+        given = frame.whole(frame.build([Path(word) / "metrics.json"]))
+        if given.empty:
+            raise UsageError(f"the row in {word} is damaged; the command that made it writes it")
+        return _Chosen(frame.over_seeds(given), cell=True)
     if KEY.fullmatch(word) and (lines["key"].str.startswith(word)).any():
         return _Chosen(frame.over_seeds(lines[lines["key"].str.startswith(word)]), cell=True)
     method, _, variant = word.partition("+")
-    own = lines[lines["method"] == method]
-    if own.empty:
+    named = lines[lines["method"] == method]
+    if named.empty:
         raise unknown(
             "method or cell",
             word,
             sorted(set(lines["method"])),
             "of the finished cells; also a cell's key or folder",
         )
-    variants = sorted(set(own["variant"]))
+    variants = sorted(set(named["variant"]))
     if variant not in variants:
         if variant or len(variants) > 1:
             names = [f"{method}+{name}" if name else method for name in variants]
             raise unknown("variant", word, names)
         variant = variants[0]
-    return _Chosen(frame.over_seeds(own[own["variant"] == variant]), cell=False)
+    joined = frame.over_seeds(named[named["variant"] == variant])
+    twice = joined[joined.duplicated(["setting", *BUDGET], keep=False)]
+    for _, versions in twice.groupby(["setting", *BUDGET], sort=False):
+        first = versions.iloc[0]
+        raise UsageError(
+            f"{word} at {first['budget']} on {first['task']} is {len(versions)} versions of a"
+            f" method, which are never pooled: {frame.difference(versions)}. Name one by its key:"
+            f" {', '.join(str(keys[0]) for keys in versions['key'])}"
+        )
+    return _Chosen(joined, cell=False)
 
 
 def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
@@ -192,30 +199,19 @@ def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
     groups = joined["group"].tolist()
     scores = joined["score"].astype(float).tolist(), joined["score_own"].astype(float).tolist()
     answers = joined["answer"].astype(str).tolist(), joined["answer_own"].astype(str).tolist()
-    return Side(
-        name, tuple(line["folder"]), drop(*scores, groups), agreement(answers, scores, groups)
-    )
+    against = drop(*scores, groups) if any(scores[0]) else None  # of nothing right, none can drop
+    return Side(name, tuple(line["folder"]), against, agreement(answers, scores, groups))
 
 
 def as_record(one: Comparison) -> dict[str, Any]:
     """A comparison as plain values, scores in per cent."""
     result = one.result
-    record = {
-        **one.where,
-        "first": one.first.name,
-        "second": one.second.name,
-        **asdict(result),
-        "p_holm": one.p_holm,
-    }
+    record = {**one.where, **asdict(result), "p_holm": one.p_holm}
     record |= {name: 100 * getattr(result, name) for name in ("difference", "low", "high")}
-    record |= {
-        "first_100": 100 * result.first,
-        "second_100": 100 * result.second,
-        "first": one.first.name,
-        "second": one.second.name,
-    }
+    record |= {"first_100": 100 * result.first, "second_100": 100 * result.second}
     for place, side in (("first", one.first), ("second", one.second)):
         drops, agreed = side.drop, side.agreement
+        record[place] = side.name
         record[f"{place}_seeds"] = len(side.folders)
         record[f"{place}_drop_pct"] = (
             None if drops is None else [drops.value, drops.low, drops.high]

@@ -1,40 +1,39 @@
-"""From what the user typed to checked cells: overrides, sweeps, names, values, all mistakes at
+"""From what the user typed to checked cells: overrides, sweeps, names, values, and all mistakes at
 once.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import itertools
+import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
 
-from unibench import config, experiment, registry, suites
-from unibench.checks import mistakes
-from unibench.config import INSIDE, ModelConfig, RunConfig, TaskConfig, model_path
+from unibench import config, experiment, paths, registry, suites
+from unibench.checks import mistakes, remarks
+from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
+from unibench.config import typed as typed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
+from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 
 log = logging.getLogger(__name__)
 
 GROUPS = ("model", "method", "task")
-HERE = Path(__file__).parent
-CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
-SCHEMAS = {"model": ModelConfig, "task": TaskConfig}
+HERE = paths.PACKAGE
+CONFIGS = paths.part("configs")
 FREE = (
     "task.options.",
     "model.architecture.",
@@ -45,10 +44,10 @@ FREE = (
 
 @cache
 def options(group: str) -> list[str]:
-    """Names of the YAML files of a group."""
-    return sorted(
-        path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_")
-    )
+    """Names that a group offers: its YAML files, and for methods every class that there is."""
+    files = (path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    classes = registry.methods() if group == "method" else ()
+    return sorted({*classes, *(name for name in files if not name.startswith("_"))})
 
 
 def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
@@ -56,6 +55,7 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
 
     Args:
         overrides: in Hydra's grammar, for example ``["method=divprune,fastv", "ratio=0.889"]``.
+            ``keep`` or ``retention`` replaces the schema's ratio.
         sweep: whether comma lists make a grid (``-m``); an ``experiment=`` or a suite is one
             anyway.
 
@@ -63,21 +63,18 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
         UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that
             cannot be are left out with a warning that says why, as long as there are others.
     """
-    parsed = _parsed(suites.spelled_out(overrides, CONFIGS / "suite"))
-    names = [override for override in parsed if override.key_or_group == "experiment"]
-    rest = [override for override in parsed if override.key_or_group != "experiment"]
-    combinations = _combinations(rest, sweep or bool(names) or suites.has_suite(overrides))
-    if names:
-        combinations = _experiment(names, list(combinations))
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
-    for combination in combinations:
+    for combination in cell_overrides(overrides, sweep=sweep):
         try:
             cells.append(_cell(combination))
         except UsageErrors as error:
             errors.update(error.errors)
-    if errors and not (names and cells):
+    if errors and not (is_experiment(overrides) and cells):
         raise UsageErrors([UsageError(line) for line in errors])
+    if not is_experiment(overrides):
+        for remark in remarks(cells, [name_of(parse(line)) for line in _lines(overrides)]):
+            log.warning("%s", remark)
     for line, count in errors.items():
         log.warning(
             "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
@@ -92,17 +89,48 @@ def is_experiment(overrides: Iterable[str]) -> bool:
     return any(line.startswith("experiment=") for line in overrides)
 
 
-def _experiment(
-    names: Iterable[Override], given: Sequence[Sequence[Override]]
-) -> Iterator[list[Override]]:
+def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Override]]:
+    """The overrides of each cell: experiments, suites and sweeps spelled out.
+
+    Raises:
+        UsageError: a line that cannot be read, or a file that does not exist.
+    """
+    parsed = [parse(line) for line in _lines(overrides)]
+    names = [override for override in parsed if override.key_or_group == "experiment"]
+    rest = [override for override in parsed if override.key_or_group != "experiment"]
+    grid = sweep or bool(names) or suites.has_suite(overrides)
+    cells = combinations(rest, grid, options)
+    if names:
+        files = [
+            _experiment_file(str(choice.value()))
+            for (choice,) in itertools.chain(
+                *(combinations([name], True, options) for name in names)
+            )
+        ]
+        cells = _experiment(files, list(cells))
+    for combination in cells:
+        stated = {override.key_or_group for override in combination if _states_budget(override)}
+        implied = [parse("ratio=null")] if stated and "ratio" not in stated else []
+        yield [*combination, *implied]
+
+
+def _lines(overrides: Sequence[str]) -> list[str]:
+    """The overrides of cells, suites spelled out; those of Hydra's own configuration are none."""
+    lines = suites.spelled_out(overrides, CONFIGS / "suite")
+    return [line for line in lines if not line.startswith("hydra")]
+
+
+def _states_budget(override: Override) -> bool:
+    return override.key_or_group in BUDGETS and (
+        override.key_or_group == "ratio" or override.value() is not None
+    )
+
+
+def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
     """The overrides of each cell of the experiments, with what the command line gives."""
-    files = [_experiment_file(str(name)) for override in names for name in _values(override)]
     for file, combination in itertools.product(files, given):
-        over = {
-            override.get_key_element().lstrip("+~"): str(override.input_line)
-            for override in combination
-        }
-        yield from (list(map(_override, lines)) for lines in experiment.read(file).lines(over))
+        over = {name_of(override): str(override.input_line) for override in combination}
+        yield from ([parse(line) for line in lines] for lines in experiment.read(file).lines(over))
 
 
 def _experiment_file(name: str) -> Path:
@@ -118,245 +146,261 @@ def _experiment_file(name: str) -> Path:
     return CONFIGS / "experiment" / f"{name}.yaml"
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return list(OverridesParser.create().parse_overrides(list(overrides)))
-    except OverrideParseException as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UsageError(
-            f"cannot read {error.override!r}: {reason}. Write key=value, for example ratio=0.889"
-        ) from None
+def _cell(overrides: Sequence[Override]) -> RunConfig:
+    """One checked cell.
 
-
-@cache
-def _override(line: str) -> Override:
-    """One override. Reading one takes milliseconds, and the cells of a grid share most of them."""
-    (override,) = _parsed([line])
-    return override
-
-
-def _values(override: Override) -> list[Any]:
-    return (
-        list(override.sweep_string_iterator())
-        if override.is_sweep_override()
-        else [override.value()]
-    )
-
-
-def _combinations(overrides: list[Override], sweep: bool) -> Iterator[list[Override]]:
-    """Each cell's overrides, sweeps spelled out, the last one given varying fastest."""
-    axes: list[list[Override]] = []
-    for override in overrides:
-        if not override.is_sweep_override():
-            axes.append([override])
-            continue
-        if not sweep:
-            raise UsageError(
-                f"{override.input_line} is a list: add -m to run one cell for each of its values"
-            )
-        key = override.get_key_element()
-        axes.append([_override(f"{key}={value!s}") for value in _values(override)])
-    yield from (list(combination) for combination in itertools.product(*axes))
-
-
-def _cell(overrides: list[Override]) -> RunConfig:
-    """One checked cell from simple overrides."""
+    Raises:
+        UsageErrors: every mistake in it.
+    """
     errors: list[UsageError] = []
     chosen: dict[str, str] = {}
-    values: list[Override] = []
     for override in overrides:
-        key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
-        if key not in GROUPS:
-            values.append(override)
-            continue
+        if override.key_or_group in GROUPS:
+            try:
+                chosen[override.key_or_group] = option(override)
+            except UsageError as error:
+                errors.append(error)
+    failed = {override.key_or_group for override in overrides} & set(GROUPS) - chosen.keys()
+    lines: dict[str, list[str]] = {key: [] for key in _hints()}
+    for override in overrides:
+        key, line = name_of(override).partition(".")[0], str(override.input_line)
+        if override.key_or_group in GROUPS or key in failed:
+            continue  # the keys below a choice that does not exist are unknown
         try:
-            chosen[key] = _option(key, override.get_value_string())
+            _part(key, chosen.get(key), (*lines.get(key, ()), line))
+            lines[key].append(line)
         except UsageError as error:
             errors.append(error)
-    failed = {
-        override.key_or_group for override in overrides if override.key_or_group in GROUPS
-    } - chosen.keys()
-    plain = _plain(chosen)
-    for override in values:
-        group = override.get_key_element().lstrip("+~").partition(".")[0]
-        if group in failed:
-            continue  # its keys are those of a choice that does not exist
-        try:
-            _set(
-                plain,
-                *_converted(
-                    ((group, chosen[group]),) if group in chosen else (), str(override.input_line)
-                ),
-            )
-        except UsageError as error:
-            errors.append(error)
-    _follow(plain)
-    cell = typed(plain)
-    errors += mistakes(cell)
+    try:
+        cell = assembled(chosen, lines)
+        errors += mistakes(cell)
+    except UsageError as error:
+        errors.append(error)
     if errors:
         raise UsageErrors(errors)
     return cell
 
 
-def _option(group: str, name: str) -> str:
-    """The name under which Hydra finds a choice of a group.
+def assembled(chosen: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> RunConfig:
+    """What Hydra composes from choices and overrides, put together from parts that cells share.
+
+    Args:
+        chosen: group -> choice.
+        lines: key of the root -> overrides below it.
+
+    Raises:
+        UsageError: a key that does not exist, or a value that does not fit.
+    """
+    parts = [_part(key, chosen.get(key), tuple(lines.get(key, ()))) for key in _hints()]
+    values = {part.key: _built(part) for part in parts if not part.interpolated}
+    text = " ".join(str(part.plain) for part in parts if part.interpolated)
+    if text:
+        # an interpolation names what it follows: cells that say the same there share the result
+        named = [part for part in parts if part.interpolated or part.key in text]
+        values |= _resolved(tuple(parts if "${${" in text else named))
+    values["out"] = str(Path(values["out"]).expanduser())
+    return RunConfig(**values)
+
+
+def option(override: Override) -> str:
+    """The name under which Hydra finds the choice of an override such as ``method=./mine.py:Mine``.
 
     Raises:
         UsageError: there is none.
     """
-    if name in options(group):
-        return name
-    if group != "method" or (name not in registry.methods() and ".py" not in name):
-        raise unknown(group, name, options(group), f"python -m unibench list {group}s")
-    card = registry.method(name)
-    missing = [key for key, default in card.parameters.items() if default is registry.REQUIRED]
-    if missing:
-        raise UsageError(
-            f"method={name}: {card.class_name} has no default for {', '.join(missing)}; give every"
-            " field one"
-        )
-    node = {
-        "name": card.name,
-        **({} if card.module else {"source": f"{card.path}:{card.class_name}"}),
-        **card.parameters,
-    }
-    stored = f"external_{card.name}_{hashlib.blake2b(str(card.path).encode(), digest_size=4).hexdigest()}"
+    group, line, name = override.key_or_group, override.input_line, override.value()
+    if not is_plain(override) or not isinstance(name, str | int | float):
+        raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
+    if str(name) in options(group):
+        return str(name)
+    if group != "method":
+        raise unknown(group, str(name), options(group), f"python -m unibench list {group}s")
+    node = registry.method(str(name)).config()
+    # the content is in the name: a file that was edited meanwhile is another choice
+    digest = hashlib.blake2b(json.dumps(node, default=str).encode(), digest_size=4).hexdigest()
+    stored = f"external_{node['name']}_{digest}"
     ConfigStore.instance().store(group="method", name=stored, node=node)
     return stored
 
 
+def hydra_lines(overrides: Sequence[Override]) -> list[str]:
+    """The overrides of a cell with each choice under the name by which Hydra finds it."""
+    return [
+        f"{override.key_or_group}={option(override)}"
+        if override.key_or_group in GROUPS
+        else str(override.input_line)
+        for override in overrides
+    ]
+
+
 @cache
-def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
-    """The defaults, with at most one choice."""
-    direct = _direct(*chosen[0]) if chosen else None
-    if direct is not None:
-        cell = _composed(()).copy()
-        cell[chosen[0][0]] = direct
-        return cell
+def register() -> None:
+    """Make the schema and every method known to Hydra."""
     config.register()
+    for name, card in registry.methods().items():
+        ConfigStore.instance().store(group="method", name=name, node=card.config())
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """What Hydra composes. It takes 60 ms and more."""
+    register()
     GlobalHydra.instance().clear()
     with initialize_config_module("unibench.configs", version_base="1.3"):
-        composed: DictConfig = compose(
-            "config", overrides=[f"{group}={name}" for group, name in chosen]
-        )
-    return composed
+        whole: DictConfig = compose("config", overrides=list(overrides))
+    return whole
 
 
-def _direct(group: str, name: str) -> Any:
-    """A choice whose file stands for itself, under its schema: what Hydra composes in twenty times
-    the time.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """A key of a cell's configuration.
 
-    None for a file with a defaults list, and for a method that has no file.
+    Attributes:
+        key: first word of the keys in it, for example model.
+        lines: overrides that it was made with.
+        node: a configuration of this key alone.
+        plain: its value as YAML has it, interpolations as they are written.
+        interpolated: whether there are any.
     """
-    file = CONFIGS / group / f"{name}.yaml"
-    loaded = OmegaConf.load(file) if file.is_file() else None
-    if not isinstance(loaded, DictConfig) or "defaults" in loaded:
-        return None
-    return OmegaConf.merge(SCHEMAS[group], loaded) if group in SCHEMAS else loaded
 
-
-def _plain(chosen: dict[str, str]) -> dict[str, Any]:
-    """The composed values of a combination of choices. Groups do not depend on each other; cells
-    share the inner dictionaries.
-    """
-    return {
-        **_container(()),
-        **{group: _container(((group, name),))[group] for group, name in chosen.items()},
-    }
+    key: str
+    lines: tuple[str, ...]
+    node: DictConfig
+    plain: Any
+    interpolated: bool
 
 
 @cache
-def _container(chosen: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    found: Any = OmegaConf.to_container(_composed(chosen), resolve=False)
-    return dict(found)
+def _part(key: str, choice: str | None, lines: tuple[str, ...]) -> _Part:
+    """What Hydra composes below one key of a cell, from the overrides of this key.
 
-
-@cache
-def _converted(chosen: tuple[tuple[str, str], ...], line: str) -> tuple[str, Any]:
-    """Key and value of an override, checked against the schema and the choice it applies to.
+    Composing takes 60 ms, and a plan has thousands of cells. The keys of the root do not depend on
+    each other but by interpolations, which :func:`assembled` resolves, so each is composed once for
+    all cells that say the same about it. Hydra does it, but for what makes nearly all of them: a
+    choice without a defaults list is merged with its schema, and ``key=value`` updates, as Hydra
+    does. ``tests/compose/test_hydra.py`` compares the two over all choices and forms.
 
     Raises:
-        UsageError: the key does not exist, or the value is of another type.
+        UsageError: a key that does not exist, or a value that does not fit.
     """
-    override = _override(line)
-    cell, key = _composed(chosen).copy(), override.get_key_element().lstrip("+~")
-    if key not in _keys(cell) and not (override.is_add() and key.startswith(FREE)):
-        more = (
-            " Keys may be added below " + ", ".join(place.rstrip(".") for place in FREE)
-            if override.is_add()
-            else ""
-        )
-        raise UsageError(
-            f"unknown key {key!r}.{nearest(key, _keys(cell))}{more} (python -m unibench --help)"
-        )
-    try:
-        OmegaConf.update(cell, key, override.value(), force_add=override.is_add())
-    except OmegaConfBaseException as error:
-        raise UsageError(f"{line}: {str(error).splitlines()[0]}") from None
-    value = OmegaConf.select(cell, key)
-    return key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _set(plain: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key; dictionaries on the way are copied, since other cells have them too."""
-    *path, last = key.split(".")
-    for part in path:
-        plain[part] = dict(plain.get(part) or {})
-        plain = plain[part]
-    plain[last] = copy.deepcopy(value)
-
-
-def _follow(plain: dict[str, Any]) -> None:
-    """Give a method's fields that say ``${model.x}`` the model's value; files of this package by
-    their place.
-    """
-    method = dict(plain["method"])
-    for key, value in method.items():
-        if isinstance(value, str) and value.startswith("${model."):
-            given = plain["model"][value.removeprefix("${model.").rstrip("}")]
-            method[key] = str(model_path(given)) if str(given).startswith(INSIDE) else given
-    plain["method"] = method
-
-
-def typed(plain: Mapping[str, Any]) -> RunConfig:
-    """A cell from plain values, as YAML and JSON have them."""
-    cell: RunConfig = _built(RunConfig, plain)
-    return cell
-
-
-def _built(kind: type, plain: Mapping[str, Any]) -> Any:
-    """A dataclass of the schema from plain values, the ones inside it too."""
-    values = dict(plain)
-    for name, inner in _inner(kind).items():
-        given = values[name]
-        if given is not None:
-            values[name] = (
-                [_built(inner, entry) for entry in given]
-                if isinstance(given, list)
-                else _built(inner, given)
-            )
-    return kind(**values)
+    line = lines[-1] if lines else f"{key}={choice}"
+    with refusing(line):
+        if not lines:
+            node = _chosen(key, choice)
+        else:
+            override, node = parse(line), _part(key, choice, lines[:-1]).node.copy()
+            _check_key(override, node)
+            if is_plain(override):
+                OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+            else:
+                group = [] if choice is None else [f"{key}={choice}"]
+                node = _only(key, composed([*group, *lines]))
+        plain = cast(dict[str, Any], OmegaConf.to_container(node, throw_on_missing=True)).get(key)
+    return _Part(key, lines, node, plain, "${" in str(plain))
 
 
 @cache
-def _inner(kind: type) -> dict[str, type]:
-    """Fields of a dataclass that hold dataclasses, or lists of them."""
-    found = {}
-    for name, hint in get_type_hints(kind).items():
-        for inner in (hint, *get_args(hint)):
-            if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-                found[name] = inner
-    return found
+def _defaults() -> DictConfig:
+    return composed([])
 
 
-def _keys(node: Any, prefix: str = "") -> list[str]:
+@cache
+def _chosen(key: str, choice: str | None) -> DictConfig:
+    """One key of the configuration, with a choice if it is a group; empty for an unknown key."""
+    register()
+    file = CONFIGS / key / f"{choice}.yaml"
+    if key not in _hints():
+        return OmegaConf.create()
+    if choice is None:
+        return _only(key, _defaults())
+    if file.is_file() and re.search(r"(?m)^defaults:|@package", file.read_text("utf-8")):
+        return _only(key, composed([f"{key}={choice}"]))
+    stored = None if file.is_file() else ConfigStore.instance().load(f"{key}/{choice}.yaml")
+    given = {key: OmegaConf.load(file) if stored is None else stored.node}
+    part = cast(DictConfig, OmegaConf.merge(_empty(key), given))
+    OmegaConf.set_struct(part, True)
+    return part
+
+
+@cache
+def _empty(key: str) -> DictConfig:
+    """A configuration of one key, of the schema's type."""
+    kind = dataclasses.make_dataclass("Part", [(key, config.schema(_hints()[key]), MISSING)])
+    empty: DictConfig = OmegaConf.structured(kind)
+    return empty
+
+
+def _only(key: str, whole: DictConfig) -> DictConfig:
+    """A configuration of one key of a whole one."""
+    part = _empty(key).copy()
+    part[key] = _written(key, whole)
+    OmegaConf.set_struct(part, True)
+    return part
+
+
+def _written(key: str, node: DictConfig) -> Any:
+    """A value as it is written: an interpolation is not followed."""
+    return dict(node.items_ex(resolve=False)).get(key, MISSING)
+
+
+def _check_key(override: Override, node: DictConfig) -> None:
+    """Refuse a key that does not exist, unless it may be added.
+
+    Raises:
+        UsageError: with the nearest key that exists.
+    """
+    key, known = name_of(override), _keys(node)
+    adding = override.is_add() or override.is_force_add()
+    if key in known or (adding and key.startswith(FREE)):
+        return
+    more = f" Keys may be added below {', '.join(start.rstrip('.') for start in FREE)}"
+    raise UsageError(
+        f"unknown key {key!r}.{nearest(key, known or _keys(_defaults()))}"
+        f"{more if adding else ''} (python -m unibench --help)"
+    )
+
+
+def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
     found: list[str] = []
-    if isinstance(node, DictConfig) and not node._is_missing() and not node._is_none():
-        for key in map(str, node):
-            if key == "name":
-                continue
-            found += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
+    for key in map(str, node):
+        if key == "name":
+            continue
+        found.append(f"{prefix}{key}")
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        if OmegaConf.is_dict(inner := node[key]):
+            found += _keys(inner, f"{prefix}{key}.")
     return found
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    """The types of a cell's configuration by key."""
+    return get_type_hints(RunConfig)
+
+
+@cache
+def _built(part: _Part) -> Any:
+    return config.build(_hints()[part.key], part.plain)
+
+
+@cache
+def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
+    """The values of the parts that have interpolations, which follow each other and the others.
+
+    A file of this package (``model.selector: pkg://...``) is followed to its place.
+    """
+    following = [part for part in parts if part.interpolated]
+    lines = " ".join(line for part in following for line in part.lines if "${" in line)
+    with refusing(lines or following[0].key):
+        whole = OmegaConf.structured(config.schema(RunConfig))
+        for part in parts:
+            whole[part.key] = _written(part.key, part.node)
+        plain: Any = OmegaConf.to_container(whole, resolve=True)
+        values = {part.key: config.build(_hints()[part.key], plain[part.key]) for part in following}
+    if "method" in values:
+        values["method"] = {
+            key: str(model_path(value)) if str(value).startswith(INSIDE) else value
+            for key, value in values["method"].items()
+        }
+    return values

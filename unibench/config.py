@@ -1,20 +1,50 @@
-"""The schema of a run. YAML files under ``configs`` fill it; the command line overrides it."""
+"""The schema of a run. YAML files under ``configs`` fill it, and the command line overrides it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from unibench import registry
-from unibench.budget import Budget
+from unibench.budget import Budget, BudgetMode, Scope
+from unibench.errors import UsageError, unknown
+from unibench.registry import parts_of as parts_of
 
 INSIDE = "pkg://unibench."  # a place inside this package
 _HERE = Path(__file__).parent
+_LARGEST = 2**63 - 1  # torch's generators and Python's iterators take no larger integer
+
+Weights = Literal["pretrained", "random"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+Quantization = Literal["8bit", "4bit"]
+TaskKind = Literal["embedded", "harness"]
+Modality = Literal["image", "video"]
+Harness = Literal["vlmevalkit", "lmms_eval"]
+Wrapper = Literal["unibench", "native"]
+Share = Literal["none", "memory", "disk"]
+
+
+@dataclass(frozen=True)
+class Least:
+    """The smallest value that a number of the schema may have; ``above``: it must be larger."""
+
+    value: int
+    above: bool = False
+
+
+Natural = Annotated[int, Least(0)]
+Count = Annotated[int, Least(1)]
+Positive = Annotated[float, Least(0, above=True)]
 
 
 @dataclass
@@ -25,17 +55,17 @@ class ModelConfig:
         name: file name of the YAML.
         family: adapter in ``models/``.
         checkpoint: hub id.
-        revision: of the hub repository.
+        revision: branch, tag or commit of the hub repository.
         path: a local folder that is loaded instead; ``pkg://`` means inside this package.
         weights: ``pretrained``, or ``random``: the real architecture without a download.
-        dtype: of the weights; selections are float32 whatever it is.
-        attn: attention implementation of transformers: sdpa, eager, flash_attention_2.
+        dtype: precision of the weights; selections are float32 whatever it is.
+        attn: attention implementation of transformers.
         device: auto, cpu, cuda, cuda:1.
-        device_map: of accelerate, for several GPUs, for example auto.
-        quantization: 8bit or 4bit (nf4), by bitsandbytes; null leaves the weights in ``dtype``.
+        device_map: accelerate's device map for several GPUs, for example auto.
+        quantization: bitsandbytes' 8bit or 4bit (nf4); null leaves the weights in ``dtype``.
         trust_remote_code: whether code that comes with a checkpoint may run.
-        threads: of torch on a CPU; null leaves it alone. A tiny model is several times faster with
-            one.
+        threads: torch's threads on a CPU; null leaves them alone. A tiny model is several times
+            faster with one.
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
         processor: image settings, pinned: they hold whatever the checkpoint's own file says;
@@ -51,15 +81,15 @@ class ModelConfig:
     checkpoint: str | None = None
     revision: str | None = None
     path: str | None = None
-    weights: str = "pretrained"
-    dtype: str = "bfloat16"
-    attn: str = "sdpa"
+    weights: Weights = "pretrained"
+    dtype: Dtype = "bfloat16"
+    attn: Attention = "sdpa"
     device: str = "auto"
     device_map: str | None = None
-    quantization: str | None = None
+    quantization: Quantization | None = None
     trust_remote_code: bool = False
-    threads: int | None = None
-    pixels: dict[str, Any] = field(default_factory=lambda: {"native": {}})
+    threads: Count | None = None
+    pixels: dict[str, dict[str, Any]] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
     clip: str | None = None
@@ -79,7 +109,7 @@ class MetricConfig:
             the whole of MME. ``score_100`` is ``100 * score / best``.
         sample: where the score of one sample stands, the first of these that it has; empty if the
             harness scores only the whole. It is divided by ``sample_best``.
-        sample_best: its best value.
+        sample_best: best value of one sample's score.
     """
 
     name: str = MISSING
@@ -95,12 +125,12 @@ class HarnessTask:
 
     Attributes:
         name: the harness's own name of it.
-        metrics: the first one is the row's score.
+        metrics: numbers that it reports; the first one is the row's score.
         judges: who may score answers that rules cannot, the first by default: ``none`` (the scoring
             has no place for a judge), ``exact`` (string rules stand in for the judge), ``endpoint``
             (an OpenAI-compatible server).
         size: number of samples of the published data.
-        columns: wanted in a table of one's own (``task.data``).
+        columns: columns that a table of one's own (``task.data``) must have.
         requires: what the scoring needs beside Python, for example java.
         blank: lmms-eval: what the scoring is given for an empty answer, where it ends with an error
             on one; always wrong.
@@ -126,7 +156,7 @@ class TaskConfig:
         target: ``module:Class`` of an embedded task.
         limit: number of samples, null for all.
         data: a local folder with the data.
-        modality: image or video.
+        modality: what the pictures of a prompt are.
         options: arguments of an embedded task.
         ability: what a benchmark tests: comprehensive, mathematics, ocr, hallucination, ...
         vlmevalkit: the benchmark in VLMEvalKit, null if it has none.
@@ -136,16 +166,16 @@ class TaskConfig:
     """
 
     name: str = MISSING
-    kind: str = "embedded"
+    kind: TaskKind = "embedded"
     target: str | None = None
-    limit: int | None = None
+    limit: Count | None = None
     data: str | None = None
-    modality: str = "image"
+    modality: Modality = "image"
     options: dict[str, Any] = field(default_factory=dict)
     ability: str | None = None
     vlmevalkit: HarnessTask | None = None
     lmms_eval: HarnessTask | None = None
-    prefer: str = "vlmevalkit"
+    prefer: Harness = "vlmevalkit"
     differs: str | None = None
 
 
@@ -160,8 +190,8 @@ class BudgetConfig:
             tile or frame.
     """
 
-    mode: str = "at_stage"
-    scope: str = "sequence"
+    mode: BudgetMode = "at_stage"
+    scope: Scope = "sequence"
 
 
 @dataclass
@@ -169,12 +199,12 @@ class GenerationConfig:
     """Greedy decoding, pinned: a checkpoint's own sampling settings are not read.
 
     Attributes:
-        max_new_tokens: null takes the task's.
+        max_new_tokens: most tokens of an answer; null takes the task's number.
         repetition_penalty: 1 is none (Qwen2.5-VL's own file says 1.05).
     """
 
-    max_new_tokens: int | None = None
-    repetition_penalty: float = 1.0
+    max_new_tokens: Count | None = None
+    repetition_penalty: Positive = 1.0
 
 
 @dataclass
@@ -182,9 +212,9 @@ class JudgeConfig:
     """Who scores the answers that rules cannot.
 
     Attributes:
-        kind: auto takes the first of the benchmark's ``judges``; none, exact or endpoint.
+        kind: auto takes the first of the benchmark's ``judges``; else one of them.
         model: name that the endpoint is asked for.
-        url: of an OpenAI-compatible server, up to ``/v1``.
+        url: address of an OpenAI-compatible server, up to ``/v1``.
         key: name of the environment variable that holds the key; the key itself is never written.
         timeout: seconds for one attempt.
         retries: further attempts after a failed one; then the cell fails and keeps its answers.
@@ -194,8 +224,8 @@ class JudgeConfig:
     model: str | None = None
     url: str | None = None
     key: str = "OPENAI_API_KEY"
-    timeout: float = 60.0
-    retries: int = 5
+    timeout: Positive = 60.0
+    retries: Natural = 5
 
 
 @dataclass
@@ -210,7 +240,7 @@ class HarnessOptions:
     """
 
     python: str | None = None
-    wrapper: str = "unibench"
+    wrapper: Wrapper = "unibench"
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
@@ -219,14 +249,21 @@ class RunConfig:
     """One cell of a grid.
 
     Attributes:
-        ratio: share of visual tokens REMOVED (0.889, 8/9); or
-        retention: share kept; or
-        keep: number kept. With none of the three, ratio is 0.889.
-        seed: for methods that draw.
+        model: the checkpoint.
+        method: name and parameters of the method; ``source`` where it is a file of one's own.
+        task: what is asked.
+        ratio: share of visual tokens REMOVED; a fraction such as 7/9 is exact. Giving ``retention``
+            or ``keep`` instead sets it to null (:func:`unibench.compose.compose_cells`).
+        retention: share kept.
+        keep: number kept.
+        seed: seed of methods that draw.
         pixels: preset of the model's image settings.
         batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time
             per sample is comparable at 1 only.
-        harness: auto, vlmevalkit or lmms_eval, for tasks that a harness defines.
+        budget: how the budget is meant.
+        generation: decoding.
+        harness: who asks a benchmark; auto takes the harness that its card prefers.
+        harness_options: how a harness is run.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
@@ -234,53 +271,162 @@ class RunConfig:
             missing.
         share_mib: most memory for shared features; when it is full, further ones are computed each
             time.
-        shards: parts that several workers may answer at once; an unfinished cell keeps those it
-            has.
+        shards: number of parts that several workers may answer at once; an unfinished cell keeps
+            the number it began with.
     """
 
     model: ModelConfig = MISSING
     method: dict[str, Any] = MISSING
     task: TaskConfig = MISSING
-    ratio: Any = None
-    retention: Any = None
-    keep: Any = None
-    seed: int = 0
+    ratio: int | float | str | None = 0.889
+    retention: int | float | str | None = None
+    keep: int | None = None
+    seed: Natural = 0
     pixels: str = "native"
-    batch_size: Any = 1
+    batch_size: Count | Literal["auto"] = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
-    harness: str = "auto"
+    harness: Harness | Literal["auto"] = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
     out: str = "outputs"
     timing: bool = True
-    share: str = "none"
-    share_mib: int = 1024
-    shards: int = 1
+    share: Share = "none"
+    share_mib: Count = 1024
+    shards: Count = 1
+
+
+BUDGETS = ("ratio", "retention", "keep")
+"""Ways to state the budget."""
+
+
+def typed(plain: Mapping[str, Any]) -> RunConfig:
+    """A cell from plain values, as YAML and JSON have them; what is left out has its default.
+
+    Raises:
+        UsageError: a key that the schema does not have, or an entry of another form.
+    """
+    # until ratio had a default in the schema, a cell was stored with none of the three for it
+    unstated = all(key in plain and plain[key] is None for key in BUDGETS)
+    if unstated and plain.get("method", {}).get("name") != "vanilla":
+        plain = {**plain, "ratio": RunConfig.ratio}
+    cell: RunConfig = build(RunConfig, plain)
+    return cell
+
+
+def build(kind: Any, value: Any) -> Any:
+    """A value of a type of the schema from plain ones: dataclasses, the ones inside them too."""
+    if get_origin(kind) in (Union, UnionType):
+        kind = next((inner for inner in get_args(kind) if dataclasses.is_dataclass(inner)), kind)
+    if value is not None and get_origin(kind) is list:
+        return [build(*get_args(kind), entry) for entry in value]
+    if value is None or not dataclasses.is_dataclass(kind):
+        return value
+    hints = get_type_hints(kind)
+    if not isinstance(value, Mapping) or not value.keys() <= hints.keys():
+        raise UsageError(f"{value!r} is not a configuration of {kind.__name__}")  # type: ignore[union-attr]
+    return kind(**{key: build(hints[key], entry) for key, entry in value.items()})  # type: ignore[operator]
+
+
+@cache
+def schema(kind: Any) -> Any:
+    """A type of this module as OmegaConf 2.3 can read it, which knows no ``Literal``: ``str``
+    stands in its place, :func:`mistakes` looks at the value.
+    """
+    if get_origin(kind) is Literal:
+        return str
+    if get_args(kind):
+        inner = tuple(schema(entry) for entry in get_args(kind))
+        return Union[inner] if get_origin(kind) is UnionType else get_origin(kind)[inner]  # noqa: UP007
+    if not dataclasses.is_dataclass(kind):
+        return kind
+    hints, made = get_type_hints(kind), []
+    for spec in dataclasses.fields(kind):
+        copied = field(default=spec.default)
+        if spec.default_factory is not dataclasses.MISSING:
+            copied = field(default_factory=schema(spec.default_factory))
+        made.append((spec.name, schema(hints[spec.name]), copied))
+    return dataclasses.make_dataclass(kind.__name__, made)  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a value of the schema may be, beyond its type.
+
+    Attributes:
+        key: dotted key.
+        choices: closed set of names; empty if any name will do.
+        least: smallest number, None if the value is no number or may be any.
+    """
+
+    key: str
+    choices: tuple[str, ...]
+    least: Least | None
+
+    def mistake(self, value: Any) -> UsageError | None:
+        """What is wrong with a value, None if nothing is."""
+        if value is None or value in self.choices:
+            return None
+        if self.least is None or isinstance(value, str):
+            return unknown(self.key, str(value), self.choices) if self.choices else None
+        if not math.isfinite(value):
+            return UsageError(f"{self.key}={value} is not a finite number")
+        least = self.least
+        if value < least.value or (least.above and value == least.value):
+            border = f"more than {least.value}" if least.above else f"at least {least.value}"
+            return UsageError(f"{self.key}={value} is too small; {border}")
+        if value > _LARGEST:
+            return UsageError(f"{self.key}={value} is too large; at most {_LARGEST}")
+        return None
+
+
+@cache
+def _rules(kind: Any, prefix: str = "") -> tuple[_Rule, ...]:
+    """The rules of a dataclass of the schema and of those inside it."""
+    found: list[_Rule] = []
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        inner = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        choices: list[str] = []
+        least = None
+        for entry in inner:
+            if dataclasses.is_dataclass(entry):
+                found += _rules(entry, f"{prefix}{name}.")
+            elif get_origin(entry) is Literal:
+                choices += get_args(entry)
+            elif get_origin(entry) is Annotated:
+                least = get_args(entry)[1]
+        if choices or least:
+            found.append(_Rule(f"{prefix}{name}", tuple(choices), least))
+    return tuple(found)
+
+
+def mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    """Values of a cell that are of the right type, but outside of a closed set or a range."""
+    for rule in _rules(RunConfig):
+        value = functools.reduce(
+            lambda node, key: None if node is None else getattr(node, key),
+            rule.key.split("."),
+            cell,
+        )
+        if (error := rule.mistake(value)) is not None:
+            yield error
 
 
 def register() -> None:
     """Make the schema known to Hydra."""
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    ConfigStore.instance().store(name="run_schema", node=schema(RunConfig))
 
 
 def budget_of(cell: RunConfig) -> Budget:
-    """The budget of a cell; vanilla keeps everything."""
+    """The budget of a cell; vanilla keeps everything.
+
+    Raises:
+        UsageError: there is none, or it is out of range.
+    """
     if cell.method["name"] == "vanilla":
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
-        return Budget.parse(ratio="0.889")
+        raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")
     return Budget.parse(cell.ratio, cell.retention, cell.keep)
-
-
-def parts_of(method: Mapping[str, Any]) -> list[registry.Card]:
-    """The card of a configured method, and of the methods that its parameters name."""
-    card = registry.method(method.get("source") or method["name"])
-    named = [
-        method.get(key)
-        for key, default in card.parameters.items()
-        if isinstance(default, str) and default in registry.methods()
-    ]
-    return [card, *(registry.methods()[name] for name in named if name in registry.methods())]
 
 
 def model_path(path: str | None) -> Path | None:

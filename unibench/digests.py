@@ -12,12 +12,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from unibench import jsoncache
 from unibench.errors import UsageError
 
 SETTLED_NS = 2_500_000_000  # FAT keeps times to two seconds
 UNREAD = ("README.md", "__pycache__")  # what nothing loads; nor what is hidden
+MISSING = "missing"
 Stamp = list[int]
 
 _known: dict[str, tuple[Stamp, str]] = {}  # by path, of this process
@@ -45,12 +47,12 @@ def contents(place: Path, also: Iterable[str] = ()) -> str:
     for named in also:
         if os.path.normpath(place / named) not in inside:
             files[f"../{named}"] = place / named
-    before = dict(_known)
+    paths = [str(file.absolute()) for file in files.values()]
+    before = [_known.get(path) for path in paths]
     whole = hashlib.blake2b(digest_size=8)
     for key, file in sorted(files.items()):
         whole.update(f"{key}\0{_digest(file)}\n".encode("utf-8", "surrogateescape"))
-    if before != _known:
-        paths = [str(file.absolute()) for file in files.values()]
+    if before != [_known.get(path) for path in paths]:
         jsoncache.write(name, {path: _known[path] for path in paths if path in _known})
     return whole.hexdigest()
 
@@ -73,10 +75,11 @@ def _read(name: str) -> Iterator[tuple[str, tuple[Stamp, str]]]:
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """The files below a folder by their names from there."""
     seen: set[str] = set()
-    for path, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not _unread(name)]
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        # in this order, so that of two links to one folder it is always the same that counts
+        folders[:] = sorted(name for name in folders if not _unread(name))
         if (real := os.path.realpath(path)) in seen:
-            folders.clear()  # a link that leads back up
+            folders.clear()
             continue
         seen.add(real)
         for name in files:
@@ -90,9 +93,11 @@ def _unread(name: str) -> bool:
 
 
 def _digest(file: Path) -> str:
-    """Hash of a file's contents; ``missing`` where there is none."""
+    """Hash of a file's contents; ``missing`` where there is none, or a device, or a pipe."""
     path = str(file.absolute())
     try:
+        if not file.is_file():
+            return MISSING
         found = stamp(file)
         stored = _known.get(path)
         if stored is not None and stored[0] == found:
@@ -100,16 +105,21 @@ def _digest(file: Path) -> str:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         again = stamp(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return "missing"
+    except FileNotFoundError:
+        return MISSING
     except OSError as error:
-        raise UsageError(
-            f"{file} cannot be read ({error.strerror}), and what it holds decides the key of a cell"
-        ) from None
+        _refuse(error)
     _known.pop(path, None)
     if found == again and time.time_ns() - max(found[1:3]) > SETTLED_NS:
         _known[path] = (found, digest.hexdigest())
     return digest.hexdigest()
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise UsageError(
+        f"{error.filename} cannot be read ({error.strerror}), and its contents are in the key of a"
+        " cell"
+    ) from None
 
 
 def stamp(file: Path) -> Stamp:

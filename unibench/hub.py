@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from urllib.error import HTTPError
@@ -33,6 +34,20 @@ def commit_of(checkpoint: str, revision: str | None) -> str | None:
 def cache_of(checkpoint: str) -> Path:
     """The folder of a repository in the hub's cache; it need not exist."""
     return Path(constants.HF_HUB_CACHE, f"models--{checkpoint.replace('/', '--')}")
+
+
+def resolve(checkpoint: str, revision: str | None) -> str | None:
+    """The commit that a branch or tag points to now, by downloading the repository's configuration;
+    None where it cannot be had.
+    """
+    from huggingface_hub import hf_hub_download  # takes as long to load as a plan to make
+
+    if commit_of(checkpoint, revision) is not None or not answers():
+        return commit_of(checkpoint, revision)
+    # whatever the hub's client raises, loading the model will say what is wrong
+    with suppress(Exception):
+        hf_hub_download(checkpoint, "config.json", revision=revision)
+    return commit_of(checkpoint, revision)
 
 
 def snapshot(repository: Path, revision: str | None) -> Path:
@@ -69,6 +84,22 @@ def cached(spec: ModelConfig) -> bool:
     return isinstance(
         try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision), (str, Path)
     )
+
+
+def config_file(spec: ModelConfig) -> Path | None:
+    """The ``config.json`` of a hub checkpoint in the cache on this disk, None if it is not there.
+
+    The cache's layout is read here, since the module of huggingface_hub that knows it takes as long
+    to load as a plan to make.
+    """
+    if spec.checkpoint is None:
+        return None
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{spec.checkpoint.replace('/', '--')}"
+    revision = spec.revision or "main"
+    named = folder / "refs" / revision
+    commit = named.read_text().strip() if named.is_file() else revision
+    file = folder / "snapshots" / commit / "config.json"
+    return file if file.is_file() else None
 
 
 @cache

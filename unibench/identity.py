@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unibench import benchmark, lineage, registry
+from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.closure import Code
 from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
@@ -43,33 +43,35 @@ ENGINE = (
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (
-        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.serve:Child",
         "unibench.harness.child.vlmevalkit:VLMEvalKit",
         "unibench.harness.child.vlmevalkit_models:native",
     ),
     "lmms_eval": (
-        "unibench.harness.child.serve:Worker",
+        "unibench.harness.child.serve:Child",
         "unibench.harness.child.lmms:LmmsEval",
     ),
 }
-# What finds, checks, reports and stores: the values that it settles are in the key themselves, and
-# the classes that it finds are asked for by name.
+# What finds, checks, reports and stores computes no number: the values that it settles are in the
+# key themselves, and the classes that it finds are asked for by name.
 OUTSIDE = (
-    "unibench.annotations",
     "unibench.benchmark",
     "unibench.cards",
     "unibench.checks",
     "unibench.compose",
     "unibench.config",
     "unibench.declarations",
+    "unibench.device",
     "unibench.errors",
     "unibench.facts",
     "unibench.hub",
     "unibench.identity",
+    "unibench.inference.environment",
     "unibench.inputs",
     "unibench.lineage",
     "unibench.paths",
     "unibench.plan",
+    "unibench.pruning.refusal",
     "unibench.registry",
     "unibench.runner",
     "unibench.store",
@@ -119,8 +121,7 @@ class Cell:
     @property
     def final(self) -> bool:
         """Whether the key is known: the commit of a checkpoint is, once it is on this disk."""
-        model = self.identity["model"]
-        return not any(str(model[name]).endswith(UNKNOWN) for name in ("weights", "clip"))
+        return not str(self.identity["model"]["weights"]).endswith(UNKNOWN)
 
     @property
     def variant(self) -> str:
@@ -188,11 +189,28 @@ def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         config = replace(config, harness=asked.harness)
-    model, task = asdict(config.model), asdict(config.task)
-    places = json.dumps([model, task, config.harness, config.pixels], sort_keys=True, default=str)
+    places = repr((config.model, config.task, config.harness))
     if places not in looked:
         looked[places] = _files(config)
-    return _made(config, asked, {**looked[places], **_protocol(config)})
+    return _made(config, asked, {**looked[places], **_protocol(config, asked)})
+
+
+def settled(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells under the keys that they will have once their checkpoints are downloaded.
+
+    Of a checkpoint that is not on this disk the configuration alone is fetched: it tells the
+    commit, at which the model is then loaded.
+    """
+    final = []
+    for cell in cells:
+        model, clip = cell.config.model, cell.identity.get("clip")
+        if not cell.final:
+            hub.resolve(str(model.checkpoint), model.revision)
+        if str(clip).endswith(UNKNOWN):
+            hub.resolve(str(model.clip), None)
+        known = cell.final and not str(clip).endswith(UNKNOWN)
+        final.append(cell if known else cell_of(cell.config))
+    return final
 
 
 def vanilla_of(cell: Cell) -> Cell:
@@ -210,17 +228,27 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
     """A cell from its setting and what its configuration says of method, budget and seed."""
-    budget = budget_of(config)
+    budget, cards = budget_of(config), parts_of(config.method)
+    parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
-        "method": {
-            key: value_digest(value) for key, value in config.method.items() if key != "source"
-        },
+        "method": value_digest(parameters),
         "budget": {"label": budget.label, **asdict(config.budget)},
         "seed": config.seed,
-        "code": {**setting["code"], "method": code_digest(map(_root, parts_of(config.method)))},
+        "code": {**setting["code"], "method": code_digest(map(_root, cards))},
+        **_clip_of(config, any(card.text_aware for card in cards)),
     }
-    identity = {**setting, **own}
+    identity = {**_without(setting, *CANDIDATE, "seed"), **own}
     return Cell(config, asked, budget, identity, key_of(identity))
+
+
+def _clip_of(config: RunConfig, read: bool) -> dict[str, Any]:
+    """The CLIP that a method may compare patches in: its contents for one that reads the question,
+    and its name for another, which no download then changes.
+    """
+    name = config.model.clip
+    if name is None or config.method["name"] == "vanilla":
+        return {}
+    return {"clip": checkpoint_digest(name, None) if read else name}
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
@@ -231,7 +259,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget")  # what is compared
+CANDIDATE = ("method", "source", "budget", "clip")  # what is compared
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 
@@ -258,8 +286,14 @@ def condition_of(identity: Mapping[str, Any]) -> str:
 
 def candidate_of(identity: Mapping[str, Any]) -> str:
     """Hash of what is compared over tasks: a method's parameters and code, and its budget."""
-    source = identity["source"] if "source" in identity else identity["code"]["method"]
-    return _hash([identity["method"], source, identity["budget"]])
+    return _hash(
+        [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
+    )
+
+
+def source_of(identity: Mapping[str, Any]) -> str:
+    """Digest of the method's code; in schema 2, of the file that it stands in."""
+    return str(identity["source"] if "source" in identity else identity["code"]["method"])
 
 
 def questions_of(identity: Mapping[str, Any]) -> str:
@@ -282,7 +316,7 @@ def _hash(value: Any) -> str:
 # -- what a setting consists of
 
 
-def _protocol(config: RunConfig) -> dict[str, Any]:
+def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:
     """What of a setting the configuration says by itself."""
     return {
         "schema": SCHEMA,
@@ -290,7 +324,7 @@ def _protocol(config: RunConfig) -> dict[str, Any]:
         "pixels": {config.pixels: config.model.pixels[config.pixels]},
         "generation": asdict(config.generation),
         "batch_size": config.batch_size,
-        "harness": benchmark.identity_of(config),
+        "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
     }
 
@@ -316,11 +350,15 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "quantization": model.quantization,
             "processor": model.processor,
             "architecture": model.architecture if model.weights == "random" else None,
-            "clip": None if model.clip is None else checkpoint_digest(model.clip, None),
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
-        "data": data_digest(task, config.harness) or f"code:{code['task']}",
+        "data": samples_digest(task, config.harness),
     }
+
+
+def samples_digest(task: TaskConfig, harness: str) -> str:
+    """What identifies the samples: their files or published name, or the code that draws them."""
+    return data_digest(task, harness) or f"code:{code_digest([_target(task)])}"
 
 
 def code_digest(roots: Iterable[str]) -> str:

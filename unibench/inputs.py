@@ -58,11 +58,11 @@ def own_code(model: ModelConfig) -> Any:
     if not model.trust_remote_code or model.weights == "random":
         return False
     path = model_path(model.path)
-    commit = hub.commit_of(model.checkpoint, model.revision) if model.checkpoint else None
-    if path is None and commit is not None:
-        path = hub.cache_of(model.checkpoint) / "snapshots" / commit
+    if path is None and model.checkpoint is not None:
+        commit = hub.commit_of(model.checkpoint, model.revision)
+        path = hub.cache_of(model.checkpoint) / "snapshots" / str(commit)
     named = set[str]()
-    for file in () if path is None else path.glob("*.json"):
+    for file in () if path is None else path.glob("*config.json"):
         # {"auto_map": {"AutoModel": "other/repository--modeling.Class"}}
         named |= set(re.findall(r'"([\w.-]+/[\w.-]+)--[\w.]+"', digests.text(file)))
     return sorted(checkpoint_digest(repository, None) for repository in named) or True
@@ -101,9 +101,10 @@ def _in_table(table: Path) -> Iterator[str]:
     if table.suffix != ".tsv" or not table.is_file():
         return
     with table.open(encoding="utf-8", errors="replace", newline="") as stream:
-        if "image_path" not in stream.readline().split("\t"):
+        if "image_path" not in stream.readline().rstrip("\r\n").split("\t"):
             return
         stream.seek(0)
         csv.field_size_limit(sys.maxsize)  # pictures in base64 are longer than its default
         for row in csv.DictReader(stream, delimiter="\t"):
-            yield from re.findall(r"[^\[\]'\",]+", row["image_path"] or "")
+            named = re.findall(r"[^\[\]'\",]+", row["image_path"] or "")
+            yield from (path for path in named if Path(path).is_absolute())

@@ -1,8 +1,8 @@
 """Digests of code that were shown to give the same numbers as earlier ones.
 
-``lineage.yaml`` is part of a release. An entry names a digest of this code and the earlier one that
-stands for it in keys, so that an upgrade continues the cells of a store instead of starting them
-again. ``tools/lineage.py`` adds an entry only once the golden and engine tests have passed.
+``lineage.yaml`` is part of a release. An entry names a digest of code and the earlier one that
+stands for it in keys, so that an upgrade continues the cells of a store and does not begin them
+anew. ``python -m tools.lineage COMMIT`` adds entries once the golden and engine tests have passed.
 """
 
 from __future__ import annotations
@@ -23,4 +23,4 @@ def canonical(digest: str) -> str:
 @cache
 def _earlier() -> dict[str, str]:
     stored = yaml.safe_load(FILE.read_text(encoding="utf-8")) or {}
-    return {str(later): str(first) for later, first in stored.items()}
+    return {str(later): str(entry["is"]) for later, entry in stored.items()}

@@ -6,16 +6,19 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+LINKED = ("methods", "models", "tasks", "configs")
 
 
 def part(relative: str) -> Path:
     """A file or folder of the package, for example ``methods`` or ``configs/task``.
 
-    ``methods``, ``models``, ``tasks`` and ``configs`` are symbolic links inside the package. A
-    checkout whose tool made none (some zip tools, Windows) has the folders beside it.
+    Four folders are symbolic links inside the package. A checkout whose tool made none (some zip
+    tools, Windows) has files there that say where the links led, and the folders beside the
+    package.
     """
-    inside = PACKAGE / relative
-    return inside if inside.exists() else PACKAGE.parent / relative
+    top = Path(relative).parts[0]
+    beside = top in LINKED and not (PACKAGE / top).is_dir()
+    return (PACKAGE.parent if beside else PACKAGE) / relative
 
 
 def cache_folder() -> Path:

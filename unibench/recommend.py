@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import pandas as pd
 
 from unibench import frame
 from unibench.errors import UsageError, unknown
+from unibench.inference.record import TIMES
+from unibench.inference.row import columns
 from unibench.stats import drop, estimate
 from unibench.stats.interval import Array, Estimate, picture_sums
-
-SAME = ["method", "variant", "params", "budget", "budget_mode", "budget_scope"]
 
 
 def _total(*sums: Array, axis: int = -1) -> Any:
@@ -56,7 +57,9 @@ COSTS: Mapping[str, tuple[Callable[[pd.DataFrame], list[pd.Series[float]]], Call
     "kv_mib": (_column("kv_mib"), _total),
     "equiv_tokens": (_processed, _total),
 }
-"""Column of the frame -> what it takes of each sample, and how samples make the column; lower is better."""
+"""Column of the frame -> what it takes of each sample, and how samples make the column; lower is
+better."""
+columns(*COSTS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Recommendation:
     """The answer for one model on one device.
 
     Attributes:
-        model, device: see there.
+        model: its name, and its condition where it has several.
+        device: on which costs were measured.
         vanilla: cost of the unpruned model.
         front: admissible candidates that no other admissible one beats in drop and cost, cheapest
             first.
@@ -103,8 +107,8 @@ class Recommendation:
 
 
 def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Recommendation]:
-    """For each model and device, the front of drop and cost among candidates that lose no more than
-    ``max_drop`` per cent.
+    """For each model, condition and device, the front of drop and cost among candidates that lose
+    no more than ``max_drop`` per cent.
 
     Args:
         cells: a frame of :func:`unibench.frame.load`.
@@ -112,14 +116,17 @@ def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Reco
         metric: one of :data:`COSTS`.
 
     Raises:
-        UsageError: an unknown metric, or nothing to choose from.
+        UsageError: an unknown metric, or one that was not measured; nothing to choose from; vanilla
+            answers nothing right, so that no drop is defined; or several data sets of a task or
+            versions of a method, which are never mixed.
     """
     if metric not in COSTS:
         raise unknown("metric", metric, COSTS)
-    lines = cells[cells["main"] & (cells["ability"] == frame.ALL)]
+    lines = frame.whole(cells)
     found = [
-        _recommendation(str(model), str(device), group, max_drop, metric)
-        for (model, device), group in lines.groupby(["model", "device"], sort=False)
+        _recommendation(name, str(device), group, max_drop, metric)
+        for name, part in frame.conditions(lines)
+        for device, group in part.groupby("device", sort=False)
         if {"vanilla"} < set(group["method"])
     ]
     if not found:
@@ -133,11 +140,19 @@ def _recommendation(
     model: str, device: str, lines: pd.DataFrame, max_drop: float, metric: str
 ) -> Recommendation:
     joined = frame.over_seeds(lines)
-    vanilla = joined[joined["method"] == "vanilla"].set_index("setting")
+    frame.check_alike(joined, "a recommendation")
+    vanilla = frame.vanillas(joined)
     tables = {setting: _samples(folder) for setting, folder in vanilla["folder"].items()}
+    for setting, table in tables.items():
+        if not table["score"].any():
+            raise UsageError(
+                f"nothing to recommend: vanilla answers nothing right on"
+                f" {vanilla.loc[setting, 'task']}, so a drop relative to it is not defined; leave"
+                " that task out with task="
+            )
     groups = list(
         joined[(joined["method"] != "vanilla") & joined["setting"].isin(vanilla.index)].groupby(
-            SAME, sort=False
+            "candidate", sort=False
         )
     )
     complete = [group for _, group in groups if set(group["setting"]) == set(vanilla.index)]
@@ -146,14 +161,20 @@ def _recommendation(
             f"{model}: no method was run on all of the {len(vanilla)} tasks that vanilla was run"
             " on; choose with task="
         )
+    full = _mean([cost(table, metric) for table in tables.values()])
     candidates = [_candidate(group, tables, metric) for group in complete]
+    if not all(isfinite(one.cost.value) for one in candidates) or not isfinite(full.value):
+        raise UsageError(
+            f"{metric} was not measured in all of these results (timing=false); take one that is"
+            " counted: tflops, kv_mib or equiv_tokens"
+        )
     good = [one for one in candidates if one.drop.value <= max_drop]
     front = [one for one in good if not any(_beats(other, one) for other in good)]
     missing = [group.iloc[0] for _, group in groups if set(group["setting"]) != set(vanilla.index)]
     return Recommendation(
         model=model,
         device=device,
-        vanilla=_mean([cost(table, metric) for table in tables.values()]),
+        vanilla=full,
         front=sorted(front, key=lambda one: one.cost.value),
         admissible=len(good),
         tried=len(candidates),
@@ -165,12 +186,12 @@ def _recommendation(
 def _candidate(group: pd.DataFrame, vanilla: Mapping[Any, pd.DataFrame], metric: str) -> Candidate:
     drops, costs = [], []
     for _, line in group.iterrows():
-        full, own = vanilla[line["setting"]], _samples(line["folder"])
-        both = full.join(own["score"], how="inner", rsuffix="_own")
+        full, pruned = vanilla[line["setting"]], _samples(line["folder"])
+        both = full.join(pruned["score"], how="inner", rsuffix="_pruned")
         drops.append(
-            drop(both["score"].tolist(), both["score_own"].tolist(), both["group"].tolist())
+            drop(both["score"].tolist(), both["score_pruned"].tolist(), both["group"].tolist())
         )
-        costs.append(cost(own, metric))
+        costs.append(cost(pruned, metric))
     first = group.iloc[0]
     name = "+".join(part for part in (first["method"], first["variant"]) if part)
     budget = (
@@ -196,17 +217,7 @@ def _samples(folders: Sequence[str]) -> pd.DataFrame:
     """Samples of a cell; of several seeds, the means of their numbers."""
     tables = [frame.samples(folder) for folder in folders]
     first = tables[0].copy()
-    for name in (
-        "score",
-        "prefill_ms",
-        "vision_ms",
-        "method_ms",
-        "total_ms",
-        "decode_ms",
-        "new_tokens",
-        "tflops",
-        "kv_mib",
-    ):
+    for name in ("score", *TIMES, "new_tokens", "tflops", "kv_mib"):
         first[name] = pd.concat(
             [table[name].astype(float) for table in tables], axis=1, join="inner"
         ).mean(axis=1)

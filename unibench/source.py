@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeGuard
 
 Chain = tuple[str, ...]  # a dotted name as it is written: _recycling.scaled is a chain of two
 
@@ -159,7 +160,7 @@ def _chain(node: ast.AST) -> Chain | None:
     return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else None
 
 
-def _is_typing(node: ast.stmt) -> bool:
+def _is_typing(node: ast.stmt) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and (_chain(node.test) or ("",))[-1] == "TYPE_CHECKING"
 
 
@@ -167,6 +168,10 @@ class _Field(ast.stmt):
     """A field of a dataclass, whatever its type."""
 
     _fields = ("target", "value")
+
+    def __init__(self, entry: ast.AnnAssign) -> None:
+        super().__init__()
+        self.target, self.value = entry.target, entry.value
 
 
 class _Bare(ast.NodeTransformer):
@@ -188,9 +193,10 @@ class _Bare(ast.NodeTransformer):
             (_chain(base) or ("",))[-1] == "NamedTuple" for base in node.bases
         )
         for place, entry in enumerate(node.body):
-            field = isinstance(entry, ast.AnnAssign) and (bare or entry.value is not None)
-            if field and "ClassVar" not in ast.unparse(entry.annotation):
-                node.body[place] = _Field(target=entry.target, value=entry.value)
+            if not isinstance(entry, ast.AnnAssign) or "ClassVar" in ast.unparse(entry.annotation):
+                continue
+            if bare or entry.value is not None:
+                node.body[place] = _Field(entry)
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
@@ -202,7 +208,9 @@ class _Bare(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
@@ -251,11 +259,10 @@ class _Names(ast.NodeVisitor):
         self.uses.update((name,) for name in node.names)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._bind(node.name)
-        self._outside([*node.decorator_list, *node.args.defaults, *node.args.kw_defaults])
-        self._inside(_variables(node.args, node.body), node.body)
+        self._function(node)
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._function(node)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._outside([*node.args.defaults, *node.args.kw_defaults])
@@ -327,6 +334,11 @@ class _Names(ast.NodeVisitor):
         self._scopes.append(variables)
         self._outside(nodes)
         self._scopes.pop()
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._bind(node.name)
+        self._outside([*node.decorator_list, *node.args.defaults, *node.args.kw_defaults])
+        self._inside(_variables(node.args, node.body), node.body)
 
     def _comprehension(self, loops: list[ast.comprehension], values: list[ast.expr]) -> None:
         self.visit(loops[0].iter)  # the first is computed outside

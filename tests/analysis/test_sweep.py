@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 
+from tests.support.frames import identified
 from unibench.analysis.sweep import MODE, by_task, sweep, varying
 from unibench.errors import UsageError
 
@@ -27,7 +28,16 @@ def frame(**values: list[object]) -> pd.DataFrame:
         "kept_mean": 16.0,
         "equiv_tokens": 16.0,
     }
-    lines = [{**base, "method": "divprune", "params": "{}", "ability": "all", "score_100": 5.0}]
+    lines = [
+        {
+            **base,
+            "method": "divprune",
+            "variant": "",
+            "params": "{}",
+            "ability": "all",
+            "score_100": 5.0,
+        }
+    ]
     for number, value in enumerate(given):
         for ability in ("all", "reading"):
             params = json.dumps({"mmr_lambda": 0.5, "importance": "l2norm", name: value})
@@ -35,22 +45,23 @@ def frame(**values: list[object]) -> pd.DataFrame:
                 {
                     **base,
                     "method": "idpruner",
+                    "variant": params,
                     "params": params,
                     "ability": ability,
                     "score_100": float(number),
                 }
             )
-    return pd.DataFrame(lines)
+    return identified(pd.DataFrame(lines))
 
 
 def test_the_parameter_that_varies_is_found_and_followed() -> None:
     name, lines = sweep(frame(mmr_lambda=[0.1, 0.9]))
     assert name == "idpruner.mmr_lambda"
-    assert lines[lines["series"] == "all"][["value", "score_100"]].to_numpy().tolist() == [
+    assert lines[lines["curve"] == "all"][["value", "score_100"]].to_numpy().tolist() == [
         [0.1, 0.0],
         [0.9, 1.0],
     ]
-    assert set(lines["series"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
+    assert set(lines["curve"]) == {"all", "reading"} and set(lines["method"]) == {"idpruner"}
 
 
 def test_values_may_be_words() -> None:
@@ -72,12 +83,11 @@ def test_nothing_varies_is_one_line() -> None:
         sweep(frame(mmr_lambda=[0.5]))
 
 
-def test_several_tasks_are_series() -> None:
-    both = pd.concat(
-        [frame(mmr_lambda=[0.1, 0.9]), frame(mmr_lambda=[0.1, 0.9]).assign(task="u", score_100=7.0)]
-    )
+def test_several_tasks_are_curves() -> None:
+    other = frame(mmr_lambda=[0.1, 0.9]).assign(task="u", score_100=7.0)
+    both = identified(pd.concat([frame(mmr_lambda=[0.1, 0.9]), other]))
     lines = by_task(sweep(both)[1])
-    assert lines.groupby("series")["score_100"].apply(list).to_dict() == {
+    assert lines.groupby("curve")["score_100"].apply(list).to_dict() == {
         "t": [0.0, 1.0],
         "u": [7.0, 7.0],
     }
@@ -88,9 +98,10 @@ def test_what_a_budget_means_is_followed_over_the_methods_that_have_both() -> No
     other = cells[cells["method"] == "idpruner"].assign(
         budget_mode="layer_average", equiv_tokens=8.0
     )
+    other = identified(other)
     name, lines = sweep(pd.concat([cells, other]))
     assert name == MODE
-    assert lines[["series", "value", "equiv_tokens"]].to_numpy().tolist() == [
+    assert lines[["curve", "value", "equiv_tokens"]].to_numpy().tolist() == [
         ["idpruner", "at_stage", 16.0],
         ["idpruner", "layer_average", 8.0],
     ]

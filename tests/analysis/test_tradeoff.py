@@ -12,8 +12,8 @@ import torch
 
 from unibench.analysis import angles, tradeoff
 from unibench.analysis.pictures import contexts, pictures
-from unibench.budget import Budget
 from unibench.compose import compose_cells
+from unibench.identity import cell_of
 from unibench.models import load
 from unibench.ops import cosine
 from unibench.tasks.synthvqa import SynthVQA
@@ -85,15 +85,12 @@ def test_a_point_is_dominated_below_the_other_curve() -> None:
 
 
 def test_the_study_on_a_real_model_has_the_ends_right() -> None:
-    (cell,) = compose_cells(["model.dtype=float32"], sweep=False)
+    (config,) = compose_cells(["model.dtype=float32", "ratio=0.889"], sweep=False)
+    cell = cell_of(config)
     samples = pictures(SynthVQA(), 3)
     assert len({sample.group for sample in samples}) == 3
-    seen = list(
-        contexts(load(cell.model), samples, Budget.parse(ratio="0.889"), tradeoff.needs("random"))
-    )
-    assert [ctx.keep for ctx in seen] == [
-        Budget.parse(ratio="0.889").keep(len(ctx.visual)) for ctx in seen
-    ]
+    seen = list(contexts(cell, load(config.model), samples, tradeoff.needs("random")))
+    assert [ctx.keep for ctx in seen] == [cell.budget.keep(len(ctx.visual)) for ctx in seen]
     points = tradeoff.summary(tradeoff.measure(seen)).set_index(["method", "weight"])
     most = points["importance"].max()
     for whole in (("greedy_importance", float("nan")), ("idpruner", 1.0), ("naive_hybrid", 1.0)):

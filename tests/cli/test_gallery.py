@@ -34,7 +34,7 @@ def test_the_page_holds_pictures_and_questions(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "gallery needs a file"),
+        ([], "gallery what? FILE.html is missing"),
         (["a.html", "splt=dev"], "split"),
         (["a.html", "pictures=many"], "a whole number"),
         (["a.html", "split=train"], "combinations, dev, test"),

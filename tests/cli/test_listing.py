@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,12 +37,61 @@ def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) ->
         assert part in out
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["list", "methods"], ["show", "model", "llava_1_5_7b"]]
-)
-def test_quick_verbs_load_no_torch(words: list[str]) -> None:
-    code = (
-        f"import sys; from unibench.cli import main; main({words!r}); sys.exit('torch' in"
-        " sys.modules or 'transformers' in sys.modules)"
+QUICK = [
+    ["--help"],
+    ["list", "methods"],
+    ["show", "model", "llava_1_5_7b"],
+    ["plan", "-m", "method=divprune,fastv,two_stage", "ratio=0.667,0.889"],
+    ["plan", "method=fastv", "method.layer=100"],
+    ["plan", "method=cdpruner", "method.relevance=clip"],
+    ["method=visionselector", "model.selector=nowhere.safetensors"],
+]
+MEASURED = """
+import resource, sys
+from unibench.cli import main
+for words in {commands!r}:
+    main(words)
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = "torch" in sys.modules or "transformers" in sys.modules
+print("heavy", heavy, used.ru_utime + used.ru_stime)
+"""
+
+
+def measured(*commands: list[str], cache: Path) -> tuple[bool, float]:
+    """Whether a process that gives commands loads torch, and its processor time in seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED.format(commands=commands)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        cwd=cache,
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    _, heavy, seconds = done.stdout.splitlines()[-1].split()
+    return heavy == "True", float(seconds)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the same commands have filled."""
+    folder: Path = tmp_path_factory.mktemp("cache")
+    heavy, _ = measured(*QUICK, cache=folder)
+    assert heavy  # methods are asked once
+    return folder
+
+
+@pytest.mark.parametrize("words", QUICK, ids=" ".join)
+def test_quick_verbs_load_no_torch(words: list[str], cache: Path) -> None:
+    heavy, seconds = measured(words, cache=cache)
+    assert not heavy
+    assert seconds < torch_alone()
+
+
+@functools.cache
+def torch_alone() -> float:
+    """Processor time that this machine takes to import torch: what a quick verb spares."""
+    code = (
+        "import resource, torch; used = resource.getrusage(resource.RUSAGE_SELF);"
+        " print(used.ru_utime + used.ru_stime)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return float(done.stdout)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from unibench.cli import main
+from unibench.cli import main, parsers
+from unibench.frame import FILTERS
 from unibench.report.published import FOLDER
 
 
@@ -30,7 +31,7 @@ def test_one_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["report", "paper=stp", "table=7"], "unknown table of stp '7'"),
         (["report", "paper=stp", "format=pdf"], "unknown format 'pdf'"),
         (["report", "paper=stp", "mode=our"], "Did you mean ours?"),
-        (["report", "stp"], "key=value is wanted, not 'stp'"),
+        (["report", "stp"], "report takes no 'stp'; for example"),
         (["report", "papr=stp"], "Did you mean paper?"),
         (["report", "out=/no/such/folder"], "there is no such folder"),
         (["audit"], "audit what?"),
@@ -58,3 +59,7 @@ def test_a_csv_file_that_is_no_table_of_results_is_refused(
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     assert main(["audit", str(tmp_path / "x.csv")]) == 2
     assert "has no column paper" in capsys.readouterr().err
+
+
+def test_the_parsers_know_every_filter_of_the_frame() -> None:
+    assert set(parsers.FILTERS) == {*FILTERS, "ratio"}  # ratio is budget as the user writes it

@@ -18,9 +18,8 @@ import pytest
 
 from tests.support.workers import Scripted, grid
 from unibench.cli import main
-from unibench.cli.main import VERBS
-from unibench.cli.options import taken
-from unibench.cli.submitting import RESOURCES
+from unibench.cli.main import RUN, VERBS
+from unibench.cli.parser import Parser
 from unibench.cluster import PLAN, Resources, Worker, read_plan, run_tasks, write_plan
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
@@ -55,17 +54,12 @@ COMMANDS = re.findall(r"^    python -m unibench (.*?)(?: +#.*)?$", PAGE, re.MULT
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_of_the_page_is_understood(line: str) -> None:
     assert GRID is not None
-    words = line.replace("$G", GRID[1]).split()
-    values = {"--workers": int, "--processes": int, "--nodes": int, "--address": str, **RESOURCES}
-    words, _ = taken(words[words[0] in VERBS :], values=values)
-    assert (
-        len(
-            compose_cells(
-                [word for word in words if word != "-m" and "cluster=" not in word], sweep=True
-            )
-        )
-        == 4
-    )
+    first, *rest = words = line.replace("$G", GRID[1]).split()
+    parser = Parser("", "")
+    VERBS.get(first, RUN).arguments(parser)
+    options = parser.read(rest if first in VERBS else words)
+    assert options.multirun and not options.mistakes
+    assert len(compose_cells(options.words, sweep=True)) == 4
 
 
 def quiet(number: int) -> Silent:
@@ -244,7 +238,7 @@ def test_who_is_late_before_its_first_sample_marks_nothing_as_done(tmp_path: Pat
 
     with pytest.raises(KeyboardInterrupt):
         work(cells, executors={"embedded": Sluggish()}, stop=Stop(seconds=0.1))
-    assert work(cells, executors={"embedded": Scripted()}).rows[cells[0].key]["n"] == 3
+    assert work(cells, executors={"embedded": Scripted()}).rows[cells[0].key].n == 3
 
 
 def test_who_waits_for_others_heeds_the_time_too(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 import unibench
 from tests.support.methods import Fixed, MergeVit, Pyramid
 from tests.support.models import families, generate, inputs_of, model_of

@@ -97,6 +97,28 @@ def test_patches_and_question_are_those_of_the_whole_clip(folder: Path, question
     )
 
 
+@pytest.mark.parametrize("question", [12, 100])
+def test_every_token_of_the_question_is_a_row_and_patches_skip_the_norm(
+    folder: Path, question: int
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def look(ctx: StageContext) -> None:
+        assert ctx.family is not None and ctx.family.clip is not None and ctx.vision is not None
+        space, ids = ctx.family.clip(), ctx.question_ids()
+        seen.update(words=space.words(ids), ids=ids, hidden=ctx.vision.hidden(-2))
+        seen["patches"] = space.project(seen["hidden"])
+
+    run(folder, At({0: look}, Needs(clip=True)), question)
+    whole = CLIPModel.from_pretrained(folder).eval()
+    said = Words().decode(seen["ids"], skip_special_tokens=True)
+    tokens = CLIPTokenizer.from_pretrained(folder)(said, truncation=True, max_length=SEGMENT)
+    assert len(seen["words"]) == len(tokens.input_ids) == min(SEGMENT, len(seen["ids"]) + 2)
+    states = whole.text_model(torch.tensor([tokens.input_ids])).last_hidden_state[0]
+    torch.testing.assert_close(seen["words"], whole.text_projection(states))
+    torch.testing.assert_close(seen["patches"], whole.visual_projection(seen["hidden"]))
+
+
 def test_relevance_comes_from_clip_where_the_model_has_one(folder: Path) -> None:
     official, adapted = run(folder, build_method("cdpruner")), run(None, build_method("cdpruner"))
     assert not official.notes

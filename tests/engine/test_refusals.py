@@ -157,7 +157,7 @@ def test_a_method_that_misses_its_budget_fails_the_run() -> None:
 
 def test_a_method_whose_needs_no_family_meets() -> None:
     class Hopeful(Method):
-        requires = frozenset({"crystal_ball"})
+        wants = frozenset({"crystal_ball"})
 
     with (
         pytest.raises(UsageError, match="crystal_ball"),
@@ -168,7 +168,7 @@ def test_a_method_whose_needs_no_family_meets() -> None:
 
 def test_a_vision_layer_beyond_the_tower() -> None:
     with (
-        pytest.raises(ValueError, match="tower with 3 blocks"),
+        pytest.raises(UsageError, match="tower with 3 blocks"),
         unibench.prune(model_of("llava"), MergeVit(-9), ratio=0.5),
     ):
         pass
@@ -191,4 +191,4 @@ def test_half_precision_keeps_identity_and_stays_finite(family: str) -> None:
 
     with unibench.prune(model, Watch(), ratio=0.5):
         assert torch.isfinite(generate(model, inputs)[1]).all()
-    assert seen == [torch.float32]
+    assert set(seen) == {torch.float32}

@@ -109,7 +109,7 @@ def test_queries_and_keys_without_rotation_are_the_projections(family: str) -> N
         found["key"] = (key if norm is None else norm(key)).transpose(1, 2)[0]
 
     def look(ctx: StageContext) -> None:
-        found["given"] = ctx.unrotated(2).key
+        found["given"] = ctx.rotated_back(2).key
         found["rotated"] = ctx.query_key(2).key
 
     method = Chain((Fixed({1: every(3)}), Look(look, 3, Needs(llm_attention=(2,)))))
@@ -287,3 +287,19 @@ def test_items_have_the_grid_of_their_tokens(family: str) -> None:
         assert ctx.items[-1].stop == ctx.total == len(ctx.visual)
 
     seen_by(model_of(family), inputs_of(family, 0, 3), Look(look))
+
+
+@pytest.mark.parametrize("prefix", [None, 0, 1])
+def test_attention_received_from_others_leaves_out_a_tokens_own_query(prefix: int | None) -> None:
+    g = torch.Generator().manual_seed(0)
+    count = QUERY_CHUNK + 40
+    qk = QueryKey(
+        torch.randn(2, 3, count, 8, generator=g), torch.randn(2, 3, count, 8, generator=g), 0.3
+    )
+    maps = attention_rows(qk.query, qk.key, qk.scaling).mean(1)
+    if prefix is not None:
+        maps.diagonal(dim1=1, dim2=2).zero_()
+        maps = maps[:, prefix:]
+    queries = count if prefix is None else count - prefix - 1
+    expected = maps.sum(1) / queries
+    torch.testing.assert_close(received_attention(qk, others=prefix), expected)

@@ -29,21 +29,18 @@ class Stored(StageContext):
     """A context that answers from stored arrays where the engine would look at a decoder layer.
 
     Attributes:
-        rows: queries of ``hidden`` (None: the last) -> ``[heads, queries, N]``.
+        rows: queries of ``hidden`` (None: the last) -> ``[heads, queries, N]``; None asks
+            ``query_key``.
         stored_keys: ``[T, heads * head_dim]``.
         normed: ``[T, D]`` the states after the final norm.
-        query_key: where a case stores queries and keys; None answers from ``rows``.
     """
 
-    rows: Callable[[Tensor | None], Tensor] = field(
-        default=lambda queries: torch.empty(0), repr=False
-    )
+    rows: Callable[[Tensor | None], Tensor] | None = field(default=None, repr=False)
     stored_keys: Tensor | None = field(default=None, repr=False)
     normed: Tensor | None = field(default=None, repr=False)
-    query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)  # type: ignore[assignment]
 
     def attention(self, layer: int, queries: Tensor | None = None) -> Tensor:
-        return self.rows(queries) if self.query_key is None else super().attention(layer, queries)
+        return super().attention(layer, queries) if self.rows is None else self.rows(queries)
 
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         assert self.stored_keys is not None

@@ -25,6 +25,7 @@ class StubFamily:
     saliency_layer = -2
     object_layer = OBJECT_LAYER
     feature_layer = -2
+    deepstack = 0
 
     def __init__(self, cls: bool) -> None:
         self.prefix_tokens = int(cls)

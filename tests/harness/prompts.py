@@ -77,7 +77,7 @@ def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
             task = task_of(
                 manager, name, {"dataset_path": str(folder / name), "dataset_name": None}
             )
-            content = content_of(task.doc_to_messages(task.eval_docs[0]))
+            content = content_of(task.doc_to_messages(task.eval_docs[0]), 32)
             yield (
                 name,
                 rule,

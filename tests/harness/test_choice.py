@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unibench.benchmark import DISTRIBUTIONS, VERSIONS, benchmark_of, identity_of
+from unibench.benchmark import DISTRIBUTIONS, VERSIONS, benchmark_of
 from unibench.compose import compose_cells
 from unibench.config import RunConfig
 from unibench.errors import UsageErrors
@@ -95,7 +95,7 @@ def test_mistakes_are_told_before_a_model_is_loaded(words: tuple[str, ...], said
 
 
 def test_an_embedded_task_hashes_no_harness() -> None:
-    assert identity_of(cell()) == "none"
+    assert cell_of(cell()).identity["harness"] == "none"
 
 
 def test_what_can_change_a_number_changes_the_key() -> None:

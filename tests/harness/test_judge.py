@@ -19,7 +19,7 @@ import pytest
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
 from unibench.harness.child import judge as judge_module
-from unibench.harness.child.judge import Gate
+from unibench.harness.child.judge import JudgeProxy
 
 KEY = "sk-very-secret"
 
@@ -111,7 +111,7 @@ def asked(text: str, model: str = "gpt-4o") -> str:
 def test_a_question_reaches_the_endpoint_with_its_own_key_and_model(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    with Gate().judging(endpoint.judge, tmp_path) as cell:
+    with JudgeProxy().judging(endpoint.judge, tmp_path) as cell:
         assert asked("2+2?") == "right"
         assert KEY not in os.environ.values()
     assert (
@@ -138,7 +138,7 @@ def test_a_question_reaches_the_endpoint_with_its_own_key_and_model(
 )
 def test_trouble_is_tried_again(endpoint: Endpoint, tmp_path: Path, trouble: Any) -> None:
     endpoint.script = [trouble, trouble]
-    with Gate().judging(endpoint.judge, tmp_path):
+    with JudgeProxy().judging(endpoint.judge, tmp_path):
         assert asked("2+2?") == "right"
     assert len(endpoint.seen) == 3
 
@@ -148,11 +148,11 @@ def test_an_endpoint_that_never_answers_fails_the_cell_and_keeps_the_replies(
 ) -> None:
     endpoint.script = [(200, completion("first")), *[(500, "no")] * 4]
     with pytest.raises(UsageError, match="left 1 questions without a reply: HTTP 500"):
-        with Gate().judging(endpoint.judge, tmp_path):
+        with JudgeProxy().judging(endpoint.judge, tmp_path):
             assert asked("one") == "first"
             with pytest.raises(HTTPError):  # a harness would go on by another rule
                 asked("two")
-    with Gate().judging(endpoint.judge, tmp_path):
+    with JudgeProxy().judging(endpoint.judge, tmp_path):
         assert (asked("one"), asked("two")) == ("first", "right")
     assert [seen["body"]["messages"][0]["content"] for seen in endpoint.seen] == ["one"] + [
         "two"
@@ -163,7 +163,7 @@ def test_a_harness_that_tries_again_itself_makes_up_for_it(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     endpoint.script = [(500, "no")] * 4
-    with Gate().judging(endpoint.judge, tmp_path):
+    with JudgeProxy().judging(endpoint.judge, tmp_path):
         with pytest.raises(HTTPError):
             asked("one")
         assert asked("one") == "right"
@@ -171,16 +171,16 @@ def test_a_harness_that_tries_again_itself_makes_up_for_it(
 
 def test_a_torn_reply_is_asked_again(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "judge.jsonl").write_text('{"request": "half')
-    with Gate().judging(endpoint.judge, tmp_path):
+    with JudgeProxy().judging(endpoint.judge, tmp_path):
         assert asked("one") == "right"
-    with Gate().judging(endpoint.judge, tmp_path):
+    with JudgeProxy().judging(endpoint.judge, tmp_path):
         assert asked("one") == "right"
     assert len(endpoint.seen) == 1
 
 
 def test_a_harness_that_asks_a_judge_unasked_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="asked a judge although the judge is exact"):
-        with Gate().judging(JudgeConfig("exact"), tmp_path) as cell:
+        with JudgeProxy().judging(JudgeConfig("exact"), tmp_path) as cell:
             assert cell.url is None
             with pytest.raises(HTTPError):
                 asked("2+2?")
@@ -189,7 +189,7 @@ def test_a_harness_that_asks_a_judge_unasked_is_refused(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(UsageError, match="read from \\$JUDGE_KEY, which is not set"):
-        with Gate().judging(
+        with JudgeProxy().judging(
             JudgeConfig("endpoint", "m", "http://localhost:1/v1", "JUDGE_KEY"), tmp_path
         ):
             pass

@@ -12,6 +12,7 @@ from unibench.config import HarnessTask, MetricConfig
 from unibench.errors import UsageError
 from unibench.harness.child.results import flat, metrics_of, sample_scores
 from unibench.harness.job import plain
+from unibench.inference.verdict import Metric
 
 
 def test_a_table_of_one_row_gives_its_columns() -> None:
@@ -33,7 +34,7 @@ def test_nested_results_become_dotted_keys() -> None:
 def test_a_score_adds_up_its_parts_and_is_out_of_the_best() -> None:
     card = HarnessTask("MME", [MetricConfig("sum", ["perception", "reasoning"], best=2800)])
     found = metrics_of(card, {"perception": 1400.0, "reasoning": 280.0}, {})
-    assert found == {"sum": {"score": 1680.0, "score_100": pytest.approx(60.0), "mean": 0.0}}
+    assert found == {"sum": Metric(1680.0, pytest.approx(60.0), mean=False)}
 
 
 def test_only_a_mean_over_samples_gets_an_interval() -> None:
@@ -41,8 +42,8 @@ def test_only_a_mean_over_samples_gets_an_interval() -> None:
         "POPE", [MetricConfig("accuracy", ["acc"], best=100), MetricConfig("f1", ["f1"], best=100)]
     )
     scores = {"0": 1.0, "1": 0.0}
-    assert metrics_of(card, {"acc": 50.0, "f1": 66.7}, scores)["accuracy"]["mean"] == 1.0
-    assert metrics_of(card, {"acc": 40.0, "f1": 66.7}, scores)["accuracy"]["mean"] == 0.0
+    assert metrics_of(card, {"acc": 50.0, "f1": 66.7}, scores)["accuracy"].mean
+    assert metrics_of(card, {"acc": 40.0, "f1": 66.7}, scores)["accuracy"].mean is False
 
 
 def test_a_number_that_the_harness_does_not_give_is_named() -> None:

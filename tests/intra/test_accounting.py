@@ -51,7 +51,7 @@ def test_the_examples_in_the_docstrings_run(module: Any) -> None:
 
 
 def test_only_methods_that_cannot_meet_a_budget_declare_themselves_adaptive() -> None:
-    assert {name for name, card in registry.methods().items() if card.load().adaptive} == MAY_MISS
+    assert {name for name, card in registry.methods().items() if card.adaptive} == MAY_MISS
     assert not build_method("two_stage").adaptive
     assert build_method("two_stage", pre="pooling").adaptive
     assert build_method("schedule", method="dart").text_aware

@@ -124,8 +124,8 @@ def test_a_chain_has_the_requirements_of_its_parts() -> None:
     assert chain.adaptive
     assert not chain.text_aware
     assert (
-        Chain((build_method("prumerge"), build_method("fastv"))).requires
-        == build_method("prumerge").requires
+        Chain((build_method("prumerge"), build_method("fastv"))).wants
+        == build_method("prumerge").wants
     )
 
 

@@ -20,21 +20,33 @@ from unibench.budget import Budget
 
 RATIOS = (0.1, 0.667, 0.889, 0.99)
 EVERYTHING = Needs(
-    vit_attention=(-1, -2), vit_hidden=(-1,), saliency=True, features=True, object_attention=(0, 1)
+    vit_attention=(-1, -2, 0),
+    vit_hidden=(-1,),
+    saliency=True,
+    features=True,
+    object_attention=(0, 1),
+    local_attention=True,
+    projector=True,
 )
 
 # what a method cannot do without: trained weights stand in by random ones
 OPTIONS: dict[str, dict[str, Any]] = {
     "visionselector": {"selector_path": "random:0"},
     "idpruner": {"selector_path": "random:0"},
+    "d2pruner": {"prior": "random:0"},
 }
 # what random models do not come with: a processor that knows a chat template, and a CLIP
 BESIDES: dict[str, Any] = {"processor": Bare(), "clip": None}
 # further forms of a method, tested like a method of its own
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
+    "d2pruner[either]": ("d2pruner", {"prior": "random:0", "edges": "either"}),
     "dpp[random]": ("dpp", {"importance": "random"}),
+    "duet[ratios]": ("duet", {"ratios": (0.5, 0.25)}),
+    "duet[question]": ("duet", {"ratios": (0.5, 0.0), "queries": "question"}),
+    "duet[official_bug]": ("duet", {"variant": "official_bug"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
+    "hired[sum]": ("hired", {"content": "sum", "alpha": 0.2}),
     "hiprune[angelslim]": ("hiprune", {"variant": "angelslim", "alpha": 0.5}),
     "idpruner[difftopk]": (
         "idpruner",
@@ -45,10 +57,13 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
         {"mode": "threshold", "window": 2, "threshold": 0.1},
     ),
     "naive_hybrid[split]": ("naive_hybrid", {"variant": "split"}),
+    "pact[cutoff]": ("pact", {"cutoff": 0.21, "share": 0.55}),
     "pooling[square]": ("pooling", {"cells": "square", "mode": "max"}),
     "prumerge[adaptive]": ("prumerge", {"mode": "adaptive"}),
     "prumerge_plus[adaptive]": ("prumerge_plus", {"mode": "adaptive"}),
     "prumerge_plus[official_bug]": ("prumerge_plus", {"variant": "official_bug"}),
+    "prunesid[official]": ("prunesid", {"variant": "official"}),
+    "prunesid[qwen]": ("prunesid", {"variant": "qwen"}),
     "scope[add]": ("scope", {"combined": "add"}),
     "scope[angelslim]": ("scope", {"variant": "angelslim"}),
     "stp[greedy]": ("stp", {"reading": "greedy"}),
@@ -59,6 +74,12 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "trimtokenator[repmax_first]": ("trimtokenator", {"order": "repmax_first", "intra": "l2"}),
     "vispruner[angelslim]": ("vispruner", {"variant": "angelslim"}),
+    "zoo_prune[rank]": ("zoo_prune", {"rank": 4, "directions": 8}),
+    "visiontrim[ltam]": ("visiontrim", {"variant": "ltam"}),
+    "visiontrim[layer]": ("visiontrim", {"layer": 1}),
+    "vscan[qwen]": ("vscan", {"variant": "qwen"}),
+    "vscan[official_bug]": ("vscan", {"variant": "official_bug", "windows": "served"}),
+    "vscan[retentions]": ("vscan", {"retentions": (0.167, 0.333)}),
     "visionzip[angelslim]": ("visionzip", {"variant": "angelslim"}),
     "visionzip[official_bug]": ("visionzip", {"variant": "official_bug"}),
     "visionzip[qwen]": ("visionzip", {"variant": "qwen"}),

@@ -113,7 +113,7 @@ def test_pictures_that_are_gone_or_others_are_said_to_be(tmp_path: Path) -> None
     out = hostile(tmp_path)
     (tmp_path / "data" / "questions.jsonl").write_text("")
     one, other = differences(frames.load(out), 4)
-    assert "has no sample s0001 any more" in one.remark and one.remark == other.remark
+    assert "not those that this cell was asked about" in one.remark and one.remark == other.remark
     assert one.pictures == () and one.after == EVIL
     for file in out.rglob("identity.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "data": "files:0123"}))

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tests.support.frames import identified
 from unibench.errors import UsageError
 from unibench.plots import canvas, costs, ranks, scores, studies
 
@@ -45,7 +46,7 @@ def frame() -> pd.DataFrame:
                             "peak_mib": np.nan,
                         }
                     )  # fmt: skip
-    return pd.DataFrame(lines)
+    return identified(pd.DataFrame(lines))
 
 
 def test_a_curve_is_the_scores_of_its_method_against_the_ratio() -> None:
@@ -96,7 +97,7 @@ def test_a_radar_over_abilities_leaves_the_whole_out() -> None:
 
 
 def test_sizes_stand_in_the_order_given() -> None:
-    both = pd.concat([frame().assign(model="large"), frame().assign(model="small")])
+    both = identified(pd.concat([frame().assign(model="large"), frame().assign(model="small")]))
     panel = scores.sizes(both, ["small", "large", "absent"], "0.889").axes[0]
     assert all(drawn(line)[0] == ["small", "large"] for line in panel.lines) and len(
         panel.lines
@@ -145,7 +146,7 @@ def test_bars_add_up_to_the_prefill() -> None:
 
 
 def test_budgets_of_two_kinds_are_never_in_one_plot() -> None:
-    mixed = pd.concat([frame(), frame().assign(budget_mode="layer_average")])
+    mixed = identified(pd.concat([frame(), frame().assign(budget_mode="layer_average")]))
     for plot in (
         lambda: scores.by_ratio(mixed, "mme"),
         lambda: costs.pareto(mixed, "mme"),
@@ -166,7 +167,7 @@ def test_nothing_to_plot_is_one_line() -> None:
 
 def test_a_sweep_is_ordered_by_its_value() -> None:
     lines = pd.DataFrame(
-        {"value": [0.9, 0.1, 0.5], "series": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]}
+        {"value": [0.9, 0.1, 0.5], "curve": "all", "budget": "0.889", "score_100": [3.0, 1.0, 2.0]}
     )
     (line,) = studies.sweep(lines, "mmr_lambda", "tiny_x").axes[0].lines
     assert drawn(line) == ([0.1, 0.5, 0.9], [1.0, 2.0, 3.0])

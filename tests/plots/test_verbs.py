@@ -60,7 +60,7 @@ def test_an_overlay_stands_under_the_name_of_its_method(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["plot"], "unknown plot ''"),
+        (["plot"], "plot what? KIND is missing"),
         (["plot", "pareto_front"], "Did you mean pareto?"),
         (["plot", "pareto", "cost=prefil_ms"], "Did you mean prefill_ms?"),
         (["plot", "radar"], "several values of budget: 0.667, 0.889; choose one with budget=0.667"),
@@ -68,9 +68,9 @@ def test_an_overlay_stands_under_the_name_of_its_method(tmp_path: Path) -> None:
         (["plot", "ratio", "csot=tflops"], "Did you mean cost?"),
         (["plot", "ratio", "to=x.gif"], "Known: pdf, png, svg"),
         (["plot", "ranks", "budget=0.889"], "three methods on two tasks"),
-        (["overlay"], "overlay which sample?"),
+        (["overlay"], "overlay what? SAMPLE is missing"),
         (["overlay", "s9999"], "unknown sample"),
-        (["analyze"], "unknown study ''"),
+        (["analyze"], "analyze what? STUDY is missing"),
         (["analyze", "tradeof"], "Did you mean tradeoff?"),
         (["analyze", "angles", "task=mme"], "its harness keeps the pictures"),
         (["analyze", "tradeoff", "importance=randm"], "randm"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,13 +18,27 @@ import unibench
 from tests.methods._contexts import BESIDES, OPTIONS
 from tests.support.models import inputs_of, model_of
 from unibench import registry
-from unibench.cli import main
+from unibench.api import build_method
+from unibench.cli import main, parsers
+from unibench.cli.parser import Parser
+from unibench.cli.profiling import requested
+from unibench.compose import compose_cells
+from unibench.config import RunConfig
 from unibench.errors import UsageErrors
-from unibench.profile import PROTOCOLS, Request, parse
+from unibench.identity import cell_of
+from unibench.models import load
+from unibench.profile import PROTOCOLS, Request, passes
 from unibench.profile.measure import SPANS, Table, profile
 from unibench.profile.table import COLUMNS, markdown
+from unibench.tasks.synthvqa import SynthVQA
 
 SMALL = ["image=112x112", "new_tokens=3", "text_tokens=6", "repeats=2", "warmup=0"]
+
+
+def parse(words: Sequence[str]) -> tuple[Request, list[RunConfig]]:
+    parser = Parser("profile", "")
+    parsers.profile(parser)
+    return requested(parser.read(words))
 
 
 def rows_of(*words: str) -> list[dict[str, Any]]:
@@ -34,10 +49,10 @@ def rows_of(*words: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("image=1080p", "image=1080p: width x height in pixels wanted"),
+        ("image=1080p", "image=1080p: width x height in pixels"),
         ("image=0x5", "image=0x5: width x height"),
-        ("batch=1,0", "batch=1,0: a whole number wanted, at least 1"),
-        ("repeats=many", "repeats=many: a whole number wanted"),
+        ("batch=1,0", "batch=0 is too small; at least 1"),
+        ("repeats=many", "repeats=many: a whole number is wanted"),
         ("protocol=papr", "unknown protocol 'papr'"),
         ("task=synthvqa", "task: profile asks no task"),
         ("batch_size=2", "batch_size: profile asks no task"),
@@ -133,13 +148,20 @@ def test_only_vanilla_takes_no_time(name: str) -> None:
     assert times.prefill > 0 and (times.method == 0) == (name == "vanilla")
 
 
-def test_the_time_of_a_method_grows_with_the_tokens() -> None:
-    words = ("method=divprune", "ratio=0.5", "repeats=7", "warmup=1", "new_tokens=1")
-    small, large = (rows_of(*words, f"image={side}x{side}")[2] for side in (112, 672))
-    assert (small["tokens_in"], large["tokens_in"]) == (16, 361)
-    # the lower quartile: other programs on the machine only add
-    assert large["method_ms"]["low"] > 3 * small["method_ms"]["low"] > 0
-    assert large["method_tflops"] == pytest.approx((361 / 16) ** 2 * small["method_tflops"])
+def test_a_pass_decodes_the_tokens_that_it_divides_by() -> None:
+    (config,) = compose_cells(["model=tiny_qwen2_5_vl", "method=vanilla"], sweep=False)
+    cell, loaded = cell_of(config), load(config.model, config.pixels)
+    (sample,) = SynthVQA().samples(1)
+    inputs = loaded.read([[*sample.images, sample.question]])
+    contender = passes.Contender("vanilla", "vanilla", cell, build_method("vanilla"))
+    assert passes.steps_to_the_end(loaded, contender, [inputs], 8) < 8, "the answer is short"
+    forwards: list[int] = []
+    counter = loaded.model.register_forward_hook(lambda *_: forwards.append(1))
+    try:
+        passes.timed(loaded, contender, [inputs], 8)
+    finally:
+        counter.remove()
+    assert len(forwards) == 8
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tests.support.frames import USUAL, identified
 from unibench import registry
 from unibench.frame import COLUMNS
 from unibench.report.average import best
@@ -15,11 +16,15 @@ from unibench.report.matching import HARNESSES, METRICS, config_name, method_of
 from unibench.report.published import rows
 
 SAME = {
-    "family": "f", "setting": "s", "pixels": "paper", "batch": 1, "dtype": "bfloat16", "attn": "sdpa", "device": "cpu",
-    "max_new_tokens": 8,
-    "weights": "w", "data": "d", "code": "c", "judge": None, "budget_mode": "at_stage", "budget_scope": "sequence",
-    "seed": [0], "ability": "all", "n": 100, "tokens_in": 100.0, "equiv_tokens": 50.0, "seeds": 1, "std": float("nan"), "variant": "",
-}  # fmt: skip
+    **USUAL,
+    "seed": [0],
+    "ability": "all",
+    "n": 100,
+    "tokens_in": 100.0,
+    "equiv_tokens": 50.0,
+    "seeds": 1,
+    "std": float("nan"),
+}
 
 
 def line(**values: Any) -> dict[str, Any]:
@@ -38,7 +43,10 @@ def line(**values: Any) -> dict[str, Any]:
 
 
 def frame_of(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(lines, columns=[*COLUMNS, "std", "seeds"])
+    columns = [*COLUMNS, "std", "seeds"]
+    return (
+        identified(pd.DataFrame(lines, columns=columns)) if lines else pd.DataFrame(columns=columns)
+    )
 
 
 def printed(name: str) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from tests.report.results import frame_of, line
 from unibench import registry
 from unibench.errors import UsageError
 from unibench.report import WRITERS, Table, grid
-from unibench.report.categories import GROUPINGS
 
 SAME = {"model": "tiny", "harness": "none", "params": "{}"}
 
@@ -97,8 +96,18 @@ def test_one_model_with_two_kernels_is_two_blocks() -> None:
 
 def test_two_results_for_one_place_are_refused() -> None:
     other = frame_of([result("divprune", "0.667", "one", 10.0, data="new")])
-    with pytest.raises(UsageError, match="differ in data; choose one, such as data=d"):
+    with pytest.raises(UsageError, match="2 settings, which are never mixed.*data=d or new"):
         grid(pd.concat([results(), other], ignore_index=True))
+
+
+def test_two_versions_of_a_method_are_two_lines_and_no_category() -> None:
+    other = frame_of([result("divprune", "0.667", "one", 10.0, source="edited")])
+    both = pd.concat([results(), other], ignore_index=True)
+    (table,) = grid(both)
+    assert shown(table)["divprune source=c0de", "0.667"][0] == "70.0"
+    assert shown(table)["divprune source=edited", "0.667"][0] == "10.0"
+    with pytest.raises(UsageError, match="count as several methods.*source=c0de or edited"):
+        grid(both, "place")
 
 
 def test_abilities_are_columns() -> None:
@@ -137,6 +146,8 @@ def test_no_results_and_no_view_are_said() -> None:
         grid(results(), "task")
 
 
-@pytest.mark.parametrize("grouping", GROUPINGS)
+@pytest.mark.parametrize("grouping", ["place", "aim"])
 def test_every_method_has_a_category(grouping: str) -> None:
-    assert set(GROUPINGS[grouping]) == set(registry.methods()) - {"vanilla"}
+    groups = {name: registry.category(name, grouping) for name in registry.methods()}
+    assert {name for name, group in groups.items() if group == "other"} == {"vanilla"}
+    assert registry.category("somebody's own", grouping) == "other"

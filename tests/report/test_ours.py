@@ -10,6 +10,7 @@ import pytest
 
 from tests.report.reading import read_html
 from tests.report.results import frame_of, line, printed
+from tests.support.frames import identified
 from unibench.errors import UsageError
 from unibench.report import WRITERS, Comparison, Results, StandIn, names, published, rows
 from unibench.report.best import Candidate, ranked
@@ -150,6 +151,7 @@ def test_a_difference_to_another_task_is_refused() -> None:
 def test_results_of_two_settings_never_share_a_table(key: str, value: str) -> None:
     frame = printed("uniprunebench_table3")
     other = frame[frame["method"] == "dart"].assign(**{key: value})
+    other = identified(other)
     with pytest.raises(UsageError, match=f"{key}="):
         filled("uniprunebench_table3", pd.concat([frame, other], ignore_index=True))
 
@@ -159,7 +161,7 @@ def test_of_two_budget_modes_the_published_one_is_taken_and_the_other_named_wher
 ):
     frame = printed("uniprunebench_table3")
     dart, fastv = frame["method"] == "dart", frame["method"] == "fastv"
-    other = frame[dart].assign(budget_mode="layer_average", score_100=1.0)
+    other = identified(frame[dart].assign(budget_mode="layer_average", score_100=1.0))
     both = pd.concat(
         [other, frame.assign(budget_mode=frame["budget_mode"].where(~fastv, "layer_average"))],
         ignore_index=True,

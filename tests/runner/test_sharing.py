@@ -27,8 +27,8 @@ TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run")
 def samples(outcome: Outcome) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for row in outcome.rows.values():
-        lines = (Path(row["folder"]) / "samples.jsonl").read_text().splitlines()
-        found[row["method"]] = [
+        lines = (Path(row.folder) / "samples.jsonl").read_text().splitlines()
+        found[row.method] = [
             {key: value for key, value in json.loads(line).items() if key not in TIMES}
             for line in lines
         ]
@@ -54,7 +54,7 @@ def test_shared_features_change_no_answer_and_no_count(
         "of vanilla, divprune and fastv; methods that look inside the tower run it themselves"
     )
     for row in outcome.rows.values():
-        assert row["vision_ms"] is row["prefill_ms"] is row["total_s"] is None
+        assert row.vision_ms is row.prefill_ms is row.total_s is None
     assert len(list((tmp_path / FEATURES).rglob("*.safetensors"))) == (2 if share == "disk" else 0)
 
 
@@ -168,7 +168,7 @@ def test_out_of_memory_halves_the_batch_once_and_is_stamped(
     monkeypatch.setattr(loaded.model, "generate", small)
     outcome = work(cells, executors={"embedded": embedded})
     row = outcome.rows[cells[0].key]
-    assert row["batch"] == 2 and "out of memory at batch 4: went on with 2" in row["notes"]
+    assert row.batch == 2 and "out of memory at batch 4: went on with 2" in row.notes
     assert samples(outcome)["divprune"] == own["divprune"]
 
 

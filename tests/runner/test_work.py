@@ -126,7 +126,7 @@ def test_who_lost_its_claim_leaves_the_cell_to_its_successor(tmp_path: Path) -> 
 
     executor = Scripted(stolen)
     outcome = work(cells, executors={"embedded": executor})
-    assert not outcome.failures and outcome.rows[cells[0].key]["n"] == 5
+    assert not outcome.failures and outcome.rows[cells[0].key].n == 5
     assert Counter(name for _, name in executor.asked) == {
         "0": 1,
         "1": 1,
@@ -182,7 +182,7 @@ def test_samples_that_vanish_are_answered_again(tmp_path: Path) -> None:
     (folder.path / "split").write_text("1")
     (folder.path / "done-0-of-1").write_text("5")
     executor = Scripted()
-    assert finish(cells, executor).rows[cells[0].key]["n"] == 5
+    assert finish(cells, executor).rows[cells[0].key].n == 5
     assert [name for _, name in executor.asked] == ["2", "3", "4"]
 
 
@@ -214,7 +214,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         work(cells, executors={"embedded": Scripted(interrupted)}, stop=stop)
     assert list(CellFolder(cells[0]).samples()) == list("0123")
-    assert finish(cells).rows[cells[0].key]["n"] == 9
+    assert finish(cells).rows[cells[0].key].n == 9
 
 
 def _work_alone(out: Path, overrides: tuple[str, ...]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.support.records import record
 from unibench.compose import compose_cells
 from unibench.identity import cell_of, vanilla_of
-from unibench.inference.row import row_of
+from unibench.inference.record import Record
+from unibench.inference.row import row_of, stored_row
 from unibench.store import CellFolder
 
 ENVIRONMENT = {"device": "cpu", "code": "test"}
@@ -32,41 +35,28 @@ def finished(
         ["model=tiny_qwen2_5_vl", f"task={task}", f"out={out}", *overrides], sweep=False
     )
     cell = cell_of(config)
-    samples = [
-        _sample(i, score, milliseconds, per_picture) | (more or {})
-        for i, score in enumerate(scores)
+    records = [
+        replace(_sample(number, score, milliseconds, per_picture), **(more or {}))
+        for number, score in enumerate(scores)
     ]
     folder = CellFolder(cell)
     with folder.appending(ENVIRONMENT):
-        for sample in samples:
-            folder.append(sample)
+        for sample in records:
+            folder.append(sample.as_json())
     folder.merge()
-    vanilla = None if cell.method == "vanilla" else CellFolder(vanilla_of(cell)).row()
-    folder.finish(row_of(cell, samples, [ENVIRONMENT], vanilla, "accuracy"))
+    vanilla = None if cell.method == "vanilla" else stored_row(vanilla_of(cell))
+    folder.finish(row_of(cell, records, [ENVIRONMENT], vanilla, "accuracy").as_json())
     return folder.path
 
 
-def _sample(number: int, score: float, milliseconds: float, per_picture: int) -> dict[str, Any]:
-    spans = dict.fromkeys(
-        ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"), milliseconds
+def _sample(number: int, score: float, milliseconds: float, per_picture: int) -> Record:
+    times = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms")
+    return record(
+        id=f"s{number:04d}",
+        index=number,
+        ability="counting" if number % 2 else "reading",
+        group=f"picture{number // per_picture}",
+        answer="Yes." if score else "no",
+        score=float(score),
+        **dict.fromkeys(times, milliseconds),
     )
-    return {
-        "id": f"s{number:04d}",
-        "ability": "counting" if number % 2 else "reading",
-        "group": f"picture{number // per_picture}",
-        "truth": "yes",
-        "answer": "Yes." if score else "no",
-        "score": float(score),
-        "text_tokens": 10,
-        "visual_tokens": 100,
-        "kept": 10,
-        "processed": [100, 10],
-        "new_tokens": 2,
-        **spans,
-        "tflops": 1.0,
-        "tflops_full": 2.0,
-        "method_tflops": 0.0,
-        "kv_mib": 1.0,
-        "notes": [],
-        "run": 0,
-    }

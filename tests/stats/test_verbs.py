@@ -154,12 +154,10 @@ def test_every_cost_is_the_row_s(out: Path, metric: str, expected: float) -> Non
     assert row[metric] == pytest.approx(names["divprune"].value)
 
 
-def test_the_mean_over_tasks_counts_and_gaps_are_named(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = "+task.options.seed=1"
-    finished(out, [1.0] * N, "method=vanilla", other, milliseconds=100)
-    finished(out, [1.0] * 20 + [0.0] * 20, "method=divprune", "ratio=0.889", other, milliseconds=80)
+def test_the_mean_over_tasks_counts_and_gaps_are_named(out: Path) -> None:
+    finished(out, [1.0] * N, "method=vanilla", task="pope", milliseconds=100)
+    half = [1.0] * 20 + [0.0] * 20
+    finished(out, half, "method=divprune", "ratio=0.889", task="pope", milliseconds=80)
     (found,) = recommend(frame.load(out), max_drop=100, metric="prefill_ms")
     (one,) = found.front
     assert (
@@ -168,6 +166,42 @@ def test_the_mean_over_tasks_counts_and_gaps_are_named(
         and one.drop.value == pytest.approx(np.mean([100 / 36, 50]))
     )
     assert set(found.incomplete) == {"fastv 0.889", "dart 0.889", "random_pre 0.889"}
+
+
+def test_nothing_is_said_of_drops_where_vanilla_answers_nothing_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, [0.0] * N, "method=vanilla")
+    for method in ("divprune", "fastv"):
+        finished(tmp_path, [0.0] * N, f"method={method}", "ratio=0.889")
+    (found,) = compared(capsys, "divprune", "fastv", f"out={tmp_path}")
+    assert found["first_drop_pct"] is found["second_drop_pct"] is None
+    assert found["first_loyalty"][0] == 1
+    for words in (["compare", "divprune", "fastv"], ["report"], ["report", "format=csv"]):
+        assert main([*words, f"out={tmp_path}"]) == 0
+        assert "nan" not in capsys.readouterr().out
+    assert main(["recommend", "--metric", "tflops", f"out={tmp_path}"]) == 2
+    assert "vanilla answers nothing right on synthvqa" in capsys.readouterr().err
+
+
+def test_a_metric_that_was_not_measured_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"))
+    finished(tmp_path, [1.0] * N, "method=vanilla", more=none)
+    finished(tmp_path, [1.0] * N, "method=divprune", "ratio=0.889", more=none)
+    assert main(["recommend", "--metric", "prefill_ms", f"out={tmp_path}"]) == 2
+    assert "prefill_ms was not measured in all of these results" in capsys.readouterr().err
+    assert main(["recommend", "--metric", "method_ms", f"out={tmp_path}"]) == 2
+
+
+def test_a_cost_of_vanilla_that_is_zero_has_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, [1.0] * N, "method=vanilla", more={"method_ms": 0.0})
+    finished(tmp_path, [1.0] * N, "method=divprune", "ratio=0.889")
+    assert main(["recommend", "--metric", "method_ms", f"out={tmp_path}"]) == 0
+    assert "recommended: divprune" in capsys.readouterr().out
 
 
 def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(
@@ -186,14 +220,14 @@ def test_recommend_prints_the_front_and_says_when_nothing_is_good_enough(
         (["compare", "divprune", "fastw"], "unknown method or cell 'fastw'. Did you mean fastv?"),
         (
             ["compare", "divprune", "fastv", "modle=x"],
-            "unknown filter 'modle'. Did you mean model?",
+            "unknown setting 'modle'. Did you mean model?",
         ),
         (["compare", "divprune", "fastv", "ratio=0.5"], "unknown budget '0.5'"),
         (["compare", "divprune", "fastv", "--jsno"], "unknown option --jsno. Did you mean --json?"),
-        (["recommend", "--max-drop", "little"], "--max-drop little: a number wanted"),
+        (["recommend", "--max-drop", "little"], "--max-drop little: a number is wanted"),
         (["recommend", "--max-drop"], "--max-drop needs a value"),
         (["recommend", "--metric", "prefil_ms"], "Did you mean prefill_ms?"),
-        (["recommend", "divprune"], "recommend takes no names, not divprune"),
+        (["recommend", "divprune"], "recommend takes no 'divprune'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -67,7 +67,7 @@ def test_two_halves_merge_to_a_whole(tmp_path: Path) -> None:
     finish(tmp_path / "a", executor=Scripted(half))
     finish(tmp_path / "b", executor=Scripted(odd))
     merged = merge(tmp_path / "b", tmp_path / "a")
-    assert (merged.new, merged.grown, merged.conflicts) == (0, 2, ())
+    assert (merged.new, merged.grown, merged.conflicts) == (0, 2, [])
     executor = Scripted()
     forgive(grid(tmp_path / "a", *GRID))
     finish(tmp_path / "a", executor=executor)

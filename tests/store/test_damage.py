@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import mounted
+from tests.support.records import line
 from tests.support.workers import Scripted, answer_of, grid
 from unibench.cli import main
 from unibench.identity import Cell
@@ -124,7 +125,7 @@ def test_a_torn_line_at_the_end_is_no_damage(tmp_path: Path) -> None:
     (cell,) = grid(tmp_path, "method=vanilla", "task.limit=5")
     folder = CellFolder(cell)
     with folder.appending({"device": "cpu"}):
-        folder.append({"id": "0", "index": 0, "score": 1, "answer": answer_of(cell, "0")})
+        folder.append(line(id="0", index=0, answer=answer_of(cell, "0")))
     with (cell.folder / "samples-0.jsonl").open("ab") as stream:
         stream.write(b'{"id": "1", "sco')
     executor = Scripted()
@@ -156,7 +157,7 @@ def test_a_full_disk_stops_the_work_and_the_same_command_continues(read_only: Pa
     before = len(CellFolder(cells[0]).samples())
     (read_only / "filler").unlink()
     outcome = work(cells, executors={"embedded": executor})
-    assert 0 < before < 300 and outcome.rows[cells[0].key]["n"] == 300
+    assert 0 < before < 300 and outcome.rows[cells[0].key].n == 300
     assert len(executor.asked) <= 301, "at most the sample that found no room was answered twice"
 
 

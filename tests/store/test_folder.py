@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.disks import mounted
+from tests.support.records import line
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.store import CellFolder, DiskError
@@ -24,7 +25,7 @@ def cell(*overrides: str) -> Cell:
 
 
 def sample(name: str) -> dict[str, Any]:
-    return {"id": name, "score": 1.0, "answer": "é\n\u2028"}
+    return line(id=name, answer="é\n\u2028")
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def folder(tmp_path: Path) -> CellFolder:
 
 
 def test_samples_come_back_as_they_were_written(folder: CellFolder) -> None:
-    assert folder.samples() == {name: {**sample(name), "run": 0} for name in "abc"}
+    assert folder.samples() == {name: sample(name) for name in "abc"}
     assert folder.environments() == [HERE]
     for name in ("config.yaml", "identity.json", "status.json"):
         assert (folder.path / name).is_file()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.records import record, row
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of
+from unibench.inference.record import Record, stored
+from unibench.inference.row import Row
 from unibench.runner import Listener, Stop
 from unibench.store import ClaimedPart
 
@@ -42,7 +45,7 @@ class Scripted:
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         cell, done = part.folder.cell, part.answered()
         listener.begin(cell, len(done), cell.config.task.limit)
-        for sample in done.values():
+        for sample in stored(part.folder.path, done.values()):
             listener.step(sample)
         with part.appending(HERE), stop.answering():
             for index in range(cell.config.task.limit or 0):
@@ -54,30 +57,18 @@ class Scripted:
                 self.before(part, name)
                 time.sleep(self.seconds)
                 self.asked.append((cell.key, name))
-                record = {
-                    "id": name,
-                    "index": index,
-                    "score": index % 2,
-                    "kept": 1,
-                    "visual_tokens": 2,
-                    "answer": answer_of(cell, name),
-                }
-                part.append(record)
-                listener.step(record)
+                answered = record(
+                    id=name, index=index, score=index % 2, answer=answer_of(cell, name)
+                )
+                part.append(answered.as_json())
+                listener.step(answered)
 
     def row(
         self,
         cell: Cell,
-        samples: Sequence[dict[str, Any]],
-        environments: Sequence[dict[str, Any]],
-        vanilla: dict[str, Any] | None,
-    ) -> dict[str, Any]:
+        records: Sequence[Record],
+        environments: Sequence[Mapping[str, Any]],
+        vanilla: Row | None,
+    ) -> Row:
         assert (vanilla is None) == (cell.method == "vanilla")
-        score = sum(sample["score"] for sample in samples) / len(samples)
-        return {
-            "key": cell.key,
-            "method": cell.method,
-            "folder": str(cell.folder),
-            "n": len(samples),
-            "score": score,
-        }
+        return row(cell, records, vanilla)

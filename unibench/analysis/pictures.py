@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from unibench.budget import Budget
+from unibench.identity import Cell
+from unibench.inference.session import session_of
 from unibench.models import LoadedModel
-from unibench.pruning import Method, Needs, Session, Stage, StageContext
+from unibench.pruning import Method, Needs, Stage, StageContext
 from unibench.tasks._task import Sample, Task
 
 
@@ -35,19 +37,18 @@ def pictures(task: Task, limit: int) -> list[Sample]:
 
 
 def contexts(
-    loaded: LoadedModel, samples: Sequence[Sample], budget: Budget, needs: Needs, seed: int = 0
+    cell: Cell, loaded: LoadedModel, samples: Sequence[Sample], needs: Needs
 ) -> Iterator[StageContext]:
-    """The context of each sample in front of the language model, under a budget.
+    """The context of each sample in front of the language model, under a cell's budget.
 
     Args:
-        loaded: the model.
+        cell: its budget says how many tokens a method would keep.
+        loaded: its model.
         samples: each with pictures.
-        budget: says how many tokens a method would keep.
         needs: what is recorded for the methods that will choose.
-        seed: of methods that draw.
     """
     found: list[StageContext] = []
-    session = Session(loaded.family, _Seen(found, needs), Budget.parse(), seed=seed)
+    session = session_of(cell, loaded, method=_Seen(found, needs), budget=Budget.parse())
     with session.installed():
         for sample in samples:
             session.samples = [sample.id]
@@ -55,4 +56,4 @@ def contexts(
                 loaded.model(**loaded.inputs([sample.question], [sample.images]))
             (ctx,) = found
             found.clear()
-            yield replace(ctx, keep=budget.keep(len(ctx.visual)))
+            yield replace(ctx, keep=cell.budget.keep(len(ctx.visual)))

@@ -11,12 +11,14 @@ import json
 import pandas as pd
 
 from unibench.errors import UsageError, unknown
+from unibench.frame import check_alike
+from unibench.inference.row import ALL, columns
 
-ALL = "all"  # the ability of a line that covers every sample
 MODE = "budget.mode"
 COLUMNS = (
-    *("model", "task", "method", "budget", "budget_mode", "value", "series"),
-    *("n", "score_100", "low", "high", "drop_pct", "kept_mean", "equiv_tokens"),
+    *columns("model", "task", "method", "budget", "budget_mode"),
+    *("value", "curve"),
+    *columns("n", "score_100", "low", "high", "drop_pct", "kept_mean", "equiv_tokens"),
 )
 
 
@@ -40,13 +42,15 @@ def sweep(frame: pd.DataFrame, parameter: str | None = None) -> tuple[str, pd.Da
         parameter: ``method.parameter`` or :data:`MODE`; may be left out where only one varies.
 
     Returns:
-        The parameter, and columns :data:`COLUMNS` in the order of the cells. ``series`` is the
+        The parameter, and columns :data:`COLUMNS` in the order of the cells. ``curve`` is the
         ability, or ``all``; of :data:`MODE` the method.
 
     Raises:
-        UsageError: no such parameter varies, or several do and none is named.
+        UsageError: no such parameter varies, or several do and none is named; or several
+            checkpoints, data or versions of a method, which are never mixed.
     """
     lines = frame[frame["main"]]
+    check_alike(lines, "a sweep")
     known = varying(lines)
     if parameter is None and len(known) != 1:
         hint = (
@@ -60,19 +64,19 @@ def sweep(frame: pd.DataFrame, parameter: str | None = None) -> tuple[str, pd.Da
         raise unknown("parameter with several values", name, known)
     if name == MODE:
         lines = lines[lines["method"].isin(_modes(lines)) & (lines["ability"] == ALL)]
-        lines = lines.assign(value=lines["budget_mode"], series=lines["method"])
+        lines = lines.assign(value=lines["budget_mode"], curve=lines["method"])
     else:
         method, _, key = name.partition(".")
         lines = lines[lines["method"] == method]
         lines = lines.assign(
-            value=[json.loads(text)[key] for text in lines["params"]], series=lines["ability"]
+            value=[json.loads(text)[key] for text in lines["params"]], curve=lines["ability"]
         )
     return name, lines[list(COLUMNS)].reset_index(drop=True)
 
 
 def by_task(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines of a sweep over several tasks with one series for each task."""
-    return lines[lines["series"] == ALL].assign(series=lines["task"])
+    """The lines of a sweep over several tasks with one curve for each task."""
+    return lines[lines["curve"] == ALL].assign(curve=lines["task"])
 
 
 def _modes(frame: pd.DataFrame) -> list[str]:

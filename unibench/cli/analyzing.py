@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from unibench import frame as frames
 from unibench.analysis import angles, sweep, tradeoff
 from unibench.analysis.pictures import contexts, pictures
-from unibench.cli import running
+from unibench.cli.grid import Grid
+from unibench.cli.parser import COMMAND, Options
 from unibench.compose import is_experiment
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.models import load
 from unibench.plots import canvas, scores, studies
@@ -21,30 +22,32 @@ from unibench.pruning import Needs, StageContext
 from unibench.runner.embedded import load_task
 
 PICTURES = 200
-HELP = "python -m unibench analyze tradeoff ratio=0.889 task.limit=200"
 
 
-def analyze(words: Sequence[str]) -> int:
+def analyze(options: Options) -> int:
     """``analyze tradeoff|angles [importance=random] <overrides>``, ``analyze sweep [PARAMETER]
     <overrides>``, ``analyze size``.
     """
-    study, *rest = words or [""]
-    found = {"tradeoff": _tradeoff, "angles": _angles, "sweep": _sweep, "size": _size}
-    if study not in found:
-        raise unknown("study", study, found, HELP)
-    return found[study](rest)
+    names = [word for word in options.words if "=" not in word]
+    options.words = [word for word in options.words if word not in names]
+    if len(names) > (1 if options.study == "sweep" else 0):
+        raise UsageError(f"analyze {options.study} takes no {names[-1]!r}; write key=value")
+    if options.study == "tradeoff":
+        return _tradeoff(_one(options), options.importance)
+    if options.study == "angles":
+        return _angles(_one(options))
+    grid = Grid(options, sweep=not is_experiment(options.words))
+    if options.study == "size":
+        return _size(grid)
+    return _sweep(grid, names[0] if names else None)
 
 
-def _tradeoff(words: Sequence[str]) -> int:
-    given = [word.partition("=")[2] for word in words if word.startswith("importance=")]
-    importance = given[0] if given else "random"
-    cell = _one([word for word in words if not word.startswith("importance=")])
+def _tradeoff(cell: Cell, importance: str) -> int:
     points = tradeoff.summary(
         tradeoff.measure(_contexts(cell, tradeoff.needs(importance)), importance)
     )
-    _written(
-        cell, f"tradeoff_{importance}", points, studies.tradeoff(points, cell.config.model.name)
-    )
+    figure = studies.tradeoff(points, cell.config.model.name)
+    _write(cell, f"tradeoff_{importance}", points, figure)
     beaten, compared = tradeoff.dominated(points, by="idpruner", whom="naive_hybrid")
     print(
         f"of naive_hybrid's {compared} inner points, {beaten} are clumpier than idpruner's curve at"
@@ -53,62 +56,54 @@ def _tradeoff(words: Sequence[str]) -> int:
     return 0
 
 
-def _angles(words: Sequence[str]) -> int:
-    cell = _one(words)
+def _angles(cell: Cell) -> int:
     table = angles.histogram(_contexts(cell, Needs()))
-    _written(cell, "angles", table, studies.angles(table, cell.config.model.name))
+    _write(cell, "angles", table, studies.angles(table, cell.config.model.name))
     below = table.loc[table["high"] <= 90, "share"].sum()
     print(f"{100 * below:.1f} % of the pairs are below 90 degrees")
     return 0
 
 
-def _sweep(words: Sequence[str]) -> int:
+def _sweep(grid: Grid, parameter: str | None) -> int:
     """Follows a parameter: each task by ability, and several tasks beside each other."""
-    names = [word for word in words if "=" not in word and not word.startswith("-")]
-    code, cell, frame = _finished([word for word in words if word not in names])
-    for model, lines in frame.groupby("model", sort=False):
-        name, table = sweep.sweep(lines, names[0] if names else None)
-        parts = {
-            f"sweep_{name}_{model}_{task}": part for task, part in table.groupby("task", sort=False)
+    code = grid.run()
+    for model, lines in _finished(grid).groupby("model", sort=False):
+        name, table = sweep.sweep(lines, parameter)
+        tables = {
+            f"sweep_{name}_{model}_{task}": rows for task, rows in table.groupby("task", sort=False)
         }
-        if len(parts) > 1 and name != sweep.MODE:
-            parts[f"sweep_{name}_{model}"] = sweep.by_task(table)
-        for place, part in parts.items():
-            _written(cell, place, part, studies.sweep(part, name, str(model)))
+        if len(tables) > 1 and name != sweep.MODE:
+            tables[f"sweep_{name}_{model}"] = sweep.by_task(table)
+        for title, rows in tables.items():
+            _write(grid.cells[0], title, rows, studies.sweep(rows, name, str(model)))
     return code
 
 
-def _size(words: Sequence[str]) -> int:
+def _size(grid: Grid) -> int:
     """Mean score over tasks by model, in the order in which the models are given."""
-    code, cell, frame = _finished(words)
+    code = grid.run()
+    frame = _finished(grid)
     models, joined = list(dict.fromkeys(frame["model"])), frames.over_seeds(frame)
     for budget in frame.loc[frame["method"] != "vanilla", "budget"].unique():
-        _written(
-            cell,
-            f"size_{budget}",
-            scores.size_table(joined, models, budget).reset_index(),
-            scores.sizes(joined, models, budget),
-        )
+        table = scores.size_table(joined, models, budget).reset_index()
+        _write(grid.cells[0], f"size_{budget}", table, scores.sizes(joined, models, budget))
     return code
 
 
-def _finished(words: Sequence[str]) -> tuple[int, Cell, pd.DataFrame]:
-    """Runs what is missing of some cells: the exit code, the first cell, and the lines of those
-    that are done, in their order.
-    """
-    grid = words if is_experiment(words) else ["-m", *words]
-    cells, code = running.cells_of(grid), running.run([*grid])
-    place = {cell.key: number for number, cell in enumerate(cells)}
-    frame = frames.load(Path(cells[0].config.out))
+def _finished(grid: Grid) -> pd.DataFrame:
+    """The lines of the cells that are done, in the order of the cells."""
+    place = {cell.key: number for number, cell in enumerate(grid.cells)}
+    frame = frames.load(Path(grid.cells[0].config.out))
     frame = frame[frame["key"].isin(place)]
-    return code, cells[0], frame.iloc[frame["key"].map(place).argsort(kind="stable")]
+    return frame.iloc[frame["key"].map(place).argsort(kind="stable")]
 
 
-def _one(words: Sequence[str]) -> Cell:
-    cells = running.cells_of(words)
+def _one(options: Options) -> Cell:
+    cells = Grid(options).cells
     if len(cells) != 1:
         raise UsageError(
-            f"this study is of one model and task, not of {len(cells)} cells; for example {HELP}"
+            f"this study is of one model and task, not of {len(cells)} cells; for example"
+            f" {COMMAND} analyze tradeoff ratio=0.889 task.limit=200"
         )
     return cells[0]
 
@@ -121,19 +116,14 @@ def _contexts(cell: Cell, needs: Needs) -> Iterator[StageContext]:
             " task=folder task.data=<folder>"
         )
     task, limit = load_task(cell), cell.config.task.limit or PICTURES
-    return contexts(
-        load(cell.config.model, cell.config.pixels),
-        pictures(task, limit),
-        cell.budget,
-        needs,
-        cell.config.seed,
-    )
+    loaded = load(cell.config.model, cell.config.pixels)
+    return contexts(cell, loaded, pictures(task, limit), needs)
 
 
-def _written(cell: Cell, name: str, table: pd.DataFrame, figure: Figure) -> None:
+def _write(cell: Cell, name: str, table: pd.DataFrame, figure: Figure) -> None:
     folder = Path(cell.config.out, "analysis")
     folder.mkdir(parents=True, exist_ok=True)
-    for place in (folder / f"{name}.csv", folder / f"{name}.svg"):
-        print(place)
+    for file in (folder / f"{name}.csv", folder / f"{name}.svg"):
+        print(file)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     canvas.save(figure, folder / f"{name}.svg")

@@ -2,104 +2,105 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from unibench.budget import Budget
-from unibench.compose import compose_cells
+from unibench import __version__
+from unibench.cli.grid import Grid
+from unibench.cli.parser import COMMAND, Options
+from unibench.cli.parsers import CALIBRATED
 from unibench.errors import UsageError, unknown
-from unibench.identity import Cell, cell_of
+from unibench.identity import Cell
 
-OPTIONS = {"samples": "20", "eta": "0.003", "first": "5"}
-USAGE = (
-    "python -m unibench calibrate method=vtw|fitprune|mustdrop [model=.. task=.. ratio=.."
-    " samples=20; vtw: eta=0.003 first=5]"
-)
-FOUND = {"vtw": "withdrawal_layer", "fitprune": "removal_recipe", "mustdrop": "thresholds"}
+if TYPE_CHECKING:
+    from unibench.models import LoadedModel
 
 
-def calibrate(words: list[str]) -> int:
-    """``calibrate method=vtw|fitprune|mustdrop <overrides>``."""
-    given = {
-        **OPTIONS,
-        **dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS),
-    }
-    overrides = [word for word in words if word.partition("=")[0] not in OPTIONS]
-    cells = [cell_of(config) for config in compose_cells(overrides, sweep=False)]
-    if len(cells) != 1 or cells[0].method not in FOUND:
-        raise unknown("method to calibrate", cells[0].method, FOUND, USAGE)
-    (cell,) = cells
-    count = _number(given, "samples", int)
-    settings = _settings(cell, given)
-    model, samples = _prompts(cell, count)
-    found = getattr(importlib.import_module("unibench.calibrate"), FOUND[cell.method])(
-        model, samples, **settings
-    )
+def calibrate(options: Options) -> int:
+    """``calibrate method=vtw|fitprune|mustdrop|d2pruner <overrides>``."""
+    if "method=d2pruner" in options.words:
+        if options.to is None:
+            raise UsageError("calibrate method=d2pruner writes a file: to=prior.safetensors")
+        options.words.append("method.prior=random:0")  # in the place of the one that is found here
+    (cell,) = Grid(options, sweep=False).cells
+    if cell.method not in CALIBRATED:
+        page = f"{COMMAND} calibrate --help"
+        raise unknown("method to calibrate", cell.method, CALIBRATED, page)
+    ratio = _ratio(cell) if cell.method in ("fitprune", "mustdrop") else 0.0
+    model, samples = _prompts(cell, options.samples)
+    from unibench import calibrate as calibrations
+
+    match cell.method:
+        case "vtw":
+            found: Any = calibrations.withdrawal_layer(
+                model, samples, eta=options.eta, first=options.first
+            )
+        case "fitprune":
+            found = calibrations.removal_recipe(model, samples, ratio=ratio)
+        case "d2pruner":
+            prior = calibrations.positional_prior(model, samples)
+            return _write(cell, prior, options.to, len(samples))
+        case _:
+            found = calibrations.thresholds(model, samples, ratio=ratio)
     print(f"{cell.title}, {len(samples)} samples beyond those of the task's limit: {found}")
     print(" ".join(f"'method.{key}={_plain(value)}'" for key, value in found.parameters.items()))
     return 0
 
 
-def _prompts(cell: Cell, count: int) -> tuple[Any, list[Any]]:
+def _prompts(cell: Cell, count: int) -> tuple[Any, list[dict[str, Any]]]:
     """The model, and prompts of samples that the cell itself does not ask.
 
     Raises:
         UsageError: the task has no others.
     """
-    runner, models = (
-        importlib.import_module("unibench.runner.embedded"),
-        importlib.import_module("unibench.models"),
-    )
-    if cell.config.task.target is None:
+    from unibench.models import load
+    from unibench.runner.embedded import load_task
+
+    task = cell.config.task
+    if task.target is None:
         raise UsageError(
-            f"calibrate reads embedded tasks; task={cell.config.task.name} is asked by a harness."
-            " Use task=synthvqa or task=folder"
+            f"calibrate reads embedded tasks; task={task.name} is asked by a harness. Use"
+            " task=synthvqa or task=folder"
         )
-    limit = cell.config.task.limit or 0
-    later = list(runner.load_task(cell).samples(limit + count))[limit:]
+    limit = task.limit or 0
+    later = list(load_task(cell).samples(limit + count))[limit:]
     if not later:
         raise UsageError(
-            f"task {cell.config.task.name} has no sample beyond task.limit={limit}; lower it, so"
-            " that some are left to calibrate on"
+            f"task {task.name} has no sample beyond task.limit={limit}; lower it, so that some are"
+            " left to calibrate on"
         )
-    loaded = models.load(cell.config.model, cell.config.pixels)
+    loaded: LoadedModel = load(cell.config.model, cell.config.pixels)
     return loaded.model, [
         dict(loaded.inputs([sample.question], [sample.images])) for sample in later
     ]
 
 
-def _settings(cell: Cell, given: dict[str, str]) -> dict[str, Any]:
-    if cell.method == "vtw":
-        return {"eta": _number(given, "eta", float), "first": _number(given, "first", int)}
-    return {"ratio": _ratio(cell)}
+def _write(cell: Cell, prior: Any, to: str, count: int) -> int:
+    """Write a prior with what it was made of, and say how it is used."""
+    facts = {
+        "model": json.dumps(cell.identity["model"]),
+        "data": f"{cell.config.task.name} {cell.identity['data']}",
+        "code": f"unibench {__version__}",
+    }
+    replace(prior, facts={**prior.facts, **facts}).save(Path(to).expanduser())
+    sizes = ", ".join(f"{height} x {width}" for height, width in sorted(prior.grids))
+    print(f"{cell.title}, {count} samples: a prior of {sizes} tokens")
+    print(f"'method.prior={to}'")
+    return 0
 
 
 def _ratio(cell: Cell) -> float:
-    budget: Budget = cell.budget
-    if budget.ratio is None:
+    if cell.budget.ratio is None:
         raise UsageError(
-            f"calibrate wants a share: ratio or retention instead of keep={budget.tokens}"
+            f"calibrate wants a share: ratio or retention instead of keep={cell.budget.tokens}"
         )
-    return budget.ratio
-
-
-def _number(given: dict[str, str], name: str, kind: Callable[[str], Any]) -> Any:
-    try:
-        value = kind(given[name])
-    except ValueError:
-        raise UsageError(
-            f"{name}={given[name]} is no number; for example {name}={OPTIONS[name]}"
-        ) from None
-    if value <= 0:
-        raise UsageError(f"{name}={given[name]} is too small; for example {name}={OPTIONS[name]}")
-    return value
+    return cell.budget.ratio
 
 
 def _plain(value: Any) -> str:
     """A parameter as an override has it."""
-    return (
-        f"[{','.join(f'{entry:.6g}' for entry in value)}]"
-        if isinstance(value, tuple)
-        else f"{value:.6g}"
-    )
+    if isinstance(value, tuple):
+        return f"[{','.join(f'{entry:.6g}' for entry in value)}]"
+    return f"{value:.6g}"

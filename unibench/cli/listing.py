@@ -1,67 +1,48 @@
-"""``list`` and ``show``: what there is, read from source files and YAML without loading torch."""
+"""``list`` and ``show``: what there is, without loading torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from unibench import experiment, registry, suites
+from unibench.cli.parser import Options
+from unibench.cli.parsers import KINDS
+from unibench.cli.terminal import print_table
 from unibench.compose import CONFIGS, options
-from unibench.errors import UsageError, unknown
-from unibench.registry import Card
+from unibench.errors import unknown
 
-KINDS = {
-    "methods": "method",
-    "models": "model",
-    "tasks": "task",
-    "suites": "suite",
-    "experiments": "experiment",
-}
 HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
-WHAT = "|".join(KINDS)
 
 
-def list_(words: Sequence[str]) -> int:
+def list_(asked: Options) -> int:
     """``list methods|models|tasks|suites|experiments [--json]``."""
-    as_json = "--json" in words
-    names = [word for word in words if word != "--json"]
-    if len(names) != 1:
-        raise UsageError(f"list what? python -m unibench list {WHAT} [--json]")
-    if names[0] not in KINDS:
-        raise unknown("list", names[0], KINDS)
-    entries = [describe(KINDS[names[0]], name) for name in _names(KINDS[names[0]])]
-    if as_json:
+    kind = KINDS[asked.kind]
+    entries = [describe(kind, name) for name in options(kind)]
+    if asked.json:
         print(json.dumps(entries, indent=1))
         return 0
     table = Table(box=None, pad_edge=False)
     for title in ("name", "what"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title)
     for entry in entries:
         table.add_row(entry["name"], entry["summary"])
-    Console().print(table)
+    print_table(table, keys=1, sentence=True)
     return 0
 
 
-def show(words: Sequence[str]) -> int:
+def show(asked: Options) -> int:
     """``show method|model|task|suite|experiment NAME``."""
-    if len(words) != 2:
-        raise UsageError(f"show what? python -m unibench show {'|'.join(KINDS.values())} NAME")
-    kind, name = words
-    if kind not in KINDS.values():
-        raise unknown("kind", kind, KINDS.values())
-    if kind != "method" and name not in options(kind):
+    kind, name = asked.kind, asked.name
+    if name not in options(kind) and not (kind == "method" and ".py" in name):
         raise unknown(kind, name, options(kind), f"python -m unibench list {kind}s")
-    entry = describe(kind, name)
-    for key, value in entry.items():
+    for key, value in describe(kind, name).items():
         if value not in (None, "", {}, []):
-            shown = value if isinstance(value, str) else json.dumps(value)
-            print(f"{key:12s} {shown}")
+            print(f"{key:12s} {value if isinstance(value, str) else json.dumps(value)}")
     return 0
 
 
@@ -76,14 +57,11 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     }[kind](name)
 
 
-def _names(kind: str) -> Any:
-    return sorted({*options(kind), *(registry.methods() if kind == "method" else ())})
-
-
 def _method(name: str) -> dict[str, Any]:
-    card: Card = registry.method(name)
+    if (CONFIGS / "method" / f"{name}.yaml").is_file():
+        return _preset(name)
+    card = registry.method(name)
     sections = card.sections
-    requires = frozenset(card.constants.get("requires", frozenset()))
     return {
         "name": name,
         "summary": card.summary,
@@ -100,11 +78,29 @@ def _method(name: str) -> dict[str, Any]:
             for key, value in card.parameters.items()
         },
         "meaning": sections.get("attributes"),
-        "text aware": bool(card.constants.get("text_aware", False)),
-        "adaptive": bool(card.constants.get("adaptive", False)),
-        "needs": sorted(requires),
-        "families": registry.serving(requires),
+        "cuts": card.category,
+        "looks for": card.aim,
+        "text aware": card.text_aware,
+        "adaptive": card.adaptive,
+        "needs": sorted(card.wants),
+        "families": registry.serving(card.wants),
         "file": str(card.path),
+    }
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """A YAML file of the method group: the card of its method under other parameters."""
+    preset = _yaml("method", name)
+    (method,) = preset.pop("defaults")
+    values = ", ".join(f"{key}={json.dumps(value)}" for key, value in preset.items())
+    card = _method(method)
+    return {
+        **card,
+        "name": name,
+        "summary": f"{method} with {values}",
+        "preset of": method,
+        "parameters": {**card["parameters"], **preset},
+        "file": str(CONFIGS / "method" / f"{name}.yaml"),
     }
 
 

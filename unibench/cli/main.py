@@ -2,122 +2,243 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from unibench.cli import parsers
+from unibench.cli.parser import COMMAND, Options, Parser
 from unibench.errors import UsageError, unknown
 
-USAGE = """\
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        summary: what it does, in a line.
+        arguments: adds what the verb takes to a parser.
+        place: ``module:function`` of ``unibench.cli``, which takes the options.
+    """
+
+    summary: str
+    arguments: Callable[[Parser], None]
+    place: str = ""
+
+
+RUN = Verb("one cell, or with -m a grid; the same command again continues it", parsers.run)
+VERBS: dict[str, Verb] = {
+    "list": Verb("methods, models, tasks, suites or experiments", parsers.list_, "listing:list_"),
+    "show": Verb("the card of one of them", parsers.show, "listing:show"),
+    "plan": Verb("state of every cell of a command, time left", parsers.plan, "planning:plan"),
+    "work": Verb("several workers on this machine", parsers.work, "working:work"),
+    "submit": Verb(
+        "workers on SLURM, on Ray or in the background", parsers.submit, "submitting:submit"
+    ),
+    "prefetch": Verb(
+        "fetch checkpoints and data for a machine without a network",
+        parsers.prefetch,
+        "prefetching:prefetch",
+    ),
+    "doctor": Verb(
+        "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
+    ),
+    "profile": Verb("time, FLOPs and memory on fixed inputs", parsers.profile, "profiling:profile"),
+    "calibrate": Verb(
+        "a method's own numbers, from a few samples", parsers.calibrate, "calibrating:calibrate"
+    ),
+    "compare": Verb("paired tests of methods or cells", parsers.compare, "comparing:compare"),
+    "recommend": Verb(
+        "the Pareto-optimal methods within a limit of the drop",
+        parsers.recommend,
+        "recommending:recommend",
+    ),
+    "report": Verb(
+        "tables of the papers and of your own results, or a page of them",
+        parsers.report,
+        "reporting:report",
+    ),
+    "audit": Verb("suspicious numbers in a table of results", parsers.audit, "auditing:audit"),
+    "plot": Verb("plots of finished cells", parsers.plot, "plotting:plot"),
+    "overlay": Verb(
+        "which tokens each method kept of a picture", parsers.overlay, "plotting:overlay"
+    ),
+    "analyze": Verb(
+        "the papers' studies of tokens and parameters", parsers.analyze, "analyzing:analyze"
+    ),
+    "gallery": Verb(
+        "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
+    ),
+    "store": Verb(
+        "look after results: index, verify, repair, prune, rekey, merge, export, import",
+        parsers.store_folder,
+    ),
+}
+ACTIONS: dict[str, Verb] = {
+    "index": Verb("cells and samples below a folder", parsers.store_index, "storing:index"),
+    "verify": Verb(
+        "what is damaged, and the command that repairs it", parsers.store_folder, "storing:verify"
+    ),
+    "repair": Verb(
+        "set damaged lines aside; the next run answers them again",
+        parsers.store_folder,
+        "storing:repair",
+    ),
+    "prune": Verb("remove cells", parsers.store_prune, "storing:prune"),
+    "rekey": Verb(
+        "lift cells of an earlier code to the present one, after asking samples again",
+        parsers.store_rekey,
+        "storing:rekey",
+    ),
+    "merge": Verb("add the cells of a folder to another one", parsers.store_merge, "storing:merge"),
+    "export": Verb("write cells into an archive", parsers.store_export, "storing:export"),
+    "import": Verb(
+        "add the cells of an archive to a folder", parsers.store_import, "storing:import_"
+    ),
+}
+
+_SCREEN = logging.StreamHandler()
+USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
 
-  python -m unibench model=M method=X ratio=R task=T     one cell; the same command again continues it
-  python -m unibench -m method=divprune,fastv ratio=0.667,0.889     a grid: one cell for each combination
+  {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
+  {COMMAND} -m method=divprune,fastv ratio=0.667,0.889     a grid, a cell for each combination
 
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
-  model.path=<folder>      a checkpoint on this disk      model.weights=random   the real size without a download
-  method=./mine.py:Mine    a method of your own           method.layer=3         a parameter of the method
-  task.limit=500           number of samples              task.data=<folder>     your own pictures (task=folder)
+  model.path=<folder>  a checkpoint on this disk    model.weights=random  its real size, no download
+  method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
+  task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
 
-verbs:
-  list methods|models|tasks|suites|experiments [--json]   what there is
-  show method|model|task|suite|experiment NAME   the card of one
-  profile model=M method=X,Y ratio=R,S    cost on fixed inputs: image=1920x1080 text_tokens=64 new_tokens=32 batch=1,8
-                                          repeats=5 warmup=1 protocol=unibench|uniprunebench|trimtokenator|idpruner|stp
-  plan [-m] <overrides>                   what these cells still need [--failed] [--probe 3] [--json]
-  work [-m] <overrides> --processes 2     several workers, or --gpus 0,1 [--retry] [--expiry 60]; shards=8 splits a cell
-  submit [-m] <overrides> cluster=slurm|ray|local --workers 4    elsewhere [--minutes 60] [--partition P] [--gpus 1] [--mem 32]
-                                          [--account A] [--cpus 8] [--extra qos=high,nice=10] [--address auto] [--retry]
-  prefetch [-m] <overrides>               checkpoints and data of a grid, for a machine without a network
-  doctor [--import]                       what is installed here and what is missing; with cluster=... on its nodes
-  store index|verify|repair|prune|merge|export|import ...     look after results
-  compare A B [C ..] [out=outputs]        paired tests of methods (divprune, fastv+layer=3) or cells
-  recommend --max-drop 2 --metric prefill_ms   the methods on the front of drop and cost
-  calibrate method=vtw|fitprune|mustdrop ..    a method's own numbers, from a few samples
-  report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv] [--html]   tables; a page of results
-  audit FILE.csv|FOLDER                   what in a table should be looked at
-  plot ratio|pareto|bars|heat|radar|ranks|size [task=T] [budget=B] to=FILE.svg    overlay SAMPLE to=FILE.png
-  analyze tradeoff|angles|sweep|size <overrides>    the papers' studies of tokens and parameters
-  gallery FILE.html [pictures=12]         pictures of synthvqa with questions and answers
-  --help, --version
+verbs (python -m unibench VERB --help):
+{{verbs}}
 
-  experiment=uniprunebench_table5         the cells of a published table; any key may be overridden
+  experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
+  --cfg job | --info                the configuration that Hydra composes
+  --help | --version
 
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
-
-VERBS = {
-    "profile": "profiling:profile",
-    "list": "listing:list_",
-    "show": "listing:show",
-    "plan": "planning:plan",
-    "work": "working:work",
-    "submit": "submitting:submit",
-    "store": "storing:store",
-    "compare": "comparing:compare",
-    "recommend": "comparing:recommend",
-    "calibrate": "calibrating:calibrate",
-    "report": "reporting:report",
-    "audit": "auditing:audit",
-    "plot": "plotting:plot",
-    "overlay": "plotting:overlay",
-    "analyze": "analyzing:analyze",
-    "gallery": "gallery:gallery",
-    "doctor": "doctor:doctor",
-    "prefetch": "prefetching:prefetch",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for the user's mistakes, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     _quiet()
     try:
-        return _dispatch(words)
+        place, options = _read(words)
+        if options is None:
+            code = 0
+        elif place:
+            module, _, function = place.partition(":")
+            code = getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options)
+        else:
+            from unibench.cli.grid import Grid
+
+            code = Grid(options).run()
+        sys.stdout.flush()
+        return int(code)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; every answered sample is kept, the same command continues",
-            file=sys.stderr,
-        )
+        print("interrupted; all answers are kept, the same command continues", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+            raise
+        return _unwritten(error)
 
 
-def _dispatch(words: list[str]) -> int:
-    if "--help" in words or "-h" in words:
-        print(USAGE, end="")
-        return 0
-    if "--version" in words:
-        print(importlib.import_module("unibench").__version__)
-        return 0
+def _read(words: list[str]) -> tuple[str, Options | None]:
+    """What a command is to do, and its options; None for a page that has been printed.
+
+    Raises:
+        UsageError: there is no such verb, option or setting.
+    """
+    asks, rest = bool({"-h", "--help"} & set(words)), words
+    if words == ["--version"]:
+        from unibench import __version__
+
+        print(__version__)
+        return "", None
+    name, verb = "", RUN
     if words and words[0] in VERBS:
-        module, _, function = VERBS[words[0]].partition(":")
-        return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(words[1:]))
-    if words and "=" not in words[0] and not words[0].startswith("-"):
-        raise unknown("verb", words[0], VERBS, "python -m unibench --help")
-    code = importlib.import_module("unibench.cli.running").run(words)
-    return int(code)
+        name, verb, rest = words[0], VERBS[words[0]], words[1:]
+    elif asks:
+        print(USAGE.format(verbs=_listed(VERBS)), end="")
+        return "", None
+    elif words and "=" not in words[0] and not words[0].startswith(("-", "~")):
+        hint = f"{COMMAND} --help"
+        raise unknown("verb", words[0], VERBS, f"{hint}; overrides are written key=value")
+    if name == "store":
+        if rest and rest[0] in ACTIONS:
+            name, verb, rest = f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
+        elif asks:
+            print(f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}")
+            return "", None
+        elif rest:
+            raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
+        else:
+            raise UsageError(f"store what? {', '.join(ACTIONS)}; see {COMMAND} store --help")
+    parser = Parser(name, verb.summary)
+    verb.arguments(parser)
+    if asks:
+        print(parser.format_help(), end="")
+        return "", None
+    options = parser.read(rest)
+    if verb is RUN and (options.cfg or options.info):
+        return "composing:compose", options
+    if verb is RUN and any(word.startswith("hydra") for word in options.words):
+        return "launching:launch", options
+    return verb.place, options
+
+
+def _listed(verbs: Mapping[str, Verb]) -> str:
+    return "\n".join(f"  {name:10s} {verb.summary}" for name, verb in verbs.items())
+
+
+def _open_streams() -> None:
+    """Give a process without standard streams (``>&-``, cron) some that lead nowhere.
+
+    Otherwise the next file that is opened gets their number, and what libraries print ends in it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _unwritten(error: OSError) -> int:
+    """What is left to do when the standard output takes no more: nothing for a pipe that was closed
+    on purpose (``| head``), else a line.
+    """
+    from unibench.cli.terminal import discard_output
+
+    discard_output()
+    if error.errno == errno.EPIPE:
+        return 0
+    print(f"the standard output cannot be written: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 def _quiet() -> None:
-    """The libraries' own talk goes to run.log or nowhere; ours is a warning or worse on the
-    screen.
-    """
+    """Libraries write into run.log or nowhere; of ours, warnings and worse go to the screen."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("unibench")
     logger.setLevel(logging.INFO)
     if not logger.handlers:
-        logger.addHandler(handler)
+        logger.addHandler(_SCREEN)
+    _SCREEN.setLevel(logging.WARNING)
+    _SCREEN.stream = sys.stderr  # which may be another one than at the last call

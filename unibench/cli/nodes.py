@@ -4,24 +4,25 @@ workers.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unibench import hub
-from unibench.cli.doctor import Finding, needed, optional, show
-from unibench.cli.options import taken
-from unibench.cli.running import cells_of
-from unibench.cli.submitting import RESOURCES, engine_of, resources_of
+from unibench import cluster, hub
+from unibench.cli.findings import Finding, needed, optional, show
+from unibench.cli.grid import Grid
+from unibench.cli.parser import Options
+from unibench.cli.submitting import engine_of, on_nodes, resources_of
 from unibench.errors import UsageError
 from unibench.plan import downloads
 from unibench.plan.needs import obstacle
+
+MINUTES = 10  # time limit of a node's look at itself, where the command gives none
 
 
 @dataclass(frozen=True)
@@ -59,106 +60,69 @@ class Probe:
         """Look at the node."""
         host = platform.node()
         mark = f"node-{host}-{os.getpid()}"
-        return Report(
-            host, mark, [*self._plan(mark), *needed()], [_gpus(), _hub(), *optional(self.importing)]
-        )
+        required = [*self._plan(mark), *needed()]
+        return Report(host, mark, required, [_gpus(), _hub(), *optional(self.importing)])
 
     def _plan(self, mark: str) -> Iterator[Finding]:
-        cluster = importlib.import_module("unibench.cluster")
         here = cluster.code_digest()
-        yield (
-            "code",
-            here == self.code,
-            (
-                f"{here}{'' if here == self.code else f', but {self.code} where the command was given'}"
-            ),
-        )
+        differs = "" if here == self.code else f", but {self.code} where the command was given"
+        yield Finding("code", here == self.code, f"{here}{differs}")
         try:
             (self.folder / mark).touch()
         except OSError as error:
-            yield "shared folder", False, f"{self.folder}: {error.strerror}"
+            yield Finding("shared folder", False, f"{self.folder}: {error.strerror}")
             return
         try:
             cells = cluster.read_plan(self.folder)
         except UsageError as error:
-            yield "cells", False, str(error)
+            yield Finding("cells", False, str(error))
             return
-        yield "shared folder", True, str(self.folder)
+        yield Finding("shared folder", True, str(self.folder))
         against = list(dict.fromkeys(filter(None, map(obstacle, cells))))
-        yield (
-            "cells",
-            not against,
-            (
-                against[0]
-                if against
-                else f"{len(cells)}, keys (code of the methods, data, weights) as planned"
-            ),
-        )
+        planned = f"{len(cells)}, keys (code of the methods, data, weights) as planned"
+        yield Finding("cells", not against, against[0] if against else planned)
+        network = hub.answers()
+        remedy = "" if network else "; there is no network here: prefetch on a node that has one"
         for what in downloads(cells):
-            yield (
-                "to fetch",
-                hub.answers(),
-                what
-                + (
-                    ""
-                    if hub.answers()
-                    else "; there is no network here: prefetch on a node that has one"
-                ),
-            )
+            yield Finding("to fetch", network, f"{what}{remedy}")
 
 
-def doctor(words: Sequence[str]) -> int:
+def ask_nodes(options: Options) -> int:
     """``doctor cluster=slurm|ray|local [--nodes N] [--import] [-m] <overrides>``: exit code 1 if a
     node cannot work.
     """
-    values: dict[str, Callable[[str], Any]] = {"--nodes": int, "--address": str, **RESOURCES}
-    words, options = taken(words, flags=("--import",), values=values)
-    words, engine = engine_of(words)
-    cells = cells_of(words)
-    cluster = importlib.import_module("unibench.cluster")
-    folder = cluster.write_plan(cells, words)
-    probe = Probe(folder, cluster.code_digest(), "--import" in options)
+    engine, grid = engine_of(options), Grid(options)
+    cells = on_nodes(grid.cells, engine, options.gpus)
+    folder = cluster.write_plan(cells, grid.command)
+    probe = Probe(folder, cluster.code_digest(), options.importing)
     if engine == "ray":
-        answers = [
-            answer for _, answer in cluster.on_each_node(probe, options.get("--address", "auto"))
-        ]
+        answers = [answer for _, answer in cluster.on_each_node(probe, options.address)]
     else:
-        (job,) = cluster.submit(
-            probe,
-            engine,
-            1,
-            resources_of({"--minutes": 10, **options}),
-            folder,
-            nodes=options.get("--nodes", 1),
-        )
+        options.minutes = options.minutes or MINUTES
+        resources = resources_of(options)
+        (job,) = cluster.submit(probe, engine, 1, resources, folder, nodes=options.nodes)
         print(f"job {job.job_id} on {engine}, {folder}", flush=True)
         answers = _results(job)
-    return max([_said(folder, answer) for answer in answers], default=1)
+    return max([_show(folder, answer) for answer in answers], default=1)
 
 
 def _results(job: Any) -> list[Any]:
+    # submitit warns of a SLURM without accounting
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     try:
-        logging.getLogger("submitit").setLevel(
-            logging.ERROR
-        )  # a SLURM without accounting is one too
         return list(job.results())
-    # of submitit: the job failed, was cancelled, or left no result
-    except Exception as error:
+    except Exception as error:  # the job failed, was cancelled, or left no result
         return [error]
 
 
-def _said(folder: Path, answer: Any) -> int:
+def _show(folder: Path, answer: Any) -> int:
     if not isinstance(answer, Report):
         print(f"missing a node: {str(answer).strip().splitlines()[-1]}")
         return 1
     print(f"{answer.host}:")
     seen = (folder / answer.mark).exists()
-    back: Finding = (
-        "seen here",
-        seen,
-        f"what the node wrote {'is' if seen else 'is NOT'} in {folder}",
-    )
-    return show([back, *answer.needed], answer.optional)
+    said = f"what the node wrote {'is' if seen else 'is NOT'} in {folder}"
+    return show([Finding("seen here", seen, said), *answer.needed], answer.optional)
 
 
 def _gpus() -> Finding:
@@ -167,23 +131,17 @@ def _gpus() -> Finding:
             ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60
         ).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
-        return "GPUs", False, "none"
+        return Finding("GPUs", False, "none")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all") or "none"
-    return (
-        "GPUs",
-        True,
-        f"{'; '.join(line.partition(' (')[0] for line in listed)}; visible: {visible}",
-    )
+    names = "; ".join(line.partition(" (")[0] for line in listed)
+    return Finding("GPUs", True, f"{names}; visible: {visible}")
 
 
 def _hub() -> Finding:
-    there = hub.answers()
-    return (
+    if hub.answers():
+        return Finding("hub", True, "answers")
+    return Finding(
         "hub",
-        there,
-        (
-            "answers"
-            if there
-            else "cannot be reached from here; checkpoints and data must be there (prefetch)"
-        ),
+        False,
+        "cannot be reached from here; checkpoints and data must be there (prefetch)",
     )

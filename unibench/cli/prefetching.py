@@ -12,31 +12,28 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from unibench.benchmark import benchmark_of
-from unibench.cli.running import SWEEP
-from unibench.compose import compose_cells
-from unibench.config import RunConfig
-from unibench.harness.client import WorkerProcess
+from unibench.cli.grid import Grid
+from unibench.cli.parser import Options
+from unibench.harness.client import HarnessProcess
 from unibench.harness.job import write_prefetch
+from unibench.identity import Cell
 
 
-def prefetch(words: list[str]) -> int:
+def prefetch(options: Options) -> int:
     """``prefetch [-m] <overrides>``: exit code 1 if something could not be had."""
-    overrides = [word for word in words if word not in SWEEP]
-    cells = compose_cells(overrides, sweep=len(overrides) < len(words))
+    cells = Grid(options).cells
+    models = [cell.config.model for cell in cells]
     checkpoints = dict.fromkeys(
-        (cell.model.checkpoint, cell.model.revision)
-        for cell in cells
-        if cell.model.path is None and cell.model.weights == "pretrained"
+        (str(model.checkpoint), model.revision)
+        for model in models
+        if model.path is None and model.weights == "pretrained"
     )
-    fine = True
-    for checkpoint, revision in checkpoints:
-        fine &= _checkpoint(str(checkpoint), revision)
-    for (python, harness), names in _benchmarks(cells).items():
-        fine &= _data(python, harness, names)
-    if not checkpoints and not _benchmarks(cells):
+    benchmarks = _benchmarks(cells)
+    fine = [_checkpoint(checkpoint, revision) for checkpoint, revision in checkpoints]
+    fine += [_data(python, harness, names) for (python, harness), names in benchmarks.items()]
+    if not fine:
         print("nothing to fetch: models and data are on this machine")
-    return 0 if fine else 1
+    return 0 if all(fine) else 1
 
 
 def _checkpoint(checkpoint: str, revision: str | None) -> bool:
@@ -49,31 +46,27 @@ def _checkpoint(checkpoint: str, revision: str | None) -> bool:
     return True
 
 
-def _benchmarks(cells: Iterable[RunConfig]) -> dict[tuple[str, str], list[str]]:
+def _benchmarks(cells: Iterable[Cell]) -> dict[tuple[str, str], list[str]]:
     """Official names of published data by interpreter and harness."""
-    found: dict[tuple[str, str], list[str]] = {}
+    needed: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        benchmark = benchmark_of(cell)
-        if benchmark is not None and cell.task.data is None:
-            names = found.setdefault(
-                (cell.harness_options.python or sys.executable, benchmark.harness), []
-            )
-            if benchmark.card.name not in names:
-                names.append(benchmark.card.name)
-    return found
+        if cell.benchmark is not None and cell.config.task.data is None:
+            python = cell.config.harness_options.python or sys.executable
+            names = needed.setdefault((python, cell.benchmark.harness), [])
+            if cell.benchmark.card.name not in names:
+                names.append(cell.benchmark.card.name)
+    return needed
 
 
 def _data(python: str, harness: str, names: list[str]) -> bool:
-    """Let a worker fetch, since only the harness knows where its data is."""
+    """Let a child fetch, since only the harness knows where its data is."""
     fine = True
-    with tempfile.TemporaryDirectory() as folder, closing(WorkerProcess(python, {})) as worker:
+    with tempfile.TemporaryDirectory() as folder, closing(HarnessProcess(python, {})) as process:
         job = Path(folder, "prefetch.json")
         write_prefetch(harness, names, job)
-        for event in worker.events(job, Path(folder, "run.log"), "done"):
+        for event in process.events(job, Path(folder, "run.log"), "done"):
             if event["event"] == "fetched":
                 fine &= event["fine"]
-                print(
-                    f"{'ok     ' if event['fine'] else 'missing'} {harness} {event['name']}:"
-                    f" {event['message']}"
-                )
+                state = "ok     " if event["fine"] else "missing"
+                print(f"{state} {harness} {event['name']}: {event['message']}")
     return fine

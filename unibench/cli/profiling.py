@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
-from unibench.errors import UsageError
-from unibench.profile import parse
+from unibench.cli.parser import Options
+from unibench.compose import compose_cells
+from unibench.config import RunConfig
+from unibench.errors import UsageError, UsageErrors
+from unibench.profile import Request
+
+NOT_HERE = ("task", "batch_size", "generation")  # keys of accuracy runs
 
 
-def profile(words: Sequence[str]) -> int:
+def profile(options: Options) -> int:
     """``profile model=M method=X,Y ratio=R,S [image=1920x1080] [text_tokens=64] [new_tokens=32]
     [batch=1,8] ...``.
     """
-    if flags := [word for word in words if word.startswith("-")]:
-        raise UsageError(
-            f"unknown option {flags[0]}; profile takes key=value, comma lists are grids"
-        )
-    request, cells = parse(words)
-    measure, table = (
-        importlib.import_module(f"unibench.profile.{name}") for name in ("measure", "table")
-    )  # they load torch
+    request, cells = requested(options)
+    from unibench.profile import measure, table  # load torch
+
     out = Path(cells[0].out, "profile")
-    command = " ".join(["python -m unibench profile", *words])
-    for number, found in enumerate(
-        measure.profile(request, cells, lambda line: print(line, file=sys.stderr))
-    ):
-        text = table.markdown(request, found, command)
+    command = " ".join(["python -m unibench profile", *options.given])
+    tables = measure.profile(request, cells, lambda line: print(line, file=sys.stderr))
+    for number, measured in enumerate(tables):
+        text = table.markdown(request, measured, command)
         print(text)
         out.mkdir(parents=True, exist_ok=True)
-        first = found.rows[0]
-        name = (
-            f"{first['model']}_{request.protocol}_{first['image']}_batch{first['batch']}_{number}"
-        )
+        first = measured.rows[0]
+        image, batch = first["image"], first["batch"]
+        name = f"{first['model']}_{request.protocol}_{image}_batch{batch}_{number}"
         (out / f"{name}.md").write_text(text, encoding="utf-8")
-        (out / f"{name}.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
+        (out / f"{name}.json").write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
         print(f"{out / name}.md and .json\n")
     return 0
+
+
+def requested(options: Options) -> tuple[Request, list[RunConfig]]:
+    """The inputs and the cells; comma lists are grids.
+
+    Raises:
+        UsageErrors: every mistake, before anything is loaded.
+    """
+    errors: list[UsageError] = list(options.mistakes)
+    overrides: list[str] = []
+    for word in options.words:
+        key = word.partition("=")[0]
+        if key.partition(".")[0] in NOT_HERE:
+            inputs = "image, text_tokens, new_tokens, batch"
+            errors.append(UsageError(f"{key}: profile asks no task; its inputs are {inputs}"))
+        else:
+            overrides.append(word)
+    cells: list[RunConfig] = []
+    try:
+        cells = compose_cells(overrides, sweep=True)
+    except UsageErrors as error:
+        errors += [UsageError(line) for line in error.errors]
+    except UsageError as error:
+        errors.append(error)
+    if errors:
+        raise UsageErrors(errors)
+    given = {field.name: getattr(options, field.name) for field in fields(Request)}
+    return Request(**{name: value for name, value in given.items() if value is not None}), cells

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 from unibench.identity import Cell
+from unibench.inference.record import Record
+from unibench.inference.row import Row
 
 PLAIN_SECONDS = 15.0
 WAIT_SECONDS = 300.0
@@ -39,12 +40,12 @@ class Progress:
         if not self._live:
             print(self._title + (f" ({done} samples are there)" if done else ""), file=sys.stderr)
 
-    def step(self, sample: dict[str, Any]) -> None:
+    def step(self, record: Record) -> None:
         self._done += 1
-        self._scored += sample["score"] is not None
-        self._score += sample["score"] or 0.0
-        self._kept += sample["kept"]
-        self._tokens += sample["visual_tokens"]
+        self._scored += record.score is not None
+        self._score += record.score or 0.0
+        self._kept += record.kept
+        self._tokens += record.visual_tokens
         if self._done <= self._old:
             self._start = time.monotonic()
             return
@@ -53,7 +54,7 @@ class Progress:
             self._shown = now
             self._print(now)
 
-    def end(self, row: dict[str, Any]) -> None:
+    def end(self, row: Row) -> None:
         if self._done:
             self._print(time.monotonic(), last=True)
 

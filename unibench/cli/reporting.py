@@ -2,148 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
-from unibench.errors import UsageError, unknown
+from unibench.cli.parser import Options
+from unibench.cli.results import finished, folder_of
 from unibench.page import build
 from unibench.report import Comparison, Results, StandIn, Table
-
-MODES = ("published", "ours", "difference")
-OWN = ("paper", "table", "mode", "format", "out", "to", "view", "model", "task")
-PRUNED = (
-    "method",
-    "variant",
-    "budget",
-    "budget_mode",
-    "budget_scope",
-)  # vanilla has none of them and always stays
-FILTERS = (
-    *PRUNED,
-    "harness",
-    "judge",
-    "pixels",
-    "dtype",
-    "attn",
-    "device",
-    "batch",
-    "n",
-    "setting",
-    "data",
-    "code",
-)
+from unibench.store.files import replace
 
 
-def report(words: Sequence[str]) -> int:
+def report(options: Options) -> int:
     """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv]
     [out=outputs] [to=FOLDER]``.
 
     With ``--html`` a page of all results instead.
     """
-    given = options([word for word in words if word != "--html"])
-    if "--html" in words:
-        print(build(finished(given), Path(given.get("to", "report"))))
+    if options.html:
+        print(build(finished(options), Path(options.to or "report").expanduser()))
         return 0
-    form = given.get("format", "md")
-    if form not in reports.WRITERS:
-        raise unknown("format", form, reports.WRITERS)
-    tables = (
-        _of_papers(given)
-        if given.keys() & {"paper", "table", "mode"}
-        else reports.grid(_results(given), given.get("view", "tasks"))
-    )
-    texts = {table.name: reports.WRITERS[form](table) for table in tables}
-    if "to" in given:
-        _write(Path(given["to"]), form, texts)
+    if options.paper or options.table or options.mode:
+        tables = _of_papers(options)
+    else:
+        cells = frames.over_seeds(finished(options))
+        tables = list(reports.grid(cells, options.view or "tasks"))
+    texts = {table.name: reports.WRITERS[options.format](table) for table in tables}
+    if options.to:
+        _write(Path(options.to).expanduser(), options.format, texts)
     else:
         print("\n".join(texts.values()), end="")
     return 0
 
 
-def options(words: Sequence[str], more: Sequence[str] = ()) -> dict[str, str]:
-    """The ``key=value`` words of a verb that reads results.
-
-    Args:
-        words: of the command line.
-        more: keys that the verb has besides those of ``report``.
-
-    Raises:
-        UsageError: an unknown key, or another word.
-    """
-    given: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(
-                f"key=value is wanted, not {word!r}; python -m unibench report paper=uniprunebench"
-                " table=1"
-            )
-        if key not in (*OWN, *FILTERS, *more):
-            raise unknown("option", key, (*OWN, *FILTERS, *more))
-        given[key] = value
-    return given
-
-
-def _of_papers(given: Mapping[str, str]) -> list[Table]:
-    mode = given.get("mode", "published")
-    if mode not in MODES:
-        raise unknown("mode", mode, MODES)
-    names = reports.select(given.get("paper"), given.get("table"))
+def _of_papers(options: Options) -> list[Table]:
+    mode = options.mode or "published"
+    names = reports.select(options.paper, options.table)
     if mode == "published":
         return [reports.published(name) for name in names]
-    standin = StandIn(given.get("model"), given.get("task"))
-    results = _results(
-        {key: value for key, value in given.items() if key not in ("model", "task")}, empty=True
-    )
+    # model and task stand in for those of the table, and choose no cells
+    standin = StandIn(options.filters.pop("model", None), options.filters.pop("task", None))
+    cells = _cells(options)
+    difference = mode == "difference"
     return [
         Comparison(
-            name,
-            Results(results, reports.rows(name), standin),
-            reports.beyond,
-            mode == "difference",
+            name, Results(cells, reports.rows(name), standin), reports.beyond, difference
         ).table()
         for name in names
     ]
 
 
-def _results(given: Mapping[str, str], empty: bool = False) -> pd.DataFrame:
-    """Finished cells that fit the filters, seeds joined; with ``empty`` a folder that does not
-    exist has none.
-
-    Raises:
-        UsageError: no such folder, or nothing fits.
-    """
-    if empty and not Path(given.get("out", "outputs")).is_dir():
-        return frames.over_seeds(frames.build([]))
-    return frames.over_seeds(finished(given))
-
-
-def finished(given: Mapping[str, str]) -> pd.DataFrame:
-    """Finished cells of the folder ``out`` that fit the filters; vanilla always stays.
-
-    Raises:
-        UsageError: no such folder, or nothing fits.
-    """
-    folder = Path(given.get("out", "outputs"))
-    found = frames.load(folder)
-    for key in (*FILTERS, "model", "task"):
-        if key in given:
-            known = sorted(set(found[key].astype(str)))
-            if given[key] not in known and known:
-                raise unknown(f"{key} in {folder}", given[key], known)
-            found = found[
-                (found[key].astype(str) == given[key])
-                | ((found["method"] == "vanilla") & (key in PRUNED))
-            ]
-    return found
+def _cells(options: Options) -> pd.DataFrame:
+    """Finished cells, seeds joined; none where there is no folder yet, or nothing in it."""
+    empty = frames.over_seeds(frames.build([]))
+    if not folder_of(options).is_dir() or frames.load(folder_of(options)).empty:
+        return empty
+    return frames.over_seeds(finished(options))
 
 
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / f"{name}.{form}").write_text(text, encoding="utf-8")
+        replace(folder / f"{name}.{form}", text)
     print(f"{len(texts)} tables in {folder}")

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from rich.console import Console
+from unibench.cli.terminal import console, discard_output, print_table
+from unibench.inference.row import Row
 
 LEGEND = """\
 ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
-same budget as: the ratio of a method before the language model whose layers process as many visual tokens on average.
-TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method. total: the whole cell."""
+same budget as: the ratio of a method before the language model whose layers process as many
+  visual tokens on average.
+TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method.
+total: the whole cell."""
 
 
-def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print scores and costs of finished cells, and where their files lie."""
-    from unibench.report.cells import (
-        details,
-    )  # with scipy: too slow for a plan, which has no scores to show
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print scores and costs of finished cells, and where their files lie.
+
+    The cells are stored: where the tables cannot be printed, a line says so and nothing has failed.
+    """
+    # with scipy: too slow for a plan, which has no scores to show
+    from unibench.report.cells import details
     from unibench.report.writers import terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in details(rows):
-        console.print(terminal(table))
-        for remark in table.remarks:
-            console.print(remark)
-    console.print(LEGEND)
-    for row in rows:
-        console.print(f"{row['method']:12s} {row['folder']}", soft_wrap=True)
+    screen = console()
+    try:
+        for table in details(rows):
+            print_table(terminal(table))
+            for remark in table.remarks:
+                screen.print(remark)
+        screen.print(LEGEND)
+        for row in rows:
+            screen.print(f"{row.method:12s} {row.folder}", soft_wrap=True)
+        sys.stdout.flush()
+    except OSError as error:
+        discard_output()
+        if error.errno != errno.EPIPE:
+            print(f"the tables cannot be printed: {error.strerror}", file=sys.stderr)

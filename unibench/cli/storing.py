@@ -4,81 +4,34 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from unibench import registry
 from unibench import store as results
-from unibench.cli.options import taken
-from unibench.errors import UsageError, unknown
-from unibench.registry import method
-
-ACTIONS = {
-    "index": "FOLDER [--json]",
-    "verify": "FOLDER",
-    "repair": "FOLDER",
-    "prune": "FOLDER [--failed] [--partial] [--outdated] [--method=FILE.py:Class] [--yes]",
-    "merge": "FROM INTO",
-    "export": "FOLDER FILE.tar.gz",
-    "import": "FILE.tar.gz FOLDER",
-}
+from unibench.cli.parser import Options
 
 
-def store(words: list[str]) -> int:
-    """``store index|verify|repair|prune|merge|export|import ...``; FOLDER is a store or one cell of
-    it.
-    """
-    actions: dict[str, Callable[..., int]] = {
-        "index": _index,
-        "verify": _verify,
-        "repair": _repair,
-        "prune": _prune,
-        "merge": _merge,
-        "export": _export,
-        "import": _import,
-    }
-    if not words:
-        raise UsageError(
-            "store what? " + "; ".join(f"store {name} {form}" for name, form in ACTIONS.items())
-        )
-    action, *rest = words
-    if action not in actions:
-        raise unknown("store action", action, actions)
-    known = [word.strip("[]") for word in ACTIONS[action].split() if word.startswith("[--")]
-    places, options = taken(
-        rest,
-        flags=[name for name in known if "=" not in name],
-        values={name.partition("=")[0]: str for name in known if "=" in name},
-    )
-    wanted = [word for word in ACTIONS[action].split() if not word.startswith("[")]
-    if len(places) != len(wanted) or any(place.startswith("-") for place in places):
-        raise UsageError(f"store {action} takes {ACTIONS[action]}")
-    return actions[action](
-        *map(Path, places), **({"options": options} if "[" in ACTIONS[action] else {})
-    )
-
-
-def _index(folder: Path, options: dict[str, bool]) -> int:
-    entries = results.index(folder)
-    if options:
-        print(
-            json.dumps(
-                [{**vars(entry), "folder": str(entry.folder)} for entry in entries], indent=1
-            )
-        )
+def index(options: Options) -> int:
+    """``store index FOLDER [--json]``."""
+    entries = results.index(_path(options.folder))
+    if options.json:
+        plain = [{**vars(entry), "folder": str(entry.folder)} for entry in entries]
+        print(json.dumps(plain, indent=1))
         return 0
     for entry in entries:
         print(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
-    states = Counter(entry.state for entry in entries)
-    print(
-        f"{len(entries)} cells, {sum(entry.samples for entry in entries)} samples: "
-        + ", ".join(f"{n} {name}" for name, n in states.items())
-    )
+    counts = Counter(entry.state for entry in entries)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    samples = sum(entry.samples for entry in entries)
+    print(f"{len(entries)} cells, {samples} samples: {states}")
     return 0
 
 
-def _verify(folder: Path) -> int:
-    problems = results.verify(folder)
+def verify(options: Options) -> int:
+    """``store verify FOLDER``: exit code 1 if something is damaged."""
+    problems = results.verify(_path(options.folder))
     for problem in problems:
         print(f"{problem.file}: {problem.what} -> {problem.mend}")
     if not problems:
@@ -86,54 +39,94 @@ def _verify(folder: Path) -> int:
     return 1 if problems else 0
 
 
-def _repair(folder: Path) -> int:
-    count = results.repair(folder)
-    print(
-        f"{_counted(count, 'damaged line or file', 'damaged lines and files')} set aside as"
-        " *.damaged"
-        if count
-        else "nothing is damaged"
-    )
+def repair(options: Options) -> int:
+    """``store repair FOLDER``."""
+    count = results.repair(_path(options.folder))
+    damaged = _counted(count, "damaged line or file", "damaged lines and files")
+    print(f"{damaged} set aside as *.damaged" if count else "nothing is damaged")
     return 0
 
 
-def _prune(folder: Path, options: dict[str, Any]) -> int:
-    states = tuple(state for state in ("failed", "partial") if f"--{state}" in options)
+def prune(options: Options) -> int:
+    """``store prune FOLDER [--failed] [--partial] [--outdated] [--yes]
+    [--method FILE.py:Class]``.
+    """
+    folder = _path(options.folder)
+    states = tuple(state for state in ("failed", "partial") if getattr(options, state))
     outdated = frozenset[Path]()
-    if "--outdated" in options:
-        own = [method(name) for name in [options.get("--method")] if name is not None]
-        judged = results.judged(folder, [f"{card.path}:{card.class_name}" for card in own])
+    if options.outdated:
+        judged = results.judged(folder, _trusted(options))
         outdated = frozenset(judged.outdated)
         for path, why in judged.unknown.items():
             print(f"kept, since it cannot be judged: {path}: {why}")
-    found = results.prune(folder, states, outdated=outdated, dry="--yes" not in options)
-    for path in found:
+    folders = results.prune(folder, states, outdated=outdated, dry=not options.yes)
+    for path in folders:
         print(path)
-    print(
-        f"{_counted(len(found), 'folder', 'folders')}"
-        f" {'removed' if '--yes' in options else 'would be removed; --yes removes them'}"
-    )
+    done = "removed" if options.yes else "would be removed; --yes removes them"
+    print(f"{_counted(len(folders), 'folder', 'folders')} {done}")
     return 0
 
 
-def _merge(source: Path, into: Path) -> int:
-    return _say(results.merge(source, into))
+def rekey(options: Options) -> int:
+    """``store rekey FOLDER [--method FILE.py:Class]``: exit code 1 if a cell stays."""
+    from unibench.runner import Embedded, Harnessed, work  # loads torch
+    from unibench.store.rekey import rekey as lift
+
+    stay = 0
+    with closing(Harnessed()) as harnessed:
+        ask = partial(work, executors={"embedded": Embedded(), "harness": harnessed})
+        for group in lift(_path(options.folder), ask, _trusted(options)):
+            cells = _counted(len(group.cells), "cell", "cells")
+            samples = _counted(group.asked, "sample", "samples")
+            print(
+                f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of {cells}"
+                f" lifted after asking {samples} again"
+            )
+            for path, reason in group.reasons.items():
+                print(f"  stays {path}: {reason}")
+            stay += len(group.reasons)
+    return 1 if stay else 0
 
 
-def _export(folder: Path, file: Path) -> int:
-    print(f"{_counted(results.export(folder, file), 'cell', 'cells')} in {file}")
+def merge(options: Options) -> int:
+    """``store merge FROM INTO``."""
+    return _say(results.merge(_path(options.source), _path(options.into)))
+
+
+def export(options: Options) -> int:
+    """``store export FOLDER FILE.tar.gz``."""
+    count = results.export(_path(options.folder), _path(options.file))
+    print(f"{_counted(count, 'cell', 'cells')} in {options.file}")
     return 0
 
 
-def _import(file: Path, folder: Path) -> int:
-    return _say(results.import_(file, folder))
+def import_(options: Options) -> int:
+    """``store import FILE.tar.gz FOLDER [--max-size GiB]``."""
+    file, folder = _path(options.file), _path(options.folder)
+    return _say(results.import_(file, folder, options.max_size or results.MAX_SIZE))
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _say(merged: results.Merged) -> int:
     print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
         print(f"{sample}: another answer there; the one here stays")
-    return 1 if merged.conflicts else 0
+    for cell in merged.refused:
+        print(f"refused: {cell}")
+    if merged.strays:
+        print(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+    return 1 if merged.conflicts or merged.refused else 0
+
+
+def _trusted(options: Options) -> list[str]:
+    """Methods in files of the user's own that the command names, so that they may be opened."""
+    if options.method is None:
+        return []
+    card = registry.method(options.method)
+    return [f"{card.path}:{card.class_name}"]
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -54,5 +54,5 @@ def read_plan(folder: Path) -> list[Cell]:
 def code_digest() -> str:
     """Digest of the package's code and configurations, which must be the same on all nodes."""
     code = Code()
-    everything = code.digest(f"{name}:{WHOLE}" for name in code.files())
+    everything = code.digest(f"{name}:{WHOLE}" for name in code.package.files())
     return f"{everything}-{digests.contents(CONFIGS)}"

@@ -100,8 +100,8 @@ def withdrawal_layer(keep: int, total: int, depth: int) -> int:
     """The layer from which no visual token is left, for a mean of ``keep``: nearest to ``keep *
     depth / total``, at least 1.
 
-    >>> withdrawal_layer(192, 576, 32), withdrawal_layer(128, 576, 32), withdrawal_layer(64, 576, 32)
-    (11, 7, 4)
+    >>> [withdrawal_layer(keep, 576, 32) for keep in (192, 128, 64)]
+    [11, 7, 4]
     """
     return min(depth, max(1, rounded(Fraction(keep * depth, total))))
 
@@ -148,8 +148,8 @@ def spread(layers: Sequence[int], published: int, depth: int) -> tuple[int, ...]
 
     They stay different, at least 1, and in order as long as there is room.
 
-    >>> spread((3, 7, 16), 32, 32), spread((3, 7, 16), 32, 28), spread((3, 7, 16), 32, 6), spread((8, 16, 24), 32, 4)
-    ((3, 7, 16), (3, 6, 14), (1, 2, 3), (1, 2, 3))
+    >>> [spread((3, 7, 16), 32, depth) for depth in (32, 28, 6)], spread((8, 16, 24), 32, 4)
+    ([(3, 7, 16), (3, 6, 14), (1, 2, 3)], (1, 2, 3))
     """
     found: list[int] = []
     for layer in layers:

@@ -6,6 +6,5 @@ The child itself is :mod:`unibench.harness.child`.
 
 from __future__ import annotations
 
-from unibench.harness.client import WorkerError as WorkerError
-from unibench.harness.client import WorkerProcess as WorkerProcess
-from unibench.harness.job import Verdict as Verdict
+from unibench.harness.client import HarnessError as HarnessError
+from unibench.harness.client import HarnessProcess as HarnessProcess

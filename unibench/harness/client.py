@@ -1,4 +1,4 @@
-"""The parent's end of a worker process."""
+"""The parent's end of a harness's process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from unibench.errors import UsageError
 from unibench.harness.job import write_job
 from unibench.identity import Cell
 from unibench.registry import ROOT
+from unibench.store.files import appending
 
 GRACE_SECONDS = 10.0
 
 
-class WorkerError(UsageError):
+class HarnessError(UsageError):
     """The child died; what it had answered is safe."""
 
 
-class WorkerProcess:
+class HarnessProcess:
     """A child that holds one model and one harness, and answers cell after cell.
 
     Args:
@@ -47,14 +48,14 @@ class WorkerProcess:
 
         Raises:
             UsageError: the child says that the user can mend it.
-            WorkerError: it failed or died.
+            HarnessError: it failed or died.
         """
         folder = cell.folder.absolute()
         write_job([cell], folder / "job.json")
         try:
             yield from self.events(folder / "job.json", folder / "run.log", "result")
-        except WorkerError as error:
-            raise WorkerError(
+        except HarnessError as error:
+            raise HarnessError(
                 f"{cell.title}: {error}. Every answered sample is safe and the same command"
                 f" continues; the reason is in {folder}/run.log"
             ) from None
@@ -68,7 +69,7 @@ class WorkerProcess:
             last: name of an event.
 
         Raises:
-            UsageError, WorkerError: as :meth:`run`.
+            UsageError, HarnessError: as :meth:`run`.
         """
         self.idle = False
         process = self._started(job, log)
@@ -79,14 +80,14 @@ class WorkerProcess:
             if event["event"] == "refused":
                 raise UsageError(event["message"])
             if event["event"] == "failed":
-                raise WorkerError(event["message"])
+                raise HarnessError(event["message"])
             yield event
             if event["event"] == last:
                 return
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)  # for its own exit code, before it is ended
         self.close()
-        raise WorkerError(f"the worker {_death(process.returncode)}")
+        raise HarnessError(f"the harness's process {_death(process.returncode)}")
 
     def close(self) -> None:
         """End the child and whatever it started."""
@@ -112,14 +113,18 @@ class WorkerProcess:
             return self._process
         paths = [str(ROOT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._environment}
-        with log.open("ab") as stderr:
+        with appending(log) as stderr:
             try:
                 self._process = subprocess.Popen(
                     [self._python, "-m", "unibench.harness.child", str(job)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=environment,
+                    text=True,
                     # Ctrl-C reaches the parent alone, which then ends the child
                     start_new_session=True,
-                )  # fmt: skip
+                )
             except OSError as error:
                 raise UsageError(
                     f"harness_options.python={self._python} cannot be started: {error.strerror}"

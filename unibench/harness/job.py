@@ -18,43 +18,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from unibench.compose import typed
 from unibench.config import RunConfig
 from unibench.identity import Cell, cells_of
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a harness made of a cell's answers.
-
-    Attributes:
-        metrics: by the card's name: ``score`` as the harness says it, ``score_100``, ``mean``:
-            whether it is the mean of ``scores``.
-        scores: of the first metric, by sample, out of 1; empty if the harness scores only the
-            whole.
-        raw: the harness's whole result, flat.
-        data: what was asked: ``published:...`` or ``local:...`` with a digest.
-        prompts: hash of all prompts.
-        generation: settings of decoding.
-        judge: who scored what rules could not.
-        judged: questions that the judge answered.
-    """
-
-    metrics: dict[str, dict[str, float]]
-    scores: dict[str, float]
-    raw: dict[str, Any]
-    data: str
-    prompts: str
-    generation: dict[str, Any]
-    judge: str
-    judged: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+from unibench.store.files import replace as replace_file
 
 
 def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -69,7 +40,7 @@ def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None
         }
         for cell in cells
     ]
-    file.write_text(json.dumps({**(about or {}), "cells": jobs}, indent=1), encoding="utf-8")
+    replace_file(file, json.dumps({**(about or {}), "cells": jobs}, indent=1))
 
 
 def read_job(file: Path) -> list[Cell]:
@@ -103,7 +74,7 @@ def read_prefetch(file: Path) -> tuple[str, list[str]] | None:
 
 def write_prefetch(harness: str, names: list[str], file: Path) -> None:
     """A job that only fetches data."""
-    file.write_text(json.dumps({"harness": harness, "prefetch": names}), encoding="utf-8")
+    replace_file(file, json.dumps({"harness": harness, "prefetch": names}))
 
 
 def plain(value: Any) -> Any:

@@ -1,221 +1,297 @@
-"""Answering samples with a pruned model, each with its times and token counts."""
+"""From a batch of prompts to records: who builds the prompts and who generates does not matter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
-from unibench.budget import Budget
-from unibench.cost import Clock
+from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
+from unibench.errors import UsageError
+from unibench.identity import Cell
 from unibench.inference.batching import Batches
-from unibench.models import LoadedModel
-from unibench.pruning import Method, Session
-from unibench.pruning.family import VisionCall
+from unibench.inference.record import TIMES, Record
+from unibench.inference.session import session_of
+from unibench.models import LoadedModel, Piece
+from unibench.pruning import Session
 from unibench.pruning.layout import Box, written
-from unibench.pruning.record import PromptRecord
+from unibench.pruning.record import PrefillTime, PromptRecord
+from unibench.pruning.vision import Reuse
 from unibench.tasks import Sample, Task
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One line of ``samples.jsonl``. Times are milliseconds; in a batch, the batch's divided by its
-    size.
+class Question:
+    """What is known of a sample before it is asked; see :class:`~unibench.inference.record.Record`.
 
     Attributes:
-        id, ability, group, truth, answer, score: of the task.
-        text_tokens, visual_tokens: of the prompt before pruning.
-        kept: visual tokens that entered the last decoder layer.
-        processed: visual tokens that entered each decoder layer.
-        last: which of them entered the last one, see :func:`unibench.pruning.record.packed`.
-        layout: how the visual tokens lie, see :func:`unibench.pruning.layout.written`.
-        seen: the part of each picture that the processor hands on.
-        new_tokens: of the answer, its end token included.
-        total_ms: from pictures and text to the answer's text.
-        vision_ms: vision tower and projector.
-        prefill_ms: from pixels to the first logits; contains vision and method.
-        method_ms: scoring, choosing and cutting.
-        decode_ms: all tokens after the first.
-        tflops: of the pruned prefill of the language model and the selection; ``tflops_full``: of
-            the unpruned one.
-        method_tflops: of which the selection, extra attention included.
-        kv_mib: keys and values of the prompt.
-        notes: remarks of the method, for example that a substitute was used for a signal.
-        run: which entry of ``env.json``.
+        id, index: the sample's name and its place in the task.
+        ability, group, truth: of the task.
+        text: the user's text, None where only a harness's own model object knows it.
+        pictures: pictures and videos in the prompt.
+        seen: the part of each picture that the processor hands on, where that is known.
     """
 
     id: str
+    index: int
     ability: str
     group: str
     truth: str
-    answer: str
-    score: float
-    text_tokens: int
-    visual_tokens: int
-    kept: int
-    processed: tuple[int, ...]
-    last: str
-    layout: list[Any]
-    seen: list[Box]
-    new_tokens: int
-    total_ms: float
-    vision_ms: float
-    prefill_ms: float
-    method_ms: float
-    decode_ms: float
-    tflops: float
-    tflops_full: float
-    method_tflops: float
-    kv_mib: float
-    notes: tuple[str, ...]
-    run: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            key: round(value, 6) if isinstance(value, float) else value
-            for key, value in vars(self).items()
-        }
+    text: str | None = None
+    pictures: int = 0
+    seen: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What holds for all samples of a cell.
+class Generation:
+    """The answers to a batch of prompts.
 
     Attributes:
-        method, budget, scope, mode, seed: see :class:`unibench.pruning.Session`.
-        max_new_tokens: None takes the task's.
-        repetition_penalty: 1 is none.
-        batch_size: prompts read together, or ``"auto"``, see
-            :class:`~unibench.inference.batching.Batches`.
-        run: number of this run in ``env.json``.
-        reuse: remembers vision features for other cells, see
-            :class:`unibench.pruning.vision.VisionRecorder`.
+        texts: one per prompt.
+        new_tokens: of each answer, its end token included.
+        decoded: when the last token was there; None if no token came after the first.
     """
 
-    method: Method
-    budget: Budget
-    scope: str
-    mode: str
-    seed: int
-    max_new_tokens: int | None
-    repetition_penalty: float
-    batch_size: int | str
-    run: int
-    reuse: Callable[[Callable[[], Any], VisionCall], Any] | None = None
-
-
-def answer(
-    loaded: LoadedModel, task: Task, samples: Iterator[Sample], setting: Setting
-) -> Iterator[Answered]:
-    """Answer samples one batch after the other.
-
-    Args:
-        loaded: the model.
-        task: scores the answers.
-        samples: those still to be answered.
-        setting: how.
-
-    Yields:
-        One record per sample, as soon as its batch is done.
-    """
-    session = Session(
-        loaded.family,
-        setting.method,
-        setting.budget,
-        scope=setting.scope,
-        mode=setting.mode,
-        seed=setting.seed,
-        reuse=setting.reuse,
-    )
-    with session.installed():
-        batches = Batches(samples, setting.batch_size, loaded)
-        for batch in batches:
-            try:
-                found = _answered(loaded, task, batch, session, setting)
-            except torch.OutOfMemoryError as error:
-                batches.did_not_fit(batch, error)
-                continue
-            yield from found  # outside of the inference mode, which would be the caller's too
+    texts: Sequence[str]
+    new_tokens: Sequence[int]
+    decoded: Mark | None
 
 
 @torch.inference_mode()
-def _answered(
-    loaded: LoadedModel, task: Task, batch: Sequence[Sample], session: Session, setting: Setting
-) -> list[Answered]:
-    """Answer one batch."""
-    config = loaded.generation_config(
-        setting.max_new_tokens or task.max_new_tokens, setting.repetition_penalty
-    )
-    shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
+def ask(
+    loaded: LoadedModel,
+    session: Session,
+    questions: Sequence[Question],
+    generate: Callable[[], Generation],
+) -> list[Record]:
+    """Have a batch of questions answered by the model that a session prunes.
+
+    Args:
+        loaded: the model.
+        session: installed on it.
+        questions: the batch.
+        generate: lets the model answer all of them in one prefill, as :func:`generated` and
+            :func:`observed` do.
+
+    Returns:
+        A record of each question, without a score.
+
+    Raises:
+        UsageError: the model read another number of prompts, for example since a harness's model
+            object swallowed an error.
+        RuntimeError: it read a prompt without its pictures.
+    """
     clock = Clock(loaded.device)
+    session.samples = [question.id for question in questions]
     start = clock.mark()
-    inputs = loaded.inputs(
-        [sample.question for sample in batch], [sample.images for sample in batch]
-    )
-    session.samples = [sample.id for sample in batch]
-    out = loaded.model.generate(**inputs, generation_config=config)
-    generated: Tensor = out[:, inputs["input_ids"].shape[1] :]
-    decoded = clock.mark()
-    texts = loaded.answers(generated)
+    try:
+        generation = generate()
+    except BaseException:  # a batch that did not fit is asked again in halves
+        session.take_records(), session.take_times()
+        raise
     end = clock.mark()
-    records, (time,) = session.take_records(), session.take_times()
-    _check(records, batch)
-    spans = {
+    prompts, times = session.take_records(), session.take_times()
+    if len(prompts) != len(questions) or len(times) != 1:
+        raise UsageError(
+            f"sample {questions[0].id}: the model read {len(prompts)} prompts where"
+            f" {len(questions)} were expected; run.log has more"
+        )
+    spans = _spans(clock, start, end, generation.decoded, times[0], len(questions))
+    texts, notes = prompt_texts(loaded, session), tuple(sorted(session.notes))
+    shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
+    rows = zip(questions, prompts, texts, generation.texts, generation.new_tokens, strict=True)
+    return [
+        record_of(
+            question, prompt, answer, steps, shape, prompt_text=text, notes=notes, spans=spans
+        )
+        for question, prompt, text, answer, steps in rows
+    ]
+
+
+def generated(
+    loaded: LoadedModel, turns: Sequence[Sequence[Piece]], config: GenerationConfig
+) -> Generation:
+    """Answer a batch of user turns under the model's own chat template."""
+    inputs = loaded.read(turns)
+    out = loaded.model.generate(**inputs, generation_config=config)
+    tokens: Tensor = out[:, inputs["input_ids"].shape[1] :]
+    decoded = Clock(loaded.device).mark()
+    texts = loaded.answers(tokens)
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    return Generation(texts, [_length(row, ends) for row in tokens.tolist()], decoded)
+
+
+def observed(loaded: LoadedModel, answer: Callable[[], str]) -> Generation:
+    """Let somebody else have the model answer one prompt, for example a harness's own model object;
+    each forward of its ``generate`` makes one token.
+    """
+    clock, forwards = Clock(loaded.device), list[Mark]()
+    counter = loaded.model.register_forward_hook(lambda *_: forwards.append(clock.mark()))
+    try:
+        text = answer()
+    finally:
+        counter.remove()
+    return Generation([text], [len(forwards)], forwards[-1] if len(forwards) > 1 else None)
+
+
+def record_of(
+    question: Question,
+    prompt: PromptRecord,
+    answer: str,
+    new_tokens: int,
+    shape: DecoderShape,
+    *,
+    prompt_text: str | None = None,
+    notes: tuple[str, ...] = (),
+    spans: Mapping[str, float] | None = None,
+) -> Record:
+    """The record of an answered question, whichever engine answered it.
+
+    Args:
+        question: what was asked.
+        prompt: what pruning did to its tokens.
+        answer: what the model said.
+        new_tokens: of the answer.
+        shape: sizes of a decoder layer.
+        prompt_text: the text that the model read.
+        notes: remarks of the method.
+        spans: milliseconds by column; None where the engine measures none.
+
+    Raises:
+        RuntimeError: the question has pictures and the prompt has none: it would count as pruned
+            without being it.
+    """
+    if question.pictures and not prompt.visual_tokens:
+        raise RuntimeError(
+            f"sample {question.id} has {question.pictures} pictures, but its prompt has no visual"
+            " token"
+        )
+    tokens = [prompt.text_tokens + visual for visual in prompt.processed]
+    full = [prompt.text_tokens + prompt.visual_tokens] * len(tokens)
+    return Record(
+        id=question.id,
+        index=question.index,
+        ability=question.ability,
+        group=question.group,
+        truth=question.truth,
+        question=question.text,
+        prompt=prompt_text,
+        answer=answer,
+        score=None,
+        text_tokens=prompt.text_tokens,
+        visual_tokens=prompt.visual_tokens,
+        kept=prompt.kept,
+        processed=prompt.processed,
+        last=prompt.last,
+        layout=tuple(written(prompt.items)),
+        seen=question.seen,
+        new_tokens=new_tokens,
+        tflops=shape.prefill_tflops(tokens) + tflops(prompt.method_macs),
+        tflops_full=shape.prefill_tflops(full),
+        method_tflops=tflops(prompt.method_macs),
+        uncounted=prompt.uncounted,
+        kv_mib=shape.cache_mib(tokens),
+        notes=notes,
+        prompt_digest=prompt.prompt_digest,
+        pixel_digest=prompt.pixel_digest,
+        **(dict.fromkeys(TIMES) if spans is None else spans),
+    )
+
+
+def answer(
+    cell: Cell,
+    task: Task,
+    loaded: LoadedModel,
+    samples: Iterator[tuple[int, Sample]],
+    *,
+    batch_size: int | str = 1,
+    reuse: Reuse | None = None,
+) -> Iterator[Record]:
+    """Answer samples of an embedded task, one batch after the other.
+
+    Args:
+        cell: method, budget and decoding.
+        task: scores the answers.
+        loaded: the cell's model.
+        samples: those still to be answered, each after its place in the task.
+        batch_size: prompts read together, or ``"auto"``, see
+            :class:`~unibench.inference.batching.Batches`.
+        reuse: remembers vision features for other cells.
+
+    Yields:
+        One scored record per sample, as soon as its batch is done.
+    """
+    session = session_of(cell, loaded, reuse=reuse)
+    decoding = cell.config.generation
+    config = loaded.generation_config(
+        decoding.max_new_tokens or task.max_new_tokens, decoding.repetition_penalty
+    )
+    with session.installed():
+        batches = Batches(samples, batch_size, loaded)
+        for batch in batches:
+            questions = [_question(loaded, place, sample) for place, sample in batch]
+            turns = [[*sample.images, sample.question] for _, sample in batch]
+            try:
+                records = ask(loaded, session, questions, partial(generated, loaded, turns, config))
+            except torch.OutOfMemoryError as error:
+                batches.did_not_fit(batch, error)
+                continue
+            for (_, sample), record in zip(batch, records, strict=True):
+                yield replace(record, score=float(task.score(sample, record.answer)))
+
+
+def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
+    """The texts that the model read last, each run of visual tokens as one; None where it was given
+    embeddings.
+    """
+    prompt = session.prompt
+    assert prompt is not None
+    if prompt.ids is None:
+        return [None] * len(prompt.names)
+    kinds = loaded.family.visual_kind(prompt.ids)
+    texts: list[str | None] = []
+    for ids, kind, valid in zip(prompt.ids, kinds, prompt.valid, strict=True):
+        shown = valid.clone()
+        shown[1:] &= (kind[1:] == 0) | (ids[1:] != ids[:-1])
+        texts.append(loaded.processor.tokenizer.decode(ids[shown], skip_special_tokens=False))
+    return texts
+
+
+def _question(loaded: LoadedModel, place: int, sample: Sample) -> Question:
+    return Question(
+        id=sample.id,
+        index=place,
+        ability=sample.ability,
+        group=sample.group,
+        truth=sample.answers[0],
+        text=sample.question,
+        pictures=len(sample.images),
+        seen=tuple(loaded.seen(picture) for picture in sample.images),
+    )
+
+
+def _spans(
+    clock: Clock, start: Mark, end: Mark, decoded: Mark | None, time: PrefillTime, size: int
+) -> dict[str, float]:
+    """Milliseconds by column; a batch's divided by its size."""
+    seconds = {
         "total_ms": clock.seconds(start, end) - time.excluded,
         "vision_ms": time.vision,
         "prefill_ms": time.prefill,
         "method_ms": time.method,
-        "decode_ms": clock.seconds(time.end, decoded),
+        "decode_ms": 0.0 if decoded is None else clock.seconds(time.end, decoded),
     }
-    times: dict[str, Any] = {name: seconds * 1000 / len(batch) for name, seconds in spans.items()}
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    notes = tuple(sorted(session.notes))
-    found = []
-    for sample, record, text, tokens in zip(batch, records, texts, generated, strict=True):
-        prompt = tokens_of(record, _length(tokens, ends), shape)
-        prompt["seen"] = [loaded.seen(picture) for picture in sample.images]
-        score, truth = task.score(sample, text), sample.answers[0]
-        more = {**prompt, **times, "notes": notes, "run": setting.run}
-        found.append(Answered(sample.id, sample.ability, sample.group, truth, text, score, **more))
-    return found
+    return {name: 1000 * span / size for name, span in seconds.items()}
 
 
-def tokens_of(record: PromptRecord, new_tokens: int, shape: DecoderShape) -> dict[str, Any]:
-    """Token counts of a sample and what follows from them."""
-    tokens = [record.text_tokens + visual for visual in record.processed]
-    full = [record.text_tokens + record.visual_tokens] * len(tokens)
-    return {
-        "text_tokens": record.text_tokens,
-        "visual_tokens": record.visual_tokens,
-        "kept": record.kept,
-        "processed": record.processed,
-        "last": record.last,
-        "layout": written(record.items),
-        "new_tokens": new_tokens,
-        "tflops": shape.prefill_tflops(tokens) + tflops(record.method_macs),
-        "method_tflops": tflops(record.method_macs),
-        "tflops_full": shape.prefill_tflops(full),
-        "kv_mib": shape.cache_mib(tokens),
-    }
-
-
-def _check(records: Sequence[PromptRecord], batch: Sequence[Sample]) -> None:
-    """A prompt whose pictures the engine did not see would count as pruned without being it."""
-    for sample, record in zip(batch, records, strict=True):
-        if sample.images and not record.visual_tokens:
-            raise RuntimeError(
-                f"sample {sample.id} has {len(sample.images)} pictures, but its prompt has no"
-                " visual token"
-            )
-
-
-def _length(tokens: Tensor, ends: Sequence[int | None]) -> int:
+def _length(tokens: Sequence[int], ends: Sequence[int | None]) -> int:
     """Number of tokens up to and with the first end token."""
-    for position, token in enumerate(tokens.tolist()):
+    for position, token in enumerate(tokens):
         if token in ends:
             return position + 1
     return len(tokens)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Generic, TypeVar
 
 import torch
 
 from unibench.models import LoadedModel
-from unibench.tasks import Sample
 
+S = TypeVar("S")
 MOST = 64  # prompts of a batch that finds its own size
 AUTO = "auto"
 
 
-class Batches:
+class Batches(Generic[S]):
     """The samples in batches of a given size, or of the size that memory allows.
 
     With ``"auto"`` the first batch is one sample, each later one twice as large, until one does not
@@ -22,25 +23,25 @@ class Batches:
     and where a family reads pictures of one prompt at a time, it is one.
 
     Args:
-        samples: in order.
+        samples: anything, in order.
         size: a number, or ``"auto"``.
         loaded: the model.
     """
 
-    def __init__(self, samples: Iterator[Sample], size: int | str, loaded: LoadedModel) -> None:
-        self._samples, self._waiting = samples, list[Sample]()
+    def __init__(self, samples: Iterator[S], size: int | str, loaded: LoadedModel) -> None:
+        self._samples, self._waiting = samples, list[S]()
         self._own = self._growing = (
             size == AUTO and loaded.device.type != "cpu" and loaded.family.batches
         )
         self._size = 1 if size == AUTO else int(size)
 
-    def __iter__(self) -> Iterator[list[Sample]]:
+    def __iter__(self) -> Iterator[list[S]]:
         while batch := self._next():
             yield batch
             if self._growing:
                 self._size = min(2 * self._size, MOST)
 
-    def did_not_fit(self, batch: list[Sample], error: torch.OutOfMemoryError) -> None:
+    def did_not_fit(self, batch: list[S], error: torch.OutOfMemoryError) -> None:
         """Take a batch back and go on with half as many.
 
         Raises:
@@ -52,6 +53,6 @@ class Batches:
         self._size, self._growing = len(batch) // 2, False
         torch.cuda.empty_cache()
 
-    def _next(self) -> list[Sample]:
+    def _next(self) -> list[S]:
         taken, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
         return taken + list(islice(self._samples, self._size - len(taken)))

@@ -1,135 +1,508 @@
-"""From the samples of a cell to its row."""
+"""The row of a cell: ``metrics.json``, a line of the tables, and the only place where its columns
+are named.
+
+Nothing at the top imports torch or scipy: a plan reads rows too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
 from statistics import fmean, median
+from types import NoneType
 from typing import Any
 
 from unibench.benchmark import VERSIONS
-from unibench.harness import Verdict
-from unibench.identity import Cell
-from unibench.stats import mean_interval
+from unibench.errors import UsageError
+from unibench.identity import Cell, candidate_of, condition_of, series_of, setting_of, source_of
+from unibench.inference.record import Record
+from unibench.inference.verdict import Metric, Verdict
+from unibench.store.files import read_json
 
-MILLISECONDS = ("vision_ms", "prefill_ms", "method_ms")
+ALL = "all"  # the ability of a line that covers every sample
+UNNAMED = "no ability"  # the line of samples that name no ability, beside others that do
+
+
+class RowError(UsageError):
+    """A stored row that is none."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean score of the samples of one ability.
+
+    Attributes:
+        n: samples.
+        score_100: mean, out of 100.
+        ci_low, ci_high: its 95 % interval, a bootstrap over pictures, out of 100.
+    """
+
+    n: int
+    score_100: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What a row is of.
+
+    Attributes:
+        model: name of its configuration.
+        family: name of the model family.
+        task: name of the task.
+        pixels: name of the pixel preset.
+        dtype, attn: precision and attention kernel.
+        batch: prompts read together (the least of the runs), or ``"auto"``.
+        max_new_tokens: configured length of an answer; None is the task's own.
+        weights: digest of the checkpoint.
+        method: name of the method.
+        variant: the parameters that differ from the method's defaults, for example ``layer=3``.
+        method_options: all parameters.
+        ratio: share of visual tokens removed; None for a number of tokens.
+        budget: as written, ``"0"`` for vanilla.
+        budget_mode, budget_scope: what the budget means.
+        seed: of methods that draw.
+    """
+
+    model: str
+    family: str
+    task: str
+    pixels: str
+    dtype: str
+    attn: str
+    batch: int | str
+    max_new_tokens: int | None
+    weights: str
+    method: str
+    variant: str
+    method_options: Mapping[str, Any]
+    ratio: float | None
+    budget: str
+    budget_mode: str
+    budget_scope: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """How well the cell answered.
+
+    Attributes:
+        metric: name of the score.
+        n: samples.
+        score: the task's or harness's own number.
+        score_100: the same out of 100.
+        ci_low, ci_high: 95 % interval of ``score_100``, a bootstrap over pictures; None where a
+            harness's number is no mean over samples.
+        vanilla_100: vanilla's ``score_100`` in the same setting.
+        drop_pct: relative, ``100 (vanilla - score) / vanilla``; None where vanilla's is 0.
+        retention_pct: ``100 - drop_pct``.
+        abilities: scores by ability.
+    """
+
+    metric: str
+    n: int
+    score: float
+    score_100: float
+    ci_low: float | None
+    ci_high: float | None
+    vanilla_100: float | None
+    drop_pct: float | None
+    retention_pct: float | None
+    abilities: Mapping[str, Score]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What answering took, counted; means over samples.
+
+    Attributes:
+        tokens_in: visual tokens of a prompt before pruning.
+        text_tokens: other tokens of a prompt.
+        kept_mean, kept_min, kept_max: visual tokens that entered the last decoder layer.
+        equiv_tokens: visual tokens processed by a layer, mean over layers.
+        tflops: teraflops of the prefill of the language model and of the selection.
+        method_tflops: teraflops of the selection alone.
+        tflops_ratio: ``tflops`` as a share of the unpruned prefill's.
+        kv_mib: keys and values of the prompt, in MiB.
+    """
+
+    tokens_in: float
+    text_tokens: float
+    kept_mean: float
+    kept_min: int
+    kept_max: int
+    equiv_tokens: float
+    tflops: float
+    method_tflops: float
+    tflops_ratio: float | None
+    kv_mib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What answering took on the device; None with ``timing=false``.
+
+    Attributes:
+        total_s: seconds of all samples together, from pictures and text to the answer's text.
+        vision_ms, prefill_ms, method_ms: medians, milliseconds, see
+            :class:`~unibench.inference.record.Record`.
+        decode_ms_per_token: milliseconds of a token after the first.
+        peak_mib: most memory of the GPU, in MiB; None on a CPU.
+    """
+
+    total_s: float | None
+    vision_ms: float | None
+    prefill_ms: float | None
+    method_ms: float | None
+    decode_ms_per_token: float | None
+    peak_mib: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Measured, Counted, Scored, Named):
+    """The row of a complete cell: the columns of ``metrics.json``.
+
+    Attributes:
+        tokens_per_layer: visual tokens that entered each decoder layer, means over samples.
+        uncounted: operators of the selection whose teraflops are not counted.
+        notes: remarks of the method and of the run.
+        device: processors on which samples were answered.
+        harness: who asked and scored; ``"none"`` is unibench itself.
+        harness_version, harness_task, wrapper, convention: of the harness, see
+            :mod:`unibench.benchmark`; None without one.
+        metrics: every number of the harness, by name.
+        prompts: hash of all prompts, where a harness built them.
+        generation: settings of decoding, where a harness chose them.
+        judge: who scored what rules cannot; None without a harness.
+        judged: questions that the judge answered.
+        data: what identifies the samples.
+        code: version and commit of unibench.
+        lifted: where ``store rekey`` took the row from, and which samples it asked again; None for
+            a row that was measured under its key.
+        key: of the cell.
+        folder: where the row was read or written.
+        identity: all that the key hashes; it lies beside the row, in ``identity.json``.
+    """
+
+    tokens_per_layer: tuple[float, ...]
+    uncounted: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    device: str
+    harness: str
+    harness_version: str | None = None
+    harness_task: str | None = None
+    wrapper: str | None = None
+    convention: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    prompts: str | None = None
+    generation: Mapping[str, Any] | None = None
+    judge: str | None
+    judged: int | None = None
+    data: str
+    code: str
+    lifted: Mapping[str, Any] | None = None
+    key: str
+    folder: str
+    identity: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def setting(self) -> str:
+        """Rows that share it may be compared, see :func:`unibench.identity.setting_of`."""
+        return setting_of(self.identity)
+
+    @cached_property
+    def series(self) -> str:
+        """Rows that share it differ in their seed alone, see
+        :func:`unibench.identity.series_of`.
+        """
+        return series_of(self.identity)
+
+    @property
+    def label(self) -> str:
+        """Method and parameters, as tables name them."""
+        return f"{self.method} {self.variant}".strip()
+
+    @classmethod
+    def from_json(cls, values: Any, identity: Mapping[str, Any], folder: str | None = None) -> Row:
+        """The row of a parsed ``metrics.json``; one of schema 2, which lacks the columns that have
+        a default here, is one too. Columns of a later schema are passed over.
+
+        Args:
+            values: what the file holds.
+            identity: what ``identity.json`` beside it holds.
+            folder: where they lie; None believes the row.
+
+        Raises:
+            RowError: a column is missing, or holds what it cannot.
+        """
+        if not isinstance(values, Mapping):
+            raise RowError(f"a row wanted, not {str(values)[:60]!r}")
+        known: dict[str, Any] = {"identity": identity}
+        for column, (kinds, required) in _COLUMNS.items():
+            if column not in values:
+                if required:
+                    raise RowError(f"the row lacks {column}")
+                continue
+            value = values[column]
+            if not isinstance(value, kinds):
+                raise RowError(f"the row has {column}={str(value)[:60]!r}")
+            known[column] = tuple(value) if isinstance(value, list) else value
+        try:
+            known["abilities"] = {key: Score(**one) for key, one in known["abilities"].items()}
+            known["metrics"] = {key: Metric(**one) for key, one in known.get("metrics", {}).items()}
+            for part in (*known["abilities"].values(), *known["metrics"].values()):
+                list(map(float, vars(part).values()))
+            _check_identity(identity)
+            # half of a surrogate pair, which cannot be printed, ends here
+            "".join(value for value in known.values() if isinstance(value, str)).encode()
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise RowError(f"the row or the identity beside it is damaged: {error}") from None
+        return cls(**known | ({} if folder is None else {"folder": folder}))
+
+    def as_json(self) -> dict[str, Any]:
+        """The columns of ``metrics.json``."""
+        values = {column: getattr(self, column) for column in _COLUMNS}
+        for column in ("abilities", "metrics"):
+            values[column] = {key: vars(one) for key, one in values[column].items()}
+        return values
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The row as lines of a frame, columns :data:`LINE`: one for each metric over all samples,
+        and one for each ability.
+        """
+        same = {column: getattr(self, column) for column in _SCALARS} | {
+            "batch": str(self.batch),  # a number in some rows, "auto" in others
+            "params": json.dumps(self.method_options, sort_keys=True),
+            "source": source_of(self.identity),
+            "setting": self.setting,
+            "series": self.series,
+            "condition": condition_of(self.identity),
+            "candidate": candidate_of(self.identity),
+            "low": None,
+            "high": None,
+        }
+        main = {"main": True, "ability": ALL, "low": self.ci_low, "high": self.ci_high}
+        yield same | main
+        unknown = dict.fromkeys(("vanilla_100", "drop_pct", "retention_pct"))
+        for name, metric in self.metrics.items():
+            if name != self.metric:
+                scores = {"score": metric.score, "score_100": metric.score_100}
+                yield same | unknown | scores | {"metric": name, "main": False, "ability": ALL}
+        several = len(self.abilities) > 1
+        for name, part in self.abilities.items():
+            if name == ALL and not several:
+                continue  # the samples of the first line once more
+            scores = {"n": part.n, "score": None, "score_100": part.score_100}
+            interval = {"low": part.ci_low, "high": part.ci_high}
+            named = {"main": True, "ability": UNNAMED if name == ALL else name}
+            yield same | unknown | scores | interval | named
+
+
+def read_row(folder: Path) -> Row:
+    """The row in a cell's folder.
+
+    Raises:
+        RowError: there is none, or it or the identity beside it is damaged.
+    """
+    return Row.from_json(
+        read_json(folder / "metrics.json"), read_json(folder / "identity.json"), str(folder)
+    )
+
+
+def stored_row(cell: Cell) -> Row | None:
+    """The row of a finished cell; None also if it is damaged, and so has to be made again from the
+    cell's samples.
+    """
+    try:
+        values = read_json(cell.folder / "metrics.json")
+        return Row.from_json(values, cell.identity, str(cell.folder))
+    except RowError:
+        return None
 
 
 def row_of(
     cell: Cell,
-    samples: Sequence[dict[str, Any]],
-    environments: Sequence[dict[str, Any]],
-    vanilla: dict[str, Any] | None,
+    records: Sequence[Record],
+    environments: Sequence[Mapping[str, Any]],
+    vanilla: Row | None,
     metric: str,
     verdict: Verdict | None = None,
-) -> dict[str, Any]:
-    """The row of a complete cell.
+) -> Row:
+    """The row of a complete cell. Nothing is written.
 
     Args:
         cell: which one.
-        samples: all of its samples.
+        records: all of its samples, scored.
         environments: of its runs.
         vanilla: row of the unpruned cell, None for that cell itself.
-        metric: name of the task's score.
+        metric: name of the score.
         verdict: of the harness that asked.
-
-    Returns:
-        Column -> value; times are None where ``timing=false``. ``score`` is the task's own number;
-        ``score_100`` the same out of 100. ``drop_pct`` is relative: 100 (vanilla - score) /
-        vanilla.
     """
-    score, score_100, low, high = (
-        _mean(samples) if verdict is None else _judged(samples, metric, verdict)
-    )
-    reference = score if vanilla is None else float(vanilla["score"])
-    kept = [sample["kept"] for sample in samples]
+    score, score_100, interval = _score(records, metric, verdict)
+    reference = score if vanilla is None else vanilla.score
     config = cell.config
-    return {
-        **_named(cell),
-        "metric": metric,
-        "n": len(samples),
-        "score": score,
-        "score_100": score_100,
-        "vanilla_100": score_100 if vanilla is None else vanilla["score_100"],
-        "drop_pct": 100 * (reference - score) / reference if reference else None,
-        "retention_pct": 100 * score / reference if reference else None,
-        "ci_low": low,
-        "ci_high": high,
-        "abilities": _by_ability(samples),
-        **_costs(samples, kept),
-        **(_times(samples) if config.timing else dict.fromkeys(_times([]))),
-        "batch": min(environment.get("batch", config.batch_size) for environment in environments),
-        "dtype": config.model.dtype,
-        "attn": config.model.attn,
-        "device": " + ".join(
-            dict.fromkeys(str(environment["device"]) for environment in environments)
+    return Row(
+        **_named(cell, environments),
+        metric=metric,
+        n=len(records),
+        score=score,
+        score_100=score_100,
+        ci_low=None if interval is None else interval.ci_low,
+        ci_high=None if interval is None else interval.ci_high,
+        vanilla_100=score_100 if vanilla is None else vanilla.score_100,
+        drop_pct=100 * (reference - score) / reference if reference else None,
+        retention_pct=100 * score / reference if reference else None,
+        abilities=_by_ability(records),
+        **_costs(records),
+        **_times(records if config.timing else ()),
+        peak_mib=max(
+            (run["peak_mib"] for run in environments if run.get("peak_mib")), default=None
         ),
-        "peak_mib": max(
-            (
-                environment["peak_mib"]
-                for environment in environments
-                if environment.get("peak_mib")
-            ),
-            default=None,
+        tokens_per_layer=_per_layer(records),
+        uncounted=tuple(sorted({name for record in records for name in record.uncounted})),
+        notes=(
+            *sorted({note for record in records for note in record.notes}),
+            *_out_of_memory(environments),
         ),
-        "pixels": config.pixels,
-        "max_new_tokens": config.generation.max_new_tokens,
-        "notes": sorted({note for sample in samples for note in sample["notes"]})
-        + _out_of_memory(environments),
+        device=" + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
         **_harness(cell, verdict),
-        "weights": cell.identity["model"]["weights"],
-        "code": environments[-1]["code"],
-        "key": cell.key,
-        "folder": str(cell.folder),
-    }
+        code=str(environments[-1]["code"]),
+        key=cell.key,
+        folder=str(cell.folder),
+        identity=cell.identity,
+    )
 
 
-def _named(cell: Cell) -> dict[str, Any]:
-    """What a row is of."""
-    config = cell.config
+def columns(*names: str) -> tuple[str, ...]:
+    """Names of columns of a frame, for a reader that shows some of them.
+
+    Raises:
+        KeyError: a frame has no such column.
+    """
+    for name in names:
+        if name not in LINE:
+            raise KeyError(f"{name} is no column of a frame")
+    return names
+
+
+def _named(cell: Cell, environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The columns of :class:`Named`."""
+    config, pruned = cell.config, cell.method != "vanilla"
+    options = cell.identity["method"]
     return {
         "model": config.model.name,
         "family": config.model.family,
+        "task": config.task.name,
+        "pixels": config.pixels,
+        "dtype": config.model.dtype,
+        "attn": config.model.attn,
+        "batch": min(run.get("batch", config.batch_size) for run in environments),
+        "max_new_tokens": config.generation.max_new_tokens,
+        "weights": cell.identity["model"]["weights"],
         "method": cell.method,
         "variant": cell.variant,
-        "method_options": {
-            key: value for key, value in cell.identity["method"].items() if key != "name"
-        },
-        "ratio": cell.budget.ratio if cell.method != "vanilla" else 0.0,
-        "budget": cell.budget.label if cell.method != "vanilla" else "0",
+        "method_options": {key: value for key, value in options.items() if key != "name"},
+        "ratio": cell.budget.ratio if pruned else 0.0,
+        "budget": cell.budget.label if pruned else "0",
         "budget_mode": config.budget.mode,
         "budget_scope": config.budget.scope,
         "seed": config.seed,
-        "task": config.task.name,
     }
 
 
-def _mean(samples: Sequence[dict[str, Any]]) -> tuple[float, float, float | None, float | None]:
-    """Score, the same out of 100, and its interval: the mean over samples."""
-    scores = [float(sample["score"]) for sample in samples]
-    interval = mean_interval(scores, [sample["group"] for sample in samples])
-    return fmean(scores), 100 * fmean(scores), 100 * interval.low, 100 * interval.high
+def _score(
+    records: Sequence[Record], metric: str, verdict: Verdict | None
+) -> tuple[float, float, Score | None]:
+    """The score, the same out of 100, and where it is a mean over samples its interval."""
+    if verdict is None:
+        return _score_of(records), 100 * _score_of(records), _mean(records)
+    number = verdict.metrics[metric]
+    return number.score, number.score_100, _mean(records) if number.mean else None
 
 
-def _judged(
-    samples: Sequence[dict[str, Any]], metric: str, verdict: Verdict
-) -> tuple[float, float, float | None, float | None]:
-    """The same of a harness, with an interval where its number is the mean over samples."""
-    own = verdict.metrics[metric]
-    low, high = _mean(samples)[2:] if own["mean"] else (None, None)
-    return own["score"], own["score_100"], low, high
+def _mean(records: Sequence[Record]) -> Score:
+    """Mean score of scored records, with its interval."""
+    from unibench.stats import mean_interval  # scipy takes a second, which a plan need not wait for
+
+    interval = mean_interval(
+        [float(record.score or 0.0) for record in records], [record.group for record in records]
+    )
+    score_100 = 100 * _score_of(records)
+    return Score(len(records), score_100, 100 * interval.low, 100 * interval.high)
+
+
+def _score_of(records: Sequence[Record]) -> float:
+    return fmean(float(record.score or 0.0) for record in records)
+
+
+def _by_ability(records: Sequence[Record]) -> dict[str, Score]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.score is not None:
+            groups.setdefault(record.ability, []).append(record)
+    return {ability: _mean(group) for ability, group in groups.items()}
+
+
+def _costs(records: Sequence[Record]) -> dict[str, Any]:
+    """The columns of :class:`Counted`."""
+    kept = [record.kept for record in records]
+    full = fmean(record.tflops_full for record in records)
+    tflops = fmean(record.tflops for record in records)
+    return {
+        "tokens_in": fmean(record.visual_tokens for record in records),
+        "text_tokens": fmean(record.text_tokens for record in records),
+        "kept_mean": fmean(kept),
+        "kept_min": min(kept),
+        "kept_max": max(kept),
+        "equiv_tokens": fmean(fmean(record.processed) for record in records),
+        "tflops": tflops,
+        "method_tflops": fmean(record.method_tflops for record in records),
+        "tflops_ratio": tflops / full if full else None,
+        "kv_mib": fmean(record.kv_mib for record in records),
+    }
+
+
+def _times(records: Sequence[Record]) -> dict[str, float | None]:
+    """The columns of :class:`Measured` that clocks give, None for records without times."""
+    timed = [record for record in records if record.total_ms is not None]
+    if not timed:
+        return dict.fromkeys(
+            ("total_s", "vision_ms", "prefill_ms", "method_ms", "decode_ms_per_token")
+        )
+    decoded = [record for record in timed if record.new_tokens > 1]
+    steps = sum(record.new_tokens - 1 for record in decoded)
+    return {
+        "total_s": sum(record.total_ms or 0.0 for record in timed) / 1000,
+        "vision_ms": median(record.vision_ms or 0.0 for record in timed),
+        "prefill_ms": median(record.prefill_ms or 0.0 for record in timed),
+        "method_ms": median(record.method_ms or 0.0 for record in timed),
+        "decode_ms_per_token": (
+            sum(record.decode_ms or 0.0 for record in decoded) / steps if steps else None
+        ),
+    }
+
+
+def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
+    layers = zip(*(record.processed for record in records), strict=True)
+    return tuple(round(fmean(layer), 3) for layer in layers)
 
 
 def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
     """Who asked and scored."""
     if verdict is None:
         return {"harness": "none", "judge": None, "data": cell.identity["data"]}
-    own = cell.identity["harness"]
+    asked = cell.identity["harness"]
     return {
-        "harness": own["name"],
-        "harness_version": VERSIONS[own["name"]],
-        "harness_task": own["task"],
-        "wrapper": own["wrapper"],
-        "convention": own["convention"],
+        "harness": asked["name"],
+        "harness_version": VERSIONS[asked["name"]],
+        "harness_task": asked["task"],
+        "wrapper": asked["wrapper"],
+        "convention": asked["convention"],
         "metrics": verdict.metrics,
         "prompts": verdict.prompts,
         "generation": verdict.generation,
@@ -139,66 +512,57 @@ def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
     }
 
 
-def _costs(samples: Sequence[dict[str, Any]], kept: Sequence[int]) -> dict[str, Any]:
-    layers = list(zip(*(sample["processed"] for sample in samples), strict=True))
-    full = fmean(sample["tflops_full"] for sample in samples)
-    tflops = fmean(sample["tflops"] for sample in samples)
-    return {
-        "tokens_in": fmean(sample["visual_tokens"] for sample in samples),
-        "text_tokens": fmean(sample["text_tokens"] for sample in samples),
-        "kept_mean": fmean(kept),
-        "kept_min": min(kept),
-        "kept_max": max(kept),
-        "tokens_per_layer": [round(fmean(layer), 3) for layer in layers],
-        "equiv_tokens": fmean(fmean(sample["processed"]) for sample in samples),
-        "tflops": tflops,
-        "method_tflops": fmean(sample["method_tflops"] for sample in samples),
-        "tflops_ratio": tflops / full if full else None,
-        "kv_mib": fmean(sample["kv_mib"] for sample in samples),
-    }
-
-
-def _times(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    decoded = [sample for sample in samples if sample["new_tokens"] > 1]
-    steps = sum(sample["new_tokens"] - 1 for sample in decoded)
-    return {
-        "total_s": sum(sample["total_ms"] for sample in samples) / 1000,
-        **{
-            name: median(sample[name] for sample in samples) if samples else None
-            for name in MILLISECONDS
-        },
-        "decode_ms_per_token": sum(sample["decode_ms"] for sample in decoded) / steps
-        if steps
-        else None,
-    }
-
-
-def _out_of_memory(environments: Sequence[dict[str, Any]]) -> list[str]:
+def _out_of_memory(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     """A remark where a batch did not fit: times of such rows are those of two batch sizes."""
     halved = {
-        (environment["out_of_memory_at"], environment["batch"])
-        for environment in environments
-        if "out_of_memory_at" in environment
+        (run["out_of_memory_at"], run["batch"]) for run in environments if "out_of_memory_at" in run
     }
     return [
         f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)
     ]
 
 
-def _by_ability(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for sample in samples:
-        if sample["score"] is not None:
-            found.setdefault(sample["ability"], []).append(sample)
-    return {ability: _scored(own) for ability, own in found.items()}
+def _check_identity(identity: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError where an entry is missing that readers look up."""
+    for key in ("model", "task", "method"):
+        str(identity[key]["name"]).encode()
+    for key in ("budget", "seed", "data", "harness", "pixels"):
+        identity[key]
+    source_of(identity)
 
 
-def _scored(samples: Sequence[dict[str, Any]]) -> dict[str, float]:
-    scores = [float(sample["score"]) for sample in samples]
-    interval = mean_interval(scores, [sample["group"] for sample in samples])
-    return {
-        "n": len(scores),
-        "score_100": 100 * fmean(scores),
-        "ci_low": 100 * interval.low,
-        "ci_high": 100 * interval.high,
-    }
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "int | str": (int, str),
+    "float": (int, float),  # JSON has 1 for 1.0
+    "float | None": (int, float, NoneType),
+    "tuple[float, ...]": (list, tuple),
+    "tuple[str, ...]": (list, tuple),
+}
+_FIELDS = [entry for entry in fields(Row) if entry.name != "identity"]
+_COLUMNS: dict[str, tuple[tuple[type, ...], bool]] = {
+    entry.name: (
+        _KINDS.get(str(entry.type), (Mapping, NoneType)),
+        entry.default is entry.default_factory is MISSING,
+    )
+    for entry in _FIELDS
+}  # what each column may hold, and whether a row must have it
+_SCALARS = tuple(
+    entry.name
+    for entry in _FIELDS
+    if entry.type in _KINDS and "tuple" not in str(entry.type) and entry.name[:3] != "ci_"
+)
+MEASURED = tuple(entry.name for entry in fields(Measured))
+HASHES = ("setting", "series", "condition", "candidate", "source")
+LINE = (*_SCALARS, *HASHES, "params", "main", "ability", "low", "high")
+"""Columns of a frame: those of a row that hold one value; hashes of its identity, of which
+``source`` is the digest of the method's code; the parameters as JSON; and of each line whether its
+metric is the row's own, the ability that it covers (``all`` is every sample) and the 95 % interval
+of ``score_100``."""
+NUMBERS = (
+    *(entry.name for entry in _FIELDS if entry.name in _SCALARS and "float" in str(entry.type)),
+    *("low", "high"),
+)

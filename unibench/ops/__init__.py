@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unibench.ops.closest import Closest as Closest
+from unibench.ops.components import components as components
 from unibench.ops.coverage import coverage as coverage
 from unibench.ops.greedy import determinantal as determinantal
 from unibench.ops.greedy import farthest as farthest
@@ -11,6 +12,7 @@ from unibench.ops.greedy import max_min as max_min
 from unibench.ops.greedy import mmr as mmr
 from unibench.ops.greedy import quality_determinantal as quality_determinantal
 from unibench.ops.greedy import rep_max as rep_max
+from unibench.ops.independent import independent as independent
 from unibench.ops.information import mutual_information as mutual_information
 from unibench.ops.merging import Matching as Matching
 from unibench.ops.merging import bipartite as bipartite
@@ -30,6 +32,7 @@ from unibench.ops.similarity import euclidean as euclidean
 from unibench.ops.similarity import min_max as min_max
 from unibench.ops.similarity import unit as unit
 from unibench.ops.topk import complement as complement
+from unibench.ops.topk import places_within as places_within
 from unibench.ops.topk import ranking as ranking
 from unibench.ops.topk import ranks as ranks
 from unibench.ops.topk import soft_top_k as soft_top_k

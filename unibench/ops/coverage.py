@@ -27,16 +27,17 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
     data. On a GPU, where looking at values would halt the queue, all are.
 
     Args:
-        similarity: ``[N, N]``, symmetric; negative entries never count.
+        similarity: ``[N, T]``, how much each row covers of each of T things; negative entries never
+            count. A matrix that is computed on demand is symmetric.
         k: at most N.
         score: ``(gains [n], rows [n]) -> [n]`` what is maximised; must not fall when a gain grows.
     """
     first = reduced(similarity, lambda block: block.clamp_min(0).sum(1))
-    covered = torch.zeros_like(first)
+    things = similarity.shape[1] if isinstance(similarity, Tensor) else len(similarity)
+    covered = first.new_zeros(things)
     everything = torch.arange(len(first), device=first.device)
 
     def gains(rows: Tensor) -> Tensor:
-        did(len(rows) * len(covered))
         return score(rows_of(similarity, rows).sub_(covered).clamp_min_(0).sum(1), rows)
 
     def all_gains(_: Tensor) -> Tensor:
@@ -47,6 +48,7 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
 
     def few_gains(_: Tensor) -> Tensor:
         # numpy's calls take a third of torch's time on a few thousand numbers
+        did(0)  # and only compare
         bounds, best = bound.detach().numpy(), -np.inf
         stale = np.where(gone.numpy(), -np.inf, bounds)
         while True:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unibench.ops.pairs import Pairs, diagonal, nearest, reduced, rows_of
-from unibench.ops.work import product
+from unibench.ops.work import did, product
 
 EXHAUSTED = 1e-6  # share of a token's own gain below which it is noise
 
@@ -41,6 +41,7 @@ def greedy(running: Tensor, k: int, update: Update, taken: Tensor | None = None)
         running = running.index_fill(0, taken, -torch.inf)
     # numpy's arg-max takes a tenth of torch's time on a CPU, and breaks ties alike
     places = gone.numpy() if running.device.type == "cpu" else None
+    did(0)  # an arg-max compares only
     for step in range(k):
         now = before + step + 1
         pick = gone[now - 1 : now]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from unibench.ops.similarity import at_least_float32
-from unibench.ops.work import did
 
 
 def mutual_information(x: Tensor, y: Tensor, neighbours: int = 3) -> Tensor:
@@ -28,7 +27,6 @@ def mutual_information(x: Tensor, y: Tensor, neighbours: int = 3) -> Tensor:
     base = torch.digamma(
         torch.tensor([float(size), float(count)], dtype=x.dtype, device=x.device)
     ).sum()
-    did(3 * len(x) * len(y) * size**2)  # distances in both variables and in the larger of the two
     apart_y = (y[:, :, None] - y[:, None, :]).abs()  # [M, D, D]
     found = x.new_empty(len(x), len(y))
     for i, row in enumerate(x):

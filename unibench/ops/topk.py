@@ -39,6 +39,25 @@ def ranks(scores: Tensor) -> Tensor:
     return ranking(scores).argsort(dim=-1)
 
 
+def places_within(slot: Tensor, order: Tensor, groups: int) -> Tensor:
+    """Place of each row among those of its group, ``[N]``, in an order of all rows.
+
+    Args:
+        slot: ``[N]`` the group of each row.
+        order: ``[N]`` the rows, first ones first.
+        groups: their number; some may be empty.
+
+    >>> places_within(torch.tensor([0, 1, 0, 1]), torch.tensor([3, 2, 0, 1]), 2)
+    tensor([1, 1, 0, 0])
+    """
+    by_group = order[slot[order].argsort(stable=True)]
+    size = torch.zeros(groups, dtype=torch.long, device=slot.device)
+    size = size.index_add(0, slot, torch.ones_like(slot))
+    first = size.cumsum(0) - size
+    row = torch.arange(len(slot), device=slot.device)
+    return torch.empty_like(slot).index_copy(0, by_group, row - first[slot[by_group]])
+
+
 def complement(indices: Tensor, count: int) -> Tensor:
     """The indices below ``count`` that are not among distinct ``indices``, ascending.
 

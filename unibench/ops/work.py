@@ -1,7 +1,7 @@
-"""The arithmetic of a selection, from the shapes of the products that it computed.
+"""The arithmetic of a selection, as far as it has to be asked for.
 
-Multiply-adds of products count, as they do for the model; norms, softmax, sorting and comparisons
-do not.
+What selections compute in torch is counted where it runs (:mod:`unibench.cost.operations`); what
+they compute outside of torch they say with :func:`did`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,36 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unibench.cost.operations import Operations
+
 
 @dataclass
 class Work:
-    """A tally of multiply-adds."""
+    """Floating point operations of a block, complete when it has ended.
 
-    macs: int = 0
+    Attributes:
+        products: of products, two for each multiply-add.
+        others: of all else, and those that code outside of torch declared.
+        uncounted: operators without a formula.
+    """
 
-    def take(self) -> int:
-        """The tally since the last take."""
-        taken, self.macs = self.macs, 0
-        return taken
+    products: int = 0
+    others: int = 0
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def flops(self) -> int:
+        """All operations."""
+        return self.products + self.others
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds of the products."""
+        return self.products / 2
 
 
 class _Open(threading.local):
-    tallies: tuple[Work, ...] = ()
+    declared: tuple[list[int], ...] = ()
 
 
 _open = _Open()
@@ -35,30 +50,36 @@ _open = _Open()
 
 @contextmanager
 def counted() -> Iterator[Work]:
-    """Count the products of this thread for the length of the block.
+    """Count what this thread computes for the length of the block, see
+    :mod:`unibench.cost.operations`.
 
     >>> import torch
     >>> with counted() as work:
-    ...     _ = product(torch.ones(2, 3), torch.ones(3, 5))
-    >>> work.macs
-    30
+    ...     _ = torch.ones(2, 3) @ torch.ones(3, 5) + 1
+    >>> work.macs, work.flops
+    (30.0, 70)
     """
-    work = Work()
-    _open.tallies += (work,)
+    work, declared = Work(), list[int]()
+    _open.declared += (declared,)
     try:
-        yield work
+        with Operations() as operations:
+            yield work
     finally:
-        _open.tallies = tuple(tally for tally in _open.tallies if tally is not work)
+        _open.declared = tuple(tally for tally in _open.declared if tally is not declared)
+    work.products = operations.products
+    work.others = operations.others + sum(declared)
+    unknown = operations.uncounted - ({"numpy"} if declared else set())
+    work.uncounted = tuple(sorted(unknown))
 
 
-def did(macs: int) -> None:
-    """Add to every open tally."""
-    for tally in _open.tallies:
-        tally.macs += macs
+def did(flops: int) -> None:
+    """Say how many floating point operations were done outside of torch, for example in numpy;
+    zero where there were comparisons alone.
+    """
+    for tally in _open.declared:
+        tally.append(flops)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b``, counted."""
-    found = a @ b
-    did(found.numel() * a.shape[-1])
-    return found
+    """``a @ b``."""
+    return a @ b

@@ -15,7 +15,7 @@ from typing import Any
 
 from unibench.config import TaskConfig
 from unibench.errors import UsageError
-from unibench.identity import data_digest
+from unibench.identity import samples_digest
 from unibench.store.cards import own_target
 from unibench.store.data import (
     UnreadableError,
@@ -51,7 +51,7 @@ def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
         if not folder_of_data.is_dir():
             raise UsageError(f"{shown(config.data)}: there is no such folder of pictures any more")
         check_bounded(folder_of_data)
-    if known != data_digest(config, "auto"):
+    if known != samples_digest(config, "auto"):
         raise UsageError(
             f"{folder}: the pictures of task {config.name} are not those that this cell was asked"
             " about"

@@ -20,27 +20,18 @@ from matplotlib.figure import Figure
 from unibench import frame as frames
 from unibench import report as reports
 from unibench.errors import UsageError
+from unibench.inference.row import columns
 from unibench.page.gallery import differences
 from unibench.plots import costs, ranks, scores
 from unibench.store.data import MIB, UnreadableError, read_text
 from unibench.store.files import replace
 
 PER_CELL = 4
-SCORES = (
-    "model",
-    "task",
-    "method",
-    "variant",
-    "budget",
-    "budget_mode",
-    "seed",
-    "n",
-    "score_100",
-    "low",
-    "high",
-    "drop_pct",
+SCORES = columns(
+    *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
+    *("score_100", "low", "high", "drop_pct"),
 )
-COSTS = ("kept_mean", "tokens_in", "tflops", "prefill_ms", "method_ms", "total_s")
+COSTS = columns("kept_mean", "tokens_in", "tflops", "prefill_ms", "method_ms", "total_s")
 
 
 @dataclass(frozen=True)
@@ -91,10 +82,7 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
         tables=list(_tables(joined)),
         plots=list(_plots(joined)),
         differences=list(differences(frame, per_cell)),
-        cells=[
-            _cell(line)
-            for _, line in frame[frame["main"] & (frame["ability"] == frames.ALL)].iterrows()
-        ],
+        cells=[_cell(line) for _, line in frames.whole(frame).iterrows()],
         columns=(*SCORES, *COSTS),
         toy=any(str(model).startswith("tiny_") for model in frame["model"]),
     )
@@ -120,30 +108,36 @@ def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
     pruned = frame[frame["method"] != "vanilla"]
     for mode in pruned["budget_mode"].dropna().unique():
         lines = frame[(frame["budget_mode"] == mode) | (frame["method"] == "vanilla")]
-        for (model, task), part in lines.groupby(["model", "task"], sort=False):
-            for what, draw in (
-                ("score by ratio", scores.by_ratio),
-                ("score and prefill time", costs.pareto),
-                ("time and memory", costs.bars),
-            ):
-                yield from _drawn(
-                    f"{model} on {task}: {what}, {mode}", partial(draw, part, str(task))
-                )
-        for model, part in lines.groupby("model", sort=False):
+        for name, part in frames.conditions(lines):
+            yield from _of_tasks(part, name, mode)
             if part["task"].nunique() > 1:
                 yield from _drawn(
-                    f"{model}: what is retained, {mode}", partial(scores.heat_map, part)
+                    f"{name}: what is retained, {mode}", partial(scores.heat_map, part)
                 )
         for budget in pruned.loc[pruned["budget_mode"] == mode, "budget"].unique():
-            for model, part in lines.groupby("model", sort=False):
+            for name, part in frames.conditions(lines):
                 for spokes in ("task", "ability"):
                     yield from _drawn(
-                        f"{model}: by {spokes} at {budget}, {mode}",
+                        f"{name}: by {spokes} at {budget}, {mode}",
                         partial(scores.radar, part, str(budget), spokes=spokes),
                     )
             yield from _drawn(
                 f"ranks at {budget}, {mode}", partial(ranks.critical_difference, lines, str(budget))
             )
+
+
+def _of_tasks(lines: pd.DataFrame, name: str, mode: str) -> Iterator[Plot]:
+    """The plots of each task of a model, in each of its settings."""
+    for task, here in lines.groupby("task", sort=False):
+        labels = frames.labels(here, "setting")
+        for setting, part in here.groupby("setting", sort=False):
+            place = ", ".join(filter(None, (f"{name} on {task}", labels[str(setting)])))
+            for what, draw in (
+                ("score by ratio", scores.by_ratio),
+                ("score and prefill time", costs.pareto),
+                ("time and memory", costs.bars),
+            ):
+                yield from _drawn(f"{place}: {what}, {mode}", partial(draw, part, str(task)))
 
 
 def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:

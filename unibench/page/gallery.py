@@ -64,11 +64,8 @@ def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
         frame: finished cells, not joined over seeds.
         per_cell: how many of each.
     """
-    cells = frame[frame["main"] & (frame["ability"] == frames.ALL)]
-    whole = {
-        line["setting"]: line["folder"]
-        for _, line in cells[cells["method"] == "vanilla"].iterrows()
-    }
+    cells = frames.whole(frame)
+    whole = frames.vanillas(cells)["folder"].to_dict()
     for _, line in cells[cells["method"] != "vanilla"].iterrows():
         if line["setting"] in whole:
             yield from _of_cell(line.to_dict(), whole[line["setting"]], per_cell)

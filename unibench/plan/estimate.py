@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from unibench.identity import condition_of, series_of
+from unibench.inference.row import Row, RowError, read_row
 from unibench.plan.survey import PlannedCell
-from unibench.store.folder import read_row
-
-LEVELS = (
-    ("model", "task", "method", "batch"),
-    ("model", "task"),
-    ("model",),
-)  # what a cell takes is looked up by, finest first
+from unibench.store import cells_below
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class History:
     """Seconds per sample of finished cells.
 
     Attributes:
-        seconds: medians by values of the columns of :data:`LEVELS`.
+        seconds: medians by likeness, see :func:`_likenesses`.
     """
 
     seconds: Mapping[tuple[str, ...], float] = field(default_factory=dict)
@@ -34,36 +30,44 @@ class History:
         """
         if plan.total is None:
             return None
-        config = plan.cell.config
-        columns = {
-            "model": config.model.name,
-            "task": config.task.name,
-            "method": plan.cell.method,
-            "batch": config.batch_size,
-        }
-        for level in LEVELS:
-            if (found := self.seconds.get(_key(level, columns))) is not None:
-                return found * (plan.total - plan.answered)
+        for likeness in _likenesses(plan.cell.identity):
+            if likeness in self.seconds:
+                return self.seconds[likeness] * (plan.total - plan.answered)
         return None
 
 
-def history_of(rows: Iterable[Mapping[str, Any]]) -> History:
+def history_of(rows: Iterable[Row]) -> History:
     """The history that rows tell; those without times tell none."""
     times: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        if row.get("total_s") is not None and row.get("n"):
-            for level in LEVELS:
-                times.setdefault(_key(level, row), []).append(row["total_s"] / row["n"])
-    return History({key: median(values) for key, values in times.items()})
+        if row.total_s is not None and row.n:
+            for likeness in _likenesses(row.identity):
+                times.setdefault(likeness, []).append(row.total_s / row.n)
+    return History({likeness: median(values) for likeness, values in times.items()})
 
 
-def rows_below(folder: Path) -> Iterable[dict[str, Any]]:
-    """The rows of a store."""
-    for file in folder.glob("*/*/*/*/metrics.json"):
-        row = read_row(file.parent)
-        if row is not None:
-            yield row
+def rows_below(folder: Path) -> Iterator[Row]:
+    """The rows of a store, damaged ones left out; none where there is no store yet."""
+    for cell in cells_below(folder) if folder.is_dir() else ():
+        try:
+            yield read_row(cell)
+        except RowError:
+            continue
 
 
-def _key(level: tuple[str, ...], columns: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{name}={columns[name]}" for name in level)
+def _likenesses(identity: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What a cell's time is looked up by, finest first: its series; its method, its task or its
+    model under the same condition; and the model's name alone.
+
+    A sample takes as long whatever the number of samples, so a probe of three serves; and as long
+    in cells that are not timed.
+    """
+    model, task, method = (str(identity[key]["name"]) for key in ("model", "task", "method"))
+    condition = condition_of({key: value for key, value in identity.items() if key != "timing"})
+    return [
+        ("series", series_of(identity)),
+        ("condition", condition, task, method),
+        ("condition", condition, task),
+        ("model", model, task),
+        ("model", model),
+    ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from unibench.identity import Cell, questions_of, vanilla_of
+from unibench.inference.row import Row, stored_row
 from unibench.plan.needs import obstacle
 from unibench.store import CellFolder, DamagedError, Watch, holder
 
@@ -36,7 +35,7 @@ class PlannedCell:
     total: int | None
     reason: str = ""
     holder: str | None = None
-    row: dict[str, Any] | None = None
+    row: Row | None = None
     vanilla: Cell | None = None
 
 
@@ -47,41 +46,41 @@ def ordered(cells: Sequence[Cell]) -> list[Cell]:
     compared to.
     """
     models: dict[str, dict[str, Cell]] = {}
-    vanillas: dict[str, Cell] = {}
+    vanillas: dict[tuple[str, str], Cell] = {}
     for cell in cells:
-        group = models.setdefault(
-            json.dumps([cell.identity["model"], cell.identity["pixels"]], sort_keys=True), {}
-        )
-        shared = _shared(cell)
-        if shared not in vanillas:
-            vanillas[shared] = vanilla_of(cell)
-        group.setdefault(vanillas[shared].key, vanillas[shared])
+        group = models.setdefault(cell.loaded, {})
+        place = cell.config.out, cell.setting
+        if place not in vanillas:
+            vanillas[place] = vanilla_of(cell)
+        group.setdefault(vanillas[place].key, vanillas[place])
         group.setdefault(cell.key, cell)
     return [cell for group in models.values() for cell in group.values()]
 
 
 def survey(cells: Sequence[Cell]) -> list[PlannedCell]:
     """The cells of :func:`ordered`, each with its state. Nothing is loaded and nothing written."""
-    found: list[PlannedCell] = []
-    vanillas: dict[str, PlannedCell] = {}
+    plans: list[PlannedCell] = []
+    vanillas: dict[tuple[str, str], PlannedCell] = {}
     watch = Watch()
     for cell in ordered(cells):
-        shared = _shared(cell)
-        vanilla = None if cell.method == "vanilla" else vanillas[shared]
+        place = cell.config.out, cell.setting
+        vanilla = None if cell.method == "vanilla" else vanillas[place]
         plan = replace(_planned(cell, vanilla, watch), vanilla=vanilla.cell if vanilla else None)
         if vanilla is None:
-            vanillas[shared] = plan
-        found.append(plan)
-    sizes = {questions_of(plan.cell.identity): plan.row["n"] for plan in found if plan.row}
-    totals = [sizes.get(questions_of(plan.cell.identity), plan.total) for plan in found]
-    return [replace(plan, total=total) for plan, total in zip(found, totals, strict=True)]
+            vanillas[place] = plan
+        plans.append(plan)
+    sizes = {questions_of(plan.cell.identity): plan.row.n for plan in plans if plan.row}
+    return [
+        replace(plan, total=sizes.get(questions_of(plan.cell.identity), plan.total))
+        for plan in plans
+    ]
 
 
 def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCell:
     folder = CellFolder(cell)
-    row = folder.row()
+    row = stored_row(cell)
     if row is not None:
-        return PlannedCell(cell, "done", row["n"], row["n"], row=row)
+        return PlannedCell(cell, "done", row.n, row.n, row=row)
     there, total = folder.path.is_dir(), _size(cell)
     try:
         answered = len(folder.samples()) if there else 0
@@ -112,8 +111,3 @@ def _size(cell: Cell) -> int | None:
     )
     sizes = [size for size in (cell.config.task.limit, published) if size is not None]
     return min(sizes, default=None)
-
-
-def _shared(cell: Cell) -> str:
-    """All that a cell has in common with its vanilla cell."""
-    return cell.config.out + cell.setting

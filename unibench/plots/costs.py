@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from unibench.errors import UsageError, unknown
+from unibench.inference.row import columns
 from unibench.plots.canvas import canvas, looks, title
 from unibench.plots.lines import chosen, one_mode
 
@@ -18,6 +19,7 @@ COSTS = {
     "kv_mib": "KV cache, MiB",
     "peak_mib": "peak memory, MiB",
 }
+columns(*COSTS)
 
 
 def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from unibench.errors import UsageError
-from unibench.frame import ALL as ALL
+from unibench.frame import check_alike
+from unibench.inference.row import ALL as ALL
 
 
 def chosen(frame: pd.DataFrame, *, ability: str | None = ALL) -> pd.DataFrame:
@@ -13,11 +14,13 @@ def chosen(frame: pd.DataFrame, *, ability: str | None = ALL) -> pd.DataFrame:
     them.
 
     Raises:
-        UsageError: nothing is left to show.
+        UsageError: nothing is left to show; or several checkpoints, data or versions of a method,
+            which no plot mixes.
     """
     lines = frame[frame["main"] & ((frame["ability"] == ability) if ability else True)]
     if lines.empty:
         raise UsageError("there is nothing to plot: no finished cell among these results")
+    check_alike(lines, "a plot")
     variant = (
         lines["variant"]
         .fillna("")

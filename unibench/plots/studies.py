@@ -60,32 +60,32 @@ def angles(table: pd.DataFrame, model: str) -> Figure:
 
 
 def sweep(lines: pd.DataFrame, parameter: str, model: str) -> Figure:
-    """Score against a parameter of a method, one curve for each series.
+    """Score against a parameter of a method, one curve for each ability, task or method.
 
     Args:
-        lines: of :func:`unibench.analysis.sweep.sweep`: columns ``value, series, budget,
+        lines: of :func:`unibench.analysis.sweep.sweep`: columns ``value, curve, budget,
             score_100``.
         parameter: its name.
         model: for the title.
     """
     budgets = list(dict.fromkeys(lines["budget"]))
     figure, axes = canvas(1, len(budgets))
-    look = looks(lines["series"])
+    look = looks(lines["curve"])
     numeric = pd.to_numeric(lines["value"], errors="coerce").notna().all()
     lines = lines.assign(
         value=pd.to_numeric(lines["value"]) if numeric else lines["value"].astype(str)
     )
     for panel, budget in zip(axes, budgets, strict=True):
-        for series, group in lines[lines["budget"] == budget].groupby("series", sort=False):
+        for curve, group in lines[lines["budget"] == budget].groupby("curve", sort=False):
             ordered = group.sort_values("value") if numeric else group
-            wide = 2.0 if series == "all" else 1.0
+            wide = 2.0 if curve == "all" else 1.0
             panel.plot(
                 ordered["value"],
                 ordered["score_100"],
-                label=str(series),
+                label=str(curve),
                 linewidth=wide,
                 markersize=4,
-                **look[str(series)],
+                **look[str(curve)],
             )  # type: ignore[arg-type]
         panel.set(title=f"ratio {budget}", xlabel=parameter, ylabel="score")
     figure.legend(

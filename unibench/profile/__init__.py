@@ -8,4 +8,3 @@ from __future__ import annotations
 
 from unibench.profile.protocol import PROTOCOLS as PROTOCOLS
 from unibench.profile.request import Request as Request
-from unibench.profile.request import parse as parse

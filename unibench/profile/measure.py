@@ -11,11 +11,11 @@ from typing import Any
 from unibench.config import RunConfig
 from unibench.identity import cell_of, vanilla_of
 from unibench.inference.environment import environment
+from unibench.inference.session import method_of
 from unibench.models import LoadedModel, load
 from unibench.profile.inputs import fixed_inputs
 from unibench.profile.passes import Contender, Facts, KeepAll, Times, facts, steps_to_the_end, timed
 from unibench.profile.request import Request
-from unibench.runner import method_of
 
 SPANS = tuple(field.name for field in fields(Times))
 
@@ -70,17 +70,13 @@ def _contenders(cells: Sequence[RunConfig]) -> list[Contender]:
     """Vanilla and a session that keeps everything, then the methods; one of each."""
     vanilla = vanilla_of(cell_of(cells[0]))
     found = {
-        "vanilla": Contender(
-            "vanilla", "0", method_of(vanilla), vanilla.budget, vanilla.config.budget
-        ),
-        "keep-all": Contender("keep-all", "0", KeepAll(), vanilla.budget, vanilla.config.budget),
+        "vanilla": Contender("vanilla", "0", vanilla, method_of(vanilla)),
+        "keep-all": Contender("keep-all", "0", vanilla, KeepAll()),
     }
     for cell in map(cell_of, cells):
         if cell.method != "vanilla":
-            name, config = f"{cell.method} {cell.variant}".strip(), cell.config
-            found[cell.key] = Contender(
-                name, cell.budget.label, method_of(cell), cell.budget, config.budget, config.seed
-            )
+            name = f"{cell.method} {cell.variant}".strip()
+            found[cell.key] = Contender(name, cell.budget.label, cell, method_of(cell))
     return list(found.values())
 
 

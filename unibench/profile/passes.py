@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from unibench.budget import Budget
-from unibench.config import BudgetConfig
 from unibench.cost import Clock
 from unibench.cost.counter import flop_counter, flops_of
 from unibench.cost.flops import decoder_shape, tflops
 from unibench.cost.memory import peak_memory
+from unibench.identity import Cell
+from unibench.inference.session import session_of
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Selection, Session, Stage, StageContext
 from unibench.pruning.record import PromptRecord
@@ -41,21 +41,12 @@ class Contender:
 
     name: str
     label: str
+    cell: Cell
     method: Method
-    budget: Budget
-    rule: BudgetConfig
-    seed: int = 0
 
     def session(self, loaded: LoadedModel) -> Session:
         """A session of its own."""
-        return Session(
-            loaded.family,
-            self.method,
-            self.budget,
-            scope=self.rule.scope,
-            mode=self.rule.mode,
-            seed=self.seed,
-        )
+        return session_of(self.cell, loaded, method=self.method)
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Facts:
         record: of the first prompt of the batch.
         vision_tflops: of the batch, counted by torch.
         tflops: of the batch: language model by formula, and selection.
-        method_tflops: of which the selection.
+        method_tflops: of which the selection, see :mod:`unibench.cost.operations`.
         peak_mib: most tensors of a prefill at once, above the weights.
         kv_mib: of the cache after the last token.
         notes: of the method.
@@ -110,7 +101,8 @@ def decoding(loaded: LoadedModel, tokens: int, *, stops: bool = False) -> Genera
     """Greedy decoding of so many tokens, or until the model ends its answer."""
     config = loaded.generation_config(tokens, 1.0)
     if not stops:
-        config.eos_token_id = None
+        # None would be filled in from the checkpoint, and end the answer: an id that no token has
+        config.eos_token_id = loaded.family.text_model.config.vocab_size
     return config
 
 
@@ -188,9 +180,15 @@ def facts(
         method_tflops=selection,
         peak_mib=peak.mib,
         kv_mib=_cache_bytes(out.past_key_values) / 2**20,
-        notes=tuple(sorted(session.notes)),
+        notes=tuple(sorted({*session.notes, *_uncounted(record)})),
     )
 
 
 def _cache_bytes(cache: Any) -> int:
     return sum(int(part.nbytes) for layer in cache.layers for part in (layer.keys, layer.values))
+
+
+def _uncounted(record: PromptRecord) -> list[str]:
+    """A remark where the selection's arithmetic is known in part only."""
+    names = ", ".join(record.uncounted)
+    return [f"not in the method's FLOPs: {names}"] if names else []

@@ -22,6 +22,7 @@ from unibench.pruning.layout import Part as Part
 from unibench.pruning.session import Session as Session
 from unibench.pruning.stage import BudgetError as BudgetError
 from unibench.pruning.stage import Chain as Chain
+from unibench.pruning.stage import Composite as Composite
 from unibench.pruning.stage import Method as Method
 from unibench.pruning.stage import Needs as Needs
 from unibench.pruning.stage import Selection as Selection

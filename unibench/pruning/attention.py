@@ -63,7 +63,7 @@ def attention_rows(
     return scores.softmax(-1)
 
 
-def unrotated(qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
+def rotated_back(qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
     """Queries and keys before their rotary embedding, float32: the rotation undone.
 
     Args:
@@ -80,20 +80,28 @@ def unrotated(qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
     return QueryKey(back(qk.query), back(qk.key), qk.scaling)
 
 
-def received_attention(qk: QueryKey) -> Tensor:
+def received_attention(qk: QueryKey, *, others: int | None = None) -> Tensor:
     """Mean attention each token receives, over all heads and query rows, ``[batch, tokens]``,
     float32.
 
     Accumulated in chunks of query rows; extra memory is ``O(batch * heads * QUERY_CHUNK *
     tokens)``.
+
+    Args:
+        qk: queries and keys.
+        others: leave out each token's own query, and those of so many prefix tokens; None is all.
     """
     batch, heads, tokens, _ = qk.query.shape
     key = qk.key.float()  # once, not for every chunk
     total = qk.query.new_zeros(batch, tokens, dtype=torch.float32)
-    for start in range(0, tokens, QUERY_CHUNK):
+    for start in range(others or 0, tokens, QUERY_CHUNK):
         rows = qk.query[:, :, start : start + QUERY_CHUNK]
-        total += attention_rows(rows, key, qk.scaling).sum(dim=(1, 2))
-    return total / (heads * tokens)
+        seen = attention_rows(rows, key, qk.scaling).sum(1)
+        if others is not None:
+            seen[:, :, start : start + rows.shape[2]].diagonal(dim1=1, dim2=2).zero_()
+        total += seen.sum(1)
+    count = tokens if others is None else max(1, tokens - others - 1)
+    return total / (heads * count)
 
 
 class AttentionTap:

@@ -9,9 +9,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget
-from unibench.cost.flops import decoder_shape
-from unibench.ops import did
+from unibench.budget import Budget, Scope
+from unibench.pruning.arithmetic import Answer, Arithmetic
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import Share, StageContext, question_of
 from unibench.pruning.cutting import one_axis
@@ -38,7 +37,7 @@ class Plan:
     method: Method
     stages: Sequence[Stage]
     budget: Budget
-    scope: str
+    scope: Scope
     seed: int
 
     @cached_property
@@ -62,13 +61,16 @@ class Chooser:
         plan: the method and its stages.
         family: the adapter of the model.
         reading: the prefill under way.
+        arithmetic: counts what the method computes.
 
     Attributes:
         notes: remarks of the method that belong into the row.
     """
 
-    def __init__(self, plan: Plan, family: Family, reading: Reading) -> None:
-        self.plan, self.family = plan, family
+    def __init__(
+        self, plan: Plan, family: Family, reading: Reading, arithmetic: Arithmetic
+    ) -> None:
+        self.plan, self.family, self._arithmetic = plan, family, arithmetic
         self.notes: set[str] = set()
         self._reading = reading
         self._clip: CommonSpace | None = None
@@ -93,8 +95,12 @@ class Chooser:
             hidden: ``[B, L, D]`` entering the stage's layer.
         """
         if stage.needs.entering:
-            prefill.entering[stage.layer] = self._entering(prefill, stage.layer, hidden)
-        chosen = [self._choose(prefill, stage, hidden, row) for row in range(len(hidden))]
+            enter = partial(self._entering, prefill, stage.layer, hidden)
+            prefill.entering[stage.layer] = enter()
+            key = ("entering", stage.layer, hidden.shape)
+            prefill.together.append(self._arithmetic.of(prefill, key, enter))
+        rows = range(len(hidden))
+        chosen = [self._choose(prefill, number, stage, hidden, row) for row in rows]
         prefill.entering.clear()
         self._release(prefill, number)
         return chosen
@@ -117,9 +123,32 @@ class Chooser:
         """Rows of visual tokens in a layer's cache, and which of them stay there for decoding."""
         method = self.plan.method
         for ctx in self._contexts(prefill, Stage(layer, method.select), hidden, row):
-            keep = method.evict(ctx)
+            keep = self._ask(prefill, ("evict", layer), method.evict, ctx, row)
             if keep is not None:
                 yield ctx.visual, keep
+
+    def _ask(
+        self,
+        prefill: Prefill,
+        what: tuple[str | int, ...],
+        ask: Callable[[StageContext], Answer],
+        ctx: StageContext,
+        row: int,
+    ) -> Answer:
+        """What the method answers about a context; its work is noted for the sample."""
+        sizes = (
+            len(ctx.hidden),
+            len(ctx.visual),
+            ctx.keep,
+            ctx.total,
+            tuple((len(item), item.parts) for item in ctx.items),
+            prefill.prompt.text_behind[row],
+            # signals of the tower are computed for all pictures of a batch
+            tuple(call.tokens for call in prefill.calls.values()),
+        )
+        answer, work = self._arithmetic.asked(prefill, (*what, sizes), ask, ctx)
+        prefill.work.setdefault(row, []).append(work)
+        return answer
 
     def _wanted(self, module: nn.Module) -> list[QueryKey] | None:
         prefill = self._reading.prefill
@@ -138,10 +167,6 @@ class Chooser:
         device = next(before.parameters()).device
         if device.type != "meta":  # weights that accelerate brings when the module runs
             hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
-        did(
-            decoder_shape(self.family.text_model.config, 0).attention_macs(hidden.shape[1])
-            * len(hidden)
-        )
         module(
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
@@ -151,13 +176,17 @@ class Chooser:
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
         return qk
 
-    def _choose(self, prefill: Prefill, stage: Stage, hidden: Tensor, row: int) -> Choice | None:
+    def _choose(
+        self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor, row: int
+    ) -> Choice | None:
         """Ask the method about one sample, item by item if budgets are per item."""
         kept: list[Tensor] = []
         values: list[Tensor | None] = []
         chosen = False
         for ctx in self._contexts(prefill, stage, hidden, row):
-            selection = stage.select(ctx) if len(ctx.visual) else None
+            selection = None
+            if len(ctx.visual):
+                selection = self._ask(prefill, ("stage", number), stage.select, ctx, row)
             if selection is None:
                 kept += [ctx.visual, ctx.withheld]
                 values += [None, None]
@@ -281,21 +310,19 @@ class Chooser:
         return RecordedVision(self.family, calls, rows)
 
     def _query_key(self, prefill: Prefill, row: int, length: int, layer: int) -> QueryKey:
-        entering = prefill.entering.get(layer)
-        recorded = [entering]
-        if entering is None:
-            recorded = [*prefill.recorded.get(self.family.llm_attention(layer), ())]
+        part = prefill.prompt.segments.get(layer)
+        if layer in prefill.entering:  # of this very stage: the same rows
+            recorded, seen = [prefill.entering[layer]], length
+        else:
+            recorded = prefill.recorded.get(self.family.llm_attention(layer), [])
+            seen = int((prefill.prompt.valid[row] if part is None else part.valid[row]).sum())
         if len(recorded) != 1:
             raise RuntimeError(
                 f"decoder layer {layer} was not declared in needs, or lies after the cut"
             )
         (qk,) = recorded
         pad = qk.query.shape[2] - length
-        part = None if entering is not None else prefill.prompt.segments.get(layer)
-        seen = prefill.prompt.valid[row] if part is None else part.valid[row]
-        if pad < 0 or (
-            entering is None and int(seen.sum()) != length
-        ):  # the rows of another cut would be read as padding
+        if pad < 0 or seen != length:  # the rows of another cut would be read as padding
             raise RuntimeError(
                 f"decoder layer {layer} lies before an earlier cut's successor: its tokens are not"
                 " this stage's"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from unibench.ops import at_least_float32
-from unibench.pruning.attention import QueryKey, attention_rows, unrotated
+from unibench.pruning.attention import QueryKey, attention_rows, rotated_back
 from unibench.pruning.family import Family
-from unibench.pruning.layout import Grid, Item, grids_of, separators_of
+from unibench.pruning.layout import Grid, Item, Tiling, grids_of, separators_of, tiling_of
 from unibench.pruning.signals import Pooled, Vision
 
 
@@ -29,15 +29,11 @@ class _Missing:
         raise RuntimeError(f"this context was made without {self._what}")
 
 
-def _not_recorded(layer: int) -> QueryKey:
-    raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
-
-
 def _no_rotary() -> tuple[Tensor, Tensor]:
     raise RuntimeError("this context was made without rotary embeddings")
 
 
-def _unheard(text: str) -> None:
+def unheard(text: str) -> None:
     """A remark that nobody writes down."""
 
 
@@ -82,7 +78,7 @@ class StageContext:
         sample: name of the sample.
         query_key: queries and keys of a decoder layer, for :meth:`attention` and :meth:`keys`.
         rotary: cos and sin of the rows of ``hidden``, ``[L, head_dim]`` each; see
-            :meth:`unrotated`.
+            :meth:`rotated_back`.
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
             CLIP that the vision tower comes from; None where the model came without it. Declare
             ``Needs(clip=True)``.
@@ -92,6 +88,9 @@ class StageContext:
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
         share: what part of the sample the context is; for the engine.
+        padded: ``[N]`` True on tokens that show nothing but padding; None where there are none. No
+            family marks any: the processors of Hugging Face crop the middle, or their models cut
+            the padding off.
     """
 
     layer: int
@@ -108,13 +107,14 @@ class StageContext:
     margins: tuple[int, int] | None = (0, 0)
     seed: int = 0
     sample: str = ""
-    query_key: Callable[[int], QueryKey] = field(default=_not_recorded, repr=False)
+    query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
     rotary: Callable[[], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
-    note: Callable[[str], None] = field(default=_unheard, repr=False)
+    note: Callable[[str], None] = field(default=unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     share: Share = field(default=Share(), repr=False)
+    padded: Tensor | None = None
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -149,6 +149,21 @@ class StageContext:
     def spare(self) -> int:
         """How many of :attr:`withheld` stay, because the budget exceeds the tokens shown."""
         return self.share.spare
+
+    def question_text(self) -> str | None:
+        """The question in words; None where the model came without a tokenizer, or was given
+        embeddings. Declare ``Needs(question=True)``.
+        """
+        if self.input_ids is None or not self.family.has_words:
+            return None
+        return self.family.text(self.question_ids()).strip()
+
+    def question_ids(self) -> Tensor:
+        """Token ids of the question, ``[Q]``. Declare ``Needs(question=True)``."""
+        assert self.input_ids is not None
+        # origin counts the padding of a batch, the ids have none; the prompt's last token stays
+        padding = int(self.origin[-1]) + 1 - len(self.input_ids)
+        return self.input_ids[(self.origin[self.question] - padding).to(self.input_ids.device)]
 
     def saliency(self, *, recomputed: bool = False) -> Tensor:
         """What the vision tower looks at, ``[N]``: attention of the CLS token at the family's
@@ -189,23 +204,24 @@ class StageContext:
                 ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
-        qk = self.query_key(layer)
+        qk = self._recorded(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
             :, :, self.visual.to(qk.key.device)
         ]
 
-    def unrotated(self, layer: int) -> QueryKey:
+    def rotated_back(self, layer: int) -> QueryKey:
         """Queries and keys of decoder layer ``layer`` before rotary embedding, ``[heads, L,
         head_dim]`` and ``[kv_heads, L, head_dim]``, float32.
 
         Args:
-            layer: a declared layer after the last cut.
+            layer: a declared layer after the last cut; of the layer about to run, see
+                :meth:`unrotated`.
         """
-        qk = self.query_key(layer)
+        qk = self._recorded(layer)
         cos, sin = (part.to(qk.query.device) for part in self.rotary())
-        return unrotated(qk, (cos, sin))
+        return rotated_back(qk, (cos, sin))
 
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
@@ -214,8 +230,15 @@ class StageContext:
             layer: a declared layer after the last cut.
             rows: of ``hidden``; default the visual tokens.
         """
-        key = self.query_key(layer).key
+        key = self._recorded(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
+
+    def unrotated(self) -> QueryKey:
+        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of the layer about
+        to run, on the states that enter it, before their rotation, float32.
+        """
+        qk = self.family.unrotated(self.layer, self.hidden)
+        return QueryKey(qk.query[0].float(), qk.key[0].float(), qk.scaling)
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""
@@ -238,6 +261,23 @@ class StageContext:
         """
         return grids_of(self.items or (Item(0, self.total),), self.vision_rows)
 
+    def tilings(self) -> list[tuple[Tensor, Tiling | None]]:
+        """The tokens with a patch of each picture, as indices into :attr:`visual`, and how they lie
+        in an overview and tiles, where the picture has both and none of them is gone.
+        """
+        found: list[tuple[Tensor, Tiling | None]] = []
+        index = torch.arange(len(self.visual), device=self.visual.device)
+        separators = self.separators
+        for item in self.items or (Item(0, self.total),):
+            inside = (self.vision_rows >= item.start) & (self.vision_rows < item.stop)
+            rows, tiling = index[inside & ~separators], None
+            whole = len(rows) + sum(item.separators) == len(item)
+            if whole and any(part.overview for part in item.parts):
+                tiles = sum(part.frames for part in item.parts if not part.overview)
+                tiling = tiling_of(item, rows, self.vision.tiles_across(rows, tiles))
+            found.append((rows, tiling))
+        return found
+
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or
         shard.
@@ -246,6 +286,11 @@ class StageContext:
             f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8
         ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+    def _recorded(self, layer: int) -> QueryKey:
+        if self.query_key is None:
+            raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
+        return self.query_key(layer)
 
 
 def instruction_of(visual: Tensor, length: int) -> Tensor:

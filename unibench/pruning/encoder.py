@@ -7,11 +7,11 @@ positions hold; the other places are zero, and the cut at layer 0 drops them.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from unibench.budget import Budget
 from unibench.errors import UsageError
-from unibench.ops import Matching, mean_weights, membership, product
+from unibench.ops import Matching, mean_weights, membership
 from unibench.pruning._transformers import attention_of
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.family import Family, VisionCall
 
 if TYPE_CHECKING:
+    from unibench.pruning.arithmetic import Arithmetic
     from unibench.pruning.prefill import Prefill, Reading
 
 
@@ -100,12 +101,19 @@ class EncoderMerger:
         stages: of the method.
         budget: tokens of a tile follow from it; what rounding leaves is for the cut at layer 0.
         reading: the prefill under way.
+        arithmetic: counts what the method computes.
     """
 
     def __init__(
-        self, family: Family, stages: Sequence[EncoderStage], budget: Budget, reading: Reading
+        self,
+        family: Family,
+        stages: Sequence[EncoderStage],
+        budget: Budget,
+        reading: Reading,
+        arithmetic: Arithmetic,
     ) -> None:
         self.family, self.budget, self.reading = family, budget, reading
+        self._arithmetic = arithmetic
         blocks = family.vit_blocks
         assert family.feature_layer is not None
         self.blocks = family.feature_layer % len(blocks) + 1
@@ -134,16 +142,14 @@ class EncoderMerger:
                 if stage.inside:
                     norm, network = self.family.halves(block)
                     stack.callback(
-                        norm.register_forward_pre_hook(
-                            functools.partial(self._before_norm, stage)
-                        ).remove
+                        norm.register_forward_pre_hook(partial(self._before_norm, stage)).remove
                     )
                     stack.callback(network.register_forward_hook(self._after_network).remove)
                 # before the hooks that record hidden states, which must see what the next block
                 # sees
                 stack.callback(
                     block.register_forward_hook(
-                        functools.partial(self._after_block, stage), prepend=True
+                        partial(self._after_block, stage), prepend=True
                     ).remove
                 )
             stack.enter_context(self._tap.installed())
@@ -210,12 +216,13 @@ class EncoderMerger:
         assert prefill is not None
         with torch.no_grad(), self.reading.timed(prefill.spans.merges):
             ctx = self._context(stage, tile, hidden[0])
-            match = stage.merge(ctx)
-            if match is None:
+            merge = partial(_merged, stage, ctx)
+            merged = merge()
+            key = ("merge", stage.block, ctx.tokens.shape, ctx.keep)
+            prefill.together.append(self._arithmetic.of(prefill, key, merge))
+            if merged is None:
                 return None
-            size = tile.size if stage.weighted else torch.ones_like(tile.size)
-            rows = product(mean_weights(match.slot, len(match.anchor), size), ctx.tokens)
-            tile.size = membership(match.slot, len(match.anchor), tile.size).sum(1)
+            match, rows, tile.size = merged
             tile.anchor = tile.anchor[match.anchor]
             tile.merges.append((stage.block, tile.anchor))
         return rows.to(hidden)[None]
@@ -265,3 +272,13 @@ class EncoderMerger:
         if merged is None:
             return None
         return (merged, *output[1:]) if isinstance(output, tuple) else merged
+
+
+def _merged(stage: EncoderStage, ctx: EncoderContext) -> tuple[Matching, Tensor, Tensor] | None:
+    """Which tokens of a tile go together, their means and their sizes; None leaves them."""
+    match = stage.merge(ctx)
+    if match is None:
+        return None
+    size = ctx.size if stage.weighted else torch.ones_like(ctx.size)
+    rows = mean_weights(match.slot, len(match.anchor), size) @ ctx.tokens
+    return match, rows, membership(match.slot, len(match.anchor), ctx.size).sum(1)

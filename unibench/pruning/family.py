@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from unibench.errors import UsageError
+from unibench.ops import did
 from unibench.pruning.attention import QueryKey
-from unibench.pruning.layout import Part
+from unibench.pruning.layout import Item, Part
 
 
 @dataclass
@@ -28,6 +29,7 @@ class VisionCall:
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
         pooled: what the tower's pooling head made of the tiles, once it was asked.
+        joined: what entered the projector's first layer.
         merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in
             the tower.
         anchors: then, for each tile, the block of every merge and the place (prefix included) of
@@ -41,6 +43,7 @@ class VisionCall:
     attention: dict[int, list[QueryKey]] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
     pooled: tuple[Tensor, Tensor] | None = None
+    joined: list[Tensor] = field(default_factory=list)
     merged: Tensor | None = None
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
 
@@ -68,6 +71,14 @@ class CommonSpace(Protocol):
 
     def question(self, ids: Tensor) -> Tensor:
         """Ids of a question ``[T]`` to one row per segment, ``[M, P]``."""
+        ...
+
+    def words(self, ids: Tensor) -> Tensor:
+        """Ids of a question ``[T]`` to one row for each token that CLIP reads, ``[L, P]``."""
+        ...
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Tower states ``[N, C]`` to ``[N, P]`` without the norm that CLIP trained for CLS."""
         ...
 
 
@@ -99,7 +110,9 @@ class Family:
         model_types: ``config.model_type`` values served.
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``:
             its projector works token by token (:attr:`feature_layer` is given); ``"clip_tower"``:
-            its tower is a CLIP's.
+            its tower is a CLIP's; ``"projector"``: :attr:`projector` is given.
+        tower_merging: whether tokens may be merged inside the vision tower where the projector
+            reads one layer token by token: the family has :meth:`halves`, and one token per patch.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         batches: whether the features of a picture do not depend on the pictures of other prompts in
             its batch.
@@ -111,6 +124,7 @@ class Family:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
+    tower_merging: ClassVar[bool] = False
     prefix_tokens: int = 0
     batches: bool = True
     frames_are_pictures: bool = False
@@ -137,8 +151,9 @@ class Family:
         """
         if self.processor is None:
             raise UsageError(
-                "the question cannot be told from the chat template around it without the model's"
-                " processor; give prune(..., processor=processor)"
+                "this method reads the question, and where the chat template ends and the question"
+                " begins only the model's processor says: give prune(..., processor=processor)"
+                " (a method of your own that declares Needs(question=True) has it looked for)"
             )
         question = "\u00abQ\u00bb"  # no template has it
         content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -175,6 +190,27 @@ class Family:
         module: nn.Module = self.text_model.layers[layer].self_attn
         return module
 
+    def unrotated(self, layer: int, hidden: Tensor) -> QueryKey:
+        """Queries and keys that a decoder layer makes of the states that enter it, before their
+        rotation, after the norms of queries and keys where the family has them.
+
+        Args:
+            layer: of the decoder.
+            hidden: ``[T, D]`` of one sample.
+        """
+        module: Any = self.llm_attention(layer)
+        normed = self.text_model.layers[layer].input_layernorm(
+            hidden.to(next(module.q_proj.parameters()).dtype)
+        )
+        found = []
+        for kind in "qk":
+            weight = getattr(module, f"{kind}_proj")
+            rows = weight(normed).unflatten(-1, (-1, module.head_dim))
+            rows = getattr(module, f"{kind}_norm", lambda heads: heads)(rows)
+            did(len(hidden) * hidden.shape[1] * rows.shape[1] * rows.shape[2])
+            found.append(rows.transpose(0, 1)[None])
+        return QueryKey(found[0], found[1], float(module.scaling))
+
     @property
     def deepstack(self) -> int:
         """Number of decoder layers after which the text model adds features to the visual
@@ -190,6 +226,13 @@ class Family:
         return max(0, len(self.vit_blocks) * 3 // 8 - 1)
 
     @property
+    def local_layer(self) -> int:
+        """A shallow vision block, where attention looks at what is near: 5 of 24, as VScan takes
+        for CLIP.
+        """
+        return len(self.vit_blocks) * 5 // 24
+
+    @property
     def feature_layer(self) -> int | None:
         """The vision block whose output the projector takes token by token; None if it joins
         patches.
@@ -197,11 +240,16 @@ class Family:
         return None
 
     @property
-    def merges(self) -> bool:
-        """Whether tokens may be merged inside the vision tower: it has :meth:`halves`, and one
-        token per patch.
+    def projector(self) -> tuple[nn.Module, ...]:
+        """The layers that take a token of the tower to the language model, in order, from where
+        patches are joined; empty if they are not known, or only one linear map.
         """
-        return False
+        return ()
+
+    @property
+    def merges(self) -> bool:
+        """Whether tokens may be merged inside the vision tower of this model."""
+        return self.tower_merging and self.feature_layer is not None
 
     def halves(self, block: nn.Module) -> tuple[nn.Module, nn.Module]:
         """The second norm of a vision block and the feed-forward network behind it."""
@@ -214,6 +262,27 @@ class Family:
         raise NotImplementedError(
             f"the projector of {self.model_types[0]} does not work token by token"
         )
+
+    @property
+    def has_words(self) -> bool:
+        """Whether ids and words can be turned into each other."""
+        return hasattr(getattr(self.processor, "tokenizer", None), "decode")
+
+    def text(self, ids: Tensor) -> str:
+        """What token ids ``[T]`` say, without special tokens; needs the processor."""
+        said: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        return said
+
+    def embedded(self, text: str | list[str]) -> Tensor:
+        """Rows of the language model's embedding table for a text, or for words that are tokenised
+        one by one, ``[m, D]``; needs the processor.
+        """
+        split = not isinstance(text, str)
+        read = self.processor.tokenizer(text, is_split_into_words=split, add_special_tokens=False)
+        table = self.model.get_input_embeddings()
+        ids = torch.tensor(read.input_ids, dtype=torch.long, device=table.weight.device)
+        rows: Tensor = table(ids)
+        return rows
 
     def visual_kind(self, input_ids: Tensor) -> Tensor:
         """What each token of ``input_ids [B, L]`` stands for: 0 text, 1 image, 2 video."""
@@ -233,6 +302,36 @@ class Family:
                 batch.
         """
         raise NotImplementedError
+
+    def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
+        """Tiles in a row of a picture, where they are not stitched; 0 if that is not known.
+
+        Args:
+            call: the recorded call.
+            first: row of the picture's first token among those of the call.
+            tiles: number of them, the overview not counted.
+        """
+        return 0
+
+    def pixels(self, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        """What the tower was given of each image or video of a call, without padding.
+
+        Where a call cannot be taken apart, each has all of it.
+
+        Args:
+            call: the recorded call.
+            items: the images or videos of :meth:`items`, as they lie in the prompts.
+        """
+        name = "pixel_values" if call.modality == "image" else "pixel_values_videos"
+        values: Tensor | list[Tensor] = call.arguments[name]
+        if not isinstance(values, Tensor):  # a processor that makes no batch
+            return values
+        pictures = self.split_pixels(values, call, items)
+        return pictures if len(pictures) == len(items) else [values] * len(items)
+
+    def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
+        """Pixels of each image or video; those of the base lie in rows of their own."""
+        return list(values)
 
     def join(self, chunks: list[Tensor]) -> Tensor:
         """Per-chunk values ``[chunk, tokens, ...]`` in the layout that :meth:`pack` takes."""
@@ -261,3 +360,9 @@ class Family:
             ``[N, C]``.
         """
         return values.flatten(0, 1)
+
+    def pack_joined(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        """What enters :attr:`projector`, ``[..., tokens, C]``, as language-model tokens ``[N, C]``;
+        as :meth:`pack` where no patches are joined before.
+        """
+        return self.pack(values, call, fill)

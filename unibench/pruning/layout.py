@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ class Part:
         newline: where tokens stand that show no patch but separate: ``"row"`` at the end of each
             row, ``"end"`` after the last one, ``""`` nowhere.
         overview: shows the whole picture, beside tiles that show it in detail.
+        rows, columns: where a grid was stitched from tiles, the first row of each row of tiles and
+            the first column of each column of tiles; empty elsewhere.
     """
 
     frames: int
@@ -33,6 +35,8 @@ class Part:
     width: int
     newline: str = ""
     overview: bool = False
+    rows: tuple[int, ...] = field(default=(), compare=False)
+    columns: tuple[int, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.separators)
@@ -82,7 +86,11 @@ class Item:
 
 def written(items: Sequence[Item]) -> list[Any]:
     """Items as JSON takes them, see :func:`read`."""
-    return [[len(item), [list(vars(part).values()) for part in item.parts]] for item in items]
+    return [[len(item), [_stored(part) for part in item.parts]] for item in items]
+
+
+def _stored(part: Part) -> list[Any]:
+    return [part.frames, part.height, part.width, part.newline, part.overview]
 
 
 def read(layout: Sequence[Any]) -> tuple[Item, ...]:
@@ -140,6 +148,49 @@ class Grid:
 
     def __len__(self) -> int:
         return self.height * self.width
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A picture that was read whole and in tiles.
+
+    Attributes:
+        overview: indices into ``ctx.visual`` of what shows the whole picture.
+        height, width: of the overview, in tokens.
+        tiles: indices of each tile, from the top left; a tile that was padding has none.
+        across: tiles in a row of them; 0 where that is not known.
+    """
+
+    overview: Tensor
+    height: int
+    width: int
+    tiles: tuple[Tensor, ...]
+    across: int
+
+
+def tiling_of(item: Item, rows: Tensor, across: int) -> Tiling | None:
+    """The tiling of a picture of which no token with a patch is gone; None where there is none.
+
+    Args:
+        item: the picture.
+        rows: of its tokens with a patch, in order.
+        across: tiles in a row, where they were not stitched; 0 is unknown.
+    """
+    overview, height, width = rows[:0], 0, 0
+    tiles: list[Tensor] = []
+    for part in item.parts:
+        size = part.height * part.width
+        taken, rows = rows.tensor_split((part.frames * size,))
+        if part.overview:
+            overview, height, width = taken, part.height, part.width
+        elif part.rows:
+            across = len(part.columns)
+            for band in taken.view(part.height, part.width).tensor_split(part.rows[1:]):
+                cells = band.tensor_split(part.columns[1:], 1)
+                tiles += [cell.flatten() for cell in cells]
+        else:
+            tiles += taken.split(size)
+    return Tiling(overview, height, width, tuple(tiles), across) if height and tiles else None
 
 
 def separators_of(items: Sequence[Item], tokens: Tensor) -> Tensor:

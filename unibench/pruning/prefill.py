@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.cost import Clock, Mark
+from unibench.ops import Work
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
 from unibench.pruning.encoder import Tile
@@ -41,6 +42,8 @@ class Prefill:
         deepstack: what the text model would add behind its first layers.
         replay: choices made when a shorter form of this prompt was read without a cache.
         spans: when its parts ran.
+        work: what the stages of a method computed for each sample.
+        together: what they computed for the whole batch.
     """
 
     forward_start: Mark | None = None
@@ -57,6 +60,8 @@ class Prefill:
     deepstack: Added | None = None
     replay: list[list[Choice | None]] | None = None
     spans: Spans = field(default_factory=Spans)
+    work: dict[int, list[Work]] = field(default_factory=dict)
+    together: list[Work] = field(default_factory=list)
     _prompt: Prompt | None = None
 
     @property
@@ -111,6 +116,19 @@ class Prefill:
         """``[N]`` True on the visual tokens of a sample that are there now."""
         visual = self.prompt.visual[row].nonzero()[:, 0]
         return torch.isin(visual, self.origin_of(row)[0].to(visual.device))
+
+    def work_of(self, row: int) -> tuple[float, float, tuple[str, ...]]:
+        """Operations of products and others that a sample cost, of what was done for a batch its
+        mean; and the operators that were not counted.
+        """
+        products = others = 0.0
+        unknown: set[str] = set()
+        samples = len(self.prompt.items)
+        for pieces, share in ((self.work.get(row, []), 1), (self.together, samples)):
+            products += sum(work.products for work in pieces) / share
+            others += sum(work.others for work in pieces) / share
+            unknown.update(*(work.uncounted for work in pieces))
+        return products, others, tuple(sorted(unknown))
 
     def cut(self, choices: list[Choice | None], hidden: Tensor) -> Tensor:
         """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the

@@ -5,7 +5,7 @@ decoder layer holds of it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -43,6 +43,9 @@ class Prompt:
         visual: ``[B, L]`` True on visual tokens.
         feature_row: ``[B, L]`` row of each visual token in the packed vision features.
         items: images and videos of each sample.
+        modalities: which of them each item is.
+        copies: rows of each sample side by side, for beams or several answers.
+        text_behind: number of tokens behind the last visual one of each sample.
         names: one per sample.
         asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
@@ -56,6 +59,9 @@ class Prompt:
     visual: Tensor
     feature_row: Tensor
     items: list[tuple[Item, ...]]
+    modalities: list[tuple[str, ...]]
+    copies: int
+    text_behind: list[int]
     names: Sequence[str]
     asked: int
     positions: Tensor | None
@@ -89,19 +95,22 @@ def prompt_of(
     names: Sequence[str] | None,
 ) -> Prompt:
     """Locate the visual tokens of a batch and the vision features they came from."""
-    pads = (~valid).sum(1).tolist()
+    length, pads = valid.shape[1], (~valid).sum(1).tolist()
     if ids is None:
         nothing = torch.zeros_like(valid)
         return Prompt(
-            None,
-            valid,
-            pads,
-            nothing,
-            nothing.long(),
-            [()] * len(valid),
-            names or [""] * len(valid),
-            valid.shape[1],
-            positions,
+            ids=None,
+            valid=valid,
+            pads=pads,
+            visual=nothing,
+            feature_row=nothing.long(),
+            items=[()] * len(valid),
+            modalities=[()] * len(valid),
+            copies=1,
+            text_behind=[length - pad for pad in pads],
+            names=names or [""] * len(valid),
+            asked=length,
+            positions=positions,
         )
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
@@ -110,19 +119,58 @@ def prompt_of(
             f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those"
             " of a batch: batch_size=1"
         )
-    items = [found for found in _items(family, kind[::copies], calls) for _ in range(copies)]
+    samples = [sample for sample in _items(family, kind[::copies], calls) for _ in range(copies)]
     if names is None:
         names = [digest(row[good]) for row, good in zip(ids, valid.to(ids.device), strict=True)]
     elif len(names) * copies == len(ids):
         names = [name for name in names for _ in range(copies)]
     else:
         raise ValueError(f"{len(names)} sample names for a batch of {len(ids)}")
-    return Prompt(ids, valid, pads, kind > 0, feature_row, items, names, valid.shape[1], positions)
+    # the text is never cut, so its length behind the pictures holds for every stage
+    last = (kind > 0).long().mul(torch.arange(1, length + 1, device=kind.device)).amax(1)
+    return Prompt(
+        ids=ids,
+        valid=valid,
+        pads=pads,
+        visual=kind > 0,
+        feature_row=feature_row,
+        items=[tuple(item for _, item in sample) for sample in samples],
+        modalities=[tuple(modality for modality, _ in sample) for sample in samples],
+        copies=copies,
+        text_behind=[length - max(*pair) for pair in zip(pads, last.tolist(), strict=True)],
+        names=names,
+        asked=length,
+        positions=positions,
+    )
 
 
 def digest(ids: Tensor) -> str:
-    """A name for a prompt that has none: a hash of its token ids."""
+    """A hash of token ids, which also names a prompt that has no name."""
     return hashlib.blake2b(ids.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+
+
+def pixel_digests(family: Family, prompt: Prompt, calls: dict[str, VisionCall]) -> list[str]:
+    """For each sample a hash of the pixels that the vision tower was given of it, whatever stood
+    beside it in the batch; empty without pictures.
+    """
+    pixels: dict[str, Iterator[Tensor]] = {}
+    for modality, call in calls.items():
+        items = [
+            item
+            for row in range(0, len(prompt.items), prompt.copies)
+            for kind, item in zip(prompt.modalities[row], prompt.items[row], strict=True)
+            if kind == modality
+        ]
+        pixels[modality] = iter(family.pixels(call, items))
+    digests: list[str] = []
+    for row in range(0, len(prompt.items), prompt.copies):
+        state = hashlib.blake2b(digest_size=16)
+        for modality in prompt.modalities[row]:
+            values = next(pixels[modality]).detach().cpu().contiguous()
+            state.update(f"{modality} {values.dtype} {tuple(values.shape)}".encode())
+            state.update(values.flatten().view(torch.uint8).numpy().data)
+        digests += [state.hexdigest() if prompt.modalities[row] else ""] * prompt.copies
+    return digests
 
 
 def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, int]:
@@ -149,28 +197,34 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
     return rows, copies
 
 
-def _items(family: Family, kind: Tensor, calls: dict[str, VisionCall]) -> list[tuple[Item, ...]]:
+def _items(
+    family: Family, kind: Tensor, calls: dict[str, VisionCall]
+) -> list[list[tuple[str, Item]]]:
     """The images and videos of each sample, in sequence order."""
-    found: dict[int, list[tuple[Part, ...]]] = {}
+    rows = kind.tolist()
+    pictures: dict[int, Iterator[tuple[Part, ...]]] = {}
     for value, modality in KINDS.items():
-        runs = [run for row in kind.tolist() for run in _runs(row, value)]
+        runs = [run for row in rows for run in _runs(row, value)]
         call = calls.get(modality)
-        found[value] = (
-            family.items(call, runs) if call is not None else [(Part(1, 1, run),) for run in runs]
+        laid_out = (
+            family.items(call, runs) if call is not None else [(Part(1, 1, n),) for n in runs]
         )
+        pictures[value] = iter(laid_out)
     samples = []
-    queues = {value: iter(pictures) for value, pictures in found.items()}
-    for row in kind.tolist():
+    for row in rows:
         kinds = [value for value in row if value]
-        items: list[Item] = []
+        items: list[tuple[str, Item]] = []
         start, videos = 0, 0
         while start < len(kinds):
-            parts = next(queues[kinds[start]])
-            is_video = KINDS[kinds[start]] == "video"
-            stop = start + sum(len(part) for part in parts)
-            items.append(Item(start, stop, parts, videos if is_video else None))
-            start, videos = stop, videos + is_video
-        samples.append(tuple(_joined_frames(items) if family.frames_are_pictures else items))
+            parts = next(pictures[kinds[start]])
+            stop, modality = start + sum(len(part) for part in parts), KINDS[kinds[start]]
+            number = videos if modality == "video" else None
+            items.append((modality, Item(start, stop, parts, number)))
+            start, videos = stop, videos + (modality == "video")
+        if family.frames_are_pictures:
+            joined = _joined_frames([item for _, item in items])
+            items = [(modality, item) for (modality, _), item in zip(items, joined, strict=True)]
+        samples.append(items)
     return samples
 
 

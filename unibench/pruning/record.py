@@ -22,10 +22,14 @@ class PromptRecord:
         text_tokens: tokens of the prompt that are not visual.
         visual_tokens: visual tokens of the prompt.
         processed: visual tokens that entered each decoder layer.
-        method_macs: multiply-adds of scoring and choosing, see :mod:`unibench.ops.work`; in a
-            batch, the mean.
         last: which of them entered the last one, see :func:`packed`.
         items: how the visual tokens lie.
+        prompt_digest: a hash of its token ids; empty where the model was given embeddings.
+        pixel_digest: a hash of the pixels that the vision tower was given of it; empty without.
+        method_macs: half the floating point operations of scoring and choosing, see
+            :mod:`unibench.cost.operations`; of the first sample of this shape.
+        product_macs: of which multiply-adds of products.
+        uncounted: operators that the method called and nobody counts.
     """
 
     sample: str
@@ -34,7 +38,11 @@ class PromptRecord:
     processed: tuple[int, ...]
     last: str
     items: tuple[Item, ...]
+    prompt_digest: str = ""
+    pixel_digest: str = ""
     method_macs: float = field(default=0.0, compare=False)
+    product_macs: float = field(default=0.0, compare=False)
+    uncounted: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def kept(self) -> int:

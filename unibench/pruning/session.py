@@ -13,12 +13,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget
+from unibench.budget import Budget, BudgetMode, Scope
 from unibench.cost import Clock
-from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
-from unibench.ops import Work, counted
 from unibench.pruning._transformers import attention_of
+from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.chooser import Chooser, Plan
 from unibench.pruning.cutting import Segment, causal_mask
 from unibench.pruning.deepstack import Deepstack
@@ -26,8 +25,9 @@ from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.prefill import Prefill, Reading
-from unibench.pruning.prompt import Prompt, prompt_of
+from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
+from unibench.pruning.refusal import cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
@@ -66,33 +66,28 @@ class Session:
         method: Method,
         budget: Budget,
         *,
-        scope: str = "sequence",
-        mode: str = "at_stage",
+        scope: Scope = "sequence",
+        mode: BudgetMode = "at_stage",
         seed: int = 0,
         reuse: Reuse | None = None,
     ) -> None:
-        _check_decoder(family)
-        if missing := method.requires - family.provides:
-            raise UsageError(
-                f"{type(method).__name__} needs {', '.join(sorted(missing))}, which"
-                f" {family.model_types[0]} does not have"
-            )
+        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+            raise UsageError(reason)
         self.family = family
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
-        stages = _stages(method, len(family.text_model.layers), budget, mode)
+        stages = cuts(method, len(family.text_model.layers), mode)
         self._plan = Plan(method, stages, budget, scope, seed)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
         self._reading = Reading(Clock(next(family.model.parameters()).device))
-        self._chooser = Chooser(self._plan, family, self._reading)
-        self._vision = VisionRecorder(
-            family, self._plan.needs, self._reading, self._merger(), reuse
-        )
+        arithmetic = Arithmetic(self._reading)
+        merger = self._merger(arithmetic)
+        self._chooser = Chooser(self._plan, family, self._reading, arithmetic)
+        self._vision = VisionRecorder(family, self._plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
         self._records: list[PromptRecord] = []
         self._unread: list[Spans] = []
-        self._work = Work()
 
     @property
     def budget(self) -> Budget:
@@ -114,12 +109,14 @@ class Session:
         """Whether nothing is remembered of a prompt but what decoding needs."""
         return self._reading.prefill is None
 
-    def _merger(self) -> EncoderMerger | None:
+    def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | None:
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None
         stages = self._plan.method.encoder(layer % len(self.family.vit_blocks) + 1)
-        return EncoderMerger(self.family, stages, self.budget, self._reading) if stages else None
+        if not stages:
+            return None
+        return EncoderMerger(self.family, stages, self.budget, self._reading, arithmetic)
 
     def take_records(self) -> list[PromptRecord]:
         """The records since the last call, one per sample, oldest first, and forget them."""
@@ -165,7 +162,6 @@ class Session:
             stack.enter_context(self._vision.installed())
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
-            self._work = stack.enter_context(counted())
             yield self
 
     @property
@@ -333,9 +329,13 @@ class Session:
 
     def _record(self, prefill: Prefill) -> None:
         prompt = prefill.prompt
-        macs = self._work.take() / len(prompt.items)
+        with self._reading.timed(prefill.spans.excluded):
+            rows = range(len(prompt.items))
+            prompts = ["" if (ids := prompt.ids_of(row)) is None else digest(ids) for row in rows]
+            pixels = pixel_digests(self.family, prompt, prefill.calls)
         for row, visual in enumerate(prompt.visual_counts):
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
+            products, others, uncounted = prefill.work_of(row)
             self._records.append(
                 PromptRecord(
                     sample=prompt.names[row],
@@ -344,7 +344,11 @@ class Session:
                     processed=(*uncut, *(layer[row] for layer in prefill.counts)),
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
-                    method_macs=macs,
+                    prompt_digest=prompts[row],
+                    pixel_digest=pixels[row],
+                    method_macs=(products + others) / 2,
+                    product_macs=products / 2,
+                    uncounted=uncounted,
                 )
             )
 
@@ -376,34 +380,6 @@ class Session:
                 attention_of(self.family.text_model), valid, hidden, segment.padded
             )
         return None if segment.mask is None else segment.mask.to(hidden.device)
-
-
-def _stages(method: Method, depth: int, budget: Budget, mode: str) -> list[Stage]:
-    """The cuts of the method in the order in which a prompt meets them."""
-    stages = sorted(
-        method.averaged(depth) if mode == "layer_average" else method.stages(depth),
-        key=lambda stage: stage.layer,
-    )
-    for stage in stages:
-        if not 0 <= stage.layer < depth:
-            raise UsageError(
-                f"{type(method).__name__} cuts at layer {stage.layer}, but the model has {depth}"
-                " decoder layers"
-            )
-    if (
-        mode == "layer_average" and budget.retention is not None
-    ):  # a mean out of reach is told before the first sample
-        processed(stages, budget.keep(REFERENCE), REFERENCE, depth)
-    return stages
-
-
-def _check_decoder(family: Family) -> None:
-    config = family.text_model.config
-    types = set(getattr(config, "layer_types", None) or ())
-    if types - {"full_attention"} or (not types and getattr(config, "sliding_window", None)):
-        raise UsageError(
-            f"{config.model_type}: only decoders with full attention in every layer can be pruned"
-        )
 
 
 def _continues(before: Prompt, ids: Tensor | None) -> bool:

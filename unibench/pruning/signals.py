@@ -21,7 +21,13 @@ class Vision(Protocol):
     """
 
     def received(
-        self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False
+        self,
+        layer: int,
+        fill: float = 0.0,
+        *,
+        total: bool = False,
+        whole: bool = False,
+        others: bool = False,
     ) -> Tensor:
         """Mean attention each token receives from all queries and heads, ``[N]``.
 
@@ -31,6 +37,7 @@ class Vision(Protocol):
             total: the sum over queries instead, one on average, so that pictures or windows of
                 different sizes compare.
             whole: attention over the whole picture, also where the tower attends in windows.
+            others: from other patches alone: neither from itself nor from the CLS token.
         """
         ...
 
@@ -61,6 +68,16 @@ class Vision(Protocol):
 
     def cls_hidden(self, layer: int) -> Tensor:
         """Hidden state of the CLS token of each token's tile, after a block, ``[N, C]``."""
+        ...
+
+    def projector_input(self) -> Tensor:
+        """What enters the first layer of the family's projector, ``[N, C]``."""
+        ...
+
+    def tiles_across(self, rows: Tensor, tiles: int) -> int:
+        """Tiles in a row of a picture whose tokens are ``rows`` of the context, where the family
+        finds out; 0 where it does not.
+        """
         ...
 
     @property
@@ -99,10 +116,19 @@ class RecordedVision:
         self._family, self._calls, self._rows = family, calls, rows
 
     def received(
-        self, layer: int, fill: float = 0.0, *, total: bool = False, whole: bool = False
+        self,
+        layer: int,
+        fill: float = 0.0,
+        *,
+        total: bool = False,
+        whole: bool = False,
+        others: bool = False,
     ) -> Tensor:
+        without = self._family.prefix_tokens if others else None
+
         def column(qk: QueryKey) -> Tensor:
-            return received_attention(qk) * (qk.key.shape[2] if total else 1)
+            received = received_attention(qk, others=without)
+            return received * (qk.key.shape[2] if total else 1)
 
         def one(call: VisionCall) -> Tensor:
             recorded = self._attention(call, layer)
@@ -194,6 +220,23 @@ class RecordedVision:
         tile = self._packed(lambda call: number[id(call)])[:, 0].round().long()
         looked = self._packed(lambda call: attention[id(call)])[:, 0]
         return Pooled(torch.cat(rows), tile, looked)
+
+    def tiles_across(self, rows: Tensor, tiles: int) -> int:
+        first = int(self._rows[rows[0]]) if len(rows) else 0
+        for call in self._calls:
+            if first < call.tokens:
+                return self._family.tiles_across(call, first, tiles)
+            first -= call.tokens
+        return 0
+
+    def projector_input(self) -> Tensor:
+        packed = []
+        for call in self._calls:
+            if not call.joined:
+                raise RuntimeError(f"{type(self._family).__name__}.projector did not run")
+            packed.append(self._family.pack_joined(torch.cat(call.joined), call, 0.0))
+        joined = torch.cat(packed)
+        return joined[self._rows.to(joined.device)].float()
 
     def _joined(self, call: VisionCall, chunks: list[Tensor], layer: int) -> Tensor:
         """Per-chunk values of a layer for :meth:`Family.pack`; where tokens were merged, at their

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, reduce
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cache, partial, reduce
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
+from unibench.annotations import fields_of
 from unibench.cost.accounting import matched_keep
+from unibench.errors import UsageError, unknown
 from unibench.ops import top_k
 
 if TYPE_CHECKING:
     from unibench.budget import Budget
+    from unibench.facts import ModelFacts
     from unibench.pruning.context import StageContext
     from unibench.pruning.encoder import EncoderStage
+    from unibench.pruning.family import Family
+
+Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
+Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
 
 
 class BudgetError(RuntimeError):
@@ -57,6 +64,8 @@ class Needs:
             ``object_layer``: ``(0,)`` is that layer itself.
         clip: ``ctx.clip`` is wanted, where the model came with its CLIP.
         question: ``ctx.question`` is wanted, which takes the model's processor.
+        local_attention: queries and keys of the family's ``local_layer`` are wanted.
+        projector: ``ctx.vision.projector_input()`` is wanted.
         pooling: ``ctx.pooling`` is wanted, where the model came with its tower's pooling head.
         separators: separators are shown although the vision tower is needed; its signals have
             their ``fill`` there.
@@ -71,6 +80,8 @@ class Needs:
     object_attention: tuple[int, ...] = ()
     clip: bool = False
     question: bool = False
+    local_attention: bool = False
+    projector: bool = False
     pooling: bool = False
     separators: bool = False
 
@@ -83,6 +94,8 @@ class Needs:
             or self.saliency
             or self.features
             or self.object_attention
+            or self.local_attention
+            or self.projector
         )
 
     def __or__(self, other: Needs) -> Needs:
@@ -112,6 +125,15 @@ class Stage:
     count: Callable[[int, int], int] | None = None
     exact: bool = True
 
+    def under(self, budget: Callable[[int, int], tuple[int, int]]) -> Stage:
+        """The stage under another budget than the run's.
+
+        Args:
+            budget: from the run's ``(keep, total)`` to those that this stage is to see.
+        """
+        count = self.count or (lambda keep, total: keep)
+        return replace(self, count=lambda keep, total: count(*budget(keep, total)))
+
 
 class Method:
     """A way to choose visual tokens. Subclasses are frozen dataclasses of their parameters.
@@ -120,19 +142,78 @@ class Method:
     that choose jointly override :meth:`select`; methods that cut elsewhere than before the language
     model, or several times, override :meth:`stages`.
 
+    A field annotated ``Method`` holds another method: an instance in Python; on the command line a
+    name, ``file.py:Class`` or ``{name: fastv, layer: 3}``. What a field's ``metadata`` may say:
+    ``{"follows": "model.selector"}``, where a configuration takes the default from; for a field
+    that holds a method ``{"options": "pre_options"}``, the key of its parameters on the command
+    line.
+
     Class attributes:
         needs: what the default stage must find recorded.
         adaptive: may keep another number than the budget (the row then states the measured mean).
-        requires: what the family must provide, for example ``{"cls_token"}``.
+        wants: what the family must provide, for example ``{"cls_token"}``.
         text_aware: whether the choice depends on the question.
         data_timed: whether the time of the selection depends on the picture, not on sizes alone.
+        category: where it cuts, as UniPruneBench groups methods: before the language model is
+            ``ViT only``, inside it ``LLM only``, both ``hybrid``.
+        aim: what it looks for, as IDPruner groups methods: how much a token matters, how little it
+            repeats, or both.
     """
 
     needs: ClassVar[Needs] = Needs()
     adaptive: ClassVar[bool] = False
-    requires: ClassVar[frozenset[str]] = frozenset()
+    wants: ClassVar[frozenset[str]] = frozenset()
     text_aware: ClassVar[bool] = False
     data_timed: ClassVar[bool] = False
+    category: ClassVar[Category] = "other"
+    aim: ClassVar[Aim] = "other"
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        # until this version `requires` named what `wants` names now
+        if isinstance(cls.__dict__.get("requires"), (frozenset, set, property)):
+            cls.wants = cls.__dict__["requires"]
+            del cls.requires
+
+    def __post_init__(self) -> None:
+        """Refuses values that the annotations do not allow.
+
+        Subclasses that check more call it first.
+
+        Raises:
+            UsageError: a value outside a ``Literal``, or no method where one is wanted.
+        """
+        for name, allowed in fields_of(type(self)).items():
+            value = getattr(self, name)
+            if Method in allowed.classes and not isinstance(value, Method):
+                raise UsageError(
+                    f"{type(self).__name__}.{name} takes a method, not {value!r}; names are read by"
+                    " unibench.api.build_method"
+                )
+            if allowed.choices and not allowed.fits(value):
+                raise unknown(f"method.{name}", str(value), map(str, allowed.choices))
+
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        """Why this method with these parameters cannot run on a model, None if it can.
+
+        Asked before weights are read. Say here what :attr:`wants` and the stages do not; those are
+        checked for every method, see :func:`unibench.pruning.refusal.refusal`. The answer may
+        depend on the arguments and on files that a parameter names, on nothing else: it is
+        remembered.
+
+        Args:
+            family: the class of the adapter.
+            model: what is known of the model; what is not known is None and refuses nothing.
+        """
+        return None
+
+    @property
+    def uses_budget(self) -> bool:
+        """Whether the budget decides how many tokens stay.
+
+        False where the picture or the parameters decide.
+        """
+        return True
 
     def stages(self, depth: int) -> Sequence[Stage]:
         """The cuts this method makes in a language model of ``depth`` decoder layers."""
@@ -177,14 +258,50 @@ class Method:
         """Whether the method removes cache entries before decoding."""
         return type(self).evict is not Method.evict
 
+
+class Composite(Method):
+    """A method made of others: what holds for one of its :attr:`parts` holds for the whole."""
+
+    @property
+    def parts(self) -> Sequence[Method]:
+        """The methods, in the order of their cuts."""
+        raise NotImplementedError
+
+    @property
+    def wants(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset().union(*(part.wants for part in self.parts))
+
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        return any(part.adaptive for part in self.parts)
+
+    @property
+    def text_aware(self) -> bool:  # type: ignore[override]
+        return any(part.text_aware for part in self.parts)
+
+    @property
+    def data_timed(self) -> bool:  # type: ignore[override]
+        return any(part.data_timed for part in self.parts)
+
     @property
     def uses_budget(self) -> bool:
-        """Whether the budget decides how many tokens stay, not the data or numbers given."""
-        return True
+        return any(part.uses_budget for part in self.parts)
+
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        reasons = (part.requires(family, model) for part in self.parts)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def evict(self, ctx: StageContext) -> Tensor | None:
+        kept = (part.evict(ctx) for part in self.parts if part.evicts)
+        return next((rows for rows in kept if rows is not None), None)
+
+    @property
+    def evicts(self) -> bool:
+        return any(part.evicts for part in self.parts)
 
 
 @dataclass(frozen=True)
-class Chain(Method):
+class Chain(Composite):
     """Several methods in one pass, each with a budget of its own.
 
     Attributes:
@@ -197,45 +314,40 @@ class Chain(Method):
     budgets: tuple[Budget | None, ...] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.budgets is not None and len(self.budgets) != len(self.methods):
             raise ValueError(f"{len(self.methods)} methods but {len(self.budgets)} budgets")
-        # what holds for one part holds for the whole; class attributes cannot say it
-        object.__setattr__(
-            self, "requires", frozenset().union(*(method.requires for method in self.methods))
-        )
-        object.__setattr__(self, "adaptive", any(method.adaptive for method in self.methods))
-        object.__setattr__(self, "text_aware", any(method.text_aware for method in self.methods))
-        object.__setattr__(self, "data_timed", any(method.data_timed for method in self.methods))
+
+    @property
+    def parts(self) -> Sequence[Method]:
+        return self.methods
+
+    @property
+    def uses_budget(self) -> bool:
+        return any(budget is None and method.uses_budget for method, budget in self._budgeted)
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        budgets = self.budgets or (None,) * len(self.methods)
-        pairs = zip(self.methods, budgets, strict=True)
-        return [_under(stage, budget) for method, budget in pairs for stage in method.stages(depth)]
+        stages: list[Stage] = []
+        for method, budget in self._budgeted:
+            if budget is None:
+                stages += method.stages(depth)
+            else:
+                stages += [
+                    stage.under(partial(_of_total, budget)) for stage in method.stages(depth)
+                ]
+        return stages
 
     def encoder(self, blocks: int) -> Sequence[EncoderStage]:
         return [stage for method in self.methods for stage in method.encoder(blocks)]
 
-    def evict(self, ctx: StageContext) -> Tensor | None:
-        kept = (method.evict(ctx) for method in self.methods if method.evicts)
-        return next((rows for rows in kept if rows is not None), None)
-
     @property
-    def evicts(self) -> bool:
-        return any(method.evicts for method in self.methods)
-
-    @property
-    def uses_budget(self) -> bool:
-        budgets = self.budgets or (None,) * len(self.methods)
-        pairs = zip(self.methods, budgets, strict=True)
-        return any(method.uses_budget and budget is None for method, budget in pairs)
+    def _budgeted(self) -> Sequence[tuple[Method, Budget | None]]:
+        return list(zip(self.methods, self.budgets or (None,) * len(self.methods), strict=True))
 
 
-def _under(stage: Stage, budget: Budget | None) -> Stage:
-    """The stage with a budget of its own instead of the session's."""
-    if budget is None:
-        return stage
-    inner = stage.count or (lambda keep, total: keep)
-    return replace(stage, count=lambda _, total: inner(budget.keep(total), total))
+def _of_total(budget: Budget, keep: int, total: int) -> tuple[int, int]:
+    """The keep of a budget of its own, whatever the run's ``keep`` is."""
+    return budget.keep(total), total
 
 
 def _averaged(stages: Sequence[Stage], depth: int) -> list[Stage]:
@@ -245,11 +357,9 @@ def _averaged(stages: Sequence[Stage], depth: int) -> list[Stage]:
     def keep_for(average: int, total: int) -> int:
         return matched_keep(stages, average, total, depth)
 
-    def under(stage: Stage) -> Stage:
-        inner = stage.count or (lambda keep, total: keep)
-        return replace(stage, count=lambda average, total: inner(keep_for(average, total), total))
-
-    return [under(stage) for stage in stages]
+    return [
+        stage.under(lambda average, total: (keep_for(average, total), total)) for stage in stages
+    ]
 
 
 def needs_of(stages: Sequence[Stage]) -> Needs:

@@ -52,6 +52,7 @@ class VisionRecorder:
         self.family, self._reading, self._merger, self._reuse = family, reading, merger, reuse
         attention = {*needs.vit_attention, *([family.saliency_layer] if needs.saliency else [])}
         attention |= {family.object_layer + offset for offset in needs.object_attention}
+        attention |= {family.local_layer} if needs.local_attention else set()
         feature = family.feature_layer if needs.features or (needs.clip and family.clip) else None
         hidden = {*needs.vit_hidden, *([] if feature is None else [feature])}
         if needs.pooling and family.pooling is not None:
@@ -59,6 +60,7 @@ class VisionRecorder:
         blocks = len(family.vit_blocks) if attention or hidden else 0
         self._attention = sorted({_index(layer, blocks) for layer in attention})
         self._hidden = sorted({_index(layer, blocks) for layer in hidden})
+        self._projector = family.projector[:1] if needs.projector else ()
         attentions = family.vit_attentions if self._attention else []
         self._index = {attentions[index]: index for index in self._attention}
         self._tap = AttentionTap(self._index, self._wanted)
@@ -69,6 +71,8 @@ class VisionRecorder:
             for index in self._hidden:
                 hook = functools.partial(self._after_block, index)
                 stack.callback(self.family.vit_blocks[index].register_forward_hook(hook).remove)
+            for layer in self._projector:
+                stack.callback(layer.register_forward_pre_hook(self._before_projector).remove)
             for modality in ("image", "video"):
                 stack.enter_context(self._observed(modality))
             stack.enter_context(self._tap.installed())
@@ -109,7 +113,9 @@ class VisionRecorder:
             with self._reading.timed(prefill.spans.vision):
                 if self._merger is not None and call.modality == "image":
                     call.output = self._merger.run(original, call, prefill)
-                elif self._reuse is not None and not self._hidden and not self._attention:
+                elif self._reuse is not None and not (
+                    self._hidden or self._attention or self._projector
+                ):
                     call.output = self._reuse(compute, call)
                 else:
                     call.output = compute()
@@ -128,6 +134,10 @@ class VisionRecorder:
     def _wanted(self, module: nn.Module) -> list[QueryKey] | None:
         call = self._open
         return None if call is None else call.attention.setdefault(self._index[module], [])
+
+    def _before_projector(self, module: nn.Module, args: Any) -> None:
+        if self._open is not None:
+            self._open.joined.append(args[0])
 
     def _after_block(self, index: int, module: nn.Module, args: Any, output: Any) -> None:
         call = self._open

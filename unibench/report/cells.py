@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
+import pandas as pd
+
+from unibench import frame
 from unibench.config import BudgetConfig
+from unibench.inference.row import Row
 from unibench.report.table import Block, Entry, Line, Table
-from unibench.stats import OverSeeds, over_seeds
 
-Row = Mapping[str, Any]
-Shown = Callable[[Row], str]
 ABSENT = "-"
 
 
-def _number(key: str, form: str = ".1f", factor: float = 1.0, unit: str = "") -> Shown:
-    return lambda row: ABSENT if row[key] is None else f"{factor * row[key]:{form}}{unit}"
+def _number(
+    key: str, form: str = ".1f", factor: float = 1.0, unit: str = ""
+) -> Callable[[Row], str]:
+    """Shows a column of a row."""
+    return lambda row: _text(getattr(row, key), form, factor, unit)
+
+
+def _text(value: float | None, form: str, factor: float = 1.0, unit: str = "") -> str:
+    return ABSENT if value is None or value != value else f"{factor * value:{form}}{unit}"
 
 
 def _equal_budget(row: Row) -> str:
-    return (
-        f"pre-LLM {max(0.0, 1 - row['equiv_tokens'] / row['tokens_in']):.3f}"
-        if row["tokens_in"]
-        else ABSENT
-    )
+    if not row.tokens_in:
+        return ABSENT
+    return f"pre-LLM {max(0.0, 1 - row.equiv_tokens / row.tokens_in):.3f}"
 
 
-SCORES: dict[str, Shown] = {
+def _interval(row: Row) -> str:
+    low, high = row.ci_low, row.ci_high
+    return ABSENT if low is None or high is None else f"{low:.1f}-{high:.1f}"
+
+
+SCORES: dict[str, Callable[[Row], str]] = {
     "n": _number("n", ".0f"),
     "score": _number("score_100"),
-    "95 %": lambda row: (
-        ABSENT if row["ci_low"] is None else f"{row['ci_low']:.1f}-{row['ci_high']:.1f}"
-    ),
+    "95 %": _interval,
     "drop %": _number("drop_pct"),
     "same budget as": _equal_budget,
 }
-COSTS: dict[str, Shown] = {
-    "tokens kept": lambda row: f"{row['kept_mean']:.1f} of {row['tokens_in']:.1f}",
+COSTS: dict[str, Callable[[Row], str]] = {
+    "tokens kept": lambda row: f"{row.kept_mean:.1f} of {row.tokens_in:.1f}",
     "TFLOP": _number("tflops", ".3g"),
     "of vanilla": _number("tflops_ratio", ".1f", 100, " %"),
     "KV MiB": _number("kv_mib", ".3g"),
@@ -47,89 +55,77 @@ COSTS: dict[str, Shown] = {
     "total s": _number("total_s"),
 }
 
-SEEDS: dict[str, Shown] = {
-    "mean": _number("mean"),
-    "std": _number("std"),
-    "seeds": _number("seeds", ".0f"),
-}
-
 
 def details(rows: Sequence[Row]) -> Iterator[Table]:
-    """For each model, task and budget mode a table of scores and one of costs.
+    """For each model, task, setting and budget mode a table of scores and one of costs.
 
     Args:
-        rows: of finished cells, as in their ``metrics.json``.
+        rows: of finished cells.
     """
-    for (model, task, mode), group in _groups(rows).items():
-        meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
-        title = f"{model} on {task}: {group[0]['metric']}, per cent{meant}"
-        notes = [f"{row['method']}: {note}" for row in group for note in row["notes"]]
-        yield _table(
-            f"{model}_{task}_{mode}_scores", title, group, {**SCORES, **_abilities(group[0])}, ()
-        )
-        if several := [found for found in over_seeds(group) if found.n > 1]:
-            yield _table(
-                f"{model}_{task}_{mode}_seeds",
-                "over seeds: score",
-                [_over(found) for found in several],
-                SEEDS,
-                (),
-            )
-        yield _table(
-            f"{model}_{task}_{mode}_costs", "cost of a sample, median", group, COSTS, notes
-        )
+    lines = frame.whole(frame.of_rows(rows))
+    for (model, task), here in lines.groupby(["model", "task"], sort=False):
+        labels = frame.labels(here, "setting")
+        for setting, label in labels.items():
+            group = [row for row in rows if row.setting == setting]
+            place = ", ".join(filter(None, (f"{model} on {task}", label)))
+            for mode in _modes(group):
+                part = [row for row in group if row.method == "vanilla" or row.budget_mode == mode]
+                yield from _tables(f"{model}_{task}_{mode}", place, mode, part)
 
 
-def _over(found: OverSeeds) -> Row:
-    return {**found.row, "mean": found.mean, "std": found.std, "seeds": found.n}
+def _tables(name: str, place: str, mode: str, rows: Sequence[Row]) -> Iterator[Table]:
+    """Scores, seeds where there are several, and costs of rows of one setting and budget mode."""
+    meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
+    scores = {**SCORES, **_abilities(rows[0])}
+    title = f"{place}: {rows[0].metric}, per cent{meant}"
+    yield _table(f"{name}_scores", title, _shown(rows, scores), tuple(scores))
+    seeds = frame.over_seeds(frame.whole(frame.of_rows(rows)), intervals=False)
+    if len(several := seeds[seeds["seeds"] > 1]):
+        lines = tuple(_over_seeds(line) for _, line in several.iterrows())
+        yield _table(f"{name}_seeds", "over seeds: score", lines, ("mean", "std", "seeds"))
+    notes = [f"{row.method}: {note}" for row in rows for note in row.notes]
+    costs = _shown(rows, COSTS)
+    yield _table(f"{name}_costs", "cost of a sample, median", costs, tuple(COSTS), notes)
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
-    """Rows of a table: those of one model, task and way to count the budget; vanilla stands in
-    each.
-    """
-    found: dict[tuple[str, str, str], list[Row]] = {}
-    for place in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        here = [row for row in rows if (row["model"], row["task"]) == place]
-        modes = dict.fromkeys(row["budget_mode"] for row in here if row["method"] != "vanilla") or {
-            here[0]["budget_mode"]: None
-        }
-        found |= {
-            (*place, mode): [
-                row for row in here if row["method"] == "vanilla" or row["budget_mode"] == mode
-            ]
-            for mode in modes
-        }
-    return found
+def _modes(rows: Sequence[Row]) -> list[str]:
+    """What budgets mean among these rows; vanilla, which has none, stands in each table."""
+    modes = dict.fromkeys(row.budget_mode for row in rows if row.method != "vanilla")
+    return list(modes) or [rows[0].budget_mode]
 
 
-def _abilities(row: Row) -> dict[str, Shown]:
+def _abilities(row: Row) -> dict[str, Callable[[Row], str]]:
     """A column for each ability, where there are several."""
-    names = list(row["abilities"])
 
-    def column(name: str) -> Shown:
+    def column(name: str) -> Callable[[Row], str]:
         return lambda row: (
-            f"{row['abilities'][name]['score_100']:.1f}" if name in row["abilities"] else ABSENT
+            f"{row.abilities[name].score_100:.1f}" if name in row.abilities else ABSENT
         )
 
+    names = list(row.abilities)
     return {name.replace("_", " "): column(name) for name in names} if len(names) > 1 else {}
 
 
-def _table(
-    name: str, title: str, rows: Sequence[Row], columns: Mapping[str, Shown], remarks: Sequence[str]
-) -> Table:
-    lines = [
-        Line(
-            (f"{row['method']} {row['variant']}".strip(), str(row["budget"])),
-            tuple(Entry(shown(row)) for shown in columns.values()),
-        )
+def _shown(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> tuple[Line, ...]:
+    return tuple(
+        Line((row.label, row.budget), tuple(Entry(shown(row)) for shown in columns.values()))
         for row in rows
-    ]
+    )
+
+
+def _over_seeds(line: pd.Series) -> Line:
+    name = f"{line['method']} {line['variant']}".strip()
+    values = _text(line["score_100"], ".1f"), _text(line["std"], ".1f"), str(line["seeds"])
+    return Line((name, str(line["budget"])), tuple(map(Entry, values)))
+
+
+def _table(
+    name: str,
+    title: str,
+    lines: tuple[Line, ...],
+    columns: tuple[str, ...],
+    remarks: Sequence[str] = (),
+) -> Table:
     return Table(
-        name,
-        title,
-        ("method", "ratio"),
-        tuple(columns),
-        (Block("", tuple(lines)),),
-        remarks=tuple(remarks),
+        name, title, ("method", "ratio"), columns, (Block("", lines),), remarks=tuple(remarks)
     )

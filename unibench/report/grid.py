@@ -11,23 +11,15 @@ from statistics import fmean
 import pandas as pd
 
 from unibench.errors import UsageError, unknown
-from unibench.frame import ALL
-from unibench.report.categories import category
+from unibench.frame import conditions, difference, labels
+from unibench.inference.row import ALL
+from unibench.inference.row import columns as names
+from unibench.registry import category
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
-BUDGET = ("budget_mode", "budget_scope")
-METHOD = ("method", "variant", "params", "budget")
-SETTING = (
-    "pixels",
-    "dtype",
-    "attn",
-    "device",
-    "batch",
-    "max_new_tokens",
-    "weights",
-)  # told apart where a model has several
-JUDGED = ("task", "harness", "judge", "metric")
+BUDGET = names("budget_mode", "budget_scope")
+COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
 VIEWS = ("tasks", "abilities", "place", "aim")
 
 
@@ -48,7 +40,7 @@ def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
             they cut or by their ``aim``.
 
     Raises:
-        UsageError: no such view, no results, or two results for one place of the table.
+        UsageError: no such view, no results, or a column with results of several settings.
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
@@ -75,7 +67,7 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool)
     lines = lines.sort_values("method", key=lambda methods: methods != "vanilla", kind="stable")
     columns = list(_columns(lines, view))
     blocks = tuple(
-        Block(label, tuple(_lines(part, columns, view))) for label, part in _models(lines)
+        Block(label, tuple(_lines(part, columns, view))) for label, part in conditions(lines)
     )
     title = "score out of 100" + (
         f", budget.mode={mode[0]} budget.scope={mode[1]}"
@@ -99,12 +91,12 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool)
 
 def _columns(lines: pd.DataFrame, view: str) -> Iterator[Column]:
     """A column for each task; harness, judge and metric are named where a task has several."""
-    keys = [*JUDGED, "ability"] if view == "abilities" else list(JUDGED)
+    keys = [*COLUMN, "ability"] if view == "abilities" else list(COLUMN)
     found = lines[keys].drop_duplicates()
     for values in found.itertuples(index=False, name=None):
         apart = [
             str(value or "none")
-            for key, value in zip(JUDGED[1:], values[1:4], strict=True)
+            for key, value in zip(COLUMN[1:], values[1:4], strict=True)
             if _several(found, values[0], key)
         ]
         task = f"{values[0]} ({', '.join(apart)})" if apart else str(values[0])
@@ -118,53 +110,43 @@ def _several(found: pd.DataFrame, task: str, key: str) -> bool:
     return int(found.loc[found["task"] == task, key].nunique(dropna=False)) > 1
 
 
-def _models(lines: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The lines of each model, and of each setting where a model has several."""
-    for model, part in lines.groupby("model", sort=False):
-        apart = [name for name in SETTING if part[name].nunique(dropna=False) > 1]
-        if not apart:
-            yield str(model), part
-            continue
-        for values, own in part.groupby(apart, sort=False, dropna=False):
-            yield (
-                f"{model}, "
-                + ", ".join(f"{name}={value}" for name, value in zip(apart, values, strict=True)),
-                own,
-            )
-
-
 def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator[Line]:
+    """The lines of one model under one condition.
+
+    Raises:
+        UsageError: a column has results of several settings, for example of other data.
+    """
+    for column in columns:
+        cells = _of_column(part, column)
+        if cells["setting"].nunique() > 1:
+            settings = cells.drop_duplicates("setting")
+            raise UsageError(
+                f"{column.title} has results of {len(settings)} settings, which are never mixed;"
+                f" choose one with {difference(settings)}"
+            )
     if view in ("place", "aim"):
         yield from _categories(part, columns, view)
         return
-    for _, own in part.groupby(list(METHOD), sort=False, dropna=False):
-        first = own.iloc[0]
-        scores = [_cell(own, column) for column in columns]
-        name = f"{first['method']} {first['variant']}".strip()
-        yield Line((name, str(first["budget"])), (*map(_score, scores), *_summary(scores)))
+    for _, versions in part.groupby(["method", "variant", "budget"], sort=False):
+        apart = labels(versions, "candidate")  # before and after an edit, say
+        for candidate, cells in versions.groupby("candidate", sort=False):
+            first = cells.iloc[0]
+            scores = [_cell(cells, column) for column in columns]
+            parts = first["method"], first["variant"], apart[str(candidate)]
+            label = " ".join(filter(None, parts)), str(first["budget"])
+            yield Line(label, (*map(_score, scores), *_summary(scores)))
 
 
-def _cell(own: pd.DataFrame, column: Column) -> pd.Series | None:
-    """The one result of a line and column.
+def _of_column(cells: pd.DataFrame, column: Column) -> pd.DataFrame:
+    for name, value in zip((*COLUMN, "ability"), column.key, strict=False):
+        cells = cells[cells[name].isna() if value is None else cells[name] == value]
+    return cells
 
-    Raises:
-        UsageError: there are several, of other data or code.
-    """
-    same = own
-    for name, value in zip((*JUDGED, "ability"), column.key, strict=False):
-        same = same[same[name].isna() if value is None else same[name] == value]
-    if len(same) > 1:
-        apart = [
-            name
-            for name in ("n", "data", "code", "setting")
-            if same[name].astype(str).nunique() > 1
-        ] or ["folder"]
-        raise UsageError(
-            f"{len(same)} results for {same.iloc[0]['method']} at {same.iloc[0]['budget']} on"
-            f" {column.title} differ in {', '.join(apart)}; choose one, such as"
-            f" {apart[0]}={same.iloc[0][apart[0]]}"
-        )
-    return same.iloc[0] if len(same) else None
+
+def _cell(candidate: pd.DataFrame, column: Column) -> pd.Series | None:
+    """The result of a candidate in a column; it has one, since the column has one setting."""
+    cells = _of_column(candidate, column)
+    return cells.iloc[0] if len(cells) else None
 
 
 def _score(cell: pd.Series | None) -> Entry:
@@ -201,7 +183,19 @@ def same_budget(cells: Sequence[pd.Series]) -> str:
 
 
 def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) -> Iterator[Line]:
-    """Means over the methods of a category at one budget, of those that have every column."""
+    """Means over the methods of a category at one budget, of those that have every column.
+
+    Raises:
+        UsageError: a method has several versions, which would count as several methods.
+    """
+    for (_, method), versions in part.groupby(["setting", "method"], sort=False):
+        same = versions.drop_duplicates("series")
+        twice = same[same.duplicated(["variant", "budget"], keep=False)]
+        if len(twice):
+            raise UsageError(
+                f"{method} has several versions, which would count as several methods; choose one"
+                f" with {difference(twice)}"
+            )
     groups = part["method"].map(
         lambda method: "vanilla" if method == "vanilla" else category(str(method), grouping)
     )
@@ -219,8 +213,8 @@ def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) ->
 
 
 def _complete(own: pd.DataFrame, columns: Sequence[Column]) -> Iterator[list[pd.Series]]:
-    """The results of each method that has one for every column."""
-    for _, cells in own.groupby(list(METHOD), sort=False, dropna=False):
+    """The results of each candidate that has one for every column."""
+    for _, cells in own.groupby("candidate", sort=False):
         found = [cell for column in columns if (cell := _cell(cells, column)) is not None]
         if len(found) == len(columns):
             yield found

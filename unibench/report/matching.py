@@ -12,7 +12,8 @@ import pandas as pd
 
 from unibench import registry
 from unibench.errors import UsageError
-from unibench.frame import ALL
+from unibench.frame import difference
+from unibench.inference.row import ALL
 from unibench.report.average import best
 from unibench.report.published import Column, Row
 
@@ -51,19 +52,6 @@ METRICS = {  # names on the task cards, where a paper does not print a card's fi
 # : Shares kept that follow from printed FLOPs where a paper states no number of tokens
 # (docs/published.md).
 UNSTATED = {"divprune": (0.098,), "stp": (0.098,), "vtw": (0.098,), "fastv": (0.001, 0.022)}
-APART = (
-    "budget_scope",
-    "judge",
-    "pixels",
-    "variant",
-    "budget",
-    "dtype",
-    "attn",
-    "device",
-    "batch",
-    "n",
-    "setting",
-)
 GIGABYTE = 2**20 / 1e9  # in MiB
 
 Record = dict[Hashable, Any]  # one line of the frame
@@ -123,6 +111,7 @@ class Results:
     def __init__(self, frame: pd.DataFrame, lines: Sequence[Row], standin: StandIn) -> None:
         self.standin = standin
         self._cells: dict[tuple[str, str], list[Record]] = {}
+        self._settings: dict[tuple[str, str], Record] = {}  # the first result used of each column
         for record in frame[frame["ability"] == ALL].to_dict("records"):
             params = json.loads(record["params"])
             self._cells.setdefault((record["model"], record["method"]), []).append(
@@ -137,7 +126,8 @@ class Results:
         """The result that belongs to a printed number, or None.
 
         Raises:
-            UsageError: several do, which differ in budget mode, judge or another setting.
+            UsageError: several do; or the result is of another setting than those of other lines,
+                for example of another checkpoint or other data.
         """
         task = self.standin.task or column[0]
         found = [record for record in self._line(row) if record["task"] == task]
@@ -147,9 +137,7 @@ class Results:
             for record in found
             if (record["main"] if named is None else record["metric"] == named)
         ]
-        if len(found) > 1:
-            raise _ambiguous(row, task, found)
-        return found[0] if found else None
+        return self._single(row, task, found)
 
     def score(self, row: Row, column: Column) -> float | None:
         """Our number on the paper's scale."""
@@ -164,17 +152,27 @@ class Results:
         """Our number where the paper prints a cost; over all benchmarks where it names none."""
         benchmark, metric = column
         task = self.standin.task or (None if benchmark == "efficiency" else benchmark)
-        found = [
-            record
-            for record in self._line(row)
-            if record["main"] and task in (None, record["task"])
-        ]
-        values = [value for record in found if (value := _cost(record, metric)) is not None]
+        tasks: dict[str, list[Record]] = {}
+        for record in self._line(row):
+            if record["main"] and task in (None, record["task"]):
+                tasks.setdefault(record["task"], []).append(record)
+        found = [self._single(row, name, records) for name, records in tasks.items()]
+        costs = [None if record is None else _cost(record, metric) for record in found]
+        values = [value for value in costs if value is not None]
         return sum(values) / len(values) if values else None
 
     def averaged(self, row: Row) -> bool:
         """Whether a line's budget is an average over layers."""
         return any(record["budget_mode"] == "layer_average" for record in self._line(row))
+
+    def _single(self, row: Row, task: str, found: Sequence[Record]) -> Record | None:
+        """The one result, of the same setting as those of the other lines in its column."""
+        if not found:
+            return None
+        first = self._settings.setdefault((found[0]["model"], task), found[0])
+        if len(found) > 1 or found[0]["setting"] != first["setting"]:
+            raise _ambiguous(row, task, found if len(found) > 1 else [first, *found])
+        return found[0]
 
     def _line(self, row: Row) -> list[Record]:
         method, wanted = method_of(row)
@@ -212,15 +210,9 @@ def _as_published(found: list[Record]) -> list[Record]:
 
 
 def _ambiguous(row: Row, task: str, found: Sequence[Record]) -> UsageError:
-    values = {name: sorted({str(record[name]) for record in found}) for name in APART}
-    told = {name: "|".join(given) for name, given in values.items() if len(given) > 1} or {
-        "folder": "|".join(str(record["folder"]) for record in found)
-    }
-    first = next(iter(told))
     return UsageError(
         f"{len(found)} results for {row.method} {row.retention} on {task} must not share a table:"
-        f" {', '.join(f'{name}={given}' for name, given in told.items())}. Choose one: report ..."
-        f" {first}=..."
+        f" choose one with {difference(pd.DataFrame(found))}"
     )
 
 

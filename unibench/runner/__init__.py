@@ -4,8 +4,8 @@ workers.
 
 from __future__ import annotations
 
+from unibench.inference.session import method_of as method_of
 from unibench.runner.embedded import Embedded as Embedded
-from unibench.runner.embedded import method_of as method_of
 from unibench.runner.harnessed import Harnessed as Harnessed
 from unibench.runner.listener import Listener as Listener
 from unibench.runner.processes import outcome_of as outcome_of

@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 
-from unibench.api import build_method
 from unibench.errors import UsageError
 from unibench.identity import Cell
-from unibench.inference.ask import Setting, answer
+from unibench.inference.ask import answer
 from unibench.inference.batching import AUTO
 from unibench.inference.environment import environment
 from unibench.inference.features import FeatureCache
-from unibench.inference.row import row_of
+from unibench.inference.record import Record, stored
+from unibench.inference.row import Row, row_of
 from unibench.models import LoadedModel, load
-from unibench.pruning import Method
 from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
@@ -31,8 +30,6 @@ from unibench.store.index import FEATURES
 from unibench.tasks import Sample, Task
 
 log = logging.getLogger(__name__)
-
-TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms")
 
 
 class Embedded:
@@ -69,24 +66,20 @@ class Embedded:
     def row(
         self,
         cell: Cell,
-        samples: Sequence[dict[str, Any]],
-        environments: Sequence[dict[str, Any]],
-        vanilla: dict[str, Any] | None,
-    ) -> dict[str, Any]:
+        records: Sequence[Record],
+        environments: Sequence[Mapping[str, Any]],
+        vanilla: Row | None,
+    ) -> Row:
         """See :func:`unibench.inference.row.row_of`."""
-        return row_of(cell, samples, environments, vanilla, load_task(cell).metric)
+        return row_of(cell, records, environments, vanilla, load_task(cell).metric)
 
     def model_of(self, cell: Cell) -> LoadedModel:
         """The model of a cell, loaded at its first use; one at a time, since a second one of 7B
         would not fit.
         """
-        name = json.dumps(
-            [cell.identity["model"], cell.identity["pixels"], cell.config.model.device],
-            sort_keys=True,
-        )
-        if self._loaded is None or name != self._name:
+        if self._loaded is None or cell.loaded != self._name:
             self._loaded = self._features = None
-            self._loaded, self._name = load(cell.config.model, cell.config.pixels), name
+            self._loaded, self._name = load(cell.config.model, cell.config.pixels), cell.loaded
         return self._loaded
 
     def _answer(
@@ -98,43 +91,32 @@ class Embedded:
         stamp: Mapping[str, Any],
     ) -> None:
         cell, task, done = part.folder.cell, load_task(part.folder.cell), part.answered()
-        places: dict[str, int] = {}
-        missing = _missing(task, part, done, places, stop)
+        missing = _missing(task, part, done, stop)
         first = next(missing, None)
         if first is None:
-            if not places:
+            if not done and next(task.samples(1), None) is None:
                 raise UsageError(f"task {cell.config.task.name} has no samples")
             return
         loaded = self.model_of(cell)
         listener.begin(cell, len(done), cell.config.task.limit)
-        for sample in done.values():
-            listener.step(sample)
+        for record in stored(part.folder.path, done.values()):
+            listener.step(record)
         if loaded.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.device)
-        with part.appending({**environment(loaded.device), **stamp}) as run, stop.answering():
-            setting = self._setting(cell, batch, run, loaded)
-            for answered in answer(loaded, task, chain([first], missing), setting):
-                record = {**answered.as_dict(), "index": places[answered.id]}
-                if not cell.config.timing:
-                    record.update(dict.fromkeys(TIMES))
-                part.append(record)
-                listener.step(record)
+        with part.appending({**environment(loaded.device), **stamp}), stop.answering():
+            for record in answer(
+                cell,
+                task,
+                loaded,
+                chain([first], missing),
+                batch_size=batch,
+                reuse=self._sharing(cell, loaded),
+            ):
+                kept = record if cell.config.timing else record.untimed()
+                part.append(kept.as_json())
+                listener.step(kept)
             if loaded.device.type == "cuda":
                 part.folder.note(peak_mib=torch.cuda.max_memory_allocated(loaded.device) / 2**20)
-
-    def _setting(self, cell: Cell, batch: int | str, run: int, loaded: LoadedModel) -> Setting:
-        return Setting(
-            method=method_of(cell),
-            budget=cell.budget,
-            scope=cell.config.budget.scope,
-            mode=cell.config.budget.mode,
-            seed=cell.config.seed,
-            max_new_tokens=cell.config.generation.max_new_tokens,
-            repetition_penalty=cell.config.generation.repetition_penalty,
-            batch_size=batch,
-            run=run,
-            reuse=self._sharing(cell, loaded),
-        )
 
     def _sharing(self, cell: Cell, loaded: LoadedModel) -> FeatureCache | None:
         """The vision features of the loaded model, if the cell shares them."""
@@ -149,18 +131,6 @@ class Embedded:
             folder = Path(cell.config.out, FEATURES, name) if cell.config.share == "disk" else None
             self._features = FeatureCache(loaded.device, cell.config.share_mib, folder)
         return self._features
-
-
-def method_of(cell: Cell) -> Method:
-    """The method of a cell with its parameters.
-
-    Raises:
-        UsageError: a parameter has a value that the method refuses.
-    """
-    options = {
-        key: value for key, value in cell.config.method.items() if key not in ("name", "source")
-    }
-    return build_method(cell.config.method.get("source", cell.method), **options)
 
 
 def load_task(cell: Cell) -> Task:
@@ -185,17 +155,16 @@ def load_task(cell: Cell) -> Task:
 
 
 def _missing(
-    task: Task, part: ClaimedPart, done: Collection[str], places: dict[str, int], stop: Stop
-) -> Iterator[Sample]:
-    """The samples still to be answered, until the user wants to stop; every sample's place in the
-    task goes into ``places``.
+    task: Task, part: ClaimedPart, done: Collection[str], stop: Stop
+) -> Iterator[tuple[int, Sample]]:
+    """The samples still to be answered, each after its place in the task, until the user wants to
+    stop.
     """
-    for sample in task.samples(part.folder.cell.config.task.limit):
-        places[sample.id] = len(places)
+    for place, sample in enumerate(task.samples(part.folder.cell.config.task.limit)):
         if part.contains(sample.id) and sample.id not in done:
             if stop.asked:
                 return
-            yield sample
+            yield place, sample
 
 
 def _out_of_memory(error: BaseException) -> bool:

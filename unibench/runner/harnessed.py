@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.harness import Verdict, WorkerProcess
+from unibench.harness import HarnessProcess
 from unibench.harness.client import interpreter
 from unibench.identity import Cell
-from unibench.inference.row import row_of
-from unibench.runner.embedded import TIMES
+from unibench.inference.record import Record, stored
+from unibench.inference.row import Row, row_of
+from unibench.inference.verdict import Verdict
 from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.files import disk_errors, read_json, replace
-from unibench.store.folder import line_of
+from unibench.store.folder import read_samples
+from unibench.store.lines import line_of
 
 QUIET = {
     "TQDM_DISABLE": "1",
@@ -32,7 +34,7 @@ class Harnessed:
     """
 
     def __init__(self) -> None:
-        self._worker: WorkerProcess | None = None
+        self._process: HarnessProcess | None = None
         self._name = ""
 
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
@@ -42,37 +44,33 @@ class Harnessed:
             raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
         part.folder.open()
         try:
-            events = self._worker_of(cell).run(cell)
+            events = self._process_of(cell).run(cell)
             self._samples(part, next(events), events, stop, listener)
             (event,) = events
         except BaseException:
-            if self._worker is not None and not self._worker.idle:
+            if self._process is not None and not self._process.idle:
                 self.close()
             raise
         event.pop("event")
-        _keep(part.folder.path, Verdict(**event))
+        _keep(part.folder.path, Verdict.from_json(event))
 
     def row(
         self,
         cell: Cell,
-        samples: Sequence[dict[str, Any]],
-        environments: Sequence[dict[str, Any]],
-        vanilla: dict[str, Any] | None,
-    ) -> dict[str, Any]:
-        """See :func:`unibench.inference.row.row_of`; the samples get the scores that the harness
-        gave them afterwards.
-        """
+        records: Sequence[Record],
+        environments: Sequence[Mapping[str, Any]],
+        vanilla: Row | None,
+    ) -> Row:
+        """See :func:`unibench.inference.row.row_of`."""
         verdict = _kept(cell.folder)
-        scored = [{**sample, "score": verdict.scores.get(sample["id"])} for sample in samples]
-        with disk_errors(cell.folder):
-            replace(cell.folder / "samples.jsonl", b"".join(map(line_of, scored)))
-        return row_of(cell, scored, environments, vanilla, next(iter(verdict.metrics)), verdict)
+        metric = next(iter(verdict.metrics))
+        return row_of(cell, records, environments, vanilla, metric, verdict)
 
     def close(self) -> None:
         """End the child."""
-        if self._worker is not None:
-            self._worker.close()
-        self._worker = None
+        if self._process is not None:
+            self._process.close()
+        self._process = None
 
     def _samples(
         self,
@@ -85,47 +83,49 @@ class Harnessed:
         """Keep the samples that the child sends, until all are there."""
         cell, done = part.folder.cell, part.answered()
         listener.begin(cell, len(done), begun["total"])
-        for sample in done.values():
-            listener.step(sample)
+        for record in stored(part.folder.path, done.values()):
+            listener.step(record)
         with part.appending(begun["environment"]), stop.answering():
             for event in events:
                 if event["event"] == "answered":
                     part.folder.note(peak_mib=event["peak_mib"])
                     return
-                record = {**event["record"], **({} if cell.config.timing else dict.fromkeys(TIMES))}
-                part.append(record)
+                answered = Record.from_json(event["record"])
+                record = answered if cell.config.timing else answered.untimed()
+                part.append(record.as_json())
                 listener.step(record)
                 if stop.asked:
                     return
 
-    def _worker_of(self, cell: Cell) -> WorkerProcess:
+    def _process_of(self, cell: Cell) -> HarnessProcess:
+        """The child of a cell; another one where model, harness or interpreter differ."""
         benchmark = cell.benchmark
         assert benchmark is not None
         options = cell.config.harness_options
         python = interpreter(options.python)
-        kept = [
-            cell.identity["model"],
-            cell.identity["pixels"],
-            cell.config.model.device,
-            options.wrapper,
-            benchmark.harness,
-            python,
-        ]
-        name = json.dumps(kept, sort_keys=True)
-        if self._worker is None or name != self._name:
+        name = json.dumps([cell.loaded, options.wrapper, benchmark.harness, python])
+        if self._process is None or name != self._name:
             self.close()
-            self._worker, self._name = WorkerProcess(python, QUIET), name
-        return self._worker
+            self._process, self._name = HarnessProcess(python, QUIET), name
+        return self._process
 
 
 def _keep(folder: Path, verdict: Verdict) -> None:
+    """Keep what the harness made of the answers, and give every sample its score.
+
+    The writers' files stay until the cell is merged, since a worker that took this one for dead may
+    be writing; of a sample that two files hold, the one in ``samples.jsonl`` counts.
+    """
+    samples, environments = read_samples(folder)
+    scored = [{**sample, "score": verdict.scores.get(name)} for name, sample in samples.items()]
     with disk_errors(folder):
-        replace(folder / "harness.json", json.dumps(verdict.as_dict(), indent=1))
+        replace(folder / "env.json", json.dumps(environments, indent=1))
+        replace(folder / "samples.jsonl", b"".join(map(line_of, scored)))
+        replace(folder / "harness.json", json.dumps(verdict.as_json(), indent=1))
 
 
 def _kept(folder: Path) -> Verdict:
-    found = read_json(folder / "harness.json")
     try:
-        return Verdict(**found)
-    except TypeError:
-        raise UsageError(f"{folder} has no readable harness.json; run the cell again") from None
+        return Verdict.from_json(read_json(folder / "harness.json"))
+    except UsageError as error:
+        raise UsageError(f"{folder}/harness.json: {error}") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from unibench.identity import Cell
+from unibench.inference.record import Record
+from unibench.inference.row import Row
 
 
 class Listener(Protocol):
@@ -14,11 +16,11 @@ class Listener(Protocol):
         """A cell, or a part of it, is started or continued; ``done`` samples are there."""
         ...
 
-    def step(self, sample: dict[str, Any]) -> None:
+    def step(self, record: Record) -> None:
         """A sample was answered (or found answered)."""
         ...
 
-    def end(self, row: dict[str, Any]) -> None:
+    def end(self, row: Row) -> None:
         """The cell is complete."""
         ...
 
@@ -36,9 +38,9 @@ class Silent:
 
     def begin(self, cell: Cell, done: int, total: int | None) -> None: ...
 
-    def step(self, sample: dict[str, Any]) -> None: ...
+    def step(self, record: Record) -> None: ...
 
-    def end(self, row: dict[str, Any]) -> None: ...
+    def end(self, row: Row) -> None: ...
 
     def failed(self, cell: Cell, error: str) -> None: ...
 

@@ -14,12 +14,17 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
-from unibench.identity import Cell
+from unibench.device import device_type
+from unibench.errors import UsageError
+from unibench.identity import Cell, settled
+from unibench.inference.record import Record
 from unibench.plan import survey
 from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.runner.work import Failure, Outcome, work
 from unibench.store import CellFolder
+
+log = logging.getLogger(__name__)
 
 MAX_DEATHS = (
     10  # in a row, without an answered sample between them, until the cell counts as failed
@@ -76,11 +81,14 @@ def work_in_processes(
     Raises:
         KeyboardInterrupt: the user stopped; one signal lets every worker finish its sample, a
             second one does not.
+        UsageError: a device is of another type than the key of a cell says.
     """
     context = multiprocessing.get_context(
         "forkserver"
     )  # imports once, forks before any thread or GPU is in use
     context.set_forkserver_preload(["unibench.runner.processes"])
+    cells = settled(cells)
+    _check_devices(cells, devices)
     keys = [plan.cell.key for plan in survey(cells)]
     slots = [
         _Slot(number, device, context.RawValue(_Report, 0, -1))
@@ -95,9 +103,8 @@ def work_in_processes(
             for sentinel in wait(list(running)):
                 slot = running[sentinel]  # type: ignore[index]
                 if (code := _end(slot)) not in (0, STOPPED) and not forwarding.signals:
-                    print(
-                        f"worker {slot.number} died ({_reason(code)}) and is started again",
-                        file=sys.stderr,
+                    log.warning(
+                        "worker %d died (%s) and is started again", slot.number, _reason(code)
                     )
                     _mark(slot, cells, keys)
                     _start(context, slot, cells, keys, expiry, listener)
@@ -121,8 +128,18 @@ def _start(
     slot.process.start()
 
 
+def _check_devices(cells: Sequence[Cell], devices: Sequence[str | None]) -> None:
+    for device in devices:
+        for cell in cells if device is not None else ():
+            if device_type(str(device)) != cell.identity["device"]:
+                raise UsageError(
+                    f"{device} is asked for, but model.device={cell.config.model.device} is"
+                    f" {cell.identity['device']} here: leave one of the two away"
+                )
+
+
 def _on(cell: Cell, device: str) -> Cell:
-    """The same cell on another device, which its key does not hash."""
+    """The same cell on another device of its type, which alone its key hashes."""
     return replace(
         cell, config=replace(cell.config, model=replace(cell.config.model, device=device))
     )
@@ -212,10 +229,10 @@ class _Reporting:
         self._report.cell, self._old = self._keys.index(cell.key), done
         self._listener.begin(cell, done, total)
 
-    def step(self, sample: dict[str, Any]) -> None:
+    def step(self, record: Record) -> None:
         self._old -= 1
         self._report.steps += self._old < 0
-        self._listener.step(sample)
+        self._listener.step(record)
 
 
 def _run(

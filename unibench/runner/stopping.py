@@ -4,15 +4,17 @@ Ctrl-C; so does a wall of time.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class Stop:
@@ -88,4 +90,4 @@ class Stop:
         again, self.received = self.received is not None, number
         if again or not self._answering:
             raise KeyboardInterrupt
-        print("finishing the sample; Ctrl-C again stops at once", file=sys.stderr)
+        log.warning("finishing the sample; Ctrl-C again stops at once")

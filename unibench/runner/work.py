@@ -25,7 +25,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unibench.errors import UsageError, unknown
-from unibench.identity import Cell
+from unibench.identity import Cell, settled
+from unibench.inference.record import Record, stored
+from unibench.inference.row import Row, stored_row
 from unibench.plan import survey
 from unibench.plan.survey import PlannedCell
 from unibench.runner.embedded import Embedded
@@ -51,10 +53,9 @@ class Executor(Protocol):
         """Answer every sample of the part that ``part.answered()`` lacks, inside ``with
         part.appending(environment)``.
 
-        Each record goes through ``part.append`` as soon as it is there and holds at least ``id``,
-        ``score`` and ``index``, the sample's place in the task. A task that cannot be split refuses
-        ``part.of > 1``. Samples are answered inside ``with stop.answering()``, and no further one
-        once ``stop.asked``.
+        Each record goes through ``part.append`` as soon as it is there. A task that cannot be split
+        refuses ``part.of > 1``. Samples are answered inside ``with stop.answering()``, and no
+        further one once ``stop.asked``.
 
         Raises:
             Exception: anything; the cell is then marked as failed with its traceback, and the work
@@ -65,11 +66,11 @@ class Executor(Protocol):
     def row(
         self,
         cell: Cell,
-        samples: Sequence[dict[str, Any]],
-        environments: Sequence[dict[str, Any]],
-        vanilla: dict[str, Any] | None,
-    ) -> dict[str, Any]:
-        """The row of a cell all of whose samples are there."""
+        records: Sequence[Record],
+        environments: Sequence[Mapping[str, Any]],
+        vanilla: Row | None,
+    ) -> Row:
+        """The row of a cell all of whose samples are there. Nothing is written."""
         ...
 
 
@@ -97,7 +98,7 @@ class Outcome:
         failures: of the others.
     """
 
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -135,7 +136,8 @@ def work(
                 "embedded": Embedded(),
                 "harness": stack.enter_context(closing(Harnessed())),
             }
-        return _Worker(executors, listener or Silent(), stop or Stop(), expiry).run(survey(cells))
+        loop = _CellLoop(executors, listener or Silent(), stop or Stop(), expiry)
+        return loop.run(survey(settled(cells)))
 
 
 def forgive(cells: Sequence[Cell]) -> int:
@@ -146,8 +148,8 @@ def forgive(cells: Sequence[Cell]) -> int:
     return len(failed)
 
 
-class _Worker:
-    """One call of :func:`work`."""
+class _CellLoop:
+    """One call of :func:`work`: goes round the cells that have not ended until all have."""
 
     def __init__(
         self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float
@@ -187,6 +189,7 @@ class _Worker:
         try:
             if self._ended(folder, vanilla):
                 return True, False
+            _set_damaged_row_aside(folder)
             executor = self._executor(cell)
             while (part := claim_part(folder, cell.config.shards, self.watch)) is not None:
                 with closing(part), folder.logged():
@@ -217,7 +220,7 @@ class _Worker:
 
     def _ended(self, folder: CellFolder, vanilla: Cell | None) -> bool:
         """Whether others have ended the cell meanwhile, or vanilla has failed."""
-        row, failure = folder.row(), folder.failure()
+        row, failure = stored_row(folder.cell), folder.failure()
         if row is not None:
             self._note(folder, row)
         elif failure is not None:
@@ -238,9 +241,7 @@ class _Worker:
             raise unknown("task kind", kind, self.executors)
         return self.executors[kind]
 
-    def _finish(
-        self, folder: CellFolder, executor: Executor, vanilla: Cell | None
-    ) -> dict[str, Any] | None:
+    def _finish(self, folder: CellFolder, executor: Executor, vanilla: Cell | None) -> Row | None:
         """The row of a cell all of whose parts are done, once vanilla has its own; None until
         then.
         """
@@ -253,20 +254,19 @@ class _Worker:
         if claim is None:
             return None
         with closing(claim):
-            row = folder.row()
+            row = stored_row(folder.cell)
             if row is None:
                 folder.merge()
-                samples = list(folder.samples().values())
-                if (
-                    len(samples) != expected
-                ):  # samples were taken away after their part was marked as done
+                records = stored(folder.path, folder.samples().values())
+                if len(records) != expected:
+                    # samples were taken away after their part was marked as done
                     forget_parts(folder.path)
                     return None
-                row = executor.row(folder.cell, samples, folder.environments(), reference)
-                folder.finish(row)
+                row = executor.row(folder.cell, records, folder.environments(), reference)
+                folder.finish(row.as_json())
         return row
 
-    def _note(self, folder: CellFolder, row: dict[str, Any]) -> None:
+    def _note(self, folder: CellFolder, row: Row) -> None:
         """Note the row of a complete cell."""
         self.outcome.rows[folder.cell.key] = row
         tidy(folder.path, self.watch)
@@ -275,6 +275,17 @@ class _Worker:
         self.outcome.failures.append(Failure(cell, error, usage))
         if not usage:  # what the user can mend is said once, at the end
             self.listener.failed(cell, error)
+
+
+def _set_damaged_row_aside(folder: CellFolder) -> None:
+    """Take away a row that lacks columns, since a cell that has one counts as complete; it is made
+    again from the samples.
+    """
+    file = folder.path / "metrics.json"
+    if folder.row() is not None and stored_row(folder.cell) is None:
+        log.warning("%s is damaged and made again from the samples", file)
+        with disk_errors(folder.path):
+            file.replace(file.with_name("metrics.json.damaged"))
 
 
 def _line(error: Exception) -> str:

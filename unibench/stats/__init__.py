@@ -11,5 +11,3 @@ from unibench.stats.interval import mean_interval as mean_interval
 from unibench.stats.paired import Paired as Paired
 from unibench.stats.paired import drop as drop
 from unibench.stats.paired import paired as paired
-from unibench.stats.seeds import OverSeeds as OverSeeds
-from unibench.stats.seeds import over_seeds as over_seeds

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import shutil
+import stat
 import tarfile
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from unibench.errors import UsageError
-from unibench.store.files import disk_errors, replace
-from unibench.store.folder import line_of, read_samples, sample_files
-from unibench.store.index import cells_below
-
-log = logging.getLogger(__name__)
-FILES = (
-    "config.yaml",
-    "identity.json",
-    "env.json",
-    "status.json",
-    "metrics.json",
-    "run.log",
-    "samples.damaged",
-)
+from unibench.store.claim import Watch, acquire
+from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
+from unibench.store.files import disk_errors, fresh, refuse_links, replace
+from unibench.store.folder import read_samples, sample_files
+from unibench.store.index import STAGING, cells_below, identity_fault, sweep
+from unibench.store.lines import line_of
+from unibench.store.unpack import LIMITS, MAX_SIZE, unpack
 
 
-@dataclass(frozen=True)
+@dataclass
 class Merged:
     """What a merge did.
 
@@ -37,12 +33,16 @@ class Merged:
         same: cells that had all of them.
         conflicts: samples that both stores had, with different answers; the one that was there
             stays.
+        refused: cells that were left out, each with the reason.
+        strays: files of an archive that belong to no cell and were left out.
     """
 
-    new: int
-    grown: int
-    same: int
-    conflicts: tuple[str, ...]
+    new: int = 0
+    grown: int = 0
+    same: int = 0
+    conflicts: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    strays: int = 0
 
 
 def merge(source: Path, into: Path) -> Merged:
@@ -52,94 +52,196 @@ def merge(source: Path, into: Path) -> Merged:
     still missing and writes its row.
 
     Raises:
-        UsageError: no such folder, a damaged cell, or a disk that cannot be written.
+        UsageError: no such folder, a damaged cell, a link, or a disk that cannot be written.
     """
-    counts = {"new": 0, "grown": 0, "same": 0}
-    conflicts: list[str] = []
-    for cell in cells_below(source):
+    merged = Merged()
+    cells = list(cells_below(source))
+    with disk_errors(into):
+        into.mkdir(parents=True, exist_ok=True)
+    sweep(into)
+    for cell in cells:
         target = into / cell.relative_to(source)
-        if not (target / "identity.json").exists():
-            counts["new"] += 1
-            _copy(cell, target)
+        refuse_links(into, target)
+        if (target / "identity.json").exists():
+            _join(cell, target, merged)
         else:
-            kind, different = _join(cell, target)
-            counts[kind] += 1
-            conflicts += different
-    return Merged(counts["new"], counts["grown"], counts["same"], tuple(conflicts))
+            merged.new += 1
+            _copy(cell, target)
+    return merged
 
 
 def export(folder: Path, file: Path) -> int:
     """Pack the cells of a store into one ``.tar.gz``; returns how many.
 
+    Where a file of a cell is hidden from others, the archive is so too.
+
     Raises:
-        UsageError: no such folder, or it holds no cell.
+        UsageError: no such folder, it holds no cell, or a cell holds a link.
     """
     cells = list(cells_below(folder))
     if not cells:
         raise UsageError(f"{folder} holds no cell")
-    with disk_errors(file.parent):
-        temporary = file.with_name(f".{file.name}.tmp")
-        with tarfile.open(temporary, "w:gz") as archive:
-            for cell in cells:
-                for member in _members(cell):
-                    archive.add(member, arcname=str(member.relative_to(folder)), recursive=False)
-        temporary.replace(file)
+    members = [member for cell in cells for member in _members(cell)]
+    shared = min((member.stat().st_mode & 0o066 for member in members), default=0)
+    with disk_errors(file.parent), fresh(file, 0o600 | shared) as stream:
+        with tarfile.open(file.name, "w:gz", fileobj=stream) as archive:
+            for member in members:
+                with _plain(member) as content:
+                    info = archive.gettarinfo(
+                        arcname=str(member.relative_to(folder)), fileobj=content
+                    )
+                    info.uid = info.gid = 0  # who made it is nobody's business
+                    info.uname = info.gname = ""
+                    archive.addfile(info, content)
     return len(cells)
 
 
-def import_(file: Path, folder: Path) -> Merged:
+def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
     """Unpack what :func:`export` packed and merge it into a store.
 
+    Cells are moved into the store as wholes, once the archive was read to its end.
+
+    Args:
+        file: the archive.
+        folder: of results; made if it is not there.
+        max_size: GiB that the archive may unpack to.
+
     Raises:
-        UsageError: no such file, or no archive of cells.
+        UsageError: no such file, no archive of cells, or one that is refused; the store is then as
+            it was.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        unpacked = Path(tempfile.mkdtemp(prefix=".import-", dir=folder))
+    sweep(folder)
+    with _staging(folder) as staged:
+        with disk_errors(folder):
+            found = unpack(file, staged, max_size)
+        if not found.cells:
+            raise UsageError(f"{shown(file)} holds no cell")
+        merged = Merged(strays=found.strays)
+        for path in found.cells:
+            if (fault := identity_fault(staged / path)) is not None:
+                merged.refused.append(f"{shown(path)}: {fault}")
+                continue
+            target = folder / path
+            refuse_links(folder, target)
+            if (target / "identity.json").exists():
+                _join(staged / path, target, merged)
+            else:
+                merged.new += 1
+                _move(staged / path, target)
+    return merged
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside a store, claimed as long as the block runs, and then removed."""
+    with disk_errors(folder):
+        claimed = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
+        claim = acquire(claimed, "import", Watch())
+    assert claim is not None  # nobody else knows the folder
     try:
-        with disk_errors(folder), tarfile.open(file) as archive:
-            archive.extractall(unpacked, filter="data")
-        if next(cells_below(unpacked), None) is None:
-            raise UsageError(f"{file} holds no cell")
-        return merge(unpacked, folder)
-    except (tarfile.TarError, EOFError) as error:
-        raise UsageError(f"{file} is no archive of `store export`: {error}") from None
+        with closing(claim):
+            place = claimed / "cells"
+            place.mkdir()
+            yield place
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.rmtree(claimed, ignore_errors=True)
 
 
-def _members(cell: Path) -> Iterable[Path]:
-    return [
-        file for file in (*(cell / name for name in FILES), *sample_files(cell)) if file.is_file()
-    ]
+def _members(cell: Path) -> list[Path]:
+    """The files of a cell; the identity comes last, so that a part of a copy is no cell.
+
+    Raises:
+        UnreadableError: one of them is a link or no plain file.
+    """
+    *names, identity = LIMITS
+    files = [cell / name for name in names if name != "samples.jsonl"]
+    found = [file for file in (*files, *sample_files(cell), cell / identity) if _is_there(file)]
+    for file in found:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise UnreadableError(f"{shown(file)} is a link or no plain file; it is not copied")
+    return found
+
+
+def _is_there(file: Path) -> bool:
+    return file.is_symlink() or file.exists()
+
+
+@contextmanager
+def _plain(file: Path) -> Iterator[BinaryIO]:
+    """A file opened to be read, which is no link."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise UnreadableError(f"{shown(file)} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
 
 
 def _copy(cell: Path, target: Path) -> None:
-    """A cell that is not there yet; its identity comes last, so that a part of it is no cell."""
+    """A cell that is not there yet."""
+    members = _members(cell)
     with disk_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
-        for file in sorted(_members(cell), key=lambda file: file.name == "identity.json"):
-            replace(target / file.name, file.read_bytes())
+        target.mkdir(stat.S_IMODE(cell.stat().st_mode), parents=True, exist_ok=True)
+        for file in members:
+            mode = stat.S_IMODE(file.stat().st_mode) & 0o666
+            with _plain(file) as content, fresh(target / file.name, mode) as copy:
+                shutil.copyfileobj(content, copy)
 
 
-def _join(cell: Path, target: Path) -> tuple[str, list[str]]:
+def _move(cell: Path, target: Path) -> None:
+    """The same of an unpacked cell, which becomes the store's at once where nothing is there."""
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            _copy(cell, target)
+        else:
+            cell.rename(target)
+
+
+def _join(cell: Path, target: Path, merged: Merged) -> None:
+    """The samples of a cell that both stores have, and what else this one lacks."""
     theirs, environments = read_samples(cell)
     ours, _ = read_samples(target)
-    different = [
-        f"{target.name} {name}"
+    merged.conflicts += [
+        f"{target.name} {shown(name)}"
         for name in theirs.keys() & ours.keys()
         if theirs[name].get("answer") != ours[name].get("answer")
     ]
     new = [sample for name, sample in theirs.items() if name not in ours]
-    if not new:
-        return "same", different
     with disk_errors(target):
+        _add_replies(cell, target)
         for run in sorted({sample.get("run", 0) for sample in new}):
             lines = [line_of({"environment": environments[run]})] + [
                 line_of(sample) for sample in new if sample.get("run", 0) == run
             ]
             _add_writer(target, b"".join(lines))
-    return "grown", different
+    if new:
+        merged.grown += 1
+    else:
+        merged.same += 1
+
+
+def _add_replies(cell: Path, target: Path) -> None:
+    """Replies of a judge to requests that this store has none to: each was paid for."""
+    theirs, ours = _replies(cell), _replies(target)
+    new = {request: line for request, line in theirs.items() if request not in ours}
+    if new:
+        replace(target / "judge.jsonl", b"".join([*ours.values(), *new.values()]))
+
+
+def _replies(cell: Path) -> dict[str, bytes]:
+    """The lines of a cell's ``judge.jsonl`` by what was asked, without damaged ones."""
+    try:
+        lines = read_bytes(cell / "judge.jsonl", LIMITS["judge.jsonl"]).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return {}
+    found: dict[str, bytes] = {}
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            found[str(parsed_json(line)["request"])] = line + b"\n"
+    return found
 
 
 def _add_writer(target: Path, content: bytes) -> None:

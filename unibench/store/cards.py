@@ -14,7 +14,7 @@ from typing import Any
 from unibench.compose import CONFIGS, options, typed
 from unibench.config import model_path
 from unibench.errors import UsageError
-from unibench.identity import cell_of
+from unibench.identity import Cell, cell_of
 from unibench.store.data import UnreadableError, check_bounded, read_mapping, shown
 from unibench.store.index import cells_below
 
@@ -47,16 +47,28 @@ def judged(folder: Path, trusted: Collection[str] = ()) -> Judged:
     unknown: dict[Path, str] = {}
     for cell in cells_below(folder):
         try:
-            stored = read_mapping(cell / "config.yaml")
-            _check(stored, trusted)
-            if cell_of(typed(stored)).key != cell.name:
+            if cell_in(cell, trusted).key != cell.name:
                 outdated.append(cell)
         except UsageError as error:
             unknown[cell] = str(error)
-        # whatever a value of another type leads to, it says nothing about the cell
-        except Exception as error:
-            unknown[cell] = f"{type(error).__name__}: {shown(error)}"
     return Judged(tuple(outdated), unknown)
+
+
+def cell_in(folder: Path, trusted: Collection[str] = ()) -> Cell:
+    """The cell that the configuration in a cell's folder is today.
+
+    Raises:
+        UsageError: it cannot be told without a stranger's code, or cannot be read.
+    """
+    try:
+        stored = read_mapping(folder / "config.yaml")
+        _check(stored, trusted)
+        return cell_of(typed(stored))
+    except UsageError:
+        raise
+    # whatever a value of another type leads to, it says nothing about the cell
+    except Exception as error:
+        raise UnreadableError(f"{type(error).__name__}: {shown(error)}") from None
 
 
 def own_target(task: Mapping[str, Any]) -> str | None:

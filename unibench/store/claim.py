@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unibench.store.data import MIB, UnreadableError, parsed_json, read_bytes
+
 BEAT_SECONDS = 3.0
 EXPIRY_SECONDS = 60.0  # longer than a loading model may keep the interpreter
 
@@ -138,7 +140,7 @@ def acquire(folder: Path, part: str, watch: Watch, *, beat: float = BEAT_SECONDS
 def _created(file: Path, older: list[Path], beat: float) -> Claim | None:
     """The claim whose file did not exist yet, or None."""
     try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return None
     try:
@@ -168,14 +170,17 @@ def holder(folder: Path, watch: Watch) -> str | None:
 
 def _generations(folder: Path, part: str) -> list[Path]:
     """The files of a claim, oldest first."""
-    found = [file for file in folder.glob(f"claim-{part}.*") if file.suffix[1:].isdigit()]
+    prefix = f"claim-{part}."
+    named = [file for file in folder.glob("claim-*.*") if file.name.startswith(prefix)]
+    # of other digits, such as the superscript two, int() makes no number
+    found = [file for file in named if file.suffix[1:].isascii() and file.suffix[1:].isdecimal()]
     return sorted(found, key=lambda file: int(file.suffix[1:]))
 
 
 def _content(file: Path) -> bytes | None:
     try:
-        return file.read_bytes()
-    except FileNotFoundError:
+        return read_bytes(file, MIB)
+    except (FileNotFoundError, UnreadableError):
         return None
 
 
@@ -192,10 +197,10 @@ def _self() -> dict[str, Any]:
 
 def _about(content: bytes) -> dict[str, Any]:
     try:
-        about = json.loads(content.partition(b"\n")[2])
+        about = parsed_json(content.partition(b"\n")[2])
     except ValueError:
         return {}
-    return about if isinstance(about, dict) else {}
+    return about if isinstance(about, dict) else {}  # of a damaged claim nothing is known
 
 
 def _process_gone(content: bytes) -> bool:
@@ -204,12 +209,13 @@ def _process_gone(content: bytes) -> bool:
     if (
         about.get("kernel") is None
         or about["kernel"] != _kernel()
-        or not isinstance(about.get("pid"), int)
+        or type(about.get("pid")) is not int
+        or about["pid"] <= 0
     ):
         return False
     try:
         os.kill(about["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:
         return False  # another user's process, which /proc may hide
@@ -221,7 +227,8 @@ def _kernel() -> str | None:
     not tell.
     """
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return None
 

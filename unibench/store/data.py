@@ -21,7 +21,7 @@ MIB = 1 << 20
 LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
 LARGEST_YAML = MIB
 FILES = 100_000  # of a folder that a stored configuration names
-HASHED = 8192 * MIB  # of their content, for a digest: two MiB of a file at most
+HASHED = 1 << 37  # bytes of their content, for a digest
 NODES = 20_000  # of a YAML file, each alias counted as all that it stands for
 DEPTH = 50  # of a YAML file
 
@@ -62,10 +62,11 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
             else f"cannot be read: {error.strerror}"
         )
         raise UnreadableError(f"{shown(file)} {reason}") from None
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        raise UnreadableError(f"{shown(file)} is no plain file")
     with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise UnreadableError(f"{shown(file)} is no plain file")
         if state.st_size > limit:
             raise UnreadableError(
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
@@ -157,12 +158,12 @@ def check_bounded(folder: Path) -> None:
         UnreadableError: it holds too much.
     """
     files = size = 0
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, followlinks=True):  # as the digest does
         for name in names:
             file = Path(place, name)
             files += 1
-            size += min(file.stat().st_size, 2 * MIB) if file.is_file() else 0
+            size += file.stat().st_size if file.is_file() else 0
         if files > FILES or size > HASHED:
             raise UnreadableError(
-                f"{shown(folder)} holds more than {FILES} files or {HASHED // MIB} MiB to be hashed"
+                f"{shown(folder)} holds more than {FILES} files or {HASHED >> 30} GiB to be hashed"
             )

@@ -7,11 +7,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from unibench.errors import UsageError
-from unibench.store.data import UnreadableError, parsed_json, read_bytes
+from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
 
 
 class DiskError(UsageError):
@@ -28,21 +29,59 @@ def replace(file: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def fresh(file: Path) -> Iterator[BinaryIO]:
+def fresh(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``file`` at the end of the block, and is gone on an error.
 
     It is created exclusively under a name that nobody can guess, so that a link laid there before
-    is never written through; its mode is the user's umask's.
+    is never written through; of its mode the user's umask takes away.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appending(file: Path) -> Iterator[BinaryIO]:
+    """A file opened to be added to; it is made if it is not there, and it is no link.
+
+    Raises:
+        UnreadableError: it is a link.
+    """
+    try:
+        stream = open(file, "ab", opener=no_link)  # noqa: SIM115 - closed below
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnreadableError(
+                f"{shown(file)} is a link; nothing is written through it"
+            ) from None
+        raise
+    with stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def refuse_links(store: Path, place: Path) -> None:
+    """Refuse to write below a store through a link inside it; the store itself may be one.
+
+    Raises:
+        UnreadableError: a folder on the way is a link.
+    """
+    for part in place.relative_to(store).parts:
+        store = store / part
+        if store.is_symlink():
+            raise UnreadableError(f"{shown(store)} is a link; nothing is written through it")
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener for :func:`open` that follows no link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def read_json(file: Path) -> Any:

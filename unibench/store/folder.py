@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,17 @@ import yaml
 
 from unibench.errors import UsageError
 from unibench.identity import Cell
-from unibench.store.files import disk_errors, read_json, replace
+from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
+from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
+from unibench.store.index import sweep_once
+from unibench.store.lines import UNKNOWN, Shape, environment_of, is_environment, line_of, parsed
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
-UNKNOWN = {
-    "device": "unknown",
-    "code": "unknown",
-}  # of samples whose writer's first line was damaged
+_DAMAGED = (
+    "{} is damaged. Nothing is lost: `python -m unibench store repair {}` sets the line aside, and"
+    " the same run then answers that sample again"
+)
+SAMPLES = 1 << 31  # bytes of a file of samples, at most
 
 
 class DamagedError(UsageError):
@@ -93,7 +98,10 @@ class CellFolder:
         Raises:
             DiskError: the disk is full or the folder cannot be written.
         """
+        refuse_links(Path(self.cell.config.out), self.path)
         with disk_errors(self.path):
+            if not self.path.exists():
+                sweep_once(Path(self.cell.config.out))
             self.path.mkdir(parents=True, exist_ok=True)
             if read_json(self.path / "identity.json") != self.cell.identity or not _is_yaml(
                 self.path / "config.yaml"
@@ -132,7 +140,7 @@ class CellFolder:
         """Everything that unibench logs inside the block also goes to ``run.log``."""
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(self.path / "run.log", encoding="utf-8")
+            handler = _Log(self.path / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the samples
         logger = logging.getLogger("unibench")
@@ -197,6 +205,19 @@ class CellFolder:
                 self._synced = time.monotonic()
 
 
+class _Log(logging.FileHandler):
+    """A log that is no link to another file."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors="backslashreplace",
+            opener=no_link,
+        )
+
+
 def read_row(folder: Path) -> dict[str, Any] | None:
     """The row in a cell's folder; None if there is none or it is damaged."""
     row = read_json(folder / "metrics.json")
@@ -218,7 +239,7 @@ def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str
     ]
     stored = read_json(folder / "env.json")
     environments = [
-        entry if isinstance(entry, dict) else UNKNOWN
+        {**UNKNOWN, **entry} if is_environment(entry) else UNKNOWN
         for entry in (stored if isinstance(stored, list) else [])
     ]
     environments += [UNKNOWN] * (
@@ -238,13 +259,17 @@ def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str
             for number, line in enumerate(lines, 1)
             if number not in headers
         ]
-        environment = {
-            key: value for header in headers.values() for key, value in header.items()
-        } or UNKNOWN
+        environment = dict(UNKNOWN)
+        for header in headers.values():
+            environment |= header
         if samples and environment not in environments:
             environments.append(environment)
         for sample in samples:
             found.setdefault(sample["id"], {**sample, "run": environments.index(environment)})
+    shape = Shape.of(found.values(), read_json(folder / "identity.json"))
+    for name, sample in found.items():
+        if not shape.fits(sample):
+            raise DamagedError(_DAMAGED.format(f"{folder} sample {shown(name)}", folder))
     return dict(sorted(found.items(), key=lambda entry: entry[1].get("index", 0))), environments
 
 
@@ -252,36 +277,6 @@ def forget_parts(folder: Path) -> None:
     """Remove the marks of done parts, and in how many the cell was split."""
     for file in (*folder.glob("done-*"), folder / "split"):
         file.unlink(missing_ok=True)
-
-
-def line_of(entry: Mapping[str, Any]) -> bytes:
-    """One line of a file of samples."""
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def parsed(line: bytes) -> dict[str, Any] | None:
-    """The sample of a line, or None if it is none."""
-    try:
-        sample = json.loads(line)
-    except ValueError:
-        return None
-    return (
-        sample
-        if isinstance(sample, dict) and isinstance(sample.get("id"), str) and "score" in sample
-        else None
-    )
-
-
-def environment_of(line: bytes) -> dict[str, Any] | None:
-    """The environment that a line adds, or None if it adds none."""
-    if not line.startswith(b'{"environment":'):
-        return None
-    try:
-        header = json.loads(line)
-    except ValueError:
-        return None
-    environment = header.get("environment") if isinstance(header, dict) else None
-    return environment if isinstance(environment, dict) else None
 
 
 def sample_files(folder: Path) -> list[Path]:
@@ -292,10 +287,7 @@ def sample_files(folder: Path) -> list[Path]:
 def _sample(file: Path, number: int, line: bytes) -> dict[str, Any]:
     sample = parsed(line)
     if sample is None:
-        raise DamagedError(
-            f"{file} line {number} is damaged. Nothing is lost: `python -m unibench store repair"
-            f" {file.parent}` sets the line aside, and the same run then answers that sample again"
-        )
+        raise DamagedError(_DAMAGED.format(f"{file} line {number}", file.parent))
     return sample
 
 
@@ -306,7 +298,8 @@ def _writers(folder: Path) -> list[Path]:
 
 def _number(file: Path) -> int:
     number = file.stem.removeprefix("samples-")
-    return int(number) if number.isdigit() else -1
+    # of other digits, such as the superscript two, int() makes no number
+    return int(number) if number.isascii() and number.isdecimal() else -1
 
 
 def _new_writer(folder: Path) -> tuple[int, int]:
@@ -317,22 +310,28 @@ def _new_writer(folder: Path) -> tuple[int, int]:
             return number, os.open(
                 folder / f"samples-{number}.jsonl",
                 os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND,
-                0o644,
+                0o666,
             )
         except FileExistsError:
             number += 1
 
 
 def _lines(file: Path) -> list[bytes] | None:
-    """The whole lines; None if there is no such file."""
+    """The whole lines; None if there is no such file.
+
+    Raises:
+        DamagedError: it is a link or no plain file.
+    """
     try:
-        return file.read_bytes().split(b"\n")[:-1]
+        return read_bytes(file, SAMPLES).split(b"\n")[:-1]
     except FileNotFoundError:
         return None
+    except UnreadableError as error:
+        raise DamagedError(f"{error}. `python -m unibench store verify` has more") from None
 
 
 def _is_yaml(file: Path) -> bool:
     try:
-        return isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return bool(read_mapping(file))
+    except UnreadableError:
         return False

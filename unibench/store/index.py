@@ -1,44 +1,37 @@
-"""What a folder of results holds. Nothing is kept beside the cells, so nothing can disagree with
-them.
-"""
+"""Which folders of a store are cells, and which are the leftovers of commands that were killed."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
+from unibench.identity import READABLE
 from unibench.store.claim import Watch, holder
-from unibench.store.files import disk_errors, read_json
-from unibench.store.folder import DamagedError, read_row, read_samples
+from unibench.store.data import shown
+from unibench.store.files import read_json
 
 FEATURES = ".features"  # vision features on disk, see unibench.inference.features
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell of a store.
-
-    Attributes:
-        folder: where it lies.
-        state: done, failed, partial or damaged.
-        samples: answered ones.
-        row: of a done cell.
-    """
-
-    folder: Path
-    state: str
-    samples: int
-    row: dict[str, Any] | None
+STAGING, REMOVED = ".import-", ".removed-"  # folders of work that is not done yet
+CELL_FILES = ("identity.json", "samples.jsonl", "metrics.json")  # a folder with one is a cell
+WHOLE = (*CELL_FILES, "config.yaml", "env.json", "status.json", "harness.json", "split")
+_STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
 
 
 def cells_below(folder: Path) -> Iterator[Path]:
-    """The folders of cells in ``folder``, which may itself be one.
+    """The folders of cells in ``folder``, which may itself be one: what every reader goes by.
+
+    Nothing hidden is a cell: half-done work lies in hidden folders. Links to folders are not
+    followed; :func:`unibench.store.verify` names them.
 
     Raises:
         UsageError: there is no such folder.
@@ -49,61 +42,87 @@ def cells_below(folder: Path) -> Iterator[Path]:
         )
     for path, names, files in os.walk(folder):
         names[:] = sorted(name for name in names if not name.startswith("."))
-        if "identity.json" in files or "samples.jsonl" in files or "metrics.json" in files:
+        if any(name in CELL_FILES or name.startswith("samples-") for name in files):
             names.clear()
             yield Path(path)
 
 
-def index(folder: Path) -> list[Entry]:
-    """Every cell of a store, read from the cells themselves."""
-    return [entry_of(cell) for cell in cells_below(folder)]
+def key_of(identity: Mapping[str, Any]) -> str:
+    """The key that an identity hashes to; the name of the cell's folder.
 
-
-def entry_of(folder: Path) -> Entry:
-    """State of one cell."""
-    row, status = read_row(folder), read_json(folder / "status.json")
-    if row is not None:
-        return Entry(folder, "done", row["n"], row)
-    try:
-        count = len(read_samples(folder)[0])
-    except DamagedError:
-        return Entry(folder, "damaged", 0, None)
-    failed = isinstance(status, dict) and status.get("state") == "failed"
-    return Entry(folder, "failed" if failed else "partial", count, None)
-
-
-def prune(
-    folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = frozenset(), dry: bool
-) -> list[Path]:
-    """Remove cells that nobody works on, and the vision features of the store.
-
-    Args:
-        folder: of results.
-        states: of cells to remove.
-        outdated: further cells to remove.
-        dry: only say what would go.
-
-    Returns:
-        What was (would be) removed.
+    Raises:
+        ValueError: it holds what JSON cannot say.
     """
-    watch = Watch()
-    found = [
-        entry.folder for entry in index(folder) if entry.state in states or entry.folder in outdated
-    ]
-    found = [cell for cell in found if holder(cell, watch) is None]
-    found += [features for features in [folder / FEATURES] if features.is_dir()]
-    for path in found if not dry else ():
-        _remove(path)
+    try:
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity_fault(cell: Path) -> str | None:
+    """Why a folder is not the cell that its name says; None if it is."""
+    identity = read_json(cell / "identity.json")
+    if not isinstance(identity, dict):
+        return "its identity.json is missing or cannot be read"
+    schema = identity.get("schema")
+    if type(schema) is not int or schema not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        return f"its identity.json has schema {shown(schema)}; this unibench reads {known}"
+    key = key_of(identity)
+    return None if key == cell.name else f"its identity hashes to {key}, not to the folder's name"
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed commands left in a store: half-done folders and files that nobody works on."""
+    watch, found = Watch(), []
+    for path, names, files in os.walk(folder):
+        half = [Path(path, name) for name in names if name.startswith((STAGING, REMOVED))]
+        found += [place for place in half if not place.is_symlink() and _is_left(place, watch)]
+        names[:] = [name for name in names if not name.startswith(".")]
+        torn = [Path(path, name) for name in files if _is_temporary(name)]
+        if torn and holder(Path(path), watch) is None:
+            found += torn
+    return sorted(found)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove :func:`leftovers`; returns them. Every command that writes to a store begins so."""
+    found = leftovers(folder)
+    for place in found:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
     return found
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder so that nobody sees a part of it, and then its parent if that is left
-    empty.
-    """
-    with disk_errors(folder):
-        gone = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
-        folder.rename(gone / folder.name)
-        shutil.rmtree(gone)
-        if folder.name != FEATURES and not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
+def _is_temporary(name: str) -> bool:
+    """Whether a file is what :func:`unibench.store.files.fresh` had not put in its place yet."""
+    return any(re.fullmatch(rf"\.{re.escape(file)}\.[0-9a-f]+\.tmp", name) for file in WHOLE)
+
+
+@cache
+def sweep_once(folder: Path) -> None:
+    """:func:`sweep`, at the first cell that a process adds to a store."""
+    with suppress(OSError):
+        sweep(folder)
+
+
+def links_below(folder: Path) -> Iterator[Path]:
+    """Links inside a store, to files or folders, but for hidden ones; no reader follows one."""
+    for path, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        shown_files = [name for name in files if not name.startswith(".")]
+        places = [Path(path, name) for name in (*names, *sorted(shown_files))]
+        yield from (place for place in places if place.is_symlink())
+
+
+def _is_left(place: Path, watch: Watch) -> bool:
+    """Whether a folder of half-done work has no worker: a claim in it says so, or its age."""
+    if any(place.glob("claim-*")):
+        return holder(place, watch) is None
+    with suppress(OSError):
+        # an hour is far more than the clocks of two machines differ by
+        return place.name.startswith(REMOVED) or time.time() - place.stat().st_mtime > _STALE
+    return False

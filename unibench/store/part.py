@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from unibench.store.claim import Claim, Watch, acquire
-from unibench.store.files import disk_errors, read_json, replace
+from unibench.store.files import disk_errors, read_json, refuse_links, replace
 from unibench.store.folder import CellFolder, forget_parts
+
+MOST_PARTS = 100_000
 
 
 class LostClaimError(Exception):
@@ -97,6 +99,7 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
     Raises:
         DiskError: the folder cannot be written.
     """
+    refuse_links(Path(folder.cell.config.out), folder.path)
     with disk_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         of = _split(folder.path, shards)
@@ -125,7 +128,7 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
 def answered_parts(folder: CellFolder) -> int | None:
     """Number of samples of a cell all of whose parts are done; None as long as one is not."""
     of = read_json(folder.path / "split")
-    if not isinstance(of, int):
+    if not _is_split(of):
         return None
     counts = [_counted(folder.path, number, of) for number in range(of)]
     known = [count for count in counts if count is not None]
@@ -150,15 +153,15 @@ def _mark(folder: Path, number: int, of: int) -> Path:
 def _counted(folder: Path, number: int, of: int) -> int | None:
     """Samples of a part that is marked as done; None if it is not, or the mark is damaged."""
     count = read_json(_mark(folder, number, of))
-    return count if isinstance(count, int) else None
+    return count if type(count) is int and count >= 0 else None
 
 
 def _split(folder: Path, shards: int) -> int:
     """In how many parts a cell is split: whoever comes first says so."""
     file = folder / "split"
     found = read_json(file)
-    if isinstance(found, int) and found > 0:
-        return found
+    if _is_split(found):
+        return int(found)
     if file.exists():  # damaged
         replace(file, str(shards))
         return shards
@@ -167,5 +170,10 @@ def _split(folder: Path, shards: int) -> int:
             stream.write(str(shards))
     except FileExistsError:
         found = read_json(file)
-        return found if isinstance(found, int) and found > 0 else shards
+        return int(found) if _is_split(found) else shards
     return shards
+
+
+def _is_split(value: Any) -> bool:
+    """Whether a file says in how many parts a cell is split; each part is looked for by itself."""
+    return type(value) is int and 0 < value <= MOST_PARTS

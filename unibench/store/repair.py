@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unibench.errors import UsageError
-from unibench.identity import READABLE
-from unibench.store.files import disk_errors, read_json, replace
+from unibench.store.data import UnreadableError, read_bytes, read_mapping
+from unibench.store.files import appending, disk_errors, read_json, replace
 from unibench.store.folder import (
+    SAMPLES,
     DamagedError,
-    environment_of,
     forget_parts,
-    parsed,
     read_row,
     read_samples,
     sample_files,
 )
-from unibench.store.index import cells_below
+from unibench.store.index import cells_below, identity_fault, leftovers, links_below, sweep
+from unibench.store.lines import Shape, environment_of, is_environment, parsed
+from unibench.store.unpack import limit_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,25 @@ def verify(folder: Path) -> list[Problem]:
 
     A torn last line of a writer that was killed is no damage.
     """
-    return [problem for cell in cells_below(folder) for problem in _verify_cell(cell)]
+    found = [problem for cell in cells_below(folder) for problem in _verify_cell(cell)]
+    found += [
+        Problem(
+            place,
+            "left by a killed command; no reader counts it",
+            f"the next command that writes to {folder} removes it",
+        )
+        for place in leftovers(folder)
+    ]
+    found += [
+        Problem(
+            place,
+            "is a link; no reader follows it",
+            "put what it points to in its place, or remove it",
+        )
+        for place in links_below(folder)
+        if limit_of(place.name) is None
+    ]
+    return found
 
 
 def repair(folder: Path) -> int:
@@ -64,32 +79,25 @@ def repair(folder: Path) -> int:
             f"{folder} holds no cell; give the folder of results or of a cell,"
             " outputs/<model>/<task>/<method>/<key>"
         )
+    sweep(folder)
     return sum(_repair_cell(cell) for cell in cells)
 
 
 def _verify_cell(cell: Path) -> Iterator[Problem]:
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
-    identity = read_json(cell / "identity.json")
-    if not isinstance(identity, dict):
+    if not isinstance(read_json(cell / "identity.json"), dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
-    elif identity.get("schema") not in READABLE:
+    elif (fault := identity_fault(cell)) is not None:
         yield Problem(
-            cell / "identity.json",
-            f"schema {identity.get('schema')}; this unibench reads {READABLE}",
-            "use the unibench that wrote it",
-        )
-    elif key_of(identity) != cell.name:
-        yield Problem(
-            cell / "identity.json",
-            f"hashes to {key_of(identity)}, which is not the folder's name",
-            f"remove {cell}",
+            cell / "identity.json", fault, f"use the unibench that wrote it, or remove {cell}"
         )
     for file in _damaged_files(cell):
-        yield Problem(file, "cannot be read", mend)
+        what = "cannot be read" if _is_plain(file) else "is a link or no plain file"
+        yield Problem(file, what, mend)
     try:
-        yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        yield Problem(cell / "config.yaml", "cannot be read", again)
+        read_mapping(cell / "config.yaml")
+    except UnreadableError as error:
+        yield Problem(cell / "config.yaml", f"cannot be read: {error}", again)
     try:
         samples, _ = read_samples(cell)
     except DamagedError:
@@ -109,7 +117,7 @@ def _verify_row(
     lines = sum(
         parsed(line) is not None
         for file in sample_files(cell)
-        for line in file.read_bytes().split(b"\n")
+        for line in read_bytes(file, SAMPLES).split(b"\n")
     )
     if row.get("n") != len(samples):
         yield Problem(
@@ -127,10 +135,12 @@ def _verify_row(
 
 def _repair_cell(cell: Path) -> int:
     with disk_errors(cell):
-        count = sum(_set_lines_aside(file) for file in sample_files(cell))
-        for file in _damaged_files(cell):
+        count = 0
+        for file in _damaged_files(cell):  # a link is moved itself, whatever it points to
             file.replace(file.with_name(f"{file.name}.damaged"))
             count += 1
+        shape = _shape(cell)
+        count += sum(_set_lines_aside(file, shape) for file in sample_files(cell))
         if count:
             (cell / "metrics.json").unlink(missing_ok=True)
             forget_parts(cell)
@@ -139,38 +149,55 @@ def _repair_cell(cell: Path) -> int:
 
 def _damaged_files(cell: Path) -> list[Path]:
     whole = {
-        "env.json": isinstance(read_json(cell / "env.json"), list),
+        "env.json": isinstance(environments := read_json(cell / "env.json"), list)
+        and all(map(is_environment, environments)),
         "status.json": isinstance(read_json(cell / "status.json"), dict),
         "metrics.json": read_row(cell) is not None,
     }
-    return [cell / name for name, sound in whole.items() if not sound and (cell / name).exists()]
+    found = [cell / name for name, sound in whole.items() if not sound and (cell / name).exists()]
+    plain = [file for file in cell.iterdir() if limit_of(file.name) is not None]
+    return found + [file for file in plain if file not in found and not _is_plain(file)]
 
 
-def _set_lines_aside(file: Path) -> int:
+def _is_plain(file: Path) -> bool:
+    """Whether a file is a regular one, and no link to one."""
+    return stat.S_ISREG(file.lstat().st_mode)
+
+
+def _set_lines_aside(file: Path, shape: Shape) -> int:
     """Move damaged lines, a torn last one too, to ``samples.damaged``; returns how many."""
-    *whole, torn = file.read_bytes().split(b"\n")
-    bad = [line for line in whole if not _readable(line)] + ([torn] if torn else [])
+    *lines, torn = read_bytes(file, SAMPLES).split(b"\n")
+    whole, bad, names = [], [], set[str]()
+    for line in lines:
+        sample = parsed(line)
+        # of two lines of one sample the first counts, for every reader
+        twice = sample is not None and sample["id"] in names
+        (bad if twice or not _is_whole(line, shape) else whole).append(line)
+        names |= {sample["id"]} if sample is not None else set()
+    bad += [torn] if torn else []
     if bad:
-        with (file.parent / "samples.damaged").open("ab") as aside:
+        with appending(file.parent / "samples.damaged") as aside:
             aside.write(b"\n".join(bad) + b"\n")
-            os.fsync(aside.fileno())
-        replace(file, b"".join(line + b"\n" for line in whole if _readable(line)))
+        replace(file, b"".join(line + b"\n" for line in whole))
     return len(bad)
 
 
 def _damaged_lines(cell: Path) -> Iterator[tuple[Path, int]]:
-    for file in sample_files(cell):
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
-            if not _readable(line):
+    shape = _shape(cell)
+    for file in filter(_is_plain, sample_files(cell)):
+        for number, line in enumerate(read_bytes(file, SAMPLES).split(b"\n")[:-1], 1):
+            if not _is_whole(line, shape):
                 yield file, number
 
 
-def _readable(line: bytes) -> bool:
-    return parsed(line) is not None or environment_of(line) is not None
+def _shape(cell: Path) -> Shape:
+    """What a cell's readable lines agree on."""
+    files = filter(_is_plain, sample_files(cell))
+    samples = (parsed(line) for file in files for line in read_bytes(file, SAMPLES).split(b"\n"))
+    known = (sample for sample in samples if sample is not None)
+    return Shape.of(known, read_json(cell / "identity.json"))
 
 
-def key_of(identity: dict[str, Any]) -> str:
-    """The key that an identity hashes to; the name of the cell's folder."""
-    return hashlib.sha256(
-        json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()[:16]
+def _is_whole(line: bytes, shape: Shape) -> bool:
+    sample = parsed(line)
+    return environment_of(line) is not None if sample is None else shape.fits(sample)

@@ -1,7 +1,8 @@
 """``python -m unibench.harness.child job.json``: answer the cells of a job with one model in one
 harness.
 
-Further jobs may be named on standard input, one path on each line; the worker ends when it closes.
+Further jobs may be named on standard input, one path on each line; the child ends when it
+closes.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from unibench.benchmark import Benchmark
 from unibench.config import RunConfig
-from unibench.harness.child.answers import Answers
-from unibench.harness.child.asking import Asker
-from unibench.harness.child.place import Place
+from unibench.harness.child.inference import CellInference
+from unibench.harness.child.workdir import WorkDirectory
 from unibench.identity import Cell
 from unibench.models import LoadedModel
 
@@ -22,18 +21,16 @@ class Run:
     Attributes:
         cell: model, method, task.
         benchmark: the task in this harness.
-        place: folders of the cell.
-        answers: every question goes through them.
-        asker: the pruned model.
+        folders: of the cell.
+        inference: every question goes through it to the pruned model.
         native: the harness's own model object instead, None with our own.
         judge: url of the judge on this machine and its model, None if rules alone score.
     """
 
     cell: Cell
     benchmark: Benchmark
-    place: Place
-    answers: Answers
-    asker: Asker
+    folders: WorkDirectory
+    inference: CellInference
     native: Any
     judge: str | None
 

@@ -1,4 +1,4 @@
-"""The judge's door: harnesses ask a server on this machine, which alone knows the endpoint and its
+"""The judge proxy: harnesses ask a server on this machine, which alone knows the endpoint and its
 key.
 
 It retries, waits, and remembers every reply in ``judge.jsonl`` of the cell; a question that gets no
@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,11 @@ from urllib.request import Request, urlopen
 
 from unibench.config import JudgeConfig
 from unibench.errors import UsageError
-from unibench.harness.child.place import variables
+from unibench.harness.child.workdir import variables
+from unibench.store.data import parsed_json, read_bytes
+from unibench.store.files import appending, replace
+from unibench.store.lines import line_of
+from unibench.store.unpack import LIMITS
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ class JudgedCell:
     """The judge of one cell.
 
     Attributes:
-        url: of the door, None if rules alone score.
+        url: of the proxy, None if rules alone score.
         answered: questions with a reply, remembered ones included.
         file: where the replies are kept.
     """
@@ -115,22 +119,28 @@ class JudgedCell:
     def _remember(self, name: str, reply: dict[str, Any]) -> None:
         with self._lock:
             self._replies[name] = reply
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(
-                    json.dumps({"request": name, "reply": reply}, ensure_ascii=False) + "\n"
-                )
+            with appending(self.file) as stream:
+                stream.write(line_of({"request": name, "reply": reply}))
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        if not self.file.exists():
+        """The replies so far; a line that is none is asked again."""
+        try:
+            *lines, torn = read_bytes(self.file, LIMITS["judge.jsonl"]).split(b"\n")
+        except FileNotFoundError:
             return {}
-        content = self.file.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        os.truncate(self.file, len(whole))  # a last line without its end was torn by a kill
-        return {entry["request"]: entry["reply"] for entry in map(json.loads, whole.splitlines())}
+        replies: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                entry = parsed_json(line)
+                replies[str(entry["request"])] = dict(entry["reply"])
+        if torn or len(replies) < len(lines):  # by a kill: what is added next begins a line
+            entries = [{"request": name, "reply": reply} for name, reply in replies.items()]
+            replace(self.file, b"".join(map(line_of, entries)))
+        return replies
 
 
-class Gate:
-    """The server of one worker process; every cell brings its own judge."""
+class JudgeProxy:
+    """The server of one child; every cell brings its own judge."""
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
@@ -166,16 +176,16 @@ class Gate:
 
     def _port(self) -> int:
         if self._server is None:
-            gate = self
+            proxy = self
 
-            class Door(BaseHTTPRequestHandler):
+            class Handler(BaseHTTPRequestHandler):
                 def do_POST(self) -> None:
-                    gate.serve(self)
+                    proxy.serve(self)
 
                 def log_message(self, format: str, *args: Any) -> None:
                     log.debug(format, *args)
 
-            self._server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+            self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
             self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self._server.server_port

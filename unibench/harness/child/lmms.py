@@ -1,6 +1,6 @@
 """lmms-eval: its tasks, prompts and scoring around our pruned model.
 
-Imported by the worker alone.
+Imported by the child alone.
 """
 
 from __future__ import annotations
@@ -27,17 +27,15 @@ from unibench.benchmark import VERSIONS, convention_of
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child.adapter import Run, Scored
-from unibench.harness.child.answers import Answers
-from unibench.harness.child.asking import Piece, Question, group_of
 from unibench.harness.child.missing import fetching
 from unibench.harness.child.native import device_of, loading_as, pixel_limits, source_of
-from unibench.harness.child.place import variables
 from unibench.harness.child.results import flat
+from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
-from unibench.models import LoadedModel, wrap
+from unibench.inference.ask import Question
+from unibench.models import LoadedModel, Piece, wrap
 
 datasets.disable_progress_bars()
-FRAMES = 32
 
 
 class LmmsEval:
@@ -53,14 +51,22 @@ class LmmsEval:
             with fetching(config.task.name, run.benchmark) if run.data is None else nullcontext():
                 task = task_of(manager, name, options)
             size = len(task.eval_docs)
-            run.answers.begin(min(config.task.limit or size, size))
+            run.inference.begin(min(config.task.limit or size, size))
             model = Recording(run, task)
             length = config.generation.max_new_tokens
             result: Any = simple_evaluate(
-                model=model, tasks=[task], task_manager=manager, batch_size=1, limit=config.task.limit, bootstrap_iters=0,
-                log_samples=True, use_cache=None, cache_requests=False, process_docs_parallel=1,
+                model=model,
+                tasks=[task],
+                task_manager=manager,
+                batch_size=1,
+                limit=config.task.limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                use_cache=None,
+                cache_requests=False,
+                process_docs_parallel=1,
                 gen_kwargs=None if length is None else f"max_new_tokens={length}",
-            )  # fmt: skip
+            )
         raw = {
             key.partition(",")[0]: value
             for key, value in result["results"][name].items()
@@ -76,7 +82,7 @@ class LmmsEval:
             plain(flat(raw)),
             samples,
             data,
-            plain(asked) if run.native else run.asker.settings(length),
+            plain(asked) if run.native else run.inference.settings(length),
         )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
@@ -111,13 +117,8 @@ class Recording(lmms):  # type: ignore[misc]
 
     def __init__(self, run: Run, task: Any) -> None:
         super().__init__()
-        self._answers: Answers = run.answers
-        self._chat = run.asker.chat
-        self._native, self._task = run.native, task
-        self._max_new_tokens, self._blank = (
-            run.benchmark.convention.max_new_tokens,
-            run.benchmark.card.blank,
-        )
+        self._inference, self._native, self._task = run.inference, run.native, task
+        self._convention, self._blank = run.benchmark.convention, run.benchmark.card.blank
         if self._native is not None:
             self._native.task_dict = self.task_dict
 
@@ -139,27 +140,34 @@ class Recording(lmms):  # type: ignore[misc]
         arguments: Any = request.args
         _, messages_of, settings, number, task, split = arguments
         doc = self.task_dict[task][split][number]
-        content = content_of(messages_of(doc))
+        content = content_of(messages_of(doc), self._convention.frames)
 
         def question() -> Question:
-            pictures = (
-                piece[0] if isinstance(piece, tuple) else piece
-                for piece in content
-                if not isinstance(piece, str)
+            shown = [piece for piece in content if not isinstance(piece, str)]
+            pictures = [piece[0] if isinstance(piece, tuple) else piece for piece in shown]
+            return self._inference.question(
+                str(number),
+                truth=str(self._task.doc_to_target(doc)),
+                text="\n".join(piece for piece in content if isinstance(piece, str)),
+                pictures=len(pictures),
+                first_picture=pictures[0].tobytes() if pictures else b"",
             )
-            picture = next((picture.tobytes() for picture in pictures), b"")
-            return Question(str(number), str(self._task.doc_to_target(doc)), group_of(picture))
 
         def answer() -> str:
             if self._native is not None:
                 return str(unwrap_generation_output(self._native.generate_until([request])[0])[0])
-            return self._chat(content, settings.get("max_new_tokens", self._max_new_tokens))
+            length = settings.get("max_new_tokens", self._convention.max_new_tokens)
+            return self._inference.chat(content, length)
 
-        return self._answers.of(str(number), question, answer) or self._blank
+        return self._inference.answer(str(number), question, answer) or self._blank
 
 
-def content_of(messages: list[dict[str, Any]]) -> list[Piece]:
+def content_of(messages: list[dict[str, Any]], frames: int) -> list[Piece]:
     """Text, pictures and videos of a prompt of one user turn, in order.
+
+    Args:
+        messages: as lmms-eval has them.
+        frames: that a video is shown as.
 
     Raises:
         UsageError: it holds something else.
@@ -178,7 +186,7 @@ def content_of(messages: list[dict[str, Any]]) -> list[Piece]:
                 part["url"] if isinstance(part["url"], Image.Image) else Image.open(part["url"])
             )
         elif part["type"] == "video" and isinstance(part["url"], str):
-            pieces.append(frames_of(part["url"]))
+            pieces.append(frames_of(part["url"], frames))
         else:
             raise UsageError(
                 f"a {part['type']} in a prompt; text, pictures and videos in files are served"
@@ -186,12 +194,10 @@ def content_of(messages: list[dict[str, Any]]) -> list[Piece]:
     return pieces
 
 
-def frames_of(video: str) -> tuple[Image.Image, ...]:
-    """Frames of a video file, evenly spaced: 32, as lmms-eval's own model objects take, or all of a
-    shorter one.
-    """
+def frames_of(video: str, count: int) -> tuple[Image.Image, ...]:
+    """So many frames of a video file, evenly spaced; all of a shorter one."""
     reader = VideoReader(video)
-    places = np.linspace(0, len(reader) - 1, min(FRAMES, len(reader)), dtype=int)
+    places = np.linspace(0, len(reader) - 1, min(count, len(reader)), dtype=int)
     return tuple(Image.fromarray(frame) for frame in reader.get_batch(places.tolist()).asnumpy())
 
 
@@ -221,7 +227,7 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
         return
     folder = run.data / run.benchmark.card.name
     for path in (folder / "hf_home").glob("*"):
-        (run.place.hf / path.name).symlink_to(path, target_is_directory=path.is_dir())
+        (run.folders.hf / path.name).symlink_to(path, target_is_directory=path.is_dir())
     original = datasets.load_dataset
 
     def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
@@ -233,7 +239,7 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
 
     task_module._resolve_hf_datasets_cache_dir.cache_clear()
     with (
-        variables({"LMMS_EVAL_DATASETS_CACHE": str(run.place.hf / "datasets")}),
+        variables({"LMMS_EVAL_DATASETS_CACHE": str(run.folders.hf / "datasets")}),
         patch.object(datasets, "load_dataset", load_dataset),
     ):
         yield {"dataset_path": str(folder), "dataset_name": None}

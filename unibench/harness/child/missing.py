@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unibench.benchmark import Benchmark
 from unibench.errors import UsageError
-from unibench.harness.child.place import USER
+from unibench.harness.child.workdir import USER
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel
 
+from unibench import hub
 from unibench.config import ModelConfig, RunConfig, model_path
 from unibench.errors import UsageError
 
@@ -53,13 +55,22 @@ class OnDevice:
 
 
 def source_of(spec: ModelConfig) -> str:
-    """The folder or the hub id of a checkpoint."""
+    """The folder of a checkpoint; of one on the hub, at the commit that the key names, since a
+    harness's own model object takes no revision.
+    """
     path = model_path(spec.path)
     if path is None and spec.checkpoint is None:
         raise UsageError(
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
-    return str(path or spec.checkpoint)
+    if path is not None:
+        return str(path)
+    checkpoint = str(spec.checkpoint)
+    commit = hub.commit_of(checkpoint, spec.revision) or spec.revision
+    try:
+        return snapshot_download(checkpoint, revision=commit, local_files_only=not hub.answers())
+    except (OSError, ValueError):
+        raise UsageError(hub.how_to_get(spec)) from None
 
 
 def device_of(spec: ModelConfig) -> str:

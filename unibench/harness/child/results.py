@@ -8,6 +8,7 @@ from typing import Any
 
 from unibench.config import HarnessTask, MetricConfig
 from unibench.errors import UsageError, nearest
+from unibench.inference.verdict import Metric
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -39,9 +40,8 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def metrics_of(
     card: HarnessTask, raw: Mapping[str, Any], scores: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
-    """Every metric of a card: ``score`` as the harness says it, ``score_100`` out of 100, ``mean``:
-    whether the samples' mean is it.
+) -> dict[str, Metric]:
+    """Every metric of a card.
 
     Raises:
         UsageError: the result lacks a number that the card names.
@@ -55,7 +55,7 @@ def metrics_of(
             and bool(scores)
             and abs(100 * fmean(scores.values()) - score_100) < 0.01
         )
-        found[metric.name] = {"score": score, "score_100": score_100, "mean": float(is_mean)}
+        found[metric.name] = Metric(score, score_100, is_mean)
     return found
 
 

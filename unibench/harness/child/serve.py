@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from PIL import EpsImagePlugin
+
 from unibench._compat import repair_torchvision
 
 repair_torchvision()  # before anything imports torchvision
@@ -21,16 +23,21 @@ repair_torchvision()  # before anything imports torchvision
 from unibench.benchmark import DISTRIBUTIONS, VERSIONS, Benchmark
 from unibench.errors import UsageError
 from unibench.harness.child.adapter import Adapter, Run
-from unibench.harness.child.answers import Answers
-from unibench.harness.child.asking import Asker
-from unibench.harness.child.judge import Gate
+from unibench.harness.child.inference import CellInference
+from unibench.harness.child.judge import JudgeProxy
 from unibench.harness.child.missing import check_requirements, reason_of
-from unibench.harness.child.place import placed
 from unibench.harness.child.results import metrics_of, sample_scores
-from unibench.harness.job import Verdict, read_job, read_prefetch
+from unibench.harness.child.workdir import work_directory
+from unibench.harness.job import read_job, read_prefetch
 from unibench.identity import Cell
+from unibench.inference.record import Record, stored
+from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.store import CellFolder
+from unibench.store.files import appending
+
+# a harness reads its pictures itself; none of them is a program for Ghostscript
+EpsImagePlugin.gs_binary = False
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +53,18 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    worker = Worker(_channel())
+    child = Child(_channel())
     for job in _jobs(arguments[0]):
         wanted = read_prefetch(job)
         if wanted is not None:
-            worker.fetch(*wanted)
+            child.fetch(*wanted)
             continue
         for cell in read_job(job):
-            worker.answer(cell)
+            child.answer(cell)
     return 0
 
 
-class Worker:
+class Child:
     """One model and the harnesses imported so far.
 
     Args:
@@ -68,7 +75,7 @@ class Worker:
         self._say = say
         self._adapters: dict[str, Adapter] = {}
         self._models: dict[str, tuple[Any, LoadedModel]] = {}
-        self._gate = Gate()
+        self._judge_proxy = JudgeProxy()
 
     def answer(self, cell: Cell) -> None:
         """Answer and score one cell, and say its result or what went wrong."""
@@ -77,12 +84,12 @@ class Worker:
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
-            with (cell.folder / "run.log").open("a", encoding="utf-8") as stream:
-                traceback.print_exc(file=stream)
+            with appending(cell.folder / "run.log") as stream:
+                stream.write(traceback.format_exc().encode(errors="backslashreplace"))
             reason = str(error).partition("\n")[0]
             self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
         else:
-            self._say({"event": "result", **verdict.as_dict()})
+            self._say({"event": "result", **verdict.as_json()})
 
     def fetch(self, harness: str, names: Sequence[str]) -> None:
         """Fetch the published data of benchmarks, and say of each where it is or why it is not."""
@@ -104,15 +111,17 @@ class Worker:
         benchmark = cell.benchmark
         assert benchmark is not None
         check_requirements(cell.config.task.name, benchmark)
-        known = CellFolder(cell).samples()
-        with placed(cell) as place, self._gate.judging(benchmark.judge, cell.folder) as judge:
+        known = {record.id: record for record in _known(cell)}
+        with (
+            work_directory(cell) as folders,
+            self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
+        ):
             adapter = self._adapter(benchmark.harness)
             native, loaded = self._model(cell, benchmark, adapter)
-            asker = Asker(loaded, cell)
-            answers = Answers(asker, known, self._say)
-            with asker.installed():
-                scored = adapter.run(Run(cell, benchmark, place, answers, asker, native, judge.url))
-            answers.end()
+            inference = CellInference(cell, loaded, known, self._say)
+            with inference.installed():
+                scored = adapter.run(Run(cell, benchmark, folders, inference, native, judge.url))
+            inference.end()
         scores = sample_scores(benchmark.card.metrics[0], scored.samples)
         try:
             metrics = metrics_of(benchmark.card, scored.raw, scores)
@@ -124,8 +133,15 @@ class Worker:
                 ) from None
             raise
         return Verdict(
-            metrics, scores, scored.raw, scored.data, answers.prompts, scored.generation, judge.label, judge.answered
-        )  # fmt: skip
+            metrics=metrics,
+            scores=scores,
+            raw=scored.raw,
+            data=scored.data,
+            prompts=inference.prompts,
+            generation=scored.generation,
+            judge=judge.label,
+            judged=judge.answered,
+        )
 
     def _adapter(self, harness: str) -> Adapter:
         if harness not in self._adapters:
@@ -140,16 +156,7 @@ class Worker:
     def _model(self, cell: Cell, benchmark: Benchmark, adapter: Adapter) -> tuple[Any, LoadedModel]:
         config = cell.config
         wrapper = config.harness_options.wrapper
-        name = json.dumps(
-            [
-                cell.identity["model"],
-                cell.identity["pixels"],
-                config.model.device,
-                wrapper,
-                benchmark.harness,
-            ],
-            sort_keys=True,
-        )
+        name = json.dumps([cell.loaded, wrapper, benchmark.harness])
         if name not in self._models:
             self._models.clear()
             self._models[name] = (
@@ -158,6 +165,11 @@ class Worker:
                 else (None, load(config.model, config.pixels))
             )
         return self._models[name]
+
+
+def _known(cell: Cell) -> list[Record]:
+    """The records that the store has."""
+    return stored(cell.folder, CellFolder(cell).samples().values())
 
 
 def check_installed(harness: str) -> None:

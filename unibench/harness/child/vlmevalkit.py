@@ -1,6 +1,6 @@
 """VLMEvalKit: its data sets, prompts and scoring around our pruned model.
 
-Imported by the worker alone: it takes 15 s, and changes TLS, logging and gradients of the process.
+Imported by the child alone: it takes 15 s, and changes TLS, logging and gradients of the process.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child.adapter import Run, Scored
-from unibench.harness.child.answers import Answers
-from unibench.harness.child.asking import Question, group_of
 from unibench.harness.child.importing import settings_kept
+from unibench.harness.child.inference import CellInference
 from unibench.harness.child.missing import fetching
-from unibench.harness.child.place import USER, variables
 from unibench.harness.child.results import flat
+from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
+from unibench.inference.ask import Question
 from unibench.models import LoadedModel
 
 with settings_kept():
@@ -46,24 +46,24 @@ class VLMEvalKit:
             dataset: Any = build_dataset(name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
-            run.answers.begin(len(dataset.data))
+            run.inference.begin(len(dataset.data))
             convention = run.benchmark.convention
             inner = run.native or RULES[convention.prompts](
-                run.asker.chat, convention.max_new_tokens
+                run.inference.chat, convention.max_new_tokens
             )
             settings = (
-                run.asker.settings(convention.max_new_tokens)
+                run.inference.settings(convention.max_new_tokens)
                 if run.native is None
                 else run.native.generate_kwargs
             )
-            model = Recording(inner, dataset, run.answers)
-            infer_data_job(model, work_dir=str(run.place.work), model_name=MODEL, dataset=dataset)
+            model = Recording(inner, dataset, run.inference)
+            infer_data_job(model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset)
             result = dataset.evaluate(
-                str(run.place.work / f"{MODEL}_{name}.tsv"), **_judging(run.benchmark, run.judge)
+                str(run.folders.work / f"{MODEL}_{name}.tsv"), **_judging(run.benchmark, run.judge)
             )
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
-        return Scored(plain(flat(result)), _samples(run.place.work), digest, plain(settings))
+        return Scored(plain(flat(result)), _samples(run.folders.work), digest, plain(settings))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
@@ -82,9 +82,9 @@ class Recording(BaseModel):  # type: ignore[misc]
 
     INTERLEAVE = True
 
-    def __init__(self, inner: Any, dataset: Any, answers: Answers) -> None:
+    def __init__(self, inner: Any, dataset: Any, inference: CellInference) -> None:
         super().__init__()
-        self._inner, self._answers = inner, answers
+        self._inner, self._inference = inner, inference
         self._row: Any = None
         build = dataset.build_prompt
 
@@ -108,13 +108,16 @@ class Recording(BaseModel):  # type: ignore[misc]
         row = self._row
 
         def question() -> Question:
-            picture = next(
-                (Path(part["value"]).read_bytes() for part in message if part["type"] == "image"),
-                b"",
+            pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
+            return self._inference.question(
+                str(row["index"]),
+                truth=str(row.get("answer", "")),
+                text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
+                pictures=len(pictures),
+                first_picture=pictures[0].read_bytes() if pictures else b"",
             )
-            return Question(str(row["index"]), str(row.get("answer", "")), group_of(picture))
 
-        return self._answers.of(
+        return self._inference.answer(
             str(row["index"]), question, lambda: str(self._inner.generate(message, dataset))
         )
 
@@ -147,7 +150,7 @@ def _data(run: Run) -> Iterator[str]:
             f"{table} is not the published {name} (MD5 {digest}, wanted {published}); for data of"
             " your own give task.data=<folder>"
         )
-    (run.place.lmu / table.name).symlink_to(table.absolute())
+    (run.folders.lmu / table.name).symlink_to(table.absolute())
     with accepted(name, digest):
         yield f"{'published' if digest == published else 'local'}:{name}:md5:{digest}"
 

@@ -11,10 +11,9 @@ from PIL import Image
 
 from unibench.config import RunConfig
 from unibench.errors import UsageError
-from unibench.harness.child.asking import Piece
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.native import OnDevice, device_of, loading_as, pixel_limits, source_of
-from unibench.models import LoadedModel, wrap
+from unibench.models import LoadedModel, Piece, wrap
 
 with settings_kept():
     from vlmeval.vlm.base import BaseModel

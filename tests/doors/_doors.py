@@ -1,0 +1,280 @@
+"""The ways into the engine, each answering the same three prompts with one method.
+
+A door is what a user opens: the library call, the command line, ``profile``, the harnesses' child.
+Each returns what it kept of every prompt and what the model answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
+    GenerationConfig,
+)
+
+import unibench
+from tests.methods._contexts import FORMS, OPTIONS
+from tests.support.checkpoints import save
+from unibench.cli import main
+from unibench.compose import compose_cells
+from unibench.harness.child.inference import CellInference
+from unibench.identity import Cell, cell_of
+from unibench.models import LoadedModel, load
+from unibench.profile.passes import Contender, facts
+from unibench.registry import ROOT
+from unibench.tasks import Sample
+from unibench.tasks.synthvqa import SynthVQA
+
+PROMPTS, TOKENS, RATIO = 3, 4, 0.889
+TINY = {family: ROOT / "models" / "tiny" / family for family in ("qwen2_5_vl", "llava", "internvl")}
+FAMILIES = (*TINY, "llava_onevision")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a door did to a prompt.
+
+    Attributes:
+        prompt: digest of the token ids.
+        pixels: digest of the pixel tensors.
+        last: which visual tokens entered the last decoder layer.
+        processed: visual tokens that entered each decoder layer.
+        answer: of the model.
+    """
+
+    prompt: str
+    pixels: str
+    last: str
+    processed: tuple[int, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class House:
+    """A checkpoint, and where the doors lead into it.
+
+    Attributes:
+        family: of the model.
+        checkpoint: its folder.
+        clip: folder of the CLIP that its tower comes from, None where it has none.
+        folder: for results.
+    """
+
+    family: str
+    checkpoint: Path
+    clip: Path | None
+    folder: Path
+
+    @property
+    def words(self) -> list[str]:
+        """How the command line names the model."""
+        card = f"tiny_{self.family}" if self.family in TINY else "llava_onevision_7b"
+        clip = [] if self.clip is None else [f"model.clip={self.clip}"]
+        more = [f"model.path={self.checkpoint}", "model.dtype=float32", "model.device=cpu"]
+        return [f"model={card}", *clip, *([] if self.family in TINY else more)]
+
+    def cell(self, name: str) -> Cell:
+        """The cell of a method, or of one of its further forms."""
+        (config,) = compose_cells([*self.words, *command(name), f"out={self.folder}"], sweep=False)
+        return cell_of(config)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model as the runner loads it."""
+        return _loaded(self)
+
+
+@cache
+def _loaded(house: House) -> LoadedModel:
+    spec = house.cell("vanilla").config
+    return load(spec.model, spec.pixels)
+
+
+@cache
+def samples() -> tuple[Sample, ...]:
+    """Three questions about different pictures."""
+    found: dict[str, Sample] = {}
+    for sample in SynthVQA().samples():
+        found.setdefault(sample.group, sample)
+        if len(found) == PROMPTS:
+            break
+    return tuple(found.values())
+
+
+def options_of(name: str) -> tuple[str, dict[str, Any]]:
+    """A method's name and parameters, from the name of one of its forms."""
+    return FORMS.get(name, (name, OPTIONS.get(name, {})))
+
+
+def command(name: str) -> list[str]:
+    """The words of the command line for a method."""
+    base, options = options_of(name)
+    given = [f"method.{key}={json.dumps(value)}" for key, value in options.items()]
+    return [f"method={base}", *given, f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
+
+
+def library(house: House, name: str) -> list[Kept]:
+    """``unibench.prune`` around ``generate`` on a model that transformers loaded alone."""
+    model, processor = _plain(house.checkpoint)
+    base, options = options_of(name)
+    greedy = GenerationConfig(
+        max_new_tokens=TOKENS,
+        do_sample=False,
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+    )
+    kept = []
+    clip = None if house.clip is None else str(house.clip)
+    pruned = unibench.prune(
+        model, base, processor=processor, clip=clip, ratio=_ratio(name), **options
+    )
+    with pruned as session, torch.inference_mode():
+        for sample in samples():
+            content = [{"type": "image"}, {"type": "text", "text": sample.question}]
+            text = processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            inputs = processor(text=[text], images=[*sample.images], return_tensors="pt")
+            session.samples = [sample.id]
+            out = model.generate(**inputs, generation_config=greedy)
+            (record,) = session.take_records()
+            tokens = out[:, inputs["input_ids"].shape[1] :]
+            kept.append(_kept(record, house.loaded.answers(tokens)[0]))
+    return kept
+
+
+def _ratio(name: str) -> float | None:
+    return None if name == "vanilla" else RATIO
+
+
+@cache
+def _plain(checkpoint: Path) -> tuple[Any, Any]:
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(checkpoint)
+
+
+def command_line(house: House, names: Sequence[str]) -> dict[str, list[Kept]]:
+    """``python -m unibench`` on one's own pictures, every method at once where it has no options."""
+    data = house.folder / "data"
+    data.mkdir(exist_ok=True)
+    lines = []
+    for number, sample in enumerate(samples()):
+        sample.images[0].save(data / f"{number}.png")
+        entry = {"image": f"{number}.png", "question": sample.question, "id": sample.id}
+        lines.append(json.dumps({**entry, "answer": list(sample.answers)}))
+    (data / "questions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    common = [*house.words, "task=folder", f"task.data={data}"]
+    plain = [name for name in names if not options_of(name)[1]]
+    commands = {name: [*command(name), f"out={house.folder / name}"] for name in names}
+    together = f"method={','.join(plain)}"
+    budget = [f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
+    assert main(["-m", together, *budget, *common, f"out={house.folder / 'plain'}"]) == 0
+    for name in set(names) - set(plain):
+        assert main([*commands[name], *common]) == 0
+    kept = {}
+    for name in names:
+        place = house.folder / ("plain" if name in plain else name)
+        base = options_of(name)[0]
+        (file,) = (file for file in place.rglob("metrics.json") if _method(file) == base)
+        rows = (file.parent / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        kept[name] = [_of_line(json.loads(row)) for row in rows]
+    return kept
+
+
+def _method(file: Path) -> str:
+    return str(json.loads(file.read_text(encoding="utf-8"))["method"])
+
+
+def profile(house: House, name: str) -> list[Kept]:
+    """The pass of ``profile``, on these prompts instead of drawn noise."""
+    cell, loaded = house.cell(name), house.loaded
+    method = unibench.api.build_method(*options_of(name)[:1], **options_of(name)[1])
+    contender = Contender(name, name, cell, method)
+    kept = []
+    for sample in samples():
+        inputs = loaded.read([[*sample.images, sample.question]])
+        found = facts(loaded, contender, inputs, TOKENS)
+        kept.append(_kept(found.record, ""))
+    return kept
+
+
+def child(house: House, name: str) -> list[Kept]:
+    """What the child process of a harness does with a prompt, without the harness."""
+    cell = house.cell(name)
+    events: list[dict[str, Any]] = []
+    inference = CellInference(cell, house.loaded, {}, events.append)
+    with inference.installed():
+        for sample in samples():
+            content = [*sample.images, sample.question]
+            picture = sample.images[0].tobytes()
+            inference.answer(
+                sample.id,
+                lambda sample=sample, picture=picture: inference.question(
+                    sample.id, sample.answers[0], sample.question, 1, picture
+                ),
+                lambda content=content: inference.chat(content, TOKENS),
+            )
+    return [_of_line(event["record"]) for event in events if event["event"] == "sample"]
+
+
+def _kept(record: Any, answer: str) -> Kept:
+    return Kept(
+        record.prompt_digest, record.pixel_digest, record.last, tuple(record.processed), answer
+    )
+
+
+def _of_line(line: dict[str, Any]) -> Kept:
+    digests = line["prompt_digest"], line["pixel_digest"]
+    return Kept(*digests, line["last"], tuple(line["processed"]), line["answer"])
+
+
+def open_house(family: str, folder: Path) -> House:
+    """A checkpoint of a family; LLaVA's with a CLIP of its tower's shape beside it."""
+    if family not in TINY:
+        return House(family, save(family, folder / "checkpoint"), None, folder)
+    clip = _clip(TINY[family], folder / "clip") if family == "llava" else None
+    return House(family, TINY[family], clip, folder)
+
+
+def _clip(checkpoint: Path, place: Path) -> Path:
+    """A CLIP with random weights whose vision tower has the shape of a checkpoint's."""
+    vision = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["vision_config"]
+    place.mkdir()
+    letters = [chr(ord("a") + number) for number in range(26)]
+    entries = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    (place / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (place / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    tokenizer = CLIPTokenizer(str(place / "vocab.json"), str(place / "merges.txt"))
+    tokenizer.save_pretrained(place)
+    text = {
+        "vocab_size": len(entries),
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "bos_token_id": len(entries) - 2,
+        "eos_token_id": len(entries) - 1,
+    }
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    CLIPModel(config).save_pretrained(place)
+    return place
+
+
+DOORS: dict[str, Callable[[House, str], list[Kept]]] = {
+    "library": library,
+    "profile": profile,
+    "child": child,
+}

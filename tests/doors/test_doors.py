@@ -1,0 +1,82 @@
+"""Every door keeps the same tokens and gives the same answer: library, command line, profile, and
+the harnesses' child.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.doors._doors import DOORS, FAMILIES, House, Kept, command_line, library, open_house
+from tests.methods._contexts import FORMS, METHODS
+from unibench import UsageError
+
+NAMES = (*METHODS, *FORMS)
+# text-aware methods and one of each other kind; the others are in the full run
+QUICK = ("cdpruner", "trimtokenator", "sparsevlm", "divprune", "fastv", "visionzip", "random_pre")
+
+# a draw depends on the sample's name, and the prompts of a profile have none
+DRAWN = ("random_pre", "random_intra", "dpp[random]")
+
+
+def _product() -> list[object]:
+    """Method x family x door; all of tiny Qwen, and the quick methods of LLaVA by default."""
+    cases = []
+    for family in FAMILIES:
+        for name in NAMES:
+            often = family == "qwen2_5_vl" or (family == "llava" and name in QUICK)
+            marks = [] if often else [pytest.mark.slow]
+            cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
+    return cases
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Each family's checkpoint, made at its first use."""
+    return cache(lambda family: open_house(family, tmp_path_factory.mktemp(family)))
+
+
+@cache
+def told(house: House) -> dict[str, list[Kept]]:
+    """What the command line kept, of every method that the model can serve."""
+    return command_line(house, [name for name in NAMES if _refusal(house, name) is None])
+
+
+@cache
+def _refusal(house: House, name: str) -> str | None:
+    """Why the command line refuses a method on this model."""
+    try:
+        house.cell(name)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(("family", "name"), _product())
+def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str) -> None:
+    house: House = houses(family)  # type: ignore[operator]
+    if (reason := _refusal(house, name)) is not None:
+        with pytest.raises(UsageError):
+            library(house, name)
+        pytest.skip(f"refused at every door: {reason}")
+    expected = told(house)[name]
+    assert len(expected) == 3 and all(kept.prompt and kept.pixels for kept in expected)
+    for door, opened in DOORS.items():
+        found = opened(house, name)
+        wanted = list(expected)
+        if door == "profile":  # it says what was kept and when, not what was said
+            wanted = [replace(kept, answer="") for kept in wanted]
+        if door == "profile" and name in DRAWN:
+            wanted, found = ([replace(kept, last="") for kept in side] for side in (wanted, found))
+        assert found == wanted, f"{door} differs from the command line"
+
+
+def test_the_house_of_llava_has_a_clip_that_is_used(houses: object) -> None:
+    house: House = houses("llava")  # type: ignore[operator]
+    with_clip = told(house)["cdpruner"]
+    without = library(House(house.family, house.checkpoint, None, house.folder), "cdpruner")
+    assert [kept.last for kept in with_clip] != [kept.last for kept in without]
+    assert isinstance(house.clip, Path)

@@ -1,0 +1,176 @@
+"""``unibench.prune`` keeps what the command line keeps, and says what it misses."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import unibench
+from tests.methods._contexts import METHODS, OPTIONS
+from tests.support.models import Bare, inputs_of, model_of
+from unibench import UsageError
+from unibench.cli import main
+from unibench.registry import ROOT
+from unibench.tasks.synthvqa import SynthVQA
+
+TINY = ROOT / "models" / "tiny" / "qwen2_5_vl"
+RATIO, PROMPTS = 0.889, 12
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each method kept of each prompt on the command line."""
+    out: Path = tmp_path_factory.mktemp("runs")
+    common = [f"ratio={RATIO}", f"task.limit={PROMPTS}", "generation.max_new_tokens=1"]
+    plain = ",".join(name for name in METHODS if name not in OPTIONS)
+    assert main(["-m", f"method={plain}", *common, f"out={out}"]) == 0
+    for name, options in OPTIONS.items():
+        given = [f"method.{key}={value}" for key, value in options.items()]
+        assert main([f"method={name}", *given, *common, f"out={out}"]) == 0
+    kept = {}
+    for file in out.rglob("metrics.json"):
+        lines = (file.parent / "samples.jsonl").read_text().splitlines()
+        kept[json.loads(file.read_text())["method"]] = [json.loads(line)["last"] for line in lines]
+    return kept
+
+
+@cache
+def model_and_processor() -> tuple[Any, Any]:
+    model = AutoModelForImageTextToText.from_pretrained(TINY, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(TINY)
+
+
+def prompts() -> list[tuple[str, dict[str, Any]]]:
+    """Name and model inputs of each sample, by transformers alone."""
+    _, processor = model_and_processor()
+    found = []
+    for sample in SynthVQA().samples(PROMPTS):
+        content = [{"type": "image"}, {"type": "text", "text": sample.question}]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        inputs = processor(text=[text], images=[*sample.images], return_tensors="pt")
+        found.append((sample.id, dict(inputs)))
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_library_keeps_what_the_command_line_keeps(
+    name: str, told: dict[str, list[str]]
+) -> None:
+    model, _ = model_and_processor()
+    options: dict[str, Any] = OPTIONS.get(name, {})
+    # no processor is given: it is found beside the weights
+    with unibench.prune(model, name, ratio=RATIO, **options) as session, torch.inference_mode():
+        for sample, inputs in prompts():
+            session.samples = [sample]
+            model(**inputs)
+    records = session.take_records()
+    assert [record.last for record in records] == told[name]
+    assert name == "vanilla" or any(record.kept < record.visual_tokens for record in records)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_budget_is_demanded_where_the_method_uses_one(name: str) -> None:
+    options: dict[str, Any] = OPTIONS.get(name, {})
+    door = unibench.prune(model_of("llava"), name, processor=Bare(), clip=None, **options)
+    if name in ("vanilla", "vtw", "mustdrop"):
+        with door:
+            pass
+    else:
+        with pytest.raises(UsageError, match=f"{name} needs a budget: give ratio="), door:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("prumerge", {"mode": "adaptive"}),
+        ("prumerge_plus", {"mode": "adaptive"}),
+        ("mustdrop_vit", {"mode": "threshold", "window": 2}),
+        ("sparsevlm", {"rank": True}),
+        ("pyramiddrop", {"layers": (2, 3), "retentions": (0.5, 0.25)}),
+        ("two_stage", {"pre_ratio": 0.3, "intra_ratio": 0.5}),
+        ("schedule", {"cuts": ([1, 0.5], [2, 0.25])}),
+        ("tome", {"schedule": (4, 4)}),
+    ],
+)
+def test_no_budget_is_asked_for_where_the_data_or_given_numbers_decide(
+    name: str, parameters: dict[str, Any]
+) -> None:
+    model = model_of("llava")
+    with unibench.prune(model, name, **parameters) as session, torch.no_grad():
+        model(**inputs_of("llava"))
+    (record,) = session.take_records()
+    assert 0 < record.kept <= record.visual_tokens
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"ration": 0.5}, "Did you mean ratio"),
+        ({"budget_mod": "at_stage"}, "Did you mean budget_mode"),
+        ({"scope": "pictures"}, "unknown budget scope"),
+        ({"budget_mode": "average"}, "Did you mean layer_average"),
+        ({"ratio": 2}, "ratio=2 is outside"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(given: dict[str, Any], expected: str) -> None:
+    for method in ("divprune", unibench.api.build_method("divprune")):
+        with (
+            pytest.raises(UsageError, match=expected),
+            unibench.prune(model_of("llava"), method, **{"keep": 4, **given}),
+        ):
+            pass
+        given = {key: value for key, value in given.items() if key != "keep"}
+
+
+def test_a_parameter_of_the_method_is_found_among_the_words_of_prune() -> None:
+    with (
+        pytest.raises(UsageError, match="Did you mean relevance"),
+        unibench.prune(model_of("llava"), "cdpruner", keep=4, relevence="clip"),
+    ):
+        pass
+
+
+def test_the_processor_is_asked_for_where_the_question_is_read() -> None:
+    for name in ("cdpruner", "trimtokenator"):
+        with (
+            pytest.raises(UsageError, match="processor=processor"),
+            unibench.prune(model_of("qwen2_5_vl"), name, ratio=RATIO),
+        ):
+            pass
+    with unibench.prune(model_of("qwen2_5_vl"), "fastv", ratio=RATIO):
+        pass  # reads attention of the last token, which every prompt has
+
+
+def test_the_clip_of_a_tower_is_asked_for_or_declined() -> None:
+    model, given = model_of("llava"), {"ratio": RATIO, "processor": Bare()}
+    with (
+        pytest.raises(UsageError, match="clip=<folder or hub id>, or clip=None"),
+        unibench.prune(model, "cdpruner", **given),
+    ):
+        pass
+    with unibench.prune(model, "cdpruner", clip=None, **given) as session, torch.no_grad():
+        model(**inputs_of("llava"))
+    assert "cdpruner-adapted: relevance from the language model's embeddings" in session.notes
+
+
+def test_a_method_that_reads_the_question_unannounced_is_told_what_to_declare() -> None:
+    class Curious(unibench.Method):
+        def score(self, ctx: unibench.StageContext) -> torch.Tensor:
+            return ctx.visual_hidden.sum(1) * len(ctx.question)
+
+    model = model_of("llava")
+    with (
+        pytest.raises(UsageError, match=r"Needs\(question=True\)"),
+        unibench.prune(model, Curious(), keep=4),
+        torch.no_grad(),
+    ):
+        model(**inputs_of("llava"))

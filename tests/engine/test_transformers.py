@@ -1,0 +1,67 @@
+"""The private parts of transformers and torch that the engine uses are there and do what it assumes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from tests.support.models import inputs_of, model_of, text_of
+from unibench.cost.operations import Operations, unseen
+from unibench.pruning._transformers import attention_of, own_entries, wrapped_attention
+
+
+def attentions(family: str, attn: str) -> list[torch.nn.Module]:
+    return [layer.self_attn for layer in text_of(model_of(family, attn)).layers]
+
+
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", "smolvlm"])
+def test_every_call_of_attention_goes_through_the_wrapper(family: str, attn: str) -> None:
+    calls: list[torch.nn.Module] = []
+
+    def noting(attention: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            calls.append(module)
+            return attention(module, *args, **kwargs)
+
+        return noted
+
+    modules = attentions(family, attn)
+    assert {attention_of(module) for module in modules} == {attn}
+    before = own_entries()
+    with wrapped_attention(modules, noting), torch.no_grad():
+        model_of(family, attn)(**inputs_of(family))
+    assert [module for module in calls if module in modules] == modules
+    assert own_entries() == before
+    assert "noted" not in sys.modules[type(modules[0]).__module__].eager_attention_forward.__name__
+
+
+def test_a_function_of_the_users_own_comes_back() -> None:
+    original = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def own(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    ALL_ATTENTION_FUNCTIONS["sdpa"] = own
+    try:
+        with wrapped_attention(attentions("llava", "sdpa"), lambda attention: lambda *_: None):
+            assert ALL_ATTENTION_FUNCTIONS["sdpa"] is not own
+        assert ALL_ATTENTION_FUNCTIONS["sdpa"] is own
+    finally:
+        del ALL_ATTENTION_FUNCTIONS["sdpa"]
+    assert ALL_ATTENTION_FUNCTIONS["sdpa"] is original
+
+
+def test_torchs_counter_shows_the_operators_that_it_has_no_formula_for() -> None:
+    x = torch.randn(5, 7)
+    with Operations() as outer:
+        with unseen(), Operations() as inner:
+            (x + 1) @ x.T
+        x.exp()
+    assert (inner.products, inner.others) == (2 * 5 * 5 * 7, 35)
+    assert (outer.products, outer.others) == (0, 35)

@@ -1,0 +1,226 @@
+"""What configured methods say of models, remembered between commands.
+
+Only the method itself knows which values it refuses and what it needs, so it is built and asked. An
+answer depends on the source, the parameters and what is known of the model; under these it is kept
+in a cache, so that a plan of a grid imports no torch.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unibench import jsoncache, registry
+from unibench.budget import Budget
+from unibench.declarations import place_of
+from unibench.errors import UsageError, unknown
+from unibench.facts import ModelFacts
+
+if TYPE_CHECKING:
+    from unibench.pruning import Method
+
+Mode = Literal["at_stage", "layer_average"]
+
+
+def refusal(
+    node: Mapping[str, Any], budget: Budget, family: str, model: ModelFacts, mode: Mode
+) -> str | None:
+    """Why a configured method cannot run on a model under a budget, None if it can.
+
+    Args:
+        node: the method as a configuration has it.
+        budget: of the run.
+        family: name of the adapter.
+        model: what is known of the model.
+        mode: how the budget counts.
+    """
+    question = {
+        "method": _method_key(node),
+        "budget": [str(budget.retention), budget.tokens],
+        "family": family,
+        "model": asdict(model) | {"selector": _state(model.selector)},
+        "mode": mode,
+    }
+
+    def ask() -> str | None:
+        from unibench.pruning.refusal import refusal
+
+        try:
+            method = _method(node)
+            cls = registry.families()[family].load()
+            return refusal(method, budget, cls, model, mode=mode)
+        except UsageError as error:
+            return str(error)
+        except (TypeError, ValueError) as error:  # how Python code refuses a value
+            return f"method={node['name']}: {' '.join(str(error).split())}"
+        except Exception as error:
+            theirs = [card.path for card in registry.parts_of(node) if card.outside]
+            if not theirs:
+                raise
+            return f"method={node['name']}: {place_of(error, theirs[0])}"
+
+    reason: str | None = _MEMORY.answer("refusal", question, ask)
+    return reason
+
+
+def uses_budget(node: Mapping[str, Any]) -> bool:
+    """Whether the budget decides how many tokens a configured method keeps.
+
+    Raises:
+        UsageError: the method refuses its parameters.
+    """
+    answer = _MEMORY.answer(
+        "uses_budget", _method_key(node), lambda: bool(_method(node).uses_budget)
+    )
+    return bool(answer)
+
+
+def facts(text: str, model_type: str | None = None, **more: Any) -> ModelFacts:
+    """What a ``config.json`` says of a model, with the defaults of its class where it omits them.
+
+    Args:
+        text: of the file.
+        model_type: stands where the text names none.
+        **more: facts that it does not hold.
+    """
+    question = [
+        blake2b(text.encode(), digest_size=8).hexdigest(),
+        _version("transformers"),
+        model_type,
+    ]
+    known = _MEMORY.answer("facts", question, lambda: _read(json.loads(text), model_type))
+    return ModelFacts(**{**known, **more})
+
+
+def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | None:
+    """Why an embedded task cannot be asked with these options, None if it can.
+
+    Args:
+        name: of the task.
+        target: ``module:Class``.
+        options: arguments of the class.
+    """
+    files = {key: _state(value) for key, value in options.items() if isinstance(value, str)}
+    question = [registry.tasks_digest(), target, dict(options), files]
+
+    def ask() -> str | None:
+        try:
+            card = registry.task(target)
+            for key in options:
+                if key not in card.options:
+                    return str(unknown(f"option of task {name}", key, card.options))
+            card.load()(**options)
+        except UsageError as error:
+            return str(error)
+        except (TypeError, ValueError) as error:
+            return f"task.options of {name}: {' '.join(str(error).split())}"
+        return None
+
+    reason: str | None = _MEMORY.answer("task", question, ask)
+    return reason
+
+
+def _read(config: dict[str, Any], model_type: str | None) -> dict[str, Any]:
+    """The facts of a configuration, completed by its class if transformers has it."""
+    from unibench._compat import repair_torchvision
+
+    repair_torchvision()
+    from transformers import AutoConfig
+
+    try:
+        given = {key: value for key, value in config.items() if key != "model_type"}
+        whole = AutoConfig.for_model(config.get("model_type", model_type), **given).to_dict()
+    except Exception:  # remote code, or a version that this transformers does not know
+        whole = config
+    facts = ModelFacts.of_config(whole)
+    return {key: value for key, value in asdict(facts).items() if value is not None}
+
+
+def _method_key(node: Mapping[str, Any]) -> list[Any]:
+    """What an answer of a method depends on: sources, parameters, the files that they name."""
+    sources = [card.source for card in registry.parts_of(node)]
+    files = {key: _state(value) for key, value in node.items() if isinstance(value, str)}
+    return [sources, dict(node), {key: state for key, state in files.items() if state is not None}]
+
+
+def _state(value: str | None) -> Any:
+    """Time of change and size of the file that a value names, or of the files in a folder; None
+    for a value that names none.
+    """
+    if not value:
+        return None
+    try:
+        place = Path(value).expanduser().absolute()  # a relative name is another file elsewhere
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        return [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
+    except (OSError, ValueError, RuntimeError):  # no such file, or no name of one
+        return None
+
+
+def _method(node: Mapping[str, Any]) -> Method:
+    """The method of a configuration, built once in a process."""
+    return _built(json.dumps(dict(node), sort_keys=True), json.dumps(_method_key(node)))
+
+
+@cache
+def _built(text: str, key: str) -> Method:
+    """Args: the node; what else the method depends on."""
+    node = json.loads(text)
+    name = node.get("source") or node["name"]
+    parameters = {key: value for key, value in node.items() if key not in ("name", "source")}
+    return registry.build_method(name, **parameters)
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+@dataclass
+class _Memory:
+    """Answers by digest of their question, read once and written when the process ends.
+
+    Attributes:
+        known: the answers; None until the file has been read.
+        fresh: those that it does not hold yet.
+    """
+
+    known: dict[str, Any] | None = None
+    fresh: dict[str, Any] | None = None
+
+    def answer(self, kind: str, question: Any, ask: Any) -> Any:
+        """The answer to a question, asked only where it is not known."""
+        text = json.dumps([kind, question], sort_keys=True, default=str)
+        key = blake2b(text.encode(), digest_size=12).hexdigest()
+        if self.known is None:
+            self.known = jsoncache.read(_file())
+        if key not in self.known:
+            self.known[key] = ask()
+            if self.fresh is None:
+                self.fresh = {}
+                atexit.register(self.save)
+            self.fresh[key] = self.known[key]
+        return self.known[key]
+
+    def save(self) -> None:
+        """Add the fresh answers to the file, to which others may have added meanwhile."""
+        if self.fresh:
+            jsoncache.write(_file(), {**jsoncache.read(_file()), **self.fresh})
+            self.fresh = {}
+
+
+def _file() -> str:
+    return f"answers-{registry.core_digest()}"
+
+
+_MEMORY = _Memory()

@@ -1,0 +1,113 @@
+"""The cells that the words of a command mean: what run, work, submit, plan and others have in
+common.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from unibench.cli.parser import Options
+from unibench.cli.progress import Progress
+from unibench.cli.showing import print_rows
+from unibench.compose import compose_cells, is_experiment
+from unibench.errors import UsageError, UsageErrors
+from unibench.identity import Cell, cells_of
+from unibench.plan import PlannedCell, survey
+
+if TYPE_CHECKING:
+    from unibench.runner import Outcome
+
+
+class Grid:
+    """The checked cells of a command.
+
+    Args:
+        options: of a verb that takes overrides.
+        sweep: whether comma lists make a grid; as ``-m`` says without it.
+    """
+
+    def __init__(self, options: Options, *, sweep: bool | None = None) -> None:
+        self.words = [word for word in options.words if not word.startswith("hydra")]
+        self.sweep = bool(getattr(options, "multirun", False)) if sweep is None else sweep
+        self._mistakes: list[UsageError] = options.mistakes
+
+    @property
+    def command(self) -> list[str]:
+        """The words that mean these cells."""
+        return [*(["-m"] if self.sweep else []), *self.words]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell, the reference of the others not included.
+
+        Raises:
+            UsageErrors: all mistakes of the command, before anything is loaded.
+        """
+        errors = list(self._mistakes)
+        try:
+            cells = cells_of(compose_cells(self.words, sweep=self.sweep))
+        except UsageErrors as error:
+            errors += [UsageError(line) for line in error.errors]
+        except UsageError as error:
+            errors.append(error)
+        if errors:
+            raise UsageErrors(errors)
+        return cells
+
+    @property
+    def plans(self) -> list[PlannedCell]:
+        """The cells and those they are compared to, with what is there of them now."""
+        return survey(self.cells)
+
+    def announce(self) -> None:
+        """Name the task that is asked where none is given."""
+        given = any(word.lstrip("+").startswith("task=") for word in self.words)
+        if not given and not is_experiment(self.words):
+            print(
+                "No task given: asking the embedded task synthvqa (drawn pictures, answers of toy"
+                " difficulty; nothing is downloaded)."
+            )
+
+    def retry(self) -> None:
+        """Let failed cells be tried again."""
+        from unibench.runner import forgive
+
+        forgive(self.cells)
+
+    def run(self) -> int:
+        """Answer what is missing, in this process, and print the tables; returns the exit code."""
+        rows = [plan.row for plan in self.plans]
+        self.announce()
+        if None not in rows:
+            print_rows([row for row in rows if row is not None])
+            return 0
+        from unibench.runner import Stop, work  # loads torch
+
+        self.retry()
+        stop = Stop()
+        with stop.listening():
+            outcome = work(self.cells, listener=Progress(), stop=stop)
+        return self.show(outcome)
+
+    def show(self, outcome: Outcome) -> int:
+        """Print the tables of what is done, and what is not.
+
+        Returns:
+            0; 1 if a cell failed; 2 if nothing but the user's mistakes stood in the way.
+
+        Raises:
+            UsageErrors: those mistakes, if nothing is done.
+        """
+        failures = outcome.failures
+        ours = [failure for failure in failures if not failure.usage]
+        if failures and not outcome.rows and not ours:
+            raise UsageErrors([UsageError(failure.error) for failure in failures])
+        print_rows(list(outcome.rows.values()))
+        for failure in failures:
+            state, where = "blocked", ""
+            if not failure.usage:
+                state, where = "failed", f" (traceback: {failure.cell.folder}/status.json)"
+            print(f"{state}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
+        return 1 if ours else 2 if failures else 0

@@ -1,0 +1,68 @@
+"""``recommend``: the Pareto-optimal methods of a folder of results."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Table
+
+from unibench import recommend as recommending
+from unibench.cli.parser import Options
+from unibench.cli.results import finished
+from unibench.cli.terminal import console, new_table, print_table
+from unibench.recommend import Recommendation
+from unibench.stats import Estimate
+
+
+def recommend(options: Options) -> int:
+    """``recommend --max-drop 2 --metric prefill_ms [model=..] [task=..] [out=outputs]``."""
+    screen, limit = console(), options.max_drop
+    cells = finished(options)
+    for found in recommending.recommend(cells, max_drop=limit, metric=options.metric):
+        print_table(_front(found, limit, options.metric))
+        if found.front:
+            best = found.front[0]
+            screen.print(f"recommended: {best.name} at {best.budget}")
+        else:
+            near = found.nearest
+            screen.print(
+                f"none of {found.tried} loses so little; the least is {near.name} at {near.budget}:"
+                f" {near.drop.value:.1f} %"
+            )
+        if found.incomplete:
+            screen.print(f"left out, not run on all tasks: {', '.join(found.incomplete)}")
+    screen.print(
+        "front: no other candidate has less drop at less cost. sure: the whole interval of the drop"
+        " lies below the limit."
+    )
+    return 0
+
+
+def _front(found: Recommendation, limit: float, metric: str) -> Table:
+    title = f"{found.model} on {found.device}: at most {limit:g} % below vanilla, least {metric}"
+    columns = ("method", "budget", "tasks", "drop %", "95 %", "sure", metric, "95 %", "of vanilla")
+    table = new_table(title, columns)
+    for one in found.front:
+        table.add_row(
+            one.name,
+            one.budget,
+            str(one.tasks),
+            f"{one.drop.value:.1f}",
+            f"{one.drop.low:.1f} to {one.drop.high:.1f}",
+            "yes" if one.drop.high <= limit else "no",
+            *_cost(one.cost),
+            _share(one.cost.value, found.vanilla.value),
+        )
+    table.add_row("vanilla", "0", "", "0.0", "", "", *_cost(found.vanilla), "100 %")
+    return table
+
+
+def _share(cost: float, full: float) -> str:
+    """Per cent of vanilla's cost; vanilla's method costs nothing."""
+    return f"{100 * cost / full:.0f} %" if full else "-"
+
+
+def _cost(cost: Estimate) -> tuple[str, str]:
+    """A cost and its interval, with three digits that say something."""
+    digits = max(0, 2 - math.floor(math.log10(abs(cost.value)))) if cost.value else 0
+    return f"{cost.value:.{digits}f}", f"{cost.low:.{digits}f} to {cost.high:.{digits}f}"

@@ -1,0 +1,143 @@
+"""The samples of a cell on their way between a harness, the model and the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from unibench.identity import Cell
+from unibench.inference.ask import Question, ask, generated, observed
+from unibench.inference.environment import environment
+from unibench.inference.record import Record
+from unibench.inference.session import session_of
+from unibench.models import LoadedModel, Piece
+
+
+class CellInference:
+    """Answers the samples of one cell: those that the store has are not asked again.
+
+    Args:
+        cell: method, budget and decoding.
+        loaded: the model, and the processor that :meth:`chat` uses.
+        known: records by sample.
+        say: sends an event to the parent.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        loaded: LoadedModel,
+        known: Mapping[str, Record],
+        say: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.cell, self.loaded = cell, loaded
+        self._session = session_of(cell, loaded)
+        self._known, self._say = dict(known), say
+        self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
+        self._total: int | None = None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Prune whatever the model reads inside the block."""
+        with self._session.installed():
+            yield
+
+    def chat(self, content: Sequence[Piece], max_new_tokens: int) -> str:
+        """The greedy answer of our own model object to text, pictures and videos.
+
+        Args:
+            content: pieces of one user turn, in order.
+            max_new_tokens: the harness's; the cell's own setting goes first.
+        """
+        decoding = self.cell.config.generation
+        config = self.loaded.generation_config(
+            decoding.max_new_tokens or max_new_tokens, decoding.repetition_penalty
+        )
+        return generated(self.loaded, [content], config).texts[0]
+
+    def settings(self, max_new_tokens: int) -> dict[str, Any]:
+        """How :meth:`chat` decodes."""
+        decoding = self.cell.config.generation
+        return {
+            "max_new_tokens": decoding.max_new_tokens or max_new_tokens,
+            "do_sample": False,
+            "repetition_penalty": decoding.repetition_penalty,
+        }
+
+    def begin(self, total: int) -> None:
+        """Say how many samples there will be."""
+        self._total = total
+        device = self.loaded.device
+        self._say(
+            {
+                "event": "cell",
+                "done": len(self._known),
+                "total": total,
+                "environment": environment(device),
+            }
+        )
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def answer(
+        self, sample: str, question: Callable[[], Question], generate: Callable[[], str]
+    ) -> str:
+        """The answer to a sample.
+
+        Args:
+            sample: its name in the harness.
+            question: what is known of it; called if it must be asked.
+            generate: lets a model object of the harness, or :meth:`chat` under its prompt rules,
+                answer it by one ``generate`` of one prompt.
+        """
+        if sample not in self._known:
+            answering = partial(observed, self.loaded, generate)
+            (record,) = ask(self.loaded, self._session, [question()], answering)
+            self._known[sample] = record
+            self._say({"event": "sample", "record": record.as_json()})
+        record = self._known[sample]
+        self._prompts[sample] = str(record.prompt)
+        if len(self._prompts) == self._total:
+            self.end()
+        return record.answer
+
+    def question(
+        self,
+        sample: str,
+        truth: str,
+        text: str | None,
+        pictures: int,
+        first_picture: bytes,
+    ) -> Question:
+        """A question of this cell's task; samples with the same first picture share a group."""
+        return Question(
+            id=sample,
+            index=len(self._prompts),
+            ability=self.cell.config.task.ability or "all",
+            group=hashlib.blake2b(first_picture, digest_size=8).hexdigest(),
+            truth=truth,
+            text=text,
+            pictures=pictures,
+        )
+
+    def end(self) -> None:
+        """Say, once, that every sample is there."""
+        if self._total is None:
+            return
+        self._total = None
+        device = self.loaded.device
+        peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+        self._say({"event": "answered", "peak_mib": peak})
+
+    @property
+    def prompts(self) -> str:
+        """A hash of the prompts of all samples used."""
+        digest = hashlib.blake2b(digest_size=8)
+        for sample in sorted(self._prompts):
+            digest.update(f"{sample}\0{self._prompts[sample]}\0".encode())
+        return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""What the stages of a method compute, counted by running them once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from unibench.cost.operations import unseen
+from unibench.ops import Work, counted
+from unibench.pruning.context import StageContext, unheard
+from unibench.pruning.prefill import Prefill, Reading
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a context's memory held before its method was asked."""
+
+    held: dict[str, Tensor]
+    copy: dict[str, Tensor]
+
+    def unchanged(self, memory: dict[str, Tensor]) -> bool:
+        return memory.keys() == self.held.keys() and all(
+            memory[key] is value and torch.equal(value, self.copy[key])
+            for key, value in self.held.items()
+        )
+
+
+class Arithmetic:
+    """Counts each piece of a method's work once for every distinct shape, beside the clock.
+
+    Where a selection's work depends on what the picture shows and not on sizes alone, the count is
+    that of the first sample of its shape.
+
+    Args:
+        reading: the prefill under way, whose spans exclude the counting.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._known: dict[Hashable, Work] = {}
+
+    def of(self, prefill: Prefill, key: Hashable, again: Callable[[], object]) -> Work:
+        """The work of something that has just run.
+
+        Args:
+            prefill: under way.
+            key: what it was and of which shape.
+            again: runs it once more and leaves no trace.
+        """
+        known = self._known.get(key)
+        if known is None:
+            with self._reading.timed(prefill.spans.excluded), unseen(), torch.no_grad():
+                with _random_numbers_kept(self._reading.clock.device):
+                    known = self._known[key] = _work_of(again)
+        return known
+
+    def asked(
+        self,
+        prefill: Prefill,
+        key: Hashable,
+        ask: Callable[[StageContext], Answer],
+        ctx: StageContext,
+    ) -> tuple[Answer, Work]:
+        """What a method answers about a context, and what that cost.
+
+        A method that neither chooses nor leaves anything in ``ctx.memory`` only looks: it is not
+        asked twice and costs nothing.
+        """
+        if key in self._known:
+            return ask(ctx), self._known[key]
+        with self._reading.timed(prefill.spans.excluded):
+            before = _Before(dict(ctx.memory), _copied(ctx.memory))
+        answer = ask(ctx)
+        with self._reading.timed(prefill.spans.excluded):
+            if answer is None and before.unchanged(ctx.memory):
+                return answer, Work()
+        beside = replace(ctx, memory=before.copy, note=unheard)
+        return answer, self.of(prefill, key, lambda: ask(beside))
+
+
+def _work_of(again: Callable[[], object]) -> Work:
+    try:
+        with counted() as work:
+            again()
+    except Exception as error:  # a count is no reason to lose an answer, but it must not look free
+        return Work(uncounted=(f"everything ({type(error).__name__} when it ran again)",))
+    return work
+
+
+def _copied(memory: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.clone() if isinstance(value, Tensor) else value for key, value in memory.items()
+    }
+
+
+def _random_numbers_kept(device: torch.device) -> AbstractContextManager[Any]:
+    if device.type == "meta":
+        return nullcontext()
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

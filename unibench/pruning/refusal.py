@@ -1,0 +1,126 @@
+"""Why a method cannot run on a model: one answer for plans, checks and sessions."""
+
+from __future__ import annotations
+
+from unibench.budget import Budget, BudgetMode
+from unibench.cost.accounting import REFERENCE, processed
+from unibench.errors import UsageError
+from unibench.facts import ModelFacts, full_attention
+from unibench.pruning.family import Family
+from unibench.pruning.stage import Method, Stage, needs_of
+
+# where the depth is not known: a reason that is the same for both does not depend on it
+DEPTHS = (24, 96)
+# visual tokens for which counts are tried: a picture of LLaVA-1.5, and more than any prompt has,
+# where rounding cannot hide that one share exceeds another
+MANY = 2**20
+
+
+def refusal(
+    method: Method,
+    budget: Budget,
+    family: type[Family],
+    model: ModelFacts,
+    *,
+    mode: BudgetMode = "at_stage",
+) -> str | None:
+    """Why a method cannot run on a model under a budget, in one line; None if it can.
+
+    Only what is known of the model refuses. Nothing is loaded.
+
+    Args:
+        method: with its parameters.
+        budget: of the run.
+        family: the class of the model's adapter.
+        model: what is known of it.
+        mode: how the budget counts.
+    """
+    name = type(method).__name__
+    if model.full_attention is False:
+        return f"{model.name}: only decoders with full attention in every layer can be pruned"
+    if missing := method.wants - family.provides:
+        return (
+            f"{name} needs {', '.join(sorted(missing))}, which family"
+            f" {model.family or family.model_types[0]} lacks"
+        )
+    reason = method.requires(family, model) or _of_kernels(method, family, model)
+    if reason is not None:
+        return reason
+    depths = DEPTHS if model.depth is None else (model.depth,)
+    reasons = {_of_cuts(method, budget, mode, depth, model) for depth in depths}
+    return reasons.pop() if len(reasons) == 1 else None
+
+
+def cuts(method: Method, depth: int, mode: BudgetMode) -> list[Stage]:
+    """The cuts of a method in the order in which a prompt meets them."""
+    stages = method.averaged(depth) if mode == "layer_average" else method.stages(depth)
+    return sorted(stages, key=lambda stage: stage.layer)
+
+
+def facts_of(family: Family) -> ModelFacts:
+    """What a loaded model says of itself."""
+    text = family.text_model.config
+    tower = getattr(family.vit_attentions[0], "config", None)
+    return ModelFacts(
+        name=text.model_type,
+        family=type(family).__module__.rpartition(".")[2],  # a family is a file
+        depth=len(family.text_model.layers),
+        full_attention=full_attention(text.to_dict()),
+        width=text.hidden_size,
+        positions=getattr(text, "max_position_embeddings", None),
+        tower_depth=len(family.vit_blocks),
+        one_feature_layer=family.feature_layer is not None,
+        kernel=text._attn_implementation,
+        tower_kernel=getattr(tower, "_attn_implementation", None),
+        clip=family.clip is not None,
+    )
+
+
+def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str | None:
+    """Why the attention kernels, or the tower, cannot do what the method asks of them."""
+    kernel, tower = model.kernel or "sdpa", model.tower_kernel or "sdpa"
+    if "flash" not in kernel and kernel not in ("sdpa", "eager"):
+        return (
+            f"pruning knows no mask for the attention implementation {kernel!r}; take"
+            " model.attn=sdpa"
+        )
+    if not (family.tower_merging and model.one_feature_layer):
+        return None
+    try:
+        merges = method.encoder(model.tower_depth or DEPTHS[0])
+    except UsageError as error:
+        return str(error)
+    if "flash" not in tower or not any(stage.weighted for stage in merges):
+        return None
+    return f"merging in the vision tower weighs keys, which {tower} cannot; take model.attn=sdpa"
+
+
+def _of_cuts(
+    method: Method, budget: Budget, mode: BudgetMode, depth: int, model: ModelFacts
+) -> str | None:
+    """Why the cuts cannot be made in a decoder of ``depth`` layers, or the budget not be met."""
+    name = type(method).__name__
+    try:
+        stages = cuts(method, depth, mode)
+        for stage in stages:
+            if not 0 <= stage.layer < depth:
+                return (
+                    f"{name} cuts at layer {stage.layer}, but the model has {depth} decoder layers"
+                )
+        if budget.retention is not None:
+            # under an average, rounding on a huge picture would refuse what a real one reaches
+            for total in (REFERENCE,) if mode == "layer_average" else (REFERENCE, MANY):
+                processed(stages, budget.keep(total), total, depth)
+    except UsageError as error:
+        return str(error)
+    needs = needs_of(stages)
+    for layer in needs.llm_attention:
+        if not 0 <= layer < depth:
+            return (
+                f"{name} reads attention of layer {layer}, but the model has {depth} decoder layers"
+            )
+    blocks = model.tower_depth
+    for layer in (*needs.vit_attention, *needs.vit_hidden):
+        if blocks is not None and not -blocks <= layer < blocks:
+            return f"{name} reads vision layer {layer} of a tower with {blocks} blocks"
+    return None

@@ -1,0 +1,93 @@
+"""What a folder of results holds. Nothing is kept beside the cells, so nothing can disagree with
+them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unibench.store.claim import Watch, holder
+from unibench.store.files import disk_errors, read_json
+from unibench.store.folder import DamagedError, read_row, read_samples
+from unibench.store.index import FEATURES, REMOVED, cells_below, sweep
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a store.
+
+    Attributes:
+        folder: where it lies.
+        state: done, failed, partial or damaged.
+        samples: answered ones.
+        row: of a done cell.
+    """
+
+    folder: Path
+    state: str
+    samples: int
+    row: dict[str, Any] | None
+
+
+def index(folder: Path) -> list[Entry]:
+    """Every cell of a store, read from the cells themselves."""
+    return [entry_of(cell) for cell in cells_below(folder)]
+
+
+def entry_of(folder: Path) -> Entry:
+    """State of one cell."""
+    row, status = read_row(folder), read_json(folder / "status.json")
+    if row is not None:
+        return Entry(folder, "done", row["n"], row)
+    try:
+        count = len(read_samples(folder)[0])
+    except DamagedError:
+        return Entry(folder, "damaged", 0, None)
+    failed = isinstance(status, dict) and status.get("state") == "failed"
+    return Entry(folder, "failed" if failed else "partial", count, None)
+
+
+def prune(
+    folder: Path, states: tuple[str, ...], *, outdated: frozenset[Path] = frozenset(), dry: bool
+) -> list[Path]:
+    """Remove cells that nobody works on, and the vision features of the store.
+
+    Args:
+        folder: of results.
+        states: of cells to remove.
+        outdated: further cells to remove.
+        dry: only say what would go.
+
+    Returns:
+        What was (would be) removed.
+    """
+    watch = Watch()
+    found = [
+        entry.folder for entry in index(folder) if entry.state in states or entry.folder in outdated
+    ]
+    found = [cell for cell in found if holder(cell, watch) is None]
+    found += [features for features in [folder / FEATURES] if features.is_dir()]
+    if not dry:
+        sweep(folder)
+        for path in found:
+            _remove(path)
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder so that nobody sees a part of it, and then its parent if that is left
+    empty.
+    """
+    with disk_errors(folder):
+        gone = folder.with_name(f"{REMOVED}{secrets.token_hex(8)}")
+        folder.rename(gone)
+        if gone.is_symlink():  # what it points to is not the store's
+            gone.unlink()
+        else:
+            shutil.rmtree(gone, ignore_errors=True)
+        if folder.name != FEATURES and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
