@@ -64,9 +64,10 @@ def logits(
     merges: Merges | None = None,
     evicted: tuple[int, Drops] | None = None,
     added: Added | None = None,
+    unread: tuple[int, dict[int, Tensor]] | None = None,
 ) -> Tensor:
     """Logits of the whole sequence. ``evicted``: a query row, and the columns hidden from it on,
-    per layer.
+    per layer. ``unread``: a layer, and the columns ``[L]`` hidden from single rows from it on.
     """
     text = text_of(model)
     length = embeds.shape[1]
@@ -84,6 +85,9 @@ def logits(
         seen = torch.ones(length, length, dtype=torch.bool).tril() & ~gone[None, :]
         if evicted:
             seen[evicted[0] :] &= ~evicted[1][index][None, :]
+        if unread and index >= unread[0]:
+            for row, columns in unread[1].items():
+                seen[row, : len(columns)] &= ~columns
         seen |= torch.eye(length, dtype=torch.bool)  # a dropped row must see something
         mask = (
             torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)

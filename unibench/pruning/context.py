@@ -293,6 +293,26 @@ class StageContext:
         return self.query_key(layer)
 
 
+@dataclass(frozen=True)
+class StepContext:
+    """One sample at one decoding step, between two decoder layers, see :meth:`Method.reselect`.
+
+    Attributes:
+        layer: the decoder layer that has just run.
+        attention: ``[heads, N]`` attention of the new token on the visual tokens in its cache,
+            float32.
+        vision_rows: ``[N]`` which of the sample's original visual tokens each one is.
+        separators: ``[N]`` True on tokens that show no patch.
+        memory: of the sample, from its first decoding step on.
+    """
+
+    layer: int
+    attention: Tensor
+    vision_rows: Tensor
+    separators: Tensor
+    memory: dict[str, Tensor]
+
+
 def instruction_of(visual: Tensor, length: int) -> Tensor:
     """Rows of the text after the last of the visual tokens ``[N]`` of a sequence."""
     last = int(visual[-1]) if len(visual) else -1
