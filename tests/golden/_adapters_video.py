@@ -14,7 +14,7 @@ from tests.golden import _context
 from tests.golden._adapters import DEPTH, Answer, Call, adapter, answer, one_stage
 from tests.golden._adapters_intra import chosen, span, stored
 from unibench import StageContext
-from unibench.pruning import Item, Part
+from unibench.pruning import Item, Part, StepContext
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.signals import Pooled
 
@@ -417,3 +417,35 @@ def merged_pairs(call: Call) -> Answer:
     """AIM before the language model."""
     merge, *_ = call.build().stages(DEPTH)
     return answer(merge, video(call))
+
+
+@adapter
+def steps(call: Call) -> None:
+    """DyCoke while decoding: one row of attention at each step, as the later layers then read."""
+    arrays, method = _context.tensors(call.case, call.dtype), call.build()
+    start, stop = span(arrays)
+    memory: dict[str, Tensor] = {}
+    before = None
+    for number, rows in enumerate(arrays["attention_rows"]):
+        given = rows[:, start:stop]
+        mean = given.mean(0)[:-1]
+        similarity = (
+            0.0 if before is None else torch.nn.functional.cosine_similarity(mean, before, 0)
+        )
+        torch.testing.assert_close(
+            float(similarity), float(arrays["similarity"][number]), rtol=1e-4, atol=1e-5
+        )
+        before = mean
+        ctx = StepContext(
+            layer=method.layer - 1,  # type: ignore[attr-defined]
+            attention=given,
+            vision_rows=torch.arange(stop - start),
+            separators=torch.zeros(stop - start, dtype=torch.bool),
+            memory=memory,
+        )
+        read = method.reselect(ctx)
+        assert (read is None) == (not arrays["pruned"][number])
+        if read is not None:
+            *chosen_ones, last = read.sort().values.tolist()
+            assert chosen_ones == arrays["kept"][number].tolist()
+            assert last == stop - start - 1  # always read

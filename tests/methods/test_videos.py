@@ -16,6 +16,7 @@ from unibench import Method
 from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.cost.accounting import equivalent_tokens, processed
+from unibench.pruning import StepContext
 
 FRAMES, SCENE = 10, 3  # of a video; of a scene within it
 RATIOS = (0.1, 0.5, 0.667, 0.75, 0.889)
@@ -48,6 +49,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "aim[merge]": ("aim", {"prune": False}),
     "aim[prune]": ("aim", {"merge": False}),
     "aim[schedule]": ("aim", {"schedule": (2, 1)}),
+    "dycoke[restrict]": ("dycoke", {"decode": "restrict"}),
+    "dycoke[evict]": ("dycoke", {"decode": "evict"}),
     "dycoke[official]": ("dycoke", {"counts": "official"}),
     "dycoke[official_bug]": ("dycoke", {"variant": "official_bug"}),
 }
@@ -278,3 +281,38 @@ def test_prunevid_empties_the_caches_of_the_layers_before_its_cut() -> None:
     held = {layer.get_seq_length() for layer in cache.layers}
     assert record.processed[0] > record.processed[-1]
     assert held == {record.text_tokens + record.processed[-1] + 2}
+
+
+def test_dycoke_reads_three_tenths_of_the_visual_tokens_while_decoding() -> None:
+    model, inputs = model_of("llava_onevision"), video_of("llava_onevision")
+    method = build_method("dycoke", decode="restrict")
+    with unibench.prune(model, method, ratio=0.5) as session:
+        _, _, cache = generate(model, inputs, 5)
+        reads = session.take_reads()
+    (record,) = session.take_records()
+    held, newline = record.processed[-1], 1
+    fewer = int((held - newline) * (1 - 0.7)) + newline
+    assert [read.layers for read in reads] == [(held,) * 3 + (fewer,) * 3] * 4
+    # nothing has left the caches, and with evict the later layers lose it for good
+    assert {layer.get_seq_length() for layer in cache.layers} == {record.text_tokens + held + 4}
+    with unibench.prune(model, build_method("dycoke", decode="evict"), ratio=0.5):
+        _, _, cache = generate(model, inputs, 5)
+    lengths = [layer.get_seq_length() - record.text_tokens - 4 for layer in cache.layers]
+    assert lengths == [held] * 3 + [fewer] * 3
+
+
+def test_a_choice_is_used_again_while_attention_hardly_changes() -> None:
+    method, memory = build_method("dycoke", decode="restrict", unread=0.5), {}
+    defective = build_method("dycoke", decode="restrict", unread=0.5, variant="official_bug")
+
+    def read(chooser: Method, row: list[float], memory: dict[str, Tensor]) -> list[int] | None:
+        marks = torch.tensor([False] * 4 + [True])
+        kept = chooser.reselect(StepContext(2, torch.tensor([row]), torch.arange(5), marks, memory))
+        return None if kept is None else kept.tolist()
+
+    assert read(method, [0.4, 0.3, 0.2, 0.1, 0.0], memory) == [0, 1, 4]
+    assert read(method, [0.3, 0.2, 0.31, 0.1, 0.0], memory) == [0, 1, 4]  # nearly as before
+    assert read(method, [0.0, 0.1, 0.4, 0.5, 0.0], memory) == [2, 3, 4]
+    other: dict[str, Tensor] = {}
+    assert read(defective, [0.4, 0.3, 0.2, 0.1, 0.0], other) == [0, 3, 4]  # of the first three
+    assert read(defective, [0.4, 0.3, 0.2, 0.1, 0.0], other) is None
