@@ -48,6 +48,7 @@ class InternVL(Family):
 
     def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
         return list(values.split([sum(part.frames for part in item.parts) for item in items]))
+
     def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
         """The arrangement in which the tiles look most like the overview, scaled down."""
         pixels = call.arguments["pixel_values"].float()

@@ -45,7 +45,10 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
         given: the keys that the command sets, for example ``ratio``.
     """
     budgets = [key for key in ("ratio", "retention", "keep") if key in given]
-    if budgets and not any(answers.uses_budget(cell.method) for cell in cells):
+    used = any(
+        cell.budget.mode == "layer_average" or answers.uses_budget(cell.method) for cell in cells
+    )
+    if budgets and not used:
         names = sorted({str(cell.method["name"]) for cell in cells})
         yield (
             f"{', '.join(budgets)} is not used: {' and '.join(names)} keeps as many tokens as its"

@@ -20,6 +20,26 @@ class UsageErrors(UsageError):  # noqa: N818
         super().__init__("\n".join(self.errors))
 
 
+def shown(text: object) -> str:
+    """A text of which nobody knows who wrote it, as one line that cannot act on a terminal.
+
+    >>> print(shown("a" + chr(27) + "[31m" + chr(10) + "b"))
+    a\\x1b[31m\\nb
+    """
+    line = str(text)
+    if line.isprintable():
+        return line
+    escaped = (sign.encode("unicode_escape", "surrogatepass").decode() for sign in line)
+    return "".join(
+        sign if sign.isprintable() else other for sign, other in zip(line, escaped, strict=True)
+    )
+
+
+def lines_shown(text: object) -> str:
+    """The same of several lines."""
+    return "\n".join(map(shown, str(text).split("\n")))
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A clause that names the likeliest intended word, or nothing.
 

@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError, shown, unknown
 from unibench.inference.record import COLUMNS as RECORD
 from unibench.inference.record import stored
 from unibench.inference.row import ALL as ALL
@@ -114,6 +114,9 @@ def build(files: Iterable[Path]) -> pd.DataFrame:
 def of_rows(rows: Iterable[Row]) -> pd.DataFrame:
     """The frame of rows that are already read."""
     frame = pd.DataFrame([line for row in rows for line in row.lines()], columns=list(COLUMNS))
+    for name in frame.columns.difference([*NUMBERS, "folder"]):
+        # texts of rows go to terminals, plots and pages; a folder is opened under its own name
+        frame[name] = frame[name].map(lambda text: shown(text) if isinstance(text, str) else text)
     for name in NUMBERS:
         frame[name] = pd.to_numeric(frame[name]).astype(float)
     frame = frame.astype({"n": int, "seed": int, "main": bool})
@@ -136,6 +139,7 @@ def samples(folder: str | Path) -> pd.DataFrame:
         raise UsageError(f"{file} is missing: the cell's samples were removed or lie elsewhere")
     records = stored(Path(folder), read_samples(Path(folder))[0].values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
+    table["ability"] = table["ability"].map(shown)  # as the frame names it
     return table.set_index("id")
 
 
@@ -207,10 +211,12 @@ def labels(lines: pd.DataFrame, by: str) -> dict[str, str]:
     for column in (METHOD if by == "candidate" else SETTING)[:-1]:
         if len(set(names.values())) == len(names):
             break
-        values = lines.groupby(by, sort=False)[column].agg(lambda group: set(map(_shown, group)))
-        if len(set.union(*values)) > 1 and all(len(value) == 1 for value in values):
+        groups = lines.groupby(by, sort=False)[column]
+        values = {str(group): set(map(_shown, part)) for group, part in groups}
+        apart = len(set().union(*values.values())) > 1
+        if apart and all(len(value) == 1 for value in values.values()):
             for group, (value,) in values.items():
-                names[str(group)] += f"{', ' * bool(names[str(group)])}{column}={value}"
+                names[group] += f"{', ' * bool(names[group])}{column}={value}"
     if len(set(names.values())) < len(names):  # nothing that a heading shows tells them apart
         return {group: f"{by} {group}" for group in names}
     return names

@@ -143,12 +143,11 @@ def _recommendation(
     frame.check_alike(joined, "a recommendation")
     vanilla = frame.vanillas(joined)
     tables = {setting: _samples(folder) for setting, folder in vanilla["folder"].items()}
-    for setting, table in tables.items():
+    for task, table in zip(vanilla["task"], tables.values(), strict=True):
         if not table["score"].any():
             raise UsageError(
-                f"nothing to recommend: vanilla answers nothing right on"
-                f" {vanilla.loc[setting, 'task']}, so a drop relative to it is not defined; leave"
-                " that task out with task="
+                f"nothing to recommend: vanilla answers nothing right on {task}, so a drop relative"
+                " to it is not defined; leave that task out with task="
             )
     groups = list(
         joined[(joined["method"] != "vanilla") & joined["setting"].isin(vanilla.index)].groupby(

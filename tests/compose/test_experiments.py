@@ -163,9 +163,10 @@ def test_the_pairs_of_table_5_are_compared_under_both_budgets() -> None:
     )
 
 
-def test_the_tiny_grid_holds_every_method() -> None:
+def test_the_tiny_grid_holds_every_method_that_needs_no_file() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
-    assert {cell.method["name"] for cell in cells} == set(registry.methods())
+    own_file = {"d2pruner"}  # needs a prior of each model
+    assert {cell.method["name"] for cell in cells} == set(registry.methods()) - own_file
     assert {cell.seed for cell in cells if cell.method["name"] == "random_pre"} == {0, 1, 2}
     assert {cell.task.limit for cell in cells} == {None} or all(
         (cell.task.limit or 0) <= 400 for cell in cells

@@ -19,7 +19,7 @@ NAMES = (*METHODS, *FORMS)
 QUICK = ("cdpruner", "trimtokenator", "sparsevlm", "divprune", "fastv", "visionzip", "random_pre")
 
 # a draw depends on the sample's name, and the prompts of a profile have none
-DRAWN = ("random_pre", "random_intra", "dpp[random]")
+DRAWN = ("random_pre", "random_intra", "dpp[random]", "zoo_prune", "zoo_prune[rank]")
 
 
 def _product() -> list[object]:

@@ -174,3 +174,45 @@ def test_a_method_that_reads_the_question_unannounced_is_told_what_to_declare() 
         torch.no_grad(),
     ):
         model(**inputs_of("llava"))
+
+
+SLOW = '''
+import time
+from dataclasses import dataclass
+
+from unibench import Method, StageContext
+
+ASKED = []
+
+
+@dataclass(frozen=True)
+class Slow(Method):
+    """Keeps long vectors; slow when it is asked a second time.
+
+    Code: none.
+    Cost: N^2.
+    """
+
+    def score(self, ctx: StageContext):
+        ASKED.append(ctx.sample)
+        if len(ASKED) == 2:
+            time.sleep(4)
+        x = ctx.visual_hidden
+        return (x @ x.T).diagonal()
+'''
+
+
+def test_counting_is_in_no_time_of_a_sample_and_its_result_is_in_the_record(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = [f"method={tmp_path}/slow.py:Slow", "ratio=0.5", "task.limit=1", f"out={tmp_path}/out"]
+    assert main(words) == 0
+    files = (tmp_path / "out").rglob("samples.jsonl")
+    (file,) = [file for file in files if file.parent.parent.name.startswith("slow")]
+    record = json.loads(file.read_text())
+    for column in ("total_ms", "prefill_ms", "vision_ms", "method_ms", "decode_ms"):
+        assert 0 <= record[column] < 3500, column
+    width = model_and_processor()[0].config.text_config.hidden_size
+    assert record["method_tflops"] == pytest.approx(
+        2e-12 * record["visual_tokens"] ** 2 * width, abs=1e-6
+    )
+    assert not record.get("uncounted")

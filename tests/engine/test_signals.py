@@ -13,6 +13,7 @@ from torch import Tensor
 import unibench
 from tests.support.methods import Fixed, Look, every
 from tests.support.models import Bare, families, inputs_of, model_of, text_of
+from tests.support.reference import given_to_text
 from unibench import Chain, Method, Needs, Stage, StageContext
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows, received_attention
 from unibench.pruning.cutting import one_axis
@@ -147,6 +148,23 @@ def test_what_no_later_stage_asks_for_is_forgotten_at_once() -> None:
     with unibench.prune(model, Every(), ratio=0) as session, torch.no_grad():
         model(**copy.deepcopy(inputs_of("qwen2_5_vl")))
     assert set(held.values()) == {0, 1}
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_deepstack_features_are_those_of_the_tokens(video: bool) -> None:
+    model, inputs = model_of("qwen3_vl"), inputs_of("qwen3_vl", 0, 0 if video else 2, video=video)
+    given = given_to_text(model, inputs)
+    found: list[Any] = []
+
+    def look(ctx: StageContext) -> None:
+        found.append(ctx.deepstack())
+
+    with unibench.prune(model, Chain((Fixed({0: every(3)}), Look(look, 2))), ratio=0):
+        seen_by_model = model(**copy.deepcopy(inputs))
+    assert seen_by_model is not None
+    expected = torch.cat(list(given["deepstack_visual_embeds"]), -1)[::3]
+    torch.testing.assert_close(found[0], expected)
+    assert expected.shape[1] == 64 * len(given["deepstack_visual_embeds"])
 
 
 def test_three_axes_of_position_become_one() -> None:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from tests.harness import standins
 from unibench.compose import CONFIGS
-from unibench.config import HarnessTask, TaskConfig
+from unibench.config import HarnessTask, TaskConfig, build, schema
 
 BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
@@ -33,9 +33,9 @@ FREE = {
 
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
-        OmegaConf.structured(TaskConfig), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+        OmegaConf.structured(schema(TaskConfig)), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
     )
-    found = OmegaConf.to_object(merged)
+    found = build(TaskConfig, OmegaConf.to_container(merged))
     assert isinstance(found, TaskConfig)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ import pytest
 from tests.inference._stored import archived
 from tests.support.records import record
 from unibench.inference.record import COLUMNS, TIMES, Record, RecordError, parse, stored
+from unibench.store import lines
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
     one = record(question="Is it?", prompt="<image>Is it?", layout=((3, ((1, 1, 3, "", False),)),))
-    line = json.dumps(one.as_json())
+    line = json.dumps(one.as_json()).encode()
     assert parse(line) == one and list(json.loads(line)) == list(COLUMNS)
+
+
+def test_the_store_checks_the_columns_that_a_record_has() -> None:
+    needed = [field.name for field in fields(Record) if field.default is MISSING]
+    assert set(lines.REQUIRED) == set(needed)
+    assert set(lines.OPTIONAL) == set(COLUMNS) - set(needed)
 
 
 def test_numbers_are_written_with_six_digits() -> None:
@@ -41,9 +49,9 @@ def test_a_line_that_lacks_a_column_is_no_record_but_for_the_new_ones(column: st
     del values[column]
     new = ("index", "question", "prompt", "seen", "uncounted", "prompt_digest", "pixel_digest")
     if column in (*new, "run"):
-        assert parse(json.dumps(values)) is not None
+        assert parse(json.dumps(values).encode()) is not None
     else:
-        assert parse(json.dumps(values)) is None
+        assert parse(json.dumps(values).encode()) is None
         with pytest.raises(RecordError, match=f"lacks {column}|sample None lacks id"):
             Record.from_json(values)
 

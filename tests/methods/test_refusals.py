@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, LlavaConfig, MistralConfig, PreTrainedModel
 
 import unibench
+from tests.methods._contexts import BESIDES
 from tests.support.models import CLIP, IMAGE, LAYERS, TEXT, families, model_of
 from unibench import Method, UsageError, registry
 from unibench.api import build_method
@@ -98,7 +99,7 @@ def raised(family: str, name: str, options: dict[str, Any], mode: Any) -> str | 
     """What a session on a model says."""
     try:
         method = build_method(name, **options)
-        with unibench.prune(model_of(family), method, ratio=0.5, mode=mode):
+        with unibench.prune(model_of(family), method, ratio=0.5, budget_mode=mode, **BESIDES):
             return None
     except UsageError as error:
         return str(error)
@@ -295,7 +296,7 @@ def test_only_methods_whose_data_or_numbers_decide_take_no_budget() -> None:
         ("pyramiddrop", {"retentions": [0.5, 0.25, 0.125]}, False),
         ("tome", {"schedule": [2, 2]}, False),
         ("vtw", {"layer": 3}, False),
-        ("vtw", {}, True),  # an average over layers decides the layer
+        ("vtw", {}, False),
         ("fitprune", {"recipe": [1, 2, 3]}, True),  # scaled to the budget
         ("two_stage", {"pre_ratio": 0.5}, True),
         ("two_stage", {"pre_ratio": 0.5, "intra_ratio": 0.5}, False),
@@ -304,7 +305,7 @@ def test_only_methods_whose_data_or_numbers_decide_take_no_budget() -> None:
     ):
         assert build_method(name, **options).uses_budget is uses, (name, options)
     free = {name for name, card in registry.methods().items() if not card.uses_budget}
-    assert free == {"vanilla", "mustdrop"}
+    assert free == {"vanilla", "mustdrop", "vtw"}
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_a_method_that_uses_no_budget_plans_the_same_cuts_under_any(
         pytest.skip(f"refused: {error}")
     planned = all(stage.count is not None for stage in stages) and all(s.exact for s in stages)
     if planned and counts[0] == counts[1]:
-        assert not method.uses_budget or name == "vtw"
+        assert not method.uses_budget
     elif planned:
         assert method.uses_budget
 
@@ -334,7 +335,7 @@ def test_a_method_that_uses_no_budget_plans_the_same_cuts_under_any(
 def test_families_hand_down_what_they_provide() -> None:
     cards = registry.families()
     assert cards["llava_next_video"].provides == cards["llava"].provides
-    assert cards["llava_onevision"].provides == frozenset()
+    assert cards["llava_onevision"].provides == frozenset({"projector"})
     assert not cards["llava_onevision_1_5"].batches
     assert all(issubclass(card.load(), Family) for card in cards.values())
     served = list(itertools.chain(*(card.model_types for card in cards.values())))

@@ -58,7 +58,7 @@ def _split(row: str, sign: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\\([\\|*<])", r"\1", text)
+    return re.sub(r"\\([^\w\s]|_)", r"\1", text)
 
 
 def _markdown_cell(text: str, minor: bool) -> Cell:

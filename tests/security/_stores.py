@@ -64,6 +64,13 @@ def attacks(place: Path) -> list[str]:
         "/dev/zero",
         "file:///etc/passwd",
         "http://127.0.0.1:9/x",
+        "[/red][bold]:skull:",
+        "\x1b]0;title\x07\x1b[31m\x9b2J",
+        "\u202egnp.exe",
+        "=cmd|'/C calc'!A0",
+        "<script>alert(1)</script>",
+        "two\nlines\ttab",
+        "\U0001f600 \u0645\u0631\u062d\u0628\u0627 $x_$ `a` &lt;",
     ]
 
 

@@ -233,8 +233,8 @@ def test_a_limit_is_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file = pack(tmp_path / "a.tar.gz", lambda tar, add: None)
     for word in ("0", "-1", "nan", "inf"):
         assert main(["store", "import", str(file), str(tmp_path / "s"), f"--max-size={word}"]) == 2
+        assert f"--max-size {word}" in capsys.readouterr().err
     assert main(["store", "import", str(file), str(tmp_path / "s"), "--max-size", "0.001"]) == 0
-    assert "GiB that the archive may unpack to" in capsys.readouterr().err
 
 
 def contents(store: Path) -> dict[str, bytes]:

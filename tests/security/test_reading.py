@@ -76,8 +76,9 @@ def walk(place: Path, store: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the verbs do on an honest store of the same shape."""
-    place = tmp_path_factory.mktemp("plain")
-    found = walk(place, stores.honest(place))
+    # what a first look at the methods leaves in the cache is no part of what a store brings about
+    for place in (tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("plain")):
+        found = walk(place, stores.honest(place))
     codes = {name: verb["code"] for name, verb in found["verbs"].items()}
     assert {name for name, code in codes.items() if code != 0} == {"audit"}, found
     return found
@@ -97,6 +98,8 @@ def test_every_reading_verb_treats_a_store_as_data(
     for name, verb in found["verbs"].items():
         assert verb["code"] in (0, 1, 2), (name, verb["code"])
         assert "Traceback" not in verb["said"], name
+        unseen = {sign for sign in verb["said"] if not sign.isprintable()} - {"\n"}
+        assert not unseen, (name, unseen)
         assert verb["started"] == plain["verbs"][name]["started"], name
     assert set(found["modules"]) <= set(plain["modules"])
     allowed = [tmp_path / "work", store, Path(os.devnull), tmp_path / "report.json"]

@@ -12,7 +12,7 @@ from unibench.cli.parser import Options
 from unibench.cli.progress import Progress
 from unibench.cli.showing import print_rows
 from unibench.compose import compose_cells, is_experiment
-from unibench.errors import UsageError, UsageErrors
+from unibench.errors import UsageError, UsageErrors, lines_shown
 from unibench.identity import Cell, cells_of
 from unibench.plan import PlannedCell, survey
 
@@ -109,5 +109,6 @@ class Grid:
             state, where = "blocked", ""
             if not failure.usage:
                 state, where = "failed", f" (traceback: {failure.cell.folder}/status.json)"
-            print(f"{state}: {failure.cell.title}: {failure.error}{where}", file=sys.stderr)
+            line = f"{state}: {failure.cell.title}: {failure.error}{where}"
+            print(lines_shown(line), file=sys.stderr)
         return 1 if ours else 2 if failures else 0

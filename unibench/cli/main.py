@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, Options, Parser
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError, lines_shown, unknown
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,16 @@ ACTIONS: dict[str, Verb] = {
     ),
 }
 
+
+class _Plain(logging.Formatter):
+    """Log messages with control characters escaped: names in them come from stores."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return lines_shown(super().format(record))
+
+
 _SCREEN = logging.StreamHandler()
+_SCREEN.setFormatter(_Plain())
 USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
 
@@ -144,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except UsageError as error:
-        print(error, file=sys.stderr)
+        print(lines_shown(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; all answers are kept, the same command continues", file=sys.stderr)

@@ -186,8 +186,6 @@ def _cells_of(entry: Entry, notes: dict[str | None, str]) -> tuple[str, ...]:
     remark = notes.get(entry.reason, entry.reason)
     if not remark and entry.holder:
         remark = f"worked on by {entry.holder}"
-    if entry.key == AFTER_DOWNLOAD:
-        remark = ", ".join(filter(None, (remark, AFTER_DOWNLOAD)))
     total, seed = str(entry.total or "?"), str(entry.seed)
     return (
         *(entry.model, entry.task, total, entry.method, entry.budget, seed),

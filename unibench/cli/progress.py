@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from unibench.errors import lines_shown
 from unibench.identity import Cell
 from unibench.inference.record import Record
 from unibench.inference.row import Row
@@ -59,7 +60,7 @@ class Progress:
             self._print(time.monotonic(), last=True)
 
     def failed(self, cell: Cell, error: str) -> None:
-        print(f"{self._prefix}{cell.title}: failed: {error}", file=sys.stderr)
+        print(lines_shown(f"{self._prefix}{cell.title}: failed: {error}"), file=sys.stderr)
 
     def wait(self, cells: int, holder: str | None) -> None:
         now = time.monotonic()

@@ -11,6 +11,7 @@ from pathlib import Path
 from unibench import registry
 from unibench import store as results
 from unibench.cli.parser import Options
+from unibench.cli.terminal import say
 
 
 def index(options: Options) -> int:
@@ -21,11 +22,11 @@ def index(options: Options) -> int:
         print(json.dumps(plain, indent=1))
         return 0
     for entry in entries:
-        print(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
+        say(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
     counts = Counter(entry.state for entry in entries)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     samples = sum(entry.samples for entry in entries)
-    print(f"{len(entries)} cells, {samples} samples: {states}")
+    say(f"{len(entries)} cells, {samples} samples: {states}")
     return 0
 
 
@@ -33,9 +34,9 @@ def verify(options: Options) -> int:
     """``store verify FOLDER``: exit code 1 if something is damaged."""
     problems = results.verify(_path(options.folder))
     for problem in problems:
-        print(f"{problem.file}: {problem.what} -> {problem.mend}")
+        say(f"{problem.file}: {problem.what} -> {problem.mend}")
     if not problems:
-        print("nothing is damaged")
+        say("nothing is damaged")
     return 1 if problems else 0
 
 
@@ -43,7 +44,7 @@ def repair(options: Options) -> int:
     """``store repair FOLDER``."""
     count = results.repair(_path(options.folder))
     damaged = _counted(count, "damaged line or file", "damaged lines and files")
-    print(f"{damaged} set aside as *.damaged" if count else "nothing is damaged")
+    say(f"{damaged} set aside as *.damaged" if count else "nothing is damaged")
     return 0
 
 
@@ -58,12 +59,12 @@ def prune(options: Options) -> int:
         judged = results.judged(folder, _trusted(options))
         outdated = frozenset(judged.outdated)
         for path, why in judged.unknown.items():
-            print(f"kept, since it cannot be judged: {path}: {why}")
+            say(f"kept, since it cannot be judged: {path}: {why}")
     folders = results.prune(folder, states, outdated=outdated, dry=not options.yes)
     for path in folders:
-        print(path)
+        say(path)
     done = "removed" if options.yes else "would be removed; --yes removes them"
-    print(f"{_counted(len(folders), 'folder', 'folders')} {done}")
+    say(f"{_counted(len(folders), 'folder', 'folders')} {done}")
     return 0
 
 
@@ -78,12 +79,12 @@ def rekey(options: Options) -> int:
         for group in lift(_path(options.folder), ask, _trusted(options)):
             cells = _counted(len(group.cells), "cell", "cells")
             samples = _counted(group.asked, "sample", "samples")
-            print(
+            say(
                 f"{group.model} x {group.method} x {group.task}: {len(group.lifted)} of {cells}"
                 f" lifted after asking {samples} again"
             )
             for path, reason in group.reasons.items():
-                print(f"  stays {path}: {reason}")
+                say(f"  stays {path}: {reason}")
             stay += len(group.reasons)
     return 1 if stay else 0
 
@@ -96,7 +97,7 @@ def merge(options: Options) -> int:
 def export(options: Options) -> int:
     """``store export FOLDER FILE.tar.gz``."""
     count = results.export(_path(options.folder), _path(options.file))
-    print(f"{_counted(count, 'cell', 'cells')} in {options.file}")
+    say(f"{_counted(count, 'cell', 'cells')} in {options.file}")
     return 0
 
 
@@ -111,13 +112,13 @@ def _path(text: str) -> Path:
 
 
 def _say(merged: results.Merged) -> int:
-    print(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
+    say(f"{merged.new} new cells, {merged.grown} grown, {merged.same} as they were")
     for sample in merged.conflicts:
-        print(f"{sample}: another answer there; the one here stays")
+        say(f"{sample}: another answer there; the one here stays")
     for cell in merged.refused:
-        print(f"refused: {cell}")
+        say(f"refused: {cell}")
     if merged.strays:
-        print(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
+        say(f"{_counted(merged.strays, 'file', 'files')} of no cell left out")
     return 1 if merged.conflicts or merged.refused else 0
 
 

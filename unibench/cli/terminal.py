@@ -5,19 +5,42 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
+
+from unibench.errors import lines_shown
 
 UNLIMITED = 100_000  # columns of an output that is no terminal: nothing is wrapped
 WORDS = ("model", "task", "first", "second", "method", "test")  # columns of text
 NARROWEST = 24  # columns that a sentence at the end of a line is folded to
 
 
-def console() -> Console:
+class Terminal(Console):
+    """A console that takes no string for markup and shows control characters escaped.
+
+    Names come from stores, and ``[/red]`` or an escape sequence may be one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        plain: Text = super().render_str(lines_shown(text), **options)
+        return plain
+
+
+def console() -> Terminal:
     """The standard output. Only a terminal has a width: ``| grep`` and files get whole lines."""
-    return Console(width=None if sys.stdout.isatty() else UNLIMITED)
+    return Terminal(width=None if sys.stdout.isatty() else UNLIMITED)
+
+
+def say(text: object) -> None:
+    """Print lines with control characters escaped."""
+    print(lines_shown(text))
 
 
 def new_table(title: str | None, columns: Sequence[str]) -> Table:
@@ -72,7 +95,7 @@ def _width(table: Table, folded: bool) -> int:
     """Columns of the terminal that a table needs; :data:`NARROWEST` for text that may be folded."""
     if folded:
         table.columns[-1].max_width = NARROWEST
-    needed = Console(width=UNLIMITED).measure(table).maximum
+    needed = Terminal(width=UNLIMITED).measure(table).maximum
     if folded:
         table.columns[-1].max_width = None
     return needed
@@ -80,7 +103,7 @@ def _width(table: Table, folded: bool) -> int:
 
 def _print(table: Table, folded: bool) -> None:
     # a terminal that is narrower than one value wraps it itself; rich would cut it
-    screen = Console(width=max(console().width, _width(table, folded)))
+    screen = Terminal(width=max(console().width, _width(table, folded)))
     if sys.stdout.isatty():
         screen.print(table)
         return

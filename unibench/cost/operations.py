@@ -54,6 +54,7 @@ FREE = frozenset(
     adaptive_max_pool2d adaptive_max_pool3d
     abs ceil conj _conj copysign fix floor frac heaviside imag nan_to_num neg _neg_view real round
     sgn sign trunc
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact2d
     """.split()  # noqa: SIM905 - ten names a line are read more easily than one
 )
 
@@ -91,15 +92,27 @@ PER_INPUT = {
     "renorm": 3,
 }
 
-# -- pointwise operators that do more than one thing for each number that they make
+# -- operators that do more than one thing for each number that they make
 
-PER_OUTPUT = {"addcmul": 2, "addcdiv": 2, "lerp": 3, "mse_loss": 3, "smooth_l1_loss": 3}
+PER_OUTPUT = {
+    "addcmul": 2,
+    "addcdiv": 2,
+    "lerp": 3,
+    "mse_loss": 3,
+    "smooth_l1_loss": 3,
+    # weighted means of 2, 4 and 8 neighbours
+    "upsample_linear1d": 3,
+    "upsample_bilinear2d": 7,
+    "upsample_trilinear3d": 15,
+    "grid_sampler_2d": 7,
+}
 
 Count = Callable[[tuple[Any, ...], dict[str, Any], Any], int]
 
 
 def _pairs(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
-    return int(out.numel()) * (3 * args[0].shape[-1] + 1)
+    width: int = args[0].shape[-1]
+    return int(out.numel()) * (3 * width + 1)
 
 
 def _norm(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
@@ -125,7 +138,20 @@ def _scaled_sum(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     return int(out.numel()) * (1 if kwargs.get("alpha", 1) == 1 else 2)
 
 
+def _eigenvectors(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    # Golub and Van Loan, Matrix Computations, section 8.3: about 9 n^3 with the vectors
+    return 9 * int(args[0].numel()) * int(args[0].shape[-1])
+
+
+def _interpolated(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    return 7 * int(out.numel())  # four products and three sums of the corners
+
+
 SPECIAL: dict[str, Count] = {
+    "linalg_eigh": _eigenvectors,
+    "_linalg_eigh": _eigenvectors,
+    "upsample_bilinear2d": _interpolated,
+    "_upsample_bilinear2d_aa": _interpolated,
     "_cdist_forward": _pairs,
     "_euclidean_dist": _pairs,
     "_pdist_forward": _pairs,
@@ -226,7 +252,8 @@ def _formula(packet: Any) -> Count | None:
     if name in FREE:
         return lambda args, kwargs, out: 0
     overloads = [getattr(packet, overload) for overload in packet.overloads()]
-    if any(torch.Tag.pointwise in overload.tags for overload in overloads):
+    pointwise = any(torch.Tag.pointwise in overload.tags for overload in overloads)
+    if pointwise or name in PER_OUTPUT:
         each = PER_OUTPUT.get(name, 1)
         return lambda args, kwargs, out: each * sum(part.numel() for part in _tensors(out))
     if all(overload.is_view for overload in overloads):

@@ -235,7 +235,7 @@ def answer(
         batches = Batches(samples, batch_size, loaded)
         for batch in batches:
             questions = [_question(loaded, place, sample) for place, sample in batch]
-            turns = [[*sample.images, sample.question] for _, sample in batch]
+            turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
             try:
                 records = ask(loaded, session, questions, partial(generated, loaded, turns, config))
             except torch.OutOfMemoryError as error:

@@ -1,18 +1,18 @@
-"""One answered sample: a line of ``samples.jsonl``, and the only place where its columns are named.
+"""One answered sample: the columns of a line of ``samples.jsonl``, with their units. What a column
+may hold is checked in :mod:`unibench.store.lines`, where lines are read.
 
 Nothing here imports torch: the tables read records too.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from unibench.errors import UsageError
+from unibench.store.lines import OPTIONAL, REQUIRED, parsed
 
 
 class RecordError(UsageError):
@@ -106,36 +106,32 @@ class Record:
         if not isinstance(values, Mapping):
             raise RecordError(f"a record wanted, not {str(values)[:60]!r}")
         name = values.get("id")
-        known: dict[str, Any] = {}
-        for column, (kinds, required) in _FORMS.items():
-            if column not in values:
-                if required:
-                    raise RecordError(f"the record of sample {name} lacks {column}")
-                continue
-            value = _frozen(values[column])
-            if not isinstance(value, kinds):
-                raise RecordError(f"the record of sample {name} has {column}={str(value)[:60]!r}")
-            known[column] = value
-        return cls(**known)
+        for column, check in {**REQUIRED, **OPTIONAL}.items():
+            if column not in values and column in REQUIRED:
+                raise RecordError(f"the record of sample {name} lacks {column}")
+            if column in values and not check(values[column]):
+                shown = str(values[column])[:60]
+                raise RecordError(f"the record of sample {name} has {column}={shown!r}")
+        return _record(values)
 
     def as_json(self) -> dict[str, Any]:
         """The columns of a line; numbers with six digits after the point."""
         return {
-            column: round(value, 6) if isinstance(value, float) else value
+            column: round(value, 6) if isinstance(value, float) else _listed(value)
             for column, value in vars(self).items()
         }
 
     def untimed(self) -> Record:
         """The record without its times, for cells that are not measured (``timing=false``)."""
-        return replace(self, **dict.fromkeys(TIMES))
+        return replace(
+            self, total_ms=None, vision_ms=None, prefill_ms=None, method_ms=None, decode_ms=None
+        )
 
 
-def parse(line: bytes | str) -> Record | None:
+def parse(line: bytes) -> Record | None:
     """The record of a line of ``samples.jsonl``; None if the line is damaged or no record."""
-    try:
-        return Record.from_json(json.loads(line))
-    except (ValueError, RecursionError, RecordError):
-        return None
+    values = parsed(line)
+    return None if values is None else _record(values)
 
 
 def stored(folder: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
@@ -153,21 +149,20 @@ def stored(folder: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
         ) from None
 
 
+def _record(values: Mapping[str, Any]) -> Record:
+    """The record of values that are checked."""
+    return Record(**{name: _frozen(values[name]) for name in COLUMNS if name in values})
+
+
 def _frozen(value: Any) -> Any:
     """Lists as tuples, lists in lists too."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, NoneType),
-    "int": (int,),
-    "float": (int, float),  # JSON has 1 for 1.0
-    "float | None": (int, float, NoneType),
-}
-_FORMS: dict[str, tuple[tuple[type, ...], bool]] = {
-    field.name: (_KINDS.get(str(field.type), (tuple,)), field.default is MISSING)
-    for field in fields(Record)
-}  # what each column may hold, and whether a line must have it
-COLUMNS = tuple(_FORMS)
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    return list(map(_listed, value)) if isinstance(value, tuple) else value
+
+
+COLUMNS = tuple(field.name for field in fields(Record))
 TIMES = tuple(column for column in COLUMNS if column.endswith("_ms"))

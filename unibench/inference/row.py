@@ -289,6 +289,7 @@ class Row(Measured, Counted, Scored, Named):
         main = {"main": True, "ability": ALL, "low": self.ci_low, "high": self.ci_high}
         yield same | main
         unknown = dict.fromkeys(("vanilla_100", "drop_pct", "retention_pct"))
+        scores: dict[str, float | None]
         for name, metric in self.metrics.items():
             if name != self.metric:
                 scores = {"score": metric.score, "score_100": metric.score_100}
@@ -467,7 +468,7 @@ def _costs(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _times(records: Sequence[Record]) -> dict[str, float | None]:
+def _times(records: Sequence[Record]) -> dict[str, Any]:
     """The columns of :class:`Measured` that clocks give, None for records without times."""
     timed = [record for record in records if record.total_ms is not None]
     if not timed:

@@ -40,7 +40,8 @@ def downloads(cells: Iterable[Cell]) -> list[str]:
     found: dict[str, None] = {}
     for cell in cells:
         if not hub.cached(cell.config.model):
-            found[f"model {cell.config.model.checkpoint}"] = None
+            later = "" if cell.final else " (key after download: its commit is not known)"
+            found[f"model {cell.config.model.checkpoint}{later}"] = None
         if str(cell.identity["data"]).startswith("published:"):
             found[f"data of {cell.config.task.name}, unless its harness has them already"] = None
     return list(found)

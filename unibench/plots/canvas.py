@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def canvas(
     return figure, list(axes.flat)
 
 
-def looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of each name: the same for the same set of names, whatever their order."""
     return {
         name: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def _vanilla(panel: Axes, part: pd.DataFrame) -> None:
         )
 
 
-def _curve(panel: Axes, group: pd.DataFrame, label: str, look: Mapping[str, str]) -> None:
+def _curve(panel: Axes, group: pd.DataFrame, label: str, look: Mapping[str, Any]) -> None:
     low, high = group["score_100"] - group["low"], group["high"] - group["score_100"]
     spread = np.nan_to_num(np.array([low, high]).clip(min=0))
     panel.errorbar(
@@ -67,7 +68,7 @@ def _curve(panel: Axes, group: pd.DataFrame, label: str, look: Mapping[str, str]
         linewidth=1,
         markersize=4,
         **look,
-    )  # type: ignore[arg-type]
+    )
 
 
 def heat_map(frame: pd.DataFrame, value: str = "retention_pct") -> Figure:
@@ -132,7 +133,7 @@ def radar(frame: pd.DataFrame, budget: str, *, spokes: str = "task") -> Figure:
             linewidth=1.2,
             markersize=4,
             **look[str(label)],
-        )  # type: ignore[arg-type]
+        )
     panel.set_xticks(turns, [str(name).replace("_", " ") for name in table.columns])
     panel.tick_params(pad=8)
     panel.set_ylim(
@@ -182,7 +183,7 @@ def sizes(frame: pd.DataFrame, order: Sequence[str], budget: str) -> Figure:
     for label, values in table.iterrows():
         panel.plot(
             table.columns, values, label=str(label), linewidth=1, markersize=5, **look[str(label)]
-        )  # type: ignore[arg-type]
+        )
     panel.set(ylabel="mean score over tasks")
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     title(figure, f"ratio {budget} by model", table.columns)

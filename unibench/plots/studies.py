@@ -26,7 +26,7 @@ def tradeoff(points: pd.DataFrame, model: str) -> Figure:
             linewidth=1,
             markersize=5 if len(group) > 1 else 9,
             **look,
-        )  # type: ignore[arg-type]
+        )
         for _, point in group[group["weight"].isin([0.0, 0.5, 1.0])].iterrows():
             place = (point["hopkins"], point["importance"])
             panel.annotate(
@@ -86,7 +86,7 @@ def sweep(lines: pd.DataFrame, parameter: str, model: str) -> Figure:
                 linewidth=wide,
                 markersize=4,
                 **look[str(curve)],
-            )  # type: ignore[arg-type]
+            )
         panel.set(title=f"ratio {budget}", xlabel=parameter, ylabel="score")
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7

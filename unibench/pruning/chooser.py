@@ -54,6 +54,27 @@ class Plan:
         return found
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """One sample of a batch at a stage, free of padding.
+
+    Attributes:
+        row: of the batch.
+        hidden: ``[L, D]`` entering the stage's layer.
+        origin: ``[L]`` index of each row in the padded, unpruned sequence.
+        visual: ``[N]`` rows that are visual tokens.
+        rank: ``[N]`` which of the original visual tokens each one is.
+        blind: ``[N]`` True on separators that the stage is not shown.
+    """
+
+    row: int
+    hidden: Tensor
+    origin: Tensor
+    visual: Tensor
+    rank: Tensor
+    blind: Tensor
+
+
 class Chooser:
     """What the stages of a method choose, from what was recorded of the prompt on its way.
 
@@ -219,49 +240,57 @@ class Chooser:
         origin = origin.to(hidden.device)
         is_visual = prompt.visual[row].to(hidden.device)
         visual = is_visual[origin].nonzero()[:, 0]
-        rank = (is_visual.cumsum(0) - 1)[origin[visual]]  # which original visual token each one is
+        rank = (is_visual.cumsum(0) - 1)[origin[visual]]
         withholds = stage.needs.vision and not stage.needs.separators
         blind = separators_of(prompt.items[row], rank) & withholds
-        whole = self.plan.scope == "sequence"
-        contexts = []
-        for group in self._groups(prompt.items[row]):
-            inside = torch.zeros_like(blind)
-            for item in group:
-                inside |= (rank >= item.start) & (rank < item.stop)
-            shown, withheld = inside & ~blind, visual[inside & blind]
-            rows, start = visual[shown], group[0].start if group else 0
-            total = sum(len(item) for item in group)
-            keep = self.plan.budget.keep(total) if total else 0
-            if stage.count is not None and total:
-                keep = stage.count(keep, total)
-            keep = min(keep, len(rows) + len(withheld))
-            vision = self._vision_of(prefill, row, origin[rows])
-            share = Share(None if whole else visual, withheld, max(0, keep - len(rows)))
-            ctx = StageContext(
-                layer=stage.layer,
-                keep=min(keep, len(rows)),
-                total=total,
-                hidden=hidden[row, pad:],
-                visual=rows,
-                origin=origin - prompt.pads[row],
-                vision_rows=rank[shown],
-                items=group,
-                input_ids=prompt.ids_of(row),
-                vision=vision,
-                family=self.family,
-                margins=None,
-                seed=self.plan.seed,
-                sample=prompt.names[row] if whole else f"{prompt.names[row]}/{start}",
-                query_key=partial(self._query_key, prefill, row, len(origin)),
-                rotary=partial(self._rotary, prefill, row, pad),
-                clip=self._in_clip(prompt.ids_of(row), vision, visual, origin - prompt.pads[row]),
-                pooling=self._pooled(vision),
-                note=self.notes.add,
-                memory=prefill.memory.setdefault((row, start), {}),
-                share=share,
-            )
-            contexts.append(ctx)
-        return contexts
+        sample = _Sample(row, hidden[row, pad:], origin, visual, rank, blind)
+        return [
+            self._context(prefill, stage, sample, group)
+            for group in self._groups(prompt.items[row])
+        ]
+
+    def _context(
+        self, prefill: Prefill, stage: Stage, sample: _Sample, group: tuple[Item, ...]
+    ) -> StageContext:
+        """What the stage sees of the items that share a budget."""
+        prompt, whole = prefill.prompt, self.plan.scope == "sequence"
+        inside = torch.zeros_like(sample.blind)
+        for item in group:
+            inside |= (sample.rank >= item.start) & (sample.rank < item.stop)
+        shown, start = inside & ~sample.blind, group[0].start if group else 0
+        rows, withheld = sample.visual[shown], sample.visual[inside & sample.blind]
+        total = sum(len(item) for item in group)
+        keep = self.plan.budget.keep(total) if total else 0
+        if stage.count is not None and total:
+            keep = stage.count(keep, total)
+        keep = min(keep, len(rows) + len(withheld))
+        ids, name = prompt.ids_of(sample.row), prompt.names[sample.row]
+        origin = sample.origin - prompt.pads[sample.row]
+        vision = self._vision_of(prefill, sample.row, sample.origin[rows])
+        return StageContext(
+            layer=stage.layer,
+            keep=min(keep, len(rows)),
+            total=total,
+            hidden=sample.hidden,
+            visual=rows,
+            origin=origin,
+            vision_rows=sample.rank[shown],
+            items=group,
+            input_ids=ids,
+            vision=vision,
+            family=self.family,
+            margins=None,
+            seed=self.plan.seed,
+            sample=name if whole else f"{name}/{start}",
+            query_key=partial(self._query_key, prefill, sample.row, len(origin)),
+            rotary=partial(self._rotary, prefill, sample.row),
+            deepstack=partial(self._added, prefill, sample.row, sample.origin[rows]),
+            clip=self._in_clip(ids, vision, sample.visual, origin),
+            pooling=self._pooled(vision),
+            note=self.notes.add,
+            memory=prefill.memory.setdefault((sample.row, start), {}),
+            share=Share(None if whole else sample.visual, withheld, max(0, keep - len(rows))),
+        )
 
     def _groups(self, items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
         """What shares a budget."""
@@ -287,8 +316,18 @@ class Chooser:
 
         return compared
 
-    def _rotary(self, prefill: Prefill, row: int, pad: int) -> tuple[Tensor, Tensor]:
+    def _added(self, prefill: Prefill, row: int, origin: Tensor) -> Tensor | None:
+        """Features that the first layers add to visual tokens, level beside level."""
+        added = prefill.deepstack
+        if added is None:
+            return None
+        number = (added.visual.flatten().cumsum(0) - 1).view_as(added.visual)[row]
+        tokens = number[origin.to(number.device)]
+        return torch.cat([level[tokens.to(level.device)].float() for level in added.features], -1)
+
+    def _rotary(self, prefill: Prefill, row: int) -> tuple[Tensor, Tensor]:
         """cos and sin of what is left of a sample."""
+        _, pad = prefill.origin_of(row)
         rotary = prefill.rotary if prefill.current is None else prefill.current.rotary
         assert rotary is not None
         config = self.family.text_model.config

@@ -79,6 +79,8 @@ class StageContext:
         query_key: queries and keys of a decoder layer, for :meth:`attention` and :meth:`keys`.
         rotary: cos and sin of the rows of ``hidden``, ``[L, head_dim]`` each; see
             :meth:`rotated_back`.
+        deepstack: features that the first decoder layers add to the visual tokens, ``[N, levels *
+            D]``, float32; None where the family has none.
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
             CLIP that the vision tower comes from; None where the model came without it. Declare
             ``Needs(clip=True)``.
@@ -109,6 +111,7 @@ class StageContext:
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
     rotary: Callable[[], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
+    deepstack: Callable[[], Tensor | None] = field(default=lambda: None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=unheard, repr=False)

@@ -113,6 +113,7 @@ class Spans:
     def time(self, clock: Clock) -> PrefillTime:
         assert self.forward is not None
         start, end = self.forward
+        clock.seconds(start, end)  # waits for the last mark: those before it can be compared then
 
         def seconds(span: Span) -> float:
             """Of a span, less what is excluded in it."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Beyond = Callable[[Sequence[str], Sequence[str]], bool]
-"""Whether the difference between two cells, given by the folders of their seeds, lies beyond its paired interval."""
+"""Whether the difference between two cells, given by the folders of their seeds, lies beyond its
+paired interval."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import torch
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.ask import answer
-from unibench.inference.batching import AUTO
 from unibench.inference.environment import environment
 from unibench.inference.features import FeatureCache
 from unibench.inference.record import Record, stored
@@ -47,7 +46,7 @@ class Embedded:
             self._answer(part, stop, listener, batch, {})
             return
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if batch in (1, AUTO) or not _out_of_memory(error):
+            if batch == 1 or isinstance(batch, str) or not _out_of_memory(error):
                 raise
             log.warning(
                 "%s: out of memory at batch %d, going on with %d",

@@ -1,13 +1,14 @@
 """Working off cells, alone or beside any number of other workers on the same folder.
 
-:func:`work` is what the command line, every process of ``work --processes``, and a job on a cluster call::
+:func:`work` is what the command line, every process of ``work --processes``, and a job on a cluster
+call::
 
     from unibench.compose import compose_cells
     from unibench.identity import cell_of
     from unibench.runner import work
 
-    cells = [cell_of(config) for config in compose_cells(["method=divprune,fastv",
-    "out=/shared/outputs"], sweep=True)] outcome = work(cells)
+    configs = compose_cells(["method=divprune,fastv", "out=/shared/outputs"], sweep=True)
+    outcome = work([cell_of(config) for config in configs])
 
 It may be called by as many processes as there are, on any machines that see the folder; each claims
 what is free, takes over from those that died, and returns when nothing is left to do. An

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.compose import CONFIGS, options, typed
-from unibench.config import model_path
+from unibench.config import RunConfig, model_path
 from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of
 from unibench.store.data import UnreadableError, check_bounded, read_mapping, shown
@@ -69,6 +69,26 @@ def cell_in(folder: Path, trusted: Collection[str] = ()) -> Cell:
     # whatever a value of another type leads to, it says nothing about the cell
     except Exception as error:
         raise UnreadableError(f"{type(error).__name__}: {shown(error)}") from None
+
+
+def check_runnable(config: RunConfig) -> None:
+    """Refuse to run a stored configuration that would start or ask what its author chose.
+
+    Raises:
+        UsageError: it names an interpreter, a server, or code of a checkpoint's own.
+    """
+    options = config.harness_options
+    chosen = {
+        "model.trust_remote_code": config.model.trust_remote_code,
+        "harness_options.python": options.python,
+        "harness_options.judge.url": options.judge.url,
+    }
+    for name, value in chosen.items():
+        if value:
+            raise UsageError(
+                f"its configuration says {name}={shown(value)}, which nothing but a command may"
+                " ask for; run the cell again instead"
+            )
 
 
 def own_target(task: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from unibench.errors import UsageError
+from unibench.errors import shown as shown
 
 MIB = 1 << 20
 LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
@@ -30,17 +31,6 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 class UnreadableError(UsageError):
     """A file is no plain file, is too large, or does not hold what it should."""
-
-
-def shown(text: object) -> str:
-    """A text from a stranger's file as one line that cannot act on a terminal.
-
-    >>> print(shown("a" + chr(27) + "[31m" + chr(10) + "b"))
-    a\\x1b[31m\\nb
-    """
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text)
-    )
 
 
 def read_bytes(file: Path, limit: int = LARGEST) -> bytes:

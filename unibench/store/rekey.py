@@ -25,7 +25,7 @@ import yaml
 from unibench.errors import UsageError
 from unibench.identity import READABLE, Cell, cell_of, key_of, vanilla_of
 from unibench.store import schema2
-from unibench.store.cards import cell_in
+from unibench.store.cards import cell_in, check_runnable
 from unibench.store.data import read_bytes
 from unibench.store.files import disk_errors, read_json
 from unibench.store.files import replace as write
@@ -101,7 +101,9 @@ def rekey(folder: Path, ask: Ask, trusted: Collection[str] = ()) -> Iterator[Gro
         try:
             # <store>/<model>/<task>/<method>/<key>
             store = path.parents[3] if len(path.parents) > 3 else path.absolute().parents[3]
-            cell = cell_of(replace(cell_in(path, trusted).config, out=str(store)))
+            stored = cell_in(path, trusted).config
+            check_runnable(stored)
+            cell = cell_of(replace(stored, out=str(store)))
         except UsageError as error:
             reasons.setdefault(name, {})[path] = str(error)
             groups.setdefault(name, [])
