@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unibench import StageContext, UsageError
 from unibench.ops import shares
-from unibench.pruning import Grid
+from unibench.pruning import Family, Grid
 
 # What becomes of newline tokens. ``counted``: the budget counts them; the one behind a video stays,
 # those behind rows only where the budget exceeds all patches. ``rows``: beyond the budget, those of
@@ -54,6 +54,21 @@ def videos(ctx: StageContext) -> list[Video]:
 def _key(place: int, grid: Grid) -> tuple[int, ...]:
     """Equal for frames that belong together."""
     return (-1, place) if grid.video is None else (grid.video, grid.height, grid.width)
+
+
+def features(ctx: StageContext, deepstack: bool) -> Tensor:
+    """Rows of the visual tokens, with their DeepStack features beside them if asked for."""
+    added = ctx.deepstack() if deepstack else None
+    if added is None:
+        return ctx.visual_hidden
+    return torch.cat([ctx.visual_hidden, added.to(ctx.hidden.device)], -1)
+
+
+def lacks_deepstack(family: type[Family]) -> str | None:
+    """Why a family has no DeepStack features."""
+    if family.deepstack is not Family.deepstack:
+        return None
+    return f"method.deepstack=true: {family.model_types[0]} has no DeepStack features"
 
 
 def separators(ctx: StageContext) -> tuple[Tensor, Tensor]:

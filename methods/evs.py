@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,10 @@ from torch.nn.functional import cosine_similarity
 from unibench import Method, Selection, Stage, StageContext, UsageError
 from unibench.methods import _video
 from unibench.ops import cells, shares, top_k
+
+if TYPE_CHECKING:
+    from unibench.facts import ModelFacts
+    from unibench.pruning import Family
 
 FIRST = 255.0  # above every dissimilarity: the first frame is kept whole
 
@@ -36,11 +40,17 @@ class EVS(Method):
 
     Attributes:
         variant: default, or vllm: never less than the first frame.
+        deepstack: whether rows are compared with their DeepStack features beside them, as vLLM has
+            it on Qwen3-VL.
     """
 
     variant: Literal["default", "vllm"] = "default"
+    deepstack: bool = False
     category = "ViT only"
     aim = "diversity"
+
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        return _video.lacks_deepstack(family) if self.deepstack else None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, exact=self.variant == "default"),)
@@ -60,7 +70,7 @@ class EVS(Method):
         if budget < first:
             ctx.note("evs: the budget is below the first frame; evenly spaced tokens of it")
             return Selection(torch.cat([staying, *_spaced(parts, budget)]))
-        features = ctx.visual_hidden
+        features = _video.features(ctx, self.deepstack)
         apart = torch.cat([dissimilarity(features[part.rows]).flatten() for part in parts])
         rows = torch.cat([part.rows.flatten() for part in parts])
         return Selection(torch.cat([staying, rows[top_k(apart, budget)]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from torch import Tensor
 from unibench import Method, Selection, Stage, StageContext
 from unibench.methods import _video
 from unibench.ops import ranking, ranks, unit
+
+if TYPE_CHECKING:
+    from unibench.facts import ModelFacts
+    from unibench.pruning import Family
 
 BANDWIDTHS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 TEMPERATURE = 0.01
@@ -41,11 +45,14 @@ class VidCom2(Method):
         variant: default, official or vllm.
         retention: share kept that the frames' numbers are computed from, instead of the budget.
         newlines: counted or all.
+        deepstack: whether rows are compared with their DeepStack features beside them, as vLLM has
+            it on Qwen3-VL.
     """
 
     variant: Literal["default", "official", "vllm"] = "default"
     retention: float | None = None
     newlines: Literal["counted", "all"] = "counted"
+    deepstack: bool = False
     category = "ViT only"
     aim = "diversity"
 
@@ -53,12 +60,15 @@ class VidCom2(Method):
     def uses_budget(self) -> bool:
         return self.variant != "official" or self.retention is None
 
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        return _video.lacks_deepstack(family) if self.deepstack else None
+
     def stages(self, depth: int) -> Sequence[Stage]:
         exact = self.variant == "default" and self.newlines == "counted"
         return (Stage(0, self.select, exact=exact),)
 
     def select(self, ctx: StageContext) -> Selection:
-        features, parts = ctx.visual_hidden, _video.videos(ctx)
+        features, parts = _video.features(ctx, self.deepstack), _video.videos(ctx)
         if self.newlines == "all":
             ctx.note("vidcom2: newlines stay beyond the budget")
             staying = _video.beyond(ctx, "all", ctx.visual[:0])

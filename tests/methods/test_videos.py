@@ -12,7 +12,7 @@ from torch import Tensor
 import unibench
 from tests.support import pictures
 from tests.support.models import QUICK, VIDEOS, collate, generate, inputs_of, model_of
-from unibench import Method
+from unibench import Method, UsageError
 from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.cost.accounting import equivalent_tokens, processed
@@ -316,3 +316,22 @@ def test_a_choice_is_used_again_while_attention_hardly_changes() -> None:
     other: dict[str, Tensor] = {}
     assert read(defective, [0.4, 0.3, 0.2, 0.1, 0.0], other) == [0, 3, 4]  # of the first three
     assert read(defective, [0.4, 0.3, 0.2, 0.1, 0.0], other) is None
+
+
+@pytest.mark.parametrize("name", ["vidcom2", "evs"])
+def test_deepstack_features_take_part_where_vllm_has_them(name: str) -> None:
+    model, inputs = model_of("qwen3_vl"), video_of("qwen3_vl")
+    last = []
+    for deepstack in (False, True):
+        method = build_method(name, deepstack=deepstack)
+        with unibench.prune(model, method, ratio=0.667) as session, torch.no_grad():
+            model(**copy.deepcopy(inputs))
+        (record,) = session.take_records()
+        assert record.processed[-1] == Budget.parse(ratio=0.667).keep(record.visual_tokens)
+        last.append(record.last)
+    assert last[0] != last[1]
+    with (
+        pytest.raises(UsageError, match="has no DeepStack features"),
+        unibench.prune(model_of("qwen2_5_vl"), build_method(name, deepstack=True), ratio=0.5),
+    ):
+        pass
