@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import SiglipVisionModel
 
 from unibench.errors import UsageError
-from unibench.ops import did
 
 
 class SiglipPooling:
@@ -30,10 +29,7 @@ class SiglipPooling:
         """
         probe = self.head.probe
         states = self.norm(hidden.to(probe.device, probe.dtype))
-        tiles, patches, width = states.shape
-        inner = self.head.mlp.fc1.out_features
-        did(tiles * width * (2 * patches * width + 2 * width + 2 * patches + 2 * inner))
-        attended, weights = self.head.attention(probe.expand(tiles, -1, -1), states, states)
+        attended, weights = self.head.attention(probe.expand(len(states), -1, -1), states, states)
         pooled: Tensor = attended + self.head.mlp(self.head.layernorm(attended))
         return pooled[:, 0].float().to(hidden.device), weights[:, 0].float().to(hidden.device)
 

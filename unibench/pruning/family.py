@@ -28,7 +28,6 @@ class VisionCall:
             the features in place afterwards.
         attention: queries and keys by vision-tower layer, one entry per chunk of the tower's batch.
         hidden: output hidden states by vision-tower layer.
-        pooled: what the tower's pooling head made of the tiles, once it was asked.
         joined: what entered the projector's first layer.
         merged: ``[tokens]`` True on the tokens that stand for merged ones, if a method merged in
             the tower.
@@ -42,7 +41,6 @@ class VisionCall:
     tokens: int = 0
     attention: dict[int, list[QueryKey]] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
-    pooled: tuple[Tensor, Tensor] | None = None
     joined: list[Tensor] = field(default_factory=list)
     merged: Tensor | None = None
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)

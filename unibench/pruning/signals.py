@@ -207,10 +207,8 @@ class RecordedVision:
         attention: dict[int, Tensor] = {}
         number: dict[int, Tensor] = {}
         for call in self._calls:
-            if call.pooled is None:  # once for all samples of a batch
-                states = call.hidden[layer % len(self._family.vit_blocks)]
-                call.pooled = head(self._family.strip(states))
-            whole, looks = call.pooled
+            states = call.hidden[layer % len(self._family.vit_blocks)]
+            whole, looks = head(self._family.strip(states))
             first = sum(map(len, rows))
             tiles = first + torch.arange(len(whole), device=looks.device)
             rows.append(whole)
