@@ -90,7 +90,7 @@ class ToMe(Method):
             torch.arange(len(features), device=features.device),
             features.new_ones(len(features)),
         )
-        for merges in self.schedule or _halvings(len(features), keep):
+        for merges in self.schedule or halvings(len(features), keep):
             match = bipartite(
                 keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token
             )
@@ -131,10 +131,10 @@ def per_block(count: int, keep: int, blocks: int) -> list[int]:
         steps = [most] * blocks
 
 
-def _halvings(count: int, keep: int) -> list[int]:
+def halvings(count: int, keep: int) -> list[int]:
     """Merges per step, at most half of the tokens each, until ``keep`` are left.
 
-    >>> _halvings(64, 16), _halvings(100, 33)
+    >>> halvings(64, 16), halvings(100, 33)
     ([32, 16], [50, 17])
     """
     steps = []

@@ -20,6 +20,7 @@ class InternVL(Family):
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "projector"})
     prefix_tokens = 1
+    frames_are_pictures = True
     saliency_layer = -2
 
     @property

@@ -105,3 +105,34 @@ def test_frames_are_tiles_and_the_last_keeps_the_end() -> None:
     video = Item(5, 5 + 3 * 4 + 1, (Part(3, 2, 2, newline="end"),))
     assert [(tile.start, tile.stop) for tile in video.tiles()] == [(5, 9), (9, 13), (13, 18)]
     assert video.tiles()[-1].separators == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision", "llava_next_video"])
+def test_the_frames_of_a_video_know_which_video_they_are_of(family: str) -> None:
+    found: list[StageContext] = []
+    with unibench.prune(model_of(family), Look(found.append)), torch.no_grad():
+        model_of(family)(**copy.deepcopy(inputs_of(family, 0, video=True)))
+        model_of(family)(**copy.deepcopy(inputs_of(family, 0, 2)))
+    video, pictures = found
+    assert {item.video for item in video.items} == {grid.video for grid in video.grids()} == {0}
+    assert {item.video for item in pictures.items} == {None}
+
+
+def test_equal_pictures_of_one_grid_are_frames_where_frames_come_as_pictures() -> None:
+    found: list[StageContext] = []
+    model = model_of("internvl")
+    with unibench.prune(model, Look(found.append)), torch.no_grad():
+        model(**copy.deepcopy(inputs_of("internvl", 0, video=True)))
+        model(**copy.deepcopy(inputs_of("internvl", 0, 3)))
+    video, pictures = found
+    assert [item.video for item in video.items] == [0] * 3
+    assert [item.video for item in pictures.items] == [None] * 3
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_stage_that_reads_the_tower_may_ask_for_the_separators(shown: bool) -> None:
+    ctx = context("llava_next", Needs(vit_attention=(-1,), separators=shown))
+    assert bool(ctx.separators.any()) == shown
+    assert ctx.vision is not None
+    assert len(ctx.vision.received(-1, fill=-1.0)) == len(ctx.visual)
+    assert bool((ctx.vision.received(-1, fill=-1.0) == -1).any()) == shown

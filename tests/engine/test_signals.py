@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 import unibench
-from tests.support.methods import Look
-from tests.support.models import Bare, families, inputs_of, model_of
-from unibench import Needs, StageContext
+from tests.support.methods import Fixed, Look, every
+from tests.support.models import Bare, families, inputs_of, model_of, text_of
+from tests.support.reference import given_to_text
+from unibench import Chain, Method, Needs, Stage, StageContext
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows, received_attention
+from unibench.pruning.cutting import one_axis
 
 ATTN = ["sdpa", "eager"]
 WITH_CLS = ["llava", "internvl"]
@@ -91,6 +94,102 @@ def test_vision_attention_equals_the_maps_that_eager_attention_returns(family: s
     )
     torch.testing.assert_close(found["cls"], packed(weights[:, :, 0].mean(1)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found["saliency"], found["cls"])
+
+
+@families
+def test_queries_and_keys_without_rotation_are_the_projections(family: str) -> None:
+    """Also after a cut, where positions have gaps."""
+    model, inputs, found = model_of(family), inputs_of(family, 0, 2), {}
+    module = text_of(model).layers[2].self_attn
+
+    def projected(attention: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        states = kwargs.get("hidden_states", args[0] if args else None)
+        shape = (*states.shape[:-1], -1, attention.head_dim)
+        key = attention.k_proj(states).view(shape)
+        norm = getattr(attention, "k_norm", None)
+        found["key"] = (key if norm is None else norm(key)).transpose(1, 2)[0]
+
+    def look(ctx: StageContext) -> None:
+        found["given"] = ctx.rotated_back(2).key
+        found["rotated"] = ctx.query_key(2).key
+
+    method = Chain((Fixed({1: every(3)}), Look(look, 3, Needs(llm_attention=(2,)))))
+    handle = module.register_forward_pre_hook(projected, with_kwargs=True)
+    try:
+        with unibench.prune(model, method, ratio=0), torch.no_grad():
+            model(**copy.deepcopy(inputs))
+    finally:
+        handle.remove()
+    torch.testing.assert_close(found["given"], found["key"], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found["rotated"], found["key"], atol=1e-2)
+
+
+def test_what_no_later_stage_asks_for_is_forgotten_at_once() -> None:
+    held: dict[int, int] = {}
+
+    @dataclass(frozen=True)
+    class Every(Method):
+        """Looks at the layer before, in front of every layer."""
+
+        uses_budget = False
+
+        def stages(self, depth: int) -> list[Stage]:
+            needs = [Needs(llm_attention=(layer - 1,) if layer else ()) for layer in range(depth)]
+            return [Stage(layer, self.look, needs[layer]) for layer in range(depth)]
+
+        def look(self, ctx: StageContext) -> None:
+            if ctx.layer:
+                ctx.attention(ctx.layer - 1)
+            prefill = session._reading.prefill
+            assert prefill is not None
+            held[ctx.layer] = len(prefill.recorded)
+
+    model = model_of("qwen2_5_vl")
+    with unibench.prune(model, Every(), ratio=0) as session, torch.no_grad():
+        model(**copy.deepcopy(inputs_of("qwen2_5_vl")))
+    assert set(held.values()) == {0, 1}
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_deepstack_features_are_those_of_the_tokens(video: bool) -> None:
+    model, inputs = model_of("qwen3_vl"), inputs_of("qwen3_vl", 0, 0 if video else 2, video=video)
+    given = given_to_text(model, inputs)
+    found: list[Any] = []
+
+    def look(ctx: StageContext) -> None:
+        found.append(ctx.deepstack())
+
+    with unibench.prune(model, Chain((Fixed({0: every(3)}), Look(look, 2))), ratio=0):
+        seen_by_model = model(**copy.deepcopy(inputs))
+    assert seen_by_model is not None
+    expected = torch.cat(list(given["deepstack_visual_embeds"]), -1)[::3]
+    torch.testing.assert_close(found[0], expected)
+    assert expected.shape[1] == 64 * len(given["deepstack_visual_embeds"])
+
+
+def test_three_axes_of_position_become_one() -> None:
+    part = torch.arange(3.0)[:, None, None, None].expand(3, 1, 1, 16)
+    half = [0, 0, 1, 1, 1, 2, 2, 2]
+    assert one_axis(part, (2, 3, 3))[0, 0].tolist() == half + half
+    assert torch.equal(one_axis(part[1], (2, 3, 3)), part[1])  # as transformers gives it now
+
+
+def test_queries_and_keys_of_the_tower_give_its_attention() -> None:
+    model, found = model_of("llava", "eager"), {}
+
+    def look(ctx: StageContext) -> None:
+        assert ctx.vision is not None
+        query, key = ctx.vision.queries(-2), ctx.vision.keys(-2)
+        found["logits"] = torch.einsum("nhd,mhd->hnm", query, key) * query.shape[-1] ** -0.5
+
+    seen_by(model, inputs_of("llava"), Look(look, 0, Needs(vit_attention=(-2,))))
+    pixels = inputs_of("llava")["pixel_values"]
+    with torch.no_grad():
+        maps = model.model.vision_tower(pixels, output_attentions=True).attentions[-2]
+    expected = maps[0, :, 1:, 1:].log()  # the CLS token stands first
+    torch.testing.assert_close(
+        found["logits"].log_softmax(-1), expected.log_softmax(-1), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("attn", ATTN)

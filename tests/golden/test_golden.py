@@ -120,8 +120,9 @@ def _merged_differ(case: Case, entry: Entry, answer: Answer) -> str | None:
 def _anchors(case: Case, count: int) -> np.ndarray | None:
     """The token that each official row stands for, where the case tells."""
     arrays = case.arrays
+    names = ("representative", "selected_order", "anchors")
     found = next(
-        (arrays[name] for name in ("representative", "selected_order") if name in arrays), None
+        (arrays[name] for name in names if name in arrays and len(arrays[name]) == count), None
     )
     if "dominant" in arrays:
         found = np.concatenate([arrays["dominant"], arrays["contextual_targets"]])

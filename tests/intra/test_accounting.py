@@ -26,7 +26,18 @@ from unibench.methods import _recycling
 from unibench.methods.fitprune import PUBLISHED
 
 N = 576
-MAY_MISS = {"mustdrop", "mustdrop_vit", "pooling", "prumerge", "prumerge_plus", "vtw"}
+MAY_MISS = {
+    "aim",
+    "framefusion",
+    "mustdrop",
+    "mustdrop_vit",
+    "pooling",
+    "prumerge",
+    "prumerge_plus",
+    "prunevid",
+    "sttm",
+    "vtw",
+}
 
 
 def mean(name: str, keep: int, total: int = N, depth: int = 32, **options: Any) -> float:

@@ -65,10 +65,11 @@ def logits(
     evicted: tuple[int, Drops] | None = None,
     added: Added | None = None,
     weights: Drops | None = None,
+    unread: tuple[int, dict[int, Tensor]] | None = None,
 ) -> Tensor:
     """Logits of the whole sequence. ``weights``: decoder layer -> ``[L]`` how often each token is
     attended to from that layer on. ``evicted``: a query row, and the columns hidden from it on,
-    per layer.
+    per layer. ``unread``: a layer, and the columns ``[L]`` hidden from single rows from it on.
     """
     text = text_of(model)
     length = embeds.shape[1]
@@ -86,6 +87,9 @@ def logits(
         seen = torch.ones(length, length, dtype=torch.bool).tril() & ~gone[None, :]
         if evicted:
             seen[evicted[0] :] &= ~evicted[1][index][None, :]
+        if unread and index >= unread[0]:
+            for row, columns in unread[1].items():
+                seen[row, : len(columns)] &= ~columns
         seen |= torch.eye(length, dtype=torch.bool)  # a dropped row must see something
         if weights and index in weights:
             often = torch.nn.functional.pad(

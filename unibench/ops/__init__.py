@@ -16,12 +16,14 @@ from unibench.ops.independent import independent as independent
 from unibench.ops.information import mutual_information as mutual_information
 from unibench.ops.merging import Matching as Matching
 from unibench.ops.merging import bipartite as bipartite
+from unibench.ops.merging import grouped_sum as grouped_sum
 from unibench.ops.merging import mean_weights as mean_weights
 from unibench.ops.merging import membership as membership
 from unibench.ops.merging import nearest_weights as nearest_weights
 from unibench.ops.merging import proportional_attention as proportional_attention
 from unibench.ops.outliers import outliers as outliers
 from unibench.ops.pairs import cosine_pairs as cosine_pairs
+from unibench.ops.sharing import cells as cells
 from unibench.ops.sharing import shares as shares
 from unibench.ops.sharing import spaced as spaced
 from unibench.ops.similarity import at_least_float32 as at_least_float32

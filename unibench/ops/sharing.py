@@ -29,3 +29,17 @@ def spaced(count: int, length: int) -> list[int]:
     ([1, 4, 7], [1, 3], [0, 1, 2, 3])
     """
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
+
+
+def cells(height: int, width: int, count: int) -> list[int]:
+    """``count`` evenly spaced cells of a grid, in raster order.
+
+    >>> cells(4, 4, 4)
+    [5, 7, 13, 15]
+    """
+    rows = min(height, max(round((count * height / width) ** 0.5), -(-count // width), 1))
+    found = []
+    for number, row in enumerate(spaced(rows, height)):
+        in_row = (number + 1) * count // rows - number * count // rows
+        found += [row * width + column for column in spaced(in_row, width)]
+    return found

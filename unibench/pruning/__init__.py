@@ -12,6 +12,7 @@ from unibench._compat import repair_torchvision
 repair_torchvision()  # before anything here imports transformers
 
 from unibench.pruning.context import StageContext as StageContext
+from unibench.pruning.context import StepContext as StepContext
 from unibench.pruning.encoder import EncoderContext as EncoderContext
 from unibench.pruning.encoder import EncoderStage as EncoderStage
 from unibench.pruning.family import Family as Family

@@ -63,6 +63,23 @@ def attention_rows(
     return scores.softmax(-1)
 
 
+def rotated_back(qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
+    """Queries and keys before their rotary embedding, float32: the rotation undone.
+
+    Args:
+        qk: ``[..., heads, tokens, head_dim]``, rotated.
+        rotary: cos and sin of the tokens, ``[tokens, head_dim]``, halves alike.
+    """
+    cos, sin = (part.float() for part in rotary)
+    norm = cos.square() + sin.square()  # some kinds of RoPE stretch as they rotate
+
+    def back(x: Tensor) -> Tensor:
+        first, second = x.float().chunk(2, dim=-1)
+        return (x.float() * cos - torch.cat([-second, first], -1) * sin) / norm
+
+    return QueryKey(back(qk.query), back(qk.key), qk.scaling)
+
+
 def received_attention(qk: QueryKey, *, others: int | None = None) -> Tensor:
     """Mean attention each token receives, over all heads and query rows, ``[batch, tokens]``,
     float32.

@@ -13,11 +13,12 @@ from unibench.budget import Budget, Scope
 from unibench.pruning.arithmetic import Answer, Arithmetic
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.context import Share, StageContext, question_of
-from unibench.pruning.family import CommonSpace, Family
+from unibench.pruning.cutting import one_axis
+from unibench.pruning.family import CommonSpace, Family, PoolingHead
 from unibench.pruning.layout import Item, separators_of
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Choice
-from unibench.pruning.signals import RecordedVision, Vision
+from unibench.pruning.signals import Pooled, RecordedVision, Vision
 from unibench.pruning.stage import BudgetError, Method, Needs, Stage, needs_of
 
 
@@ -96,6 +97,9 @@ class Chooser:
         self._clip: CommonSpace | None = None
         if plan.needs.clip and family.clip is not None:
             self._clip = family.clip()
+        self._pooling: PoolingHead | None = None
+        if plan.needs.pooling and family.pooling is not None:
+            self._pooling = family.pooling()
         entering = {stage.layer for stage in plan.stages if stage.needs.entering}
         layers = sorted({*plan.needs.llm_attention, *entering})
         self.tap = AttentionTap([family.llm_attention(layer) for layer in layers], self._wanted)
@@ -119,7 +123,20 @@ class Chooser:
         rows = range(len(hidden))
         chosen = [self._choose(prefill, number, stage, hidden, row) for row in rows]
         prefill.entering.clear()
+        self._release(prefill, number)
         return chosen
+
+    def _release(self, prefill: Prefill, number: int) -> None:
+        """Drop queries and keys that no stage after this one asks for: those of every layer of a
+        long video would be as large as the cache.
+        """
+        if self.plan.method.evicts:  # which may look at any of them
+            return
+        later = self.plan.stages[number + 1 :]
+        wanted = {layer for stage in later for layer in stage.needs.llm_attention}
+        for layer in self.plan.stages[number].needs.llm_attention:
+            if layer not in wanted:
+                prefill.recorded.pop(self.family.llm_attention(layer), None)
 
     def evictions(
         self, prefill: Prefill, layer: int, hidden: Tensor, row: int
@@ -234,7 +251,8 @@ class Chooser:
         is_visual = prompt.visual[row].to(hidden.device)
         visual = is_visual[origin].nonzero()[:, 0]
         rank = (is_visual.cumsum(0) - 1)[origin[visual]]
-        blind = separators_of(prompt.items[row], rank) & stage.needs.vision
+        withholds = stage.needs.vision and not stage.needs.separators
+        blind = separators_of(prompt.items[row], rank) & withholds
         sample = _Sample(row, hidden[row, pad:], origin, visual, rank, blind)
         return [
             self._context(prefill, stage, sample, group)
@@ -275,7 +293,10 @@ class Chooser:
             seed=self.plan.seed,
             sample=name if whole else f"{name}/{start}",
             query_key=partial(self._query_key, prefill, sample.row, len(origin)),
+            rotary=partial(self._rotary, prefill, sample.row),
+            deepstack=partial(self._added, prefill, sample.row, sample.origin[rows]),
             clip=self._in_clip(ids, vision, sample.visual, origin),
+            pooling=self._pooled(vision),
             note=self.notes.add,
             memory=prefill.memory.setdefault((sample.row, start), {}),
             share=Share(None if whole else sample.visual, withheld, max(0, keep - len(rows))),
@@ -304,6 +325,33 @@ class Chooser:
             return patches.to(visual.device), text.to(visual.device)
 
         return compared
+
+    def _added(self, prefill: Prefill, row: int, origin: Tensor) -> Tensor | None:
+        """Features that the first layers add to visual tokens, level beside level."""
+        added = prefill.deepstack
+        if added is None:
+            return None
+        number = (added.visual.flatten().cumsum(0) - 1).view_as(added.visual)[row]
+        tokens = number[origin.to(number.device)]
+        return torch.cat([level[tokens.to(level.device)].float() for level in added.features], -1)
+
+    def _rotary(self, prefill: Prefill, row: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of what is left of a sample."""
+        _, pad = prefill.origin_of(row)
+        rotary = prefill.rotary if prefill.current is None else prefill.current.rotary
+        assert rotary is not None
+        config = self.family.text_model.config
+        sections = (getattr(config, "rope_parameters", None) or {}).get("mrope_section", ())
+        # one row for all samples where their positions are the same
+        cos, sin = (one_axis(part, sections) for part in rotary)
+        one = min(row, len(cos) - 1)
+        return cos[one, pad:], sin[one, pad:]
+
+    def _pooled(self, vision: RecordedVision) -> Callable[[], Pooled] | None:
+        """Runs the tiles of a sample through the tower's pooling head; None without it."""
+        if self._pooling is None:
+            return None
+        return partial(vision.pooled, self._pooling, self.family.saliency_layer)
 
     def _vision_of(self, prefill: Prefill, row: int, origin: Tensor) -> RecordedVision:
         rows = prefill.prompt.feature_row[row].to(origin.device)[origin]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from unibench.ops import at_least_float32
-from unibench.pruning.attention import QueryKey, attention_rows
+from unibench.pruning.attention import QueryKey, attention_rows, rotated_back
 from unibench.pruning.family import Family
 from unibench.pruning.layout import Grid, Item, Tiling, grids_of, separators_of, tiling_of
-from unibench.pruning.signals import Vision
+from unibench.pruning.signals import Pooled, Vision
 
 
 class _Missing:
@@ -27,6 +27,10 @@ class _Missing:
         if name.startswith("__"):  # copying asks for methods that may be missing
             raise AttributeError(name)
         raise RuntimeError(f"this context was made without {self._what}")
+
+
+def _no_rotary() -> tuple[Tensor, Tensor]:
+    raise RuntimeError("this context was made without rotary embeddings")
 
 
 def unheard(text: str) -> None:
@@ -73,9 +77,15 @@ class StageContext:
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
         query_key: queries and keys of a decoder layer, for :meth:`attention` and :meth:`keys`.
+        rotary: cos and sin of the rows of ``hidden``, ``[L, head_dim]`` each; see
+            :meth:`rotated_back`.
+        deepstack: features that the first decoder layers add to the visual tokens, ``[N, levels *
+            D]``, float32; None where the family has none.
         clip: embeddings of patches ``[N, P]`` and of the question ``[M, P]`` in the space of the
             CLIP that the vision tower comes from; None where the model came without it. Declare
             ``Needs(clip=True)``.
+        pooling: the tiles or frames as the pooling head of their tower (SigLIP's) sees them; None
+            where the model came without it. Declare ``Needs(pooling=True)``.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
@@ -100,7 +110,10 @@ class StageContext:
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
+    rotary: Callable[[], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
+    deepstack: Callable[[], Tensor | None] = field(default=lambda: None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     share: Share = field(default=Share(), repr=False)
@@ -201,6 +214,18 @@ class StageContext:
             :, :, self.visual.to(qk.key.device)
         ]
 
+    def rotated_back(self, layer: int) -> QueryKey:
+        """Queries and keys of decoder layer ``layer`` before rotary embedding, ``[heads, L,
+        head_dim]`` and ``[kv_heads, L, head_dim]``, float32.
+
+        Args:
+            layer: a declared layer after the last cut; of the layer about to run, see
+                :meth:`unrotated`.
+        """
+        qk = self._recorded(layer)
+        cos, sin = (part.to(qk.query.device) for part in self.rotary())
+        return rotated_back(qk, (cos, sin))
+
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
 
@@ -269,6 +294,26 @@ class StageContext:
         if self.query_key is None:
             raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
         return self.query_key(layer)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """One sample at one decoding step, between two decoder layers, see :meth:`Method.reselect`.
+
+    Attributes:
+        layer: the decoder layer that has just run.
+        attention: ``[heads, N]`` attention of the new token on the visual tokens in its cache,
+            float32.
+        vision_rows: ``[N]`` which of the sample's original visual tokens each one is.
+        separators: ``[N]`` True on tokens that show no patch.
+        memory: of the sample, from its first decoding step on.
+    """
+
+    layer: int
+    attention: Tensor
+    vision_rows: Tensor
+    separators: Tensor
+    memory: dict[str, Tensor]
 
 
 def instruction_of(visual: Tensor, length: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,6 +68,22 @@ def take_rotary(rotary: Rotary, index: Tensor) -> Rotary:
         return whole.gather(-2, index_of[..., None].expand(*lead, *index_of.shape, part.shape[-1]))
 
     return take(rotary[0]), take(rotary[1])
+
+
+def one_axis(part: Tensor, sections: Sequence[int]) -> Tensor:
+    """cos or sin ``[batch, tokens, head_dim]`` as attention applies it.
+
+    Before transformers 5.20, models with three axes of position (time, height, width) kept them
+    apart, ``[3, batch, tokens, head_dim]``, and attention took stretches of channels from each.
+
+    Args:
+        part: cos or sin.
+        sections: channels of each axis, in one half of the head.
+    """
+    if part.ndim == 3:
+        return part
+    stretches = part.split([*sections, *sections], dim=-1)
+    return torch.cat([axis[number % 3] for number, axis in enumerate(stretches)], dim=-1)
 
 
 def segment(

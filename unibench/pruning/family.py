@@ -83,6 +83,16 @@ class CommonSpace(Protocol):
         ...
 
 
+class PoolingHead(Protocol):
+    """What a tower was trained with to see a picture as a whole."""
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Tower states ``[tiles, patches, C]`` as one row for each tile ``[tiles, P]``, and the
+        attention on its patches ``[tiles, patches]``.
+        """
+        ...
+
+
 class Family:
     """What belongs to a checkpoint: where its modules are, how its vision patches become
     language-model tokens, how its chat template surrounds a question, which CLIP its tower is.
@@ -94,6 +104,8 @@ class Family:
         model: a Hugging Face image-text-to-text model.
         processor: of the model; only methods that read the question need it.
         clip: opens the CLIP that the tower comes from; None where the model came without it.
+        pooling: opens the pooling head that the tower was trained with and the model left out; None
+            where the model came without it.
 
     Class attributes:
         model_types: ``config.model_type`` values served.
@@ -107,6 +119,8 @@ class Family:
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
         batches: whether the features of a picture do not depend on the pictures of other prompts in
             its batch.
+        frames_are_pictures: whether the processor hands the frames of a video over as pictures of
+            one grid each; equal ones that follow each other are then numbered as one video.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
     """
@@ -117,6 +131,7 @@ class Family:
     pixel_dropping: bool = False
     prefix_tokens: int = 0
     batches: bool = True
+    frames_are_pictures: bool = False
     saliency_layer: int = -1
 
     def __init__(
@@ -125,8 +140,9 @@ class Family:
         processor: Any = None,
         *,
         clip: Callable[[], CommonSpace] | None = None,
+        pooling: Callable[[], PoolingHead] | None = None,
     ) -> None:
-        self.model, self.processor, self.clip = model, processor, clip
+        self.model, self.processor, self.clip, self.pooling = model, processor, clip, pooling
         # its forward is given input_ids; it owns get_image_features
         self.core: Any = model.model
 

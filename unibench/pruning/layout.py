@@ -55,11 +55,14 @@ class Item:
     Attributes:
         start, stop: its tokens, as a range of the sample's ORIGINAL visual tokens.
         parts: the grids they lie in, in order; empty where that is not known.
+        video: number of the video that its grids are frames of; None for a picture. Several items
+            share it where a family reads the frames of a video as pictures.
     """
 
     start: int
     stop: int
     parts: tuple[Part, ...] = ()
+    video: int | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -76,7 +79,7 @@ class Item:
             for frame in range(1, part.frames + 1):
                 newline = "" if part.newline == "end" and frame < part.frames else part.newline
                 tile = replace(part, frames=1, newline=newline)
-                found.append(Item(start, start + len(tile), (tile,)))
+                found.append(Item(start, start + len(tile), (tile,), self.video))
                 start += len(tile)
         return found
 
@@ -133,6 +136,7 @@ class Grid:
         height, width: in tokens.
         separators: whether these tokens show no patch (newline tokens).
         overview: whether it shows the whole picture, beside tiles that show it in detail.
+        video: number of the video that it is a frame of; None for a picture.
     """
 
     rows: Tensor
@@ -140,6 +144,7 @@ class Grid:
     width: int
     separators: bool = False
     overview: bool = False
+    video: int | None = None
 
     def __len__(self) -> int:
         return self.height * self.width
@@ -215,9 +220,9 @@ def grids_of(items: Sequence[Item], tokens: Tensor) -> list[Grid]:
         if len(patches) + sum(item.separators) == len(item):
             found += _whole(item, patches)
         elif len(patches):
-            found.append(Grid(patches, 1, len(patches)))
+            found.append(Grid(patches, 1, len(patches), video=item.video))
         if len(rest):
-            found.append(Grid(rest, len(rest), 1, separators=True))
+            found.append(Grid(rest, len(rest), 1, separators=True, video=item.video))
     return found
 
 
@@ -227,7 +232,10 @@ def _whole(item: Item, rows: Tensor) -> list[Grid]:
     for part in item.parts or (Part(1, *_nearly_square(len(item))),):
         taken, rows = rows.tensor_split((part.frames * part.height * part.width,))
         frames = taken.split(part.height * part.width)
-        found += [Grid(frame, part.height, part.width, overview=part.overview) for frame in frames]
+        found += [
+            Grid(frame, part.height, part.width, overview=part.overview, video=item.video)
+            for frame in frames
+        ]
     return found
 
 

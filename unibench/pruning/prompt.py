@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -216,14 +216,33 @@ def _items(
     for row in rows:
         kinds = [value for value in row if value]
         items: list[tuple[str, Item]] = []
-        start = 0
+        start, videos = 0, 0
         while start < len(kinds):
             parts = next(pictures[kinds[start]])
-            stop = start + sum(len(part) for part in parts)
-            items.append((KINDS[kinds[start]], Item(start, stop, parts)))
-            start = stop
+            stop, modality = start + sum(len(part) for part in parts), KINDS[kinds[start]]
+            number = videos if modality == "video" else None
+            items.append((modality, Item(start, stop, parts, number)))
+            start, videos = stop, videos + (modality == "video")
+        if family.frames_are_pictures:
+            joined = _joined_frames([item for _, item in items])
+            items = [(modality, item) for (modality, _), item in zip(items, joined, strict=True)]
         samples.append(items)
     return samples
+
+
+def _joined_frames(items: list[Item]) -> list[Item]:
+    """Pictures of one grid that follow each other in one size, numbered as frames of a video."""
+    found: list[Item] = []
+    number = -1
+    for place, item in enumerate(items):
+        beside = [items[i].parts for i in (place - 1, place + 1) if 0 <= i < len(items)]
+        if len(item.parts) != 1 or item.parts[0].frames != 1 or item.parts not in beside:
+            found.append(item)
+            continue
+        if not found or found[-1].video is None or found[-1].parts != item.parts:
+            number += 1
+        found.append(replace(item, video=number))
+    return found
 
 
 def _runs(row: list[int], value: int) -> list[int]:

@@ -20,6 +20,7 @@ from unibench.pruning._transformers import attention_of
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.chooser import Chooser, Plan
 from unibench.pruning.cutting import Segment, causal_mask
+from unibench.pruning.decoding import Reads, Rereading
 from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
@@ -87,6 +88,7 @@ class Session:
         self._chooser = Chooser(self._plan, family, self._reading, arithmetic)
         self._vision = VisionRecorder(family, self._plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
+        self._rereading = Rereading(method, family)
         self._records: list[PromptRecord] = []
         self._unread: list[Spans] = []
 
@@ -128,6 +130,14 @@ class Session:
         self._records.clear()
         return taken
 
+    def take_reads(self) -> list[Reads]:
+        """Visual tokens read at the decoding steps since the last call, of a method that chooses
+        them anew at each, and forget them.
+        """
+        taken = self._rereading.reads[:]
+        self._rereading.reads.clear()
+        return taken
+
     def take_times(self) -> list[PrefillTime]:
         """The times of the prompts read since the last call, and forget them. Waits for a GPU."""
         taken = [spans.time(self._reading.clock) for spans in self._unread]
@@ -166,6 +176,7 @@ class Session:
             stack.enter_context(self._vision.installed())
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
+            stack.enter_context(self._rereading.installed())
             yield self
 
     @property
@@ -174,7 +185,8 @@ class Session:
         eviction may shorten any cache.
         """
         layers = len(self.family.text_model.layers)
-        return 0 if self._plan.method.evicts else min(self.stages, default=layers)
+        rereads = layers if self._rereading.first is None else self._rereading.first
+        return 0 if self._plan.method.evicts else min([*self.stages, rereads])
 
     # -- hooks, in the order in which a forward meets them
 
@@ -228,6 +240,10 @@ class Session:
                 else prefill.counts[-1]
             )
         segment = prompt.segments.get(index)
+        if prefill is None and (readable := self._readable(index, kwargs)) is not None:
+            kernel = attention_of(self.family.text_model)
+            mask = causal_mask(kernel, readable.to(hidden.device), hidden, padded=True)
+            return args, {**kwargs, "attention_mask": mask}
         if segment is None:
             return (hidden, *args[1:]), kwargs
         plain = not segment.padded and segment.sizes is None
@@ -311,6 +327,7 @@ class Session:
     ) -> tuple[Any, dict[str, Any]] | None:
         """Positions of the tokens that continue a cached prompt; None where they are right."""
         prompt, embeds, cache = self.prompt, kwargs["inputs_embeds"], kwargs["past_key_values"]
+        self._rereading.begin(prompt, embeds.shape[1])
         if prompt is None:
             return None
         if embeds.shape[1] > 1 and ids is not None and bool(self.family.visual_kind(ids).any()):
@@ -331,6 +348,13 @@ class Session:
             (prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
         )
         return args, kwargs
+
+    def _readable(self, index: int, kwargs: dict[str, Any]) -> Tensor | None:
+        """``[B, keys]`` what a layer may read at a decoding step; None: all it holds."""
+        if self._rereading.first is None or index < self._rereading.first:
+            return None
+        keys = kwargs["past_key_values"].get_seq_length(index) + 1  # the new token is stored later
+        return self._rereading.readable(index, keys)
 
     def _record(self, prefill: Prefill) -> None:
         prompt = prefill.prompt

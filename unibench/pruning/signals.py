@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from unibench.pruning.attention import QueryKey, attention_rows, received_attention
-from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.family import Family, PoolingHead, VisionCall
 
 
 class Vision(Protocol):
@@ -57,6 +58,10 @@ class Vision(Protocol):
         """Keys after any rotation, ``[N, heads, head_dim]``."""
         ...
 
+    def queries(self, layer: int) -> Tensor:
+        """Queries after any rotation, ``[N, heads, head_dim]``."""
+        ...
+
     def hidden(self, layer: int) -> Tensor:
         """Hidden states after a block, ``[N, C]``."""
         ...
@@ -81,6 +86,21 @@ class Vision(Protocol):
         others are zero.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pictures as their tower's pooling head sees them.
+
+    Attributes:
+        tiles: ``[tiles, P]`` each tile or frame as a whole.
+        tile: ``[N]`` the tile that each token lies in.
+        attention: ``[N]`` of the head on each token, mean over heads; 0 on tokens without a patch.
+    """
+
+    tiles: Tensor
+    tile: Tensor
+    attention: Tensor
 
 
 class RecordedVision:
@@ -139,15 +159,21 @@ class RecordedVision:
         return self._scores(layer, row, fill)
 
     def keys(self, layer: int) -> Tensor:
+        return self._by_head(layer, lambda qk: qk.key)
+
+    def queries(self, layer: int) -> Tensor:
+        return self._by_head(layer, lambda qk: qk.query)
+
+    def _by_head(self, layer: int, part: Callable[[QueryKey], Tensor]) -> Tensor:
+        """Queries or keys ``[batch, heads, tokens, head_dim]`` as ``[N, heads, head_dim]``."""
         heads = 0
 
         def one(call: VisionCall) -> Tensor:
             nonlocal heads
-            recorded = self._attention(call, layer)
-            heads = recorded[0].key.shape[1]
-            return self._joined(
-                call, [qk.key.float().transpose(1, 2).flatten(2) for qk in recorded], layer
-            )
+            recorded = [part(qk) for qk in self._attention(call, layer)]
+            heads = recorded[0].shape[1]
+            chunks = [chunk.float().transpose(1, 2).flatten(2) for chunk in recorded]
+            return self._joined(call, chunks, layer)
 
         tokens = self._packed(one)
         return tokens.reshape(len(tokens), heads, -1)
@@ -174,6 +200,24 @@ class RecordedVision:
             return states[:, :1].expand_as(self._family.strip(states)).contiguous()
 
         return self._packed(one).float()
+
+    def pooled(self, head: PoolingHead, layer: int) -> Pooled:
+        """The tiles of the context through a pooling head, from the states after a block."""
+        rows: list[Tensor] = []
+        attention: dict[int, Tensor] = {}
+        number: dict[int, Tensor] = {}
+        for call in self._calls:
+            states = call.hidden[layer % len(self._family.vit_blocks)]
+            whole, looks = head(self._family.strip(states))
+            first = sum(map(len, rows))
+            tiles = first + torch.arange(len(whole), device=looks.device)
+            rows.append(whole)
+            attention[id(call)] = looks[..., None]
+            number[id(call)] = tiles[:, None, None].expand(*looks.shape, 1).to(looks)
+        # packing averages the patches of a token, all of one tile
+        tile = self._packed(lambda call: number[id(call)])[:, 0].round().long()
+        looked = self._packed(lambda call: attention[id(call)])[:, 0]
+        return Pooled(torch.cat(rows), tile, looked)
 
     def tiles_across(self, rows: Tensor, tiles: int) -> int:
         first = int(self._rows[rows[0]]) if len(rows) else 0

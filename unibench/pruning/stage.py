@@ -17,7 +17,7 @@ from unibench.ops import top_k
 if TYPE_CHECKING:
     from unibench.budget import Budget
     from unibench.facts import ModelFacts
-    from unibench.pruning.context import StageContext
+    from unibench.pruning.context import StageContext, StepContext
     from unibench.pruning.encoder import EncoderStage
     from unibench.pruning.family import Family
     from unibench.pruning.pixels import PixelContext
@@ -70,6 +70,9 @@ class Needs:
         question: ``ctx.question`` is wanted, which takes the model's processor.
         local_attention: queries and keys of the family's ``local_layer`` are wanted.
         projector: ``ctx.vision.projector_input()`` is wanted.
+        pooling: ``ctx.pooling`` is wanted, where the model came with its tower's pooling head.
+        separators: separators are shown although the vision tower is needed; its signals have
+            their ``fill`` there.
     """
 
     vit_attention: tuple[int, ...] = ()
@@ -83,6 +86,8 @@ class Needs:
     question: bool = False
     local_attention: bool = False
     projector: bool = False
+    pooling: bool = False
+    separators: bool = False
 
     @property
     def vision(self) -> bool:
@@ -274,6 +279,16 @@ class Method:
         """Whether the method removes cache entries before decoding."""
         return type(self).evict is not Method.evict
 
+    def rereads(self, depth: int) -> int | None:
+        """The first of ``depth`` decoder layers that, at each decoding step, reads only the visual
+        tokens that :meth:`reselect` chooses, at least 1; None where every layer reads all it holds.
+        """
+        return None
+
+    def reselect(self, ctx: StepContext) -> Tensor | None:
+        """At each decoding step: indices into ``ctx.vision_rows`` that may be read; None: all."""
+        return None
+
 
 class Composite(Method):
     """A method made of others: what holds for one of its :attr:`parts` holds for the whole."""
@@ -321,6 +336,15 @@ class Composite(Method):
     @property
     def evicts(self) -> bool:
         return any(part.evicts for part in self.parts)
+
+    def rereads(self, depth: int) -> int | None:
+        layers = (part.rereads(depth) for part in self.parts)
+        return next((layer for layer in layers if layer is not None), None)
+
+    def reselect(self, ctx: StepContext) -> Tensor | None:
+        # the part that rereads first is the one that is asked
+        asked = [part for part in self.parts if type(part).rereads is not Method.rereads]
+        return asked[0].reselect(ctx) if asked else None
 
 
 @dataclass(frozen=True)

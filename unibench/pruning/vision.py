@@ -56,6 +56,8 @@ class VisionRecorder:
         attention |= {family.local_layer} if needs.local_attention else set()
         feature = family.feature_layer if needs.features or (needs.clip and family.clip) else None
         hidden = {*needs.vit_hidden, *([] if feature is None else [feature])}
+        if needs.pooling and family.pooling is not None:
+            hidden.add(family.saliency_layer)
         blocks = len(family.vit_blocks) if attention or hidden else 0
         self._attention = sorted({_index(layer, blocks) for layer in attention})
         self._hidden = sorted({_index(layer, blocks) for layer in hidden})
