@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def digests() -> dict[str, tuple[str, str]]:
     """The digest of each part of the installed code, and the one that stands for it in keys."""
     from unibench import identity, lineage, paths, registry
-    from unibench.closure import Code
+    from unibench.code.closure import Code
 
     roots = {"engine": [*identity.ENGINE]}
     roots |= {f"harness {name}": [*names] for name, names in identity.HARNESSES.items()}

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unibench import answers, benchmark, config, hub, registry
-from unibench.cards import MethodCard
+from unibench import benchmark, config, hub, registry
 from unibench.config import ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
+from unibench.registry import answers
+from unibench.registry.cards import MethodCard
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
-from unibench.closure import Code
+from unibench.code.closure import Code
 from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
 from unibench.device import device_type
 from unibench.errors import UsageError
@@ -56,11 +56,9 @@ HARNESSES = {
 # key themselves, and the classes that it finds are asked for by name.
 OUTSIDE = (
     "unibench.benchmark",
-    "unibench.cards",
     "unibench.checks",
     "unibench.compose",
     "unibench.config",
-    "unibench.declarations",
     "unibench.device",
     "unibench.errors",
     "unibench.facts",
@@ -362,7 +360,7 @@ def samples_digest(task: TaskConfig, harness: str) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """Digest of what definitions reach, see :mod:`unibench.closure`, or the earlier one that stands
+    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that stands
     for it since it was shown to give the same numbers.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unibench.closure import WHOLE, Code
+from unibench.code.closure import WHOLE, Code
 from unibench.errors import UsageError
 
 Files = Mapping[str, str]
@@ -410,7 +410,7 @@ def test_a_helper_that_is_no_python_is_named_with_its_line(own: Path, text: str)
 def test_the_text_that_is_hashed_leaves_out_what_versions_of_python_disagree_on() -> None:
     import ast
 
-    from unibench import source
+    from unibench.code import source
 
     tree = ast.parse("def f(x, w):\n    return f'{x:{w}}'\n")
     function = tree.body[0]

@@ -14,8 +14,8 @@ from huggingface_hub import constants
 
 from unibench import device, hub, identity, inputs
 from unibench.cli import main
-from unibench.closure import Code
 from unibench.cluster.plan import code_digest, read_plan, write_plan
+from unibench.code.closure import Code
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.identity import (

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from unibench import paths, registry
-from unibench.closure import Code
+from unibench.code.closure import Code
 from unibench.identity import ENGINE, HARNESSES, OUTSIDE
 
 EVERY = (  # a method that is added later may reach what it likes without a line here

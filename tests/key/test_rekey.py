@@ -15,7 +15,7 @@ import pytest
 from tests.support.records import line
 from unibench import identity
 from unibench.cli import main
-from unibench.closure import Code
+from unibench.code.closure import Code
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.store import CellFolder, index, verify

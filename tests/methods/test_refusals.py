@@ -330,7 +330,7 @@ def test_only_methods_whose_data_or_numbers_decide_take_no_budget() -> None:
     ):
         assert build_method(name, **options).uses_budget is uses, (name, options)
     free = {name for name, card in registry.methods().items() if not card.uses_budget}
-    assert free == {"vanilla", "mustdrop", "vtw"}
+    assert free == {"vanilla", "mustdrop", "pixelprune", "vtw"}
 
 
 @pytest.mark.parametrize(

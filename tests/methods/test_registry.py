@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from unibench import UsageError, jsoncache, registry
-from unibench.cards import from_plain, to_plain
 from unibench.compose import compose_cells
+from unibench.registry.cards import from_plain, to_plain
 
 ROOT = Path(registry.ROOT).parent
 HEAD = """from dataclasses import dataclass, field

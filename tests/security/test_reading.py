@@ -18,7 +18,7 @@ frame.py                         index.parquet was believed on its own word; its
 store/data.py                    YAML is read as plain values, of bounded size, by libyaml's safe
                                  loader; JSON within bounds; pipes, devices and links are refused
 methods/_selector.py             ``torch.load(weights_only=True)`` of a file that the command names
-registry.py                      imports files and classes that the command names
+registry/importing.py            imports files and classes that the command names
 harness/job.py, cluster/plan.py  job files of this very command, for its own child processes
 suites.py, experiment.py,        YAML of this installation, or that the command names
 compose.py, report/layout.py

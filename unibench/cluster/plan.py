@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unibench import digests
-from unibench.closure import WHOLE, Code
+from unibench.code.closure import WHOLE, Code
 from unibench.compose import CONFIGS
 from unibench.errors import UsageError
 from unibench.harness.job import read_job, write_job

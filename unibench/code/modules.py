@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from unibench.code.source import Source, read
 from unibench.errors import UsageError
-from unibench.source import Source, read
 
 NAME = "unibench"
 BESIDE = ("methods", "models", "tasks")  # folders of a checkout that links inside it lead to

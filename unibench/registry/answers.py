@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unibench import jsoncache, registry
 from unibench.budget import Budget
-from unibench.declarations import place_of
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
+from unibench.registry.importing import place_of
 
 if TYPE_CHECKING:
     from unibench.pruning import Method

@@ -25,9 +25,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unibench import digests, jsoncache
-from unibench.modules import MISSING, Finder, Module, Package, bytes_of
-from unibench.source import Chain, Target
+from unibench import digests, jsoncache, paths
+from unibench.code.modules import MISSING, Finder, Module, Package, bytes_of
+from unibench.code.source import Chain, Target
 
 ACTS, WHOLE = "<statements>", "<whole>"  # what else of a module can be reached than a name
 Place = tuple[Module, str]  # a module with a name of it, or one of the two above
@@ -62,7 +62,7 @@ class Code:
         outside: modules of the package that are not followed.
     """
 
-    def __init__(self, package: Path = Path(__file__).parent, outside: Iterable[str] = ()) -> None:
+    def __init__(self, package: Path = paths.PACKAGE, outside: Iterable[str] = ()) -> None:
         self.package = Package(package, tuple(outside))
         self._known: dict[tuple[str, ...], tuple[str, dict[Path, bytes]]] = {}
 

@@ -1,8 +1,8 @@
 """Methods, families and tasks by name: each declares itself once, in its class.
 
-A part is imported and asked; what it says is a card (:mod:`unibench.cards`), and cards are kept in
-a cache under the digest of the source they were made from. So listing, checking and planning need
-no torch, except for the first time after an edit.
+A part is imported and asked; what it says is a card (:mod:`unibench.registry.cards`), and cards
+are kept in a cache under the digest of the source they were made from. So listing, checking and
+planning need no torch, except for the first time after an edit.
 
 A method is ``methods/<name>.py`` with one dataclass; a family is ``models/<name>.py`` with one
 subclass of ``Family``. Files whose names start with an underscore are private. Packages offer
@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from unibench import __version__, jsoncache, paths
 from unibench.annotations import fields_of
-from unibench.cards import REQUIRED as REQUIRED
-from unibench.cards import Card as Card
-from unibench.cards import FamilyCard, MethodCard, TaskCard, from_plain, to_plain
 from unibench.errors import UsageError, unknown
+from unibench.registry.cards import REQUIRED as REQUIRED
+from unibench.registry.cards import Card as Card
+from unibench.registry.cards import FamilyCard, MethodCard, TaskCard, from_plain, to_plain
+from unibench.registry.importing import class_in, file_digest, import_part, own_files
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 ROOT = paths.PACKAGE
 # what a method or a family may import of this package
 SOURCES = ("methods", "models", "ops", "pruning", "cost", "budget.py", "errors.py", "facts.py")
-OWN = ("registry.py", "declarations.py", "cards.py", "annotations.py")
+OWN = ("registry", "annotations.py")
 
 
 def methods() -> dict[str, MethodCard]:
@@ -209,29 +210,23 @@ def _index(package: str) -> dict[str, Card]:
 
 def _asked(package: str, digest: str) -> dict[str, Card]:
     """The cards of all files of a folder, from the classes themselves."""
-    from unibench import declarations
     from unibench.pruning import Family, Method
+    from unibench.registry.declarations import family_card, method_card
 
     modules = {}
     for path in sorted(paths.part(package).glob("*.py")):
         if not path.name.startswith("_"):
-            modules[path] = declarations.import_part(f"unibench.{package}.{path.stem}", path)
+            modules[path] = import_part(f"unibench.{package}.{path.stem}", path)
     if package == "models":
-        classes = {
-            path: declarations.class_in(module, path, Family) for path, module in modules.items()
-        }
+        classes = {path: class_in(module, path, Family) for path, module in modules.items()}
         return {
-            path.stem: declarations.family_card(
-                path.stem, cls, path, f"unibench.models.{path.stem}", digest
-            )
+            path.stem: family_card(path.stem, cls, path, f"unibench.models.{path.stem}", digest)
             for path, cls in classes.items()
         }
-    classes = {
-        path: declarations.class_in(module, path, Method) for path, module in modules.items()
-    }
+    classes = {path: class_in(module, path, Method) for path, module in modules.items()}
     names = {cls: path.stem for path, cls in classes.items()}
     return {
-        path.stem: declarations.method_card(
+        path.stem: method_card(
             path.stem, cls, path, f"unibench.methods.{path.stem}", digest, lambda: names
         )
         for path, cls in classes.items()
@@ -297,7 +292,6 @@ _EXTERNAL: dict[tuple[Path, str], tuple[dict[str, tuple[int, int]], MethodCard]]
 
 def _external(name: str, path: Path, module: str | None, class_name: str) -> MethodCard:
     """The card of a user's method: from memory or the cache as long as no file of it changed."""
-    from unibench import declarations
 
     known = _EXTERNAL.get((path, class_name))
     if known is not None and known[0] == _stats(known[0]):
@@ -306,8 +300,8 @@ def _external(name: str, path: Path, module: str | None, class_name: str) -> Met
     stored = jsoncache.read(f"method-{place}")
     card = _unchanged(stored)
     if card is None:
-        imported = declarations.import_part(module, path)
-        files = {str(own): digest for own, digest in declarations.own_files(path, module).items()}
+        imported = import_part(module, path)
+        files = {str(own): digest for own, digest in own_files(path, module).items()}
         card = _asked_external(name, imported, path, module, class_name, files)
         stored = {"core": core_digest(), "files": files, "card": to_plain(card)}
         jsoncache.write(f"method-{place}", stored)
@@ -317,8 +311,6 @@ def _external(name: str, path: Path, module: str | None, class_name: str) -> Met
 
 def _unchanged(stored: Mapping[str, Any]) -> MethodCard | None:
     """The card in a cache file, if nothing it was made from has changed."""
-    from unibench.declarations import file_digest
-
     try:
         same = stored["core"] == core_digest() and all(
             file_digest(Path(path)) == content for path, content in stored["files"].items()
@@ -337,12 +329,12 @@ def _asked_external(
     class_name: str,
     files: Mapping[str, str],
 ) -> MethodCard:
-    from unibench import declarations
     from unibench.pruning import Method
+    from unibench.registry.declarations import method_card
 
-    cls = declarations.class_in(imported, path, Method, class_name)
+    cls = class_in(imported, path, Method, class_name)
     source = blake2b(f"{core_digest()}:{sorted(files.items())}".encode(), digest_size=8)
-    return declarations.method_card(name, cls, path, module, source.hexdigest(), _names)
+    return method_card(name, cls, path, module, source.hexdigest(), _names)
 
 
 def _names() -> dict[type, str]:
@@ -367,7 +359,7 @@ def _stats(files: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 @cache
 def _task(target: str) -> TaskCard:
-    from unibench import declarations
+    from unibench.registry.declarations import task_card
 
     module, _, class_name = target.partition(":")
     try:
@@ -377,6 +369,6 @@ def _task(target: str) -> TaskCard:
     if spec is None or spec.origin is None:
         raise UsageError(f"task.target={target}: there is no module {module}")
     path = Path(spec.origin)
-    imported = declarations.import_part(module, path)
-    cls = declarations.class_in(imported, path, object, class_name)
-    return declarations.task_card(class_name, cls, path, module, "")
+    imported = import_part(module, path)
+    cls = class_in(imported, path, object, class_name)
+    return task_card(class_name, cls, path, module, "")

@@ -11,6 +11,7 @@ from typing import Any
 
 from unibench.annotations import Allowed
 from unibench.errors import UsageError, unknown
+from unibench.registry.importing import class_in, import_part
 
 REQUIRED = object()  # stands where a field has no default
 ANYTHING = Allowed()
@@ -82,10 +83,8 @@ class Card:
         Raises:
             UsageError: it cannot be imported, or is gone.
         """
-        from unibench import declarations
-
-        module = declarations.import_part(self.module, self.path)
-        return declarations.class_in(module, self.path, object, self.class_name)
+        module = import_part(self.module, self.path)
+        return class_in(module, self.path, object, self.class_name)
 
     @property
     def summary(self) -> str:

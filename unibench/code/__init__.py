@@ -1,0 +1,1 @@
+"""What code reaches: closures of the source, found without importing it."""

@@ -1,0 +1,178 @@
+"""What an imported part declares, as a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unibench.annotations import fields_of
+from unibench.errors import UsageError
+from unibench.registry.cards import REQUIRED, FamilyCard, MethodCard, Parameter, TaskCard
+from unibench.registry.importing import line_of
+
+if TYPE_CHECKING:
+    from unibench.pruning import Method
+
+Names = Callable[[], Mapping[type, str]]
+
+
+def method_card(
+    name: str,
+    cls: type[Method],
+    path: Path,
+    module: str | None,
+    source: str,
+    names: Names,
+) -> MethodCard:
+    """What a method declares.
+
+    Args:
+        name: what users type.
+        cls: the class.
+        path: its source file.
+        module: its import name, None for a file outside any package.
+        source: digest of its source.
+        names: gives the names of other methods, for fields that hold one.
+
+    Raises:
+        UsageError: fields that are no dataclass's.
+    """
+    if not dataclasses.is_dataclass(cls) and any(
+        not str(hint).startswith(("ClassVar", "typing.ClassVar"))
+        for hint in inspect.get_annotations(cls).values()
+    ):
+        line = line_of(cls, rf"class\s+{cls.__name__}\b")
+        raise UsageError(
+            f"{path} line {line}: {cls.__name__} has fields but is no dataclass; write"
+            " @dataclass(frozen=True) above it"
+        )
+    fields: dict[str, Parameter] = {}
+    if dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            parameter = _parameter(cls, field, names)
+            if parameter is not None:
+                fields[field.name] = parameter
+    # an instance knows what holds under the defaults; some methods have none without further values
+    try:
+        asked: Any = cls()
+    except (TypeError, ValueError, UsageError):
+        asked = cls
+
+    def said(attribute: str, otherwise: Any) -> Any:
+        value = getattr(asked, attribute, otherwise)
+        return otherwise if isinstance(value, property) else value
+
+    return MethodCard(
+        name=name,
+        class_name=cls.__name__,
+        path=path,
+        module=module,
+        doc=_doc(cls),
+        source=source,
+        fields=fields,
+        category=str(said("category", "other")),
+        aim=str(said("aim", "other")),
+        text_aware=bool(said("text_aware", False)),
+        adaptive=bool(said("adaptive", False)),
+        uses_budget=bool(said("uses_budget", True)),
+        wants=frozenset(said("wants", frozenset())),
+    )
+
+
+def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> FamilyCard:
+    """What a model family declares, inherited or its own."""
+    return FamilyCard(
+        name=name,
+        class_name=cls.__name__,
+        path=path,
+        module=module,
+        doc=_doc(cls),
+        source=source,
+        model_types=tuple(cls.model_types),
+        provides=frozenset(cls.provides),
+        batches=bool(cls.batches),
+    )
+
+
+def task_card(name: str, cls: type, path: Path, module: str, source: str) -> TaskCard:
+    """What an embedded task takes."""
+    taken = {
+        key: REQUIRED if argument.default is argument.empty else _configured(argument.default, dict)
+        for key, argument in inspect.signature(cls).parameters.items()
+        if argument.kind is not argument.VAR_KEYWORD
+    }
+    return TaskCard(
+        name=name,
+        class_name=cls.__name__,
+        path=path,
+        module=module,
+        doc=_doc(cls),
+        source=source,
+        options=taken,
+    )
+
+
+def _doc(cls: type) -> str:
+    """The docstring that the class itself has; a dataclass without one has its signature."""
+    text = cls.__dict__.get("__doc__") or ""
+    return "" if text.startswith(f"{cls.__name__}(") else inspect.cleandoc(text)
+
+
+def _parameter(cls: type, field: dataclasses.Field[Any], names: Names) -> Parameter | None:
+    """A field as a configuration has it; None for one that only Python code can fill."""
+    from unibench.pruning import Method
+
+    default = REQUIRED
+    if field.default is not dataclasses.MISSING:
+        default = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    allowed = fields_of(cls)[field.name]
+    is_method = isinstance(default, Method) or any(
+        issubclass(kind, Method) for kind in allowed.classes
+    )
+    try:
+        plain = default if default is REQUIRED else _configured(default, names)
+    except TypeError:
+        return None
+    return Parameter(
+        default=plain,
+        allowed=allowed,
+        follows=field.metadata.get("follows"),
+        method=is_method,
+        options=field.metadata.get("options") if is_method else None,
+        line=line_of(cls, rf"{re.escape(field.name)}\s*:") if default is REQUIRED else 0,
+    )
+
+
+def _configured(value: Any, names: Names) -> Any:
+    """A value as YAML writes it.
+
+    Raises:
+        TypeError: YAML cannot.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Enum):
+        return _configured(value.value, names)
+    if isinstance(value, (Path, Fraction)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _configured(entry, names) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_configured(entry, names) for entry in value]
+    if type(value) in names():
+        changed = {
+            field.name: _configured(getattr(value, field.name), names)
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+        name = names()[type(value)]
+        return {"name": name, **changed} if changed else name
+    raise TypeError(f"no plain value: {value!r}")
