@@ -65,7 +65,7 @@ def without_literals(hint: Any) -> Any:
     kind: Any = hint
     if not dataclasses.is_dataclass(kind):
         return hint
-    hints, made = get_type_hints(kind), []
+    hints, made = get_type_hints(kind), list[tuple[str, Any, Any]]()
     for spec in dataclasses.fields(kind):
         copied = dataclasses.field(default=spec.default)
         if spec.default_factory is not dataclasses.MISSING:

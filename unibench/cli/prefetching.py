@@ -64,7 +64,7 @@ def _data(python: str, harness: str, names: list[str]) -> bool:
     with tempfile.TemporaryDirectory() as folder, closing(HarnessProcess(python, {})) as process:
         job = Path(folder, "prefetch.json")
         write_prefetch(harness, names, job)
-        for event in process.events(job, Path(folder, "run.log"), "done"):
+        for event in process.take(job, Path(folder, "run.log"), "done"):
             if event["event"] == "fetched":
                 fine &= event["fine"]
                 state = "ok     " if event["fine"] else "missing"
