@@ -27,7 +27,7 @@ from typing import Any
 
 from unibench import digests, jsoncache, paths
 from unibench.code.modules import MISSING, Finder, Module, Package, bytes_of
-from unibench.code.source import Chain, Target
+from unibench.code.source import Dotted, Target
 
 ACTS, WHOLE = "<statements>", "<whole>"  # what else of a module can be reached than a name
 Place = tuple[Module, str]  # a module with a name of it, or one of the two above
@@ -126,7 +126,7 @@ class _Walk:
         self._missing: set[str] = set()
         self._seen: set[Place] = set()
         self._pending: list[Place] = []
-        self._open: set[tuple[Module, Chain, bool]] = set()
+        self._open: set[tuple[Module, Dotted, bool]] = set()
         self._run: set[Target] = set()  # imports whose modules are noted
 
     def start(self, place: str, name: str) -> None:
@@ -172,11 +172,11 @@ class _Walk:
         for statement in source.acts if name == ACTS else source.names[name]:
             lines.append(statement.digest)
             loads |= statement.loads
-            for chain in sorted(statement.uses):
-                found = list(self._named(module, statement.imports, chain))
+            for dotted in sorted(statement.uses):
+                found = list(self._named(module, statement.imports, dotted))
                 self._add(found)
                 # the same words mean another thing once an import is changed
-                lines += [f"{'.'.join(chain)}={_label(place)}" for place in found]
+                lines += [f"{'.'.join(dotted)}={_label(place)}" for place in found]
             if statement.dynamic:
                 self._add((each, WHOLE) for each in (module, *self._modules.beside(module)))
         for target in loads - self._run:
@@ -187,37 +187,37 @@ class _Walk:
             label = _label((module, name))  # two files may have one name
             self._digests[label] = self._digests.get(label, "") + _hash(lines)
 
-    def _named(self, module: Module, imports: Imports, chain: Chain) -> Iterator[Place | str]:
+    def _named(self, module: Module, imports: Imports, dotted: Dotted) -> Iterator[Place | str]:
         """What a dotted name means in a module, or in a function with imports of its own."""
-        source, name = module.source, chain[0]
-        step = (module, chain, name in imports)
+        source, name = module.source, dotted[0]
+        step = (module, dotted, name in imports)
         if step in self._open:
             return  # modules that import a name from each other
         self._open.add(step)
         targets = imports.get(name) or source.imports.get(name) or source.lazy.get(name) or ()
         for target in targets:
-            yield from self._imported(target, chain[1:])
+            yield from self._imported(target, dotted[1:])
         if name in source.names and name not in imports:
             yield module, name
         elif not targets:
             for star in map(self._modules.find, source.stars):
                 if not isinstance(star, str):
-                    yield from self._named(star, {}, chain)
+                    yield from self._named(star, {}, dotted)
         self._open.discard(step)
 
-    def _imported(self, target: Target, chain: Chain) -> Iterator[Place | str]:
+    def _imported(self, target: Target, dotted: Dotted) -> Iterator[Place | str]:
         """What an import means, with the attributes that follow it."""
         module = self._modules.find(target.module)
-        chain = chain if target.attribute is None else (target.attribute, *chain)
-        while chain and not isinstance(module, str):
-            if found := list(self._named(module, {}, chain)):
+        dotted = dotted if target.attribute is None else (target.attribute, *dotted)
+        while dotted and not isinstance(module, str):
+            if found := list(self._named(module, {}, dotted)):
                 yield from found
                 return
-            inner = self._modules.find(f"{module.name}.{chain[0]}") if module.folders else MISSING
+            inner = self._modules.find(f"{module.name}.{dotted[0]}") if module.folders else MISSING
             if isinstance(inner, str) and inner.startswith(MISSING):
                 break  # an attribute that only the running module knows
-            module, chain = inner, chain[1:]
-        yield ".".join((module, *chain)) if isinstance(module, str) else (module, WHOLE)
+            module, dotted = inner, dotted[1:]
+        yield ".".join((module, *dotted)) if isinstance(module, str) else (module, WHOLE)
 
     def _loaded(self, target: Target) -> Iterator[Place]:
         """The statements that an import runs: of the packages around a module, of itself, and of
