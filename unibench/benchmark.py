@@ -92,7 +92,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     """
     if config.task.kind != "harness":
         return None
-    harness = chosen(config.task, config.harness)
+    harness = harness_of(config.task, config.harness)
     card = getattr(config.task, harness)
     asked = config.harness_options.judge
     kind = card.judges[0] if asked.kind == "auto" else asked.kind
@@ -105,7 +105,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     )
 
 
-def chosen(task: TaskConfig, harness: str) -> Harness:
+def harness_of(task: TaskConfig, harness: str) -> Harness:
     """The harness of a task: the one asked for, or with ``auto`` the one that the card prefers.
 
     Raises:

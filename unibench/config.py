@@ -13,7 +13,6 @@ from omegaconf import MISSING
 from unibench import schema
 from unibench.budget import Budget, BudgetMode, Scope
 from unibench.errors import UsageError
-from unibench.registry import parts_of as parts_of
 from unibench.schema import Least
 
 INSIDE = "pkg://unibench."  # a place inside this package

@@ -16,7 +16,7 @@ from typing import Any
 from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
-from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
+from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path
 from unibench.device import device_type
 from unibench.errors import UsageError
 from unibench.inputs import (
@@ -226,7 +226,7 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
     """A cell from its setting and what its configuration says of method, budget and seed."""
-    budget, cards = budget_of(config), parts_of(config.method)
+    budget, cards = budget_of(config), registry.parts_of(config.method)
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
@@ -360,8 +360,8 @@ def samples_digest(task: TaskConfig, harness: str) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that stands
-    for it since it was shown to give the same numbers.
+    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that
+    stands for it since it was shown to give the same numbers.
 
     Args:
         roots: each ``module:name`` or ``/path/file.py:name``.

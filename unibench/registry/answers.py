@@ -15,10 +15,10 @@ from functools import cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from unibench import jsoncache, registry
-from unibench.budget import Budget
+from unibench.budget import Budget, BudgetMode
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 from unibench.registry.importing import place_of
@@ -26,11 +26,9 @@ from unibench.registry.importing import place_of
 if TYPE_CHECKING:
     from unibench.pruning import Method
 
-Mode = Literal["at_stage", "layer_average"]
-
 
 def refusal(
-    node: Mapping[str, Any], budget: Budget, family: str, model: ModelFacts, mode: Mode
+    node: Mapping[str, Any], budget: Budget, family: str, model: ModelFacts, mode: BudgetMode
 ) -> str | None:
     """Why a configured method cannot run on a model under a budget, None if it can.
 
