@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from unibench.config import RunConfig
 from unibench.errors import UsageError, shown
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, RowError, of_samples, read_row
@@ -121,6 +122,7 @@ def _of_identity(row: Row) -> dict[str, Any]:
         "budget": "0" if name == "vanilla" else budget["label"],
         "budget_mode": budget["mode"],
         "budget_scope": budget["scope"],
+        "positions": identity.get("positions", RunConfig.positions),
         "seed": identity["seed"],
         "key": Path(row.folder).name,
     }

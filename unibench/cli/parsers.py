@@ -27,7 +27,7 @@ STUDIES = ("tradeoff", "angles", "sweep", "size")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
-    *("budget_mode", "budget_scope", "weights", "dtype", "attn", "batch", "pixels"),
+    *("budget_mode", "budget_scope", "positions", "weights", "dtype", "attn", "batch", "pixels"),
     *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
     *("setting", "device", "key"),
 )  # columns of results; a test holds them to those that the frame knows

@@ -16,6 +16,7 @@ from types import NoneType
 from typing import Any
 
 from unibench.benchmark import VERSIONS
+from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.identity import Cell, candidate_of, condition_of, series_of, setting_of, source_of
 from unibench.inference.record import Record
@@ -65,6 +66,7 @@ class Named:
         ratio: share of visual tokens removed; None for a number of tokens.
         budget: as written, ``"0"`` for vanilla.
         budget_mode, budget_scope: what the budget means.
+        positions: where the tokens that go on stand.
         seed: of methods that draw.
     """
 
@@ -84,6 +86,7 @@ class Named:
     budget: str
     budget_mode: str
     budget_scope: str
+    positions: str = RunConfig.positions  # rows of before there was another do not say it
     seed: int
 
 
@@ -427,6 +430,7 @@ def _named(cell: Cell, environments: Sequence[Mapping[str, Any]]) -> dict[str, A
         "budget": cell.budget.label if pruned else "0",
         "budget_mode": config.budget.mode,
         "budget_scope": config.budget.scope,
+        "positions": config.positions,
         "seed": config.seed,
     }
 
