@@ -18,7 +18,7 @@ from unibench.stats import Agreement, Estimate, Paired, agreement, drop, paired
 from unibench.stats.several import Ranking, holm, ranking
 
 WHERE = columns("model", "task", "harness", "judge", "pixels", "metric", "setting")
-BUDGET = columns("budget", "budget_mode", "budget_scope", "positions")
+BUDGET = columns("budget", "budget_mode", "budget_scope")
 KEY = re.compile(r"[0-9a-f]{6,16}")
 
 

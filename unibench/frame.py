@@ -67,9 +67,7 @@ ALIKE = (  # lines that agree in the first columns agree in the second, or must 
     (columns("model"), "condition", "conditions of {model}"),
     (columns("model", "task"), "setting", "settings of {model} on {task}"),
     (
-        columns(
-            "setting", "method", "variant", "budget", "budget_mode", "budget_scope", "positions"
-        ),
+        columns("setting", "method", "variant", "budget", "budget_mode", "budget_scope"),
         "series",
         "versions of {method} at {budget}",
     ),

@@ -54,7 +54,7 @@ class Runs(Unbudgeted):
         place = order.argsort()  # neither kept tokens nor pairs have to be in order
         members = [(int(place[into]), token) for into, token in pairs if ctx.layer == 0 or into]
         keep = torch.stack([run[0] for run in runs])
-        return Selection(keep[order], values[order], members=torch.tensor(members[::-1]).T)
+        return Selection(keep[order], values[order], members=lambda: torch.tensor(members[::-1]).T)
 
 
 def at(model: Any, inputs: dict[str, Any]) -> Tensor:

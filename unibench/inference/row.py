@@ -16,9 +16,16 @@ from types import NoneType
 from typing import Any
 
 from unibench.benchmark import VERSIONS
-from unibench.config import RunConfig
 from unibench.errors import UsageError
-from unibench.identity import Cell, candidate_of, condition_of, series_of, setting_of, source_of
+from unibench.identity import (
+    POSITIONS,
+    Cell,
+    candidate_of,
+    condition_of,
+    series_of,
+    setting_of,
+    source_of,
+)
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Verdict
 from unibench.store.files import read_json
@@ -86,7 +93,7 @@ class Named:
     budget: str
     budget_mode: str
     budget_scope: str
-    positions: str = RunConfig.positions  # rows of before there was another do not say it
+    positions: str = POSITIONS  # rows of before there was another do not say it
     seed: int
 
 

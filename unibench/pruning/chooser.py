@@ -255,7 +255,7 @@ class Chooser:
                 f"{type(self.plan.method).__name__} does not say here which tokens its merged ones"
                 " stand for, so that positions=centre cannot place them"
             )
-        into, given = selection.members.to(ctx.visual.device)
+        into, given = selection.members().to(ctx.visual.device)
         keep = selection.keep.to(ctx.visual.device)
         return [torch.stack([ctx.visual[keep[into]], ctx.visual[given]])]
 

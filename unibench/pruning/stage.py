@@ -40,15 +40,16 @@ class Selection:
             with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
         sizes: ``[len(keep)]`` how many tokens each stands for, from stages that are weighted: later
             layers attend to it as often, in the prefill and while decoding. None is one each.
-        members: ``[2, M]`` pairs that say which tokens each merged one stands for: an index into
-            ``keep`` and one into ``ctx.visual``. Under ``positions=centre`` a merged token takes
-            the mean position of its members; one without any stays where its anchor is.
+        members: gives ``[2, M]`` pairs that say which tokens each merged one stands for: an index
+            into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
+            are asked for, a merged token takes the mean position of its members; one without any
+            stays where its anchor is.
     """
 
     keep: Tensor
     values: Tensor | None = None
     sizes: Tensor | None = None
-    members: Tensor | None = None
+    members: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)

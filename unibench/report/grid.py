@@ -18,8 +18,7 @@ from unibench.registry import category
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
-BUDGET = names("budget_mode", "budget_scope", "positions")
-USUAL = ("at_stage", "sequence", "original")
+BUDGET = names("budget_mode", "budget_scope")
 COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
 VIEWS = ("tasks", "abilities", "place", "aim")
 
@@ -33,8 +32,7 @@ class Column:
 
 
 def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
-    """Tables of results, one for each budget mode, scope and policy of positions: these never share
-    a table.
+    """Tables of results, one for each budget mode and scope: these never share a table.
 
     Args:
         frame: finished cells with seeds joined, the columns of ``unibench.frame``.
@@ -52,17 +50,17 @@ def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
         )
     pruned = frame[frame["method"] != "vanilla"]
     budgets = (pruned if len(pruned) else frame)[list(BUDGET)].drop_duplicates()
-    modes = [tuple(map(str, values)) for values in budgets.itertuples(index=False, name=None)]
+    modes = [(str(mode), str(scope)) for mode, scope in budgets.itertuples(index=False, name=None)]
     return [_table(_of_mode(frame, mode), view, mode, len(modes) > 1) for mode in modes]
 
 
-def _of_mode(frame: pd.DataFrame, mode: tuple[str, ...]) -> pd.DataFrame:
-    """Lines of a budget mode, scope and policy, and vanilla, which has none."""
-    same = (frame[list(BUDGET)] == list(mode)).all(axis=1)
+def _of_mode(frame: pd.DataFrame, mode: tuple[str, str]) -> pd.DataFrame:
+    """Lines of a budget mode, and vanilla, which has none."""
+    same = (frame[BUDGET[0]] == mode[0]) & (frame[BUDGET[1]] == mode[1])
     return frame[same | (frame["method"] == "vanilla")]
 
 
-def _table(frame: pd.DataFrame, view: str, mode: tuple[str, ...], several: bool) -> Table:
+def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool) -> Table:
     lines = frame[frame["main"] & ((frame["ability"] == ALL) != (view == "abilities"))]
     if not len(lines):
         raise UsageError("no result has abilities; leave view=abilities out")
@@ -72,10 +70,10 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, ...], several: bool)
         Block(label, tuple(_lines(part, columns, view))) for label, part in conditions(lines)
     )
     title = "score out of 100" + (
-        f", budget.mode={mode[0]} budget.scope={mode[1]}" if several or mode != USUAL else ""
+        f", budget.mode={mode[0]} budget.scope={mode[1]}"
+        if several or mode != ("at_stage", "sequence")
+        else ""
     )
-    moved = mode[2] != USUAL[2]
-    title += f" positions={mode[2]}" if moved else ""
     heads = ("category", "ratio") if view in ("place", "aim") else ("method", "ratio")
     remarks = (
         (
@@ -88,9 +86,7 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, ...], several: bool)
         ),
     )
     titles = (*(column.title for column in columns), "average", "of vanilla %", "same budget as")
-    return Table(
-        "_".join(("results", *mode[: 2 + moved])), title, heads, titles, blocks, remarks=remarks
-    )
+    return Table("_".join(("results", *mode)), title, heads, titles, blocks, remarks=remarks)
 
 
 def _columns(lines: pd.DataFrame, view: str) -> Iterator[Column]:
