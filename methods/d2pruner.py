@@ -55,6 +55,7 @@ class D2Pruner(Method):
     layer: int = 2
     text_aware: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True  # on a GPU the rounds of the set depend on the picture
+    calibrated = "required"
     category = "LLM only"
     aim = "hybrid"
 

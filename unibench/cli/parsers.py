@@ -189,7 +189,7 @@ def calibrate(parser: Parser) -> None:
     parser.setting("samples", "20", "number of samples to look at", type=count, default=20)
     parser.setting("eta", "0.003", "vtw: tolerated divergence", type=positive, default=0.003)
     parser.setting("first", "5", "vtw: first layer that is tried", type=count, default=5)
-    parser.setting("to", "FILE", "d2pruner: the prior, a file that method.prior= takes")
+    parser.setting("to", "FILE", "write a file, for method.calibration= (d2pruner: method.prior=)")
     parser.examples(
         f"method={'|'.join(CALIBRATED)} model=llava_1_5_7b task=synthvqa ratio=0.667",
         "method=vtw samples=50 eta=0.001",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
+Calibrated = Literal["no", "optional", "required"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
 
 
@@ -168,6 +169,7 @@ class Method:
         data_timed: whether the time of the selection depends on the picture, not on sizes alone.
         centres: whether it merges tokens and says which (:attr:`Selection.members`), so that it may
             run under ``positions=centre``.
+        calibrated: whether a file that ``calibrate`` writes is needed, or taken.
         category: where it cuts, as UniPruneBench groups methods: before the language model is
             ``ViT only``, inside it ``LLM only``, both ``hybrid``.
         aim: what it looks for, as IDPruner groups methods: how much a token matters, how little it
@@ -180,6 +182,7 @@ class Method:
     text_aware: ClassVar[bool] = False
     data_timed: ClassVar[bool] = False
     centres: ClassVar[bool] = False
+    calibrated: ClassVar[Calibrated] = "no"
     category: ClassVar[Category] = "other"
     aim: ClassVar[Aim] = "other"
 
