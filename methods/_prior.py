@@ -68,17 +68,22 @@ class Prior:
         _calibration.Calibration(tensors, {"method": "d2pruner", **self.facts}).save(path)
 
 
+def missing(method: str) -> str:
+    """Why a method without a prior cannot run."""
+    return (
+        f"{method} divides by the model's positional prior: method.prior=<file.safetensors>,"
+        f" which `python -m unibench calibrate method={method} model=.. to=<file>` writes"
+    )
+
+
 def check(path: str | None, method: str) -> None:
-    """Raise unless ``path`` can be a prior.
+    """Raise where ``path`` is given and cannot be a prior.
 
     Raises:
-        UsageError: no path, or nothing there.
+        UsageError: there is no such file.
     """
     if path is None:
-        raise UsageError(
-            f"{method} divides by the model's positional prior: method.prior=<file.safetensors>,"
-            f" which `python -m unibench calibrate method={method} model=.. to=<file>` writes"
-        )
+        return
     if not path.startswith("random:") and not Path(path).expanduser().is_file():
         raise UsageError(
             f"method.prior={path}: there is no such file; `python -m unibench calibrate"

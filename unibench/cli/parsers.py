@@ -137,10 +137,18 @@ def profile(parser: Parser) -> None:
 
 def list_(parser: Parser) -> None:
     """What there is."""
-    parser.takes("KIND [--json]")
+    parser.takes("KIND [--json] [--needs [WHAT,...]]")
     _named(parser, "kind", "list", KINDS, f"one of {', '.join(KINDS)}")
     parser.flag("--json", "print the whole cards as JSON")
-    parser.examples("methods", "tasks --json")
+    parser.option(
+        "--needs",
+        "WHAT,...",
+        "methods: venue, what each needs and where it cuts; only those that need all of"
+        " llm-attention, text, ..., and none of no-training, ...",
+        nargs="?",
+        const="",
+    )
+    parser.examples("methods", "tasks --json", "methods --needs no-llm-attention,no-training")
 
 
 def show(parser: Parser) -> None:
