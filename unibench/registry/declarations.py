@@ -107,7 +107,11 @@ def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -
     attends = needs.vit_attention or needs.object_attention or needs.saliency
     kinds = {
         "vit-attention": attends or needs.local_attention,
-        "vit-features": needs.vit_hidden or needs.features or needs.projector or needs.pooling,
+        "vit-features": needs.vit_hidden
+        or needs.features
+        or needs.projector
+        or needs.pooling
+        or merges,
         "llm-attention": needs.llm_attention or needs.entering or method.rereads(DEPTH),
         "text": method.text_aware or needs.question or needs.clip,
         "training": asked is cls and trained,
