@@ -15,6 +15,7 @@ from tests.support.models import text_of
 
 Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
 Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
+Moves = dict[int, Tensor]  # decoder layer -> positions of all tokens from that layer on
 Added = list[
     Tensor
 ]  # [L, D] for each of the first decoder layers: what is added to its output (DeepStack)
@@ -66,10 +67,12 @@ def logits(
     added: Added | None = None,
     weights: Drops | None = None,
     unread: tuple[int, dict[int, Tensor]] | None = None,
+    moved: Moves | None = None,
 ) -> Tensor:
     """Logits of the whole sequence. ``weights``: decoder layer -> ``[L]`` how often each token is
     attended to from that layer on. ``evicted``: a query row, and the columns hidden from it on,
     per layer. ``unread``: a layer, and the columns ``[L]`` hidden from single rows from it on.
+    ``moved``: where the tokens stand from a layer on.
     """
     text = text_of(model)
     length = embeds.shape[1]
@@ -80,6 +83,8 @@ def logits(
     gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)
     for index, layer in enumerate(text.layers):
         gone = gone | drops.get(index, torch.zeros_like(gone))
+        if moved and index in moved:
+            rotary = text.rotary_emb(embeds, moved[index])
         if merges and index in merges:
             rows, states = merges[index]
             hidden = hidden.clone()
@@ -125,6 +130,7 @@ def greedy(
     merges: Merges | None = None,
     evicted: Drops | None = None,
     weights: Drops | None = None,
+    moved: Moves | None = None,
 ) -> tuple[list[int], Tensor]:
     """Greedy tokens and their logits ``[steps, V]``."""
     embeds, positions = prompt_of(model, inputs)
@@ -146,10 +152,14 @@ def greedy(
             (prompt, grown(evicted)) if evicted else None,
             added,
             weights,
+            moved=moved,
         )[0, -1]
         token = last.argmax()
         tokens.append(int(token))
         scores.append(last)
         embeds = torch.cat([embeds, model.get_input_embeddings()(token)[None, None]], 1)
         positions = torch.cat([positions, positions[..., -1:] + 1], -1)
+        moved = {
+            layer: torch.cat([at, at[..., -1:] + 1], -1) for layer, at in (moved or {}).items()
+        }
     return tokens, torch.stack(scores)

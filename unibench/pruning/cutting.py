@@ -21,7 +21,10 @@ class Segment:
         rotary: cos and sin of these tokens.
         padded: whether any row has padding.
         sizes: ``[B, L']`` how many tokens each stands for; None is one each.
+        end: ``[axes, B, 1]`` position of the first generated token, where tokens have moved; None
+            is where the whole prompt ends.
         mask: attention mask of the forward that is running; rebuilt for every forward.
+        turned: cos and sin of its tokens where the prompt has been read; likewise.
     """
 
     origin: Tensor
@@ -29,7 +32,9 @@ class Segment:
     rotary: Rotary
     padded: bool
     sizes: Tensor | None = None
+    end: Tensor | None = None
     mask: Tensor | None = field(default=None, repr=False)
+    turned: Rotary | None = field(default=None, repr=False)
 
     @property
     def length(self) -> int:

@@ -189,6 +189,16 @@ class Family:
         """The module of each vision block that calls the attention function."""
         return [block.self_attn for block in self.vit_blocks]  # type: ignore[misc]
 
+    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin as the decoder layers take them.
+
+        Args:
+            hidden: ``[B, L, D]``; its dtype and device count.
+            positions: ``[B, L]``, or ``[3, B, L]`` in a decoder with three axes; fractions too.
+        """
+        cos, sin = self.text_model.rotary_emb(hidden, positions)
+        return cos, sin
+
     def llm_attention(self, layer: int) -> nn.Module:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn

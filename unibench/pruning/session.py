@@ -13,19 +13,20 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget, BudgetMode, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.pruning._transformers import attention_of
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.chooser import Chooser, Plan
-from unibench.pruning.cutting import Segment, causal_mask
+from unibench.pruning.cutting import Rotary, Segment, causal_mask
 from unibench.pruning.decoding import Reads, Rereading
 from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.pixels import PixelPruner
+from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
@@ -48,6 +49,8 @@ class Session:
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
+        positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
+            or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
@@ -71,15 +74,17 @@ class Session:
         scope: Scope = "sequence",
         mode: BudgetMode = "at_stage",
         seed: int = 0,
+        positions: Positions = "original",
         reuse: Reuse | None = None,
     ) -> None:
-        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+        facts = facts_of(family)
+        if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
             raise UsageError(reason)
         self.family = family
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self._plan = Plan(method, stages, budget, scope, seed)
+        self._plan = Plan(method, stages, budget, scope, seed, positions)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
         self._reading = Reading(Clock(next(family.model.parameters()).device))
@@ -246,10 +251,12 @@ class Session:
             return args, {**kwargs, "attention_mask": mask}
         if segment is None:
             return (hidden, *args[1:]), kwargs
+        if prefill is None and segment.end is not None:
+            kwargs = {**kwargs, "position_embeddings": self._turned(segment, index, hidden, kwargs)}
         plain = not segment.padded and segment.sizes is None
         if prefill is None and plain and kwargs.get("attention_mask") is None:
             # decoding one sample with sdpa or flash attention: the short cache is all there is
-            return None
+            return None if segment.end is None else (args, kwargs)
         kwargs = {**kwargs, "attention_mask": self._mask(segment, index, hidden, kwargs)}
         if prefill is not None:
             cos, sin = segment.rotary
@@ -321,6 +328,9 @@ class Session:
         if grown and before is not None:
             prompt.asked = before.asked
         self.prompt = prefill.prompt = prompt
+        if self._plan.positions != "original":
+            rotate = functools.partial(self.family.rotary, embeds)
+            prefill.places = Places(self._plan.positions, prompt, rotate)
 
     def _decode(
         self, ids: Tensor | None, args: Any, kwargs: dict[str, Any]
@@ -336,7 +346,7 @@ class Session:
                 " prompt at once"
             )
         for segment in prompt.segments.values():
-            segment.mask = None
+            segment.mask = segment.turned = None
         first = prompt.segments.get(0)
         if first is None:
             return None
@@ -348,6 +358,19 @@ class Session:
             (prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
         )
         return args, kwargs
+
+    def _turned(
+        self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
+    ) -> Rotary:
+        """cos and sin of the tokens of a decoding step in a layer whose tokens have moved."""
+        if segment.turned is None:
+            assert segment.end is not None
+            done = kwargs["past_key_values"].get_seq_length(index) - segment.length
+            at = segment.end + done + torch.arange(hidden.shape[1], device=segment.end.device)
+            at = at.to(hidden.device)
+            segment.turned = self.family.rotary(hidden, at if len(at) == 3 else at[0])
+        cos, sin = segment.turned
+        return cos.to(hidden.device), sin.to(hidden.device)
 
     def _readable(self, index: int, kwargs: dict[str, Any]) -> Tensor | None:
         """``[B, keys]`` what a layer may read at a decoding step; None: all it holds."""
