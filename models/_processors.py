@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import (
     AutoTokenizer,
+    Gemma3Processor,
+    Glm4vProcessor,
     InternVLProcessor,
     InternVLVideoProcessor,
     LlavaNextProcessor,
@@ -18,6 +20,7 @@ from transformers import (
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
     LlavaProcessor,
+    PaliGemmaProcessor,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
@@ -28,11 +31,15 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
+from transformers.models.gemma3.image_processing_gemma3 import Gemma3ImageProcessor
+from transformers.models.glm4v.image_processing_glm4v import Glm4vImageProcessor
+from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 from transformers.models.llava_next.image_processing_llava_next import LlavaNextImageProcessor
 from transformers.models.llava_onevision.image_processing_llava_onevision import (
     LlavaOnevisionImageProcessor,
 )
+from transformers.models.siglip.image_processing_siglip import SiglipImageProcessor
 from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
 
 TEMPLATE = (
@@ -51,6 +58,7 @@ class Form:
         processor, image, video: classes.
         show: what stands for a picture and for a video in a conversation.
         tokens: special tokens by the name under which the processor looks them up on the tokenizer.
+        more: further parts, by the name of the argument.
     """
 
     processor: Any
@@ -60,6 +68,7 @@ class Form:
     tokens: dict[str, str] = field(
         default_factory=lambda: {"image_token": "<image>", "video_token": "<video>"}
     )
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 _QWEN: Any = {
@@ -87,6 +96,42 @@ FORMS = {
     "qwen2_vl": Form(Qwen2VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
     "qwen2_5_vl": Form(Qwen2_5_VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
     "qwen3_vl": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
+    "qwen3_vl_moe": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
+    "qwen3_5": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
+    "qwen3_5_moe": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
+    "glm4v": Form(
+        Glm4vProcessor,
+        Glm4vImageProcessor,
+        Glm4vVideoProcessor,
+        show=(
+            "<|begin_of_image|><|image|><|end_of_image|>",
+            "<|begin_of_video|><|video|><|end_of_video|>",
+        ),
+        tokens={
+            "image_start_token": "<|begin_of_image|>",
+            "image_end_token": "<|end_of_image|>",
+            "video_start_token": "<|begin_of_video|>",
+            "video_end_token": "<|end_of_video|>",
+            "image_token": "<|image|>",
+            "video_token": "<|video|>",
+        },
+    ),
+    "gemma3": Form(
+        Gemma3Processor,
+        Gemma3ImageProcessor,
+        show=("<start_of_image>", ""),
+        tokens={
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "image_token": "<image_soft_token>",
+        },
+    ),
+    "paligemma": Form(
+        PaliGemmaProcessor,
+        SiglipImageProcessor,
+        show=("<image>", ""),
+        tokens={"image_token": "<image>", "bos_token": "<bos>"},
+    ),
     "internvl": Form(
         InternVLProcessor,
         GotOcr2ImageProcessor,
@@ -122,7 +167,9 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
         settings: of the image processor; ``video`` holds those of the video processor.
     """
     form = FORMS[config.model_type]
-    tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=form.tokens)
+    named = {name: token for name, token in form.tokens.items() if name != "bos_token"}
+    given = {name: token for name, token in form.tokens.items() if name == "bos_token"}
+    tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=named, **given)
     parts = {
         "tokenizer": tokenizer,
         "image_processor": form.image(
@@ -131,6 +178,7 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     }
     if form.video is not None:
         parts["video_processor"] = form.video(**settings.get("video", {}))
+    parts |= {name: part() for name, part in form.more.items()}
     template = TEMPLATE.replace("IMAGE", form.show[0]).replace("VIDEO", form.show[1])
     processor = form.processor(**parts, chat_template=template, **_options(config))
     for name, token in form.tokens.items():
@@ -138,16 +186,22 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
             setattr(config, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
     if config.model_type == "internvl":
         config.image_token_id = processor.image_token_id
+    if config.model_type == "gemma4":
+        config.video_token_id = processor.video_token_id
     return processor
 
 
 def _options(config: Any) -> dict[str, Any]:
     """What the processor of a family must know of the model to count placeholders."""
     vision = config.vision_config
-    if config.model_type.startswith("qwen"):
+    if config.model_type.startswith(("qwen", "glm", "gemma4")):
         return {}
+    if config.model_type == "gemma3":
+        return {"image_seq_length": config.mm_tokens_per_image}
     if config.model_type == "internvl":
         return {"image_seq_length": config.image_seq_length}
+    if config.model_type == "paligemma":
+        return {}
     patches = (vision.image_size // vision.patch_size) ** 2
     if config.model_type == "smolvlm":
         return {"image_seq_len": patches // config.scale_factor**2}

@@ -102,10 +102,23 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
             f"model={spec.name} has no architecture to build with random weights; give"
             " model.path=<folder>"
         )
-    config = AutoConfig.for_model(spec.family, **copy.deepcopy(spec.architecture))
-    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (spec.family, LENDER))
+    return built(spec.family, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
+
+
+def built(
+    family: str, architecture: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Configuration and processor of an architecture; a tiny model lends its tokenizer.
+
+    Args:
+        family: ``model_type``.
+        architecture: fields of the configuration.
+        settings: of the image processor.
+    """
+    config = AutoConfig.for_model(family, **architecture)
+    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (family, LENDER))
     lender = own if own is not None and own.is_dir() else any_tiny
-    return config, make_processor(config, str(lender), copy.deepcopy(spec.processor))
+    return config, make_processor(config, str(lender), settings)
 
 
 def _folder(spec: ModelConfig) -> Path | None:
