@@ -4,14 +4,13 @@ own.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import (
     AutoTokenizer,
-    Gemma3Processor,
-    Glm4vProcessor,
     InternVLProcessor,
     InternVLVideoProcessor,
     LlavaNextProcessor,
@@ -20,7 +19,6 @@ from transformers import (
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
     LlavaProcessor,
-    PaliGemmaProcessor,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
@@ -31,15 +29,11 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
-from transformers.models.gemma3.image_processing_gemma3 import Gemma3ImageProcessor
-from transformers.models.glm4v.image_processing_glm4v import Glm4vImageProcessor
-from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 from transformers.models.llava_next.image_processing_llava_next import LlavaNextImageProcessor
 from transformers.models.llava_onevision.image_processing_llava_onevision import (
     LlavaOnevisionImageProcessor,
 )
-from transformers.models.siglip.image_processing_siglip import SiglipImageProcessor
 from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
 
 TEMPLATE = (
@@ -55,7 +49,8 @@ class Form:
     """A family's processor.
 
     Attributes:
-        processor, image, video: classes.
+        processor, image, video: classes; or, of families that not every release of transformers
+            has, ``module:class`` below ``transformers.models``.
         show: what stands for a picture and for a video in a conversation.
         tokens: special tokens by the name under which the processor looks them up on the tokenizer.
         more: further parts, by the name of the argument.
@@ -100,9 +95,9 @@ FORMS = {
     "qwen3_5": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
     "qwen3_5_moe": Form(Qwen3VLProcessor, video=Qwen3VLVideoProcessor, **_QWEN),
     "glm4v": Form(
-        Glm4vProcessor,
-        Glm4vImageProcessor,
-        Glm4vVideoProcessor,
+        "glm4v.processing_glm4v:Glm4vProcessor",
+        "glm4v.image_processing_glm4v:Glm4vImageProcessor",
+        "glm4v.video_processing_glm4v:Glm4vVideoProcessor",
         show=(
             "<|begin_of_image|><|image|><|end_of_image|>",
             "<|begin_of_video|><|video|><|end_of_video|>",
@@ -117,8 +112,8 @@ FORMS = {
         },
     ),
     "gemma3": Form(
-        Gemma3Processor,
-        Gemma3ImageProcessor,
+        "gemma3.processing_gemma3:Gemma3Processor",
+        "gemma3.image_processing_gemma3:Gemma3ImageProcessor",
         show=("<start_of_image>", ""),
         tokens={
             "boi_token": "<start_of_image>",
@@ -126,9 +121,24 @@ FORMS = {
             "image_token": "<image_soft_token>",
         },
     ),
+    "gemma4": Form(
+        "gemma4.processing_gemma4:Gemma4Processor",
+        "gemma4.image_processing_gemma4:Gemma4ImageProcessor",
+        "gemma4.video_processing_gemma4:Gemma4VideoProcessor",
+        show=("<|image|>", "<|video|>"),
+        tokens={
+            "boi_token": "<|image>",
+            "eoi_token": "<image|>",
+            "image_token": "<|image|>",
+            "boa_token": "<|audio>",
+            "eoa_token": "<audio|>",
+            "audio_token": "<|audio|>",
+        },
+        more={"feature_extractor": "gemma4.feature_extraction_gemma4:Gemma4AudioFeatureExtractor"},
+    ),
     "paligemma": Form(
-        PaliGemmaProcessor,
-        SiglipImageProcessor,
+        "paligemma.processing_paligemma:PaliGemmaProcessor",
+        "siglip.image_processing_siglip:SiglipImageProcessor",
         show=("<image>", ""),
         tokens={"image_token": "<image>", "bos_token": "<bos>"},
     ),
@@ -172,15 +182,15 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=named, **given)
     parts = {
         "tokenizer": tokenizer,
-        "image_processor": form.image(
+        "image_processor": _class(form.image)(
             **{key: value for key, value in settings.items() if key != "video"}
         ),
     }
     if form.video is not None:
-        parts["video_processor"] = form.video(**settings.get("video", {}))
-    parts |= {name: part() for name, part in form.more.items()}
+        parts["video_processor"] = _class(form.video)(**settings.get("video", {}))
+    parts |= {name: _class(part)() for name, part in form.more.items()}
     template = TEMPLATE.replace("IMAGE", form.show[0]).replace("VIDEO", form.show[1])
-    processor = form.processor(**parts, chat_template=template, **_options(config))
+    processor = _class(form.processor)(**parts, chat_template=template, **_options(config))
     for name, token in form.tokens.items():
         if hasattr(config, f"{name}_id"):
             setattr(config, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
@@ -189,6 +199,14 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     if config.model_type == "gemma4":
         config.video_token_id = processor.video_token_id
     return processor
+
+
+def _class(named: Any) -> Any:
+    """A class, or the one that ``module:class`` names."""
+    if not isinstance(named, str):
+        return named
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(f"transformers.models.{module}"), name)
 
 
 def _options(config: Any) -> dict[str, Any]:

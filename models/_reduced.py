@@ -21,6 +21,8 @@ LAYERS, HIDDEN = 6, 64  # of the decoder; more layers where a pattern is longer
 
 # what every decoder and every tower is reduced to, as far as its configuration has the field
 TEXT: Mapping[str, Any] = {
+    "vocab_size": 1024,
+    "vocab_size_per_layer_input": 1024,
     "hidden_size": HIDDEN,
     "intermediate_size": 128,
     "num_hidden_layers": LAYERS,
@@ -197,22 +199,23 @@ def reduced(spec: ModelConfig, attn: str = "sdpa", seed: int = 0) -> tuple[Any, 
     Raises:
         UsageError: the card has no architecture, or nothing is known of how to reduce it.
     """
-    if spec.family not in SMALL or not spec.architecture:
+    kind = spec.architecture.get("model_type", spec.family)
+    if kind not in SMALL or not spec.architecture:
         raise UsageError(
             f"model={spec.name}: check builds its architecture at reduced size, which needs"
-            f" `architecture:` in its card and an entry for family {spec.family} in"
+            f" `architecture:` in its card and an entry for {kind} in"
             " models/_reduced.py"
         )
-    config, processor = built(spec.family, *_settings(spec))
+    config, processor = built(kind, *_settings(spec, SMALL[kind]))
     torch.manual_seed(seed)  # for what has no more than one axis
     model = AutoModelForImageTextToText.from_config(config, attn_implementation=attn)
     _draw(model, processor, seed)
     return model.eval(), processor
 
 
-def _settings(spec: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settings(spec: ModelConfig, change: Reduced) -> tuple[dict[str, Any], dict[str, Any]]:
     """Configuration and settings of the processor."""
-    change, whole = SMALL[spec.family], copy.deepcopy(dict(spec.architecture))
+    whole = copy.deepcopy(dict(spec.architecture))
     for part, usual, own in (
         ("text_config", TEXT, change.text),
         ("vision_config", TOWER, change.tower),

@@ -97,26 +97,26 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
     Raises:
         UsageError: ``spec`` says nothing, or transformers does not have the family.
     """
-    if spec.family not in FORMS or not spec.architecture:
+    kind = spec.architecture.get("model_type", spec.family)
+    if kind not in FORMS or not spec.architecture:
         raise UsageError(
             f"model={spec.name} has no architecture to build with random weights; give"
             " model.path=<folder>"
         )
-    return built(spec.family, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
+    return built(kind, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
 
 
-def built(
-    family: str, architecture: dict[str, Any], settings: dict[str, Any]
-) -> tuple[Any, Any]:
+def built(kind: str, architecture: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
     """Configuration and processor of an architecture; a tiny model lends its tokenizer.
 
     Args:
-        family: ``model_type``.
+        kind: ``model_type`` of the configuration.
         architecture: fields of the configuration.
         settings: of the image processor.
     """
-    config = AutoConfig.for_model(family, **architecture)
-    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (family, LENDER))
+    fields = {key: value for key, value in architecture.items() if key != "model_type"}
+    config = AutoConfig.for_model(kind, **fields)
+    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (kind, LENDER))
     lender = own if own is not None and own.is_dir() else any_tiny
     return config, make_processor(config, str(lender), settings)
 

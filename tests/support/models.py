@@ -16,7 +16,15 @@ from tests.support.architectures import ARCHITECTURES, CLIP, HIDDEN, IMAGE, LAYE
 from tests.support.pictures import PICTURES, VIDEOS
 from unibench.conformance.reference import text_of
 
-__all__ = ["CLIP", "HIDDEN", "IMAGE", "LAYERS", "TEXT", "VIDEOS", "text_of"]  # of the modules that make them
+__all__ = [
+    "CLIP",
+    "HIDDEN",
+    "IMAGE",
+    "LAYERS",
+    "TEXT",
+    "VIDEOS",
+    "text_of",
+]  # of the modules that make them
 
 FAMILIES = tuple(ARCHITECTURES)
 QUICK = (

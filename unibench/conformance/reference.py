@@ -7,7 +7,7 @@ a state cannot be masked: it is shown what is left, and what was dropped goes ro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +45,16 @@ def given_to_text(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return seen
 
 
+def kinds_of(model: Any) -> tuple[str, ...]:
+    """What each decoder layer looks back with."""
+    return layer_kinds(text_of(model).config.to_dict()) or ()
+
+
+def kernel_of(model: Any) -> str:
+    """The attention implementation of the decoder."""
+    return str(text_of(model).config._attn_implementation)
+
+
 def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """inputs_embeds and position_ids as the unpatched model gives them to its language model."""
     seen = given_to_text(model, inputs)
@@ -59,7 +69,7 @@ def added_to(model: Any, inputs: dict[str, Any]) -> Added:
     return _added(given_to_text(model, inputs))
 
 
-def _added(seen: dict[str, Any]) -> Added:
+def _added(seen: Mapping[str, Any]) -> Added:
     whole = []
     for features in seen.get("deepstack_visual_embeds") or ():
         whole.append(torch.zeros_like(seen["inputs_embeds"][0]))
@@ -67,7 +77,7 @@ def _added(seen: dict[str, Any]) -> Added:
     return whole
 
 
-def _ahead(seen: dict[str, Any]) -> Tensor | None:
+def _ahead(seen: Mapping[str, Any]) -> Tensor | None:
     """``[L, L]`` True where the model lets a token of the prompt see a later one."""
     mask = seen.get("attention_mask")
     mask = next(iter(mask.values())) if isinstance(mask, dict) else mask
@@ -75,6 +85,20 @@ def _ahead(seen: dict[str, Any]) -> Tensor | None:
         return None
     given: Tensor = mask[0, 0]
     return (given if given.dtype == torch.bool else given == 0).triu(1)
+
+
+def allowed(model: Any, seen: Mapping[str, Any], kind: str) -> Tensor | None:
+    """``[L, L]`` True where a layer of some kind lets a token of the prompt see another; None of a
+    layer that carries a state.
+    """
+    if kind in RECURRENT:
+        return None
+    length = seen["inputs_embeds"].shape[1]
+    back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
+    found = back >= 0
+    if (ahead := _ahead(seen)) is not None:
+        found = found | ahead
+    return found & (back < text_of(model).config.sliding_window) if kind in SLIDING else found
 
 
 @dataclass
@@ -142,7 +166,7 @@ def logits(
     ``ahead``: ``[L, L]`` later tokens that a token sees. ``more``: further arguments of the decoder.
     """
     text, length = text_of(model), embeds.shape[1]
-    kinds = layer_kinds(text.config.to_dict()) or ()
+    kinds = kinds_of(model)
     width = getattr(text.config, "sliding_window", None)
     additive = text.config._attn_implementation == "eager" or bool(weights)
     gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)

@@ -1,0 +1,51 @@
+"""``check``: whether models keep the rules that every method relies on."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from unibench.cli.parser import Options
+from unibench.cli.terminal import console, new_table, print_table
+from unibench.compose import compose_cells
+from unibench.conformance import KERNELS, Outcome
+from unibench.conformance import check as outcomes_of
+from unibench.errors import unknown
+
+SIGNS = {"ok": "ok", "failed": "FAILED", "left out": "-"}
+
+
+def check(options: Options) -> int:
+    """``check model=A,B [attn=sdpa,eager]``: exit code 1 if a rule does not hold."""
+    names = options.model.split(",")
+    kernels = options.attn.split(",")
+    for kernel in kernels:
+        if kernel not in KERNELS:
+            raise unknown("attention implementation to check", kernel, KERNELS)
+    specs = [compose_cells([f"model={name}"], sweep=False)[0].model for name in names]
+    found: list[Outcome] = []
+    for spec in specs:
+        for kernel in kernels:
+            found += outcomes_of(spec, kernel)
+    print_table(_table(found))
+    screen = console()
+    for one in found:
+        if one.verdict != "ok":
+            screen.print(f"{one.model} {one.kernel} {one.rule}: {one.verdict}: {one.reason}")
+    count = sum(one.verdict == "ok" for one in found)
+    failed = sum(one.verdict == "failed" for one in found)
+    screen.print(f"{count} rules hold, {failed} do not")
+    return int(failed > 0)
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    """A line for each model and kernel, a column for each rule."""
+    rules = list(dict.fromkeys(one.rule for one in outcomes))
+    table = new_table("random weights, reduced size", ("model", "family", "kernel", *rules, "s"))
+    for model, kernel in dict.fromkeys((one.model, one.kernel) for one in outcomes):
+        line = [one for one in outcomes if (one.model, one.kernel) == (model, kernel)]
+        signs = {one.rule: SIGNS[one.verdict] for one in line}
+        seconds = sum(one.seconds for one in line)
+        table.add_row(
+            model, line[0].family, kernel, *(signs[rule] for rule in rules), f"{seconds:.0f}"
+        )
+    return table
