@@ -1,5 +1,5 @@
-"""Published architectures at reduced depth and width, with random weights: what every rule of a family
-can be tried on in seconds.
+"""Published architectures at reduced depth and width, with random weights: what every rule of a
+family can be tried on in seconds.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Gemma 4: pictures of any shape within a budget of tokens, 3 x 3 patches pooled to one, on a decoder
-with sliding windows, of which the last layers share keys and values.
+"""Gemma 4: pictures of any shape within a budget of tokens, 3 x 3 patches pooled to one, on a
+decoder with sliding windows, of which the last layers share keys and values.
 """
 
 from __future__ import annotations

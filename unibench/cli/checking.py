@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+
 from rich.table import Table
 
 from unibench.cli.parser import Options
@@ -23,14 +26,14 @@ def check(options: Options) -> int:
             raise unknown("attention implementation to check", kernel, KERNELS)
     specs = [compose_cells([f"model={name}"], sweep=False)[0].model for name in names]
     found: list[Outcome] = []
-    for spec in specs:
-        for kernel in kernels:
-            found += outcomes_of(spec, kernel)
-    print_table(_table(found))
     screen = console()
-    for one in found:
-        if one.verdict != "ok":
-            screen.print(f"{one.model} {one.kernel} {one.rule}: {one.verdict}: {one.reason}")
+    for spec, kernel in itertools.product(specs, kernels):
+        for one in outcomes_of(spec, kernel):
+            found.append(one)
+            if one.verdict != "ok":
+                screen.print(f"{one.model} {one.kernel} {one.rule}: {one.verdict}: {one.reason}")
+                sys.stdout.flush()  # a rule takes seconds
+    print_table(_table(found))
     count = sum(one.verdict == "ok" for one in found)
     failed = sum(one.verdict == "failed" for one in found)
     screen.print(f"{count} rules hold, {failed} do not")

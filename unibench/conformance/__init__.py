@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unibench.config import ModelConfig
-from unibench.conformance.checks import CHECKS, Failed, Skipped, Subject
+from unibench.conformance.checks import CHECKS, FailedError, SkippedError, Subject
 
 Verdict = Literal["ok", "failed", "left out"]
 KERNELS = ("sdpa", "eager")
@@ -49,15 +49,22 @@ def check(spec: ModelConfig, kernel: str) -> Iterator[Outcome]:
     Raises:
         UsageError: the model cannot be built at reduced size.
     """
-    subject = Subject.of(spec, kernel)
+    try:
+        subject = Subject.of(spec, kernel)
+    except (ValueError, ImportError) as error:  # a kernel that a class of transformers lacks
+        reason = str(error).strip().splitlines()[0]
+        yield from (
+            Outcome(spec.name, spec.family, kernel, rule, "left out", reason) for rule in CHECKS
+        )
+        return
     for rule, holds in CHECKS.items():
         verdict: Verdict = "ok"
         reason, start = "", time.monotonic()
         try:
             holds(subject)
-        except Skipped as skipped:
+        except SkippedError as skipped:
             verdict, reason = "left out", str(skipped)
-        except Failed as failed:
+        except FailedError as failed:
             verdict, reason = "failed", str(failed)
         except Exception as error:  # an adapter that is wrong fails in the model's own code
             lines = str(error).strip().splitlines() or [""]

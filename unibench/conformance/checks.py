@@ -31,7 +31,7 @@ FRAMES = 4
 
 
 @dataclass
-class Failed(Exception):
+class FailedError(Exception):
     """A rule that does not hold.
 
     Attributes:
@@ -45,7 +45,7 @@ class Failed(Exception):
 
 
 @dataclass
-class Skipped(Exception):
+class SkippedError(Exception):
     """A rule that says nothing about this model.
 
     Attributes:
@@ -94,7 +94,7 @@ class Subject:
     ) -> dict[str, Tensor]:
         """Several in a batch."""
         if video and not self.reads_video:
-            raise Skipped("no video")
+            raise SkippedError("no video")
         shown = [self._noise(seed, pictures, video) for seed in seeds]
         asked = [("what is it", "how many are there")[seed % 2] + " now" * seed for seed in seeds]
         inputs = self.loaded.inputs(asked, shown, "video" if video else "image")
@@ -117,11 +117,11 @@ class Subject:
         """A session that keeps what the method says.
 
         Raises:
-            Skipped: the method is refused on this model.
+            SkippedError: the method is refused on this model.
         """
         family = self.loaded.family
         if reason := refusal(method, WHOLE, type(family), facts_of(family)):
-            raise Skipped(f"refused: {reason}")
+            raise SkippedError(f"refused: {reason}")
         return Session(family, method, WHOLE)
 
 
@@ -134,9 +134,9 @@ def keep_all(subject: Subject, inputs: dict[str, Tensor]) -> None:
             again = subject.model(**copy.deepcopy(inputs)).logits
             new, new_scores, _ = generate(subject.model, inputs)
     if not torch.equal(again, plain):
-        raise Failed(f"logits differ by {_apart(again, plain):.1e}")
+        raise FailedError(f"logits differ by {_apart(again, plain):.1e}")
     if not torch.equal(new, tokens) or not torch.equal(new_scores, scores):
-        raise Failed(f"generated logits differ by {_apart(new_scores, scores):.1e}")
+        raise FailedError(f"generated logits differ by {_apart(new_scores, scores):.1e}")
 
 
 def cut_before(subject: Subject, inputs: dict[str, Tensor]) -> None:
@@ -151,7 +151,7 @@ def cut_before(subject: Subject, inputs: dict[str, Tensor]) -> None:
     length = seen["inputs_embeds"].shape[1]
     segment = session.prompt.segments.get(0)
     if segment is None or segment.length == length:
-        raise Failed("nothing was cut")
+        raise FailedError("nothing was cut")
     out = bare(model, seen, segment.origin[0])
     _same(cut, out)
 
@@ -224,13 +224,13 @@ def _follows(subject: Subject, inputs: dict[str, Tensor], method: Method) -> Non
     expected, expected_scores = reference.greedy(subject.model, inputs, STEPS, drops)
     _near(scores[0], expected_scores)
     if tokens[0].tolist() != expected:
-        raise Failed(f"says {tokens[0].tolist()} instead of {expected}")
+        raise FailedError(f"says {tokens[0].tolist()} instead of {expected}")
 
 
 def batch(subject: Subject, pictures: int = 1) -> None:
     """Prompts of different lengths in a batch are answered as they are alone."""
     if not subject.loaded.family.batches:
-        raise Skipped("refused: one prompt at a time")
+        raise SkippedError("refused: one prompt at a time")
     seeds = (0, 1, 2)
     with subject.session(Every()).installed():
         tokens, scores, _ = generate(subject.model, subject.prompts(seeds, pictures))
@@ -238,7 +238,7 @@ def batch(subject: Subject, pictures: int = 1) -> None:
             alone, alone_scores, _ = generate(subject.model, subject.prompt(seed, pictures))
             _near(scores[row], alone_scores[0])
             if not torch.equal(tokens[row], alone[0]):
-                raise Failed(f"says {tokens[row].tolist()} instead of {alone[0].tolist()}")
+                raise FailedError(f"says {tokens[row].tolist()} instead of {alone[0].tolist()}")
 
 
 def taps(subject: Subject) -> None:
@@ -246,7 +246,7 @@ def taps(subject: Subject) -> None:
     kinds = subject.loaded.family.kinds
     layer = kinds.index(FULL) if FULL in kinds else -1
     if not 0 <= layer < len(kinds) - 1:
-        raise Skipped("no layer attends to everything")
+        raise SkippedError("no layer attends to everything")
     inputs, found = subject.prompt(0, 2), {}
 
     def look(ctx: StageContext) -> None:
@@ -290,12 +290,12 @@ def packing(subject: Subject) -> None:
     marks = torch.nn.functional.one_hot(places, places.numel()).double()
     member = family.pack(marks, call, 0.0) > 0
     if not len(member) == len(features) == call.tokens:
-        raise Failed(f"{len(member)} packed tokens, {len(features)} features")
+        raise FailedError(f"{len(member)} packed tokens, {len(features)} features")
     for token in range(0, len(features), 3):
         (gradient,) = torch.autograd.grad(features[token].sum(), leaf, retain_graph=True)
         reached = family.strip(gradient).abs().sum(-1).reshape(-1) > 0
         if not torch.equal(reached, member[token]):
-            raise Failed(f"token {token} depends on other patches than are packed into it")
+            raise FailedError(f"token {token} depends on other patches than are packed into it")
 
 
 def _vision_call(session: Session, model: Any, inputs: dict[str, Tensor]) -> VisionCall:
@@ -346,7 +346,7 @@ def _same(one: Tensor, other: Tensor) -> None:
 
 def _near(one: Tensor, other: Tensor, tolerance: float = 3e-4) -> None:
     if one.shape != other.shape or not torch.allclose(one, other, atol=tolerance, rtol=tolerance):
-        raise Failed(f"differs by {_apart(one, other):.1e}")
+        raise FailedError(f"differs by {_apart(one, other):.1e}")
 
 
 CHECKS: Mapping[str, Callable[[Subject], None]] = {
@@ -365,7 +365,7 @@ CHECKS: Mapping[str, Callable[[Subject], None]] = {
 
 def _batch(subject: Subject) -> dict[str, Tensor]:
     if not subject.loaded.family.batches:
-        raise Skipped("refused: one prompt at a time")
+        raise SkippedError("refused: one prompt at a time")
     return subject.prompts((0, 1, 2))
 
 

@@ -163,7 +163,8 @@ def logits(
     """Logits of the whole sequence. ``weights``: decoder layer -> ``[L]`` how often each token is
     attended to from that layer on. ``evicted``: a query row, and the columns hidden from it on,
     per layer. ``unread``: a layer, and the columns ``[L]`` hidden from single rows from it on.
-    ``ahead``: ``[L, L]`` later tokens that a token sees. ``more``: further arguments of the decoder.
+    ``ahead``: ``[L, L]`` later tokens that a token sees. ``more``: further arguments of the
+    decoder.
     """
     text, length = text_of(model), embeds.shape[1]
     kinds = kinds_of(model)

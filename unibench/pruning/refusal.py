@@ -164,8 +164,8 @@ def _of_layers(
     whole = {layer for layer, kind in enumerate(kinds) if kind == FULL}
     if without := sorted(asked - whole):
         return (
-            f"{name} reads attention of layer {without[0]} of {model.name}, which does not attend to"
-            f" everything; layers that do: {_listed(whole) or 'none'}"
+            f"{name} reads attention of layer {without[0]} of {model.name}, which does not attend"
+            f" to everything; layers that do: {_listed(whole) or 'none'}"
         )
     if asked and family.sees_ahead:
         return (

@@ -416,7 +416,7 @@ class Session:
             segment.masks[kind] = make(segment, index, hidden, cache, given)
         mask = segment.masks[kind]
         if mask is not None and mask.ndim == 4:
-            # layers of Gemma 4 that share keys are given the last token alone where no more is asked
+            # layers of Gemma 4 that share keys are given only the last token where no more is asked
             mask = mask[:, :, -hidden.shape[1] :]
         return None if mask is None else mask.to(hidden.device)
 
