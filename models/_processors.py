@@ -36,6 +36,8 @@ from transformers.models.llava_onevision.image_processing_llava_onevision import
 )
 from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
 
+from unibench.models._llava_video import LlavaVideoProcessor
+
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: {% if message['content'] is string"
     " %}{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] =="
@@ -87,6 +89,9 @@ FORMS = {
     ),
     "llava_onevision": Form(
         LlavaOnevisionProcessor, LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor
+    ),
+    "llava_video": Form(
+        LlavaVideoProcessor, LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor
     ),
     "qwen2_vl": Form(Qwen2VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
     "qwen2_5_vl": Form(Qwen2_5_VLProcessor, video=Qwen2VLVideoProcessor, **_QWEN),
@@ -224,11 +229,13 @@ def _options(config: Any) -> dict[str, Any]:
     if config.model_type == "smolvlm":
         return {"image_seq_len": patches // config.scale_factor**2}
     strategy = config.vision_feature_select_strategy
-    if config.model_type == "llava_onevision":
+    if config.model_type in ("llava_onevision", "llava_video"):
+        newline = {"video_newline": config.video_newline} if "video" in config.model_type else {}
         return {
             "num_image_tokens": patches,
             "vision_feature_select_strategy": strategy,
             "vision_aspect_ratio": config.vision_aspect_ratio,
+            **newline,
         }
     return {
         "patch_size": vision.patch_size,

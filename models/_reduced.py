@@ -113,6 +113,18 @@ SMALL: Mapping[str, Reduced] = {
         tower={"image_size": 56},
         processor={**_SQUARE, "image_grid_pinpoints": _PINPOINTS, "video": _SQUARE},
     ),
+    "llava_video": Reduced(  # an odd number of patches along an edge, as the real one has
+        {
+            "image_grid_pinpoints": [[70, 140], [140, 70], [140, 140]],
+            "vision_aspect_ratio": "anyres_max_2",
+        },
+        tower={"image_size": 70},
+        processor={
+            "size": {"height": 70, "width": 70},
+            "image_grid_pinpoints": [[70, 140], [140, 70], [140, 140]],
+            "video": {"size": {"height": 70, "width": 70}},
+        },
+    ),
     "llava_onevision": Reduced(
         {"image_grid_pinpoints": _PINPOINTS, "vision_aspect_ratio": "anyres_max_2"},
         tower={"image_size": 56},

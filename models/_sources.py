@@ -17,6 +17,7 @@ from unibench.config import ModelConfig, model_path
 from unibench.device import AUTO, device_type
 from unibench.errors import UsageError
 from unibench.identity import model_digest
+from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 
 TINY = "pkg://unibench.models/tiny"
@@ -31,6 +32,9 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
+    if path is not None and is_published(path):
+        model, processor = open_published(path, spec.processor, options)
+        return model, processor, model_digest(vars(spec))
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
         # the commit that the key names, whatever the branch points to by now

@@ -118,6 +118,7 @@ def check(parser: Parser) -> None:
     parser.takes("model=NAME[,NAME ...] [attn=sdpa,eager]")
     parser.setting("model", "NAME", "model cards, separated by commas", required=True)
     parser.setting("attn", "sdpa,eager", "attention implementations", default="sdpa,eager")
+    parser.setting("to", "FILE.md", "write the table there as well")
     parser.examples("model=gemma3_4b", "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa")
 
 

@@ -52,7 +52,7 @@ def check(spec: ModelConfig, kernel: str) -> Iterator[Outcome]:
     try:
         subject = Subject.of(spec, kernel)
     except (ValueError, ImportError) as error:  # a kernel that a class of transformers lacks
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].partition(". ")[0]
         yield from (
             Outcome(spec.name, spec.family, kernel, rule, "left out", reason) for rule in CHECKS
         )
