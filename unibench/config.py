@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope
 from unibench.errors import UsageError
 from unibench.registry import parts_of as parts_of
 from unibench.schema import Least
@@ -245,6 +245,9 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
+        positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
+            ``centre``: a merged one amid those it stands for. See
+            :mod:`unibench.pruning.positions`.
         pixels: preset of the model's image settings.
         batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time
             per sample is comparable at 1 only.
@@ -270,6 +273,7 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    positions: Positions = "original"
     pixels: str = "native"
     batch_size: Count | Literal["auto"] = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)

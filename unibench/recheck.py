@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError, shown
+from unibench.identity import POSITIONS
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, RowError, of_samples, read_row
 from unibench.inference.verdict import Verdict
@@ -121,6 +122,7 @@ def _of_identity(row: Row) -> dict[str, Any]:
         "budget": "0" if name == "vanilla" else budget["label"],
         "budget_mode": budget["mode"],
         "budget_scope": budget["scope"],
+        "positions": identity.get("positions", POSITIONS),
         "seed": identity["seed"],
         "key": Path(row.folder).name,
     }

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unibench.budget import Budget
+from unibench.budget import Budget, Positions
 from unibench.conformance import reference
 from unibench.conformance.methods import Every, KeepAll, Look
 from unibench.facts import FULL
@@ -113,8 +113,12 @@ class Subject:
             found.append(Image.fromarray(draw.integers(0, 255, (height, width, 3), dtype=np.uint8)))
         return found
 
-    def session(self, method: Method) -> Session:
+    def session(self, method: Method, positions: Positions = "original") -> Session:
         """A session that keeps what the method says.
+
+        Args:
+            method: of the session.
+            positions: where the tokens that go on stand.
 
         Raises:
             SkippedError: the method is refused on this model.
@@ -122,7 +126,7 @@ class Subject:
         family = self.loaded.family
         if reason := refusal(method, WHOLE, type(family), facts_of(family)):
             raise SkippedError(f"refused: {reason}")
-        return Session(family, method, WHOLE)
+        return Session(family, method, WHOLE, positions=positions)
 
 
 def keep_all(subject: Subject, inputs: dict[str, Tensor]) -> None:
@@ -218,8 +222,18 @@ def later_cuts(subject: Subject, inputs: dict[str, Tensor]) -> None:
     raise refused
 
 
-def _follows(subject: Subject, inputs: dict[str, Tensor], method: Method) -> None:
-    session = subject.session(method)
+def compact(subject: Subject, inputs: dict[str, Tensor]) -> None:
+    """The same where the tokens that go on stand at 0, 1, 2, ..."""
+    _follows(subject, inputs, Every(), "compact")
+
+
+def _follows(
+    subject: Subject,
+    inputs: dict[str, Tensor],
+    method: Method,
+    positions: Positions = "original",
+) -> None:
+    session = subject.session(method, positions)
     with session.installed():
         tokens, scores, _ = generate(subject.model, inputs)
     assert session.prompt is not None
@@ -227,7 +241,13 @@ def _follows(subject: Subject, inputs: dict[str, Tensor], method: Method) -> Non
     for layer, part in session.prompt.segments.items():
         drops[layer] = torch.ones(session.prompt.length, dtype=torch.bool)
         drops[layer][part.origin[0]] = False
-    expected, expected_scores = reference.greedy(subject.model, inputs, STEPS, drops)
+    moved = None
+    if positions == "compact":
+        kept = ~drops[0]
+        at = torch.zeros(len(kept)).masked_scatter(kept, torch.arange(float(kept.sum())))
+        three = session.prompt.positions is not None and session.prompt.positions.ndim == 3
+        moved = {0: at.expand(3, 1, -1) if three else at[None]}
+    expected, expected_scores = reference.greedy(subject.model, inputs, STEPS, drops, moved=moved)
     _near(scores[0], expected_scores)
     if tokens[0].tolist() != expected:
         raise FailedError(f"says {tokens[0].tolist()} instead of {expected}")
@@ -360,6 +380,7 @@ CHECKS: Mapping[str, Callable[[Subject], None]] = {
     "layer 0": lambda subject: cut_before(subject, subject.prompt(0)),
     "reference": lambda subject: slow_reference(subject, subject.prompt(0)),
     "later cuts": lambda subject: later_cuts(subject, subject.prompt(0)),
+    "compact": lambda subject: compact(subject, subject.prompt(0)),
     "batch": batch,
     "keep all, batch": lambda subject: keep_all(subject, _batch(subject)),
     "pictures": lambda subject: _all(subject, subject.prompt(0, 3)),

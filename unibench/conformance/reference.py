@@ -7,6 +7,7 @@ a state cannot be masked: it is shown what is left, and what was dropped goes ro
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from unibench.facts import RECURRENT, SLIDING, layer_kinds
 
 Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
 Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
+Moves = dict[int, Tensor]  # decoder layer -> positions of all tokens from that layer on
 # [L, D] for each of the first decoder layers: what is added to its output (DeepStack)
 Added = list[Tensor]
 
@@ -110,6 +112,7 @@ class _Layer:
         mask: ``[1, 1, L, L]``; None of a layer that carries a state.
         merged: rows and their new hidden states.
         added: ``[L, D]`` added to its output.
+        rotary: cos and sin of tokens that have moved.
         whole: hidden states that entered it.
     """
 
@@ -117,6 +120,7 @@ class _Layer:
     mask: Tensor | None
     merged: tuple[Tensor, Tensor] | None = None
     added: Tensor | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
     whole: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def before(
@@ -131,6 +135,8 @@ class _Layer:
         if self.mask is None:
             hidden = hidden[:, self.kept]
         kwargs = {**kwargs, "attention_mask": self.mask, "position_ids": None}
+        if self.rotary is not None:
+            kwargs["position_embeddings"] = self.rotary
         if not args:
             return args, {**kwargs, "hidden_states": hidden}
         return (hidden, *args[1:]), kwargs
@@ -157,14 +163,15 @@ def logits(
     added: Added | None = None,
     weights: Drops | None = None,
     unread: tuple[int, dict[int, Tensor]] | None = None,
+    moved: Moves | None = None,
     ahead: Tensor | None = None,
     more: dict[str, Any] | None = None,
 ) -> Tensor:
     """Logits of the whole sequence. ``weights``: decoder layer -> ``[L]`` how often each token is
     attended to from that layer on. ``evicted``: a query row, and the columns hidden from it on,
     per layer. ``unread``: a layer, and the columns ``[L]`` hidden from single rows from it on.
-    ``ahead``: ``[L, L]`` later tokens that a token sees. ``more``: further arguments of the
-    decoder.
+    ``moved``: where the tokens stand from a layer on. ``ahead``: ``[L, L]`` later tokens that a
+    token sees. ``more``: further arguments of the decoder.
     """
     text, length = text_of(model), embeds.shape[1]
     kinds = kinds_of(model)
@@ -172,10 +179,15 @@ def logits(
     additive = text.config._attn_implementation == "eager" or bool(weights)
     gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)
     back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-    layers = []
+    order = back >= 0
+    layers, at = [], None
     for index, kind in enumerate(kinds):
+        if moved and index in moved:
+            at = moved[index]
+            place = at.reshape(-1, length)[0]
+            back = place[:, None] - place[None, :]
         gone = gone | drops.get(index, torch.zeros_like(gone))
-        seen = back >= 0
+        seen = order
         if ahead is not None:
             seen = seen | nn.functional.pad(ahead, (0, length - len(ahead)) * 2)
         if kind in SLIDING:
@@ -199,8 +211,16 @@ def logits(
             extra = nn.functional.pad(added[index], (0, 0, 0, length - len(added[index])))
         merged = (merges or {}).get(index)
         whole = None if kind in RECURRENT else mask[None, None]
-        layers.append(_Layer(~gone, whole, merged, extra))
+        turned = None if at is None else _rotary(text, embeds, at, kind)
+        layers.append(_Layer(~gone, whole, merged, extra, turned))
     return _run(model, layers, embeds, positions, more or {})
+
+
+def _rotary(text: Any, embeds: Tensor, at: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """cos and sin at positions, as a kind of layer takes them."""
+    apart = "layer_type" in inspect.signature(text.rotary_emb.forward).parameters
+    cos, sin = text.rotary_emb(embeds, at, kind) if apart else text.rotary_emb(embeds, at)
+    return cos, sin
 
 
 def _run(
@@ -235,6 +255,7 @@ def greedy(
     merges: Merges | None = None,
     evicted: Drops | None = None,
     weights: Drops | None = None,
+    moved: Moves | None = None,
 ) -> tuple[list[int], Tensor]:
     """Greedy tokens and their logits ``[steps, V]``."""
     seen = given_to_text(model, inputs)
@@ -255,6 +276,7 @@ def greedy(
             (prompt, grown(evicted)) if evicted else None,
             _added(seen),
             weights,
+            moved=moved,
             ahead=_ahead(seen),
             more=more,
         )[0, -1]
@@ -267,6 +289,9 @@ def greedy(
             more = {"per_layer_inputs": torch.cat([more["per_layer_inputs"], beside], 1)}
         embeds = torch.cat([embeds, new], 1)
         positions = torch.cat([positions, positions[..., -1:] + 1], -1)
+        moved = {
+            layer: torch.cat([at, at[..., -1:] + 1], -1) for layer, at in (moved or {}).items()
+        }
     return tokens, torch.stack(scores)
 
 

@@ -17,7 +17,15 @@ from typing import Any
 
 from unibench.benchmark import VERSIONS
 from unibench.errors import UsageError
-from unibench.identity import Cell, candidate_of, condition_of, series_of, setting_of, source_of
+from unibench.identity import (
+    POSITIONS,
+    Cell,
+    candidate_of,
+    condition_of,
+    series_of,
+    setting_of,
+    source_of,
+)
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Verdict
 from unibench.store.files import read_json
@@ -65,6 +73,7 @@ class Named:
         ratio: share of visual tokens removed; None for a number of tokens.
         budget: as written, ``"0"`` for vanilla.
         budget_mode, budget_scope: what the budget means.
+        positions: where the tokens that go on stand.
         seed: of methods that draw.
     """
 
@@ -84,6 +93,7 @@ class Named:
     budget: str
     budget_mode: str
     budget_scope: str
+    positions: str = POSITIONS  # rows of before there was another do not say it
     seed: int
 
 
@@ -427,6 +437,7 @@ def _named(cell: Cell, environments: Sequence[Mapping[str, Any]]) -> dict[str, A
         "budget": cell.budget.label if pruned else "0",
         "budget_mode": config.budget.mode,
         "budget_scope": config.budget.scope,
+        "positions": config.positions,
         "seed": config.seed,
     }
 

@@ -222,6 +222,7 @@ class StageContext:
             layer: a declared layer after the last cut; of the layer about to run, see
                 :meth:`unrotated`.
         """
+        qk = self.recorded(layer)
         cos, sin = (part.to(qk.query.device) for part in self.rotary(layer))
         known = isinstance(self.family, Family)  # not where a context was made by hand
         return (self.family.rotated_back if known else rotated_back)(qk, (cos, sin))

@@ -21,8 +21,13 @@ class Segment:
         rotary: cos and sin of these tokens, by kind of layer; those of the kinds that have run.
         padded: whether any row has padding.
         sizes: ``[B, L']`` how many tokens each stands for; None is one each.
+        end: ``[axes, B, 1]`` position of the first generated token, where tokens have moved; None
+            is where the whole prompt ends.
+        at: ``[axes, B, L']`` where the tokens stand, where they have moved; None is where they
+            stood.
         masks: attention masks of the forward that is running, by kind of layer; rebuilt for every
             forward.
+        turned: cos and sin of its tokens where the prompt has been read; likewise.
     """
 
     origin: Tensor
@@ -30,7 +35,10 @@ class Segment:
     rotary: dict[str, Rotary]
     padded: bool
     sizes: Tensor | None = None
+    end: Tensor | None = None
+    at: Tensor | None = None
     masks: dict[str, Tensor | None] = field(default_factory=dict, repr=False)
+    turned: dict[str, Rotary] = field(default_factory=dict, repr=False)
 
     @property
     def length(self) -> int:
@@ -39,7 +47,7 @@ class Segment:
     @property
     def places(self) -> Tensor:
         """``[B, L']`` where each token stands in its sequence, as sliding windows count."""
-        return self.origin
+        return self.origin if self.at is None else self.at[0]
 
 
 def left_padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -113,38 +121,6 @@ def segment(
     return Segment(origin, valid, rotary, padded, sizes)
 
 
-def restricted_mask(
-    whole: Tensor, origin: Tensor, valid: Tensor, dtype: torch.dtype, sizes: Tensor | None = None
-) -> Tensor:
-    """A mask that the model made for the whole sequence, for the tokens of a segment: windows,
-    blocks of pictures that see each other and packed sequences stay what they were.
-
-    Args:
-        whole: ``[B or 1, 1, L, L]``, boolean or additive.
-        origin: ``[B, L']``.
-        valid: ``[B, L']`` False on padding.
-        dtype: of an additive mask.
-        sizes: ``[B, L']`` how often each key is attended to; None is once.
-    """
-    origin, valid = origin.to(whole.device), valid.to(whole.device)
-    rows = torch.arange(len(origin), device=whole.device)[:, None, None]
-    maps = whole[:, 0].expand(len(origin), -1, -1)
-    kept = maps[rows, origin[:, :, None], origin[:, None, :]][:, None]
-    # a padding row sees itself: a row without any key is NaN in some kernels
-    own = torch.eye(origin.shape[1], dtype=torch.bool, device=whole.device)
-    if kept.dtype == torch.bool:
-        seen = (kept & valid[:, None, None]) | own
-        if sizes is None:
-            return seen
-        kept = torch.zeros_like(seen, dtype=dtype)
-    else:
-        seen = valid[:, None, None] | own
-        kept = kept.to(dtype).masked_fill(own & ~valid[:, None, None], 0)
-    if sizes is not None:  # as many equal logits as tokens
-        kept = kept + sizes.log().to(kept)[:, None, None]
-    return kept.masked_fill(~seen, torch.finfo(dtype).min)
-
-
 @dataclass(frozen=True)
 class Window:
     """What a sliding window lets a query see.
@@ -161,6 +137,47 @@ class Window:
         """``[B, queries, keys]`` for the last queries of the keys."""
         back = self.places[:, -queries:, None] - self.places[:, None, :]
         return back < self.width
+
+
+def restricted_mask(
+    whole: Tensor,
+    origin: Tensor,
+    valid: Tensor,
+    dtype: torch.dtype,
+    sizes: Tensor | None = None,
+    window: Window | None = None,
+) -> Tensor:
+    """A mask that the model made for the whole sequence, for the tokens of a segment: windows,
+    blocks of pictures that see each other and packed sequences stay what they were.
+
+    Args:
+        whole: ``[B or 1, 1, L, L]``, boolean or additive.
+        origin: ``[B, L']``.
+        valid: ``[B, L']`` False on padding.
+        dtype: of an additive mask.
+        sizes: ``[B, L']`` how often each key is attended to; None is once.
+        window: takes the place of the model's own on earlier keys; None leaves it.
+    """
+    origin, valid = origin.to(whole.device), valid.to(whole.device)
+    rows = torch.arange(len(origin), device=whole.device)[:, None, None]
+    maps = whole[:, 0].expand(len(origin), -1, -1)
+    kept = maps[rows, origin[:, :, None], origin[:, None, :]][:, None]
+    if window is not None:
+        seen = window.seen(origin.shape[1])[:, None].to(kept.device).tril()
+        kept = seen | ((kept if kept.dtype == torch.bool else kept == 0).triu(1))
+    # a padding row sees itself: a row without any key is NaN in some kernels
+    own = torch.eye(origin.shape[1], dtype=torch.bool, device=whole.device)
+    if kept.dtype == torch.bool:
+        seen = (kept & valid[:, None, None]) | own
+        if sizes is None and whole.dtype == torch.bool:
+            return seen
+        kept = torch.zeros_like(seen, dtype=dtype)
+    else:
+        seen = valid[:, None, None] | own
+        kept = kept.to(dtype).masked_fill(own & ~valid[:, None, None], 0)
+    if sizes is not None:  # as many equal logits as tokens
+        kept = kept + sizes.log().to(kept)[:, None, None]
+    return kept.masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def causal_mask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.errors import UsageError
-from unibench.facts import layer_kinds
+from unibench.facts import FULL, layer_kinds
 from unibench.ops import did
 from unibench.pruning.attention import QueryKey, rotated_back
 from unibench.pruning.layout import Item, Part
@@ -192,6 +193,20 @@ class Family:
     def vit_attentions(self) -> list[nn.Module]:
         """The module of each vision block that calls the attention function."""
         return [block.self_attn for block in self.vit_blocks]  # type: ignore[misc]
+
+    def rotary(self, hidden: Tensor, positions: Tensor, kind: str = FULL) -> tuple[Tensor, Tensor]:
+        """cos and sin as the decoder layers of a kind take them.
+
+        Args:
+            hidden: ``[B, L, D]``; its dtype and device count.
+            positions: ``[B, L]``, or ``[3, B, L]`` in a decoder with three axes; fractions too.
+            kind: of layer, see :attr:`kinds`.
+        """
+        embed = self.text_model.rotary_emb
+        # Gemma turns layers with a window at another rate
+        apart = "layer_type" in inspect.signature(embed.forward).parameters
+        cos, sin = embed(hidden, positions, *([kind] if apart else []))
+        return cos, sin
 
     def llm_attention(self, layer: int) -> nn.Module:
         """The module of a decoder layer that calls the attention function."""

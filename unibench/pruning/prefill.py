@@ -16,6 +16,7 @@ from unibench.pruning.attention import QueryKey
 from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_rotary, take_tokens
 from unibench.pruning.encoder import Tile
 from unibench.pruning.family import VisionCall
+from unibench.pruning.positions import Places
 from unibench.pruning.prompt import Choice, Prompt
 from unibench.pruning.record import Spans
 
@@ -38,6 +39,7 @@ class Prefill:
         rotary: cos and sin of the whole prompt, by kind of decoder layer.
         current: the segment of the decoder layer being read; None is the whole prompt.
         sizes: ``[B, L]`` how many tokens each of the whole prompt stands for; None is one each.
+        places: where its tokens stand, under a policy that moves them.
         counts: visual tokens that entered each decoder layer from the first cut on, by sample.
         recorded: queries and keys that attention modules of the decoder were given.
         entering: queries and keys of the layer about to run.
@@ -58,6 +60,7 @@ class Prefill:
     rotary: dict[str, Rotary] = field(default_factory=dict)
     current: Segment | None = None
     sizes: Tensor | None = None
+    places: Places | None = None
     counts: list[list[int]] = field(default_factory=list)
     recorded: dict[nn.Module, list[QueryKey]] = field(default_factory=dict)
     entering: dict[int, QueryKey] = field(default_factory=dict)
@@ -114,7 +117,11 @@ class Prefill:
         if self.current is None:
             return self.rotary[kind]
         if kind not in self.current.rotary:
-            self.current.rotary[kind] = take_rotary(self.rotary[kind], self.current.origin)
+            at, origin = self.current.at, self.current.origin
+            if at is not None and self.places is not None:
+                self.current.rotary[kind] = self.places.rotary(at, kind)
+            else:
+                self.current.rotary[kind] = take_rotary(self.rotary[kind], origin)
         return self.current.rotary[kind]
 
     def visual_counts(self) -> list[int]:
@@ -159,6 +166,8 @@ class Prefill:
         index, valid = left_padded(rows)
         origin = self.origins(hidden).gather(1, index)
         self.current = segment(origin, valid, self.rotary, self.sizes)
+        if self.places is not None:
+            self.current = self.places.moved(self.current, choices)
         return take_tokens(new, index)
 
     def _weigh(self, choices: list[Choice | None]) -> bool:

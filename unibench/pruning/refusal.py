@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unibench.budget import Budget, BudgetMode
+from unibench.budget import Budget, BudgetMode, Positions
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.facts import FULL, RECURRENT, SLIDING, ModelFacts
@@ -25,6 +25,7 @@ def refusal(
     model: ModelFacts,
     *,
     mode: BudgetMode = "at_stage",
+    positions: Positions = "original",
 ) -> str | None:
     """Why a method cannot run on a model under a budget, in one line; None if it can.
 
@@ -36,6 +37,7 @@ def refusal(
         family: the class of the model's adapter.
         model: what is known of it.
         mode: how the budget counts.
+        positions: where the tokens that go on stand.
     """
     name = type(method).__name__
     if unknown := set(model.kinds or ()) - {FULL, *SLIDING, *RECURRENT}:
@@ -49,6 +51,11 @@ def refusal(
         return (
             f"{name} drops tokens ahead of the vision tower, which family"
             f" {model.family or family.model_types[0]} does not allow"
+        )
+    if positions == "centre" and not method.centres:
+        return (
+            f"{name} does not say which tokens it merges, so that positions=centre has nothing to"
+            " place; take original or compact"
         )
     reason = method.requires(family, model) or _of_kernels(method, family, model)
     if reason is not None:

@@ -13,20 +13,28 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget, BudgetMode, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.facts import RECURRENT, SLIDING
 from unibench.pruning._transformers import attention_of, cached
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.chooser import Chooser, Plan
-from unibench.pruning.cutting import Segment, Window, causal_mask, restricted_mask, take_tokens
+from unibench.pruning.cutting import (
+    Rotary,
+    Segment,
+    Window,
+    causal_mask,
+    restricted_mask,
+    take_tokens,
+)
 from unibench.pruning.decoding import Reads, Rereading
 from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.pixels import PixelPruner
+from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
@@ -49,6 +57,8 @@ class Session:
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
+        positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
+            or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
@@ -72,15 +82,17 @@ class Session:
         scope: Scope = "sequence",
         mode: BudgetMode = "at_stage",
         seed: int = 0,
+        positions: Positions = "original",
         reuse: Reuse | None = None,
     ) -> None:
-        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+        facts = facts_of(family)
+        if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
             raise UsageError(reason)
         self.family = family
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self._plan = Plan(method, stages, budget, scope, seed)
+        self._plan = Plan(method, stages, budget, scope, seed, positions)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
         self._reading = Reading(Clock(next(family.model.parameters()).device))
@@ -251,6 +263,12 @@ class Session:
             return args, {**kwargs, "attention_mask": mask}
         if segment is None:
             return (hidden, *args[1:]), kwargs
+        if (
+            prefill is None
+            and segment.end is not None
+            and self.family.kinds[index] not in RECURRENT
+        ):
+            kwargs = {**kwargs, "position_embeddings": self._turned(segment, index, hidden, kwargs)}
         kwargs = {**kwargs, "attention_mask": self._mask(segment, index, hidden, kwargs)}
         if prefill is not None:
             if kwargs.get("position_embeddings") is not None:
@@ -331,6 +349,9 @@ class Session:
         if grown and before is not None:
             prompt.asked = before.asked
         self.prompt = prefill.prompt = prompt
+        if self._plan.positions != "original":
+            rotate = functools.partial(self.family.rotary, embeds)
+            prefill.places = Places(self._plan.positions, prompt, rotate)
 
     def _decode(
         self, ids: Tensor | None, args: Any, kwargs: dict[str, Any]
@@ -347,6 +368,7 @@ class Session:
             )
         for segment in prompt.segments.values():
             segment.masks.clear()
+            segment.turned.clear()
         first = prompt.segments.get(0)
         if first is None:
             return None
@@ -358,6 +380,21 @@ class Session:
             (prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
         )
         return args, kwargs
+
+    def _turned(
+        self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
+    ) -> Rotary:
+        """cos and sin of the tokens of a decoding step in a layer whose tokens have moved."""
+        kind = self.family.kinds[index]
+        if kind not in segment.turned:
+            # of the first layer of a kind: those that share its keys and values have no cache
+            assert segment.end is not None
+            done = cached(kwargs["past_key_values"], index)[0] - segment.length
+            at = segment.end + done + torch.arange(hidden.shape[1], device=segment.end.device)
+            at = at.to(hidden.device)
+            segment.turned[kind] = self.family.rotary(hidden, at if len(at) == 3 else at[0], kind)
+        cos, sin = segment.turned[kind]
+        return cos.to(hidden.device), sin.to(hidden.device)
 
     def _readable(self, index: int, kwargs: dict[str, Any]) -> Tensor | None:
         """``[B, keys]`` what a layer may read at a decoding step; None: all it holds."""
@@ -433,12 +470,14 @@ class Session:
     ) -> Tensor | None:
         sizes, kernel = segment.sizes, attention_of(self.family.text_model)
         plain = given is None and not segment.padded and sizes is None
-        if self._reading.prefill is not None:
-            if plain:
-                return None  # the kernel works from is_causal, and no window ends in the prompt
-            if given is not None and given.ndim == 4:
-                return restricted_mask(given, segment.origin, segment.valid, hidden.dtype, sizes)
+        if self._reading.prefill is not None and plain:
+            return None  # the kernel works from is_causal, and no window ends in the prompt
         width = self.family.window if self.family.kinds[index] in SLIDING else None
+        if self._reading.prefill is not None and given is not None and given.ndim == 4:
+            # where tokens have moved, a window reaches others than it did
+            moved = None if segment.at is None or width is None else Window(width, segment.places)
+            whole = (segment.origin, segment.valid)
+            return restricted_mask(given, *whole, hidden.dtype, sizes, moved)
         if plain and width is None:
             # decoding one sample with sdpa or flash attention: the short cache is all there is
             return None
@@ -459,8 +498,10 @@ class Session:
     def _places(self, segment: Segment, grown: int) -> Tensor:
         """``[B, keys]`` where the tokens of a segment and those after it stand."""
         assert self.prompt is not None
-        after = self.prompt.length + torch.arange(grown, device=segment.places.device)
-        return torch.cat([segment.places, after.expand(len(segment.places), -1)], 1)
+        places = segment.places
+        end = self.prompt.length if segment.end is None else segment.end[0].to(places)
+        after = end + torch.arange(grown, device=places.device)
+        return torch.cat([places, after.expand(len(places), -1)], 1)
 
 
 def _taken(argument: Any, segment: Segment, length: int) -> Any:
