@@ -17,6 +17,7 @@ from unibench.config import ModelConfig, model_path
 from unibench.device import AUTO, device_type
 from unibench.errors import UsageError
 from unibench.identity import model_digest
+from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 
 TINY = "pkg://unibench.models/tiny"
@@ -31,6 +32,9 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
+    if path is not None and is_published(path):
+        model, processor = open_published(path, spec.processor, options)
+        return model, processor, model_digest(vars(spec))
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
         # the commit that the key names, whatever the branch points to by now
@@ -97,15 +101,28 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
     Raises:
         UsageError: ``spec`` says nothing, or transformers does not have the family.
     """
-    if spec.family not in FORMS or not spec.architecture:
+    kind = spec.architecture.get("model_type", spec.family)
+    if kind not in FORMS or not spec.architecture:
         raise UsageError(
             f"model={spec.name} has no architecture to build with random weights; give"
             " model.path=<folder>"
         )
-    config = AutoConfig.for_model(spec.family, **copy.deepcopy(spec.architecture))
-    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (spec.family, LENDER))
+    return built(kind, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
+
+
+def built(kind: str, architecture: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
+    """Configuration and processor of an architecture; a tiny model lends its tokenizer.
+
+    Args:
+        kind: ``model_type`` of the configuration.
+        architecture: fields of the configuration.
+        settings: of the image processor.
+    """
+    fields = {key: value for key, value in architecture.items() if key != "model_type"}
+    config = AutoConfig.for_model(kind, **fields)
+    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (kind, LENDER))
     lender = own if own is not None and own.is_dir() else any_tiny
-    return config, make_processor(config, str(lender), copy.deepcopy(spec.processor))
+    return config, make_processor(config, str(lender), settings)
 
 
 def _folder(spec: ModelConfig) -> Path | None:

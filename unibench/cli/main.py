@@ -47,6 +47,11 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb(
         "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
     ),
+    "check": Verb(
+        "whether a model keeps the rules that every method relies on",
+        parsers.check,
+        "checking:check",
+    ),
     "profile": Verb("time, FLOPs and memory on fixed inputs", parsers.profile, "profiling:profile"),
     "calibrate": Verb(
         "a method's own numbers, from a few samples", parsers.calibrate, "calibrating:calibrate"

@@ -101,6 +101,8 @@ def facts(text: str, model_type: str | None = None, **more: Any) -> ModelFacts:
         model_type,
     ]
     known = _MEMORY.answer("facts", question, lambda: _read(json.loads(text), model_type))
+    if "kinds" in known:
+        known = {**known, "kinds": tuple(known["kinds"])}  # JSON has lists alone
     return ModelFacts(**{**known, **more})
 
 
