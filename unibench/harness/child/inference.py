@@ -56,7 +56,7 @@ class CellInference:
         """
         decoding = self.cell.config.generation
         config = self.loaded.generation_config(
-            decoding.max_new_tokens or max_new_tokens, decoding.repetition_penalty
+            decoding.max_new_tokens or max_new_tokens, decoding.penalty
         )
         return generated(self.loaded, [content], config).texts[0]
 
@@ -66,7 +66,7 @@ class CellInference:
         return {
             "max_new_tokens": decoding.max_new_tokens or max_new_tokens,
             "do_sample": False,
-            "repetition_penalty": decoding.repetition_penalty,
+            "repetition_penalty": decoding.penalty,
         }
 
     def begin(self, total: int) -> None:
