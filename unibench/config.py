@@ -76,7 +76,8 @@ class ModelConfig:
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
         processor: image settings, pinned: they hold whatever the checkpoint's own file says;
-            ``video`` holds those of the video processor.
+            ``video`` holds those of the video processor. Those of a card hold for the card's own
+            checkpoint; one in a folder (``path``) has its own, unless a command says otherwise.
         clip: folder or hub id of the CLIP that the vision tower comes from, for methods that
             compare patches with the question; loaded when such a method runs.
         selector: file or folder of a trained importance scorer for this model (visionselector,

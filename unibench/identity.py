@@ -24,6 +24,7 @@ from unibench.inputs import (
     checkpoint_digest,
     data_digest,
     own_code,
+    pinned_processor,
     value_digest,
 )
 from unibench.inputs import model_digest as model_digest
@@ -355,7 +356,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "dtype": model.dtype,
             "attn": model.attn,
             "quantization": model.quantization,
-            "processor": model.processor,
+            "processor": pinned_processor(model),
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},

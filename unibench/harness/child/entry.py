@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from unibench.benchmark import Convention
 from unibench.config import GenerationConfig, ModelConfig
 from unibench.harness.child.native import source_of
+from unibench.inputs import given_processor
 from unibench.models import LoadedModel
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
@@ -175,7 +176,7 @@ def folder_of(spec: ModelConfig, loaded: LoadedModel, name: str, root: Path) -> 
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         return folder
-    if spec.weights == "pretrained":
+    if spec.weights == "pretrained" and not given_processor(spec):
         folder.symlink_to(Path(source_of(spec)).absolute(), target_is_directory=True)
         return folder
     folder.mkdir()
