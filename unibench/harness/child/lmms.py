@@ -6,7 +6,7 @@ Imported by the child alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -31,7 +31,7 @@ from unibench.harness.child.missing import fetching
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
-from unibench.inference.ask import Question
+from unibench.inference.ask import Question, generated
 from unibench.models import LoadedModel, Piece
 
 datasets.disable_progress_bars()
@@ -105,7 +105,24 @@ class Recording(lmms):  # type: ignore[misc]
             inner.task_dict = self.task_dict
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        return [self._one(request) for request in requests]
+        answers = []
+        for request in requests:
+            arguments: Any = request.args
+            number, task, split = arguments[3:]
+            doc = self.task_dict[task][split][number]
+            if not self._inference.knows(str(number)):
+                content = self._content(arguments, doc)
+                with self._inference.asking(self._question(str(number), doc, content)) as answering:
+                    if self._asked is None:
+                        length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
+                        config, turns = self._inference.decoding(length), [content]
+                        found = generated(self._inference.loaded, turns, config).texts[0]
+                    else:
+                        told = self._asked.generate_until([request])[0]
+                        found = str(unwrap_generation_output(told)[0])
+                    answering.text = found
+            answers.append(self._inference.answer(str(number)) or self._blank)
+        return answers
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise UsageError(
@@ -118,41 +135,28 @@ class Recording(lmms):  # type: ignore[misc]
     def clean(self) -> None:
         """The model stays loaded for the next cell."""
 
-    def _one(self, request: Instance) -> str:
-        arguments: Any = request.args
-        number, task, split = arguments[3:]
-        doc = self.task_dict[task][split][number]
+    def _content(self, arguments: Any, doc: Any) -> list[Piece]:
+        """What is asked, in order."""
+        frames = self._convention.frames or 1  # an entry takes its own; the record has the first
+        if not self.is_simple:
+            return content_of(arguments[1](doc), frames)
+        shown = arguments[2](doc) or []
+        visuals = [
+            frames_of(visual, frames) if isinstance(visual, str) else visual
+            for visual in (shown if isinstance(shown, list) else [shown])
+        ]
+        return [*visuals, str(arguments[0])]
 
-        def content() -> list[Piece]:
-            frames = self._convention.frames or 1  # an entry takes its own; here the first is told
-            if not self.is_simple:
-                return content_of(arguments[1](doc), frames)
-            shown = arguments[2](doc) or []
-            visuals = [
-                frames_of(visual, frames) if isinstance(visual, str) else visual
-                for visual in (shown if isinstance(shown, list) else [shown])
-            ]
-            return [*visuals, str(arguments[0])]
-
-        def question() -> Question:
-            pieces = content()
-            shown = [piece for piece in pieces if isinstance(piece, (Image.Image, tuple))]
-            pictures = [piece[0] if isinstance(piece, tuple) else piece for piece in shown]
-            return self._inference.question(
-                str(number),
-                truth=str(self._task.doc_to_target(doc)),
-                text="\n".join(piece for piece in pieces if isinstance(piece, str)),
-                pictures=len(pictures),
-                first_picture=pictures[0].tobytes() if pictures else b"",
-            )
-
-        def answer() -> str:
-            if self._asked is not None:
-                return str(unwrap_generation_output(self._asked.generate_until([request])[0])[0])
-            length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
-            return self._inference.chat(content(), length)
-
-        return self._inference.answer(str(number), question, answer) or self._blank
+    def _question(self, sample: str, doc: Any, content: Sequence[Piece]) -> Question:
+        shown = [piece for piece in content if not isinstance(piece, str)]
+        pictures = [piece[0] if isinstance(piece, tuple) else piece for piece in shown]
+        return self._inference.question(
+            sample,
+            truth=str(self._task.doc_to_target(doc)),
+            text="\n".join(piece for piece in content if isinstance(piece, str)),
+            pictures=len(pictures),
+            first_picture=pictures[0].tobytes() if pictures else b"",
+        )
 
 
 def _asked(run: Run) -> Any:

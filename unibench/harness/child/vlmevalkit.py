@@ -98,20 +98,20 @@ class Recording(BaseModel):  # type: ignore[misc]
         return self._inner.build_prompt(line, dataset)
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
-        row = self._row
+        sample = str(self._row["index"])
+        if not self._inference.knows(sample):
+            with self._inference.asking(self._question(sample, message)) as answering:
+                answering.text = str(self._inner.generate(message, dataset))
+        return self._inference.answer(sample)
 
-        def question() -> Question:
-            pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
-            return self._inference.question(
-                str(row["index"]),
-                truth=str(row.get("answer", "")),
-                text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
-                pictures=len(pictures),
-                first_picture=pictures[0].read_bytes() if pictures else b"",
-            )
-
-        return self._inference.answer(
-            str(row["index"]), question, lambda: str(self._inner.generate(message, dataset))
+    def _question(self, sample: str, message: Any) -> Question:
+        pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
+        return self._inference.question(
+            sample,
+            truth=str(self._row.get("answer", "")),
+            text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
+            pictures=len(pictures),
+            first_picture=pictures[0].read_bytes() if pictures else b"",
         )
 
 
@@ -122,7 +122,7 @@ def _asked(run: Run) -> Any:
         return run.native
     if convention.entry is not None:
         return asking(run.inference.loaded, run.cell.config, convention, run.folders.work / "hub")
-    return Plain(run.inference.chat, convention.max_new_tokens or LENGTHS["vlmevalkit"])
+    return Plain(run.inference, convention.max_new_tokens or LENGTHS["vlmevalkit"])
 
 
 def _decoding(run: Run, inner: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from unibench.errors import UsageError, nearest
 from unibench.harness.child import internvl_chat, llava_package
 from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
 from unibench.harness.child.importing import settings_kept
+from unibench.harness.child.inference import CellInference
 from unibench.harness.child.native import OnDeviceProcessor, device_of, loading_as, source_of
+from unibench.inference.ask import generated
 from unibench.models import LoadedModel, Piece, wrap
 
 with settings_kept():
@@ -32,7 +34,6 @@ with settings_kept():
     from vlmeval.vlm.qwen2_vl import model as qwen2_module
     from vlmeval.vlm.qwen3_vl import model as qwen3_module
 
-Chat = Callable[[Sequence[Piece], int], str]
 Around = Callable[[], AbstractContextManager[Any]]
 
 
@@ -40,18 +41,20 @@ class Plain(BaseModel):  # type: ignore[misc]
     """The prompts of the data sets as they are, under the model's own chat template.
 
     Args:
-        chat: pieces of a user turn and a length -> answer.
+        inference: has the model and how it decodes.
         max_new_tokens: of an answer.
     """
 
     INTERLEAVE = True
 
-    def __init__(self, chat: Chat, max_new_tokens: int) -> None:
+    def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
         super().__init__()
-        self._chat, self._max_new_tokens = chat, max_new_tokens
+        self._inference, self._max_new_tokens = inference, max_new_tokens
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
-        return self._chat([_piece(part) for part in message], self._max_new_tokens)
+        config = self._inference.decoding(self._max_new_tokens)
+        turns = [[_piece(part) for part in message]]
+        return generated(self._inference.loaded, turns, config).texts[0]
 
 
 class Asking(BaseModel):  # type: ignore[misc]
