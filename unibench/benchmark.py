@@ -113,9 +113,7 @@ def _of_entry(spec: ModelConfig, harness: Harness) -> Convention:
         f"convention: the card of {spec.name} names no model object of {harness}: the data set's"
         " prompt under the model's own template and processor"
     )
-    return Convention(
-        "harness", max_new_tokens=LENGTHS[harness], frames=FRAMES[harness], note=note
-    )
+    return Convention("harness", max_new_tokens=LENGTHS[harness], frames=FRAMES[harness], note=note)
 
 
 @dataclass(frozen=True)
@@ -262,7 +260,11 @@ def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageEr
 
 
 def _wrapper_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageError]:
-    wrapper, harness, entry = config.harness_options.wrapper, benchmark.harness, benchmark.convention.entry
+    wrapper, harness, entry = (
+        config.harness_options.wrapper,
+        benchmark.harness,
+        benchmark.convention.entry,
+    )
     if wrapper not in WRAPPERS:
         yield unknown("harness_options.wrapper", wrapper, WRAPPERS)
     if wrapper != "native":

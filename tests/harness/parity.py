@@ -122,7 +122,7 @@ def recorded() -> Iterator[list[Call]]:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """"cuda" is the CPU, half precision is single, and no GPU is asked for."""
+    """ "cuda" is the CPU, half precision is single, and no GPU is asked for."""
     load, move, place = PreTrainedModel.from_pretrained.__func__, torch.Tensor.to, BatchFeature.to
 
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -241,7 +241,11 @@ def theirs_vlmevalkit(configs: list[RunConfig], folder: Path) -> dict[str, list[
             name = f"vlmeval.vlm.{module}.model.get_gpu_memory"
             stack.enter_context(patch(name, lambda: [1]))
         stack.enter_context(shims.vlmevalkit(entry.func.__name__, folder / "model"))
-        model = partial(entry, model_path=str(hub), use_vllm=False)() if "use_vllm" in entry.keywords else entry(model_path=str(hub))
+        model = (
+            partial(entry, model_path=str(hub), use_vllm=False)()
+            if "use_vllm" in entry.keywords
+            else entry(model_path=str(hub))
+        )
         inner, processor = shims.inner(model)
         _shorten(inner)
         stack.enter_context(pruned(inner, first, processor))
@@ -252,7 +256,9 @@ def theirs_vlmevalkit(configs: list[RunConfig], folder: Path) -> dict[str, list[
             work = folder / "work" / name
             work.mkdir(parents=True)
             with accepted(name, md5(table)), recorded() as calls:
-                infer_data_job(model, work_dir=str(work), model_name="own", dataset=build_dataset(name))
+                infer_data_job(
+                    model, work_dir=str(work), model_name="own", dataset=build_dataset(name)
+                )
             found[config.task.name] = list(calls)
     return found
 
@@ -313,7 +319,11 @@ def compared(harness: str, family: str, method: str) -> dict[str, Any]:
 def _equal(mine: list[Call], own: list[Call]) -> dict[str, int]:
     order = sorted if len(mine) == len(own) else list  # lmms-eval's classes sort their requests
     key = lambda call: (call.ids, call.pixels)  # noqa: E731
-    pairs = list(zip(order(mine, key=key), order(own, key=key), strict=False)) if len(mine) == len(own) else list(zip(mine, own, strict=False))
+    pairs = (
+        list(zip(order(mine, key=key), order(own, key=key), strict=False))
+        if len(mine) == len(own)
+        else list(zip(mine, own, strict=False))
+    )
     same = {"calls": len(own), "asked": len(mine)}
     for name in Call.__dataclass_fields__:
         same[name] = sum(getattr(one, name) == getattr(other, name) for one, other in pairs)

@@ -76,7 +76,10 @@ def internvl(folder: Path) -> Iterator[None]:
 
     model = AutoModelForImageTextToText.from_pretrained(folder)
     own = AutoProcessor.from_pretrained(folder)
-    size, patch_size = model.config.vision_config.image_size[0], model.config.vision_config.patch_size[0]
+    size, patch_size = (
+        model.config.vision_config.image_size[0],
+        model.config.vision_config.patch_size[0],
+    )
     tokens = (size // patch_size // 2) ** 2
     load = module.load_image
 
@@ -91,14 +94,20 @@ def internvl(folder: Path) -> Iterator[None]:
         def chat(self, tokenizer: Any, pixel_values: Any, question: str, generation_config: Any, num_patches_list: Any, verbose: bool) -> str:  # fmt: skip
             text = f"<|im_start|>system\n{SHUSHENG}<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
             for tiles in num_patches_list:
-                text = text.replace("<image>", "<img>" + "<IMG_CONTEXT>" * tokens * tiles + "</img>", 1)
+                text = text.replace(
+                    "<image>", "<img>" + "<IMG_CONTEXT>" * tokens * tiles + "</img>", 1
+                )
             inputs = tokenizer(text, return_tensors="pt")
             out = model.generate(**inputs, pixel_values=pixel_values, eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"), max_new_tokens=generation_config["max_new_tokens"], do_sample=False)  # fmt: skip
-            return str(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
+            return str(
+                tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            ).strip()
 
     with (
         patch.object(module, "AutoModel", SimpleNamespace(from_pretrained=lambda *_, **__: Chat())),
-        patch.object(module, "load_image", lambda file, max_num, upscale: load(file, size, max_num, upscale)),
+        patch.object(
+            module, "load_image", lambda file, max_num, upscale: load(file, size, max_num, upscale)
+        ),
         patch.object(utils, "IMAGENET_MEAN", tuple(own.image_processor.image_mean)),
         patch.object(utils, "IMAGENET_STD", tuple(own.image_processor.image_std)),
     ):
@@ -117,12 +126,18 @@ def llava(folder: Path, importer: str | None = None) -> Iterator[None]:
         done = []
         for image in images:
             image = image.convert("RGB")
-            canvas = Image.new("RGB", (max(image.size),) * 2, tuple(int(x * 255) for x in processor.image_mean))
-            canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.width - image.height) // 2))
+            canvas = Image.new(
+                "RGB", (max(image.size),) * 2, tuple(int(x * 255) for x in processor.image_mean)
+            )
+            canvas.paste(
+                image, ((canvas.width - image.width) // 2, (canvas.width - image.height) // 2)
+            )
             done.append(processor(canvas, return_tensors="pt")["pixel_values"][0])
         return torch.stack(done)
 
-    def tokenizer_image_token(prompt: str, tokenizer: Any, index: int, return_tensors: Any = None) -> Any:
+    def tokenizer_image_token(
+        prompt: str, tokenizer: Any, index: int, return_tensors: Any = None
+    ) -> Any:
         ids: list[int] = []
         for number, chunk in enumerate(prompt.split("<image>")):
             part = tokenizer(chunk).input_ids
@@ -140,10 +155,20 @@ def llava(folder: Path, importer: str | None = None) -> Iterator[None]:
             return model
 
         def generate(self, input_ids: Any, images: Any = None, **kwargs: Any) -> Any:
-            row = [t for x in input_ids[0].tolist() for t in ([model.config.image_token_id] * patches if x == -200 else [x])]
+            row = [
+                t
+                for x in input_ids[0].tolist()
+                for t in ([model.config.image_token_id] * patches if x == -200 else [x])
+            ]
             ids = torch.tensor([row])
-            known = {k: v for k, v in kwargs.items() if k in ("do_sample", "max_new_tokens", "num_beams", "pad_token_id")}
-            out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=images, **known)
+            known = {
+                k: v
+                for k, v in kwargs.items()
+                if k in ("do_sample", "max_new_tokens", "num_beams", "pad_token_id")
+            }
+            out = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=images, **known
+            )
             return out[:, ids.shape[1] :]
 
         def tie_weights(self) -> None: ...
@@ -174,7 +199,9 @@ def llava(folder: Path, importer: str | None = None) -> Iterator[None]:
             "get_model_name_from_path": lambda path: "llava-v1.5-7b",
         },
         "llava.model": {},
-        "llava.model.builder": {"load_pretrained_model": lambda *_, **__: (own.tokenizer, Wrapped(), pictures, 2048)},
+        "llava.model.builder": {
+            "load_pretrained_model": lambda *_, **__: (own.tokenizer, Wrapped(), pictures, 2048)
+        },
     }
     modules = {name: ModuleType(name) for name in contents}
     for name, module in modules.items():

@@ -139,7 +139,9 @@ class Worded:
         system = self._convention.system
         if system is not None:
             several = bool(conversation) and isinstance(conversation[0], list)
-            turns = [_with_system(one, system) for one in (conversation if several else [conversation])]
+            turns = [
+                _with_system(one, system) for one in (conversation if several else [conversation])
+            ]
             conversation = turns if several else turns[0]
         return self._processor.apply_chat_template(conversation, *args, **kwargs)
 
@@ -188,7 +190,5 @@ def folder_of(spec: ModelConfig, loaded: LoadedModel, name: str, root: Path) -> 
 @contextmanager
 def standing_in(standing: Standing) -> Iterator[None]:
     """Whoever loads a checkpoint inside gets the model that is there."""
-    with patch.object(
-        PreTrainedModel, "from_pretrained", classmethod(lambda *_, **__: standing)
-    ):
+    with patch.object(PreTrainedModel, "from_pretrained", classmethod(lambda *_, **__: standing)):
         yield

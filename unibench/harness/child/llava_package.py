@@ -37,7 +37,10 @@ SYSTEM = (
 
 
 def tokenizer_image_token(
-    prompt: str, tokenizer: Any, image_token_index: int = IMAGE_TOKEN_INDEX, return_tensors: Any = None
+    prompt: str,
+    tokenizer: Any,
+    image_token_index: int = IMAGE_TOKEN_INDEX,
+    return_tensors: Any = None,
 ) -> Any:
     """Token ids with one ``image_token_index`` for each picture."""
     chunks = [tokenizer(chunk).input_ids for chunk in prompt.split(IMAGE_TOKEN)]
@@ -127,9 +130,7 @@ class Original(Standing):
             kwargs.pop(name, None)
         ids = self._with_placeholders(input_ids[0]).to(loaded.device)
         more = {} if images is None else {"pixel_values": images.to(loaded.model.dtype)}
-        out = super().generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), **more, **kwargs
-        )
+        out = super().generate(input_ids=ids, attention_mask=torch.ones_like(ids), **more, **kwargs)
         return out[:, ids.shape[1] :]
 
     def _with_placeholders(self, ids: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from PIL import Image
 
-from unibench.benchmark import VERSIONS
+from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child.adapter import Run, Scored
@@ -31,6 +31,7 @@ from unibench.harness.child.missing import fetching
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
+from unibench.identity import Cell
 from unibench.inference.ask import Question, generated
 from unibench.models import LoadedModel, Piece
 
@@ -42,6 +43,12 @@ class LmmsEval:
 
     def __init__(self) -> None:
         self._managers: dict[str, TaskManager] = {}
+
+    def ready(self, cell: Cell, benchmark: Benchmark) -> None:
+        manager = self._manager(benchmark.convention.entry or "default")
+        if cell.config.task.data is None:
+            with fetching(cell.config.task.name, benchmark):
+                task_of(manager, benchmark.card.name, {})
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name

@@ -24,6 +24,7 @@ from unibench.harness.child.missing import fetching
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
+from unibench.identity import Cell
 from unibench.inference.ask import Question
 from unibench.models import LoadedModel
 
@@ -39,6 +40,13 @@ MODEL = "unibench"
 
 class VLMEvalKit:
     """See :class:`unibench.harness.child.adapter.Adapter`."""
+
+    def ready(self, cell: Cell, benchmark: Benchmark) -> None:
+        name = benchmark.card.name
+        _class_of(name)
+        if cell.config.task.data is None and not (_root() / f"{name}.tsv").exists():
+            with fetching(cell.config.task.name, benchmark):
+                self.prefetch(name)
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
@@ -155,9 +163,6 @@ def _data(run: Run) -> Iterator[str]:
     """The table in the cell's own LMUData; yields what it is."""
     name = run.benchmark.card.name
     table = _root() / f"{name}.tsv" if run.data is None else run.data / f"{name}.tsv"
-    if run.data is None and not table.exists():
-        with fetching(run.cell.config.task.name, run.benchmark):
-            VLMEvalKit().prefetch(name)
     digest = md5(table)
     published = getattr(_class_of(name), "DATASET_MD5", {}).get(name)
     if run.data is None and published is not None and digest != published:

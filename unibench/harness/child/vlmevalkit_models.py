@@ -86,7 +86,9 @@ class Asking(BaseModel):  # type: ignore[misc]
     def declared(self) -> dict[str, Any]:
         """How the object says that it decodes."""
         names = ("generate_kwargs", "kwargs")
-        return dict(next((vars(self.inner)[name] for name in names if name in vars(self.inner)), {}))
+        return dict(
+            next((vars(self.inner)[name] for name in names if name in vars(self.inner)), {})
+        )
 
     def set_dump_image(self, dump_image_func: Any) -> None:
         self.inner.set_dump_image(dump_image_func)
@@ -170,7 +172,11 @@ def _surroundings(
     place = partial(OnDevice, loaded.device, loaded.model.dtype)
     if issubclass(kind, LLaVA):
         original = llava_package.Original(loaded, config.generation)
-        return original, partial(_all_of, place, partial(llava_package.installed, llava_package.modules(original, convention)))
+        return original, partial(
+            _all_of,
+            place,
+            partial(llava_package.installed, llava_package.modules(original, convention)),
+        )
     if issubclass(kind, InternVLChat):
         chatting = internvl_chat.Chatting(loaded, config.generation)
         return chatting, partial(_all_of, place, partial(_tiles_of, loaded))
