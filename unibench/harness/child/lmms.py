@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +26,7 @@ from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child.adapter import Run, Scored
-from unibench.harness.child.lmms_models import Asking, asking, native
+from unibench.harness.child.lmms_models import Asking, asking, class_of, native
 from unibench.harness.child.missing import fetching
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
@@ -43,12 +43,17 @@ class LmmsEval:
 
     def __init__(self) -> None:
         self._managers: dict[str, TaskManager] = {}
+        self._task: tuple[Cell, Any] | None = None  # of the cell that is ready
 
     def ready(self, cell: Cell, benchmark: Benchmark) -> None:
-        manager = self._manager(benchmark.convention.entry or "default")
+        entry = benchmark.convention.entry
+        simple = entry is not None and bool(class_of(entry).is_simple)
         if cell.config.task.data is None:
             with fetching(cell.config.task.name, benchmark):
-                task_of(manager, benchmark.card.name, {})
+                task = task_of(
+                    self._manager(entry or "default"), benchmark.card.name, {}, simple=simple
+                )
+            self._task = cell, task
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
@@ -56,7 +61,9 @@ class LmmsEval:
         manager = self._manager(convention.entry or "default")
         asked = _asked(run)
         with _data(run) as options:
-            with fetching(config.task.name, run.benchmark) if run.data is None else nullcontext():
+            if self._task is not None and self._task[0] is run.cell:
+                task, self._task = self._task[1], None
+            else:
                 task = task_of(manager, name, options, simple=is_simple(asked))
             size = len(task.eval_docs)
             run.inference.begin(min(config.task.limit or size, size))
