@@ -17,6 +17,7 @@ from unibench.config import ModelConfig, model_path
 from unibench.device import AUTO, device_type
 from unibench.errors import UsageError
 from unibench.identity import model_digest
+from unibench.inputs import pinned_processor
 from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 
@@ -25,7 +26,7 @@ LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
 
 
 def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """A checkpoint with its processor, whose image settings are those that ``spec`` pins."""
+    """A checkpoint with its processor, whose image settings are those that ``spec`` pins for it."""
     path = _folder(spec)
     source = str(path) if path is not None else spec.checkpoint
     if source is None:
@@ -50,7 +51,7 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(_how_to_install(spec, error)) from None
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(_how_to_get(spec, error)) from None
-    for key, value in spec.processor.items():
+    for key, value in pinned_processor(spec).items():
         setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
     return model, processor, model_digest(vars(spec))
 

@@ -24,6 +24,7 @@ from unibench.inputs import (
     checkpoint_digest,
     data_digest,
     own_code,
+    pinned_processor,
     value_digest,
 )
 from unibench.inputs import model_digest as model_digest
@@ -47,6 +48,7 @@ HARNESSES = {
         "unibench.harness.child.serve:Child",
         "unibench.harness.child.vlmevalkit:VLMEvalKit",
         "unibench.harness.child.vlmevalkit_models:native",
+        "unibench.harness.child.vlmevalkit_models:asking",
     ),
     "lmms_eval": (
         "unibench.harness.child.serve:Child",
@@ -329,11 +331,19 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         "schema": SCHEMA,
         "device": device_type(config.model.device),
         "pixels": {config.pixels: config.model.pixels[config.pixels]},
-        "generation": asdict(config.generation),
+        "generation": _generation(config, asked),
         "batch_size": config.batch_size,
         "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
     }
+
+
+def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:
+    """Settings of decoding; a penalty that nothing else decides is stated."""
+    decoding = asdict(config.generation)
+    if asked is None or asked.convention.entry is None:
+        decoding["repetition_penalty"] = config.generation.penalty
+    return decoding
 
 
 def _files(config: RunConfig) -> dict[str, Any]:
@@ -355,7 +365,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "dtype": model.dtype,
             "attn": model.attn,
             "quantization": model.quantization,
-            "processor": model.processor,
+            "processor": pinned_processor(model),
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},

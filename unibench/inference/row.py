@@ -359,7 +359,7 @@ def row_of(
     reference = score if vanilla is None else vanilla.score
     return Row(
         **_named(cell, environments),
-        **sampled,
+        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
@@ -517,6 +517,12 @@ def _times(records: Sequence[Record]) -> dict[str, Any]:
 def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
     layers = zip(*(record.processed for record in records), strict=True)
     return tuple(round(fmean(layer), 3) for layer in layers)
+
+
+def _unkept(cell: Cell) -> tuple[str, ...]:
+    """What of the harness's or a paper's way to ask is not kept."""
+    note = None if cell.benchmark is None else cell.benchmark.convention.note
+    return () if note is None else (note,)
 
 
 def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
