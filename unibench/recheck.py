@@ -17,7 +17,7 @@ from unibench.errors import UsageError, shown
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, RowError, of_samples, read_row
 from unibench.inference.verdict import Verdict
-from unibench.page.asked import Scorer, scorer_of
+from unibench.asked import Scorer, scorer_of
 from unibench.store import Problem, cells_below, read_samples
 from unibench.store.files import read_json
 from unibench.store.folder import read_row as plain_row

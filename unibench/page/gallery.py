@@ -16,7 +16,7 @@ from PIL import Image
 
 from unibench import frame as frames
 from unibench.errors import UsageError, unknown
-from unibench.page.asked import asked
+from unibench.asked import asked
 from unibench.plots.overlay import SIDE, of_pictures, views
 from unibench.pruning.layout import Box, Item, read
 from unibench.pruning.record import unpacked

@@ -8,6 +8,7 @@ samples-<w>.jsonl      while the cell is worked on: one file per writer, its env
 samples.jsonl          all samples in the order of the task, once the cell is complete
 env.json               machine and package versions of every run that added samples
 status.json            running, done or failed (with the traceback); replaced atomically
+manifest.json          size and SHA-256 of each file of a finished cell
 metrics.json           the row of the tables, written last
 run.log                what was logged
 claim-*, done-*,       who works on which part, which parts are done, and in how many the
@@ -36,6 +37,7 @@ import yaml
 
 from unibench.errors import UsageError
 from unibench.identity import Cell
+from unibench.store import manifest
 from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
@@ -188,10 +190,13 @@ class CellFolder:
                 file.unlink(missing_ok=True)
 
     def finish(self, row: Mapping[str, Any]) -> None:
-        """Write the row of a complete cell."""
+        """Write the row of a complete cell, which counts as finished from then on."""
+        content = json.dumps(row, indent=1).encode()
         with disk_errors(self.path):
-            replace(self.path / "metrics.json", json.dumps(row, indent=1))
+            (self.path / "job.json").unlink(missing_ok=True)  # what a harness's process was told
             self.status("done", n=row["n"])
+            manifest.write(self.path, {"metrics.json": content})
+            replace(self.path / "metrics.json", content)
             forget_parts(self.path)
 
     def _write(self, line: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from unibench.errors import UsageError
 from unibench.harness.child.workdir import variables
 from unibench.store.data import parsed_json, read_bytes
 from unibench.store.files import appending, replace
-from unibench.store.lines import line_of
+from unibench.store.lines import line_of, sound
 from unibench.store.unpack import LIMITS
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class JudgedCell:
         replies: dict[str, dict[str, Any]] = {}
         for line in lines:
             with suppress(ValueError, KeyError, TypeError):
-                entry = parsed_json(line)
+                entry = parsed_json(sound(line) or b"")
                 replies[str(entry["request"])] = dict(entry["reply"])
         if torn or len(replies) < len(lines):  # by a kill: what is added next begins a line
             entries = [{"request": name, "reply": reply} for name, reply in replies.items()]
