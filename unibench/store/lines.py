@@ -20,7 +20,9 @@ from unibench.store.data import parsed_json
 
 LARGEST = 1e15  # of a number: what is larger is damage, and would overflow in a mean
 RUNS = 100_000  # of one cell; a larger number would make as many environments in memory
-_MARK, _END = b',"crc32":"', b'"}'
+CHECKSUM = "crc32"
+ENVIRONMENT_BEGINS = b'{"environment":'
+_MARK, _END = f',"{CHECKSUM}":"'.encode(), b'"}'
 _TAIL = len(_MARK) + 8 + len(_END)
 _ALIKE = 8  # signs of the mark, of 12, that no line without a checksum has in their places
 UNKNOWN = {
@@ -93,7 +95,11 @@ def parsed(line: bytes) -> dict[str, Any] | None:
         sample = None if content is None else parsed_json(content)
     except ValueError:
         return None
-    return sample if isinstance(sample, dict) and _is_sample(sample) else None
+    if not isinstance(sample, dict) or not _is_sample(sample):
+        return None
+    # written again by other software, with spaces or in another order
+    kept = sample.pop(CHECKSUM, None)
+    return None if kept is not None and _checksum(_text_of(sample)) != kept else sample
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ class Shape:
 
 def environment_of(line: bytes) -> dict[str, Any] | None:
     """The environment that a line adds, or None if it adds none."""
-    if not line.startswith(b'{"environment":'):
+    if not line.startswith(ENVIRONMENT_BEGINS):
         return None
     content = sound(line)
     try:
@@ -147,8 +153,17 @@ def line_of(entry: Mapping[str, Any]) -> bytes:
     >>> line_of({"id": "a"})
     b'{"id":"a","crc32":"62ba96e5"}\\n'
     """
-    content = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()[:-1]
-    return content + _MARK + b"%08x" % zlib.crc32(content) + _END + b"\n"
+    content = _text_of(entry)
+    return content + _MARK + _checksum(content).encode() + _END + b"\n"
+
+
+def _text_of(entry: Mapping[str, Any]) -> bytes:
+    """An entry as a line has it, without its last brace."""
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()[:-1]
+
+
+def _checksum(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"
 
 
 def sound(line: bytes) -> bytes | None:
@@ -162,7 +177,7 @@ def sound(line: bytes) -> bytes | None:
     content, tail = line[:-_TAIL], line[-_TAIL:]
     mark, digits, end = tail[: len(_MARK)], tail[len(_MARK) : -len(_END)], tail[-len(_END) :]
     if mark == _MARK and end == _END:
-        return content + b"}" if b"%08x" % zlib.crc32(content) == digits else None
+        return content + b"}" if _checksum(content).encode() == digits else None
     # a checksum whose own mark was damaged must not pass as a line that has none
     alike = sum(map(eq, mark + end, _MARK + _END))
     return None if len(digits) == 8 and alike > _ALIKE else line

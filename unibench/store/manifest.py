@@ -174,8 +174,8 @@ def _names(cell: Path) -> list[str]:
 
 
 def _is_sealed(name: str) -> bool:
-    """Whether a manifest is about a file. A writer's file of samples that is left in a finished cell
-    has the checksums of its lines.
+    """Whether a manifest is about a file: not about a writer's file of samples that is left in a
+    finished cell, whose lines have checksums.
     """
     return name in LIMITS and name != NAME
 
