@@ -127,6 +127,12 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
     ):
         raise UnreadableError("config.yaml lacks its task, model or method")
     own_target(task)
+    for text in _texts(stored):
+        if "${" in text:
+            raise UsageError(
+                f"its configuration follows the environment ({shown(text)}), which is not looked at"
+                " for a stored one"
+            )
     for text in _texts(method):
         if (".py:" in text or text.endswith(".py")) and text not in trusted:
             raise UsageError(

@@ -34,6 +34,7 @@ from typing import Any
 
 import yaml
 
+from unibench.credentials import hidden, written
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.store import manifest
@@ -109,7 +110,9 @@ class CellFolder:
             ):
                 replace(
                     self.path / "config.yaml",
-                    yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True),
+                    yaml.safe_dump(
+                        written(asdict(self.cell.config)), sort_keys=False, allow_unicode=True
+                    ),
                 )
                 replace(
                     self.path / "identity.json",
@@ -142,7 +145,7 @@ class CellFolder:
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handler = _Log(self.path / "run.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the samples
         logger = logging.getLogger("unibench")
         logger.addHandler(handler)
@@ -172,7 +175,7 @@ class CellFolder:
                 "state": state,
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "pid": os.getpid(),
-                **more,
+                **{name: _harmless(value) for name, value in more.items()},
             }
             replace(self.path / "status.json", json.dumps(text))
 
@@ -207,6 +210,17 @@ class CellFolder:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._descriptor)
                 self._synced = time.monotonic()
+
+
+class _Lines(logging.Formatter):
+    """Lines of a log, without secrets that an error may quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
+
+
+def _harmless(value: Any) -> Any:
+    return hidden(value) if isinstance(value, str) else value
 
 
 class _Log(logging.FileHandler):

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from unibench.credentials import written
 from unibench.errors import UsageError
 from unibench.identity import READABLE, Cell, cell_of, key_of, vanilla_of
 from unibench.store import manifest, schema2
@@ -271,7 +272,9 @@ def _copied(old: Finished, asked: Sequence[str], group: Mapping[str, Any]) -> Pa
     }
     status = {"state": "done", "n": row["n"], "time": now, "lifted": old.folder.name}
     files: dict[str, str | bytes] = {
-        "config.yaml": yaml.safe_dump(asdict(old.cell.config), sort_keys=False, allow_unicode=True),
+        "config.yaml": yaml.safe_dump(
+            written(asdict(old.cell.config)), sort_keys=False, allow_unicode=True
+        ),
         "identity.json": json.dumps(old.cell.identity, indent=1, sort_keys=True),
         "env.json": json.dumps(environments, indent=1),
         "samples.jsonl": b"".join(map(line_of, marked)),

@@ -24,6 +24,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from unibench.config import JudgeConfig
+from unibench.credentials import secret_of
 from unibench.errors import UsageError
 from unibench.harness.child.workdir import variables
 from unibench.store.data import parsed_json, read_bytes
@@ -156,11 +157,11 @@ class JudgeProxy:
             UsageError: the key is missing; or, at the end, the judge left questions without a
                 reply.
         """
-        key = self._environment.get(judge.key)
+        key = secret_of(judge.key, self._environment)
         if judge.kind == "endpoint" and key is None:
             raise UsageError(
-                f"the judge's key is read from ${judge.key}, which is not set; where none is"
-                " wanted, set it to anything"
+                f"the judge's key is read from {judge.key}, a variable of the environment or a file,"
+                " which is not there; where none is wanted, set it to anything"
             )
         url = f"http://127.0.0.1:{self._port()}/v1/chat/completions"
         self._cell = cell = JudgedCell(judge, folder, url, key or "")
@@ -170,7 +171,8 @@ class JudgeProxy:
             "API_TYPE": "openai",
             "MODEL_VERSION": judge.model or "none",
         }
-        with variables({**shown, judge.key: "hidden", "OPENAI_API_KEY": "hidden"}):
+        named = {} if "/" in judge.key else {judge.key: "hidden"}
+        with variables({**shown, **named, "OPENAI_API_KEY": "hidden"}):
             yield cell
         cell.check()
 
