@@ -17,6 +17,7 @@ from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
 from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path
+from unibench.credentials import undisclosed
 from unibench.device import device_type
 from unibench.errors import UsageError
 from unibench.inputs import (
@@ -246,6 +247,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
     identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
 
 

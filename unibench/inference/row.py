@@ -454,7 +454,7 @@ def _score(
 
 def _mean(records: Sequence[Record]) -> Score:
     """Mean score of scored records, with its interval."""
-    from unibench.stats import mean_interval  # scipy takes a second, which a plan need not wait for
+    from unibench.stats import mean_interval  # numpy, which a plan need not wait for
 
     interval = mean_interval(
         [float(record.score or 0.0) for record in records], [record.group for record in records]
