@@ -12,7 +12,6 @@ from unibench import registry
 from unibench import store as results
 from unibench.cli.parser import Options
 from unibench.cli.terminal import say
-from unibench.recheck import recheck
 
 
 def index(options: Options) -> int:
@@ -33,6 +32,8 @@ def index(options: Options) -> int:
 
 def verify(options: Options) -> int:
     """``store verify FOLDER``: exit code 1 if something is damaged."""
+    from unibench.recheck import recheck  # asks tasks again, which load torch
+
     checked = recheck(_path(options.folder))
     problems = [*results.verify(_path(options.folder)), *checked.problems]
     for reason, count in Counter(checked.unverified.values()).items():
