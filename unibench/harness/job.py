@@ -22,7 +22,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.config import Harness, RunConfig, resolved, typed, written
+from unibench.config import Harness, RunConfig, resolved, typed
+from unibench.credentials import written
 from unibench.identity import Cell, cells_of
 from unibench.store.files import replace as replace_file
 

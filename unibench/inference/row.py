@@ -28,6 +28,7 @@ from unibench.identity import (
 )
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Verdict
+from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 
 ALL = "all"  # the ability of a line that covers every sample
@@ -321,8 +322,24 @@ def read_row(folder: Path) -> Row:
         RowError: there is none, or it or the identity beside it is damaged.
     """
     return Row.from_json(
-        read_json(folder / "metrics.json"), read_json(folder / "identity.json"), str(folder)
+        _stored(folder / "metrics.json"), _stored(folder / "identity.json"), str(folder)
     )
+
+
+def _stored(file: Path) -> Any:
+    """What a JSON file of a cell holds.
+
+    Raises:
+        RowError: why nothing can be had of it.
+    """
+    try:
+        return parsed_json(read_bytes(file))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RowError(f"{file.name} is missing") from None
+    except UnreadableError as error:
+        raise RowError(str(error)) from None
+    except ValueError:
+        raise RowError(f"{file.name} is damaged: it is no JSON") from None
 
 
 def stored_row(cell: Cell) -> Row | None:
