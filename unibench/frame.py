@@ -138,7 +138,7 @@ def _joined_index(
     whole_lines = [frame for frame in frames if len(frame)]
     lines = pd.concat(whole_lines, ignore_index=True) if whole_lines else _lines_of([])
     lines = lines.iloc[places].reset_index(drop=True)
-    for name in lines.columns[lines.dtypes == object]:  # empty in one part, text in another
+    for name in lines.select_dtypes(object).columns:  # empty in one part, text in another
         lines[name] = pd.Series(lines[name].tolist(), dtype=None if len(lines) else object)
     lines = _with_vanilla(lines)
     counts = np.bincount(ranks[ranks >= 0], minlength=len(now))
