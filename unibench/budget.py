@@ -16,6 +16,7 @@ from unibench.errors import UsageError
 Number = int | float | str | Fraction
 BudgetMode = Literal["at_stage", "layer_average"]
 Scope = Literal["sequence", "item", "tile"]
+Positions = Literal["original", "compact", "centre"]
 
 
 def as_fraction(value: Number, name: str) -> Fraction:

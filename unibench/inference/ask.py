@@ -242,7 +242,7 @@ def answer(
     session = session_of(cell, loaded, reuse=reuse)
     decoding = cell.config.generation
     config = loaded.generation_config(
-        decoding.max_new_tokens or task.max_new_tokens, decoding.repetition_penalty
+        decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
     )
     with session.installed():
         batches = Batches(samples, batch_size, loaded)

@@ -39,6 +39,7 @@ def session_of(
         scope=rule.scope,
         mode=rule.mode,
         seed=cell.config.seed,
+        positions=cell.config.positions,
         reuse=reuse,
     )
 
