@@ -396,6 +396,8 @@ OTHER_NUMBERS: dict[str, Any] = {
     "model.pixels": {"native": {"size": 1}},
     "model.processor": {"size": 1},
     "model.clip": "nobody/a-clip",
+    "model.harness_entry.vlmevalkit": "AnotherModel",
+    "model.harness_entry.options": {"vlmevalkit": {"a": 1}},
     "method": {"name": "fastv", "layer": 3},
     "task.name": "another",
     "task.limit": 7,
@@ -406,7 +408,12 @@ OTHER_NUMBERS: dict[str, Any] = {
     "retention": 0.5,
     "keep": 9,
     "seed": 1,
+    "positions": "compact",
     "pixels": "paper",
+    "convention": "model",
+    "prompt": "dataset",
+    "system": "none",
+    "prefix": "The answer is",
     "batch_size": 2,
     "budget.mode": "layer_average",
     "budget.scope": "item",
@@ -421,6 +428,8 @@ SAME_NUMBERS: dict[str, Any] = {
     "model.device_map": "auto",
     "model.threads": 2,  # rounding alone, and the environment of a row says it
     "model.architecture": {"a": 1},  # of random weights, where it is in the key
+    "model.harness_entry.lmms_eval": "another",  # of the harness that does not ask
+    "model.harness_entry.differs": {"vlmevalkit": "a sentence"},
     "model.selector": "selector.safetensors",  # a method's parameter follows it
     "task.ability": "another",
     "task.prefer": "lmms_eval",  # decides `harness`, which is in the key
