@@ -182,6 +182,8 @@ def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
         "name": benchmark.harness,
         "version": VERSIONS[benchmark.harness],
         "task": benchmark.card.name,
+        "metrics": [asdict(metric) for metric in benchmark.card.metrics],
+        "blank": benchmark.card.blank,
         "wrapper": wrapper,
         "convention": benchmark.convention.as_identity(),
         "judge": [judge.kind, judge.model, judge.url] if judge.kind == "endpoint" else [judge.kind],
