@@ -16,7 +16,8 @@ from typing import Any
 from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
-from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
+from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path
+from unibench.credentials import undisclosed
 from unibench.device import device_type
 from unibench.errors import UsageError
 from unibench.inputs import (
@@ -24,6 +25,7 @@ from unibench.inputs import (
     checkpoint_digest,
     data_digest,
     own_code,
+    pinned_processor,
     value_digest,
 )
 from unibench.inputs import model_digest as model_digest
@@ -47,6 +49,7 @@ HARNESSES = {
         "unibench.harness.child.serve:Child",
         "unibench.harness.child.vlmevalkit:VLMEvalKit",
         "unibench.harness.child.vlmevalkit_models:native",
+        "unibench.harness.child.vlmevalkit_models:asking",
     ),
     "lmms_eval": (
         "unibench.harness.child.serve:Child",
@@ -232,7 +235,7 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
     """A cell from its setting and what its configuration says of method, budget and seed."""
-    budget, cards = budget_of(config), parts_of(config.method)
+    budget, cards = budget_of(config), registry.parts_of(config.method)
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
@@ -244,6 +247,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
     identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
 
 
@@ -329,11 +333,19 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         "schema": SCHEMA,
         "device": device_type(config.model.device),
         "pixels": {config.pixels: config.model.pixels[config.pixels]},
-        "generation": asdict(config.generation),
+        "generation": _generation(config, asked),
         "batch_size": config.batch_size,
         "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
     }
+
+
+def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:
+    """Settings of decoding; a penalty that nothing else decides is stated."""
+    decoding = asdict(config.generation)
+    if asked is None or asked.convention.entry is None:
+        decoding["repetition_penalty"] = config.generation.penalty
+    return decoding
 
 
 def _files(config: RunConfig) -> dict[str, Any]:
@@ -355,7 +367,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "dtype": model.dtype,
             "attn": model.attn,
             "quantization": model.quantization,
-            "processor": model.processor,
+            "processor": pinned_processor(model),
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
@@ -369,8 +381,8 @@ def samples_digest(task: TaskConfig, harness: str) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that stands
-    for it since it was shown to give the same numbers.
+    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that
+    stands for it since it was shown to give the same numbers.
 
     Args:
         roots: each ``module:name`` or ``/path/file.py:name``.

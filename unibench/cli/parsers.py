@@ -113,6 +113,15 @@ def doctor(parser: Parser) -> None:
     parser.examples("--import", "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu")
 
 
+def check(parser: Parser) -> None:
+    """The rules that every method relies on."""
+    parser.takes("model=NAME[,NAME ...] [attn=sdpa,eager]")
+    parser.setting("model", "NAME", "model cards, separated by commas", required=True)
+    parser.setting("attn", "sdpa,eager", "attention implementations", default="sdpa,eager")
+    parser.setting("to", "FILE.md", "write the table there as well")
+    parser.examples("model=gemma3_4b", "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa")
+
+
 def profile(parser: Parser) -> None:
     """Cost on fixed inputs."""
     parser.takes("key=value ...", overrides=True)

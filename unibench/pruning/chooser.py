@@ -184,8 +184,7 @@ class Chooser:
         """Queries and keys that a layer is about to compute, by its own attention module, whose
         output is not used.
         """
-        assert prefill.rotary is not None
-        cos, sin = prefill.rotary if prefill.current is None else prefill.current.rotary
+        cos, sin = prefill.rotary_of(self.family.kinds[layer])
         module = self.family.llm_attention(layer)
         before: nn.Module = self.family.text_model.layers[layer].input_layernorm
         device = next(before.parameters()).device
@@ -355,11 +354,10 @@ class Chooser:
         tokens = number[origin.to(number.device)]
         return torch.cat([level[tokens.to(level.device)].float() for level in added.features], -1)
 
-    def _rotary(self, prefill: Prefill, row: int) -> tuple[Tensor, Tensor]:
-        """cos and sin of what is left of a sample."""
+    def _rotary(self, prefill: Prefill, row: int, layer: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of what is left of a sample, as a layer rotates."""
         _, pad = prefill.origin_of(row)
-        rotary = prefill.rotary if prefill.current is None else prefill.current.rotary
-        assert rotary is not None
+        rotary = prefill.rotary_of(self.family.kinds[layer])
         config = self.family.text_model.config
         sections = (getattr(config, "rope_parameters", None) or {}).get("mrope_section", ())
         # one row for all samples where their positions are the same

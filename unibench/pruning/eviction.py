@@ -22,7 +22,6 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
         chooser: of the session.
         cache: a dynamic cache of transformers.
     """
-    assert prefill.rotary is not None
     segments = prefill.prompt.segments
     for index, store in enumerate(cache.layers):
         prefill.current = segments.get(index)

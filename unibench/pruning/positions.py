@@ -23,7 +23,7 @@ from unibench.budget import Positions
 from unibench.pruning.cutting import Rotary, Segment
 from unibench.pruning.prompt import Choice, Prompt
 
-Rotate = Callable[[Tensor], Rotary]
+Rotate = Callable[[Tensor, str], Rotary]
 
 
 class Places:
@@ -32,7 +32,8 @@ class Places:
     Args:
         policy: compact or centre.
         prompt: as it was read.
-        rotate: cos and sin at positions ``[B, L]``, or ``[3, B, L]`` where there are three axes.
+        rotate: cos and sin at positions ``[B, L]``, or ``[3, B, L]`` where there are three axes,
+            for a kind of decoder layer.
 
     Attributes:
         at: ``[axes, B, L]`` position of each token of the whole prompt, float32: a mean of
@@ -61,11 +62,12 @@ class Places:
         at = self.at.to(segment.origin.device)
         at = at.gather(2, segment.origin.expand(len(at), -1, -1))
         end = at[..., -1:] + 1 if self.policy == "compact" else self._end
-        return replace(segment, rotary=self.rotary(at), end=end)
+        # cos and sin differ by kind of layer: those that run ask for theirs
+        return replace(segment, rotary={}, at=at, end=end)
 
-    def rotary(self, at: Tensor) -> Rotary:
-        """cos and sin at positions ``[axes, B, L]``."""
-        return self._rotate(at if len(at) == 3 else at[0])
+    def rotary(self, at: Tensor, kind: str) -> Rotary:
+        """cos and sin at positions ``[axes, B, L]``, for a kind of decoder layer."""
+        return self._rotate(at if len(at) == 3 else at[0], kind)
 
     def _close_up(self, row: int, segment: Segment) -> None:
         kept = segment.origin[row][segment.valid[row]].to(self.at.device)
