@@ -118,10 +118,8 @@ def repair(folder: Path) -> int:
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
     row = read_row(cell)
-    sealed = row is not None and (cell / manifest.NAME).exists()
-    if sealed:
-        for fault in manifest.faults(cell):
-            yield Problem(fault.file, fault.what, f"{mend}, then {again}")
+    for fault in manifest.faults(cell, finished=row is not None):
+        yield Problem(fault.file, fault.what, f"{mend}, then {again}")
     if not isinstance(read_json(cell / "identity.json"), dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
     elif (fault_of_key := identity_fault(cell)) is not None:
@@ -150,6 +148,7 @@ def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
         return
     if row is not None:
         yield from _verify_row(cell, row, samples)
+        sealed = (cell / manifest.NAME).exists()
         yield from examine(Finished(cell, samples, environments, sealed))
 
 
@@ -206,8 +205,9 @@ def _to_set_aside(cell: Path) -> list[Path]:
     A finished cell that is not as it was loses its row, which is made again; of a file of lines
     each line is looked at.
     """
-    changed = [] if read_row(cell) is None else [fault.file for fault in manifest.faults(cell)]
-    rows = [cell / "metrics.json"] if changed else []
+    finished = read_row(cell) is not None
+    changed = [fault.file for fault in manifest.faults(cell, finished=finished)]
+    rows = [cell / "metrics.json"] if changed and finished else []
     whole = [file for file in changed if file.suffix != ".jsonl" and file.exists()]
     return list(dict.fromkeys([*_damaged_files(cell), *rows, *whole]))
 
