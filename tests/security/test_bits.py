@@ -114,8 +114,8 @@ def test_every_bit_of_a_line_and_of_a_manifest_counts(out: Path) -> None:
         flipped[bit // 8] ^= 1 << bit % 8
         *lines, torn = bytes(flipped).split(b"\n")
         assert not any(map(parsed, lines)) and (torn or bit // 8 < len(line) - 1)
-    (cell, *_) = (cell for cell in cells_below(out) if (cell / manifest.NAME).exists())
-    for bit in range(0, 8 * (cell / manifest.NAME).stat().st_size, 3):
+    (cell, *_) = (cell for cell in cells_below(out) if (cell / "metrics.json").exists())
+    for bit in range(0, 8 * (cell / manifest.NAME).stat().st_size, 97):
         flip(cell / manifest.NAME, bit)
         assert next(manifest.faults(cell), None) is not None, bit
         flip(cell / manifest.NAME, bit)
@@ -228,7 +228,7 @@ def test_damage_is_named_by_cell_file_and_kind_and_mended(edit: str, tmp_path: P
 
 
 def test_a_log_may_grow_and_not_be_cut(out: Path) -> None:
-    (cell, *_) = (cell for cell in cells_below(out) if (cell / manifest.NAME).exists())
+    (cell, *_) = (cell for cell in cells_below(out) if (cell / "metrics.json").exists())
     with (cell / "run.log").open("a") as log:
         log.write("a later line\n")
     assert recheck(out).problems == [] and manifest.changed(cell) is None
@@ -271,7 +271,7 @@ def test_a_copy_keeps_the_manifest_and_a_merge_of_replies_renews_it(
     import_(tmp_path / "a.tar.gz", tmp_path / "b")
     merge(tmp_path / "b", tmp_path / "c")
     assert recheck(tmp_path / "c").problems == [] and recheck(tmp_path / "c").unsealed == []
-    (cell, *_) = (cell for cell in cells_below(out) if (cell / manifest.NAME).exists())
+    (cell, *_) = (cell for cell in cells_below(out) if (cell / "metrics.json").exists())
     replace(cell / "judge.jsonl", line_of(REPLY) + line_of({**REPLY, "request": "4567"}))
     reseal(cell)
     merge(out, tmp_path / "c")
@@ -281,7 +281,7 @@ def test_a_copy_keeps_the_manifest_and_a_merge_of_replies_renews_it(
 
 
 def test_a_manifest_is_of_the_files_that_a_cell_may_have(out: Path) -> None:
-    (cell, *_) = (cell for cell in cells_below(out) if (cell / manifest.NAME).exists())
+    (cell, *_) = (cell for cell in cells_below(out) if (cell / "metrics.json").exists())
     assert set(manifest.read(cell) or ()) == {*LIMITS} - {manifest.NAME}
     (cell / manifest.NAME).write_bytes(b"[]")
     with pytest.raises(UnreadableError, match="is damaged"):
@@ -289,7 +289,7 @@ def test_a_manifest_is_of_the_files_that_a_cell_may_have(out: Path) -> None:
 
 
 def test_a_damaged_cell_stops_no_other(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (first, *_) = (cell for cell in cells_below(out) if (cell / manifest.NAME).exists())
+    (first, *_) = (cell for cell in cells_below(out) if (cell / "metrics.json").exists())
     for file in first.iterdir():
         file.write_bytes(b"\x00\xff")
     problems = recheck(out).problems

@@ -86,12 +86,7 @@ def one(out: Path, *words: str) -> Cell:
     return cell_of(compose_cells([*WORDS, *words, f"out={out}"], sweep=False)[0])
 
 
-FOLLOWING = {
-    "model.revision": PLANTED,
-    "model.clip": PLANTED,
-    "task.data": PLANTED,
-    "model.processor.note": PLANTED,
-}
+FOLLOWING = ("model.revision", "model.clip", "model.processor.note")
 
 
 @pytest.mark.parametrize("key", FOLLOWING)

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from unibench.compose import typed
-from unibench.config import Harness, RunConfig
+from unibench.config import Harness, RunConfig, resolved
+from unibench.credentials import written
 from unibench.identity import Cell, cells_of
 from unibench.store.files import replace as replace_file
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import replace
+from unibench.store.lines import checked, sound
 from unibench.store.unpack import LIMITS, limit_of
 
 NAME = "manifest.json"
@@ -102,9 +103,9 @@ def read(cell: Path) -> dict[str, Seal] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        entry = parsed_json(content)
+        entry = parsed_json(sound(content) or b"")
         seals = {str(name): Seal(**seal) for name, seal in entry["files"].items()}
-        whole = _text(seals) == content
+        whole = _text(seals) == content  # with its checksum
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
@@ -194,6 +195,6 @@ def _is_sealed(name: str) -> bool:
 
 
 def _text(seals: Mapping[str, Seal]) -> bytes:
-    """In one form only, so that whatever bit is flipped makes another text."""
+    """In one form only, with a checksum, so that a flipped bit is the manifest's own damage."""
     files: dict[str, Any] = {name: asdict(seals[name]) for name in sorted(seals)}
-    return json.dumps({"schema": SCHEMA, "files": files}, indent=1).encode()
+    return checked(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
