@@ -116,10 +116,19 @@ def repair(folder: Path) -> int:
 
 
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
-    mend, again = f"python -m unibench store repair {cell}", "run the same command again"
-    row = read_row(cell)
+    row, named = read_row(cell), set[Path]()
+    for problem in _unreadable(cell, row, examine):
+        named.add(problem.file)
+        yield problem
+    mend = f"python -m unibench store repair {cell}, then run the same command again"
     for fault in manifest.faults(cell, finished=row is not None):
-        yield Problem(fault.file, fault.what, f"{mend}, then {again}")
+        if fault.file not in named:  # what is wrong inside of a file says more
+            yield Problem(fault.file, fault.what, mend)
+
+
+def _unreadable(cell: Path, row: dict[str, Any] | None, examine: Examine) -> Iterator[Problem]:
+    """What the files of a cell show by themselves."""
+    mend, again = f"python -m unibench store repair {cell}", "run the same command again"
     if not isinstance(read_json(cell / "identity.json"), dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
     elif (fault_of_key := identity_fault(cell)) is not None:
