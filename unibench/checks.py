@@ -172,7 +172,8 @@ def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         return  # a mode of the budget that does not exist, for one
 
     def refused(family: str, facts: ModelFacts) -> str | None:
-        return answers.refusal(cell.method, budget, family, facts, cell.budget.mode)
+        rules = cell.budget.mode, cell.positions
+        return answers.refusal(cell.method, budget, family, facts, *rules)
 
     reason = refused(cell.model.family, facts)
     if reason is None:

@@ -26,7 +26,6 @@ from omegaconf.errors import ValidationError
 from unibench import config, experiment, paths, registry, schema, suites
 from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
-from unibench.config import typed as typed
 from unibench.credentials import followed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 from unibench.overrides import combinations, is_plain, name_of, parse, refusing

@@ -15,6 +15,7 @@ from typing import Any
 
 from unibench.asked import Scorer, scorer_of
 from unibench.errors import UsageError, shown
+from unibench.identity import POSITIONS
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, of_samples, read_row
 from unibench.inference.verdict import Verdict
@@ -123,6 +124,7 @@ def _of_identity(row: Row) -> dict[str, Any]:
         "budget": "0" if name == "vanilla" else budget["label"],
         "budget_mode": budget["mode"],
         "budget_scope": budget["scope"],
+        "positions": identity.get("positions", POSITIONS),
         "seed": identity["seed"],
         "key": Path(row.folder).name,
     }

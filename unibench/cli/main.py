@@ -48,6 +48,11 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb(
         "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
     ),
+    "check": Verb(
+        "whether a model keeps the rules that every method relies on",
+        parsers.check,
+        "checking:check",
+    ),
     "profile": Verb("time, FLOPs and memory on fixed inputs", parsers.profile, "profiling:profile"),
     "calibrate": Verb(
         "a method's own numbers, from a few samples", parsers.calibrate, "calibrating:calibrate"
@@ -125,6 +130,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
+  positions=original|compact|centre   where the tokens that go on stand
 
 verbs (python -m unibench VERB --help):
 {{verbs}}

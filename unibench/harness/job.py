@@ -6,7 +6,7 @@ event       content
 cell        ``done``, ``total``, ``environment``: a cell is begun
 sample      ``record``: a line for ``samples.jsonl``
 answered    ``peak_mib``: all samples are there, scoring begins
-result      a :class:`Verdict`: the cell is complete
+result      a :class:`~unibench.inference.verdict.Verdict`
 fetched     ``name``, ``fine``, ``message``: a benchmark's data
 done        the last benchmark of a prefetch was tried
 refused     ``message``: the user can mend it
@@ -22,8 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.compose import typed
-from unibench.config import Harness, RunConfig, resolved
+from unibench.config import Harness, RunConfig, resolved, typed
 from unibench.credentials import written
 from unibench.identity import Cell, cells_of
 from unibench.store.files import replace as replace_file

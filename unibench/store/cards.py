@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unibench.compose import CONFIGS, options, typed
-from unibench.config import RunConfig, model_path
+from unibench.compose import CONFIGS, options
+from unibench.config import RunConfig, model_path, typed
 from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of
 from unibench.store.data import UnreadableError, check_bounded, read_mapping, shown
