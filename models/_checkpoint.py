@@ -43,7 +43,7 @@ def check_files(folder: Path, name: str) -> None:
     Raises:
         UsageError: which file, and what is wrong with it.
     """
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.glob("*")):
         if file.is_file() and file.stat().st_size <= POINTER:
             _refuse_pointer(file, name)
     for configuration in CONFIGURATIONS:

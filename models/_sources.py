@@ -18,7 +18,7 @@ from unibench.device import AUTO, device_type
 from unibench.errors import UsageError, shown
 from unibench.identity import model_digest
 from unibench.inputs import pinned_processor
-from unibench.models._checkpoint import check_files, load_whole
+from unibench.models._checkpoint import check_files, check_whole, load_whole
 from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 from unibench.models._template import check_template
@@ -35,25 +35,26 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
-    if path is not None and is_published(path):
-        model, processor = open_published(path, spec.processor, options)
-        return model, processor, model_digest(vars(spec))
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
         # the commit that the key names, whatever the branch points to by now
         revision = hub.commit_of(source, spec.revision) or spec.revision
         where |= {"revision": revision, "local_files_only": not hub.answers()}
     name = f"model.path={spec.path}" if path is not None else f"model={spec.name} ({source})"
-    options = {"device_map": spec.device_map, **_quantization(spec), **where, **options}
+    more = {"device_map": spec.device_map, **_quantization(spec), **where}
     try:
         if path is not None:
             check_files(path, name)
+            if is_published(path):
+                model, processor = open_published(path, spec.processor, options)
+                check_whole(model, {}, name)
+                return model, processor, model_digest(vars(spec))
         config = AutoConfig.from_pretrained(source, **where)
         cached = hub.config_file(spec) if path is None else None
         if cached is not None:  # what of it is on this disk by now
             check_files(cached.parent, name)
         processor = AutoProcessor.from_pretrained(source, **where)
-        model = load_whole(_auto_class(config), source, name, **options)
+        model = load_whole(_auto_class(config), source, name, **more, **options)
     except (UsageError, MemoryError, torch.OutOfMemoryError):
         raise
     except ImportError as error:
