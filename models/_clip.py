@@ -122,7 +122,7 @@ def open_clip(
     try:
         clip: Any = load_whole(CLIPModel, source, source, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"the CLIP text tower {source} cannot be loaded ({str(error).splitlines()[0]}); give"
             " model.clip=<folder>, or model.clip=null for methods that have a substitute for it"

@@ -48,7 +48,7 @@ def open_pooling(source: str, device: torch.device, options: Mapping[str, Any]) 
     """
     try:
         tower: Any = load_whole(SiglipVisionModel, source, source, dtype=torch.float32, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"the pooling head of {source} cannot be loaded ({str(error).splitlines()[0]}); give"
             " the folder or hub id of the SigLIP that the tower comes from, or leave it out for"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 from transformers.utils.import_utils import is_bitsandbytes_available
 
@@ -23,6 +26,11 @@ from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 from unibench.models._template import check_template
 
+# what a wrong value in a file of others leads to, inside transformers
+WRONG_FILES = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    AssertionError, EOFError, UnpicklingError, SafetensorError, StrictDataclassError,
+)  # fmt: skip
 TINY = "pkg://unibench.models/tiny"
 LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
 
@@ -59,8 +67,10 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise
     except ImportError as error:
         raise UsageError(_how_to_install(spec, error)) from None
-    # a file of others: what transformers makes of a wrong value in it has no end of kinds
     except Exception as error:
+        # the tokenizers' own errors have no type but Exception
+        if type(error) is not Exception and not isinstance(error, WRONG_FILES):
+            raise
         raise UsageError(_how_to_get(spec, error)) from error
     check_template(processor, f"the chat template of {name}")
     for key, value in pinned_processor(spec).items():
