@@ -5,32 +5,30 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench import hub
 from unibench.config import ModelConfig, model_path
 from unibench.device import AUTO, device_type
-from unibench.errors import UsageError, shown
+from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.inputs import pinned_processor
-from unibench.models._checkpoint import check_files, check_whole, load_whole
+from unibench.models._checkpoint import (
+    WRONG_FILES,
+    check_files,
+    check_whole,
+    first_line,
+    load_whole,
+)
 from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 from unibench.models._template import check_template
 
-# what a wrong value in a file of others leads to, inside transformers
-WRONG_FILES = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
-    AssertionError, EOFError, UnpicklingError, SafetensorError, StrictDataclassError,
-)  # fmt: skip
 TINY = "pkg://unibench.models/tiny"
 LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
 
@@ -228,7 +226,6 @@ def _how_to_get(spec: ModelConfig, error: Exception) -> str:
             " rights: read it, then give model.trust_remote_code=true"
         )
     if spec.path is not None:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
-        return f"model.path={spec.path} cannot be loaded: {kind}{shown(reason)}"
+        return f"model.path={spec.path} cannot be loaded: {kind}{first_line(error)}"
     return hub.how_to_get(spec)
