@@ -362,7 +362,7 @@ def generate(model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Any
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max()) if one.shape == other.shape else float("inf")
+    return float((one - other).detach().abs().max()) if one.shape == other.shape else float("inf")
 
 
 def _same(one: Tensor, other: Tensor) -> None:
