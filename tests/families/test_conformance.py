@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.families.test_architectures import OTHER_SIZES, PUBLISHED, spec_of
@@ -51,18 +53,16 @@ def test_taps_that_show_something_else_are_found(monkeypatch: pytest.MonkeyPatch
 
 def test_a_window_that_counts_indices_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     one = subject("gemma3_4b")
-    monkeypatch.setattr(
-        "unibench.pruning.session.Session._places",
-        lambda self, segment, grown: _indices(segment, grown),
-    )
+    # a picture at the end, so that generated tokens look back on it
+    inputs = one.loaded.read([["what is it", Image.new("RGB", (112, 112), "red")]])
+    checks.slow_reference(one, inputs)
+
+    def indices(self: Any, segment: Any, grown: int) -> Tensor:
+        return torch.arange(segment.length + grown).expand(len(segment.origin), -1)
+
+    monkeypatch.setattr("unibench.pruning.session.Session._places", indices)
     with pytest.raises(checks.FailedError):
-        checks.slow_reference(one, one.prompt(0))
-
-
-def _indices(segment: Any, grown: int) -> Tensor:
-    import torch
-
-    return torch.arange(segment.length + grown).expand(len(segment.origin), -1)
+        checks.slow_reference(one, inputs)
 
 
 def test_the_command_says_what_it_found(
