@@ -19,6 +19,7 @@ from unibench.facts import FULL, SLIDING
 from unibench.models import LoadedModel, wrap
 from unibench.models._reduced import reduced
 from unibench.pruning import Method, Needs, Session, StageContext
+from unibench.pruning._transformers import cache_in
 from unibench.pruning.family import VisionCall
 from unibench.pruning.refusal import facts_of, refusal
 
@@ -359,7 +360,7 @@ def generate(model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Any
         return_dict_in_generate=True,
     )
     tokens = out.sequences[:, inputs["input_ids"].shape[1] :]
-    return tokens, torch.stack(out.logits, 1), out.past_key_values
+    return tokens, torch.stack(out.logits, 1), cache_in(out)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
