@@ -177,7 +177,7 @@ def logits(
     """
     text, length = text_of(model), embeds.shape[1]
     kinds = kinds_of(model)
-    width = getattr(text.config, "sliding_window", None)
+    width = getattr(text.config, "sliding_window", None) or length
     additive = text.config._attn_implementation == "eager" or bool(weights)
     gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)
     back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
