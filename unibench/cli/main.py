@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, Options, Parser
+from unibench.credentials import hidden
 from unibench.errors import UsageError, lines_shown, unknown
 
 
@@ -108,10 +109,12 @@ ACTIONS: dict[str, Verb] = {
 
 
 class _Plain(logging.Formatter):
-    """Log messages with control characters escaped: names in them come from stores."""
+    """Log messages with control characters escaped, since names in them come from stores, and
+    without secrets.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return lines_shown(super().format(record))
+        return hidden(lines_shown(super().format(record)))
 
 
 _SCREEN = logging.StreamHandler()
@@ -159,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except UsageError as error:
-        print(lines_shown(error), file=sys.stderr)
+        print(hidden(lines_shown(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; all answers are kept, the same command continues", file=sys.stderr)

@@ -28,6 +28,7 @@ from unibench.identity import (
 )
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Verdict
+from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 
 ALL = "all"  # the ability of a line that covers every sample
@@ -321,8 +322,24 @@ def read_row(folder: Path) -> Row:
         RowError: there is none, or it or the identity beside it is damaged.
     """
     return Row.from_json(
-        read_json(folder / "metrics.json"), read_json(folder / "identity.json"), str(folder)
+        _stored(folder / "metrics.json"), _stored(folder / "identity.json"), str(folder)
     )
+
+
+def _stored(file: Path) -> Any:
+    """What a JSON file of a cell holds.
+
+    Raises:
+        RowError: why nothing can be had of it.
+    """
+    try:
+        return parsed_json(read_bytes(file))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RowError(f"{file.name} is missing") from None
+    except UnreadableError as error:
+        raise RowError(str(error)) from None
+    except ValueError:
+        raise RowError(f"{file.name} is damaged: it is no JSON") from None
 
 
 def stored_row(cell: Cell) -> Row | None:
@@ -359,7 +376,7 @@ def row_of(
     reference = score if vanilla is None else vanilla.score
     return Row(
         **_named(cell, environments),
-        **sampled,
+        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
@@ -454,7 +471,7 @@ def _score(
 
 def _mean(records: Sequence[Record]) -> Score:
     """Mean score of scored records, with its interval."""
-    from unibench.stats import mean_interval  # scipy takes a second, which a plan need not wait for
+    from unibench.stats import mean_interval  # numpy, which a plan need not wait for
 
     interval = mean_interval(
         [float(record.score or 0.0) for record in records], [record.group for record in records]
@@ -517,6 +534,12 @@ def _times(records: Sequence[Record]) -> dict[str, Any]:
 def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
     layers = zip(*(record.processed for record in records), strict=True)
     return tuple(round(fmean(layer), 3) for layer in layers)
+
+
+def _unkept(cell: Cell) -> tuple[str, ...]:
+    """What of the harness's or a paper's way to ask is not kept."""
+    note = None if cell.benchmark is None else cell.benchmark.convention.note
+    return () if note is None else (note,)
 
 
 def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:

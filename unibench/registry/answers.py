@@ -146,8 +146,12 @@ def _read(config: dict[str, Any], model_type: str | None) -> dict[str, Any]:
         whole = AutoConfig.for_model(config.get("model_type", model_type), **given).to_dict()
     except Exception:  # remote code, or a version that this transformers does not know
         whole = config
-    facts = ModelFacts.of_config(whole)
-    return {key: value for key, value in asdict(facts).items() if value is not None}
+    try:
+        facts = asdict(ModelFacts.of_config(whole))
+    except (AttributeError, TypeError):
+        return {}  # a damaged file, which loading the model will name
+    # a number in quotes, say, is damage too
+    return {key: value for key, value in facts.items() if isinstance(value, int)}
 
 
 def _method_key(node: Mapping[str, Any]) -> list[Any]:
