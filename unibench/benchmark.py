@@ -295,11 +295,18 @@ def _part_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageErr
                     f" object, and convention={config.convention} has none for model="
                     f"{config.model.name}"
                 )
-    elif config.pixels != "native" and limits_of(preset) is None:
+    elif config.pixels != "native" and not _takes(config.model.family, limits_of(preset)):
         yield UsageError(
             f"pixels={config.pixels}: {entry} of {benchmark.harness} prepares pictures itself and"
             " takes no such setting; take convention=model, or leave pixels away"
         )
+
+
+def _takes(family: str, limits: Mapping[str, int] | None) -> bool:
+    """Whether the model classes of a family have these arguments."""
+    if limits is None:
+        return False
+    return family == "internvl" if "max_patches" in limits else family.startswith("qwen")
 
 
 def limits_of(preset: Mapping[str, Any]) -> dict[str, int] | None:

@@ -40,6 +40,8 @@ FREE = (
     "model.architecture.",
     "model.processor.",
     "model.pixels.",
+    "model.harness_entry.options.",
+    "model.harness_entry.differs.",
 )  # where +key=value may add
 
 

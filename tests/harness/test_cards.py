@@ -17,14 +17,15 @@ from omegaconf import OmegaConf
 
 from tests.harness import standins
 from unibench.compose import CONFIGS
-from unibench.config import HarnessTask, TaskConfig, schema
+from unibench import schema
+from unibench.config import HarnessTask, TaskConfig
 from unibench.schema import build
 
 BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
     "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa",
     "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground",
-    "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial",
+    "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial", "mathvision_mini",
 )  # fmt: skip
 FREE = {
     "gqa": {"image"},
@@ -34,7 +35,7 @@ FREE = {
 
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
-        OmegaConf.structured(schema(TaskConfig)), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+        OmegaConf.structured(schema.without_literals(TaskConfig)), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
     )
     found = build(TaskConfig, OmegaConf.to_container(merged))
     assert isinstance(found, TaskConfig)
