@@ -28,10 +28,11 @@ RULES = {
 
 def vlmevalkit(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, rule and prompt; pictures as ``<image>``."""
-    from unibench.harness.child.vlmevalkit import accepted, build_dataset, md5
-    from unibench.harness.child.vlmevalkit_models import InternVLChat, LLaVA
     from vlmeval.vlm import Qwen2VLChat
     from vlmeval.vlm.internvl.utils import reorganize_prompt
+
+    from unibench.harness.child.vlmevalkit import accepted, build_dataset, md5
+    from unibench.harness.child.vlmevalkit_models import InternVLChat, LLaVA
 
     classes = {"internvl": InternVLChat, "llava": LLaVA, "qwen": Qwen2VLChat}
     settings = {"_use_custom_prompt": True, "use_mpo_prompt": False, "use_cot": False}

@@ -16,8 +16,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from tests.harness import standins
-from unibench.compose import CONFIGS
 from unibench import schema
+from unibench.compose import CONFIGS
 from unibench.config import HarnessTask, TaskConfig
 from unibench.schema import build
 
@@ -35,7 +35,8 @@ FREE = {
 
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
-        OmegaConf.structured(schema.without_literals(TaskConfig)), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+        OmegaConf.structured(schema.without_literals(TaskConfig)),
+        OmegaConf.load(CONFIGS / "task" / f"{name}.yaml"),
     )
     found = build(TaskConfig, OmegaConf.to_container(merged))
     assert isinstance(found, TaskConfig)
