@@ -5,6 +5,7 @@ the prompts, and their image tokens are counted.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -45,10 +46,12 @@ HEAD = """# Visual tokens of a picture, before pruning
 
     .venv/bin/python -m tools.harness_tokens > docs/harness_tokens.md
 
-The budget of a cell is a share of these. Sizes are width x height in pixels; 1654 x 2339 is an A4 page at 200 dpi, 100 x 32 a word of OCRBench.
-`harness` is what the harness's own class does (MMStar in VLMEvalKit; other data sets may have other limits, see the lines with their
-name), `model` the processor of the checkpoint.
+The budget of a cell is a share of these. Sizes are width x height in pixels; 1654 x 2339 is an A4
+page at 200 dpi, 100 x 32 a word of OCRBench. `harness` is what the harness's own class does (MMStar
+in VLMEvalKit; other data sets may have other limits, see the lines with their name), `model` the
+processor of the checkpoint.
 """
+ON_CPU = ("model.device=cpu", "model.weights=random", "model.dtype=float32")
 
 
 class Counting(torch.nn.Module):
@@ -103,30 +106,30 @@ def _request(simple: bool, picture: Image.Image) -> Any:
     arguments: tuple[Any, ...] = ("?", lambda _: messages, {}, 0, "t", "s")
     if simple:
         arguments = ("?", {}, lambda _: [picture], 0, "t", "s")
-    return Instance(request_type="generate_until", arguments=arguments, idx=0, metadata={"task": "t", "doc_id": 0, "repeats": 1})  # fmt: skip
+    about = {"task": "t", "doc_id": 0, "repeats": 1}
+    return Instance(request_type="generate_until", arguments=arguments, idx=0, metadata=about)
 
 
 def lines() -> Iterator[tuple[RunConfig, str, str]]:
     """Cells, the data set that is asked, and what the line is called."""
     conventions = ("harness", "model", *(f"paper:{name}" for name in papers.names()))
-    for model in MODELS:
-        for harness, convention in (
-            (harness, convention) for harness in ("vlmevalkit", "lmms_eval") for convention in conventions
-        ):
-            words = ["task=mmstar", f"model={model}", f"harness={harness}", f"convention={convention}", "model.device=cpu", "model.weights=random", "model.dtype=float32"]  # fmt: skip
-            try:
-                (config,) = compose_cells(words, sweep=False)
-            except UsageErrors:  # the paper says nothing of it
-                continue
-            if convention == "model" and harness == "lmms_eval":
-                continue  # the same as under the other
-            where = "both" if convention == "model" else harness
-            yield config, "MMStar", f"{where} | {convention}"
-            if harness == "vlmevalkit" and convention == "harness":
-                if model.startswith(("qwen", "internvl")):
-                    yield config, "OCRBench", f"{where}, OCRBench | {convention}"
-                if model.startswith("internvl"):
-                    yield config, "MMMU_DEV_VAL", f"{where}, MMMU | {convention}"
+    for model, harness, convention in itertools.product(
+        MODELS, ("vlmevalkit", "lmms_eval"), conventions
+    ):
+        choice = (f"model={model}", f"harness={harness}", f"convention={convention}")
+        try:
+            (config,) = compose_cells(["task=mmstar", *choice, *ON_CPU], sweep=False)
+        except UsageErrors:  # the paper says nothing of it
+            continue
+        if convention == "model" and harness == "lmms_eval":
+            continue  # the same as under the other
+        where = "both" if convention == "model" else harness
+        yield config, "MMStar", f"{where} | {convention}"
+        if (harness, convention) == ("vlmevalkit", "harness"):
+            if model.startswith(("qwen", "internvl")):
+                yield config, "OCRBench", f"{where}, OCRBench | {convention}"
+            if model.startswith("internvl"):
+                yield config, "MMMU_DEV_VAL", f"{where}, MMMU | {convention}"
 
 
 @contextmanager
@@ -139,6 +142,7 @@ def printing_apart() -> Iterator[Any]:
 
 
 def main() -> None:
+    """Print the page."""
     with printing_apart() as out, tempfile.TemporaryDirectory() as place:
         pictures = Path(place, "pictures")
         pictures.mkdir()

@@ -277,8 +277,8 @@ def _wrapper_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[Usage
         )
     elif config.model.family not in NATIVE[harness] or entry in PACKAGED:
         yield UsageError(
-            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint; leave"
-            " it away: the same class then asks the model that unibench has loaded"
+            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint;"
+            " leave it away: the same class then asks the model that unibench has loaded"
         )
     elif config.model.weights == "random":
         yield UsageError(f"{asked} loads a checkpoint; it cannot take model.weights=random")
@@ -295,6 +295,11 @@ def _part_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageErr
                     f" object, and convention={config.convention} has none for model="
                     f"{config.model.name}"
                 )
+    elif config.prompt is not None and benchmark.harness == "lmms_eval":
+        yield UsageError(
+            f"prompt={config.prompt}: lmms-eval's tasks build the prompt, by the name of the model"
+            " class; leave it away"
+        )
     elif config.pixels != "native" and not _takes(config.model.family, limits_of(preset)):
         yield UsageError(
             f"pixels={config.pixels}: {entry} of {benchmark.harness} prepares pictures itself and"

@@ -85,7 +85,10 @@ def _all_numbers(card: HarnessTask, raw: Mapping[str, Any]) -> dict[str, Metric]
         raise UsageError(f"{card.name} gave no number: {', '.join(sorted(raw))[:600]}")
     scale = 100.0 if max(numbers.values()) <= 1 else 1.0
     first = next((key for key in numbers if "overall" in key.lower()), next(iter(numbers)))
-    return {key: Metric(numbers[key], scale * numbers[key]) for key in (first, *(k for k in numbers if k != first))}
+    return {
+        key: Metric(numbers[key], scale * numbers[key])
+        for key in (first, *(k for k in numbers if k != first))
+    }
 
 
 def _is_number(value: Any) -> bool:
