@@ -141,7 +141,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     """
     if config.task.kind != "harness":
         return None
-    harness = chosen(config.task, config.harness)
+    harness = harness_of(config.task, config.harness)
     card = getattr(config.task, harness)
     asked = config.harness_options.judge
     kind = card.judges[0] if asked.kind == "auto" else asked.kind
@@ -154,7 +154,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     )
 
 
-def chosen(task: TaskConfig, harness: str) -> Harness:
+def harness_of(task: TaskConfig, harness: str) -> Harness:
     """The harness of a task: the one asked for, or with ``auto`` the one that the card prefers.
 
     Raises:
@@ -182,6 +182,8 @@ def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
         "name": benchmark.harness,
         "version": VERSIONS[benchmark.harness],
         "task": benchmark.card.name,
+        "metrics": [asdict(metric) for metric in benchmark.card.metrics],
+        "blank": benchmark.card.blank,
         "wrapper": wrapper,
         "convention": benchmark.convention.as_identity(),
         "judge": [judge.kind, judge.model, judge.url] if judge.kind == "endpoint" else [judge.kind],

@@ -26,7 +26,7 @@ from omegaconf.errors import ValidationError
 from unibench import catalogue, config, experiment, paths, registry, schema, suites
 from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
-from unibench.config import typed as typed
+from unibench.credentials import followed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 
@@ -118,10 +118,15 @@ def _lines(overrides: Sequence[str]) -> list[str]:
 
 
 def _implied(overrides: Sequence[Override]) -> list[Override]:
-    """The overrides that others imply: another way to state the budget replaces the ratio."""
+    """The overrides that others imply: another way to state the budget replaces the ratio, and a
+    control stands in the place of a method.
+    """
     stated = {override.key_or_group: override.value() for override in overrides}
     others = [key for key in BUDGETS if key != "ratio" and stated.get(key) is not None]
-    return [parse("ratio=null")] if others and "ratio" not in stated else []
+    implied = [parse("ratio=null")] if others and "ratio" not in stated else []
+    if stated.get("control", "none") != "none" and "method" not in stated:
+        implied.append(parse("method=vanilla"))
+    return implied
 
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
@@ -410,7 +415,10 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         whole = OmegaConf.structured(schema.without_literals(RunConfig))
         for part in parts:
             whole[part.key] = _written(part.key, part.node)
+        as_written = OmegaConf.to_container(whole, resolve=False)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
+        # where results lie is told by the results themselves
+        plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
         values["method"] = {

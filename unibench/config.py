@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
-from unibench.registry import parts_of as parts_of
 from unibench.schema import Least
 
 INSIDE = "pkg://unibench."  # a place inside this package
@@ -29,6 +30,18 @@ Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Prompts = Literal["dataset", "custom"]
+Control = Literal[
+    "none",
+    "resize",
+    "resize_blur",
+    "resize_divisor",
+    "centre_crop",
+    "blind",
+    "blind_grey",
+    "blind_other",
+]
+FITTED = ("resize", "resize_blur", "resize_divisor", "centre_crop")
+"""Controls that are given a budget."""
 
 
 Natural = Annotated[int, Least(0)]
@@ -231,7 +244,8 @@ class JudgeConfig:
         kind: auto takes the first of the benchmark's ``judges``; else one of them.
         model: name that the endpoint is asked for.
         url: address of an OpenAI-compatible server, up to ``/v1``.
-        key: name of the environment variable that holds the key; the key itself is never written.
+        key: name of the environment variable, or of the file, that holds the key; the key itself is
+            never written.
         timeout: seconds for one attempt.
         retries: further attempts after a failed one; then the cell fails and keeps its answers.
     """
@@ -273,6 +287,14 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
+        control: what stands in a method's place: the picture is made smaller until it has the
+            budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
+            size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
+            (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
+            the picture of another question). See :mod:`unibench.controls`.
+        positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
+            ``centre``: a merged one amid those it stands for. See
+            :mod:`unibench.pruning.positions`.
         pixels: preset of the model's image settings; ``native`` leaves them to the convention.
         convention: how a harness's questions are put: ``harness`` (as its own model object does,
             that the model's card names), ``model`` (the model's own template and processor), or
@@ -305,6 +327,8 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    control: Control = "none"
+    positions: Positions = "original"
     pixels: str = "native"
     convention: str = "harness"
     prompt: Prompts | None = None
@@ -341,8 +365,47 @@ def typed(plain: Mapping[str, Any]) -> RunConfig:
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    """Values of a cell that are of the right type, but outside of a closed set or a range."""
-    return schema.mistakes(cell)
+    """Values of a cell that are of the right type, but outside of a closed set or a range, or that
+    hold a secret, which would be stored.
+    """
+    yield from schema.mistakes(cell)
+    try:
+        check_name("harness_options.judge.key", cell.harness_options.judge.key)
+    except UsageError as error:
+        yield error
+    for key, text in _texts(vars(cell)):
+        kind = None if isinstance(text, FromEnvironment) else secret_in(text)
+        if kind is not None and key != "harness_options.judge.key":
+            yield UsageError(
+                f"{key} holds {kind}, which would be stored with the results (it is not shown);"
+                " the key of a judge is read from the environment or a file that"
+                " harness_options.judge.key names"
+            )
+
+
+def resolved(plain: Any) -> Any:
+    """Plain values of a configuration of one's own, with what they take from the environment.
+
+    Raises:
+        UsageError: a variable is not set.
+    """
+    try:
+        return followed(plain, OmegaConf.to_container(OmegaConf.create(plain), resolve=True))
+    except OmegaConfBaseException as error:
+        raise UsageError(str(error).splitlines()[0]) from None
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in plain values, with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping) or is_dataclass(value):
+        entries = value if isinstance(value, Mapping) else vars(value)
+        for name, entry in entries.items():
+            yield from _texts(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _texts(entry, key)
 
 
 def register() -> None:
@@ -356,7 +419,7 @@ def budget_of(cell: RunConfig) -> Budget:
     Raises:
         UsageError: there is none, or it is out of range.
     """
-    if cell.method["name"] == "vanilla":
+    if cell.method["name"] == "vanilla" and cell.control not in FITTED:
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")

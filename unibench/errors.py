@@ -49,9 +49,9 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     ''
     """
     names = {name.lower(): name for name in allowed}
-    match = [
-        name for name in names.values() if len(given) > 2 and name.startswith(given)
-    ] or [names[low] for low in get_close_matches(given.lower(), names, n=1, cutoff=0.5)]
+    match = [name for name in names.values() if len(given) > 2 and name.startswith(given)] or [
+        names[low] for low in get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    ]
     return f" Did you mean {match[0]}?" if match else ""
 
 

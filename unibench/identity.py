@@ -16,7 +16,16 @@ from typing import Any
 from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
-from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
+from unibench.config import (
+    BUDGETS,
+    FITTED,
+    BudgetConfig,
+    RunConfig,
+    TaskConfig,
+    budget_of,
+    model_path,
+)
+from unibench.credentials import undisclosed
 from unibench.device import device_type
 from unibench.errors import UsageError
 from unibench.inputs import (
@@ -29,6 +38,8 @@ from unibench.inputs import (
 )
 from unibench.inputs import model_digest as model_digest
 
+POSITIONS = RunConfig.positions  # of cells whose identity names none
+NO_CONTROL = RunConfig.control
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -98,7 +109,9 @@ class Cell:
 
     @property
     def method(self) -> str:
-        return str(self.config.method["name"])
+        """What is compared by name: the method, or the control in its place."""
+        control = self.config.control
+        return str(self.config.method["name"]) if control == NO_CONTROL else control
 
     @property
     def setting(self) -> str:
@@ -126,16 +139,20 @@ class Cell:
     @property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``.
+        ``layer=3``; behind them ``positions=compact``, so that every label says it.
         """
-        defaults = registry.method(self.config.method.get("source", self.method)).parameters
+        defaults = registry.method(
+            self.config.method.get("source", self.config.method["name"])
+        ).parameters
         given, selector = self.identity["method"], model_path(self.config.model.selector)
         own = () if selector is None else (value_digest(str(selector)),)
-        return ",".join(
+        changed = [
             f"{key}={given[key]}"
             for key, default in defaults.items()
             if given[key] not in (_listed(default), *own)
-        )
+        ]
+        places = self.config.positions
+        return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
 
     @property
     def folder(self) -> Path:
@@ -153,9 +170,10 @@ class Cell:
         """For people: model, method, budget, task."""
         mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
         seed = f"seed {self.config.seed}" if self.config.seed else ""
+        more = [self.variant, self.budget.label, mode, seed]
         parts = [
             self.method,
-            *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed]),
+            *([] if self.method == "vanilla" else more),
         ]
         return (
             f"{self.config.model.name} x {' '.join(part for part in parts if part)} x"
@@ -185,7 +203,8 @@ def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
 
 
 def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
-    config = _of_vanilla(config) if config.method["name"] == "vanilla" else config
+    if config.method["name"] == "vanilla":
+        config = _of_vanilla(config) if config.control == NO_CONTROL else _of_control(config)
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         config = replace(config, harness=asked.harness)
@@ -223,21 +242,45 @@ def vanilla_of(cell: Cell) -> Cell:
 
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
-    return replace(config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None)
+    nothing = {"ratio": None, "retention": None, "keep": None}
+    # where nothing is removed, nothing moves
+    return replace(
+        config,
+        control=NO_CONTROL,
+        seed=0,
+        budget=BudgetConfig(),
+        positions=POSITIONS,
+        **nothing,
+    )
+
+
+def _of_control(config: RunConfig) -> RunConfig:
+    """The configuration without what does not concern its control."""
+    whole, control = _of_vanilla(config), config.control
+    seed = config.seed if control == "blind_other" else 0
+    if control not in FITTED:
+        return replace(whole, control=control, seed=seed)
+    budget = {name: getattr(config, name) for name in BUDGETS}
+    scope = BudgetConfig(scope=config.budget.scope)
+    return replace(whole, control=control, seed=seed, budget=scope, **budget)
 
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
     """A cell from its setting and what its configuration says of method, budget and seed."""
-    budget, cards = budget_of(config), parts_of(config.method)
+    budget, cards = budget_of(config), registry.parts_of(config.method)
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
         "budget": {"label": budget.label, **asdict(config.budget)},
         "seed": config.seed,
+        # not named where they are the default: keys of before there was another stay what they are
+        **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({} if config.control == NO_CONTROL else {"control": config.control}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
     identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
 
 
@@ -259,7 +302,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "clip")  # what is compared
+CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 
@@ -285,10 +328,12 @@ def condition_of(identity: Mapping[str, Any]) -> str:
 
 
 def candidate_of(identity: Mapping[str, Any]) -> str:
-    """Hash of what is compared over tasks: a method's parameters and code, and its budget."""
-    return _hash(
-        [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
-    )
+    """Hash of what is compared over tasks: a method's parameters and code, its budget, and where
+    its tokens stand.
+    """
+    parts = [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
+    more = [identity["control"]] if "control" in identity else []
+    return _hash([*parts, identity.get("positions", POSITIONS), *more])
 
 
 def source_of(identity: Mapping[str, Any]) -> str:
@@ -370,8 +415,8 @@ def samples_digest(task: TaskConfig, harness: str) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that stands
-    for it since it was shown to give the same numbers.
+    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that
+    stands for it since it was shown to give the same numbers.
 
     Args:
         roots: each ``module:name`` or ``/path/file.py:name``.

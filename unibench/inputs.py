@@ -102,10 +102,10 @@ def data_digest(task: TaskConfig, harness: str) -> str | None:
     published name; None where code draws them.
     """
     if task.kind == "harness":
-        chosen = benchmark.chosen(task, harness)
-        places = benchmark.data_of(task, chosen)
+        asker = benchmark.harness_of(task, harness)
+        places = benchmark.data_of(task, asker)
         local = ",".join(digests.contents(place, _in_table(place)) for place in places)
-        return f"local:{local}" if local else f"published:{getattr(task, chosen).name}"
+        return f"local:{local}" if local else f"published:{getattr(task, asker).name}"
     if task.data is not None:
         folder = Path(task.data).expanduser()
         return f"files:{digests.contents(folder, _in_questions(folder / 'questions.jsonl'))}"

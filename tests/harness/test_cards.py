@@ -16,10 +16,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from tests.harness import standins
-from unibench import schema
 from unibench.compose import CONFIGS
 from unibench.config import HarnessTask, TaskConfig
-from unibench.schema import build
+from unibench.schema import build, without_literals
 
 BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
@@ -35,7 +34,7 @@ FREE = {
 
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
-        OmegaConf.structured(schema.without_literals(TaskConfig)),
+        OmegaConf.structured(without_literals(TaskConfig)),
         OmegaConf.load(CONFIGS / "task" / f"{name}.yaml"),
     )
     found = build(TaskConfig, OmegaConf.to_container(merged))

@@ -4,12 +4,12 @@ profiles and analyses.
 
 from __future__ import annotations
 
-from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.identity import Cell
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
 from unibench.pruning.vision import Reuse
+from unibench.registry import build_method
 
 
 def session_of(
@@ -39,6 +39,7 @@ def session_of(
         scope=rule.scope,
         mode=rule.mode,
         seed=cell.config.seed,
+        positions=cell.config.positions,
         reuse=reuse,
     )
 
@@ -49,7 +50,6 @@ def method_of(cell: Cell) -> Method:
     Raises:
         UsageError: a parameter has a value that the method refuses.
     """
-    options = {
-        key: value for key, value in cell.config.method.items() if key not in ("name", "source")
-    }
-    return build_method(cell.config.method.get("source", cell.method), **options)
+    node = cell.config.method
+    options = {key: value for key, value in node.items() if key not in ("name", "source")}
+    return build_method(node.get("source", node["name"]), **options)
