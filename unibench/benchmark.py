@@ -297,11 +297,23 @@ def _part_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageErr
                     f" object, and convention={config.convention} has none for model="
                     f"{config.model.name}"
                 )
-    elif config.pixels != "native" and limits_of(preset) is None:
+    elif config.prompt is not None and benchmark.harness == "lmms_eval":
+        yield UsageError(
+            f"prompt={config.prompt}: lmms-eval's tasks build the prompt, by the name of the model"
+            " class; leave it away"
+        )
+    elif config.pixels != "native" and not _takes(config.model.family, limits_of(preset)):
         yield UsageError(
             f"pixels={config.pixels}: {entry} of {benchmark.harness} prepares pictures itself and"
             " takes no such setting; take convention=model, or leave pixels away"
         )
+
+
+def _takes(family: str, limits: Mapping[str, int] | None) -> bool:
+    """Whether the model classes of a family have these arguments."""
+    if limits is None:
+        return False
+    return family == "internvl" if "max_patches" in limits else family.startswith("qwen")
 
 
 def limits_of(preset: Mapping[str, Any]) -> dict[str, int] | None:

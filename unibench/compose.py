@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from unibench import config, experiment, paths, registry, schema, suites
+from unibench import catalogue, config, experiment, paths, registry, schema, suites
 from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
@@ -40,6 +40,8 @@ FREE = (
     "model.architecture.",
     "model.processor.",
     "model.pixels.",
+    "model.harness_entry.options.",
+    "model.harness_entry.differs.",
 )  # where +key=value may add
 
 
@@ -277,13 +279,16 @@ def option(override: Override) -> str:
         raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
     if str(name) in options(group):
         return str(name)
-    if group != "method":
-        raise unknown(group, str(name), options(group), f"python -m unibench list {group}s")
-    node = registry.method(str(name)).config()
+    node = catalogue.card(str(name)) if group == "task" else None
+    if group == "method":
+        node = registry.method(str(name)).config()
+    if node is None:
+        said = unknown(group, str(name), options(group), f"python -m unibench list {group}s")
+        raise UsageError(f"{said}{catalogue.where(str(name)) if group == 'task' else ''}")
     # the content is in the name: a file that was edited meanwhile is another choice
     digest = hashlib.blake2b(json.dumps(node, default=str).encode(), digest_size=4).hexdigest()
     stored = f"external_{node['name']}_{digest}"
-    ConfigStore.instance().store(group="method", name=stored, node=node)
+    ConfigStore.instance().store(group=group, name=stored, node=node)
     return stored
 
 

@@ -48,10 +48,10 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     >>> nearest("xyz", ["divprune", "fastv"])
     ''
     """
-    names = list(allowed)
-    match = [
-        name for name in names if len(given) > 2 and name.startswith(given)
-    ] or get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    names = {name.lower(): name for name in allowed}
+    match = [name for name in names.values() if len(given) > 2 and name.startswith(given)] or [
+        names[low] for low in get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    ]
     return f" Did you mean {match[0]}?" if match else ""
 
 
