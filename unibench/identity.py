@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Cell:
     def method(self) -> str:
         return str(self.config.method["name"])
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """See :func:`setting_of`."""
         return setting_of(self.identity)
@@ -121,7 +122,7 @@ class Cell:
         """Whether the key is known: the commit of a checkpoint is, once it is on this disk."""
         return not str(self.identity["model"]["weights"]).endswith(UNKNOWN)
 
-    @property
+    @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
         ``layer=3``.
@@ -135,7 +136,7 @@ class Cell:
             if given[key] not in (_listed(default), *own)
         )
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
         parts = [

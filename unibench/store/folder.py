@@ -292,7 +292,14 @@ def _sample(file: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _writers(folder: Path) -> list[Path]:
-    found = [file for file in folder.glob("samples-*.jsonl") if _number(file) >= 0]
+    try:
+        names = os.listdir(folder)  # several times as fast as glob, and readers ask for every cell
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UnreadableError(f"{shown(folder)} cannot be read: {error.strerror}") from None
+    numbered = [name for name in names if name.startswith("samples-") and name.endswith(".jsonl")]
+    found = [folder / name for name in numbered if _number(folder / name) >= 0]
     return sorted(found, key=_number)
 
 
