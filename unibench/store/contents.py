@@ -12,7 +12,7 @@ from typing import Any
 
 from unibench.store.claim import Watch, holder
 from unibench.store.files import disk_errors, read_json
-from unibench.store.folder import DamagedError, read_row, read_samples
+from unibench.store.folder import DamagedError, count_samples, read_row
 from unibench.store.index import FEATURES, REMOVED, cells_below, sweep
 
 
@@ -44,7 +44,7 @@ def entry_of(folder: Path) -> Entry:
     if row is not None:
         return Entry(folder, "done", row["n"], row)
     try:
-        count = len(read_samples(folder)[0])
+        count = count_samples(folder)
     except DamagedError:
         return Entry(folder, "damaged", 0, None)
     failed = isinstance(status, dict) and status.get("state") == "failed"
