@@ -168,6 +168,7 @@ def _print(columns: Sequence[_Column], screen: Terminal) -> None:
     plain = ["", *_lines(columns, 0), " " + "\u2500" * (_width(columns, False) - 2)]
     for row in range(1, len(columns[0].cells)):
         plain += _lines(columns, row)
+    plain.append("")
     if not colored:
         print("\n".join(plain))
         return
@@ -188,7 +189,7 @@ def _rows(columns: Sequence[_Column]) -> list[int]:
     counts = [max(len(c.cells[row]) for c in columns) for row in range(len(columns[0].cells))]
     rows = [row for row, count in enumerate(counts) for _ in range(count)]
     heads = counts[0]
-    return [-1, *rows[:heads], -1, *rows[heads:]]
+    return [-1, *rows[:heads], -1, *rows[heads:], -1]
 
 
 def _styled(line: str, columns: Sequence[_Column], row: int) -> Text:
