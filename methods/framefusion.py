@@ -55,6 +55,7 @@ class FrameFusion(Method):
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "hybrid"
 
@@ -126,7 +127,7 @@ class FrameFusion(Method):
         keep = order[~joins]
         values = grouped_sum(ctx.visual_hidden[order], slot, len(keep))
         size = torch.bincount(slot, minlength=len(keep)).to(values)
-        return Selection(keep, values / size[:, None])
+        return Selection(keep, values / size[:, None], members=lambda: torch.stack([slot, order]))
 
     def _likeness(self, ctx: StageContext) -> tuple[Tensor, Tensor]:
         """Visual tokens column by column, each in order of time, and the cosine of each with the
@@ -146,7 +147,7 @@ class FrameFusion(Method):
         if self.variant == "default":
             return Selection(top_k(ctx.attention(ctx.layer - 1)[:, 0].mean(0), left))
         ctx.note("framefusion official_bug: text between frames takes its part of the number")
-        qk = ctx.query_key(ctx.layer - 1)
+        qk = ctx.recorded(ctx.layer - 1)
         row = attention_rows(qk.query[:, -1:], qk.key, qk.scaling)[:, 0].mean(0)
         first, last = int(ctx.visual[0]), int(ctx.visual[-1])
         best = ranking(row[first : last + 1])[: round((last + 1 - first) * (1 - share))] + first

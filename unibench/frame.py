@@ -46,7 +46,7 @@ SETTING = columns(
     *("harness", "harness_version", "wrapper", "judge", "n", "data", "code", "setting"),
 )  # what tells settings apart; the last one does wherever the others do not
 METHOD = columns(
-    *("variant", "params", "source", "budget", "budget_mode", "budget_scope"),
+    *("variant", "params", "source", "budget", "budget_mode", "budget_scope", "positions"),
     *("device", "code", "key"),
 )  # what tells results of one method in one setting apart
 PRUNED = columns("method", *METHOD[:-3])  # vanilla has none of them

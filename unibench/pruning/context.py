@@ -29,7 +29,7 @@ class _Missing:
         raise RuntimeError(f"this context was made without {self._what}")
 
 
-def _no_rotary() -> tuple[Tensor, Tensor]:
+def _no_rotary(layer: int) -> tuple[Tensor, Tensor]:
     raise RuntimeError("this context was made without rotary embeddings")
 
 
@@ -110,7 +110,7 @@ class StageContext:
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
-    rotary: Callable[[], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
+    rotary: Callable[[int], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
     deepstack: Callable[[], Tensor | None] = field(default=lambda: None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
@@ -207,7 +207,7 @@ class StageContext:
                 ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
-        qk = self._recorded(layer)
+        qk = self.recorded(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
@@ -222,9 +222,10 @@ class StageContext:
             layer: a declared layer after the last cut; of the layer about to run, see
                 :meth:`unrotated`.
         """
-        qk = self._recorded(layer)
-        cos, sin = (part.to(qk.query.device) for part in self.rotary())
-        return rotated_back(qk, (cos, sin))
+        qk = self.recorded(layer)
+        cos, sin = (part.to(qk.query.device) for part in self.rotary(layer))
+        known = isinstance(self.family, Family)  # not where a context was made by hand
+        return (self.family.rotated_back if known else rotated_back)(qk, (cos, sin))
 
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.
@@ -233,7 +234,7 @@ class StageContext:
             layer: a declared layer after the last cut.
             rows: of ``hidden``; default the visual tokens.
         """
-        key = self._recorded(layer).key
+        key = self.recorded(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
     def unrotated(self) -> QueryKey:
@@ -290,7 +291,8 @@ class StageContext:
         ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
-    def _recorded(self, layer: int) -> QueryKey:
+    def recorded(self, layer: int) -> QueryKey:
+        """Queries and keys of a declared decoder layer."""
         if self.query_key is None:
             raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
         return self.query_key(layer)

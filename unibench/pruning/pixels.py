@@ -45,7 +45,7 @@ class PixelContext:
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by the run and the picture: the same draw in any batch."""
         state = hashlib.blake2b(f"{self.seed}".encode(), digest_size=8)
-        state.update(self.tokens.detach().float().cpu().contiguous().numpy().data)
+        state.update(self.tokens.detach().float().cpu().contiguous().view(torch.uint8).numpy().data)
         return torch.Generator().manual_seed(int.from_bytes(state.digest(), "big") >> 1)
 
 

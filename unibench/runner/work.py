@@ -20,8 +20,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -131,14 +131,26 @@ def work(
         DiskError: the folder cannot be written.
         KeyboardInterrupt: the user stopped; everything answered is kept.
     """
+    stop, listener = stop or Stop(), listener or Silent()
     with ExitStack() as stack:
         if executors is None:
             executors = {
                 "embedded": Embedded(),
                 "harness": stack.enter_context(closing(Harnessed())),
             }
-        loop = _CellLoop(executors, listener or Silent(), stop or Stop(), expiry)
-        return loop.run(survey(settled(cells)))
+        loop = _CellLoop(executors, listener, stop, Watch(expiry))
+        for visit in loop.visits(survey(settled(cells))):
+            with loop.failures_kept(visit):
+                if loop.ended_elsewhere(visit):
+                    continue
+                executor = loop.executor(visit.cell)
+                for part in loop.parts(visit):
+                    with closing(part), visit.folder.logged():
+                        executor.answer(part, stop, listener)
+                        stop.heed()  # it may have ended early
+                        part.done()
+                loop.finish(visit, executor)
+    return loop.outcome
 
 
 def forgive(cells: Sequence[Cell]) -> int:
@@ -149,103 +161,122 @@ def forgive(cells: Sequence[Cell]) -> int:
     return len(failed)
 
 
+@dataclass
+class _Visit:
+    """One visit of the loop to a cell that has not ended.
+
+    Attributes:
+        cell, vanilla: the cell, and what it is compared to.
+        ended: whether it has a row now, or never will.
+        progressed: whether a part of it was answered.
+    """
+
+    cell: Cell
+    vanilla: Cell | None
+    ended: bool = False
+    progressed: bool = False
+
+    @property
+    def folder(self) -> CellFolder:
+        return CellFolder(self.cell)
+
+
+@dataclass
 class _CellLoop:
     """One call of :func:`work`: goes round the cells that have not ended until all have."""
 
-    def __init__(
-        self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float
-    ) -> None:
-        self.executors = executors
-        self.listener, self.stop, self.watch = listener, stop, Watch(expiry)
-        self.outcome = Outcome()
+    executors: Mapping[str, Executor]
+    listener: Listener
+    stop: Stop
+    watch: Watch
+    outcome: Outcome = field(default_factory=Outcome)
 
-    def run(self, plans: Sequence[PlannedCell]) -> Outcome:
-        left = [plan for plan in plans if not self._settled(plan)]
+    def visits(self, plans: Sequence[PlannedCell]) -> Iterator[_Visit]:
+        """The cells that have not ended, one after the other, again and again."""
+        left = [plan for plan in plans if not self._ended_before(plan)]
         while left:
-            before, moved = left, False
+            before, progressed = left, False
             left = []
             for plan in before:
-                ended, worked = self._advance(plan.cell, plan.vanilla)
-                moved |= ended or worked
-                left += [] if ended else [plan]
-            if left and not moved:
+                self.stop.heed()
+                visit = _Visit(plan.cell, plan.vanilla)
+                yield visit
+                progressed |= visit.ended or visit.progressed
+                left += [] if visit.ended else [plan]
+            if left and not progressed:
                 self.listener.wait(len(left), holder(CellFolder(left[0].cell).path, self.watch))
                 time.sleep(POLL_SECONDS)
-        return self.outcome
 
-    def _settled(self, plan: PlannedCell) -> bool:
-        """Whether the plan says that there is nothing to do; then what became of it is noted."""
+    def _ended_before(self, plan: PlannedCell) -> bool:
+        """Whether a cell had ended when the plan was made; its outcome is then noted."""
         if plan.row is not None:
             self._note(CellFolder(plan.cell), plan.row)
         elif plan.state in ("failed", "blocked"):
             self._fail(plan.cell, plan.reason, usage=plan.state == "blocked")
         return plan.state in ("done", "failed", "blocked")
 
-    def _advance(self, cell: Cell, vanilla: Cell | None) -> tuple[bool, bool]:
-        """Do what can be done for a cell now: whether it has ended, and whether any sample was
-        answered.
-        """
-        folder, worked = CellFolder(cell), False
-        self.stop.heed()
+    @contextmanager
+    def failures_kept(self, visit: _Visit) -> Iterator[None]:
+        """An error inside the block marks the cell as failed, with its traceback."""
         try:
-            if self._ended(folder, vanilla):
-                return True, False
-            _set_damaged_row_aside(folder)
-            executor = self._executor(cell)
-            while (part := claim_part(folder, cell.config.shards, self.watch)) is not None:
-                with closing(part), folder.logged():
-                    executor.answer(part, self.stop, self.listener)
-                    self.stop.heed()  # it may have ended early
-                    part.done()
-                worked = True
-            row = self._finish(folder, executor, vanilla)
+            yield
         except LostClaimError as error:
             log.warning("%s", error)
-            return False, True
+            visit.progressed = True
         except DiskError:
             raise
         except Exception as error:
-            folder.open()
-            folder.status(
-                "failed",
-                error=_line(error),
-                traceback=traceback.format_exc(),
-                usage=isinstance(error, UsageError),
+            usage = isinstance(error, UsageError)
+            visit.folder.open()
+            visit.folder.status(
+                "failed", error=_line(error), traceback=traceback.format_exc(), usage=usage
             )
-            self._fail(cell, _line(error), usage=isinstance(error, UsageError))
-            return True, True
-        if row is not None:
-            self._note(folder, row)
-            self.listener.end(row)
-        return row is not None, worked
+            self._fail(visit.cell, _line(error), usage=usage)
+            visit.ended = True
 
-    def _ended(self, folder: CellFolder, vanilla: Cell | None) -> bool:
-        """Whether others have ended the cell meanwhile, or vanilla has failed."""
-        row, failure = stored_row(folder.cell), folder.failure()
+    def ended_elsewhere(self, visit: _Visit) -> bool:
+        """Whether others have ended a cell meanwhile, or its vanilla has failed; its outcome is
+        then noted.
+        """
+        row, failure = stored_row(visit.cell), visit.folder.failure()
         if row is not None:
-            self._note(folder, row)
+            self._note(visit.folder, row)
         elif failure is not None:
-            self._fail(folder.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
+            self._fail(visit.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
         elif lost := [
             failure
             for failure in self.outcome.failures
-            if vanilla is not None and failure.cell.key == vanilla.key
+            if visit.vanilla is not None and failure.cell.key == visit.vanilla.key
         ]:
-            self._fail(folder.cell, lost[0].error, usage=lost[0].usage)
+            self._fail(visit.cell, lost[0].error, usage=lost[0].usage)
         else:
             return False
+        visit.ended = True
         return True
 
-    def _executor(self, cell: Cell) -> Executor:
+    def parts(self, visit: _Visit) -> Iterator[ClaimedPart]:
+        """Claim the parts of a cell that are free, one after the other."""
+        _set_damaged_row_aside(visit.folder)
+        while (part := claim_part(visit.folder, visit.cell.config.shards, self.watch)) is not None:
+            yield part
+            visit.progressed = True
+
+    def executor(self, cell: Cell) -> Executor:
         kind = cell.config.task.kind
         if kind not in self.executors:
             raise unknown("task kind", kind, self.executors)
         return self.executors[kind]
 
-    def _finish(self, folder: CellFolder, executor: Executor, vanilla: Cell | None) -> Row | None:
-        """The row of a cell all of whose parts are done, once vanilla has its own; None until
-        then.
-        """
+    def finish(self, visit: _Visit, executor: Executor) -> None:
+        """Make the row of a cell once all of its parts are done and vanilla has its own."""
+        row = self._row(visit, executor)
+        if row is not None:
+            self._note(visit.folder, row)
+            self.listener.end(row)
+            visit.ended = True
+
+    def _row(self, visit: _Visit, executor: Executor) -> Row | None:
+        folder, vanilla = visit.folder, visit.vanilla
         expected = answered_parts(folder)
         reference = None if vanilla is None else self.outcome.rows.get(vanilla.key)
         if expected is None or (vanilla is not None and reference is None):

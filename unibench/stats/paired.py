@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
 from unibench.stats.interval import Array, Estimate, estimate, picture_sums
 
@@ -97,6 +96,8 @@ def mcnemar_p(won: int, lost: int) -> float:
     >>> mcnemar_p(1, 5), mcnemar_p(0, 0)
     (0.21875, 1.0)
     """
+    from scipy.stats import binom  # takes a second
+
     return min(1.0, 2 * float(binom.cdf(min(won, lost), won + lost, 0.5)))
 
 

@@ -24,7 +24,15 @@ from unibench.store.files import read_json
 FEATURES = ".features"  # vision features on disk, see unibench.inference.features
 STAGING, REMOVED = ".import-", ".removed-"  # folders of work that is not done yet
 CELL_FILES = ("identity.json", "samples.jsonl", "metrics.json")  # a folder with one is a cell
-WHOLE = (*CELL_FILES, "config.yaml", "env.json", "status.json", "harness.json", "split")
+WHOLE = (
+    *CELL_FILES,
+    "config.yaml",
+    "env.json",
+    "status.json",
+    "harness.json",
+    "manifest.json",
+    "split",
+)
 _STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
 
 

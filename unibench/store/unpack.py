@@ -30,6 +30,7 @@ LIMITS = {  # of the files of a cell, in the order in which they are copied: the
     "status.json": SMALL,
     "harness.json": 64 * MIB,
     "metrics.json": SMALL,
+    "manifest.json": SMALL,
     "run.log": 64 * MIB,
     "judge.jsonl": 256 * MIB,
     "samples.damaged": 256 * MIB,
@@ -89,7 +90,7 @@ def unpack(file: Path, into: Path, max_size: float = MAX_SIZE) -> Unpacked:
             ) as archive,
         ):
             while (member := archive.next()) is not None:
-                archive.members.clear()  # tarfile keeps each of them otherwise
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each of them otherwise
                 _take(archive, member, into, found)
                 if found.files * _BLOCK > max_size * GIB:
                     raise _TooLargeError
