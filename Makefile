@@ -47,6 +47,7 @@ $(VENV)/.core: $(VENV)/bin/python requirements/core.txt pyproject.toml
 	$(PIP) install "$$(grep '^torch==' requirements/core.txt)"
 	$(PIP) install -r requirements/core.txt
 	$(PIP) install --no-deps -e .
+	$(BIN)/python -m unibench._startup > /dev/null
 	touch $@
 
 $(VENV)/.harnesses: $(VENV)/.core requirements/harness.txt requirements/harness-nodeps.txt

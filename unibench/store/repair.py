@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, of_file
 from unibench.store import manifest
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, read_mapping
 from unibench.store.files import appending, disk_errors, read_json, replace
@@ -76,7 +77,7 @@ def verify(folder: Path, examine: Examine = lambda cell: ()) -> list[Problem]:
         folder: of results, or of a cell.
         examine: says what else is wrong with a finished cell that can be read.
     """
-    found = [problem for cell in cells_below(folder) for problem in _verify_cell(cell, examine)]
+    found = [problem for cell in cells_below(folder) for problem in _verified(cell, examine)]
     found += [
         Problem(
             place,
@@ -113,6 +114,16 @@ def repair(folder: Path) -> int:
         )
     sweep(folder)
     return sum(_repair_cell(cell) for cell in cells)
+
+
+def _verified(cell: Path, examine: Examine) -> Iterator[Problem]:
+    """What is wrong with a cell; where a file of it cannot be read, that is."""
+    try:
+        os.listdir(cell)
+        yield from _verify_cell(cell, examine)
+    except (UnreadableError, OSError) as error:
+        what = of_file(error) or error
+        yield Problem(cell, f"cannot be read: {what}", "have its owner let you read it")
 
 
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
