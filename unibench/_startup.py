@@ -15,8 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 PTH = "unibench_torchvision.pth"
-# one line is all that Python runs of such a file; an environment without unibench starts as ever
-LINE = "exec('try:\\n import unibench._startup as s; s.watch()\\nexcept ImportError: pass')\n"
+# Python runs single lines of such a file, those that begin with import; an environment without
+# unibench starts as ever
+LINE = "import sys; exec('try:\\n import unibench._startup as s; s.watch()\\nexcept ImportError: pass')\n"
 
 
 class Watcher:
