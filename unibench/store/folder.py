@@ -322,7 +322,7 @@ def _streamed(file: Path) -> Iterator[bytes]:
     """
     if file.is_symlink() or not file.is_file():
         raise DamagedError(f"{shown(file)} is a link or no plain file")
-    with file.open("rb", opener=no_link) as stream:
+    with open(file, "rb", opener=no_link) as stream:
         for line in stream:
             if line.endswith(b"\n"):
                 yield line[:-1]
