@@ -8,11 +8,13 @@ python -m benchmarks.stores
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,6 +22,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from benchmarks._report import exponent, short, table, write
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cells_of, vanilla_of
 from unibench.inference import row as rows

@@ -17,7 +17,8 @@ from types import ModuleType
 PTH = "unibench_torchvision.pth"
 # Python runs single lines of such a file, those that begin with import; an environment without
 # unibench starts as ever
-LINE = "import sys; exec('try:\\n import unibench._startup as s; s.watch()\\nexcept ImportError: pass')\n"
+TRY = "try:\\n import unibench._startup as s; s.watch()\\nexcept ImportError: pass"
+LINE = f"import sys; exec('{TRY}')\n"
 
 
 class Watcher:
