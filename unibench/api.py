@@ -10,8 +10,11 @@ from typing import Any, Final, get_args
 
 from unibench import registry
 from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
+from unibench.compose import compose_cells, options
+from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
-from unibench.models import cached_processor, card_clip, family_of
+from unibench.models import LoadedModel, cached_processor, card_clip, family_of
+from unibench.models import load as load_model
 from unibench.pruning import Family, Method, Needs, Session
 from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
@@ -28,6 +31,25 @@ class _Auto:
 
 
 AUTO: Final = _Auto()
+
+
+def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
+    """A model with its processor and adapter.
+
+    Args:
+        model: a name (``python -m unibench list models``), or its configuration.
+        pixels: preset of image settings.
+
+    Raises:
+        UsageError: there is no such model or preset, or its checkpoint cannot be had.
+    """
+    if isinstance(model, str):
+        if model not in options("model"):
+            raise unknown("model", model, options("model"), "python -m unibench list models")
+        model = compose_cells([f"model={model}"], sweep=False)[0].model
+    if pixels not in model.pixels:
+        raise unknown(f"pixels of model {model.name}", pixels, model.pixels)
+    return load_model(model, pixels)
 
 
 def _named(name: str, parameters: dict[str, Any]) -> Method:

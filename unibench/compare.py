@@ -184,10 +184,12 @@ def _differences(chosen: Sequence[_Chosen]) -> str:
 
 def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame) -> Comparison:
     first, second = frame.mean_scores(one["folder"]), frame.mean_scores(two["folder"])
-    both = first.join(second["score"], how="inner", rsuffix="_second")
-    if both.empty:
+    both = [
+        (score, second[name][0], group) for name, (score, group) in first.items() if name in second
+    ]
+    if not both:
         raise UsageError(f"{one['folder'][0]} and {two['folder'][0]} have no sample in common")
-    result = paired(both["score"].tolist(), both["score_second"].tolist(), both["group"].tolist())
+    result = paired(*map(list, zip(*both, strict=True)))
     reference = vanilla["folder"].get(one["setting"])
     budget = two if one["method"] == "vanilla" else one
     where = {name: one[name] for name in WHERE} | {name: budget[name] for name in BUDGET}
@@ -199,13 +201,16 @@ def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
     if reference is None or line["method"] == "vanilla":
         return Side(name, tuple(line["folder"]), None, None)
     full = frame.answers(reference[0])
-    tables = [
-        full.join(frame.answers(folder), how="inner", rsuffix="_own") for folder in line["folder"]
+    own = [frame.answers(folder) for folder in line["folder"]]
+    pairs = [
+        (before, table[sample])
+        for table in own
+        for sample, before in full.items()
+        if sample in table
     ]
-    joined = pd.concat(tables)
-    groups = joined["group"].tolist()
-    scores = joined["score"].astype(float).tolist(), joined["score_own"].astype(float).tolist()
-    answers = joined["answer"].astype(str).tolist(), joined["answer_own"].astype(str).tolist()
+    groups = [before.group for before, _ in pairs]
+    scores = [before.score for before, _ in pairs], [after.score for _, after in pairs]
+    answers = [before.answer for before, _ in pairs], [after.answer for _, after in pairs]
     against = drop(*scores, groups) if any(scores[0]) else None  # of nothing right, none can drop
     return Side(name, tuple(line["folder"]), against, agreement(answers, scores, groups))
 

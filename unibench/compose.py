@@ -24,7 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from unibench import catalogue, config, experiment, paths, registry, schema, suites
-from unibench.checks import mistakes, remarks
+from unibench.checks import Known, mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -68,9 +68,10 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     """
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
+    known = Known()
     for combination in cell_overrides(overrides, sweep=sweep):
         try:
-            cells.append(_cell(combination))
+            cells.append(_cell(combination, known))
         except UsageErrors as error:
             errors.update(error.errors)
     if errors and not (is_experiment(overrides) and cells):
@@ -209,7 +210,7 @@ def _experiment_file(name: str) -> Path:
     return CONFIGS / "experiment" / f"{name}.yaml"
 
 
-def _cell(overrides: Sequence[Override]) -> RunConfig:
+def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
     """One checked cell.
 
     Raises:
@@ -239,7 +240,7 @@ def _cell(overrides: Sequence[Override]) -> RunConfig:
                 lines |= {budget: [] for budget in BUDGETS}
     try:
         cell = assembled(chosen, lines)
-        errors += mistakes(cell)
+        errors += mistakes(cell, known)
     except UsageError as error:
         errors.append(error)
     if errors:

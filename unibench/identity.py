@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class Cell:
         control = self.config.control
         return str(self.config.method["name"]) if control == NO_CONTROL else control
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """See :func:`setting_of`."""
         return setting_of(self.identity)
@@ -136,7 +137,7 @@ class Cell:
         """Whether the key is known: the commit of a checkpoint is, once it is on this disk."""
         return not str(self.identity["model"]["weights"]).endswith(UNKNOWN)
 
-    @property
+    @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
         ``layer=3``; behind them ``positions=compact``, so that every label says it.
@@ -154,7 +155,7 @@ class Cell:
         places = self.config.positions
         return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
         parts = [
