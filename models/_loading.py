@@ -5,9 +5,9 @@ weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,9 @@ class LoadedModel:
         )
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:
-        """Greedy decoding with the checkpoint's end tokens and none of its sampling settings."""
+        """Greedy decoding with the checkpoint's special tokens and none of its other settings, for
+        :meth:`generate`.
+        """
         own = self.model.generation_config
         tokenizer = self.processor.tokenizer
         pad = own.pad_token_id if own.pad_token_id is not None else tokenizer.pad_token_id
@@ -143,12 +145,43 @@ class LoadedModel:
             do_sample=False,
             num_beams=1,
             repetition_penalty=repetition_penalty,
+            use_cache=True,
             eos_token_id=(
                 own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
             ),
             pad_token_id=pad if pad is not None else tokenizer.eos_token_id,
             bos_token_id=own.bos_token_id,
         )
+
+    def generate(
+        self, inputs: Mapping[str, Tensor], config: GenerationConfig, **options: Any
+    ) -> Any:
+        """What the model's ``generate`` returns under a configuration and nothing else.
+
+        transformers takes from the checkpoint's ``generation_config.json`` whatever the given
+        configuration leaves at None, and None is the only neutral value of many settings
+        (``suppress_tokens``, ``stop_strings``, ``max_time``). So the checkpoint's own is out of
+        reach while the model answers.
+        """
+        before = [module.generation_config for module in self._deciders]
+        try:
+            for module in self._deciders:
+                module.generation_config = config
+            return self.model.generate(**inputs, generation_config=config, **options)
+        finally:
+            for module, own in zip(self._deciders, before, strict=True):
+                module.generation_config = own
+
+    @cached_property
+    def _deciders(self) -> list[Any]:
+        """The modules that have settings of decoding: the model, and in a checkpoint with code of
+        its own perhaps the language model inside it, whose ``generate`` that code calls.
+        """
+        return [
+            module
+            for module in self.model.modules()
+            if isinstance(getattr(module, "generation_config", None), GenerationConfig)
+        ]
 
     def answers(self, generated: Tensor) -> list[str]:
         """Text of generated token ids ``[B, T]``."""

@@ -118,7 +118,7 @@ def generated(
 ) -> Generation:
     """Answer a batch of user turns under the model's own chat template."""
     inputs = loaded.read(turns)
-    out = loaded.model.generate(**inputs, generation_config=config)
+    out = loaded.generate(inputs, config)
     tokens: Tensor = out[:, inputs["input_ids"].shape[1] :]
     decoded = Clock(loaded.device).mark()
     texts = loaded.answers(tokens)

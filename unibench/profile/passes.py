@@ -101,8 +101,7 @@ def decoding(loaded: LoadedModel, tokens: int, *, stops: bool = False) -> Genera
     """Greedy decoding of so many tokens, or until the model ends its answer."""
     config = loaded.generation_config(tokens, 1.0)
     if not stops:
-        # None would be filled in from the checkpoint, and end the answer: an id that no token has
-        config.eos_token_id = loaded.family.text_model.config.vocab_size
+        config.eos_token_id = None
     return config
 
 
@@ -115,7 +114,7 @@ def timed(
     with contender.session(loaded).installed() as session, torch.inference_mode():
         for inputs in batches:
             start = clock.mark()
-            loaded.model.generate(**inputs, generation_config=config)
+            loaded.generate(inputs, config)
             end = clock.mark()
             (prefill,) = session.take_times()
             decode = (
@@ -144,11 +143,7 @@ def steps_to_the_end(
     with contender.session(loaded).installed(), torch.inference_mode():
         config = decoding(loaded, tokens, stops=True)
         answers = (
-            (
-                loaded.model.generate(**inputs, generation_config=config),
-                inputs["input_ids"].shape[1],
-            )
-            for inputs in batches
+            (loaded.generate(inputs, config), inputs["input_ids"].shape[1]) for inputs in batches
         )
         return min(int(answer.shape[1] - prompt) for answer, prompt in answers)
 
@@ -164,9 +159,7 @@ def facts(
         record = session.take_records()[0]
         with peak_memory(loaded.device) as peak:
             model(**inputs, use_cache=True, logits_to_keep=1)
-        out = model.generate(
-            **inputs, generation_config=decoding(loaded, tokens), return_dict_in_generate=True
-        )
+        out = loaded.generate(inputs, decoding(loaded, tokens), return_dict_in_generate=True)
     shape = decoder_shape(family.text_model.config, model.dtype.itemsize)
     processed = [record.text_tokens + visual for visual in record.processed]
     selection = tflops(record.method_macs) * batch
