@@ -13,6 +13,7 @@ from unibench.annotations import fields_of
 from unibench.cost.accounting import matched_keep
 from unibench.errors import UsageError, unknown
 from unibench.ops import top_k
+from unibench.pruning.checking import checked_scores
 
 if TYPE_CHECKING:
     from unibench.budget import Budget
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
-
-
-class BudgetError(RuntimeError):
-    """A method kept another number of tokens than its budget, and is not one that may."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +257,10 @@ class Method:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower
         index.
         """
-        return Selection(top_k(self.score(ctx), ctx.keep))
+        scores = checked_scores(
+            self.score(ctx), len(ctx.visual), f"{type(self).__name__}.score at layer {ctx.layer}"
+        )
+        return Selection(top_k(scores, ctx.keep))
 
     def score(self, ctx: StageContext) -> Tensor:
         """Importance of each visual token, ``[N]``, float32."""
