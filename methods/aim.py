@@ -103,7 +103,7 @@ class AIM(Method):
         left = int(int(entered) * part) if self.schedule else ctx.keep
         if not left:
             return Selection(torch.arange(0, device=ctx.visual.device))
-        return Selection(top_k(importance(ctx.query_key(ctx.layer - 1))[ctx.visual], left))
+        return Selection(top_k(importance(ctx.recorded(ctx.layer - 1))[ctx.visual], left))
 
 
 def importance(qk: QueryKey) -> Tensor:

@@ -136,7 +136,7 @@ class Duet(Method):
         """The cut of a code that believes in fewer visual tokens than there are."""
         ctx.note("duet official_bug: no causal mask; later cuts rank the first tokens alone")
         assert ctx.query_key is not None
-        qk, count = ctx.query_key(ctx.layer), len(ctx.visual)
+        qk, count = ctx.recorded(ctx.layer), len(ctx.visual)
         entered = ctx.memory.setdefault("entered", torch.tensor(count))
         believed, best = _believed(number, shares, int(entered))
         start = ctx.visual[believed] if believed < count else ctx.visual[-1] + 1

@@ -146,7 +146,7 @@ class FrameFusion(Method):
         if self.variant == "default":
             return Selection(top_k(ctx.attention(ctx.layer - 1)[:, 0].mean(0), left))
         ctx.note("framefusion official_bug: text between frames takes its part of the number")
-        qk = ctx.query_key(ctx.layer - 1)
+        qk = ctx.recorded(ctx.layer - 1)
         row = attention_rows(qk.query[:, -1:], qk.key, qk.scaling)[:, 0].mean(0)
         first, last = int(ctx.visual[0]), int(ctx.visual[-1])
         best = ranking(row[first : last + 1])[: round((last + 1 - first) * (1 - share))] + first

@@ -5,7 +5,8 @@ weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import Any
@@ -135,7 +136,7 @@ class LoadedModel:
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:
         """Greedy decoding with the checkpoint's special tokens and none of its other settings, for
-        :meth:`generate`.
+        :meth:`decoding`.
         """
         own = self.model.generation_config
         tokenizer = self.processor.tokenizer
@@ -153,21 +154,20 @@ class LoadedModel:
             bos_token_id=own.bos_token_id,
         )
 
-    def generate(
-        self, inputs: Mapping[str, Tensor], config: GenerationConfig, **options: Any
-    ) -> Any:
-        """What the model's ``generate`` returns under a configuration and nothing else.
+    @contextmanager
+    def decoding(self, config: GenerationConfig) -> Iterator[None]:
+        """Within, the model's ``generate`` follows a configuration and nothing else.
 
         transformers takes from the checkpoint's ``generation_config.json`` whatever the given
         configuration leaves at None, and None is the only neutral value of many settings
         (``suppress_tokens``, ``stop_strings``, ``max_time``). So the checkpoint's own is out of
-        reach while the model answers.
+        reach within.
         """
         before = [module.generation_config for module in self._deciders]
         try:
             for module in self._deciders:
                 module.generation_config = config
-            return self.model.generate(**inputs, generation_config=config, **options)
+            yield
         finally:
             for module, own in zip(self._deciders, before, strict=True):
                 module.generation_config = own

@@ -16,8 +16,8 @@ VERSIONS: dict[Harness, str] = {
     "vlmevalkit": "0.0.20",
     "lmms_eval": "0.7.3",
 }  # the ones verified; requirements/harness-nodeps.txt
-DISTRIBUTIONS = {"vlmevalkit": "ms-vlmeval", "lmms_eval": "lmms-eval"}
-MODULES = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}
+DISTRIBUTIONS: dict[Harness, str] = {"vlmevalkit": "ms-vlmeval", "lmms_eval": "lmms-eval"}
+MODULES: dict[Harness, str] = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}
 JUDGES = ("none", "exact", "endpoint")
 WRAPPERS = get_args(Wrapper)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from unibench.errors import UsageError
 
@@ -111,7 +111,7 @@ def as_shown(picture: Image.Image) -> Image.Image:
 def _read(stream: BinaryIO, start: bytes) -> Image.Image:
     try:
         picture = Image.open(stream, formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         kind = next((kind for sign, kind in BEGINNINGS.items() if sign in start[:1024]), None)
         reason = f"it is {kind}" if kind else "it is none of the formats that are read"
         raise PictureError(f"{reason}; a picture is one of {', '.join(FORMATS)}") from None

@@ -65,7 +65,7 @@ def without_literals(hint: Any) -> Any:
     kind: Any = hint
     if not dataclasses.is_dataclass(kind):
         return hint
-    hints, made = get_type_hints(kind), []
+    hints, made = get_type_hints(kind), list[tuple[str, Any, Any]]()
     for spec in dataclasses.fields(kind):
         copied = dataclasses.field(default=spec.default)
         if spec.default_factory is not dataclasses.MISSING:
@@ -77,7 +77,8 @@ def without_literals(hint: Any) -> Any:
 
 def mistakes(value: Any) -> Iterator[UsageError]:
     """What is wrong with the values of a dataclass: outside of a closed set, or of a range."""
-    for rule in _rules(type(value)):
+    kind: Any = type(value)
+    for rule in _rules(kind):
         entry = functools.reduce(
             lambda node, key: None if node is None else getattr(node, key),
             rule.key.split("."),
@@ -141,8 +142,9 @@ def _rules(kind: Any, prefix: str = "") -> tuple[_Rule, ...]:
         choices: list[str] = []
         least = None
         for entry in _alternatives(hint):
+            inner: Any = entry  # to mypy, a dataclass is not hashable
             if dataclasses.is_dataclass(entry):
-                found += _rules(entry, f"{prefix}{name}.")
+                found += _rules(inner, f"{prefix}{name}.")
             elif get_origin(entry) is Literal:
                 choices += get_args(entry)
             elif get_origin(entry) is Annotated:

@@ -30,6 +30,7 @@ from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.harness.child.inference import CellInference
 from unibench.identity import Cell, cell_of
+from unibench.inference.ask import generated
 from unibench.models import LoadedModel, load
 from unibench.profile.passes import Contender, facts
 from unibench.registry import ROOT
@@ -218,13 +219,11 @@ def child(house: House, name: str) -> list[Kept]:
         for sample in samples():
             content = [*sample.images, sample.question]
             picture = sample.images[0].tobytes()
-            inference.answer(
-                sample.id,
-                lambda sample=sample, picture=picture: inference.question(
-                    sample.id, sample.answers[0], sample.question, 1, picture
-                ),
-                lambda content=content: inference.chat(content, TOKENS),
-            )
+            question = inference.question(sample.id, sample.answers[0], sample.question, 1, picture)
+            with inference.asking(question) as answering:
+                config = inference.decoding(TOKENS)
+                answering.text = generated(inference.loaded, [content], config).texts[0]
+            assert inference.answer(sample.id) == answering.text
     return [_of_line(event["record"]) for event in events if event["event"] == "sample"]
 
 

@@ -39,7 +39,7 @@ def vlmevalkit(folder: Path) -> Iterator[tuple[str, str, str]]:
             dataset = build_dataset(name)
         line = dataset.data.iloc[0]
         for rule in rules("vlmevalkit"):
-            model = RULES[rule](lambda content, length: "", 1)
+            model = RULES[rule](None, 1)
             model.set_dump_image(dataset.dump_image)
             message = (
                 model.build_prompt(line, name)

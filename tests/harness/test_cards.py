@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from tests.harness import standins
 from unibench.compose import CONFIGS
-from unibench.config import HarnessTask, TaskConfig, build, schema
+from unibench.config import HarnessTask, TaskConfig, schema
+from unibench.schema import build
 
 BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -15,10 +14,11 @@ from transformers import GenerationConfig
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of
-from unibench.inference.ask import Generation, Question, answer, ask, generated, observed
+from unibench.inference.ask import Generation, Question, answer, asking, forwards, generated
 from unibench.inference.record import TIMES, Record
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, load
+from unibench.pruning import Session
 from unibench.tasks.synthvqa import SynthVQA
 
 
@@ -33,6 +33,21 @@ def loaded() -> LoadedModel:
 
 
 SAMPLES = list(SynthVQA().samples(4))
+
+
+def ask(
+    loaded: LoadedModel, session: Session, question: Question, generate: Callable[[], Generation]
+) -> list[Record]:
+    with asking(loaded, session, [question]) as asked:
+        asked.generation = generate()
+    return asked.records
+
+
+def observed(loaded: LoadedModel, theirs: Callable[[], str]) -> Generation:
+    """As the harnesses' child has a model object of theirs answer."""
+    with forwards(loaded) as ends:
+        text = theirs()
+    return Generation([text], [len(ends)], ends[-1] if len(ends) > 1 else None)
 
 
 def untimed(records: list[Record]) -> list[Record]:
@@ -84,8 +99,8 @@ def test_somebody_elses_generate_gives_the_record_of_ours(loaded: LoadedModel) -
 
     session = session_of(one, loaded)
     with session.installed():
-        ours = ask(loaded, session, [question], partial(generated, loaded, [turn], config))
-        other = ask(loaded, session, [question], partial(observed, loaded, theirs))
+        ours = ask(loaded, session, question, lambda: generated(loaded, [turn], config))
+        other = ask(loaded, session, question, lambda: observed(loaded, theirs))
     assert untimed(ours) == untimed(other)
     assert all(getattr(record, name) >= 0 for record in (*ours, *other) for name in TIMES)
 
@@ -111,16 +126,16 @@ def test_another_number_of_prompts_is_refused(loaded: LoadedModel, reads: int) -
     session = session_of(cell(), loaded)
     with session.installed():
         with pytest.raises(UsageError, match=f"read {reads} prompts where 1 were expected"):
-            ask(loaded, session, [question], partial(observed, loaded, several))
+            ask(loaded, session, question, lambda: observed(loaded, several))
         turns = [[*sample.images, sample.question]]
-        assert len(ask(loaded, session, [question], partial(generated, loaded, turns, config))) == 1
+        assert len(ask(loaded, session, question, lambda: generated(loaded, turns, config))) == 1
 
 
 def test_a_prompt_without_its_pictures_never_counts_as_pruned(loaded: LoadedModel) -> None:
     question = Question("s", 0, "a", "g", "yes", pictures=1)
     config, session = loaded.generation_config(2, 1.0), session_of(cell(), loaded)
     with session.installed(), pytest.raises(RuntimeError, match="its prompt has no visual token"):
-        ask(loaded, session, [question], partial(generated, loaded, [["no picture"]], config))
+        ask(loaded, session, question, lambda: generated(loaded, [["no picture"]], config))
 
 
 def test_a_batch_that_did_not_fit_leaves_nothing_behind(loaded: LoadedModel) -> None:
@@ -136,8 +151,8 @@ def test_a_batch_that_did_not_fit_leaves_nothing_behind(loaded: LoadedModel) -> 
     session = session_of(cell(), loaded)
     with session.installed():
         with pytest.raises(torch.OutOfMemoryError):
-            ask(loaded, session, [question], full)
-        assert len(ask(loaded, session, [question], partial(generated, loaded, turns, config))) == 1
+            ask(loaded, session, question, full)
+        assert len(ask(loaded, session, question, lambda: generated(loaded, turns, config))) == 1
 
 
 # Settings that a checkpoint may bring; each would change these answers, or how they are made.
@@ -212,11 +227,13 @@ def test_every_setting_of_decoding_is_that_of_the_configuration(
 
     monkeypatch.setattr(loaded.model, "_prepare_generation_config", noting)
     config, inputs = loaded.generation_config(2, 1.0), loaded.read([["What?"]])
-    loaded.generate(inputs, config)
+    with loaded.decoding(config):
+        loaded.model.generate(**inputs, generation_config=config)
     for name in vars(settings):
         if not name.startswith("_") and name not in special:
             setattr(settings, name, "the checkpoint's")
-    loaded.generate(inputs, config)
+    with loaded.decoding(config):
+        loaded.model.generate(**inputs, generation_config=config)
     plain, now = (vars(one) for one in used)
     assert {name: now[name] for name in plain if not name.startswith("_")} == {
         name: plain[name] for name in plain if not name.startswith("_")

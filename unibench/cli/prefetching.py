@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 
 from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
+from unibench.config import Harness
 from unibench.harness.client import HarnessProcess
 from unibench.harness.job import write_prefetch
 from unibench.identity import Cell
@@ -46,9 +47,9 @@ def _checkpoint(checkpoint: str, revision: str | None) -> bool:
     return True
 
 
-def _benchmarks(cells: Iterable[Cell]) -> dict[tuple[str, str], list[str]]:
+def _benchmarks(cells: Iterable[Cell]) -> dict[tuple[str, Harness], list[str]]:
     """Official names of published data by interpreter and harness."""
-    needed: dict[tuple[str, str], list[str]] = {}
+    needed: dict[tuple[str, Harness], list[str]] = {}
     for cell in cells:
         if cell.benchmark is not None and cell.config.task.data is None:
             python = cell.config.harness_options.python or sys.executable
@@ -58,13 +59,13 @@ def _benchmarks(cells: Iterable[Cell]) -> dict[tuple[str, str], list[str]]:
     return needed
 
 
-def _data(python: str, harness: str, names: list[str]) -> bool:
+def _data(python: str, harness: Harness, names: list[str]) -> bool:
     """Let a child fetch, since only the harness knows where its data is."""
     fine = True
     with tempfile.TemporaryDirectory() as folder, closing(HarnessProcess(python, {})) as process:
         job = Path(folder, "prefetch.json")
         write_prefetch(harness, names, job)
-        for event in process.events(job, Path(folder, "run.log"), "done"):
+        for event in process.take(job, Path(folder, "run.log"), "done"):
             if event["event"] == "fetched":
                 fine &= event["fine"]
                 state = "ok     " if event["fine"] else "missing"

@@ -21,7 +21,7 @@ WORDS = ("model", "task", "first", "second", "method", "test")  # columns of tex
 NARROWEST = 24  # columns that a sentence at the end of a line is folded to
 
 
-class Terminal(Console):
+class Terminal(Console):  # type: ignore[misc]
     """A console that takes no string for markup and shows control characters escaped.
 
     Names come from stores, and ``[/red]`` or an escape sequence may be one.

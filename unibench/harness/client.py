@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.harness.job import write_job
-from unibench.identity import Cell
 from unibench.registry import ROOT
 from unibench.store.files import appending
 
@@ -43,25 +41,9 @@ class HarnessProcess:
         self._process: subprocess.Popen[str] | None = None
         self.idle = True
 
-    def run(self, cell: Cell) -> Iterator[dict[str, Any]]:
-        """Answer a cell; yields the child's events, the last one its ``result``.
-
-        Raises:
-            UsageError: the child says that the user can mend it.
-            HarnessError: it failed or died.
-        """
-        folder = cell.folder.absolute()
-        write_job([cell], folder / "job.json")
-        try:
-            yield from self.events(folder / "job.json", folder / "run.log", "result")
-        except HarnessError as error:
-            raise HarnessError(
-                f"{cell.title}: {error}. Every answered sample is safe and the same command"
-                f" continues; the reason is in {folder}/run.log"
-            ) from None
-
-    def events(self, job: Path, log: Path, last: str) -> Iterator[dict[str, Any]]:
-        """Hand the child a job; yields its events up to the one named ``last``.
+    def take(self, job: Path, log: Path, last: str) -> Iterator[dict[str, Any]]:
+        """Hand the child a job, and start it if it does not run; gives its events up to the one
+        named ``last``.
 
         Args:
             job: file to read.
@@ -69,48 +51,16 @@ class HarnessProcess:
             last: name of an event.
 
         Raises:
-            UsageError, HarnessError: as :meth:`run`.
+            UsageError: the interpreter cannot be started. While the events are read: the child says
+                that the user can mend it.
+            HarnessError: while they are read: it failed or died.
         """
         self.idle = False
-        process = self._started(job, log)
-        assert process.stdout is not None
-        for line in process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            self.idle = event["event"] in (last, "refused", "failed")
-            if event["event"] == "refused":
-                raise UsageError(event["message"])
-            if event["event"] == "failed":
-                raise HarnessError(event["message"])
-            yield event
-            if event["event"] == last:
-                return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)  # for its own exit code, before it is ended
-        self.close()
-        raise HarnessError(f"the harness's process {_death(process.returncode)}")
-
-    def close(self) -> None:
-        """End the child and whatever it started."""
-        atexit.unregister(self.close)
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for ending in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, ending)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_SECONDS)
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-
-    def _started(self, job: Path, log: Path) -> subprocess.Popen[str]:
         if self._process is not None and self._process.poll() is None:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{job}\n")
             self._process.stdin.flush()
-            return self._process
+            return self._events(self._process, last)
         paths = [str(ROOT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._environment}
         with appending(log) as stderr:
@@ -130,7 +80,40 @@ class HarnessProcess:
                     f"harness_options.python={self._python} cannot be started: {error.strerror}"
                 ) from None
         atexit.register(self.close)
-        return self._process
+        return self._events(self._process, last)
+
+    def close(self) -> None:
+        """End the child and whatever it started."""
+        atexit.unregister(self.close)
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, ending)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _events(self, process: subprocess.Popen[str], last: str) -> Iterator[dict[str, Any]]:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            self.idle = event["event"] in (last, "refused", "failed")
+            if event["event"] == "refused":
+                raise UsageError(event["message"])
+            if event["event"] == "failed":
+                raise HarnessError(event["message"])
+            yield event
+            if event["event"] == last:
+                return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)  # for its own exit code, before it is ended
+        self.close()
+        raise HarnessError(f"the harness's process {_death(process.returncode)}")
 
 
 def interpreter(given: str | None) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.compose import typed
-from unibench.config import RunConfig
+from unibench.config import Harness, RunConfig
 from unibench.identity import Cell, cells_of
 from unibench.store.files import replace as replace_file
 
@@ -66,13 +66,13 @@ def read_job(file: Path) -> list[Cell]:
     return cells
 
 
-def read_prefetch(file: Path) -> tuple[str, list[str]] | None:
+def read_prefetch(file: Path) -> tuple[Harness, list[str]] | None:
     """Harness and names of a job that only fetches data, None for any other."""
     job = json.loads(file.read_text(encoding="utf-8"))
     return (job["harness"], job["prefetch"]) if "prefetch" in job else None
 
 
-def write_prefetch(harness: str, names: list[str], file: Path) -> None:
+def write_prefetch(harness: Harness, names: list[str], file: Path) -> None:
     """A job that only fetches data."""
     replace_file(file, json.dumps({"harness": harness, "prefetch": names}))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -62,39 +62,52 @@ class Generation:
     decoded: Mark | None
 
 
-@torch.inference_mode()
-def ask(
-    loaded: LoadedModel,
-    session: Session,
-    questions: Sequence[Question],
-    generate: Callable[[], Generation],
-) -> list[Record]:
-    """Have a batch of questions answered by the model that a session prunes.
+@dataclass
+class Asked:
+    """Questions that a model is being asked in one prefill, see :func:`asking`.
+
+    Attributes:
+        generation: the answers; set inside the block.
+        records: one of each question, without a score; there after the block.
+    """
+
+    generation: Generation | None = None
+    records: list[Record] = field(default_factory=list)
+
+
+@contextmanager
+def asking(loaded: LoadedModel, session: Session, questions: Sequence[Question]) -> Iterator[Asked]:
+    """Inside the block, the model that a session prunes answers a batch of questions.
+
+    The block is the clock's span: it lets the model read all of the prompts in one prefill, as
+    :func:`generated` and a harness's own model object do, and sets ``generation``::
+
+        with asking(loaded, session, questions) as asked:
+            asked.generation = generated(loaded, turns, config)
+        records = asked.records
 
     Args:
         loaded: the model.
         session: installed on it.
         questions: the batch.
-        generate: lets the model answer all of them in one prefill, as :func:`generated` and
-            :func:`observed` do.
-
-    Returns:
-        A record of each question, without a score.
 
     Raises:
         UsageError: the model read another number of prompts, for example since a harness's model
             object swallowed an error.
         RuntimeError: it read a prompt without its pictures.
     """
-    clock = Clock(loaded.device)
+    clock, asked = Clock(loaded.device), Asked()
     session.samples = [question.id for question in questions]
-    start = clock.mark()
-    try:
-        generation = generate()
-    except BaseException:  # a batch that did not fit is asked again in halves
-        session.take_records(), session.take_times()
-        raise
-    end = clock.mark()
+    with torch.inference_mode():
+        start = clock.mark()
+        try:
+            yield asked
+        except BaseException:  # a batch that did not fit is asked again in halves
+            session.take_records(), session.take_times()
+            raise
+        end = clock.mark()
+    generation = asked.generation
+    assert generation is not None, "the block sets it"
     prompts, times = session.take_records(), session.take_times()
     if len(prompts) != len(questions) or len(times) != 1:
         raise UsageError(
@@ -105,7 +118,7 @@ def ask(
     texts, notes = prompt_texts(loaded, session), tuple(sorted(session.notes))
     shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
     rows = zip(questions, prompts, texts, generation.texts, generation.new_tokens, strict=True)
-    return [
+    asked.records = [
         record_of(
             question, prompt, answer, steps, shape, prompt_text=text, notes=notes, spans=spans
         )
@@ -118,7 +131,8 @@ def generated(
 ) -> Generation:
     """Answer a batch of user turns under the model's own chat template."""
     inputs = loaded.read(turns)
-    out = loaded.generate(inputs, config)
+    with loaded.decoding(config):
+        out = loaded.model.generate(**inputs, generation_config=config)
     tokens: Tensor = out[:, inputs["input_ids"].shape[1] :]
     decoded = Clock(loaded.device).mark()
     texts = loaded.answers(tokens)
@@ -126,17 +140,17 @@ def generated(
     return Generation(texts, [_length(row, ends) for row in tokens.tolist()], decoded)
 
 
-def observed(loaded: LoadedModel, answer: Callable[[], str]) -> Generation:
-    """Let somebody else have the model answer one prompt, for example a harness's own model object;
-    each forward of its ``generate`` makes one token.
+@contextmanager
+def forwards(loaded: LoadedModel) -> Iterator[list[Mark]]:
+    """The ends of the model's forwards inside the block. Where somebody else has it answer one
+    prompt, for example a harness's own model object, each of them makes one token.
     """
-    clock, forwards = Clock(loaded.device), list[Mark]()
-    counter = loaded.model.register_forward_hook(lambda *_: forwards.append(clock.mark()))
+    clock, ends = Clock(loaded.device), list[Mark]()
+    counter = loaded.model.register_forward_hook(lambda *_: ends.append(clock.mark()))
     try:
-        text = answer()
+        yield ends
     finally:
         counter.remove()
-    return Generation([text], [len(forwards)], forwards[-1] if len(forwards) > 1 else None)
 
 
 def record_of(
@@ -237,11 +251,12 @@ def answer(
             questions = [_question(loaded, place, sample) for place, sample in batch]
             turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
             try:
-                records = ask(loaded, session, questions, partial(generated, loaded, turns, config))
+                with asking(loaded, session, questions) as asked:
+                    asked.generation = generated(loaded, turns, config)
             except torch.OutOfMemoryError as error:
                 batches.did_not_fit(batch, error)
                 continue
-            for (_, sample), record in zip(batch, records, strict=True):
+            for (_, sample), record in zip(batch, asked.records, strict=True):
                 yield replace(record, score=float(task.score(sample, record.answer)))
 
 

@@ -207,7 +207,7 @@ class StageContext:
                 ``Needs(entering=True)``.
             queries: rows of ``hidden``; default the last one.
         """
-        qk = self._recorded(layer)
+        qk = self.recorded(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
         return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
@@ -222,7 +222,7 @@ class StageContext:
             layer: a declared layer after the last cut; of the layer about to run, see
                 :meth:`unrotated`.
         """
-        qk = self._recorded(layer)
+        qk = self.recorded(layer)
         cos, sin = (part.to(qk.query.device) for part in self.rotary())
         return rotated_back(qk, (cos, sin))
 
@@ -233,7 +233,7 @@ class StageContext:
             layer: a declared layer after the last cut.
             rows: of ``hidden``; default the visual tokens.
         """
-        key = self._recorded(layer).key
+        key = self.recorded(layer).key
         return key[:, (self.visual if rows is None else rows).to(key.device)].float()
 
     def unrotated(self) -> QueryKey:
@@ -290,7 +290,8 @@ class StageContext:
         ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
-    def _recorded(self, layer: int) -> QueryKey:
+    def recorded(self, layer: int) -> QueryKey:
+        """Queries and keys of a declared decoder layer."""
         if self.query_key is None:
             raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
         return self.query_key(layer)

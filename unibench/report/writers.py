@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import jinja2
 import pandas as pd
@@ -20,7 +20,6 @@ from tabulate import tabulate
 from unibench.errors import shown
 from unibench.report.table import Entry, Line, Table
 
-Shown = TypeVar("Shown", bound=Any)
 LEFT = ("method", "setting", "category")  # the other heads are numbers
 
 
@@ -42,7 +41,7 @@ def cells(line: Line, setting: Setting) -> list[str]:
     return named + [setting(entry.text, entry, line.minor) for entry in line.entries]
 
 
-def plain(content: Shown) -> Shown:
+def plain(content: Any) -> Any:
     """A table, or a part of one, whose texts are single lines that cannot act on a terminal."""
     if isinstance(content, str):
         return shown(content)

@@ -7,8 +7,9 @@ import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +42,37 @@ class Embedded:
 
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         """Answer what is missing; when memory runs out, once more with half the batch."""
-        batch = part.folder.cell.config.batch_size
-        try:
-            self._answer(part, stop, listener, batch, {})
-            return
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if batch == 1 or isinstance(batch, str) or not _out_of_memory(error):
-                raise
-            log.warning(
-                "%s: out of memory at batch %d, going on with %d",
-                part.folder.cell.title,
-                batch,
-                batch // 2,
-            )
-        # outside of the except clause, which would keep the tensors of the failed batch alive
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self._answer(
-            part, stop, listener, batch // 2, {"batch": batch // 2, "out_of_memory_at": batch}
-        )
+        cell, task = part.folder.cell, load_task(part.folder.cell)
+        batch, stamp = cell.config.batch_size, dict[str, Any]()
+        while (samples := _missing(task, part, stop)) is not None:
+            loaded = self.model_of(cell)
+            _begin(part, listener)
+            try:
+                with _watched(part, loaded, stamp), stop.answering():
+                    for record in answer(
+                        cell,
+                        task,
+                        loaded,
+                        samples,
+                        batch_size=batch,
+                        reuse=self._sharing(cell, loaded),
+                    ):
+                        kept = record if cell.config.timing else record.untimed()
+                        part.append(kept.as_json())
+                        listener.step(kept)
+                return
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if stamp or batch == 1 or isinstance(batch, str) or not _out_of_memory(error):
+                    raise
+                half = batch // 2
+                log.warning(
+                    "%s: out of memory at batch %d, going on with %d", cell.title, batch, half
+                )
+            batch, stamp = half, {"batch": half, "out_of_memory_at": batch}
+            # outside of the except clause, which keeps the tensors of the failed batch alive
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     def row(
         self,
@@ -80,42 +92,6 @@ class Embedded:
             self._loaded = self._features = None
             self._loaded, self._name = load(cell.config.model, cell.config.pixels), cell.loaded
         return self._loaded
-
-    def _answer(
-        self,
-        part: ClaimedPart,
-        stop: Stop,
-        listener: Listener,
-        batch: int | str,
-        stamp: Mapping[str, Any],
-    ) -> None:
-        cell, task, done = part.folder.cell, load_task(part.folder.cell), part.answered()
-        missing = _missing(task, part, done, stop)
-        first = next(missing, None)
-        if first is None:
-            if not done and next(task.samples(1), None) is None:
-                raise UsageError(f"task {cell.config.task.name} has no samples")
-            return
-        loaded = self.model_of(cell)
-        listener.begin(cell, len(done), cell.config.task.limit)
-        for record in stored(part.folder.path, done.values()):
-            listener.step(record)
-        if loaded.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(loaded.device)
-        with part.appending({**environment(loaded.device), **stamp}), stop.answering():
-            for record in answer(
-                cell,
-                task,
-                loaded,
-                chain([first], missing),
-                batch_size=batch,
-                reuse=self._sharing(cell, loaded),
-            ):
-                kept = record if cell.config.timing else record.untimed()
-                part.append(kept.as_json())
-                listener.step(kept)
-            if loaded.device.type == "cuda":
-                part.folder.note(peak_mib=torch.cuda.max_memory_allocated(loaded.device) / 2**20)
 
     def _sharing(self, cell: Cell, loaded: LoadedModel) -> FeatureCache | None:
         """The vision features of the loaded model, if the cell shares them."""
@@ -153,17 +129,46 @@ def load_task(cell: Cell) -> Task:
     return task
 
 
-def _missing(
-    task: Task, part: ClaimedPart, done: Collection[str], stop: Stop
-) -> Iterator[tuple[int, Sample]]:
+def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, Sample]] | None:
     """The samples still to be answered, each after its place in the task, until the user wants to
-    stop.
+    stop; None if there are none.
+
+    Raises:
+        UsageError: the task has no samples at all.
     """
-    for place, sample in enumerate(task.samples(part.folder.cell.config.task.limit)):
-        if part.contains(sample.id) and sample.id not in done:
-            if stop.asked:
-                return
-            yield place, sample
+    config, done = part.folder.cell.config.task, part.answered()
+    left = (
+        (place, sample)
+        for place, sample in enumerate(task.samples(config.limit))
+        if part.contains(sample.id) and sample.id not in done
+    )
+    wanted = takewhile(lambda _: not stop.asked, left)
+    first = next(wanted, None)
+    if first is None:
+        if not done and not stop.asked and next(task.samples(1), None) is None:
+            raise UsageError(f"task {config.name} has no samples")
+        return None
+    return chain([first], wanted)
+
+
+def _begin(part: ClaimedPart, listener: Listener) -> None:
+    """Tell how far a part is."""
+    cell, done = part.folder.cell, part.answered()
+    listener.begin(cell, len(done), cell.config.task.limit)
+    for record in stored(part.folder.path, done.values()):
+        listener.step(record)
+
+
+@contextmanager
+def _watched(part: ClaimedPart, loaded: LoadedModel, stamp: Mapping[str, Any]) -> Iterator[None]:
+    """Append to a part inside the block, and note the memory that it took."""
+    watched = loaded.device.type == "cuda"
+    if watched:
+        torch.cuda.reset_peak_memory_stats(loaded.device)
+    with part.appending({**environment(loaded.device), **stamp}):
+        yield
+        if watched:
+            part.folder.note(peak_mib=torch.cuda.max_memory_allocated(loaded.device) / 2**20)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
 from unibench.harness import HarnessProcess
-from unibench.harness.client import interpreter
+from unibench.harness.client import HarnessError, interpreter
+from unibench.harness.job import write_job
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
@@ -42,17 +44,32 @@ class Harnessed:
         cell = part.folder.cell
         if part.of > 1:
             raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
+        folder = cell.folder.absolute()
         part.folder.open()
+        write_job([cell], folder / "job.json")
+        with self._ended_unless_idle():
+            try:
+                process = self._process_of(cell)
+                events = process.take(folder / "job.json", folder / "run.log", "result")
+                self._samples(part, next(events), events, stop, listener)
+                (event,) = events
+            except HarnessError as error:
+                raise HarnessError(
+                    f"{cell.title}: {error}. Every answered sample is safe and the same command"
+                    f" continues; the reason is in {folder}/run.log"
+                ) from None
+        event.pop("event")
+        _keep(part.folder.path, Verdict.from_json(event))
+
+    @contextmanager
+    def _ended_unless_idle(self) -> Iterator[None]:
+        """End a child that is in the middle of a job when something goes wrong."""
         try:
-            events = self._process_of(cell).run(cell)
-            self._samples(part, next(events), events, stop, listener)
-            (event,) = events
+            yield
         except BaseException:
             if self._process is not None and not self._process.idle:
                 self.close()
             raise
-        event.pop("event")
-        _keep(part.folder.path, Verdict.from_json(event))
 
     def row(
         self,

@@ -20,8 +20,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -131,14 +131,26 @@ def work(
         DiskError: the folder cannot be written.
         KeyboardInterrupt: the user stopped; everything answered is kept.
     """
+    stop, listener = stop or Stop(), listener or Silent()
     with ExitStack() as stack:
         if executors is None:
             executors = {
                 "embedded": Embedded(),
                 "harness": stack.enter_context(closing(Harnessed())),
             }
-        loop = _CellLoop(executors, listener or Silent(), stop or Stop(), expiry)
-        return loop.run(survey(settled(cells)))
+        loop = _CellLoop(executors, listener, stop, Watch(expiry))
+        for turn in loop.turns(survey(settled(cells))):
+            with loop.failures_kept(turn):
+                if loop.ended(turn):
+                    continue
+                executor = loop.executor(turn.cell)
+                for part in loop.parts(turn):
+                    with closing(part), turn.folder.logged():
+                        executor.answer(part, stop, listener)
+                        stop.heed()  # it may have ended early
+                        part.done()
+                loop.finish(turn, executor)
+    return loop.outcome
 
 
 def forgive(cells: Sequence[Cell]) -> int:
@@ -149,29 +161,51 @@ def forgive(cells: Sequence[Cell]) -> int:
     return len(failed)
 
 
+@dataclass
+class _Turn:
+    """A cell in a round of the loop.
+
+    Attributes:
+        cell, vanilla: it, and what it is compared to.
+        ended: it has a row, or never will.
+        moved: something was done for it.
+    """
+
+    cell: Cell
+    vanilla: Cell | None
+    ended: bool = False
+    moved: bool = False
+
+    @property
+    def folder(self) -> CellFolder:
+        return CellFolder(self.cell)
+
+
+@dataclass
 class _CellLoop:
     """One call of :func:`work`: goes round the cells that have not ended until all have."""
 
-    def __init__(
-        self, executors: Mapping[str, Executor], listener: Listener, stop: Stop, expiry: float
-    ) -> None:
-        self.executors = executors
-        self.listener, self.stop, self.watch = listener, stop, Watch(expiry)
-        self.outcome = Outcome()
+    executors: Mapping[str, Executor]
+    listener: Listener
+    stop: Stop
+    watch: Watch
+    outcome: Outcome = field(default_factory=Outcome)
 
-    def run(self, plans: Sequence[PlannedCell]) -> Outcome:
+    def turns(self, plans: Sequence[PlannedCell]) -> Iterator[_Turn]:
+        """The cells that have not ended, one after the other, again and again."""
         left = [plan for plan in plans if not self._settled(plan)]
         while left:
             before, moved = left, False
             left = []
             for plan in before:
-                ended, worked = self._advance(plan.cell, plan.vanilla)
-                moved |= ended or worked
-                left += [] if ended else [plan]
+                self.stop.heed()
+                turn = _Turn(plan.cell, plan.vanilla)
+                yield turn
+                moved |= turn.ended or turn.moved
+                left += [] if turn.ended else [plan]
             if left and not moved:
                 self.listener.wait(len(left), holder(CellFolder(left[0].cell).path, self.watch))
                 time.sleep(POLL_SECONDS)
-        return self.outcome
 
     def _settled(self, plan: PlannedCell) -> bool:
         """Whether the plan says that there is nothing to do; then what became of it is noted."""
@@ -181,71 +215,66 @@ class _CellLoop:
             self._fail(plan.cell, plan.reason, usage=plan.state == "blocked")
         return plan.state in ("done", "failed", "blocked")
 
-    def _advance(self, cell: Cell, vanilla: Cell | None) -> tuple[bool, bool]:
-        """Do what can be done for a cell now: whether it has ended, and whether any sample was
-        answered.
-        """
-        folder, worked = CellFolder(cell), False
-        self.stop.heed()
+    @contextmanager
+    def failures_kept(self, turn: _Turn) -> Iterator[None]:
+        """An error inside the block marks the cell as failed, with its traceback."""
         try:
-            if self._ended(folder, vanilla):
-                return True, False
-            _set_damaged_row_aside(folder)
-            executor = self._executor(cell)
-            while (part := claim_part(folder, cell.config.shards, self.watch)) is not None:
-                with closing(part), folder.logged():
-                    executor.answer(part, self.stop, self.listener)
-                    self.stop.heed()  # it may have ended early
-                    part.done()
-                worked = True
-            row = self._finish(folder, executor, vanilla)
+            yield
         except LostClaimError as error:
             log.warning("%s", error)
-            return False, True
+            turn.moved = True
         except DiskError:
             raise
         except Exception as error:
-            folder.open()
-            folder.status(
-                "failed",
-                error=_line(error),
-                traceback=traceback.format_exc(),
-                usage=isinstance(error, UsageError),
+            usage = isinstance(error, UsageError)
+            turn.folder.open()
+            turn.folder.status(
+                "failed", error=_line(error), traceback=traceback.format_exc(), usage=usage
             )
-            self._fail(cell, _line(error), usage=isinstance(error, UsageError))
-            return True, True
-        if row is not None:
-            self._note(folder, row)
-            self.listener.end(row)
-        return row is not None, worked
+            self._fail(turn.cell, _line(error), usage=usage)
+            turn.ended = True
 
-    def _ended(self, folder: CellFolder, vanilla: Cell | None) -> bool:
+    def ended(self, turn: _Turn) -> bool:
         """Whether others have ended the cell meanwhile, or vanilla has failed."""
-        row, failure = stored_row(folder.cell), folder.failure()
+        row, failure = stored_row(turn.cell), turn.folder.failure()
         if row is not None:
-            self._note(folder, row)
+            self._note(turn.folder, row)
         elif failure is not None:
-            self._fail(folder.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
+            self._fail(turn.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
         elif lost := [
             failure
             for failure in self.outcome.failures
-            if vanilla is not None and failure.cell.key == vanilla.key
+            if turn.vanilla is not None and failure.cell.key == turn.vanilla.key
         ]:
-            self._fail(folder.cell, lost[0].error, usage=lost[0].usage)
+            self._fail(turn.cell, lost[0].error, usage=lost[0].usage)
         else:
             return False
+        turn.ended = True
         return True
 
-    def _executor(self, cell: Cell) -> Executor:
+    def parts(self, turn: _Turn) -> Iterator[ClaimedPart]:
+        """Claim the parts of a cell that are free, one after the other."""
+        _set_damaged_row_aside(turn.folder)
+        while (part := claim_part(turn.folder, turn.cell.config.shards, self.watch)) is not None:
+            yield part
+            turn.moved = True
+
+    def executor(self, cell: Cell) -> Executor:
         kind = cell.config.task.kind
         if kind not in self.executors:
             raise unknown("task kind", kind, self.executors)
         return self.executors[kind]
 
-    def _finish(self, folder: CellFolder, executor: Executor, vanilla: Cell | None) -> Row | None:
-        """The row of a cell all of whose parts are done, once vanilla has its own; None until
-        then.
-        """
+    def finish(self, turn: _Turn, executor: Executor) -> None:
+        """Make the row of a cell once all of its parts are done and vanilla has its own."""
+        row = self._row(turn, executor)
+        if row is not None:
+            self._note(turn.folder, row)
+            self.listener.end(row)
+            turn.ended = True
+
+    def _row(self, turn: _Turn, executor: Executor) -> Row | None:
+        folder, vanilla = turn.folder, turn.vanilla
         expected = answered_parts(folder)
         reference = None if vanilla is None else self.outcome.rows.get(vanilla.key)
         if expected is None or (vanilla is not None and reference is None):

@@ -116,7 +116,9 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
         UsageError: what of it is not this installation's.
     """
     task, model, method = (stored.get(name) for name in ("task", "model", "method"))
-    if not all(isinstance(group, Mapping) for group in (task, model, method)):
+    if not (
+        isinstance(task, Mapping) and isinstance(model, Mapping) and isinstance(method, Mapping)
+    ):
         raise UnreadableError("config.yaml lacks its task, model or method")
     own_target(task)
     for text in _texts(method):

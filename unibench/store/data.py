@@ -116,7 +116,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
 
 def _check_size(text: str, file: Path) -> None:
     """Refuse a YAML text by what it stands for, before anything of it is built."""
-    sizes: dict[str, int] = {}  # of each anchor's node
+    sizes: dict[str | None, int] = {}  # of each anchor's node
     open_nodes: list[tuple[str | None, int]] = []  # its anchor, and what was there before it
     total = 0
     for event in yaml.parse(text, Loader=_Loader):

@@ -28,7 +28,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +207,7 @@ class CellFolder:
 class _Log(logging.FileHandler):
     """A log that is no link to another file."""
 
-    def _open(self) -> TextIOWrapper:
+    def _open(self) -> Any:
         return open(
             self.baseFilename,
             self.mode,

@@ -167,7 +167,7 @@ def _is_plain(file: Path) -> bool:
 def _set_lines_aside(file: Path, shape: Shape) -> int:
     """Move damaged lines, a torn last one too, to ``samples.damaged``; returns how many."""
     *lines, torn = read_bytes(file, SAMPLES).split(b"\n")
-    whole, bad, names = [], [], set[str]()
+    whole, bad, names = list[bytes](), list[bytes](), set[str]()
     for line in lines:
         sample = parsed(line)
         # of two lines of one sample the first counts, for every reader

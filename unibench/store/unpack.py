@@ -89,7 +89,7 @@ def unpack(file: Path, into: Path, max_size: float = MAX_SIZE) -> Unpacked:
             ) as archive,
         ):
             while (member := archive.next()) is not None:
-                archive.members.clear()  # tarfile keeps each of them otherwise
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each of them otherwise
                 _take(archive, member, into, found)
                 if found.files * _BLOCK > max_size * GIB:
                     raise _TooLargeError

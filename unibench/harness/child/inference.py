@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from unibench.identity import Cell
-from unibench.inference.ask import Question, ask, generated, observed
+from unibench.inference.ask import Generation, Question, asking, forwards
 from unibench.inference.environment import environment
 from unibench.inference.record import Record
 from unibench.inference.session import session_of
-from unibench.models import LoadedModel, Piece
+from unibench.models import LoadedModel
+
+
+@dataclass
+class Answering:
+    """A question that is being answered.
+
+    Attributes:
+        text: the answer; set inside the block of :meth:`CellInference.asking`.
+    """
+
+    text: str = ""
 
 
 class CellInference:
@@ -23,7 +35,7 @@ class CellInference:
 
     Args:
         cell: method, budget and decoding.
-        loaded: the model, and the processor that :meth:`chat` uses.
+        loaded: the model and its processor.
         known: records by sample.
         say: sends an event to the parent.
     """
@@ -47,21 +59,19 @@ class CellInference:
         with self._session.installed():
             yield
 
-    def chat(self, content: Sequence[Piece], max_new_tokens: int) -> str:
-        """The greedy answer of our own model object to text, pictures and videos.
+    def decoding(self, max_new_tokens: int) -> GenerationConfig:
+        """How our own model object decodes.
 
         Args:
-            content: pieces of one user turn, in order.
             max_new_tokens: the harness's; the cell's own setting goes first.
         """
-        decoding = self.cell.config.generation
-        config = self.loaded.generation_config(
-            decoding.max_new_tokens or max_new_tokens, decoding.repetition_penalty
+        settings = self.settings(max_new_tokens)
+        return self.loaded.generation_config(
+            settings["max_new_tokens"], settings["repetition_penalty"]
         )
-        return generated(self.loaded, [content], config).texts[0]
 
     def settings(self, max_new_tokens: int) -> dict[str, Any]:
-        """How :meth:`chat` decodes."""
+        """The same for the row."""
         decoding = self.cell.config.generation
         return {
             "max_new_tokens": decoding.max_new_tokens or max_new_tokens,
@@ -84,22 +94,27 @@ class CellInference:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
-    def answer(
-        self, sample: str, question: Callable[[], Question], generate: Callable[[], str]
-    ) -> str:
-        """The answer to a sample.
+    def knows(self, sample: str) -> bool:
+        """Whether a sample, by its name in the harness, has been answered."""
+        return sample in self._known
 
-        Args:
-            sample: its name in the harness.
-            question: what is known of it; called if it must be asked.
-            generate: lets a model object of the harness, or :meth:`chat` under its prompt rules,
-                answer it by one ``generate`` of one prompt.
+    @contextmanager
+    def asking(self, question: Question) -> Iterator[Answering]:
+        """Inside the block, the model answers a question by one ``generate`` of one prompt: a model
+        object of the harness, or our own under its prompt rules.
         """
-        if sample not in self._known:
-            answering = partial(observed, self.loaded, generate)
-            (record,) = ask(self.loaded, self._session, [question()], answering)
-            self._known[sample] = record
-            self._say({"event": "sample", "record": record.as_json()})
+        answering = Answering()
+        with asking(self.loaded, self._session, [question]) as asked:
+            with forwards(self.loaded) as ends:
+                yield answering
+            decoded = ends[-1] if len(ends) > 1 else None
+            asked.generation = Generation([answering.text], [len(ends)], decoded)
+        (record,) = asked.records
+        self._known[question.id] = record
+        self._say({"event": "sample", "record": record.as_json()})
+
+    def answer(self, sample: str) -> str:
+        """The answer to a sample, which is now used."""
         record = self._known[sample]
         self._prompts[sample] = str(record.prompt)
         if len(self._prompts) == self._total:

@@ -6,7 +6,7 @@ Imported by the child alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -32,7 +32,7 @@ from unibench.harness.child.native import device_of, loading_as, pixel_limits, s
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
-from unibench.inference.ask import Question
+from unibench.inference.ask import Question, generated
 from unibench.models import LoadedModel, Piece, wrap
 
 datasets.disable_progress_bars()
@@ -123,7 +123,25 @@ class Recording(lmms):  # type: ignore[misc]
             self._native.task_dict = self.task_dict
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        return [self._one(request) for request in requests]
+        answers = []
+        for request in requests:
+            arguments: Any = request.args
+            _, messages_of, settings, number, task, split = arguments
+            doc = self.task_dict[task][split][number]
+            if not self._inference.knows(str(number)):
+                content = content_of(messages_of(doc), self._convention.frames)
+                length = settings.get("max_new_tokens", self._convention.max_new_tokens)
+                question = self._question(str(number), doc, content)
+                with self._inference.asking(question) as answering:
+                    if self._native is None:
+                        config, turns = self._inference.decoding(length), [content]
+                        found = generated(self._inference.loaded, turns, config).texts[0]
+                    else:
+                        told = self._native.generate_until([request])[0]
+                        found = str(unwrap_generation_output(told)[0])
+                    answering.text = found
+            answers.append(self._inference.answer(str(number)) or self._blank)
+        return answers
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise UsageError(
@@ -136,30 +154,16 @@ class Recording(lmms):  # type: ignore[misc]
     def clean(self) -> None:
         """The model stays loaded for the next cell."""
 
-    def _one(self, request: Instance) -> str:
-        arguments: Any = request.args
-        _, messages_of, settings, number, task, split = arguments
-        doc = self.task_dict[task][split][number]
-        content = content_of(messages_of(doc), self._convention.frames)
-
-        def question() -> Question:
-            shown = [piece for piece in content if not isinstance(piece, str)]
-            pictures = [piece[0] if isinstance(piece, tuple) else piece for piece in shown]
-            return self._inference.question(
-                str(number),
-                truth=str(self._task.doc_to_target(doc)),
-                text="\n".join(piece for piece in content if isinstance(piece, str)),
-                pictures=len(pictures),
-                first_picture=pictures[0].tobytes() if pictures else b"",
-            )
-
-        def answer() -> str:
-            if self._native is not None:
-                return str(unwrap_generation_output(self._native.generate_until([request])[0])[0])
-            length = settings.get("max_new_tokens", self._convention.max_new_tokens)
-            return self._inference.chat(content, length)
-
-        return self._inference.answer(str(number), question, answer) or self._blank
+    def _question(self, sample: str, doc: Any, content: Sequence[Piece]) -> Question:
+        shown = [piece for piece in content if not isinstance(piece, str)]
+        pictures = [piece[0] if isinstance(piece, tuple) else piece for piece in shown]
+        return self._inference.question(
+            sample,
+            truth=str(self._task.doc_to_target(doc)),
+            text="\n".join(piece for piece in content if isinstance(piece, str)),
+            pictures=len(pictures),
+            first_picture=pictures[0].tobytes() if pictures else b"",
+        )
 
 
 def content_of(messages: list[dict[str, Any]], frames: int) -> list[Piece]:

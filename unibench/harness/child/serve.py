@@ -21,10 +21,11 @@ from unibench._compat import repair_torchvision
 repair_torchvision()  # before anything imports torchvision
 
 from unibench.benchmark import DISTRIBUTIONS, VERSIONS, Benchmark
+from unibench.config import Harness
 from unibench.errors import UsageError
-from unibench.harness.child.adapter import Adapter, Run
+from unibench.harness.child.adapter import Adapter, Run, Scored
 from unibench.harness.child.inference import CellInference
-from unibench.harness.child.judge import JudgeProxy
+from unibench.harness.child.judge import JudgedCell, JudgeProxy
 from unibench.harness.child.missing import check_requirements, reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
 from unibench.harness.child.workdir import work_directory
@@ -79,8 +80,30 @@ class Child:
 
     def answer(self, cell: Cell) -> None:
         """Answer and score one cell, and say its result or what went wrong."""
+        benchmark = cell.benchmark
+        assert benchmark is not None
+        with self._errors_told(cell):
+            check_requirements(cell.config.task.name, benchmark)
+            known = {record.id: record for record in _known(cell)}
+            with (
+                work_directory(cell) as folders,
+                self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
+            ):
+                adapter = self._adapter(benchmark.harness)
+                native, loaded = self._model(cell, benchmark, adapter)
+                inference = CellInference(cell, loaded, known, self._say)
+                with inference.installed():
+                    run = Run(cell, benchmark, folders, inference, native, judge.url)
+                    scored = adapter.run(run)
+                inference.end()
+            verdict = _verdict(benchmark, scored, inference.prompts, judge)
+            self._say({"event": "result", **verdict.as_json()})
+
+    @contextlib.contextmanager
+    def _errors_told(self, cell: Cell) -> Iterator[None]:
+        """Say what goes wrong inside the block."""
         try:
-            verdict = self._run(cell)
+            yield
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
@@ -88,10 +111,8 @@ class Child:
                 stream.write(traceback.format_exc().encode(errors="backslashreplace"))
             reason = str(error).partition("\n")[0]
             self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
-        else:
-            self._say({"event": "result", **verdict.as_json()})
 
-    def fetch(self, harness: str, names: Sequence[str]) -> None:
+    def fetch(self, harness: Harness, names: Sequence[str]) -> None:
         """Fetch the published data of benchmarks, and say of each where it is or why it is not."""
         try:
             adapter = self._adapter(harness)
@@ -107,43 +128,7 @@ class Child:
             self._say({"event": "fetched", "name": name, "fine": fine, "message": message})
         self._say({"event": "done"})
 
-    def _run(self, cell: Cell) -> Verdict:
-        benchmark = cell.benchmark
-        assert benchmark is not None
-        check_requirements(cell.config.task.name, benchmark)
-        known = {record.id: record for record in _known(cell)}
-        with (
-            work_directory(cell) as folders,
-            self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
-        ):
-            adapter = self._adapter(benchmark.harness)
-            native, loaded = self._model(cell, benchmark, adapter)
-            inference = CellInference(cell, loaded, known, self._say)
-            with inference.installed():
-                scored = adapter.run(Run(cell, benchmark, folders, inference, native, judge.url))
-            inference.end()
-        scores = sample_scores(benchmark.card.metrics[0], scored.samples)
-        try:
-            metrics = metrics_of(benchmark.card, scored.raw, scores)
-        except UsageError as error:
-            if judge.answered:
-                raise UsageError(
-                    f"{error} If that is the judge's doing: delete {judge.file} to have it asked"
-                    " again"
-                ) from None
-            raise
-        return Verdict(
-            metrics=metrics,
-            scores=scores,
-            raw=scored.raw,
-            data=scored.data,
-            prompts=inference.prompts,
-            generation=scored.generation,
-            judge=judge.label,
-            judged=judge.answered,
-        )
-
-    def _adapter(self, harness: str) -> Adapter:
+    def _adapter(self, harness: Harness) -> Adapter:
         if harness not in self._adapters:
             check_installed(harness)
             module, _, name = ADAPTERS[harness].partition(":")
@@ -167,12 +152,39 @@ class Child:
         return self._models[name]
 
 
+def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCell) -> Verdict:
+    """What the harness makes of the answers.
+
+    Raises:
+        UsageError: it lacks a metric that the card names.
+    """
+    scores = sample_scores(benchmark.card.metrics[0], scored.samples)
+    try:
+        metrics = metrics_of(benchmark.card, scored.raw, scores)
+    except UsageError as error:
+        if judge.answered:
+            raise UsageError(
+                f"{error} If that is the judge's doing: delete {judge.file} to have it asked again"
+            ) from None
+        raise
+    return Verdict(
+        metrics=metrics,
+        scores=scores,
+        raw=scored.raw,
+        data=scored.data,
+        prompts=prompts,
+        generation=scored.generation,
+        judge=judge.label,
+        judged=judge.answered,
+    )
+
+
 def _known(cell: Cell) -> list[Record]:
     """The records that the store has."""
     return stored(cell.folder, CellFolder(cell).samples().values())
 
 
-def check_installed(harness: str) -> None:
+def check_installed(harness: Harness) -> None:
     """Refuse a harness that is missing or of another version than the verified one.
 
     Raises:

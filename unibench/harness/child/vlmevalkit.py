@@ -49,7 +49,7 @@ class VLMEvalKit:
             run.inference.begin(len(dataset.data))
             convention = run.benchmark.convention
             inner = run.native or RULES[convention.prompts](
-                run.inference.chat, convention.max_new_tokens
+                run.inference, convention.max_new_tokens
             )
             settings = (
                 run.inference.settings(convention.max_new_tokens)
@@ -105,20 +105,20 @@ class Recording(BaseModel):  # type: ignore[misc]
         return self._inner.build_prompt(line, dataset)
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
-        row = self._row
+        sample = str(self._row["index"])
+        if not self._inference.knows(sample):
+            with self._inference.asking(self._question(sample, message)) as answering:
+                answering.text = str(self._inner.generate(message, dataset))
+        return self._inference.answer(sample)
 
-        def question() -> Question:
-            pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
-            return self._inference.question(
-                str(row["index"]),
-                truth=str(row.get("answer", "")),
-                text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
-                pictures=len(pictures),
-                first_picture=pictures[0].read_bytes() if pictures else b"",
-            )
-
-        return self._inference.answer(
-            str(row["index"]), question, lambda: str(self._inner.generate(message, dataset))
+    def _question(self, sample: str, message: Any) -> Question:
+        pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
+        return self._inference.question(
+            sample,
+            truth=str(self._row.get("answer", "")),
+            text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
+            pictures=len(pictures),
+            first_picture=pictures[0].read_bytes() if pictures else b"",
         )
 
 

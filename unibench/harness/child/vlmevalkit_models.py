@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -12,7 +11,9 @@ from PIL import Image
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child.importing import settings_kept
+from unibench.harness.child.inference import CellInference
 from unibench.harness.child.native import OnDevice, device_of, loading_as, pixel_limits, source_of
+from unibench.inference.ask import generated
 from unibench.models import LoadedModel, Piece, wrap
 
 with settings_kept():
@@ -24,25 +25,25 @@ with settings_kept():
     from vlmeval.vlm.qwen2_vl.model import Qwen2VLChat
     from vlmeval.vlm.qwen2_vl.prompt import Qwen2VLPromptMixin
 
-Chat = Callable[[Sequence[Piece], int], str]
-
 
 class Plain(BaseModel):  # type: ignore[misc]
     """The prompts of the data sets as they are.
 
     Args:
-        chat: pieces of a user turn and a length -> answer.
+        inference: has the model and how it decodes.
         max_new_tokens: of an answer.
     """
 
     INTERLEAVE = True
 
-    def __init__(self, chat: Chat, max_new_tokens: int) -> None:
+    def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
         super().__init__()
-        self._chat, self._max_new_tokens = chat, max_new_tokens
+        self._inference, self._max_new_tokens = inference, max_new_tokens
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
-        return self._chat(self.content(message, dataset), self._max_new_tokens)
+        config = self._inference.decoding(self._max_new_tokens)
+        turns = [self.content(message, dataset)]
+        return generated(self._inference.loaded, turns, config).texts[0]
 
     def content(self, message: list[dict[str, Any]], dataset: str | None) -> list[Piece]:
         """The pieces of a message, in order."""
@@ -52,8 +53,8 @@ class Plain(BaseModel):  # type: ignore[misc]
 class Qwen(Qwen2VLPromptMixin, Plain):  # type: ignore[misc]
     """Qwen2-VL and Qwen2.5-VL."""
 
-    def __init__(self, chat: Chat, max_new_tokens: int) -> None:
-        Plain.__init__(self, chat, max_new_tokens)
+    def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
+        Plain.__init__(self, inference, max_new_tokens)
         self._use_custom_prompt = True
 
 
