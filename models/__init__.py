@@ -20,3 +20,4 @@ from unibench.models._loading import load as load
 from unibench.models._loading import wrap as wrap
 from unibench.models._origin import cached_processor as cached_processor
 from unibench.models._origin import card_clip as card_clip
+from unibench.models._origin import whole_model as whole_model

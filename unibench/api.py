@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 from unibench import registry
 from unibench.budget import Budget, BudgetMode, Number, Scope
 from unibench.errors import UsageError, unknown
-from unibench.models import cached_processor, card_clip, family_of
+from unibench.models import cached_processor, card_clip, family_of, whole_model
 from unibench.pruning import Family, Method, Needs, Session
 from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
@@ -61,7 +61,8 @@ def prune(
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
 
     Args:
-        model: a Hugging Face image-text-to-text model; who calls ``generate`` does not matter.
+        model: a Hugging Face image-text-to-text model, or a wrapper that passes calls on to one;
+            who calls ``generate`` does not matter.
         method: a :class:`Method`, or its name.
         processor: of the model, for methods that read the question; if it is not given, it is
             looked for where the model came from, without the network.
@@ -80,7 +81,8 @@ def prune(
 
     Raises:
         UsageError: unknown names, no budget where the method needs one or one out of range, a
-            family that cannot serve the method, a processor or a CLIP that cannot be found.
+            family that cannot serve the method, a processor or a CLIP that cannot be found; inside
+            the block, a way of calling the model that pruning cannot follow.
     """
     if "mode" in parameters and not _has_parameter(method, "mode"):
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
@@ -96,7 +98,7 @@ def prune(
     if budget_mode not in get_args(BudgetMode):
         raise unknown("budget mode", budget_mode, get_args(BudgetMode))
     budget = Budget.parse(ratio, retention, keep)
-    family = _family_for(built, model, processor, clip)
+    family = _family_for(built, whole_model(model), processor, clip)
     session = Session(family, built, budget, scope=scope, mode=budget_mode, seed=seed)
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
         raise UsageError(

@@ -36,7 +36,7 @@ class Choice:
     sizes: Tensor | None = None
 
 
-@dataclass
+@dataclass(eq=False)  # each is only itself, and tensors of two lengths cannot be compared
 class Prompt:
     """One batch of prompts, as decoding needs it after the prefill.
 
