@@ -12,16 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from unibench import StageContext, UsageError
+from unibench.methods import _calibration
 from unibench.pruning import Item
 from unibench.pruning.layout import grids_of
 
-FORMAT = "unibench.prior.1"
 RANDOM_SIDE = 24
 
 
@@ -66,21 +64,26 @@ class Prior:
 
     def save(self, path: str | Path) -> None:
         """Write a file that :func:`load` reads."""
-        tensors = {f"{h}x{w}": grid.float().contiguous() for (h, w), grid in self.grids.items()}
-        save_file(tensors, path, {"format": FORMAT, **self.facts})
+        tensors = {f"{h}x{w}": grid.float() for (h, w), grid in self.grids.items()}
+        _calibration.Calibration(tensors, {"method": "d2pruner", **self.facts}).save(path)
+
+
+def missing(method: str) -> str:
+    """Why a method without a prior cannot run."""
+    return (
+        f"{method} divides by the model's positional prior: method.prior=<file.safetensors>,"
+        f" which `python -m unibench calibrate method={method} model=.. to=<file>` writes"
+    )
 
 
 def check(path: str | None, method: str) -> None:
-    """Raise unless ``path`` can be a prior.
+    """Raise where ``path`` is given and cannot be a prior.
 
     Raises:
-        UsageError: no path, or nothing there.
+        UsageError: there is no such file.
     """
     if path is None:
-        raise UsageError(
-            f"{method} divides by the model's positional prior: method.prior=<file.safetensors>,"
-            f" which `python -m unibench calibrate method={method} model=.. to=<file>` writes"
-        )
+        return
     if not path.startswith("random:") and not Path(path).expanduser().is_file():
         raise UsageError(
             f"method.prior={path}: there is no such file; `python -m unibench calibrate"
@@ -105,14 +108,8 @@ def load(path: str) -> Prior:
 @lru_cache(maxsize=4)
 def _from_file(file: Path, version: tuple[int, int]) -> Prior:
     grids: dict[tuple[int, int], Tensor] = {}
-    try:
-        with safe_open(file, framework="pt") as opened:
-            facts = dict(opened.metadata() or {})
-            names = list(opened.keys())
-            stored = {name: opened.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{file} is no safetensors file: {error}") from None
-    for name, grid in stored.items():
+    stored = _calibration.read(file)
+    for name, grid in stored.tensors.items():
         size = re.fullmatch(r"(\d+)x(\d+)", name)
         shape = (int(size[1]), int(size[2])) if size else None
         if shape is None or tuple(grid.shape) != shape or not bool((grid >= 0).all()):
@@ -123,7 +120,7 @@ def _from_file(file: Path, version: tuple[int, int]) -> Prior:
         grids[shape] = grid
     if not grids:
         raise UsageError(f"{file} is no prior: it holds no grid")
-    return Prior(grids, facts)
+    return Prior(grids, stored.facts)
 
 
 def _apart(one: tuple[int, int], other: tuple[int, int]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,10 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.methods import _prior
 from unibench.ops import complement, cosine, independent, ranking, top_k
+
+if TYPE_CHECKING:
+    from unibench.facts import ModelFacts
+    from unibench.pruning import Family
 
 EPS = 1e-7
 REACH = 2  # rows and columns within which edges=either joins tokens
@@ -55,6 +59,7 @@ class D2Pruner(Method):
     layer: int = 2
     text_aware: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True  # on a GPU the rounds of the set depend on the picture
+    calibrated = "required"
     category = "LLM only"
     aim = "hybrid"
 
@@ -67,6 +72,9 @@ class D2Pruner(Method):
         if not 0 <= self.pivot_ratio <= 1:
             raise UsageError(f"method.pivot_ratio={self.pivot_ratio}: between 0 and 1")
         _prior.check(self.prior, "d2pruner")
+
+    def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        return _prior.missing("d2pruner") if self.prior is None else None
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)

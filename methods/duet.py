@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -13,7 +13,7 @@ from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods._cuts import Cuts, check_layers, text_attention
 from unibench.methods._variants import Reproduction
-from unibench.ops import complement, cosine, membership, product, ranking, top_k
+from unibench.ops import complement, cosine, membership, pairs, product, ranking, top_k
 from unibench.pruning.attention import attention_rows
 
 HALF_AND_NONE = (0.5, 0.0)  # LLaVA-1.5; the printed counts are means over the layers
@@ -65,6 +65,7 @@ class Duet(Method):
     ratios: tuple[float, ...] = ()
     queries: Literal["text", "question"] = "text"
     variant: Reproduction = "default"
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "importance"
 
@@ -126,6 +127,7 @@ class Duet(Method):
         return Selection(
             torch.cat([dominant, anchors]),
             torch.cat([ctx.visual_hidden[dominant], project(features[anchors] + mean)]),
+            members=lambda: pairs(joins, members, anchors, len(dominant)),
         )
 
     def _cut(self, number: int, shares: tuple[float, ...], ctx: StageContext) -> Selection:

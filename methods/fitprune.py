@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import rounded
+from unibench.methods import _calibration
 from unibench.ops import top_k
 
 # deleted after each layer of LLaVA-1.5-7B, of 576 tokens, for 60 and 90 per cent fewer FLOPs
@@ -76,17 +77,34 @@ class FitPrune(Method):
         recipe: deletions after each decoder layer, in any unit; stretched over another depth. Empty
             takes the published tables of LLaVA-1.5-7B for 60 and 90 per cent, interpolated: an
             approximation for any other model, which the row says.
+        calibration: file of ``calibrate method=fitprune to=...``, which holds the recipe instead.
     """
 
     recipe: tuple[float, ...] = ()
+    calibration: str | None = None
     text_aware: ClassVar[bool] = True
+    calibrated = "optional"
     category = "LLM only"
     aim = "importance"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calibration is None:
+            return
+        _calibration.load(self.calibration, "fitprune", {"recipe": 1})
+        if self.recipe:
+            raise UsageError("method.recipe and method.calibration both say what fitprune deletes")
+
+    @property
+    def _recipe(self) -> tuple[float, ...]:
+        if self.calibration is None:
+            return self.recipe
+        found = _calibration.load(self.calibration, "fitprune", {"recipe": 1})
+        return tuple(found.tensors["recipe"].tolist())
+
     def stages(self, depth: int) -> Sequence[Stage]:
-        tables = [
-            _stretched(table, depth) for table in ([self.recipe] if self.recipe else PUBLISHED)
-        ]
+        recipe = self._recipe
+        tables = [_stretched(table, depth) for table in ([recipe] if recipe else PUBLISHED)]
         return [
             Stage(
                 layer + 1, self.select, Needs(llm_attention=(layer,)), partial(_left, tables, layer)
@@ -96,7 +114,7 @@ class FitPrune(Method):
         ]
 
     def select(self, ctx: StageContext) -> Selection | None:
-        if not self.recipe:
+        if not self.recipe and self.calibration is None:
             ctx.note("recipe of LLaVA-1.5-7B, not fitted to this model")
         if ctx.keep == len(ctx.visual):
             return None

@@ -55,6 +55,7 @@ class FrameFusion(Method):
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "hybrid"
 
@@ -126,7 +127,7 @@ class FrameFusion(Method):
         keep = order[~joins]
         values = grouped_sum(ctx.visual_hidden[order], slot, len(keep))
         size = torch.bincount(slot, minlength=len(keep)).to(values)
-        return Selection(keep, values / size[:, None])
+        return Selection(keep, values / size[:, None], members=lambda: torch.stack([slot, order]))
 
     def _likeness(self, ctx: StageContext) -> tuple[Tensor, Tensor]:
         """Visual tokens column by column, each in order of time, and the cosine of each with the

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unibench import EncoderStage, Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
+from unibench.methods import _calibration
 from unibench.methods.mustdrop_vit import MustDropVit
 from unibench.ops import top_k
 
@@ -44,6 +45,8 @@ class MustDrop(Method):
         window: side of a window in patches.
         similarity: mean cosine within a window from which it is merged.
         key_share: of the tokens after merging, the key set.
+        calibration: file of ``calibrate method=mustdrop to=...``, which holds both thresholds
+            instead.
     """
 
     layers: tuple[int, ...] = ()
@@ -52,15 +55,27 @@ class MustDrop(Method):
     window: int = 3
     similarity: float = 0.8
     key_share: float = 0.08
+    calibration: str | None = None
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    calibrated = "optional"
     category = "hybrid"
     aim = "hybrid"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         MustDropVit("threshold", self.window, self.similarity)  # refuses a window that is none
+        self._thresholds  # noqa: B018 - refuses a file that is none
+
+    @property
+    def _thresholds(self) -> tuple[float, float]:
+        """Of attention from all text, and from a single text token."""
+        if self.calibration is None:
+            return self.global_threshold, self.individual_threshold
+        names = {"global_threshold": 0, "individual_threshold": 0}
+        found = _calibration.load(self.calibration, "mustdrop", names).tensors
+        return float(found["global_threshold"]), float(found["individual_threshold"])
 
     @property
     def uses_budget(self) -> bool:
@@ -109,9 +124,8 @@ class MustDrop(Method):
         rows = ctx.instruction if len(ctx.instruction) else None
         given = ctx.attention(ctx.layer - 1, rows).mean(0)  # [text, N]
         overall, most = given.sum(0), given.amax(0)
-        little = (overall < self.global_threshold * overall.sum()) & (
-            most < self.individual_threshold
-        )
+        of_all, of_one = self._thresholds
+        little = (overall < of_all * overall.sum()) & (most < of_one)
         keep = (
             ~little | torch.isin(ctx.vision_rows, ctx.memory["key"].to(ctx.vision_rows.device))
         ).nonzero()[:, 0]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
-from unibench.ops import complement, independent, membership, product, top_k, unit
+from unibench.ops import complement, independent, membership, pairs, product, top_k, unit
 from unibench.ops.similarity import gram
 from unibench.pruning.attention import attention_rows
 
@@ -55,6 +56,7 @@ class PACT(Method):
     recover: float = 1.5
     layer: int = 4
     weighted: bool = True
+    centres: ClassVar[bool] = True
     category = "LLM only"
     aim = "hybrid"
 
@@ -127,6 +129,7 @@ class PACT(Method):
             torch.cat([patches[middles], unchanged]),
             torch.cat([means, ctx.visual_hidden[unchanged]]),
             torch.cat([sizes, sizes.new_ones(len(unchanged))]) if self.weighted else None,
+            lambda: pairs(inside, patches[joining], patches[middles]),
         )
 
     def score(self, ctx: StageContext) -> Tensor:

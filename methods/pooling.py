@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from unibench import Method, Selection, StageContext
-from unibench.ops import shares, spaced
+from unibench.ops import pairs, shares, spaced
+from unibench.pruning.layout import Grid
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,13 @@ class Pooling(Method):
     mode: Literal["avg", "max"] = "avg"
     cells: Literal["aspect", "square"] = "aspect"
     adaptive: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "diversity"
 
     def select(self, ctx: StageContext) -> Selection:
         features, kept, values = ctx.visual_hidden, [], []
+        cells: list[tuple[Grid, int, int]] = []
         grids = ctx.grids()
         parts = shares(ctx.keep, [len(grid) for grid in grids])
         pool = adaptive_avg_pool2d if self.mode == "avg" else adaptive_max_pool2d
@@ -48,7 +54,8 @@ class Pooling(Method):
             rows, columns = self._shape(grid.height, grid.width, max(1, part))
             values.append(pool(picture, (rows, columns)).flatten(1).T)
             kept.append(grid.rows[_places(grid.height, grid.width, rows, columns)])
-        return Selection(torch.cat(kept), torch.cat(values))
+            cells.append((grid, rows, columns))
+        return Selection(torch.cat(kept), torch.cat(values), members=partial(_members, cells))
 
     def _shape(self, height: int, width: int, most: int) -> tuple[int, int]:
         """Rows and columns of the coarser grid, at most ``most`` cells."""
@@ -78,6 +85,23 @@ def _places(height: int, width: int, rows: int, columns: int) -> list[int]:
         for row in _centres(height, rows)
         for column in _centres(width, columns)
     ]
+
+
+def _members(cells: Sequence[tuple[Grid, int, int]]) -> Tensor:
+    """Which tokens each cell covers, of grids with so many rows and columns of cells."""
+    found, first = [], 0
+    for grid, rows, columns in cells:
+        down, across = _covered(grid.height, rows), _covered(grid.width, columns)
+        inside = (down[:, None, :, None] & across[None, :, None]).flatten(2).flatten(0, 1)
+        found.append(pairs(inside.to(grid.rows.device), grid.rows, first=first))
+        first += rows * columns
+    return torch.cat(found, 1)
+
+
+def _covered(length: int, cells: int) -> Tensor:
+    """``[cells, length]`` places of each cell along one side, as torch's pooling has them."""
+    cell, place = torch.arange(cells)[:, None], torch.arange(length)[None]
+    return (place >= cell * length // cells) & (place < -(-(cell + 1) * length // cells))
 
 
 def _centres(length: int, cells: int) -> list[int]:

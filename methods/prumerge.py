@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.methods._prumerge import Mode, cls_attention
+from unibench.methods._prumerge import Mode, cls_attention, gathered
 from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
 
@@ -39,6 +40,7 @@ class PruMerge(Method):
     mode: Mode = "fixed"
     neighbours: int = 32
     adaptive: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     category = "ViT only"
     aim = "hybrid"
@@ -75,4 +77,5 @@ class PruMerge(Method):
         return Selection(
             torch.cat([chosen, rest[-1:]]),
             project(torch.cat([product(weights, features), summed[None]])),
+            members=partial(gathered, weights, rest),
         )

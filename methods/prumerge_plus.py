@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
-from unibench.methods._prumerge import Mode, cls_attention
+from unibench.methods._prumerge import Mode, cls_attention, gathered
 from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
 
@@ -43,6 +44,7 @@ class PruMergePlus(Method):
     variant: Literal["official", "official_bug"] = "official"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "hybrid"
 
@@ -65,10 +67,10 @@ class PruMergePlus(Method):
         attention = cls_attention(ctx)
         features, project = ctx.encoder_features()
         chosen = self._chosen(attention, ctx.keep)
-        rows = product(
-            nearest_weights(ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention),
-            features,
+        weights = nearest_weights(
+            ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention
         )
+        rows, rest = product(weights, features), chosen[:0]
         if self.mode == "adaptive" and len(chosen) < len(attention):
             rest = complement(chosen, len(attention))
             chosen, rows = (
@@ -80,7 +82,7 @@ class PruMergePlus(Method):
                 "prumerge_plus official_bug: merged rows stand at the positions of other patches"
             )
             chosen = chosen.sort().values
-        return Selection(chosen, project(rows))
+        return Selection(chosen, project(rows), members=partial(gathered, weights, rest))
 
     def _chosen(self, attention: Tensor, keep: int) -> Tensor:
         """Outliers by falling attention, then spaced patches."""

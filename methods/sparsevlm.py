@@ -13,7 +13,7 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods import _recycling
-from unibench.ops import complement, product, top_k
+from unibench.ops import complement, pairs, product, top_k
 from unibench.ops.clustering import density_peaks
 
 
@@ -53,6 +53,7 @@ class SparseVLM(Method):
     rank_scale: float = 1.0
     rank_bias: float = 0.0
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "importance"
 
@@ -102,7 +103,9 @@ class SparseVLM(Method):
         inside = torch.nn.functional.one_hot(found.slot, clusters).T.float()
         means = product(inside, ctx.visual_hidden[again]) / inside.sum(1, keepdim=True)
         return Selection(
-            torch.cat([top, again[found.centre]]), torch.cat([ctx.visual_hidden[top], means])
+            torch.cat([top, again[found.centre]]),
+            torch.cat([ctx.visual_hidden[top], means]),
+            members=lambda: pairs(inside, again, first=len(top)),
         )
 
     def _numbers(self, number: int, attention: Tensor, ctx: StageContext) -> tuple[int, int]:

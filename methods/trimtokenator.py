@@ -30,7 +30,7 @@ class TrimTokenator(Method):
     Closeness stands in for mutual information between the modalities; the second step (Greedy
     RepMax) takes the token with the smallest mean similarity to those taken.
 
-    Paper: TrimTokenator, sections 4.2 and 4.3; ablations in appendix D.
+    Paper: TrimTokenator, arXiv 2509.00320, sections 4.2 and 4.3; ablations in appendix D.
     Code: none published.
     Cost: O(N M D + N^2 D + K N), N x N floats; align=mi O(N M D^2).
     Deviations: none to compare with; the text is the question alone, since the paper leaves it

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
-from unibench.ops import complement, cosine, membership, product, top_k
+from unibench.ops import complement, cosine, membership, pairs, product, top_k
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class VisionZip(Method):
     contextual: int | None = None
     variant: Literal["official", "qwen", "angelslim", "official_bug"] = "official"
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "importance"
 
@@ -62,8 +63,12 @@ class VisionZip(Method):
         every = max(1, len(rest) // max(1, merged))
         targets = rest[every * torch.arange(merged, device=rest.device)]
         kept = torch.cat([dominant, targets])
+        others, joins = self._joins(keys, kept, targets)
         values = torch.cat(
-            [ctx.visual_hidden[dominant], project(self._contextual(features, keys, kept, targets))]
+            [
+                ctx.visual_hidden[dominant],
+                project(self._contextual(features, targets, others, joins)),
+            ]
         )
         if on_cls:
             assert ctx.family.feature_layer is not None
@@ -73,7 +78,7 @@ class VisionZip(Method):
             ]  # the CLS row needs a position: the first that is free
             states = ctx.vision.cls_hidden(ctx.family.feature_layer)
             kept, values = torch.cat([kept, spare]), torch.cat([values, project(states[spare])])
-        return Selection(kept, values)
+        return Selection(kept, values, members=lambda: pairs(joins, others, targets, len(dominant)))
 
     def _scores(self, ctx: StageContext) -> Tensor:
         assert ctx.vision is not None and ctx.family is not None
@@ -81,14 +86,21 @@ class VisionZip(Method):
             return ctx.vision.received(ctx.family.saliency_layer, total=True)
         return ctx.saliency(recomputed=self.variant == "angelslim")
 
-    def _contextual(self, features: Tensor, keys: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
-        """Each target with what it gathers of the tokens that are not kept."""
+    def _joins(self, keys: Tensor, kept: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens that are not kept, and which of them join each target ``[targets, n]``."""
         others = complement(kept, len(keys))
         if not len(others) or not len(targets):
+            return others[:0], keys.new_zeros(len(targets), 0)
+        nearest = cosine(keys[others], keys[targets]).argmax(1)
+        return others, membership(nearest, len(targets), torch.ones_like(others))
+
+    def _contextual(
+        self, features: Tensor, targets: Tensor, others: Tensor, joins: Tensor
+    ) -> Tensor:
+        """Each target with what it gathers of the tokens that are not kept."""
+        if not len(others):
             return features[targets]
-        joins = membership(
-            cosine(keys[others], keys[targets]).argmax(1), len(targets), torch.ones_like(others)
-        ).to(features)
+        joins = joins.to(features)
         size, gathered = joins.sum(1, keepdim=True), product(joins, features[others])
         if self.variant == "angelslim":
             return (features[targets] + gathered) / (1 + size)

@@ -17,6 +17,7 @@ from unibench.ops import (
     complement,
     cosine,
     membership,
+    pairs,
     places_within,
     product,
     ranking,
@@ -79,6 +80,7 @@ class VScan(Method):
     windows: Literal["auto", "served", "capped"] = "auto"
     variant: Literal["default", "qwen", "official_bug"] = "default"
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "importance"
 
@@ -155,7 +157,10 @@ class VScan(Method):
             rest = ctx.keep - wanted
         deep = ctx.saliency().index_fill(0, local, -torch.inf)
         kept = torch.cat([local, top_k(deep, rest)]).sort().values
-        return Selection(kept, merged(ctx.visual_hidden, kept))
+        others, joins = joined(ctx.visual_hidden, kept)
+        rows = ctx.visual_hidden[kept] + product(joins, ctx.visual_hidden[others])
+        rows = rows / (1 + joins.sum(1, keepdim=True))
+        return Selection(kept, rows, members=lambda: pairs(joins, others, kept))
 
     def _local(self, ctx: StageContext, scores: Tensor, wanted: int) -> tuple[Tensor, int]:
         """The tokens of highest score that the windows let through, and how many were wanted."""
@@ -193,9 +198,8 @@ def windows_of(grids: Sequence[Grid], side: int, count: int) -> tuple[Tensor, li
     return slot, sizes
 
 
-def merged(features: Tensor, kept: Tensor) -> Tensor:
-    """Each kept row as the mean of itself and the others that resemble it most, ``[K, D]``."""
+def joined(features: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens that are not kept, and ``[K, others]`` which kept one each resembles most."""
     others = complement(kept, len(features))
     nearest = cosine(features[others], features[kept]).argmax(1)
-    joins = membership(nearest, len(kept), torch.ones_like(others)).to(features)
-    return (features[kept] + product(joins, features[others])) / (1 + joins.sum(1, keepdim=True))
+    return others, membership(nearest, len(kept), torch.ones_like(others)).to(features)

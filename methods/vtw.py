@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from unibench import Method, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread, withdrawal_layer
+from unibench.methods import _calibration
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,46 @@ class VTW(Method):
     Attributes:
         layer: first decoder layer without visual tokens; None is 15 of 32, at the same relative
             depth.
+        calibration: file of ``calibrate method=vtw to=...``, which holds the layer instead.
     """
 
     layer: int | None = None
+    calibration: str | None = None
     adaptive: ClassVar[bool] = True
+    calibrated = "optional"
     category = "LLM only"
     aim = "importance"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calibration is None:
+            return
+        _calibration.load(self.calibration, "vtw", {"layer": 0})
+        if self.layer is not None:
+            raise UsageError("method.layer and method.calibration both say where vtw withdraws")
 
     @property
     def uses_budget(self) -> bool:
         return False  # with budget.mode=layer_average, which has one, the layer follows from it
 
+    @property
+    def _layer(self) -> int | None:
+        """Where tokens are withdrawn, if anything says it."""
+        if self.calibration is None:
+            return self.layer
+        return int(_calibration.load(self.calibration, "vtw", {"layer": 0}).tensors["layer"])
+
     def stages(self, depth: int) -> Sequence[Stage]:
-        (layer,) = spread((15,), 32, depth) if self.layer is None else (self.layer,)
+        layer = self._layer
+        if layer is None:
+            (layer,) = spread((15,), 32, depth)
         return (Stage(layer, self.select, count=lambda keep, total: 0),)
 
     def averaged(self, depth: int) -> Sequence[Stage]:
-        if self.layer is not None:
+        if self._layer is not None:
+            given = "method.calibration" if self.layer is None else f"method.layer={self.layer}"
             raise UsageError(
-                f"method.layer={self.layer} and budget.mode=layer_average both say where vtw"
-                " withdraws; leave out one"
+                f"{given} and budget.mode=layer_average both say where vtw withdraws; leave out one"
             )
         return [
             Stage(layer, self.select, count=partial(_left, layer, depth))

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, CLIPModel
 from unibench import hub
 from unibench.config import model_path
 from unibench.errors import UsageError
+from unibench.models._checkpoint import load_whole
 
 SEGMENT = 77  # ids that CLIP's text tower reads at once
 
@@ -119,7 +120,7 @@ def open_clip(
         UsageError: the checkpoint cannot be had.
     """
     try:
-        clip: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, **options)
+        clip: Any = load_whole(CLIPModel, source, source, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise UsageError(

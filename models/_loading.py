@@ -23,6 +23,7 @@ from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
+from unibench.models._template import prompted
 from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
@@ -111,10 +112,7 @@ class LoadedModel:
 
     def _template(self, content: Sequence[dict[str, str]]) -> str:
         """The chat template around the content of a user turn."""
-        text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        return text
+        return prompted(self.processor.apply_chat_template, content, "the model's chat template")
 
     def seen(self, picture: Image) -> Box:
         """The part of a picture that the processor hands on: left, top, right, bottom as shares."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import SiglipVisionModel
 
 from unibench.errors import UsageError
+from unibench.models._checkpoint import load_whole
 
 
 class SiglipPooling:
@@ -46,7 +47,7 @@ def open_pooling(source: str, device: torch.device, options: Mapping[str, Any]) 
         UsageError: the checkpoint cannot be had.
     """
     try:
-        tower: Any = SiglipVisionModel.from_pretrained(source, dtype=torch.float32, **options)
+        tower: Any = load_whole(SiglipVisionModel, source, source, dtype=torch.float32, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"the pooling head of {source} cannot be loaded ({str(error).splitlines()[0]}); give"

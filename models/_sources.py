@@ -15,38 +15,54 @@ from transformers.utils.import_utils import is_bitsandbytes_available
 from unibench import hub
 from unibench.config import ModelConfig, model_path
 from unibench.device import AUTO, device_type
-from unibench.errors import UsageError
+from unibench.errors import UsageError, shown
 from unibench.identity import model_digest
+from unibench.inputs import pinned_processor
+from unibench.models._checkpoint import check_files, load_whole
+from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
+from unibench.models._template import check_template
 
 TINY = "pkg://unibench.models/tiny"
 LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
 
 
 def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """A checkpoint with its processor, whose image settings are those that ``spec`` pins."""
+    """A checkpoint with its processor, whose image settings are those that ``spec`` pins for it."""
     path = _folder(spec)
     source = str(path) if path is not None else spec.checkpoint
     if source is None:
         raise UsageError(
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
+    if path is not None and is_published(path):
+        model, processor = open_published(path, spec.processor, options)
+        return model, processor, model_digest(vars(spec))
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
         # the commit that the key names, whatever the branch points to by now
         revision = hub.commit_of(source, spec.revision) or spec.revision
         where |= {"revision": revision, "local_files_only": not hub.answers()}
+    name = f"model.path={spec.path}" if path is not None else f"model={spec.name} ({source})"
+    options = {"device_map": spec.device_map, **_quantization(spec), **where, **options}
     try:
+        if path is not None:
+            check_files(path, name)
         config = AutoConfig.from_pretrained(source, **where)
+        cached = hub.config_file(spec) if path is None else None
+        if cached is not None:  # what of it is on this disk by now
+            check_files(cached.parent, name)
         processor = AutoProcessor.from_pretrained(source, **where)
-        model = _auto_class(config).from_pretrained(
-            source, device_map=spec.device_map, **_quantization(spec), **where, **options
-        )
+        model = load_whole(_auto_class(config), source, name, **options)
+    except (UsageError, MemoryError, torch.OutOfMemoryError):
+        raise
     except ImportError as error:
         raise UsageError(_how_to_install(spec, error)) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(_how_to_get(spec, error)) from None
-    for key, value in spec.processor.items():
+    # a file of others: what transformers makes of a wrong value in it has no end of kinds
+    except Exception as error:
+        raise UsageError(_how_to_get(spec, error)) from error
+    check_template(processor, f"the chat template of {name}")
+    for key, value in pinned_processor(spec).items():
         setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
     return model, processor, model_digest(vars(spec))
 
@@ -97,15 +113,28 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
     Raises:
         UsageError: ``spec`` says nothing, or transformers does not have the family.
     """
-    if spec.family not in FORMS or not spec.architecture:
+    kind = spec.architecture.get("model_type", spec.family)
+    if kind not in FORMS or not spec.architecture:
         raise UsageError(
             f"model={spec.name} has no architecture to build with random weights; give"
             " model.path=<folder>"
         )
-    config = AutoConfig.for_model(spec.family, **copy.deepcopy(spec.architecture))
-    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (spec.family, LENDER))
+    return built(kind, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
+
+
+def built(kind: str, architecture: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
+    """Configuration and processor of an architecture; a tiny model lends its tokenizer.
+
+    Args:
+        kind: ``model_type`` of the configuration.
+        architecture: fields of the configuration.
+        settings: of the image processor.
+    """
+    fields = {key: value for key, value in architecture.items() if key != "model_type"}
+    config = AutoConfig.for_model(kind, **fields)
+    own, any_tiny = (model_path(f"{TINY}/{name}") for name in (kind, LENDER))
     lender = own if own is not None and own.is_dir() else any_tiny
-    return config, make_processor(config, str(lender), copy.deepcopy(spec.processor))
+    return config, make_processor(config, str(lender), settings)
 
 
 def _folder(spec: ModelConfig) -> Path | None:
@@ -188,5 +217,7 @@ def _how_to_get(spec: ModelConfig, error: Exception) -> str:
             " rights: read it, then give model.trust_remote_code=true"
         )
     if spec.path is not None:
-        return f"model.path={spec.path} cannot be loaded: {str(error).splitlines()[0]}"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+        return f"model.path={spec.path} cannot be loaded: {kind}{shown(reason)}"
     return hub.how_to_get(spec)

@@ -11,9 +11,9 @@ from unibench.models.qwen2_vl import Qwen2VL
 
 
 class Qwen3VL(Qwen2VL):
-    """Qwen3VLForConditionalGeneration."""
+    """Qwen3VLForConditionalGeneration and Qwen3VLMoeForConditionalGeneration."""
 
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl", "qwen3_vl_moe")
     pixel_mean = pixel_std = (0.5, 0.5, 0.5)
     provides: ClassVar[frozenset[str]] = frozenset({"projector"})
 

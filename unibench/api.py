@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Scope
+from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
 from unibench.errors import UsageError, unknown
 from unibench.models import cached_processor, card_clip, family_of, whole_model
 from unibench.pruning import Family, Method, Needs, Session
@@ -56,6 +56,7 @@ def prune(
     scope: Scope = "sequence",
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
+    positions: Positions = "original",
     **parameters: Any,
 ) -> Iterator[Session]:
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
@@ -77,6 +78,8 @@ def prune(
         budget_mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed
             per layer on average.
         seed: for methods that draw.
+        positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
+            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
         **parameters: of the method, when it is given by name.
 
     Raises:
@@ -97,9 +100,13 @@ def prune(
         raise unknown("budget scope", scope, get_args(Scope))
     if budget_mode not in get_args(BudgetMode):
         raise unknown("budget mode", budget_mode, get_args(BudgetMode))
+    if positions not in get_args(Positions):
+        raise unknown("positions", positions, get_args(Positions))
     budget = Budget.parse(ratio, retention, keep)
     family = _family_for(built, whole_model(model), processor, clip)
-    session = Session(family, built, budget, scope=scope, mode=budget_mode, seed=seed)
+    session = Session(
+        family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions
+    )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
         raise UsageError(
             f"{_name_of(method)} needs a budget: give ratio= (share of visual tokens removed, for"

@@ -4,12 +4,21 @@ without a harness.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench.config import Harness, HarnessTask, JudgeConfig, RunConfig, TaskConfig, Wrapper
+from unibench import papers
+from unibench.config import (
+    Harness,
+    HarnessTask,
+    JudgeConfig,
+    ModelConfig,
+    RunConfig,
+    TaskConfig,
+    Wrapper,
+)
 from unibench.errors import UsageError, unknown
 
 VERSIONS: dict[Harness, str] = {
@@ -24,47 +33,87 @@ WRAPPERS = get_args(Wrapper)
 
 @dataclass(frozen=True)
 class Convention:
-    """What a harness does differently for a model family.
+    """How a harness's questions reach a model: prompts, pictures and decoding as one named whole.
 
     Attributes:
-        prompts: VLMEvalKit: whose prompt rules; lmms-eval: the model name that picks a task's
-            ``lmms_eval_specific_kwargs``.
-        max_new_tokens: of the harness's own wrapper, where the task does not say.
-        native: name of the harness's own model object, None if it has none that can be pruned.
-        frames: that a video is shown as, evenly spaced; all of a shorter one. 0 serves no video.
+        name: ``harness``, ``model`` or ``paper:<name>``.
+        entry: the harness's own model object that builds prompts and pictures and decodes: a key of
+            VLMEvalKit's ``supported_VLM``, or a model class of lmms-eval. None: the data set's
+            own prompt under the model's own chat template, through the model's own processor.
+        options: arguments over those of the entry.
+        resize: sides of a picture are first brought to multiples of this by qwen_vl_utils.
+        max_new_tokens: of an answer where the task does not say; None leaves it to the entry.
+        frames: that a video is shown as without an entry, evenly spaced; all of a shorter one.
+        prompt, system, prefix: what was put in place of that part, see
+            :class:`~unibench.config.RunConfig`.
+        note: what of the harness or the paper is not kept, for the row; None where nothing is
+            known. It is in no key.
     """
 
-    prompts: str
-    max_new_tokens: int
-    native: str | None = None
+    name: str
+    entry: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    resize: int | None = None
+    max_new_tokens: int | None = None
     frames: int = 0
+    prompt: str | None = None
+    system: str | None = None
+    prefix: str | None = None
+    note: str | None = None
+
+    def as_identity(self) -> dict[str, Any]:
+        """What of it can change a number."""
+        return {key: value for key, value in asdict(self).items() if key != "note"}
 
 
-LMMS_FRAMES = 32  # max_num_frames, the default of lmms-eval's own model objects
+PAPER = "paper:"
+CONVENTION = ("convention", "prompt", "system", "prefix")  # keys of a cell that are about it
+LENGTHS: dict[Harness, int] = {"vlmevalkit": 2048, "lmms_eval": 128}
+"""Tokens of an answer without an entry, where the task does not say: what most classes have."""
+FRAMES: dict[Harness, int] = {"vlmevalkit": 0, "lmms_eval": 32}
+"""Frames of a video without an entry; 32 is the max_num_frames of lmms-eval's classes."""
+# Entries whose classes load a checkpoint of transformers by themselves (wrapper=native). The others
+# want code that is on no index: the package llava, or the remote code of OpenGVLab's checkpoints.
+NATIVE: dict[Harness, tuple[str, ...]] = {
+    "vlmevalkit": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+    "lmms_eval": (
+        *("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+        *("llava", "llava_next", "llava_onevision", "internvl"),
+    ),
+}
+PACKAGED = ("llava",)  # classes of lmms-eval that need the package llava
 
-_QWEN = {
-    "vlmevalkit": Convention("qwen", 2048, "Qwen2VLChat"),
-    "lmms_eval": Convention("qwen2_5_vl", 128, "qwen2_5_vl", LMMS_FRAMES),
-}
-_LLAVA = {
-    "vlmevalkit": Convention("llava", 2048),
-    "lmms_eval": Convention("llava_hf", 1024, "llava_hf", LMMS_FRAMES),
-}
-CONVENTIONS: dict[str, dict[str, Convention]] = {
-    "qwen2_5_vl": _QWEN,
-    "qwen2_vl": {**_QWEN, "lmms_eval": Convention("qwen2_vl", 128, frames=LMMS_FRAMES)},
-    "llava": _LLAVA,
-    "llava_next": _LLAVA,
-    "llava_onevision": _LLAVA,
-    "internvl": {
-        "vlmevalkit": Convention("internvl", 4096),
-        "lmms_eval": Convention("internvl_hf", 1024, "internvl_hf", LMMS_FRAMES),
-    },
-}
-PLAIN = {
-    "vlmevalkit": Convention("dataset", 2048),
-    "lmms_eval": Convention("default", 128, frames=LMMS_FRAMES),
-}  # families of which neither knows
+
+def convention_of(config: RunConfig, harness: Harness) -> Convention:
+    """The convention that a configuration names, with what it puts in place of parts.
+
+    Raises:
+        UsageError: there is none of this name, or it says nothing about the model's family.
+    """
+    name, spec = config.convention, config.model
+    if name == "harness":
+        found = _of_entry(spec, harness)
+    elif name == "model":
+        found = Convention("model", max_new_tokens=LENGTHS[harness], frames=FRAMES[harness])
+    elif name.startswith(PAPER):
+        found = Convention(name, **papers.settings(name.removeprefix(PAPER), spec.family, harness))
+    else:
+        allowed = ("harness", "model", *(PAPER + paper for paper in papers.names()))
+        raise unknown("convention", name, allowed)
+    return replace(found, prompt=config.prompt, system=config.system, prefix=config.prefix)
+
+
+def _of_entry(spec: ModelConfig, harness: Harness) -> Convention:
+    """What the model's card names; the model's own where it names nothing."""
+    card = spec.harness_entry
+    entry, note = getattr(card, harness), card.differs.get(harness)
+    if entry is not None:
+        return Convention("harness", entry, card.options.get(harness, {}), note=note)
+    note = (
+        f"convention: the card of {spec.name} names no model object of {harness}: the data set's"
+        " prompt under the model's own template and processor"
+    )
+    return Convention("harness", max_new_tokens=LENGTHS[harness], frames=FRAMES[harness], note=note)
 
 
 @dataclass(frozen=True)
@@ -74,7 +123,7 @@ class Benchmark:
     Attributes:
         harness: that asks it.
         card: the benchmark in that harness.
-        convention: of the model's family.
+        convention: how its questions are put.
         judge: with its kind settled.
     """
 
@@ -92,7 +141,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     """
     if config.task.kind != "harness":
         return None
-    harness = chosen(config.task, config.harness)
+    harness = harness_of(config.task, config.harness)
     card = getattr(config.task, harness)
     asked = config.harness_options.judge
     kind = card.judges[0] if asked.kind == "auto" else asked.kind
@@ -100,12 +149,12 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     return Benchmark(
         harness,
         card,
-        convention_of(config.model.family, harness),
+        convention_of(config, harness),
         JudgeConfig(**{**named, "kind": kind}),
     )
 
 
-def chosen(task: TaskConfig, harness: str) -> Harness:
+def harness_of(task: TaskConfig, harness: str) -> Harness:
     """The harness of a task: the one asked for, or with ``auto`` the one that the card prefers.
 
     Raises:
@@ -124,11 +173,6 @@ def chosen(task: TaskConfig, harness: str) -> Harness:
     )
 
 
-def convention_of(family: str, harness: str) -> Convention:
-    """How a harness treats a family."""
-    return CONVENTIONS.get(family, PLAIN)[harness]
-
-
 def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
     """What of the harness can change a number; ``"none"`` for an embedded task."""
     if benchmark is None:
@@ -139,7 +183,7 @@ def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
         "version": VERSIONS[benchmark.harness],
         "task": benchmark.card.name,
         "wrapper": wrapper,
-        "convention": asdict(benchmark.convention),
+        "convention": benchmark.convention.as_identity(),
         "judge": [judge.kind, judge.model, judge.url] if judge.kind == "endpoint" else [judge.kind],
     }
 
@@ -170,6 +214,12 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"harness={config.harness}: task={config.task.name} is asked by unibench itself;"
                 " leave harness away"
             )
+        for part in CONVENTION:
+            if getattr(config, part) != getattr(RunConfig, part):
+                yield UsageError(
+                    f"{part}={getattr(config, part)}: task={config.task.name} is asked by unibench"
+                    " itself, under the model's own template; leave it away"
+                )
         return
     try:
         benchmark = benchmark_of(config)
@@ -179,6 +229,7 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
     assert benchmark is not None
     yield from _judge_mistakes(config, benchmark)
     yield from _wrapper_mistakes(config, benchmark)
+    yield from _part_mistakes(config, benchmark)
     if config.shards != 1:
         yield UsageError(
             f"shards={config.shards}: a harness scores a benchmark as a whole; use shards=1"
@@ -209,20 +260,60 @@ def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageEr
 
 
 def _wrapper_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageError]:
-    wrapper = config.harness_options.wrapper
+    wrapper, harness, entry = (
+        config.harness_options.wrapper,
+        benchmark.harness,
+        benchmark.convention.entry,
+    )
     if wrapper not in WRAPPERS:
         yield unknown("harness_options.wrapper", wrapper, WRAPPERS)
-    elif wrapper == "native" and benchmark.convention.native is None:
-        served = [
-            family
-            for family, known in CONVENTIONS.items()
-            if known[benchmark.harness].native is not None
-        ]
+    if wrapper != "native":
+        return
+    asked = "harness_options.wrapper=native"
+    if entry is None:
         yield UsageError(
-            f"harness_options.wrapper=native: {benchmark.harness} has no model object for family"
-            f" {config.model.family} that can be pruned; it has one for {', '.join(served)}"
+            f"{asked}: convention={config.convention} has no model object of {harness} for"
+            f" model={config.model.name}; leave it away"
         )
-    elif wrapper == "native" and config.model.weights == "random":
+    elif config.model.family not in NATIVE[harness] or entry in PACKAGED:
         yield UsageError(
-            "harness_options.wrapper=native loads a checkpoint; it cannot take model.weights=random"
+            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint; leave"
+            " it away: the same class then asks the model that unibench has loaded"
         )
+    elif config.model.weights == "random":
+        yield UsageError(f"{asked} loads a checkpoint; it cannot take model.weights=random")
+
+
+def _part_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageError]:
+    """Parts of a convention that cannot be put in place of the entry's own."""
+    entry, preset = benchmark.convention.entry, config.model.pixels.get(config.pixels, {})
+    if entry is None:
+        for part in ("prompt", "system", "prefix"):
+            if getattr(config, part) is not None:
+                yield UsageError(
+                    f"{part}={getattr(config, part)} takes the place of a part of a harness's model"
+                    f" object, and convention={config.convention} has none for model="
+                    f"{config.model.name}"
+                )
+    elif config.pixels != "native" and limits_of(preset) is None:
+        yield UsageError(
+            f"pixels={config.pixels}: {entry} of {benchmark.harness} prepares pictures itself and"
+            " takes no such setting; take convention=model, or leave pixels away"
+        )
+
+
+def limits_of(preset: Mapping[str, Any]) -> dict[str, int] | None:
+    """The arguments of harnesses' model classes that say what a pixel preset says; None where they
+    have none.
+
+    >>> limits_of({"size": {"shortest_edge": 3136, "longest_edge": 12544}})
+    {'min_pixels': 3136, 'max_pixels': 12544}
+    >>> limits_of({"crop_to_patches": False, "min_patches": 1, "max_patches": 1})
+    {'max_patches': 1}
+    """
+    size = preset.get("size", {})
+    if set(preset) == {"size"} and set(size) == {"shortest_edge", "longest_edge"}:
+        return {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+    if "max_patches" in preset and set(preset) <= {"crop_to_patches", "min_patches", "max_patches"}:
+        return {"max_patches": preset["max_patches"] if preset.get("crop_to_patches", True) else 1}
+    return None

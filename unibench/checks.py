@@ -86,9 +86,11 @@ def _configuration(spec: ModelConfig) -> tuple[str | None, str | None]:
     path = model_path(spec.path)
     file = hub.config_file(spec) if path is None else _checkpoint(spec, path) / "config.json"
     try:
-        return (None if file is None else file.read_text(encoding="utf-8")), None
-    except (OSError, UnicodeDecodeError):
-        return None, None
+        text = None if file is None else file.read_text(encoding="utf-8")
+        known = text is not None and isinstance(json.loads(text), dict)
+    except (OSError, ValueError, RecursionError):
+        return None, None  # said where the model is looked at
+    return (text if known else None), None
 
 
 def _checkpoint(spec: ModelConfig, path: Path) -> Path:
@@ -139,7 +141,7 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         return
     try:
         kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         yield UsageError(f"model.path={spec.path}: {file} cannot be read as JSON")
         return
     if kind not in family.model_types:
@@ -170,7 +172,8 @@ def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         return  # a mode of the budget that does not exist, for one
 
     def refused(family: str, facts: ModelFacts) -> str | None:
-        return answers.refusal(cell.method, budget, family, facts, cell.budget.mode)
+        rules = cell.budget.mode, cell.positions
+        return answers.refusal(cell.method, budget, family, facts, *rules)
 
     reason = refused(cell.model.family, facts)
     if reason is None:

@@ -73,7 +73,7 @@ def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
     lines = frame.whole(cells)
     chosen = [_chosen(lines, word) for word in words]
     settings = pd.concat([side.lines["setting"] for side in chosen])
-    vanilla = frame.vanillas(frame.over_seeds(lines[lines["setting"].isin(settings)]))
+    vanilla = frame.vanillas(_joined(lines[lines["setting"].isin(settings)]))
     found = [
         _comparison(one, two, vanilla)
         for first, second in itertools.combinations(chosen, 2)
@@ -123,9 +123,9 @@ def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
         given = frame.whole(frame.build([Path(word) / "metrics.json"]))
         if given.empty:
             raise UsageError(f"the row in {word} is damaged; the command that made it writes it")
-        return _Chosen(frame.over_seeds(given), cell=True)
+        return _Chosen(_joined(given), cell=True)
     if KEY.fullmatch(word) and (lines["key"].str.startswith(word)).any():
-        return _Chosen(frame.over_seeds(lines[lines["key"].str.startswith(word)]), cell=True)
+        return _Chosen(_joined(lines[lines["key"].str.startswith(word)]), cell=True)
     method, _, variant = word.partition("+")
     named = lines[lines["method"] == method]
     if named.empty:
@@ -141,7 +141,7 @@ def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
             names = [f"{method}+{name}" if name else method for name in variants]
             raise unknown("variant", word, names)
         variant = variants[0]
-    joined = frame.over_seeds(named[named["variant"] == variant])
+    joined = _joined(named[named["variant"] == variant])
     twice = joined[joined.duplicated(["setting", *BUDGET], keep=False)]
     for _, versions in twice.groupby(["setting", *BUDGET], sort=False):
         first = versions.iloc[0]
@@ -151,6 +151,11 @@ def _chosen(lines: pd.DataFrame, word: str) -> _Chosen:
             f" {', '.join(str(keys[0]) for keys in versions['key'])}"
         )
     return _Chosen(joined, cell=False)
+
+
+def _joined(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines joined over seeds; the samples give the intervals of a comparison."""
+    return frame.over_seeds(lines, intervals=False)
 
 
 def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
@@ -193,9 +198,9 @@ def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
     name = "+".join(part for part in (line["method"], line["variant"]) if part)
     if reference is None or line["method"] == "vanilla":
         return Side(name, tuple(line["folder"]), None, None)
-    full = frame.samples(reference[0])
+    full = frame.answers(reference[0])
     tables = [
-        full.join(frame.samples(folder), how="inner", rsuffix="_own") for folder in line["folder"]
+        full.join(frame.answers(folder), how="inner", rsuffix="_own") for folder in line["folder"]
     ]
     joined = pd.concat(tables)
     groups = joined["group"].tolist()

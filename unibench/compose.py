@@ -26,7 +26,7 @@ from omegaconf.errors import ValidationError
 from unibench import config, experiment, paths, registry, schema, suites
 from unibench.checks import mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
-from unibench.config import typed as typed
+from unibench.credentials import followed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
 from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 
@@ -405,7 +405,10 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         whole = OmegaConf.structured(schema.without_literals(RunConfig))
         for part in parts:
             whole[part.key] = _written(part.key, part.node)
+        as_written = OmegaConf.to_container(whole, resolve=False)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
+        # where results lie is told by the results themselves
+        plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
         values["method"] = {

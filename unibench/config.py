@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
-from unibench.registry import parts_of as parts_of
 from unibench.schema import Least
 
 INSIDE = "pkg://unibench."  # a place inside this package
@@ -28,11 +29,30 @@ Modality = Literal["image", "video"]
 Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
+Prompts = Literal["dataset", "custom"]
 
 
 Natural = Annotated[int, Least(0)]
 Count = Annotated[int, Least(1)]
 Positive = Annotated[float, Least(0, above=True)]
+
+
+@dataclass
+class HarnessEntry:
+    """The model object of each harness that asks a checkpoint as the harness itself would.
+
+    Attributes:
+        vlmevalkit: key of VLMEvalKit's ``supported_VLM``; null where it has none for this model.
+        lmms_eval: name of a model class of lmms-eval, as ``lmms_eval --model`` takes it.
+        options: by harness, arguments over those of the entry, for example the pixel limits of a
+            checkpoint that was made with others.
+        differs: by harness, what of the entry is not kept here, in one sentence for the row.
+    """
+
+    vlmevalkit: str | None = None
+    lmms_eval: str | None = None
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    differs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,11 +77,13 @@ class ModelConfig:
         pixels: image settings by preset name.
         architecture: configuration for ``weights=random``; with pretrained weights it is not read.
         processor: image settings, pinned: they hold whatever the checkpoint's own file says;
-            ``video`` holds those of the video processor.
+            ``video`` holds those of the video processor. Those of a card hold for the card's own
+            checkpoint; one in a folder (``path``) has its own, unless a command says otherwise.
         clip: folder or hub id of the CLIP that the vision tower comes from, for methods that
             compare patches with the question; loaded when such a method runs.
         selector: file or folder of a trained importance scorer for this model (visionselector,
             idpruner).
+        harness_entry: what the harnesses call this model, see :class:`HarnessEntry`.
     """
 
     name: str = MISSING
@@ -82,6 +104,7 @@ class ModelConfig:
     processor: dict[str, Any] = field(default_factory=dict)
     clip: str | None = None
     selector: str | None = None
+    harness_entry: HarnessEntry = field(default_factory=HarnessEntry)
 
 
 @dataclass
@@ -188,11 +211,17 @@ class GenerationConfig:
 
     Attributes:
         max_new_tokens: most tokens of an answer; null takes the task's number.
-        repetition_penalty: 1 is none (Qwen2.5-VL's own file says 1.05).
+        repetition_penalty: 1 is none; null takes the convention's: with a harness's own model
+            object what that and the checkpoint say (Qwen2.5-VL's file says 1.05), 1 otherwise.
     """
 
     max_new_tokens: Count | None = None
-    repetition_penalty: Positive = 1.0
+    repetition_penalty: Positive | None = None
+
+    @property
+    def penalty(self) -> float:
+        """The repetition penalty where no harness's model object sets one."""
+        return 1.0 if self.repetition_penalty is None else self.repetition_penalty
 
 
 @dataclass
@@ -203,7 +232,8 @@ class JudgeConfig:
         kind: auto takes the first of the benchmark's ``judges``; else one of them.
         model: name that the endpoint is asked for.
         url: address of an OpenAI-compatible server, up to ``/v1``.
-        key: name of the environment variable that holds the key; the key itself is never written.
+        key: name of the environment variable, or of the file, that holds the key; the key itself is
+            never written.
         timeout: seconds for one attempt.
         retries: further attempts after a failed one; then the cell fails and keeps its answers.
     """
@@ -245,7 +275,17 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
-        pixels: preset of the model's image settings.
+        positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
+            ``centre``: a merged one amid those it stands for. See
+            :mod:`unibench.pruning.positions`.
+        pixels: preset of the model's image settings; ``native`` leaves them to the convention.
+        convention: how a harness's questions are put: ``harness`` (as its own model object does,
+            that the model's card names), ``model`` (the model's own template and processor), or
+            ``paper:<name>`` (as the code of a paper does, ``configs/papers``).
+        prompt: text of a question, over the convention's: ``dataset`` (the data set's own), or
+            ``custom`` (the model class's).
+        system: system text over the convention's; ``none`` for none.
+        prefix: what a reply begins with, over the convention's.
         batch_size: prompts read together, or ``auto``: as many as fit on the GPU, 1 on a CPU; time
             per sample is comparable at 1 only.
         budget: how the budget is meant.
@@ -270,7 +310,12 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    positions: Positions = "original"
     pixels: str = "native"
+    convention: str = "harness"
+    prompt: Prompts | None = None
+    system: str | None = None
+    prefix: str | None = None
     batch_size: Count | Literal["auto"] = 1
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
@@ -302,8 +347,47 @@ def typed(plain: Mapping[str, Any]) -> RunConfig:
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    """Values of a cell that are of the right type, but outside of a closed set or a range."""
-    return schema.mistakes(cell)
+    """Values of a cell that are of the right type, but outside of a closed set or a range, or that
+    hold a secret, which would be stored.
+    """
+    yield from schema.mistakes(cell)
+    try:
+        check_name("harness_options.judge.key", cell.harness_options.judge.key)
+    except UsageError as error:
+        yield error
+    for key, text in _texts(vars(cell)):
+        kind = None if isinstance(text, FromEnvironment) else secret_in(text)
+        if kind is not None and key != "harness_options.judge.key":
+            yield UsageError(
+                f"{key} holds {kind}, which would be stored with the results (it is not shown);"
+                " the key of a judge is read from the environment or a file that"
+                " harness_options.judge.key names"
+            )
+
+
+def resolved(plain: Any) -> Any:
+    """Plain values of a configuration of one's own, with what they take from the environment.
+
+    Raises:
+        UsageError: a variable is not set.
+    """
+    try:
+        return followed(plain, OmegaConf.to_container(OmegaConf.create(plain), resolve=True))
+    except OmegaConfBaseException as error:
+        raise UsageError(str(error).splitlines()[0]) from None
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in plain values, with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping) or is_dataclass(value):
+        entries = value if isinstance(value, Mapping) else vars(value)
+        for name, entry in entries.items():
+            yield from _texts(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _texts(entry, key)
 
 
 def register() -> None:

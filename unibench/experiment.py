@@ -26,7 +26,13 @@ import yaml
 from unibench.config import BUDGETS
 from unibench.errors import UsageError, nearest
 
-BELONGS = {"model": ("model.", "pixels"), "method": ("method.",), "task": ("task.", "harness")}
+CONVENTION = ("convention", "prompt", "system", "prefix")
+BELONGS = {
+    "model": ("model.", "pixels", *CONVENTION),
+    "method": ("method.",),
+    "task": ("task.", "harness", *CONVENTION),
+    "harness": CONVENTION,
+}
 """Keys that say something about a choice, by their beginning: another choice drops them."""
 KEYS = ("title", "common", "grids")
 

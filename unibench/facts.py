@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+FULL = "full_attention"
+SLIDING = frozenset({"sliding_attention"})
+# layers that carry a state from token to token, which nothing can be taken out of
+RECURRENT = frozenset({"linear_attention", "conv"})
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -15,7 +20,9 @@ class ModelFacts:
         name: of the model, as a message names it.
         family: name of the adapter.
         depth: number of decoder layers.
-        full_attention: whether every decoder layer attends to all positions.
+        kinds: of each decoder layer what it looks back with, as transformers names it.
+        softcap: largest logit of attention, where the eager kernel caps them.
+        kv_shared: layers at the end that read keys and values of earlier ones.
         width: of the language model's hidden states.
         positions: tokens that the language model was built for.
         tower_depth: number of blocks of the vision tower.
@@ -29,7 +36,9 @@ class ModelFacts:
     name: str = "the model"
     family: str = ""
     depth: int | None = None
-    full_attention: bool | None = None
+    kinds: tuple[str, ...] | None = None
+    softcap: float | None = None
+    kv_shared: int | None = None
     width: int | None = None
     positions: int | None = None
     tower_depth: int | None = None
@@ -52,7 +61,9 @@ class ModelFacts:
         layer = config.get("vision_feature_layer")
         return cls(
             depth=text.get("num_hidden_layers"),
-            full_attention=full_attention(text),
+            kinds=layer_kinds(text),
+            softcap=text.get("attn_logit_softcapping"),
+            kv_shared=text.get("num_kv_shared_layers"),
             width=text.get("hidden_size"),
             positions=text.get("max_position_embeddings"),
             tower_depth=tower.get("depth", tower.get("num_hidden_layers")),
@@ -61,12 +72,13 @@ class ModelFacts:
         )
 
 
-def full_attention(text: Mapping[str, Any]) -> bool | None:
-    """Whether every layer of a language model attends to all positions; None if it is not said."""
-    kinds = text.get("layer_types")
-    if kinds:
-        return set(kinds) <= {"full_attention"}
-    if text.get("sliding_window"):
-        # Qwen's files give a width that is not used
-        return not text.get("use_sliding_window", True)
-    return True if "num_hidden_layers" in text else None
+def layer_kinds(text: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What each layer of a language model looks back with; None if it is not said."""
+    if kinds := text.get("layer_types"):
+        return tuple(kinds)
+    depth = text.get("num_hidden_layers")
+    if depth is None:
+        return None
+    # Qwen's files give a width that is not used
+    slides = text.get("sliding_window") and text.get("use_sliding_window", True)
+    return ("sliding_attention" if slides else FULL,) * depth

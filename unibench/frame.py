@@ -1,28 +1,21 @@
 """The tidy frame: one line for each finished cell, metric and ability, read from the cells' rows.
 
-``<folder>/index.parquet`` keeps it; it is a copy, made again whenever a row below the folder is
-new, changed or gone, and may be deleted at any time. The columns are
+``<folder>/index.parquet`` keeps it, see :mod:`unibench.row_index`. The columns are
 :data:`unibench.inference.row.LINE`; ``docs/statistics.md`` describes them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from unibench import row_index
 from unibench.errors import UsageError, shown, unknown
 from unibench.inference.record import COLUMNS as RECORD
 from unibench.inference.record import stored
@@ -37,17 +30,14 @@ from unibench.inference.row import (
     columns,
     read_row,
 )
-from unibench.stats import mean_interval
-from unibench.store import cells_below, read_samples
-from unibench.store.data import read_bytes
-from unibench.store.files import fresh
+from unibench.row_index import Entry, Index, Stamp
+from unibench.store import read_samples
 
 log = logging.getLogger(__name__)
 
-INDEX = "index.parquet"
-LARGEST_INDEX = 1 << 30
-SCHEMA = 2  # of the index
 COLUMNS = LINE
+BLOCK = 2000  # rows that are made lines together: few enough for memory, many for pandas
+ANSWER = ("id", "ability", "group", "answer", "score")  # what comparisons read of a sample
 SERIES = columns("series", "metric", "ability")  # of lines that seeds alone tell apart
 PLACE = columns("setting", "metric", "ability")  # where a drop is measured against vanilla
 MEANS = tuple(name for name in NUMBERS if name not in ("ratio", "low", "high"))
@@ -56,7 +46,7 @@ SETTING = columns(
     *("harness", "harness_version", "wrapper", "judge", "n", "data", "code", "setting"),
 )  # what tells settings apart; the last one does wherever the others do not
 METHOD = columns(
-    *("variant", "params", "source", "budget", "budget_mode", "budget_scope"),
+    *("variant", "params", "source", "budget", "budget_mode", "budget_scope", "positions"),
     *("device", "code", "key"),
 )  # what tells results of one method in one setting apart
 PRUNED = columns("method", *METHOD[:-3])  # vanilla has none of them
@@ -74,53 +64,134 @@ ALIKE = (  # lines that agree in the first columns agree in the second, or must 
 )
 
 
-def load(folder: Path) -> pd.DataFrame:
-    """The frame of all finished cells below a folder, in the order of their paths.
+def load(folder: str | Path) -> pd.DataFrame:
+    """The frame of all finished cells below a folder, in the order of their paths. Cells that
+    cannot be read are left out, and named by a warning each time.
 
     Raises:
         UsageError: there is no such folder.
     """
-    if not folder.is_dir():
+    store = Path(folder).expanduser()
+    if not store.is_dir():
         raise UsageError(
             f"{folder}: there is no such folder; out=<folder> names the results of earlier runs"
         )
-    files = [cell / "metrics.json" for cell in cells_below(folder)]
-    files = [file for file in files if file.is_file()]
-    stamp, index = _stamp(folder, files), folder / INDEX
-    kept = _read(index, stamp)
-    if kept is None:
-        kept = build(files)
-        _write(kept, index, stamp)
-    return kept
+    index = _index(store)
+    _name_faults({store / name: one.fault for name, one in index.cells.items() if one.fault})
+    frame = index.lines if index.lines is not None else of_rows([])
+    start = f"{store}/"
+    frame["folder"] = [start + name if name else str(store) for name in frame["folder"]]
+    return frame
 
 
 def build(files: Iterable[Path]) -> pd.DataFrame:
     """The frame of the rows in these ``metrics.json`` files, each beside its cell's
     ``identity.json``.
     """
-    rows: list[Row] = []
-    for file in files:
-        try:
-            rows.append(read_row(file.parent))
-        except RowError as error:
-            log.warning(
-                "%s is left out of the tables: %s. The command that made it writes it again",
-                file.parent,
-                error,
-            )
+    rows, faults = _rows(file.parent for file in files)
+    _name_faults(faults)
     return of_rows(rows)
 
 
 def of_rows(rows: Iterable[Row]) -> pd.DataFrame:
     """The frame of rows that are already read."""
-    frame = pd.DataFrame([line for row in rows for line in row.lines()], columns=list(COLUMNS))
-    for name in frame.columns.difference([*NUMBERS, "folder"]):
-        # texts of rows go to terminals, plots and pages; a folder is opened under its own name
-        frame[name] = frame[name].map(lambda text: shown(text) if isinstance(text, str) else text)
-    for name in NUMBERS:
-        frame[name] = pd.to_numeric(frame[name]).astype(float)
-    frame = frame.astype({"n": int, "seed": int, "main": bool})
-    return _with_vanilla(frame)
+    return _with_vanilla(_lines_of(rows))
+
+
+def _index(store: Path) -> Index:
+    """The index of a store, up to date."""
+    kept = row_index.read(store)
+    now = {name: (stamp, why) for name, stamp, why in row_index.stamps(store, kept.cells)}
+    same = {
+        name
+        for name, (stamp, why) in now.items()
+        if not why and name in kept.cells and kept.cells[name].stamp == stamp
+    }
+    if len(same) == len(now) == len(kept.cells) and kept.lines is not None:
+        return kept
+    index = _joined_index(store, kept, now, same)
+    row_index.write(store, index)
+    return index
+
+
+def _joined_index(
+    store: Path, kept: Index, now: Mapping[str, tuple[Stamp, str]], same: set[str]
+) -> Index:
+    """An index of the cells that there are now, of which only new and changed ones are read."""
+    frames = [] if kept.lines is None else [kept.lines]
+    owners = [name for name, one in kept.cells.items() for _ in range(one.lines)]
+    owners = [name if name in same else "" for name in owners]
+    faults = {name: why for name, (_, why) in now.items() if why}
+    new = [name for name, (_, why) in now.items() if not why and name not in same]
+    for start in range(0, len(new), BLOCK):
+        block = new[start : start + BLOCK]
+        rows, wrong = _rows(store / name for name in block)
+        names = {str(store / name): name for name in block}
+        faults |= {names[str(place)]: why for place, why in wrong.items()}
+        lines = _lines_of(rows)
+        lines["folder"] = [names[place] for place in lines["folder"]]
+        owners += lines["folder"].tolist()
+        frames.append(lines)
+    order = {name: place for place, name in enumerate(now)}
+    ranks = np.array([order.get(name, -1) if name else -1 for name in owners], dtype=int)
+    places = np.argsort(ranks, kind="stable")[int((ranks < 0).sum()) :]
+    whole_lines = [frame for frame in frames if len(frame)]
+    lines = pd.concat(whole_lines, ignore_index=True) if whole_lines else _lines_of([])
+    lines = lines.iloc[places].reset_index(drop=True)
+    for name in lines.select_dtypes(object).columns:  # empty in one part, text in another
+        lines[name] = pd.Series(lines[name].tolist(), dtype=None if len(lines) else object)
+    lines = _with_vanilla(lines)
+    counts = np.bincount(ranks[ranks >= 0], minlength=len(now))
+    cells = {
+        name: Entry(stamp, int(counts[order[name]]), faults.get(name, ""))
+        for name, (stamp, _) in now.items()
+    }
+    return Index(cells, lines)
+
+
+def _rows(folders: Iterable[Path]) -> tuple[list[Row], dict[Path, str]]:
+    """The rows of cells, and why others have none."""
+    rows: list[Row] = []
+    faults: dict[Path, str] = {}
+    for folder in folders:
+        try:
+            rows.append(read_row(folder))
+        except RowError as error:
+            faults[folder] = str(error)
+    return rows, faults
+
+
+def _name_faults(faults: Mapping[Path, str]) -> None:
+    """Warn of cells that no table shows."""
+    for folder, why in faults.items():
+        log.warning(
+            "%s is left out of the tables: %s. The command that made it writes it again",
+            folder,
+            why,
+        )
+
+
+def _lines_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """The lines of rows, each as its row says."""
+    lines = [line for row in rows for line in row.lines()]
+    known: dict[str, str] = {}  # one object for each text, and one look at its signs
+    columns: dict[str, Any] = {}
+    for name in COLUMNS:
+        values = [line[name] for line in lines]
+        if name in NUMBERS:
+            columns[name] = pd.Series(values, dtype=float)
+            continue
+        if name != "folder":
+            # texts of rows go to terminals, plots and pages; a folder is opened under its own name
+            values = [
+                known.get(value) or known.setdefault(value, shown(value))
+                if isinstance(value, str)
+                else value
+                for value in values
+            ]
+        columns[name] = pd.Series(values, dtype=None if values else object)
+    frame = pd.DataFrame(columns)
+    return frame.astype({"n": int, "seed": int, "main": bool})
 
 
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,11 +207,37 @@ def samples(folder: str | Path) -> pd.DataFrame:
     """
     file = Path(folder) / "samples.jsonl"
     if not file.is_file():
-        raise UsageError(f"{file} is missing: the cell's samples were removed or lie elsewhere")
+        raise _missing(file)
     records = stored(Path(folder), read_samples(Path(folder))[0].values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
     table["ability"] = table["ability"].map(shown)  # as the frame names it
     return table.set_index("id")
+
+
+def answers(folder: str | Path) -> pd.DataFrame:
+    """What comparisons need of a cell's samples: :data:`ANSWER`, by id.
+
+    Raises:
+        UsageError: as :func:`samples`.
+    """
+    file = Path(folder) / "samples.jsonl"
+    try:
+        state = file.stat()
+    except OSError:
+        raise _missing(file) from None
+    return _answers(str(folder), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)  # vanilla is compared with every method
+def _answers(folder: str, *_: int) -> pd.DataFrame:
+    lines = list(read_samples(Path(folder))[0].values())
+    table = pd.DataFrame({name: [line[name] for line in lines] for name in ANSWER})
+    table["ability"] = table["ability"].map(shown)  # as the frame names it
+    return table.set_index("id")
+
+
+def _missing(file: Path) -> UsageError:
+    return UsageError(f"{file} is missing: the cell's samples were removed or lie elsewhere")
 
 
 def selected(frame: pd.DataFrame, given: Mapping[str, str], folder: Path) -> pd.DataFrame:
@@ -181,8 +278,36 @@ def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
         them. Where seeds ran on different devices, what was measured there is NaN.
     """
     groups = frame.groupby(list(SERIES), sort=False)
-    lines = [_joined(group, intervals) for _, group in groups]
-    return pd.DataFrame(lines, columns=[*COLUMNS, "std", "seeds"])
+    joined = groups.head(1).reset_index(drop=True)  # in the order of the groups
+    for name in MEANS:
+        joined[name] = groups[name].mean().to_numpy()
+    for name in ("seed", "key", "folder"):
+        joined[name] = pd.Series(groups[name].agg(list).to_numpy(), dtype=object)
+    joined["std"] = groups["score_100"].std(ddof=1).to_numpy()
+    joined["seeds"] = groups.size().to_numpy()
+    whole_intervals = groups["low"].agg(lambda low: low.notna().all()).to_numpy(dtype=bool)
+    several = joined["seeds"] > 1
+    joined.loc[several, ["low", "high"]] = np.nan
+    if intervals:
+        for place in joined.index[several & whole_intervals]:
+            joined.loc[place, ["low", "high"]] = _interval(joined.loc[place])
+    devices = groups["device"].unique()
+    for place, names in enumerate(devices):
+        if len(names) > 1:
+            joined.loc[place, "device"] = " + ".join(names)
+            joined.loc[place, list(MEASURED)] = np.nan
+    return joined[[*COLUMNS, "std", "seeds"]]
+
+
+def _interval(line: pd.Series[Any]) -> tuple[float, float]:
+    """The interval of the samples' mean scores over the seeds of a series."""
+    from unibench.stats import (
+        mean_interval,
+    )  # scipy takes a second, which a table need not wait for
+
+    scores = mean_scores(line["folder"], line["ability"])
+    found = mean_interval(scores["score"].tolist(), scores["group"].tolist())
+    return 100 * found.low, 100 * found.high
 
 
 def difference(lines: pd.DataFrame) -> str:
@@ -277,7 +402,7 @@ def mean_scores(folders: Sequence[str], ability: str = ALL) -> pd.DataFrame:
     Returns:
         Columns ``score`` and ``group`` (the picture), by id; samples that all the cells have.
     """
-    tables = [samples(folder) for folder in folders]
+    tables = [answers(folder) for folder in folders]
     if ability != ALL:
         name = ALL if ability == UNNAMED else ability
         tables = [table[table["ability"] == name] for table in tables]
@@ -287,30 +412,14 @@ def mean_scores(folders: Sequence[str], ability: str = ALL) -> pd.DataFrame:
     )
 
 
-def _joined(group: pd.DataFrame, interval: bool) -> dict[Any, Any]:
-    line: dict[Any, Any] = group.iloc[0].to_dict()
-    line.update(group[list(MEANS)].mean().to_dict())
-    line.update({name: group[name].tolist() for name in ("seed", "key", "folder")})
-    line.update({"std": float(group["score_100"].std(ddof=1)), "seeds": len(group)})
-    if group["device"].nunique() > 1:
-        line.update(
-            {"device": " + ".join(group["device"].unique()), **dict.fromkeys(MEASURED, np.nan)}
-        )
-    if len(group) > 1:
-        line.update({"low": np.nan, "high": np.nan})
-    if len(group) > 1 and interval and group["low"].notna().all():
-        scores = mean_scores(line["folder"], line["ability"])
-        found = mean_interval(scores["score"].tolist(), scores["group"].tolist())
-        line.update({"low": 100 * found.low, "high": 100 * found.high})
-    return line
-
-
 def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:
     """Drops against the unpruned cell of the same setting, metric and ability.
 
     A row notes its own vanilla, which covers the main metric; the others are looked up, and stay
     empty where the folder has no such cell, or several.
     """
+    own = frame["main"] & (frame["ability"] == ALL)
+    frame.loc[~own, "vanilla_100"] = np.nan  # of an index: vanilla may be another now
     vanilla = frame[frame["method"] == "vanilla"].drop_duplicates([*PLACE, "series"])
     single = vanilla[~vanilla.duplicated(list(PLACE), keep=False)]
     scores = single.set_index(list(PLACE))["score_100"]
@@ -328,61 +437,3 @@ def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:
 def _shown(value: Any) -> str:
     """A value as a filter takes it; of several seeds each."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _stamp(folder: Path, files: Iterable[Path]) -> bytes:
-    """What the index was made of: names, times and sizes of the rows, under this user's secret.
-
-    An index is trusted without a look at the rows, so a store that comes from elsewhere must not be
-    able to bring one along.
-    """
-    digest = hashlib.blake2b(
-        f"{SCHEMA}:{folder}:{','.join(COLUMNS)}".encode(), digest_size=16, key=_secret()
-    )
-    for file in files:
-        state = file.stat()
-        digest.update(f"{file.relative_to(folder)}:{state.st_mtime_ns}:{state.st_size}".encode())
-    return digest.hexdigest().encode()
-
-
-@cache
-def _secret() -> bytes:
-    """Random bytes of this user; others for each process where none can be kept."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unibench"
-    file, made = place / "index.key", secrets.token_bytes(32)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), open(file, "xb", opener=_private) as stream:
-            stream.write(made)
-        kept = file.read_bytes()
-    except OSError:
-        return made
-    return kept if len(kept) == len(made) else made
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _read(index: Path, stamp: bytes) -> pd.DataFrame | None:
-    """The index, unless it is missing, damaged or made of other rows."""
-    try:
-        table = pq.read_table(io.BytesIO(read_bytes(index, LARGEST_INDEX)))
-    except (OSError, UsageError, pa.ArrowException):
-        return None
-    if (table.schema.metadata or {}).get(b"stamp") != stamp:
-        return None
-    kept: pd.DataFrame = table.to_pandas()
-    return kept
-
-
-def _write(frame: pd.DataFrame, index: Path, stamp: bytes) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"stamp": stamp})
-    try:
-        with fresh(index) as stream:
-            pq.write_table(table, stream)
-    except (OSError, pa.ArrowException) as error:
-        log.warning(
-            "%s cannot be written (%s); the rows are read one by one each time", index, error
-        )

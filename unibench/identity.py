@@ -16,7 +16,8 @@ from typing import Any
 from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
-from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path, parts_of
+from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path
+from unibench.credentials import undisclosed
 from unibench.device import device_type
 from unibench.errors import UsageError
 from unibench.inputs import (
@@ -24,10 +25,12 @@ from unibench.inputs import (
     checkpoint_digest,
     data_digest,
     own_code,
+    pinned_processor,
     value_digest,
 )
 from unibench.inputs import model_digest as model_digest
 
+POSITIONS = RunConfig.positions  # of cells whose identity names none
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -46,6 +49,7 @@ HARNESSES = {
         "unibench.harness.child.serve:Child",
         "unibench.harness.child.vlmevalkit:VLMEvalKit",
         "unibench.harness.child.vlmevalkit_models:native",
+        "unibench.harness.child.vlmevalkit_models:asking",
     ),
     "lmms_eval": (
         "unibench.harness.child.serve:Child",
@@ -124,16 +128,18 @@ class Cell:
     @property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``.
+        ``layer=3``; behind them ``positions=compact``, so that every label says it.
         """
         defaults = registry.method(self.config.method.get("source", self.method)).parameters
         given, selector = self.identity["method"], model_path(self.config.model.selector)
         own = () if selector is None else (value_digest(str(selector)),)
-        return ",".join(
+        changed = [
             f"{key}={given[key]}"
             for key, default in defaults.items()
             if given[key] not in (_listed(default), *own)
-        )
+        ]
+        places = self.config.positions
+        return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
 
     @property
     def folder(self) -> Path:
@@ -151,9 +157,10 @@ class Cell:
         """For people: model, method, budget, task."""
         mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode
         seed = f"seed {self.config.seed}" if self.config.seed else ""
+        more = [self.variant, self.budget.label, mode, seed]
         parts = [
             self.method,
-            *([] if self.method == "vanilla" else [self.variant, self.budget.label, mode, seed]),
+            *([] if self.method == "vanilla" else more),
         ]
         return (
             f"{self.config.model.name} x {' '.join(part for part in parts if part)} x"
@@ -221,21 +228,26 @@ def vanilla_of(cell: Cell) -> Cell:
 
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
-    return replace(config, seed=0, budget=BudgetConfig(), ratio=None, retention=None, keep=None)
+    nothing = {"ratio": None, "retention": None, "keep": None}
+    # where nothing is removed, nothing moves
+    return replace(config, seed=0, budget=BudgetConfig(), positions=POSITIONS, **nothing)
 
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
     """A cell from its setting and what its configuration says of method, budget and seed."""
-    budget, cards = budget_of(config), parts_of(config.method)
+    budget, cards = budget_of(config), registry.parts_of(config.method)
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
         "budget": {"label": budget.label, **asdict(config.budget)},
         "seed": config.seed,
+        # not named where they are the default: keys of before there was another stay what they are
+        **({} if config.positions == POSITIONS else {"positions": config.positions}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
     identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
 
 
@@ -257,7 +269,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "clip")  # what is compared
+CANDIDATE = ("method", "source", "budget", "positions", "clip")  # what is compared
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 
@@ -283,10 +295,11 @@ def condition_of(identity: Mapping[str, Any]) -> str:
 
 
 def candidate_of(identity: Mapping[str, Any]) -> str:
-    """Hash of what is compared over tasks: a method's parameters and code, and its budget."""
-    return _hash(
-        [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
-    )
+    """Hash of what is compared over tasks: a method's parameters and code, its budget, and where
+    its tokens stand.
+    """
+    parts = [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
+    return _hash([*parts, identity.get("positions", POSITIONS)])
 
 
 def source_of(identity: Mapping[str, Any]) -> str:
@@ -320,11 +333,19 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         "schema": SCHEMA,
         "device": device_type(config.model.device),
         "pixels": {config.pixels: config.model.pixels[config.pixels]},
-        "generation": asdict(config.generation),
+        "generation": _generation(config, asked),
         "batch_size": config.batch_size,
         "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
     }
+
+
+def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:
+    """Settings of decoding; a penalty that nothing else decides is stated."""
+    decoding = asdict(config.generation)
+    if asked is None or asked.convention.entry is None:
+        decoding["repetition_penalty"] = config.generation.penalty
+    return decoding
 
 
 def _files(config: RunConfig) -> dict[str, Any]:
@@ -346,7 +367,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "dtype": model.dtype,
             "attn": model.attn,
             "quantization": model.quantization,
-            "processor": model.processor,
+            "processor": pinned_processor(model),
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
@@ -360,8 +381,8 @@ def samples_digest(task: TaskConfig, harness: str) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that stands
-    for it since it was shown to give the same numbers.
+    """Digest of what definitions reach, see :mod:`unibench.code.closure`, or the earlier one that
+    stands for it since it was shown to give the same numbers.
 
     Args:
         roots: each ``module:name`` or ``/path/file.py:name``.

@@ -7,10 +7,13 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unibench import benchmark, digests, hub
+import yaml
+
+from unibench import benchmark, digests, hub, paths
 from unibench.config import ModelConfig, TaskConfig, model_path
 
 UNKNOWN = "?"  # stands after a branch of the hub whose commit is not on this disk
@@ -51,6 +54,32 @@ def checkpoint_digest(source: str, revision: str | None) -> str:
     return f"hub:{source}@{commit or f'{revision or hub.MAIN}{UNKNOWN}'}"
 
 
+def pinned_processor(model: ModelConfig) -> dict[str, Any]:
+    """Image settings that go before those in the checkpoint's own files: what the card pins holds
+    for the card's checkpoint; for another one in a folder, only what a command says beyond it.
+    """
+    if model.path is None or model.weights == "random":
+        return model.processor
+    return given_processor(model)
+
+
+def given_processor(model: ModelConfig) -> dict[str, Any]:
+    """Image settings that a command says beyond those of the model's card."""
+    card = _card_processor(model.name)
+    return {key: value for key, value in model.processor.items() if card.get(key) != value}
+
+
+@cache
+def _card_processor(name: str) -> Mapping[str, Any]:
+    """The image settings of a model's card."""
+    file = paths.part("configs") / "model" / f"{name}.yaml"
+    if not file.is_file():
+        return {}
+    card = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = card.get("processor", {})
+    return found
+
+
 def own_code(model: ModelConfig) -> Any:
     """Whether code of the checkpoint runs, and the commits of other repositories that it is from;
     what lies beside the weights is in their digest.
@@ -73,10 +102,10 @@ def data_digest(task: TaskConfig, harness: str) -> str | None:
     published name; None where code draws them.
     """
     if task.kind == "harness":
-        chosen = benchmark.chosen(task, harness)
-        places = benchmark.data_of(task, chosen)
+        asker = benchmark.harness_of(task, harness)
+        places = benchmark.data_of(task, asker)
         local = ",".join(digests.contents(place, _in_table(place)) for place in places)
-        return f"local:{local}" if local else f"published:{getattr(task, chosen).name}"
+        return f"local:{local}" if local else f"published:{getattr(task, asker).name}"
     if task.data is not None:
         folder = Path(task.data).expanduser()
         return f"files:{digests.contents(folder, _in_questions(folder / 'questions.jsonl'))}"

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from unibench.asked import Scorer, scorer_of
 from unibench.errors import UsageError, shown
+from unibench.identity import POSITIONS
 from unibench.inference.record import Record, stored
-from unibench.inference.row import Row, RowError, of_samples, read_row
+from unibench.inference.row import Row, of_samples, read_row
 from unibench.inference.verdict import Verdict
-from unibench.page.asked import Scorer, scorer_of
-from unibench.store import Problem, cells_below, read_samples
+from unibench.store import Problem, verify
 from unibench.store.files import read_json
-from unibench.store.folder import read_row as plain_row
+from unibench.store.repair import Finished
 
 CLOSE = 1e-6  # relative, or of a point: other versions of numpy may add up in another order
 
@@ -30,47 +31,49 @@ class Checked:
     """What a check found.
 
     Attributes:
-        problems: rows that are not what their samples give, scores that the answers do not give.
+        problems: damage, rows that are not what their samples give, scores that the answers do not
+            give.
         unverified: why scores could not be given again, by folder.
+        unsealed: finished cells of an earlier version, which have no manifest of their files.
     """
 
     problems: list[Problem] = field(default_factory=list)
     unverified: dict[Path, str] = field(default_factory=dict)
+    unsealed: list[Path] = field(default_factory=list)
 
 
 def recheck(folder: Path) -> Checked:
-    """Recompute every finished cell of a store; what is damaged is left to ``store.verify``.
+    """Look for damage in a store, and recompute the rows of its finished cells from their samples.
 
     Raises:
         UsageError: there is no such folder.
     """
     checked, rows = Checked(), dict[Path, Row]()
     scorers: dict[str, Scorer] = {}
-    for cell in cells_below(folder):
-        if plain_row(cell) is None:
-            continue
+
+    def examine(cell: Finished) -> Iterator[Problem]:
+        if not cell.sealed:
+            checked.unsealed.append(cell.folder)
         try:
-            rows[cell] = row = read_row(cell)
-            samples, environments = read_samples(cell)
-            records = stored(cell, samples.values())
-        except RowError as error:
-            checked.problems.append(_problem(cell, str(error)))
-            continue
-        except UsageError:
-            continue  # a damaged line, which is named where lines are read
-        checked.problems += [
-            _problem(cell, line) for line in _differing(row, records, environments)
-        ]
-        try:
-            checked.problems += list(_rescored(cell, row, records, scorers))
+            rows[cell.folder] = row = read_row(cell.folder)
+            records = stored(cell.folder, cell.samples.values())
         except UsageError as error:
-            checked.unverified[cell] = str(error).removeprefix(f"{cell}: ")
+            yield _problem(cell.folder, str(error))
+            return
+        for line in _differing(row, records, cell.environments):
+            yield _problem(cell.folder, line)
+        try:
+            yield from _rescored(cell.folder, row, records, scorers)
+        except UsageError as error:
+            checked.unverified[cell.folder] = str(error).removeprefix(f"{cell.folder}: ")
+
+    checked.problems += verify(folder, examine)
     vanillas = {row.setting: row for row in rows.values() if row.method == "vanilla"}
-    for cell, row in rows.items():
+    for folder_of_cell, row in rows.items():
         reference = vanillas.get(row.setting)
         if reference is not None and not _same(row.vanilla_100, reference.score_100):
             line = f"vanilla_100 is {row.vanilla_100}, vanilla here scores {reference.score_100}"
-            checked.problems.append(_problem(cell, line))
+            checked.problems.append(_problem(folder_of_cell, line))
     return checked
 
 
@@ -121,6 +124,7 @@ def _of_identity(row: Row) -> dict[str, Any]:
         "budget": "0" if name == "vanilla" else budget["label"],
         "budget_mode": budget["mode"],
         "budget_scope": budget["scope"],
+        "positions": identity.get("positions", POSITIONS),
         "seed": identity["seed"],
         "key": Path(row.folder).name,
     }

@@ -139,7 +139,7 @@ def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Reco
 def _recommendation(
     model: str, device: str, lines: pd.DataFrame, max_drop: float, metric: str
 ) -> Recommendation:
-    joined = frame.over_seeds(lines)
+    joined = frame.over_seeds(lines, intervals=False)
     frame.check_alike(joined, "a recommendation")
     vanilla = frame.vanillas(joined)
     tables = {setting: _samples(folder) for setting, folder in vanilla["folder"].items()}

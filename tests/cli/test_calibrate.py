@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from unibench.cli import main
 from unibench.compose import compose_cells
+from unibench.identity import cell_of
+from unibench.methods._calibration import Calibration, read
 from unibench.methods._prior import load
 
 WORDS = {"vtw": ["first=1", "eta=9"], "fitprune": ["ratio=0.5"], "mustdrop": ["ratio=0.5"]}
@@ -41,6 +45,67 @@ def test_a_prior_is_written_and_taken_by_the_next_run(
     assert set(prior.facts) >= {"model", "data", "code", "layer", "format"}
     words = ["method=d2pruner", *shlex.split(override), "ratio=0.5", "task.limit=1"]
     assert main([*words, f"out={tmp_path / 'outputs'}"]) == 0
+
+
+@pytest.mark.parametrize("method", WORDS)
+def test_a_file_holds_what_would_have_been_printed_and_is_part_of_the_key(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"{method}.safetensors"
+    calibrated = ["calibrate", f"method={method}", *WORDS[method], "samples=4"]
+    assert main(calibrated) == 0
+    printed = capsys.readouterr().out.splitlines()[1]
+    assert main([*calibrated, f"to={file}"]) == 0
+    override = capsys.readouterr().out.splitlines()[1]
+    found = read(file)
+    assert found.facts["samples"] == "4" and found.facts["method"] == method
+    assert set(found.facts) == {"format", "method", "model", "data", "samples", "code"}
+    assert found.made_of == "tiny_qwen2_5_vl, 4 samples"
+    words = [f"method={method}", "ratio=0.5", "task.limit=2", "generation.max_new_tokens=2"]
+    kept = []
+    for more in (shlex.split(override), shlex.split(printed)):
+        out = tmp_path / str(len(kept))
+        assert main([*words, *more, f"out={out}"]) == 0
+        (samples,) = out.rglob(f"{method}@*/*/samples.jsonl")
+        kept.append([json.loads(line)["last"] for line in samples.read_text().splitlines()])
+    assert kept[0] == kept[1]
+    keys = []
+    for value in (0, 1):
+        tensors = {name: tensor + value * 0 for name, tensor in found.tensors.items()}
+        Calibration(tensors, {**found.facts, "samples": str(value)}).save(file)
+        cells = compose_cells([*words, *shlex.split(override)], sweep=False)
+        keys.append(cell_of(cells[0]).key)
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "facts", "message"),
+    [
+        ("none", None, {}, "there is no such file; `python -m unibench calibrate method=vtw"),
+        ("text", None, {}, "is no safetensors file"),
+        ("others", {"recipe": torch.zeros(3)}, {"method": "fitprune"}, "calibration of fitprune"),
+        ("alien", {"layer": torch.tensor(3)}, {}, "is no calibration; vtw wants its own"),
+        ("shape", {"layer": torch.zeros(3)}, {"method": "vtw"}, "holds layer [3]; vtw reads layer"),
+        ("both", {"layer": torch.tensor(3)}, {"method": "vtw"}, "both say where vtw withdraws"),
+    ],
+)
+def test_a_file_that_is_not_the_methods_is_refused_in_one_line(
+    name: str,
+    tensors: dict[str, torch.Tensor] | None,
+    facts: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / f"{name}.safetensors"
+    if tensors is not None:
+        Calibration(tensors, facts).save(file)
+    elif name == "text":
+        file.write_text("not tensors")
+    more = ["method.layer=2"] if name == "both" else []
+    assert main(["method=vtw", f"method.calibration={file}", *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from unibench import registry
 from unibench.cli import main
 
 
@@ -35,6 +38,55 @@ def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     for part in ("arXiv 2403.06764", "pkunlp-icler/FastV", '"layer": 2', "ties by lower index"):
         assert part in out
+
+
+def test_methods_can_be_chosen_by_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
+    def named(words: str) -> set[str]:
+        assert main(["list", "methods", "--needs", words, "--json"]) == 0
+        return {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+
+    everything = named("")
+    assert {"fastv", "divprune"} <= everything
+    assert "fastv" in named("llm-attention,text") and "divprune" not in named("llm-attention")
+    assert named("text") | named("no-text") == everything
+    assert not named("text") & named("no-text")
+    assert named("calibration") == {"d2pruner"}
+    assert named("calibration-optional") == {"vtw", "fitprune", "mustdrop"}
+    assert named("training") == {"idpruner", "visionselector"}
+    assert main(["list", "methods", "--needs"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"fastv +ECCV 2024 +llm-attention, text +2 +yes +no", table)
+    assert re.search(r"pact +CVPR 2025 +llm-attention +4 +no +no", table)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["methods", "--needs", "txt"], "unknown need 'txt'. Did you mean text?"),
+        (["models", "--needs"], "--needs belongs to methods"),
+    ],
+)
+def test_mistakes_about_needs_are_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("paper", "venue"),
+    [
+        ("DivPrune, CVPR 2025, arXiv 2503.02175.", "CVPR 2025"),
+        ("PruneVid, ACL 2025, arXiv 2412.16117.", "ACL 2025"),
+        ("HiPrune, arXiv 2508.00553.", "arXiv 2025"),
+        ("none; a baseline in the work of others (arXiv 2602.13315).", ""),
+        ("STP (Smart Token Pruning), section 3.2.", ""),
+    ],
+)
+def test_venue_and_year_are_read_off_the_card(paper: str, venue: str) -> None:
+    card = registry.method("divprune")
+    assert replace(card, doc=f"Keeps.\n\nPaper: {paper}\n").venue == venue
 
 
 QUICK = [

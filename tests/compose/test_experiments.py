@@ -25,6 +25,7 @@ TABLES = [name for name in options("experiment") if "_table" in name]
 WEIGHTS = "model.selector=random:0"  # stands in for trained weights that nobody has here
 JUDGE = ("harness_options.judge.url=http://127.0.0.1:1/v1", "harness_options.judge.model=any")
 HERE = ("model=tiny_qwen2_5_vl", "task=synthvqa")
+ELSEWHERE = {"ficoco_v"}  # for towers of whole grids, which the model of HERE has not
 # what a note of a published row says about parameters
 NOTES = {
     "ablation1: intra-modal stage before cross-modal": {"order": "repmax_first"},
@@ -141,7 +142,7 @@ def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: s
         for grid in experiment.read(CONFIGS / "experiment" / f"{name}.yaml").grids
         for value in grid["method"]
     }
-    assert {cell.method["name"] for cell in cells} == wanted
+    assert {cell.method["name"] for cell in cells} == wanted - ELSEWHERE
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
 
@@ -163,10 +164,18 @@ def test_the_pairs_of_table_5_are_compared_under_both_budgets() -> None:
     )
 
 
-def test_the_tiny_grid_holds_every_method_that_needs_no_file() -> None:
+# made for videos; the grid asks about pictures
+VIDEO = {
+    "aim", "dycoke", "evs", "fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sttm", "vidcom2",
+}  # fmt: skip
+
+
+def test_the_tiny_grid_holds_every_method_for_pictures_that_needs_no_file() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
     own_file = {"d2pruner"}  # needs a prior of each model
-    assert {cell.method["name"] for cell in cells} == set(registry.methods()) - own_file
+    assert {cell.method["name"] for cell in cells} == set(
+        registry.methods()
+    ) - own_file - VIDEO - ELSEWHERE
     assert {cell.seed for cell in cells if cell.method["name"] == "random_pre"} == {0, 1, 2}
     assert {cell.task.limit for cell in cells} == {None} or all(
         (cell.task.limit or 0) <= 400 for cell in cells

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from unibench import registry
-from unibench.compose import compose_cells, composed, typed
-from unibench.config import RunConfig, budget_of, mistakes
+from unibench.compose import compose_cells, composed
+from unibench.config import RunConfig, budget_of, mistakes, typed
 from unibench.errors import UsageError
 from unibench.overrides import parse
 from unibench.schema import wanted, without_literals

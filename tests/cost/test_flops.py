@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import unibench
-from tests.methods._contexts import BESIDES, OPTIONS
+from tests.methods._contexts import BESIDES, METHODS, OPTIONS, prompt_for
 from tests.support.models import FAMILIES, inputs_of, model_of
-from unibench import registry
 from unibench.api import family_of
 from unibench.cost.counter import flop_counter, flops_of
 from unibench.cost.flops import DecoderShape, decoder_shape, published_macs, tflops
@@ -16,14 +15,17 @@ from unibench.ops import cosine_pairs, max_min, quality_determinantal
 from unibench.ops import counted as counted_work
 
 # merges in the vision tower are outside of the decoder's layers
-IN_THE_TOWER = {"mustdrop", "mustdrop_vit", "tome"}
+IN_THE_TOWER = {"ficoco_v", "mustdrop", "mustdrop_vit", "pixelprune", "tome"}
 
 
 def counted(family: str, method: str, ratio: float) -> tuple[float, float, float]:
     """FLOPs of products inside the decoder layers as torch counts them; of the closed formula; of
     the selection.
     """
-    model, inputs = model_of(family), inputs_of(family, 1)
+    usual, inputs = prompt_for(method)
+    if family != usual:
+        inputs = inputs_of(family, 1)
+    model = model_of(family)
     with (
         unibench.prune(model, method, ratio=ratio, **BESIDES, **OPTIONS.get(method, {})) as session,
         torch.no_grad(),
@@ -43,7 +45,7 @@ EACH = [
     for family in FAMILIES
     for method in ("vanilla", "divprune", "fastv", "pyramiddrop", "vtw")
 ]
-ALL = [("llava", method) for method in sorted(registry.methods())]
+ALL = [(prompt_for(method)[0], method) for method in METHODS]
 
 
 @pytest.mark.parametrize(("family", "method"), list(dict.fromkeys([*EACH, *ALL])))

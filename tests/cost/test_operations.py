@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import unibench
-from tests.methods._contexts import BESIDES, FORMS, METHODS, build
+from tests.methods._contexts import BESIDES, FORMS, METHODS, build, prompt_for
 from tests.support.methods import Unbudgeted
 from tests.support.models import HIDDEN, collate, inputs_of, model_of
 from unibench import Method, Selection, Stage, StageContext
@@ -133,11 +133,12 @@ WITHOUT_ARITHMETIC = {
 
 @pytest.mark.parametrize("name", [*METHODS, *FORMS])
 def test_every_operator_of_our_own_methods_has_a_formula(name: str) -> None:
-    model, clip = model_of("llava"), build(name).wants & {"clip_tower"}
-    if clip:
+    if build(name).wants & {"clip_tower"}:
         pytest.skip("needs a CLIP")
+    family, prompt = prompt_for(name, images=2)
+    model = model_of(family)
     with unibench.prune(model, build(name), ratio=0.667, **BESIDES) as session, torch.no_grad():
-        model(**inputs_of("llava", 0, 2), use_cache=True)
+        model(**prompt, use_cache=True)
     (record,) = session.take_records()
     assert set(record.uncounted) <= ITERATIVE
     assert record.method_macs > 0 or name in WITHOUT_ARITHMETIC

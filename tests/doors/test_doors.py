@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors._doors import DOORS, FAMILIES, House, Kept, command_line, library, open_house
-from tests.methods._contexts import FORMS, METHODS
+from tests.doors._doors import (
+    DOORS,
+    FAMILIES,
+    House,
+    Kept,
+    command_line,
+    library,
+    open_house,
+    options_of,
+)
+from tests.methods._contexts import FORMS, METHODS, VIDEO_ONLY
 from unibench import UsageError
 
 NAMES = (*METHODS, *FORMS)
@@ -23,11 +32,11 @@ DRAWN = ("random_pre", "random_intra", "dpp[random]", "zoo_prune", "zoo_prune[ra
 
 
 def _product() -> list[object]:
-    """Method x family x door; all of tiny Qwen, and the quick methods of LLaVA by default."""
+    """Method x family x door; a few methods on tiny Qwen and LLaVA by default."""
     cases = []
     for family in FAMILIES:
         for name in NAMES:
-            often = family == "qwen2_5_vl" or (family == "llava" and name in QUICK)
+            often = family in ("qwen2_5_vl", "llava") and name in QUICK
             marks = [] if often else [pytest.mark.slow]
             cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
     return cases
@@ -40,14 +49,17 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 
 @cache
-def told(house: House) -> dict[str, list[Kept]]:
-    """What the command line kept, of every method that the model can serve."""
-    return command_line(house, [name for name in NAMES if _refusal(house, name) is None])
+def told(house: House, quick: bool) -> dict[str, list[Kept]]:
+    """What the command line kept, of the quick or the other methods that the model can serve."""
+    names = [name for name in NAMES if (name in QUICK) == quick]
+    return command_line(house, [name for name in names if _refusal(house, name) is None])
 
 
 @cache
 def _refusal(house: House, name: str) -> str | None:
-    """Why the command line refuses a method on this model."""
+    """Why the command line refuses a method on this model, or on pictures."""
+    if options_of(name)[0] in VIDEO_ONLY:
+        return "it wants videos"
     try:
         house.cell(name)
     except UsageError as error:
@@ -62,7 +74,7 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         with pytest.raises(UsageError):
             library(house, name)
         pytest.skip(f"refused at every door: {reason}")
-    expected = told(house)[name]
+    expected = told(house, name in QUICK)[name]
     assert len(expected) == 3 and all(kept.prompt and kept.pixels for kept in expected)
     for door, opened in DOORS.items():
         found = opened(house, name)
@@ -76,7 +88,7 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
 
 def test_the_house_of_llava_has_a_clip_that_is_used(houses: object) -> None:
     house: House = houses("llava")  # type: ignore[operator]
-    with_clip = told(house)["cdpruner"]
+    with_clip = told(house, True)["cdpruner"]
     without = library(House(house.family, house.checkpoint, None, house.folder), "cdpruner")
     assert [kept.last for kept in with_clip] != [kept.last for kept in without]
     assert isinstance(house.clip, Path)

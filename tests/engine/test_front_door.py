@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import unibench
-from tests.methods._contexts import METHODS, OPTIONS
+from tests.methods._contexts import METHODS, OPTIONS, prompt_for
 from tests.support.models import Bare, inputs_of, model_of
 from unibench import UsageError
 from unibench.cli import main
@@ -99,8 +99,9 @@ def test_the_library_keeps_what_the_command_line_keeps(
 @pytest.mark.parametrize("name", METHODS)
 def test_a_budget_is_demanded_where_the_method_uses_one(name: str) -> None:
     options: dict[str, Any] = OPTIONS.get(name, {})
-    door = unibench.prune(model_of("llava"), name, processor=Bare(), clip=None, **options)
-    if name in ("vanilla", "vtw", "mustdrop"):
+    family, _ = prompt_for(name)
+    door = unibench.prune(model_of(family), name, processor=Bare(), clip=None, **options)
+    if name in ("vanilla", "vtw", "mustdrop", "pixelprune"):
         with door:
             pass
     else:

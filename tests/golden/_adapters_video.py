@@ -285,7 +285,7 @@ def without_rotation(call: Call) -> Answer:
         stop,
         memory={"group": torch.tensor(group)},
         query_key=lambda layer: qk,
-        rotary=lambda: still,
+        rotary=lambda layer: still,
     )
     found = chosen(stage, ctx)
     for layer, visible in ((stage.layer - 1, found.keep.tolist()), (stage.layer, None)):

@@ -18,42 +18,44 @@ from unibench._compat import repair_torchvision
 repair_torchvision()
 
 from tests.harness.standins import NAMES, write
-from unibench.benchmark import CONVENTIONS, PLAIN
 
 Prompts = dict[str, dict[str, str]]
-
-
-def rules(harness: str) -> list[str]:
-    """Every prompt convention of a harness."""
-    return sorted({known[harness].prompts for known in [*CONVENTIONS.values(), PLAIN]})
+RULES = {
+    "vlmevalkit": ("dataset", "internvl", "llava", "qwen"),
+    "lmms_eval": ("default", "internvl_hf", "llava_hf", "qwen2_5_vl", "qwen2_vl", "qwen3_vl"),
+}  # classes with prompts of their own
 
 
 def vlmevalkit(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, rule and prompt; pictures as ``<image>``."""
-    from unibench.harness.child.vlmevalkit import accepted, build_dataset, md5
-    from unibench.harness.child.vlmevalkit_models import RULES
+    from vlmeval.vlm import Qwen2VLChat
+    from vlmeval.vlm.internvl.utils import reorganize_prompt
 
+    from unibench.harness.child.vlmevalkit import accepted, build_dataset, md5
+    from unibench.harness.child.vlmevalkit_models import InternVLChat, LLaVA
+
+    classes = {"internvl": InternVLChat, "llava": LLaVA, "qwen": Qwen2VLChat}
+    settings = {"_use_custom_prompt": True, "use_mpo_prompt": False, "use_cot": False}
     os.environ["LMUData"] = str(folder)  # noqa: SIM112
     for name in NAMES["vlmevalkit"]:
         with accepted(name, md5(folder / f"{name}.tsv")):
             dataset = build_dataset(name)
         line = dataset.data.iloc[0]
-        for rule in rules("vlmevalkit"):
-            model = RULES[rule](None, 1)
-            model.set_dump_image(dataset.dump_image)
-            message = (
-                model.build_prompt(line, name)
-                if model.use_custom_prompt(name)
-                else dataset.build_prompt(line)
-            )
-            yield (
-                name,
-                rule,
-                "".join(
-                    piece if isinstance(piece, str) else "<image>"
-                    for piece in model.content(message, name)
-                ),
-            )
+        for rule in RULES["vlmevalkit"]:
+            message = dataset.build_prompt(line)
+            if rule in classes:
+                model = classes[rule].__new__(classes[rule])  # its constructor loads a checkpoint
+                vars(model).update(settings, dump_image_func=dataset.dump_image, cot_prompt=None)
+                if model.use_custom_prompt(name):
+                    message = model.build_prompt(line, name)
+            pictures = sum(part["type"] == "image" for part in message)
+            shown = {"text": lambda part: part["value"], "image": lambda part: "<image>"}
+            text = "".join(shown[part["type"]](part) for part in message)
+            if rule == "internvl":
+                text = reorganize_prompt(message, pictures, dataset=name).replace(
+                    "<image>\n", "<image>"
+                )
+            yield name, rule, text
 
 
 def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
@@ -67,7 +69,7 @@ def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
     datasets.load_dataset = lambda path, name=None, **options: original(
         str(_local(folder, path, name)), **_known(options)
     )
-    for rule in rules("lmms_eval"):
+    for rule in RULES["lmms_eval"]:
         manager = TaskManager(model_name=rule)
         for name in (
             name

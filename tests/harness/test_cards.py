@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from tests.harness import standins
 from unibench.compose import CONFIGS
-from unibench.config import HarnessTask, TaskConfig, schema
-from unibench.schema import build
+from unibench.config import HarnessTask, TaskConfig
+from unibench.schema import build, without_literals
 
 BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
@@ -34,7 +34,8 @@ FREE = {
 
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
-        OmegaConf.structured(schema(TaskConfig)), OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+        OmegaConf.structured(without_literals(TaskConfig)),
+        OmegaConf.load(CONFIGS / "task" / f"{name}.yaml"),
     )
     found = build(TaskConfig, OmegaConf.to_container(merged))
     assert isinstance(found, TaskConfig)

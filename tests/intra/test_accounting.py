@@ -31,6 +31,7 @@ MAY_MISS = {
     "framefusion",
     "mustdrop",
     "mustdrop_vit",
+    "pixelprune",
     "pooling",
     "prumerge",
     "prumerge_plus",

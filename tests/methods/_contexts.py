@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 import unibench
+from tests.support import pictures
 from tests.support.methods import Look
 from tests.support.models import LAYERS, Bare, inputs_of, model_of
 from unibench import Method, Needs, StageContext, registry
@@ -90,6 +92,36 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "visionzip[qwen]": ("visionzip", {"variant": "qwen"}),
 }
 METHODS = sorted(registry.methods())
+# refuse prompts without a video
+VIDEO_ONLY = ("evs",)
+# drop tokens ahead of the vision tower, which few families allow
+BEFORE_THE_TOWER = ("pixelprune",)
+
+
+FRAMES, SCENE = 10, 3  # of a video; of a scene within it
+
+
+def video_of(family: str, seed: int = 0) -> dict[str, Any]:
+    """A prompt with a video of a few scenes, whose frames resemble each other."""
+    with patch.object(pictures, "FRAMES", FRAMES):
+        inputs = inputs_of(family, seed, video=True)
+    name = "pixel_values_videos" if "pixel_values_videos" in inputs else "pixel_values"
+    pixels = inputs[name]
+    frames = FRAMES + seed % 2 if family == "internvl" else FRAMES
+    by_frame = pixels.reshape(frames, -1)
+    scene = by_frame[torch.arange(frames) // SCENE * SCENE]
+    inputs[name] = (scene + 0.3 * by_frame).view_as(pixels)
+    return inputs
+
+
+def prompt_for(name: str, *, images: int = 1) -> tuple[str, Any]:
+    """A family that a method serves, LLaVA if it can be, and a prompt that it takes."""
+    base, _ = FORMS.get(name, (name, {}))
+    if base in BEFORE_THE_TOWER:
+        return "qwen2_5_vl", inputs_of("qwen2_5_vl", 1, images)
+    if base in (*VIDEO_ONLY, "dycoke"):  # which compare frames
+        return "llava_onevision", video_of("llava_onevision", 1)
+    return "llava", inputs_of("llava", 1, images)
 
 
 def build(name: str) -> Method:

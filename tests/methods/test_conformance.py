@@ -20,6 +20,7 @@ from tests.methods._contexts import (
     PRE,
     PROMPTS,
     RATIOS,
+    VIDEO_ONLY,
     build,
     recorded,
     under,
@@ -40,7 +41,6 @@ from unibench.budget import Budget
 from unibench.methods.mustdrop_vit import MustDropVit
 from unibench.pruning.refusal import facts_of, refusal
 
-VIDEO_ONLY = ("evs",)  # refuse prompts without a video
 SCENES = (
     "fastvid",
     "flashvid",
@@ -227,6 +227,7 @@ class _OnMeta:
 def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     inputs = inputs_of(family, 2, 2)
+    skip_if_for_videos(name)
     ratio = RATIOS[([*METHODS, *FORMS].index(name) + list(FAMILIES).index(family)) % len(RATIOS)]
     skip_if_refused(model, method, ratio)
     with torch.no_grad():
@@ -269,6 +270,7 @@ def test_a_family_without_the_signal_is_refused_with_what_is_missing(
 def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]
+    skip_if_for_videos(name)
     skip_if_refused(model, method, 0.667)
     with unibench.prune(model, method, ratio=0.667, **BESIDES) as session:
         # generate() numbers positions without the padding, which rotated keys show and a bare
@@ -279,6 +281,11 @@ def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
             generate(model, sample, 1)
             (alone,) = _kept(session)
             assert alone == together[row]
+
+
+def skip_if_for_videos(name: str) -> None:
+    if name in VIDEO_ONLY:
+        pytest.skip("the prompt has pictures; see test_videos.py")
 
 
 def skip_if_refused(model: Any, method: Method, ratio: float) -> None:

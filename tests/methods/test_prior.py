@@ -14,7 +14,7 @@ from tests.methods._contexts import recorded
 from tests.support.models import inputs_of, model_of
 from unibench import UsageError, calibrate
 from unibench.api import build_method
-from unibench.methods import _prior
+from unibench.methods import _calibration, _prior
 from unibench.methods._prior import Prior
 
 
@@ -58,7 +58,8 @@ def test_a_file_says_what_it_was_made_of(tmp_path: Path) -> None:
     path = tmp_path / "prior.safetensors"
     Prior({(2, 3): torch.ones(2, 3)}, {"model": "tiny", "samples": "4"}).save(path)
     found = _prior.load(str(path))
-    assert found.facts == {"format": _prior.FORMAT, "model": "tiny", "samples": "4"}
+    said = {"format": _calibration.FORMAT, "method": "d2pruner"}
+    assert found.facts == {**said, "model": "tiny", "samples": "4"}
     assert torch.equal(found.grids[2, 3], torch.ones(2, 3))
 
 

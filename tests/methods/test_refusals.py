@@ -138,7 +138,7 @@ def test_what_a_configuration_says_is_what_the_loaded_model_says(
         facts_before(cell.model),
         facts_of(registry.family_of(model.config.model_type).load()(model)),
     )
-    for key in ("depth", "full_attention", "width", "positions", "tower_depth"):
+    for key in ("depth", "kinds", "width", "positions", "tower_depth"):
         assert getattr(before, key) == getattr(after, key), key
     if registry.families()[family].name == "llava":
         assert before.one_feature_layer is after.one_feature_layer is True

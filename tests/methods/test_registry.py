@@ -13,6 +13,7 @@ import pytest
 
 from unibench import UsageError, jsoncache, registry
 from unibench.compose import compose_cells
+from unibench.registry import lookup
 from unibench.registry.cards import from_plain, to_plain
 
 ROOT = Path(registry.ROOT).parent
@@ -162,31 +163,31 @@ def test_a_cache_that_cannot_be_used_is_no_error(
         return dict(expected)
 
     expected = registry.families()
-    monkeypatch.setattr(registry, "_asked", ask)
+    monkeypatch.setattr(lookup, "_asked", ask)
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    assert registry._index("models") == registry._index("models") == expected
+    assert lookup._index("models") == lookup._index("models") == expected
     assert asked == ["models"] * 2
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert registry._index("models") == registry._index("models") == expected
+    assert lookup._index("models") == lookup._index("models") == expected
     assert len(asked) == 3  # then it was remembered
     (stored,) = (tmp_path / "cache" / "unibench").iterdir()
     whole = stored.read_text()
     for damaged in (whole[:100], "[]", "{}", '{"cards": {"llava": {"kind": "MethodCard"}}}'):
         stored.write_text(damaged)
-        assert registry._index("models") == expected
+        assert lookup._index("models") == expected
         assert stored.read_text() == whole
     stored.unlink()
     stored.mkdir()  # nothing can be put in its place
-    assert registry._index("models") == expected
+    assert lookup._index("models") == expected
 
 
 def test_what_is_remembered_is_what_was_asked() -> None:
     """A card that went through the cache equals the one that was just made."""
-    remembered = {"methods": registry._own_methods(), "models": registry.families()}
+    remembered = {"methods": lookup._own_methods(), "models": registry.families()}
     for package, cards in remembered.items():
-        asked = registry._asked(package, registry.core_digest())
+        asked = lookup._asked(package, registry.core_digest())
         assert asked.keys() == cards.keys()
         for name, card in asked.items():
             assert to_plain(from_plain(to_plain(card))) == to_plain(card) == to_plain(cards[name])

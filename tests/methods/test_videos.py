@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import unibench
-from tests.support import pictures
+from tests.methods._contexts import VIDEO_ONLY, video_of
 from tests.support.models import QUICK, VIDEOS, collate, generate, inputs_of, model_of
 from unibench import Method, UsageError
 from unibench.api import build_method
@@ -18,7 +18,6 @@ from unibench.budget import Budget
 from unibench.cost.accounting import equivalent_tokens, processed
 from unibench.pruning import StepContext
 
-FRAMES, SCENE = 10, 3  # of a video; of a scene within it
 RATIOS = (0.1, 0.5, 0.667, 0.75, 0.889)
 # name -> method, options
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -68,7 +67,6 @@ EXACT = (
     "flashvid[trees]",
     "aim[merge]",
 )
-VIDEO_ONLY = ("evs",)  # refuse prompts without a video
 # two families in the default tests: newlines and frames by an axis of their own, three axes of position
 READ = [
     pytest.param(family, marks=[] if family in (*QUICK, "llava_onevision") else [pytest.mark.slow])
@@ -80,23 +78,6 @@ families = pytest.mark.parametrize("family", READ)
 def build(name: str) -> Method:
     method, options = CASES[name]
     return build_method(method, **options)
-
-
-@pytest.fixture(autouse=True)
-def _longer_videos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "FRAMES", FRAMES)
-
-
-def video_of(family: str, seed: int = 0) -> dict[str, Any]:
-    """A prompt with a video of a few scenes, whose frames resemble each other."""
-    inputs = inputs_of(family, seed, video=True)
-    name = "pixel_values_videos" if "pixel_values_videos" in inputs else "pixel_values"
-    pixels = inputs[name]
-    frames = FRAMES + seed % 2 if family == "internvl" else FRAMES
-    by_frame = pixels.reshape(frames, -1)
-    scene = by_frame[torch.arange(frames) // SCENE * SCENE]
-    inputs[name] = (scene + 0.3 * by_frame).view_as(pixels)
-    return inputs
 
 
 @families

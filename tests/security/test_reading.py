@@ -4,9 +4,9 @@ Where a string that a file holds could reach code, found by a search for import_
 modules, yaml, pickle, torch.load, subprocess, eval and opened paths, and what is done there:
 
 ===============================  ===============================================================
-page/asked.py                    ``task.target`` of config.yaml was imported; the target of this
+asked.py                         ``task.target`` of config.yaml was imported; the target of this
                                  installation's own card of that name is, where both are equal
-page/asked.py                    ``task.data`` is hashed within bounds, and read where its hash
+asked.py                         ``task.data`` is hashed within bounds, and read where its hash
                                  is the one in the cell's key
 store/cards.py (prune            config.yaml went through ``cell_of``; ``method.source`` is not
 ``--outdated``)                  opened unless the command names it, unknown targets are not

@@ -47,7 +47,17 @@ def of_task(task: str) -> list[Any]:
     found = list(leaves(cell_of(config).identity))
     if task == "pope":  # the other entries are those of synthvqa once more
         found = [leaf for leaf in found if leaf[0] in QUESTIONS]
-    return [pytest.param((task, leaf), id=f"{task}-{'.'.join(leaf)}") for leaf in found]
+    often = {
+        leaf[0]: leaf for leaf in reversed(found)
+    }.values()  # the first of each group of entries
+    return [
+        pytest.param(
+            (task, leaf),
+            id=f"{task}-{'.'.join(leaf)}",
+            marks=[] if leaf in often and task == TASKS[0] else [pytest.mark.slow],
+        )
+        for leaf in found
+    ]
 
 
 PAIRS = [pair for task in TASKS for pair in of_task(task)]

@@ -158,6 +158,7 @@ class Recording(Method):
     ``seen[layer]`` is (kept indices in the unpruned sequence, their new values or None).
     """
 
+    centres = True  # of an inner one that merges
     inner: Method
     seen: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 

@@ -14,8 +14,17 @@ from torch import Tensor
 
 from tests.support.architectures import ARCHITECTURES, CLIP, HIDDEN, IMAGE, LAYERS, TEXT, VIDEO
 from tests.support.pictures import PICTURES, VIDEOS
+from unibench.conformance.reference import text_of
 
-__all__ = ["CLIP", "HIDDEN", "IMAGE", "LAYERS", "TEXT", "VIDEOS"]  # of the modules that make them
+__all__ = [
+    "CLIP",
+    "HIDDEN",
+    "IMAGE",
+    "LAYERS",
+    "TEXT",
+    "VIDEOS",
+    "text_of",
+]  # of the modules that make them
 
 FAMILIES = tuple(ARCHITECTURES)
 QUICK = (
@@ -48,11 +57,6 @@ def model_of(family: str, attn: str = "sdpa", seed: int = 0) -> Any:
             0  # a model that says "picture" cannot read itself without a cache
         )
     return model.eval()
-
-
-def text_of(model: Any) -> Any:
-    """The decoder without its head."""
-    return getattr(model.model, "language_model", None) or model.model.text_model
 
 
 class Bare:

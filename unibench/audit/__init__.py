@@ -15,7 +15,8 @@ from unibench.audit.steps import subsets
 from unibench.audit.values import above_vanilla, below_random, cliffs, gaps, impossible, rises
 
 WITHIN: tuple[Callable[[Sheet], Iterator[Finding]], ...] = (
-    averages, ratios, changes, copies, impossible, above_vanilla, rises, below_random, cliffs, subsets, gaps,
+    averages, ratios, changes, copies, impossible, above_vanilla, rises, below_random, cliffs,
+    subsets, gaps,
 )  # fmt: skip
 BETWEEN: tuple[Callable[[Sequence[Sheet]], Iterator[Finding]], ...] = (disagreements, swaps)
 

@@ -41,9 +41,11 @@ def calibrate(options: Options) -> int:
             found = calibrations.removal_recipe(model, samples, ratio=ratio)
         case "d2pruner":
             prior = calibrations.positional_prior(model, samples)
-            return _write(cell, prior, options.to, len(samples))
+            return _prior(cell, prior, options.to, len(samples))
         case _:
             found = calibrations.thresholds(model, samples, ratio=ratio)
+    if options.to is not None:
+        return _file(cell, found, options.to, len(samples))
     print(f"{cell.title}, {len(samples)} samples beyond those of the task's limit: {found}")
     print(" ".join(f"'method.{key}={_plain(value)}'" for key, value in found.parameters.items()))
     return 0
@@ -77,18 +79,42 @@ def _prompts(cell: Cell, count: int) -> tuple[Any, list[dict[str, Any]]]:
     ]
 
 
-def _write(cell: Cell, prior: Any, to: str, count: int) -> int:
+def _prior(cell: Cell, prior: Any, to: str, count: int) -> int:
     """Write a prior with what it was made of, and say how it is used."""
-    facts = {
-        "model": json.dumps(cell.identity["model"]),
-        "data": f"{cell.config.task.name} {cell.identity['data']}",
-        "code": f"unibench {__version__}",
-    }
-    replace(prior, facts={**prior.facts, **facts}).save(Path(to).expanduser())
+    facts = {**prior.facts, **_facts(cell, count)}
+    replace(prior, facts=facts).save(Path(to).expanduser())
     sizes = ", ".join(f"{height} x {width}" for height, width in sorted(prior.grids))
     print(f"{cell.title}, {count} samples: a prior of {sizes} tokens")
     print(f"'method.prior={to}'")
     return 0
+
+
+def _file(cell: Cell, found: Any, to: str, count: int) -> int:
+    """Write the numbers of a method with what they were made of, and say how they are used."""
+    import torch
+
+    from unibench.methods._calibration import Calibration
+
+    # the numbers as they are, not rounded as on the screen
+    tensors = {
+        key: torch.tensor(value, dtype=torch.long if isinstance(value, int) else torch.float64)
+        for key, value in found.parameters.items()
+    }
+    Calibration(tensors, _facts(cell, count)).save(Path(to).expanduser())
+    print(f"{cell.title}, {count} samples beyond those of the task's limit: {found}")
+    print(f"'method.calibration={to}'")
+    return 0
+
+
+def _facts(cell: Cell, count: int) -> dict[str, str]:
+    """What a file was made of."""
+    return {
+        "method": cell.method,
+        "model": json.dumps(cell.identity["model"]),
+        "data": f"{cell.config.task.name} {cell.identity['data']}",
+        "samples": str(count),
+        "code": f"unibench {__version__}",
+    }
 
 
 def _ratio(cell: Cell) -> float:

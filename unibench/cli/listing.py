@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,29 +11,62 @@ import yaml
 from rich.table import Table
 
 from unibench import experiment, registry, suites
-from unibench.cli.parser import Options
+from unibench.cli.parser import COMMAND, Options
 from unibench.cli.parsers import KINDS
 from unibench.cli.terminal import print_table
 from unibench.compose import CONFIGS, options
-from unibench.errors import unknown
+from unibench.errors import UsageError, unknown
+from unibench.registry.cards import NEEDS
 
+NEEDED = {
+    **{"name": "name", "venue": "venue", "needs": "needs", "cuts at": "layers"},
+    **{"FlashAttention": "FlashAttention", "adaptive": "adaptive"},
+}  # columns of `--needs`, and the entries of a card that fill them
 HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 
 
 def list_(asked: Options) -> int:
-    """``list methods|models|tasks|suites|experiments [--json]``."""
+    """``list methods|models|tasks|suites|experiments [--json] [--needs [WHAT]]``."""
     kind = KINDS[asked.kind]
     entries = [describe(kind, name) for name in options(kind)]
+    columns = {"name": "name", "what": "summary"}
+    if asked.needs is not None:
+        if kind != "method":
+            raise UsageError(f"--needs belongs to methods: {COMMAND} list methods --needs")
+        columns = NEEDED
+        entries = [entry for entry in entries if _fits(entry, asked.needs)]
     if asked.json:
         print(json.dumps(entries, indent=1))
         return 0
     table = Table(box=None, pad_edge=False)
-    for title in ("name", "what"):
+    for title in columns:
         table.add_column(title)
     for entry in entries:
-        table.add_row(entry["name"], entry["summary"])
-    print_table(table, keys=1, sentence=True)
+        table.add_row(*(_cell(entry[key]) for key in columns.values()))
+    print_table(table, keys=1, sentence=asked.needs is None)
     return 0
+
+
+def _fits(entry: Mapping[str, Any], words: str) -> bool:
+    """Whether a method needs all that is asked for, and nothing that ``no-`` stands before.
+
+    Raises:
+        UsageError: a word that is no need.
+    """
+    for word in filter(None, words.split(",")):
+        need = word.removeprefix("no-")
+        if need not in NEEDS:
+            raise unknown("need", word, (*NEEDS, *(f"no-{need}" for need in NEEDS)))
+        if (need in entry["needs"]) == word.startswith("no-"):
+            return False
+    return True
+
+
+def _cell(value: Any) -> str:
+    """A value of a card in a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(value) if isinstance(value, list) else str(value)) or "-"
 
 
 def show(asked: Options) -> int:
@@ -82,7 +116,11 @@ def _method(name: str) -> dict[str, Any]:
         "looks for": card.aim,
         "text aware": card.text_aware,
         "adaptive": card.adaptive,
-        "needs": sorted(card.wants),
+        "venue": card.venue,
+        "needs": list(card.needs),
+        "layers": list(card.cuts),
+        "FlashAttention": card.flash,
+        "wants": sorted(card.wants),
         "families": registry.serving(card.wants),
         "file": str(card.path),
     }

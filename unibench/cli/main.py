@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, Options, Parser
+from unibench.credentials import hidden
 from unibench.errors import UsageError, lines_shown, unknown
 
 
@@ -46,6 +47,11 @@ VERBS: dict[str, Verb] = {
     ),
     "doctor": Verb(
         "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
+    ),
+    "check": Verb(
+        "whether a model keeps the rules that every method relies on",
+        parsers.check,
+        "checking:check",
     ),
     "profile": Verb("time, FLOPs and memory on fixed inputs", parsers.profile, "profiling:profile"),
     "calibrate": Verb(
@@ -103,10 +109,12 @@ ACTIONS: dict[str, Verb] = {
 
 
 class _Plain(logging.Formatter):
-    """Log messages with control characters escaped: names in them come from stores."""
+    """Log messages with control characters escaped, since names in them come from stores, and
+    without secrets.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return lines_shown(super().format(record))
+        return hidden(lines_shown(super().format(record)))
 
 
 _SCREEN = logging.StreamHandler()
@@ -122,6 +130,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
+  positions=original|compact|centre   where the tokens that go on stand
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
@@ -153,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except UsageError as error:
-        print(lines_shown(error), file=sys.stderr)
+        print(hidden(lines_shown(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; all answers are kept, the same command continues", file=sys.stderr)

@@ -27,7 +27,7 @@ STUDIES = ("tradeoff", "angles", "sweep", "size")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
-    *("budget_mode", "budget_scope", "weights", "dtype", "attn", "batch", "pixels"),
+    *("budget_mode", "budget_scope", "positions", "weights", "dtype", "attn", "batch", "pixels"),
     *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
     *("setting", "device", "key"),
 )  # columns of results; a test holds them to those that the frame knows
@@ -113,6 +113,15 @@ def doctor(parser: Parser) -> None:
     parser.examples("--import", "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu")
 
 
+def check(parser: Parser) -> None:
+    """The rules that every method relies on."""
+    parser.takes("model=NAME[,NAME ...] [attn=sdpa,eager]")
+    parser.setting("model", "NAME", "model cards, separated by commas", required=True)
+    parser.setting("attn", "sdpa,eager", "attention implementations", default="sdpa,eager")
+    parser.setting("to", "FILE.md", "write the table there as well")
+    parser.examples("model=gemma3_4b", "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa")
+
+
 def profile(parser: Parser) -> None:
     """Cost on fixed inputs."""
     parser.takes("key=value ...", overrides=True)
@@ -137,10 +146,18 @@ def profile(parser: Parser) -> None:
 
 def list_(parser: Parser) -> None:
     """What there is."""
-    parser.takes("KIND [--json]")
+    parser.takes("KIND [--json] [--needs [WHAT,...]]")
     _named(parser, "kind", "list", KINDS, f"one of {', '.join(KINDS)}")
     parser.flag("--json", "print the whole cards as JSON")
-    parser.examples("methods", "tasks --json")
+    parser.option(
+        "--needs",
+        "WHAT,...",
+        "methods: venue, what each needs and where it cuts; only those that need all of"
+        " llm-attention, text, ..., and none of no-training, ...",
+        nargs="?",
+        const="",
+    )
+    parser.examples("methods", "tasks --json", "methods --needs no-llm-attention,no-training")
 
 
 def show(parser: Parser) -> None:
@@ -189,7 +206,7 @@ def calibrate(parser: Parser) -> None:
     parser.setting("samples", "20", "number of samples to look at", type=count, default=20)
     parser.setting("eta", "0.003", "vtw: tolerated divergence", type=positive, default=0.003)
     parser.setting("first", "5", "vtw: first layer that is tried", type=count, default=5)
-    parser.setting("to", "FILE", "d2pruner: the prior, a file that method.prior= takes")
+    parser.setting("to", "FILE", "write a file, for method.calibration= (d2pruner: method.prior=)")
     parser.examples(
         f"method={'|'.join(CALIBRATED)} model=llava_1_5_7b task=synthvqa ratio=0.667",
         "method=vtw samples=50 eta=0.001",

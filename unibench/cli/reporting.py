@@ -11,7 +11,6 @@ from unibench import frame as frames
 from unibench import report as reports
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
-from unibench.page import build
 from unibench.report import Comparison, Results, StandIn, Table
 from unibench.store.files import replace
 
@@ -23,12 +22,14 @@ def report(options: Options) -> int:
     With ``--html`` a page of all results instead.
     """
     if options.html:
+        from unibench.page import build  # loads torch
+
         print(build(finished(options), Path(options.to or "report").expanduser()))
         return 0
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)
     else:
-        cells = frames.over_seeds(finished(options))
+        cells = frames.over_seeds(finished(options), intervals=False)
         tables = list(reports.grid(cells, options.view or "tasks"))
     texts = {table.name: reports.WRITERS[options.format](table) for table in tables}
     if options.to:
@@ -60,7 +61,7 @@ def _cells(options: Options) -> pd.DataFrame:
     empty = frames.over_seeds(frames.build([]))
     if not folder_of(options).is_dir() or frames.load(folder_of(options)).empty:
         return empty
-    return frames.over_seeds(finished(options))
+    return frames.over_seeds(finished(options), intervals=False)
 
 
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:

@@ -27,10 +27,10 @@ from typing import Any
 
 from unibench import digests, jsoncache, paths
 from unibench.code.modules import MISSING, Finder, Module, Package, bytes_of
-from unibench.code.source import Chain, Target
+from unibench.code.source import Dotted, Target
 
 ACTS, WHOLE = "<statements>", "<whole>"  # what else of a module can be reached than a name
-Place = tuple[Module, str]  # a module with a name of it, or one of the two above
+Definition = tuple[Module, str]  # a module with a name of it, or one of the two above
 Imports = Mapping[str, tuple[Target, ...]]
 
 
@@ -101,16 +101,16 @@ class Code:
         self._known[wanted] = reach.digest, {file: bytes_of(file) for file in reach.files.values()}
         if not reach.files:
             self._stored[name] = reach.digest
-            jsoncache.write(self._place, self._stored)
+            jsoncache.write(self._cache_name, self._stored)
         return reach.digest
 
     @cached_property
     def _stored(self) -> dict[str, str]:
         """Digests that another process computed of the same files."""
-        return {key: str(digest) for key, digest in jsoncache.read(self._place).items()}
+        return {key: str(digest) for key, digest in jsoncache.read(self._cache_name).items()}
 
     @cached_property
-    def _place(self) -> str:
+    def _cache_name(self) -> str:
         """Name under which the digests of the package's files, as they are, are stored."""
         state: list[Any] = [sys.version_info[:2], self.package.outside]
         state += [(name, digests.stamp(file)) for name, file in self.package.files().items()]
@@ -124,40 +124,40 @@ class _Walk:
         self._modules = modules
         self._digests: dict[str, str] = {}
         self._missing: set[str] = set()
-        self._seen: set[Place] = set()
-        self._pending: list[Place] = []
-        self._open: set[tuple[Module, Chain, bool]] = set()
+        self._seen: set[Definition] = set()
+        self._pending: list[Definition] = []
+        self._open: set[tuple[Module, Dotted, bool]] = set()
         self._run: set[Target] = set()  # imports whose modules are noted
 
-    def start(self, place: str, name: str) -> None:
-        """Add a root."""
-        if place.endswith(".py"):
-            module: Module | str = self._modules.file(Path(place))
+    def start(self, where: str, name: str) -> None:
+        """Add a root: a name in a module, or in a file."""
+        if where.endswith(".py"):
+            module: Module | str = self._modules.file(Path(where))
         else:
-            module = self._modules.follow(place)
-        found: list[Place | str] = []
+            module = self._modules.follow(where)
+        found: list[Definition | str] = []
         if not isinstance(module, str):
             found = [(module, WHOLE)] if name == WHOLE else list(self._named(module, {}, (name,)))
         if not found:
-            raise LookupError(f"{place} does not define {name}")
+            raise LookupError(f"{where} does not define {name}")
         self._add(found)
 
     def end(self) -> Reach:
         """Walk until nothing is new."""
         while self._pending:
-            place = self._pending.pop()
-            if place not in self._seen:
-                self._seen.add(place)
-                self._visit(*place)
+            definition = self._pending.pop()
+            if definition not in self._seen:
+                self._seen.add(definition)
+                self._visit(*definition)
         files = {module.name: module.file for module, _ in self._seen if module.file is not None}
         return Reach(self._digests, files, frozenset(self._missing))
 
-    def _add(self, found: Iterable[Place | str]) -> None:
-        for place in found:
-            if not isinstance(place, str):
-                self._pending.append(place)
-            elif place.startswith(MISSING):
-                self._missing.add(place)
+    def _add(self, found: Iterable[Definition | str]) -> None:
+        for definition in found:
+            if not isinstance(definition, str):
+                self._pending.append(definition)
+            elif definition.startswith(MISSING):
+                self._missing.add(definition)
 
     def _visit(self, module: Module, name: str) -> None:
         """Note a definition, and what it leads to."""
@@ -172,11 +172,11 @@ class _Walk:
         for statement in source.acts if name == ACTS else source.names[name]:
             lines.append(statement.digest)
             loads |= statement.loads
-            for chain in sorted(statement.uses):
-                found = list(self._named(module, statement.imports, chain))
+            for dotted in sorted(statement.uses):
+                found = list(self._named(module, statement.imports, dotted))
                 self._add(found)
                 # the same words mean another thing once an import is changed
-                lines += [f"{'.'.join(chain)}={_label(place)}" for place in found]
+                lines += [f"{'.'.join(dotted)}={_label(definition)}" for definition in found]
             if statement.dynamic:
                 self._add((each, WHOLE) for each in (module, *self._modules.beside(module)))
         for target in loads - self._run:
@@ -187,39 +187,41 @@ class _Walk:
             label = _label((module, name))  # two files may have one name
             self._digests[label] = self._digests.get(label, "") + _hash(lines)
 
-    def _named(self, module: Module, imports: Imports, chain: Chain) -> Iterator[Place | str]:
+    def _named(
+        self, module: Module, imports: Imports, dotted: Dotted
+    ) -> Iterator[Definition | str]:
         """What a dotted name means in a module, or in a function with imports of its own."""
-        source, name = module.source, chain[0]
-        step = (module, chain, name in imports)
+        source, name = module.source, dotted[0]
+        step = (module, dotted, name in imports)
         if step in self._open:
             return  # modules that import a name from each other
         self._open.add(step)
         targets = imports.get(name) or source.imports.get(name) or source.lazy.get(name) or ()
         for target in targets:
-            yield from self._imported(target, chain[1:])
+            yield from self._imported(target, dotted[1:])
         if name in source.names and name not in imports:
             yield module, name
         elif not targets:
             for star in map(self._modules.find, source.stars):
                 if not isinstance(star, str):
-                    yield from self._named(star, {}, chain)
+                    yield from self._named(star, {}, dotted)
         self._open.discard(step)
 
-    def _imported(self, target: Target, chain: Chain) -> Iterator[Place | str]:
+    def _imported(self, target: Target, dotted: Dotted) -> Iterator[Definition | str]:
         """What an import means, with the attributes that follow it."""
         module = self._modules.find(target.module)
-        chain = chain if target.attribute is None else (target.attribute, *chain)
-        while chain and not isinstance(module, str):
-            if found := list(self._named(module, {}, chain)):
+        dotted = dotted if target.attribute is None else (target.attribute, *dotted)
+        while dotted and not isinstance(module, str):
+            if found := list(self._named(module, {}, dotted)):
                 yield from found
                 return
-            inner = self._modules.find(f"{module.name}.{chain[0]}") if module.folders else MISSING
+            inner = self._modules.find(f"{module.name}.{dotted[0]}") if module.folders else MISSING
             if isinstance(inner, str) and inner.startswith(MISSING):
                 break  # an attribute that only the running module knows
-            module, chain = inner, chain[1:]
-        yield ".".join((module, *chain)) if isinstance(module, str) else (module, WHOLE)
+            module, dotted = inner, dotted[1:]
+        yield ".".join((module, *dotted)) if isinstance(module, str) else (module, WHOLE)
 
-    def _loaded(self, target: Target) -> Iterator[Place]:
+    def _loaded(self, target: Target) -> Iterator[Definition]:
         """The statements that an import runs: of the packages around a module, of itself, and of
         the submodule that an attribute may be.
         """
@@ -233,8 +235,8 @@ class _Walk:
                 yield found, ACTS
 
 
-def _label(place: Place | str) -> str:
-    return place if isinstance(place, str) else f"{place[0].name}:{place[1]}"
+def _label(definition: Definition | str) -> str:
+    return definition if isinstance(definition, str) else f"{definition[0].name}:{definition[1]}"
 
 
 def _hash(lines: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeGuard
 
-Chain = tuple[str, ...]  # a dotted name as it is written: _recycling.scaled is a chain of two
+Dotted = tuple[str, ...]  # a dotted name as it is written: _recycling.scaled has two parts
 
 # decorators that change nothing but what they decorate; another one may register it somewhere
 PURE = (
@@ -52,7 +52,7 @@ class Statement:
 
     digest: str
     binds: frozenset[str]
-    uses: frozenset[Chain]
+    uses: frozenset[Dotted]
     imports: Mapping[str, tuple[Target, ...]]
     loads: frozenset[Target]
     acts: bool
@@ -135,14 +135,14 @@ def _text(node: object) -> str:
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = [(name, getattr(node, name, None)) for name in node._fields if name not in SILENT]
-    told = [f"{name}={_text(value)}" for name, value in fields if value is not None and value != []]
-    return f"{type(node).__name__}({','.join(told)})"
+    full = [f"{name}={_text(value)}" for name, value in fields if value is not None and value != []]
+    return f"{type(node).__name__}({','.join(full)})"
 
 
 def _acts(node: ast.stmt) -> bool:
     """Whether a statement may change something beside the names that it binds."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return any((_chain(entry) or ("?",))[-1] not in PURE for entry in node.decorator_list)
+        return any((_dotted(entry) or ("?",))[-1] not in PURE for entry in node.decorator_list)
     if isinstance(node, (ast.Assign, ast.AugAssign)):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         parts = [part for target in targets for part in ast.walk(target)]
@@ -150,7 +150,7 @@ def _acts(node: ast.stmt) -> bool:
     return True
 
 
-def _chain(node: ast.AST) -> Chain | None:
+def _dotted(node: ast.AST) -> Dotted | None:
     """The dotted name that an expression, or the function that it calls, is; None for another."""
     attributes: list[str] = []
     node = node.func if isinstance(node, ast.Call) else node
@@ -161,7 +161,7 @@ def _chain(node: ast.AST) -> Chain | None:
 
 
 def _is_typing(node: ast.stmt) -> TypeGuard[ast.If]:
-    return isinstance(node, ast.If) and (_chain(node.test) or ("",))[-1] == "TYPE_CHECKING"
+    return isinstance(node, ast.If) and (_dotted(node.test) or ("",))[-1] == "TYPE_CHECKING"
 
 
 class _Field(ast.stmt):
@@ -190,7 +190,7 @@ class _Bare(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         # whether a name is a field is no annotation: it decides what the class is built with
         bare = bool(node.decorator_list) or any(
-            (_chain(base) or ("",))[-1] == "NamedTuple" for base in node.bases
+            (_dotted(base) or ("",))[-1] == "NamedTuple" for base in node.bases
         )
         for place, entry in enumerate(node.body):
             if not isinstance(entry, ast.AnnAssign) or "ClassVar" in ast.unparse(entry.annotation):
@@ -228,7 +228,7 @@ class _Names(ast.NodeVisitor):
     def __init__(self, package: str) -> None:
         self.package = package
         self.binds: set[str] = set()
-        self.uses: set[Chain] = set()
+        self.uses: set[Dotted] = set()
         self.imports: dict[str, tuple[Target, ...]] = {}
         self.outer_imports: dict[str, tuple[Target, ...]] = {}
         self.loads: set[Target] = set()
@@ -244,14 +244,14 @@ class _Names(ast.NodeVisitor):
             self._bind(node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        if (chain := _chain(node)) is None:
+        if (dotted := _dotted(node)) is None:
             self.generic_visit(node)
         else:
-            self._use(chain)
+            self._use(dotted)
 
     def visit_Call(self, node: ast.Call) -> None:
-        chain = _chain(node)
-        if chain and chain[-1] == "import_module" and len(node.args) == 1:
+        dotted = _dotted(node)
+        if dotted and dotted[-1] == "import_module" and len(node.args) == 1:
             named = node.args[0]
             if isinstance(named, ast.Constant) and isinstance(named.value, str):
                 alias = f"import_module {named.value}"
@@ -323,11 +323,11 @@ class _Names(ast.NodeVisitor):
         if not self._scopes:
             self.binds.add(name)
 
-    def _use(self, chain: Chain) -> None:
-        if not any(chain[0] in scope for scope in self._scopes):
-            self.uses.add(chain)
-            self.dynamic |= chain[-1] in LOADERS or any(
-                chain[: len(name)] == name for name in DYNAMIC
+    def _use(self, dotted: Dotted) -> None:
+        if not any(dotted[0] in scope for scope in self._scopes):
+            self.uses.add(dotted)
+            self.dynamic |= dotted[-1] in LOADERS or any(
+                dotted[: len(name)] == name for name in DYNAMIC
             )
 
     def _outside(self, nodes: Iterable[ast.AST | None]) -> None:

@@ -1,7 +1,6 @@
-"""What a process needs to have a benchmark asked by a harness in another one: the job, its events,
-the child.
+"""The parent's half of a run in a harness: the job file, the events and the process.
 
-The child itself is :mod:`unibench.harness.child`.
+The process itself, which imports a harness, is :mod:`unibench.harness.child`.
 """
 
 from __future__ import annotations

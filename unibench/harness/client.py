@@ -1,4 +1,4 @@
-"""The parent's end of a harness's process."""
+"""Starting a harness in a process of its own, handing it jobs and reading its events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.registry import ROOT
+from unibench.paths import PACKAGE
 from unibench.store.files import appending
 
 GRACE_SECONDS = 10.0
@@ -32,8 +32,7 @@ class HarnessProcess:
         environment: variables to set beside the parent's own.
 
     Attributes:
-        idle: whether the last job came to an end that the child itself told, so that it can have
-            another.
+        idle: whether the child has reported the end of its last job, so that it can have another.
     """
 
     def __init__(self, python: str, environment: dict[str, str]) -> None:
@@ -61,7 +60,7 @@ class HarnessProcess:
             self._process.stdin.write(f"{job}\n")
             self._process.stdin.flush()
             return self._events(self._process, last)
-        paths = [str(ROOT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._environment}
         with appending(log) as stderr:
             try:

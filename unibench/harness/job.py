@@ -6,7 +6,7 @@ event       content
 cell        ``done``, ``total``, ``environment``: a cell is begun
 sample      ``record``: a line for ``samples.jsonl``
 answered    ``peak_mib``: all samples are there, scoring begins
-result      a :class:`Verdict`: the cell is complete
+result      a :class:`~unibench.inference.verdict.Verdict`
 fetched     ``name``, ``fine``, ``message``: a benchmark's data
 done        the last benchmark of a prefetch was tried
 refused     ``message``: the user can mend it
@@ -22,8 +22,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.compose import typed
-from unibench.config import Harness, RunConfig
+from unibench.config import Harness, RunConfig, resolved, typed
+from unibench.credentials import written
 from unibench.identity import Cell, cells_of
 from unibench.store.files import replace as replace_file
 
@@ -36,7 +36,7 @@ def write_job(cells: Iterable[Cell], file: Path, about: Mapping[str, Any] | None
         {
             "key": cell.key,
             "device": cell.identity["device"],
-            "config": asdict(_absolute(cell.config)),
+            "config": written(asdict(_absolute(cell.config))),
         }
         for cell in cells
     ]
@@ -50,7 +50,7 @@ def read_job(file: Path) -> list[Cell]:
         ValueError: this code makes other cells of it than the code that wrote it.
     """
     entries = json.loads(file.read_text(encoding="utf-8"))["cells"]
-    cells = cells_of(typed(entry["config"]) for entry in entries)
+    cells = cells_of(typed(resolved(entry["config"])) for entry in entries)
     for entry, cell in zip(entries, cells, strict=True):
         there, here = entry.get("device"), cell.identity["device"]
         if cell.key != entry["key"] and there not in (None, here):

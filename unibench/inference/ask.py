@@ -232,7 +232,7 @@ def answer(
         cell: method, budget and decoding.
         task: scores the answers.
         loaded: the cell's model.
-        samples: those still to be answered, each after its place in the task.
+        samples: those still to be answered, each after its index in the task.
         batch_size: prompts read together, or ``"auto"``, see
             :class:`~unibench.inference.batching.Batches`.
         reuse: remembers vision features for other cells.
@@ -243,12 +243,12 @@ def answer(
     session = session_of(cell, loaded, reuse=reuse)
     decoding = cell.config.generation
     config = loaded.generation_config(
-        decoding.max_new_tokens or task.max_new_tokens, decoding.repetition_penalty
+        decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
     )
     with session.installed():
         batches = Batches(samples, batch_size, loaded)
         for batch in batches:
-            questions = [_question(loaded, place, sample) for place, sample in batch]
+            questions = [_question(loaded, index, sample) for index, sample in batch]
             turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
             try:
                 with asking(loaded, session, questions) as asked:
@@ -277,10 +277,10 @@ def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
     return texts
 
 
-def _question(loaded: LoadedModel, place: int, sample: Sample) -> Question:
+def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
     return Question(
         id=sample.id,
-        index=place,
+        index=index,
         ability=sample.ability,
         group=sample.group,
         truth=sample.answers[0],

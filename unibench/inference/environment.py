@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from unibench import __version__
-from unibench.registry import ROOT
+from unibench import __version__, paths
 
 PACKAGES = (
     "torch",
@@ -61,7 +60,11 @@ def code_version() -> str:
 
 def _git(*command: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(ROOT), *command], capture_output=True, text=True, timeout=10, check=True
+        ["git", "-C", str(paths.PACKAGE), *command],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
     ).stdout.strip()
 
 

@@ -4,12 +4,12 @@ profiles and analyses.
 
 from __future__ import annotations
 
-from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.identity import Cell
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Session
 from unibench.pruning.vision import Reuse
+from unibench.registry import build_method
 
 
 def session_of(
@@ -39,6 +39,7 @@ def session_of(
         scope=rule.scope,
         mode=rule.mode,
         seed=cell.config.seed,
+        positions=cell.config.positions,
         reuse=reuse,
     )
 

@@ -20,6 +20,7 @@ from unibench.ops.merging import grouped_sum as grouped_sum
 from unibench.ops.merging import mean_weights as mean_weights
 from unibench.ops.merging import membership as membership
 from unibench.ops.merging import nearest_weights as nearest_weights
+from unibench.ops.merging import pairs as pairs
 from unibench.ops.merging import proportional_attention as proportional_attention
 from unibench.ops.outliers import outliers as outliers
 from unibench.ops.pairs import cosine_pairs as cosine_pairs

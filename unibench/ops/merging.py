@@ -66,6 +66,27 @@ def membership(slot: Tensor, rows: int, weight: Tensor) -> Tensor:
     return inside * at_least_float32(weight)
 
 
+def pairs(inside: Tensor, tokens: Tensor, own: Tensor | None = None, first: int = 0) -> Tensor:
+    """``[2, M]``: a row and a token that went into it, for each entry of ``inside`` but zeros.
+
+    Args:
+        inside: ``[rows, n]``, as of :func:`membership`.
+        tokens: ``[n]`` numbers of the tokens.
+        own: ``[rows]`` a token that each row began with.
+        first: number of the first row.
+
+    >>> pairs(torch.tensor([[0, 1, 1], [1, 0, 0]]), torch.tensor([4, 5, 6]), torch.tensor([8, 9]))
+    tensor([[0, 0, 1, 0, 1],
+            [5, 6, 4, 8, 9]])
+    """
+    row, token = inside.nonzero(as_tuple=True)
+    into, given = [row], [tokens[token]]
+    if own is not None:
+        into.append(torch.arange(len(own), device=row.device))
+        given.append(own)
+    return torch.stack([torch.cat(into) + first, torch.cat(given)])
+
+
 def mean_weights(slot: Tensor, rows: int, weight: Tensor) -> Tensor:
     """``[rows, n]``: the weighted mean of what goes into each row; an empty row stays zero."""
     inside = membership(slot, rows, weight)

@@ -27,8 +27,8 @@ def unit(x: Tensor) -> Tensor:
 def gram(x: Tensor) -> Tensor:
     """``x @ x.T``, ``[N, N]`` for ``x [N, D]``, symmetric bit for bit on every machine.
 
-    The upper triangle is computed and mirrored. A CPU multiplies in strips, so that most of the lower
-    triangle is never computed.
+    The upper triangle is computed and mirrored. A CPU multiplies in strips, so that most of the
+    lower triangle is never computed.
     """
     if x.device.type != "cpu" or len(x) <= STRIP:
         return _mirrored(product(x, x.T))

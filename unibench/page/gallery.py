@@ -15,8 +15,8 @@ import pandas as pd
 from PIL import Image
 
 from unibench import frame as frames
+from unibench.asked import asked
 from unibench.errors import UsageError, unknown
-from unibench.page.asked import asked
 from unibench.plots.overlay import SIDE, of_pictures, views
 from unibench.pruning.layout import Box, Item, read
 from unibench.pruning.record import unpacked

@@ -28,6 +28,16 @@ def own_entries() -> dict[str, Attention]:
     return dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
 
 
+def cached(cache: Any, layer: int) -> tuple[int, int]:
+    """Tokens that a decoder layer has read, and how many of them its cache still holds: a cache of
+    a sliding window lets the oldest go.
+    """
+    store = cache.layers[layer] if layer < len(cache.layers) else None
+    if store is None or getattr(store, "keys", None) is None:
+        return 0, 0
+    return int(store.get_seq_length()), int(store.keys.shape[-2])
+
+
 @contextmanager
 def wrapped_attention(
     modules: Iterable[nn.Module], wrap: Callable[[Attention], Attention]

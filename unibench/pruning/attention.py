@@ -68,14 +68,17 @@ def rotated_back(qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
 
     Args:
         qk: ``[..., heads, tokens, head_dim]``, rotated.
-        rotary: cos and sin of the tokens, ``[tokens, head_dim]``, halves alike.
+        rotary: cos and sin of the tokens, ``[tokens, rotated]``, halves alike; of fewer channels
+            than a head has where only the first ones rotate.
     """
     cos, sin = (part.float() for part in rotary)
     norm = cos.square() + sin.square()  # some kinds of RoPE stretch as they rotate
 
     def back(x: Tensor) -> Tensor:
-        first, second = x.float().chunk(2, dim=-1)
-        return (x.float() * cos - torch.cat([-second, first], -1) * sin) / norm
+        turned, still = x.float().split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], dim=-1)
+        first, second = turned.chunk(2, dim=-1)
+        plain = (turned * cos - torch.cat([-second, first], -1) * sin) / norm
+        return torch.cat([plain, still], -1)
 
     return QueryKey(back(qk.query), back(qk.key), qk.scaling)
 

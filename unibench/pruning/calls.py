@@ -69,8 +69,9 @@ def refuse_forward(text_model: nn.Module, cache: Any) -> None:
         )
 
 
-def prompt_in(cache: Any, session: int, tokens: Tensor, mask: Any) -> Prompt | None:
-    """The prompt that a forward continues; None where nothing was pruned of it.
+def continued(cache: Any, session: int, tokens: Tensor, mask: Any) -> tuple[Prompt | None, int]:
+    """The prompt that a forward continues, None where nothing was pruned of it, and how many tokens
+    have followed it so far.
 
     Args:
         cache: that holds it.
@@ -102,10 +103,10 @@ def prompt_in(cache: Any, session: int, tokens: Tensor, mask: Any) -> Prompt | N
             " going on from a mask of another length is not possible with a pruned prompt; read"
             " the whole prompt again with a new cache"
         )
-    return prompt
+    return prompt, seen
 
 
-def readable(mask: Any, embeds: Tensor) -> Tensor:
+def valid_in(mask: Any, embeds: Tensor) -> Tensor:
     """``[B, L]`` False on the padding of a prompt.
 
     Args:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget, Scope
+from unibench.budget import Budget, Positions, Scope
+from unibench.errors import UsageError
 from unibench.pruning.arithmetic import Answer, Arithmetic
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.calls import full_precision
@@ -41,6 +42,7 @@ class Plan:
         budget: how much to keep.
         scope: what shares a budget, see :class:`~unibench.pruning.session.Session`.
         seed: for methods that draw.
+        positions: where the tokens that go on stand, see :mod:`unibench.pruning.positions`.
     """
 
     method: Method
@@ -48,6 +50,7 @@ class Plan:
     budget: Budget
     scope: Scope
     seed: int
+    positions: Positions
 
     @cached_property
     def needs(self) -> Needs:
@@ -193,8 +196,7 @@ class Chooser:
         """Queries and keys that a layer is about to compute, by its own attention module, whose
         output is not used.
         """
-        assert prefill.rotary is not None
-        cos, sin = prefill.rotary if prefill.current is None else prefill.current.rotary
+        cos, sin = prefill.rotary_of(self.family.kinds[layer])
         module = self.family.llm_attention(layer)
         before: nn.Module = self.family.text_model.layers[layer].input_layernorm
         device = next(before.parameters()).device
@@ -216,6 +218,7 @@ class Chooser:
         kept: list[Tensor] = []
         values: list[Tensor | None] = []
         sizes: list[Tensor | None] = []
+        members: list[Tensor] = []
         chosen, name = False, type(self.plan.method).__name__
         for ctx in self._contexts(prefill, stage, hidden, row):
             selection = None
@@ -234,6 +237,7 @@ class Chooser:
             values += [new, None]
             weights = None if selection.sizes is None else selection.sizes.to(hidden.device)[order]
             sizes += [weights, None]
+            members += self._members(selection, ctx)
         if not chosen:
             return None
         rows, order = torch.cat(kept).sort()
@@ -249,7 +253,22 @@ class Chooser:
             pairs = zip(kept, sizes, strict=True)
             weighed = torch.cat([ones[at] if new is None else new.float() for at, new in pairs])
             weighed = weighed[order]
-        return Choice(origin.to(hidden.device)[rows], merged, weighed)
+        origin = origin.to(hidden.device)
+        groups = origin[torch.cat(members, 1)] if members else None
+        return Choice(origin[rows], merged, weighed, groups)
+
+    def _members(self, selection: Selection, ctx: StageContext) -> list[Tensor]:
+        """Rows of merged tokens and of those that each stands for, where they are asked for."""
+        if self.plan.positions != "centre" or selection.values is None:
+            return []
+        if selection.members is None:
+            raise UsageError(
+                f"{type(self.plan.method).__name__} does not say here which tokens its merged ones"
+                " stand for, so that positions=centre cannot place them"
+            )
+        into, given = selection.members().to(ctx.visual.device)
+        keep = selection.keep.to(ctx.visual.device)
+        return [torch.stack([ctx.visual[keep[into]], ctx.visual[given]])]
 
     def _contexts(
         self, prefill: Prefill, stage: Stage, hidden: Tensor, row: int
@@ -347,11 +366,10 @@ class Chooser:
         tokens = number[origin.to(number.device)]
         return torch.cat([level[tokens.to(level.device)].float() for level in added.features], -1)
 
-    def _rotary(self, prefill: Prefill, row: int) -> tuple[Tensor, Tensor]:
-        """cos and sin of what is left of a sample."""
+    def _rotary(self, prefill: Prefill, row: int, layer: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of what is left of a sample, as a layer rotates."""
         _, pad = prefill.origin_of(row)
-        rotary = prefill.rotary if prefill.current is None else prefill.current.rotary
-        assert rotary is not None
+        rotary = prefill.rotary_of(self.family.kinds[layer])
         config = self.family.text_model.config
         sections = (getattr(config, "rope_parameters", None) or {}).get("mrope_section", ())
         # one row for all samples where their positions are the same

@@ -29,7 +29,7 @@ class _Missing:
         raise RuntimeError(f"this context was made without {self._what}")
 
 
-def _no_rotary() -> tuple[Tensor, Tensor]:
+def _no_rotary(layer: int) -> tuple[Tensor, Tensor]:
     raise RuntimeError("this context was made without rotary embeddings")
 
 
@@ -110,7 +110,7 @@ class StageContext:
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
-    rotary: Callable[[], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
+    rotary: Callable[[int], tuple[Tensor, Tensor]] = field(default=_no_rotary, repr=False)
     deepstack: Callable[[], Tensor | None] = field(default=lambda: None, repr=False)
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
@@ -223,8 +223,9 @@ class StageContext:
                 :meth:`unrotated`.
         """
         qk = self.recorded(layer)
-        cos, sin = (part.to(qk.query.device) for part in self.rotary())
-        return rotated_back(qk, (cos, sin))
+        cos, sin = (part.to(qk.query.device) for part in self.rotary(layer))
+        known = isinstance(self.family, Family)  # not where a context was made by hand
+        return (self.family.rotated_back if known else rotated_back)(qk, (cos, sin))
 
     def keys(self, layer: int, rows: Tensor | None = None) -> Tensor:
         """Post-RoPE keys at decoder layer ``layer``, ``[kv_heads, N, head_dim]``, float32.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,22 +18,36 @@ class Segment:
     Attributes:
         origin: ``[B, L']`` index of each token in the unpruned sequence; 0 on padding.
         valid: ``[B, L']`` False on the padding at the left that ragged counts need.
-        rotary: cos and sin of these tokens.
+        rotary: cos and sin of these tokens, by kind of layer; those of the kinds that have run.
         padded: whether any row has padding.
         sizes: ``[B, L']`` how many tokens each stands for; None is one each.
-        mask: attention mask of the forward that is running; rebuilt for every forward.
+        end: ``[axes, B, 1]`` position of the first generated token, where tokens have moved; None
+            is where the whole prompt ends.
+        at: ``[axes, B, L']`` where the tokens stand, where they have moved; None is where they
+            stood.
+        masks: attention masks of the forward that is running, by kind of layer; rebuilt for every
+            forward.
+        turned: cos and sin of its tokens where the prompt has been read; likewise.
     """
 
     origin: Tensor
     valid: Tensor
-    rotary: Rotary
+    rotary: dict[str, Rotary]
     padded: bool
     sizes: Tensor | None = None
-    mask: Tensor | None = field(default=None, repr=False)
+    end: Tensor | None = None
+    at: Tensor | None = None
+    masks: dict[str, Tensor | None] = field(default_factory=dict, repr=False)
+    turned: dict[str, Rotary] = field(default_factory=dict, repr=False)
 
     @property
     def length(self) -> int:
         return self.origin.shape[1]
+
+    @property
+    def places(self) -> Tensor:
+        """``[B, L']`` where each token stands in its sequence, as sliding windows count."""
+        return self.origin if self.at is None else self.at[0]
 
 
 def left_padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -87,20 +101,83 @@ def one_axis(part: Tensor, sections: Sequence[int]) -> Tensor:
 
 
 def segment(
-    origin: Tensor, valid: Tensor, full_rotary: Rotary, sizes: Tensor | None = None
+    origin: Tensor,
+    valid: Tensor,
+    full_rotary: Mapping[str, Rotary],
+    sizes: Tensor | None = None,
 ) -> Segment:
     """The segment of the tokens ``origin`` of the unpruned sequence.
 
     Args:
         origin: ``[B, L']``.
         valid: ``[B, L']``.
-        full_rotary: of the whole sequence.
+        full_rotary: of the whole sequence, by kind of layer.
         sizes: ``[B, L]`` how many tokens each of the whole sequence stands for; None is one each.
     """
-    rotary, padded = take_rotary(full_rotary, origin), not bool(valid.all())
+    rotary = {kind: take_rotary(whole, origin) for kind, whole in full_rotary.items()}
+    padded = not bool(valid.all())
     if sizes is not None:
         sizes = sizes.to(origin.device).gather(1, origin)
     return Segment(origin, valid, rotary, padded, sizes)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a sliding window lets a query see.
+
+    Attributes:
+        width: keys at most so many places back, its own among them.
+        places: ``[B, keys]`` where each key stands in its sequence.
+    """
+
+    width: int
+    places: Tensor
+
+    def seen(self, queries: int) -> Tensor:
+        """``[B, queries, keys]`` for the last queries of the keys."""
+        back = self.places[:, -queries:, None] - self.places[:, None, :]
+        return back < self.width
+
+
+def restricted_mask(
+    whole: Tensor,
+    origin: Tensor,
+    valid: Tensor,
+    dtype: torch.dtype,
+    sizes: Tensor | None = None,
+    window: Window | None = None,
+) -> Tensor:
+    """A mask that the model made for the whole sequence, for the tokens of a segment: windows,
+    blocks of pictures that see each other and packed sequences stay what they were.
+
+    Args:
+        whole: ``[B or 1, 1, L, L]``, boolean or additive.
+        origin: ``[B, L']``.
+        valid: ``[B, L']`` False on padding.
+        dtype: of an additive mask.
+        sizes: ``[B, L']`` how often each key is attended to; None is once.
+        window: takes the place of the model's own on earlier keys; None leaves it.
+    """
+    origin, valid = origin.to(whole.device), valid.to(whole.device)
+    rows = torch.arange(len(origin), device=whole.device)[:, None, None]
+    maps = whole[:, 0].expand(len(origin), -1, -1)
+    kept = maps[rows, origin[:, :, None], origin[:, None, :]][:, None]
+    if window is not None:
+        seen = window.seen(origin.shape[1])[:, None].to(kept.device).tril()
+        kept = seen | ((kept if kept.dtype == torch.bool else kept == 0).triu(1))
+    # a padding row sees itself: a row without any key is NaN in some kernels
+    own = torch.eye(origin.shape[1], dtype=torch.bool, device=whole.device)
+    if kept.dtype == torch.bool:
+        seen = (kept & valid[:, None, None]) | own
+        if sizes is None and whole.dtype == torch.bool:
+            return seen
+        kept = torch.zeros_like(seen, dtype=dtype)
+    else:
+        seen = valid[:, None, None] | own
+        kept = kept.to(dtype).masked_fill(own & ~valid[:, None, None], 0)
+    if sizes is not None:  # as many equal logits as tokens
+        kept = kept + sizes.log().to(kept)[:, None, None]
+    return kept.masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def causal_mask(
@@ -109,6 +186,7 @@ def causal_mask(
     hidden: Tensor,
     padded: bool,
     sizes: Tensor | None = None,
+    window: Window | None = None,
 ) -> Tensor | None:
     """The mask that lets the last queries see the earlier valid keys, in the form a kernel takes.
 
@@ -119,6 +197,7 @@ def causal_mask(
         padded: whether any key is padding.
         sizes: ``[B, keys]`` how often each key is attended to; None is once. Not for flash
             attention.
+        window: of a layer that does not see all; None is all. Not for flash attention.
 
     Returns:
         None (flash attention without padding), ``[B, keys]`` (flash attention), boolean
@@ -138,7 +217,10 @@ def causal_mask(
     row = torch.arange(keys - queries, keys, device=valid.device)[:, None]
     column = torch.arange(keys, device=valid.device)[None, :]
     # a padding row sees itself: a row without any key is NaN in some kernels
-    seen = ((column <= row) & valid[:, None, None, :]) | (column == row)
+    earlier = (column <= row) & valid[:, None, None, :]
+    if window is not None:
+        earlier = earlier & window.seen(queries)[:, None].to(earlier.device)
+    seen = earlier | (column == row)
     if implementation == "sdpa" and sizes is None:
         return seen
     mask = hidden.new_zeros(seen.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
         chooser: of the session.
         cache: a dynamic cache of transformers.
     """
-    assert prefill.rotary is not None
     segments = prefill.prompt.segments
     for index, store in enumerate(cache.layers):
         prefill.current = segments.get(index)
@@ -42,7 +42,8 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
         origin, sizes = prefill.origins(blank).gather(1, gather), prefill.sizes
         if prefill.current is None or prefill.current.sizes is None:
             sizes = None  # a layer in front of the cut that weighs tokens
-        segments[index] = segment(origin, valid, prefill.rotary, sizes)
+        end = None if prefill.current is None else prefill.current.end
+        segments[index] = replace(segment(origin, valid, prefill.rotary, sizes), end=end)
 
 
 def _staying(prefill: Prefill, chooser: Chooser, layer: int, blank: Tensor, row: int) -> Tensor:

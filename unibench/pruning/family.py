@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from unibench.errors import UsageError
+from unibench.facts import FULL, layer_kinds
 from unibench.ops import did
-from unibench.pruning.attention import QueryKey
+from unibench.pruning.attention import QueryKey, rotated_back
 from unibench.pruning.layout import Item, Part
 
 if TYPE_CHECKING:
@@ -121,6 +123,8 @@ class Family:
             its batch.
         frames_are_pictures: whether the processor hands the frames of a video over as pictures of
             one grid each; equal ones that follow each other are then numbered as one video.
+        sees_ahead: whether the text of a prompt attends to what comes after it, so that attention
+            from keys and queries with a causal mask is not the model's.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
     """
@@ -132,6 +136,7 @@ class Family:
     prefix_tokens: int = 0
     batches: bool = True
     frames_are_pictures: bool = False
+    sees_ahead: ClassVar[bool] = False
     saliency_layer: int = -1
 
     def __init__(
@@ -189,6 +194,20 @@ class Family:
         """The module of each vision block that calls the attention function."""
         return [block.self_attn for block in self.vit_blocks]  # type: ignore[misc]
 
+    def rotary(self, hidden: Tensor, positions: Tensor, kind: str = FULL) -> tuple[Tensor, Tensor]:
+        """cos and sin as the decoder layers of a kind take them.
+
+        Args:
+            hidden: ``[B, L, D]``; its dtype and device count.
+            positions: ``[B, L]``, or ``[3, B, L]`` in a decoder with three axes; fractions too.
+            kind: of layer, see :attr:`kinds`.
+        """
+        embed = self.text_model.rotary_emb
+        # Gemma turns layers with a window at another rate
+        apart = "layer_type" in inspect.signature(embed.forward).parameters
+        cos, sin = embed(hidden, positions, *([kind] if apart else []))
+        return cos, sin
+
     def llm_attention(self, layer: int) -> nn.Module:
         """The module of a decoder layer that calls the attention function."""
         module: nn.Module = self.text_model.layers[layer].self_attn
@@ -214,6 +233,28 @@ class Family:
             did(len(hidden) * hidden.shape[1] * rows.shape[1] * rows.shape[2])
             found.append(rows.transpose(0, 1)[None])
         return QueryKey(found[0], found[1], float(module.scaling))
+
+    def rotated_back(self, qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
+        """Queries and keys of a decoder layer before their rotary embedding, float32.
+
+        Args:
+            qk: ``[..., heads, tokens, head_dim]``, rotated.
+            rotary: cos and sin of the tokens.
+        """
+        return rotated_back(qk, rotary)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """What each decoder layer looks back with, as transformers names it."""
+        found = layer_kinds(self.text_model.config.to_dict())
+        assert found is not None
+        return found
+
+    @property
+    def window(self) -> int | None:
+        """Places that a layer with a sliding window looks back, its own among them."""
+        width: int | None = self.text_model.config.sliding_window
+        return width
 
     @property
     def deepstack(self) -> int:

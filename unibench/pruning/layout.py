@@ -97,7 +97,7 @@ def read(layout: Sequence[Any]) -> tuple[Item, ...]:
     """The items that :func:`written` wrote: the length of each, and its parts.
 
     >>> read([[3, [[1, 1, 3, "", False]]], [2, []]])[1]
-    Item(start=3, stop=5, parts=())
+    Item(start=3, stop=5, parts=(), video=None)
     """
     items: list[Item] = []
     for length, parts in layout:

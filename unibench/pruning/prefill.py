@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from unibench.cost import Clock, Mark
 from unibench.ops import Work
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.calls import without_gradient
-from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_tokens
+from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_rotary, take_tokens
 from unibench.pruning.encoder import Tile
 from unibench.pruning.family import VisionCall
+from unibench.pruning.positions import Places
 from unibench.pruning.prompt import Choice, Prompt
 from unibench.pruning.record import Spans
 
@@ -35,9 +37,11 @@ class Prefill:
         calls: the calls of the vision tower, by modality.
         open: the call that is running.
         tile: the tile that stages inside the vision tower are merging.
-        rotary: cos and sin of the whole prompt.
+        mask: ``[B, L]`` what the model was given, 0 on padding; None is no padding.
+        rotary: cos and sin of the whole prompt, by kind of decoder layer.
         current: the segment of the decoder layer being read; None is the whole prompt.
         sizes: ``[B, L]`` how many tokens each of the whole prompt stands for; None is one each.
+        places: where its tokens stand, under a policy that moves them.
         counts: visual tokens that entered each decoder layer from the first cut on, by sample.
         recorded: queries and keys that attention modules of the decoder were given.
         entering: queries and keys of the layer about to run.
@@ -54,9 +58,11 @@ class Prefill:
     calls: dict[str, VisionCall] = field(default_factory=dict)
     open: VisionCall | None = None
     tile: Tile | None = None
-    rotary: Rotary | None = None
+    mask: Any = None
+    rotary: dict[str, Rotary] = field(default_factory=dict)
     current: Segment | None = None
     sizes: Tensor | None = None
+    places: Places | None = None
     counts: list[list[int]] = field(default_factory=list)
     recorded: dict[nn.Module, list[QueryKey]] = field(default_factory=dict)
     entering: dict[int, QueryKey] = field(default_factory=dict)
@@ -106,6 +112,20 @@ class Prefill:
             return self.current.origin.to(hidden.device)
         return torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
 
+    def rotary_of(self, kind: str) -> Rotary:
+        """cos and sin of the tokens that are there now, for a kind of decoder layer that has
+        run.
+        """
+        if self.current is None:
+            return self.rotary[kind]
+        if kind not in self.current.rotary:
+            at, origin = self.current.at, self.current.origin
+            if at is not None and self.places is not None:
+                self.current.rotary[kind] = self.places.rotary(at, kind)
+            else:
+                self.current.rotary[kind] = take_rotary(self.rotary[kind], origin)
+        return self.current.rotary[kind]
+
     def visual_counts(self) -> list[int]:
         """Visual tokens of each sample now."""
         if self.current is None:
@@ -153,9 +173,10 @@ class Prefill:
         if whole and not weighted:
             return new
         index, valid = left_padded(rows)
-        assert self.rotary is not None
         origin = self.origins(hidden).gather(1, index)
         self.current = segment(origin, valid, self.rotary, self.sizes)
+        if self.places is not None:
+            self.current = self.places.moved(self.current, choices)
         return take_tokens(new, index)
 
     def _weigh(self, choices: list[Choice | None]) -> bool:

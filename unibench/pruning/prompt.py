@@ -29,11 +29,14 @@ class Choice:
         origin: sorted indices in the unpruned sequence.
         values: their new hidden states, or None.
         sizes: how many tokens each stands for, or None.
+        members: ``[2, M]`` pairs of a merged token and one that it stands for, indices in the
+            unpruned sequence; or None.
     """
 
     origin: Tensor
     values: Tensor | None
     sizes: Tensor | None = None
+    members: Tensor | None = None
 
 
 @dataclass(eq=False)  # each is only itself, and tensors of two lengths cannot be compared

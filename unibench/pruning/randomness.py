@@ -21,7 +21,7 @@ from torch import Tensor
 def seed_of(tensor: Tensor, run: int = 0) -> int:
     """A seed from what a tensor holds and the run's own: the same in any batch."""
     state = hashlib.blake2b(f"{run}".encode(), digest_size=8)
-    state.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    state.update(tensor.detach().float().cpu().contiguous().view(torch.uint8).numpy().data)
     return int.from_bytes(state.digest(), "big") >> 1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from unibench.budget import Budget, BudgetMode
+from collections.abc import Sequence
+
+from unibench.budget import Budget, BudgetMode, Positions
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
-from unibench.facts import ModelFacts, full_attention
+from unibench.facts import FULL, RECURRENT, SLIDING, ModelFacts
 from unibench.pruning.family import Family
 from unibench.pruning.stage import Method, Stage, needs_of
 
@@ -23,6 +25,7 @@ def refusal(
     model: ModelFacts,
     *,
     mode: BudgetMode = "at_stage",
+    positions: Positions = "original",
 ) -> str | None:
     """Why a method cannot run on a model under a budget, in one line; None if it can.
 
@@ -34,10 +37,11 @@ def refusal(
         family: the class of the model's adapter.
         model: what is known of it.
         mode: how the budget counts.
+        positions: where the tokens that go on stand.
     """
     name = type(method).__name__
-    if model.full_attention is False:
-        return f"{model.name}: only decoders with full attention in every layer can be pruned"
+    if unknown := set(model.kinds or ()) - {FULL, *SLIDING, *RECURRENT}:
+        return f"{model.name}: pruning does not know layers of kind {', '.join(sorted(unknown))}"
     if missing := method.wants - family.provides:
         return (
             f"{name} needs {', '.join(sorted(missing))}, which family"
@@ -48,11 +52,16 @@ def refusal(
             f"{name} drops tokens ahead of the vision tower, which family"
             f" {model.family or family.model_types[0]} does not allow"
         )
+    if positions == "centre" and not method.centres:
+        return (
+            f"{name} does not say which tokens it merges, so that positions=centre has nothing to"
+            " place; take original or compact"
+        )
     reason = method.requires(family, model) or _of_kernels(method, family, model)
     if reason is not None:
         return reason
     depths = DEPTHS if model.depth is None else (model.depth,)
-    reasons = {_of_cuts(method, budget, mode, depth, model) for depth in depths}
+    reasons = {_of_cuts(method, budget, mode, depth, model, family) for depth in depths}
     return reasons.pop() if len(reasons) == 1 else None
 
 
@@ -70,7 +79,9 @@ def facts_of(family: Family) -> ModelFacts:
         name=text.model_type,
         family=type(family).__module__.rpartition(".")[2],  # a family is a file
         depth=len(family.text_model.layers),
-        full_attention=full_attention(text.to_dict()),
+        kinds=family.kinds,
+        softcap=getattr(text, "attn_logit_softcapping", None),
+        kv_shared=getattr(text, "num_kv_shared_layers", None),
         width=text.hidden_size,
         positions=getattr(text, "max_position_embeddings", None),
         tower_depth=len(family.vit_blocks),
@@ -89,6 +100,11 @@ def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str 
             f"pruning knows no mask for the attention implementation {kernel!r}; take"
             " model.attn=sdpa"
         )
+    if "flash" in kernel and SLIDING & set(model.kinds or ()):
+        return (
+            f"{kernel} counts a sliding window in the tokens that are left, not in the places where"
+            " they stood; take model.attn=sdpa"
+        )
     if not (family.tower_merging and model.one_feature_layer):
         return None
     try:
@@ -101,7 +117,12 @@ def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str 
 
 
 def _of_cuts(
-    method: Method, budget: Budget, mode: BudgetMode, depth: int, model: ModelFacts
+    method: Method,
+    budget: Budget,
+    mode: BudgetMode,
+    depth: int,
+    model: ModelFacts,
+    family: type[Family],
 ) -> str | None:
     """Why the cuts cannot be made in a decoder of ``depth`` layers, or the budget not be met."""
     name = type(method).__name__
@@ -120,6 +141,8 @@ def _of_cuts(
         return str(error)
     if any(stage.weighted for stage in stages) and "flash" in (model.kernel or ""):
         return f"{name} weighs keys, which {model.kernel} cannot; take model.attn=sdpa"
+    if reason := _of_layers(method, stages, depth, model, family):
+        return reason
     needs = needs_of(stages)
     if method.drops_pixels and needs.vision:
         return f"{name} drops tokens ahead of the vision tower, of which no signal can be recorded"
@@ -133,3 +156,64 @@ def _of_cuts(
         if blocks is not None and not -blocks <= layer < blocks:
             return f"{name} reads vision layer {layer} of a tower with {blocks} blocks"
     return None
+
+
+def _of_layers(
+    method: Method, stages: Sequence[Stage], depth: int, model: ModelFacts, family: type[Family]
+) -> str | None:
+    """Why layers that do not attend to everything cannot do what the method asks of them. A cut
+    that every such layer comes after is none of their business: they never meet what it drops.
+    """
+    name, kinds = type(method).__name__, model.kinds or (FULL,) * depth
+    states = [layer for layer, kind in enumerate(kinds) if kind in RECURRENT]
+    asked = {layer for stage in stages for layer in stage.needs.llm_attention}
+    asked |= {stage.layer for stage in stages if stage.needs.entering}
+    whole = {layer for layer, kind in enumerate(kinds) if kind == FULL}
+    if without := sorted(asked - whole):
+        return (
+            f"{name} reads attention of layer {without[0]} of {model.name}, which does not attend"
+            f" to everything; layers that do: {_listed(whole) or 'none'}"
+        )
+    if asked and family.sees_ahead:
+        return (
+            f"{name} reads attention of the decoder as causal, and {model.name} reads a prompt in"
+            " both directions"
+        )
+    if asked and model.softcap and model.kernel == "eager":
+        return (
+            f"{name} reads attention of the decoder, whose logits {model.name} caps under eager;"
+            " take model.attn=sdpa, which does not"
+        )
+    if states and any(stage.weighted for stage in stages):
+        return f"{name} weighs keys, which the layers of {model.name} that carry a state cannot"
+    stored = _stored(kinds, model.kv_shared or 0)
+    for stage in stages:
+        if any(layer < stage.layer for layer in states):
+            return (
+                f"{name} cuts at layer {stage.layer}: by then the tokens are in the state of layer"
+                f" {states[0]} of {model.name}; cut at layer 0"
+            )
+        if stage.layer > stored:
+            return (
+                f"{name} cuts at layer {stage.layer}, but later layers of {model.name} read the"
+                f" keys and values of layer {stored}: cut at layer {stored} or before"
+            )
+    if set(kinds) != {FULL}:
+        if method.evicts:
+            return f"{name} takes entries out of caches, which needs full attention in every layer"
+        if method.rereads(depth) is not None:
+            return f"{name} chooses what decoding reads, which needs full attention in every layer"
+    return None
+
+
+def _stored(kinds: Sequence[str], shared: int) -> int:
+    """The first layer whose keys and values later ones read; the last layer where none are."""
+    own, readers = kinds[: len(kinds) - shared], set(kinds[len(kinds) - shared :])
+    last = {kind: layer for layer, kind in enumerate(own) if kind in readers}
+    return min(last.values(), default=len(kinds) - 1) if shared else len(kinds) - 1
+
+
+def _listed(layers: set[int]) -> str:
+    """The first few of some layers."""
+    first = [str(layer) for layer in sorted(layers)[:4]]
+    return ", ".join([*first, "..."] if len(layers) > len(first) else first)

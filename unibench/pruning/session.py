@@ -15,28 +15,37 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget, BudgetMode, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope
 from unibench.cost import Clock
 from unibench.errors import UsageError
-from unibench.pruning._transformers import attention_of, checked_generation
+from unibench.facts import RECURRENT, SLIDING
+from unibench.pruning._transformers import attention_of, cached, checked_generation
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.calls import (
     EAGER,
     REMEMBERED,
-    prompt_in,
-    readable,
+    continued,
     refuse_forward,
     refuse_generation,
     refuse_labels,
+    valid_in,
 )
 from unibench.pruning.chooser import Chooser, Plan
-from unibench.pruning.cutting import Segment, causal_mask
+from unibench.pruning.cutting import (
+    Rotary,
+    Segment,
+    Window,
+    causal_mask,
+    restricted_mask,
+    take_tokens,
+)
 from unibench.pruning.decoding import Reads, Rereading
 from unibench.pruning.deepstack import Deepstack
 from unibench.pruning.encoder import EncoderMerger
 from unibench.pruning.eviction import evict
 from unibench.pruning.family import Family
 from unibench.pruning.pixels import PixelPruner
+from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
@@ -63,6 +72,8 @@ class Session:
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
+        positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
+            or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
@@ -86,15 +97,17 @@ class Session:
         scope: Scope = "sequence",
         mode: BudgetMode = "at_stage",
         seed: int = 0,
+        positions: Positions = "original",
         reuse: Reuse | None = None,
     ) -> None:
-        if reason := refusal(method, budget, type(family), facts_of(family), mode=mode):
+        facts = facts_of(family)
+        if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
             raise UsageError(reason)
         self.family = family
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self._plan = Plan(method, stages, budget, scope, seed)
+        self._plan = Plan(method, stages, budget, scope, seed, positions)
         self._number = next(_NUMBERS)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
@@ -213,6 +226,8 @@ class Session:
         """The first decoder layer that is hooked: those before the first cut run as they are, but
         eviction may shorten any cache.
         """
+        if len(set(self.family.kinds)) > 1:
+            return 0  # each kind has positions of its own, which a stage may ask for
         layers = len(self.family.text_model.layers)
         rereads = layers if self._rereading.first is None else self._rereading.first
         return 0 if self._plan.method.evicts else min([*self.stages, rereads])
@@ -232,7 +247,9 @@ class Session:
         self._reading.begun().forward_start = self._reading.clock.mark()
 
     def _before_core(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        self._reading.begun().ids = kwargs.get("input_ids", args[0] if args else None)
+        prefill = self._reading.begun()
+        prefill.ids = kwargs.get("input_ids", args[0] if args else None)
+        prefill.mask = kwargs.get("attention_mask")
 
     def _before_text(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any]
@@ -260,8 +277,8 @@ class Session:
             return None
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         if prefill is not None:
-            if index == self._first:
-                prefill.rotary = kwargs["position_embeddings"]
+            if kwargs.get("position_embeddings") is not None:
+                prefill.rotary.setdefault(self.family.kinds[index], kwargs["position_embeddings"])
             for number, stage in self.stages.get(index, ()):
                 hidden = self._cut(prefill, number, stage, hidden)
             if prefill.current is not None:
@@ -278,16 +295,25 @@ class Session:
             return args, {**kwargs, "attention_mask": mask}
         if segment is None:
             return (hidden, *args[1:]), kwargs
-        plain = not segment.padded and segment.sizes is None
-        if prefill is None and plain and kwargs.get("attention_mask") is None:
-            # decoding one sample with sdpa or flash attention: the short cache is all there is
-            return None
+        if (
+            prefill is None
+            and segment.end is not None
+            and self.family.kinds[index] not in RECURRENT
+        ):
+            kwargs = {**kwargs, "position_embeddings": self._turned(segment, index, hidden, kwargs)}
         kwargs = {**kwargs, "attention_mask": self._mask(segment, index, hidden, kwargs)}
         if prefill is not None:
-            cos, sin = segment.rotary
-            kwargs["position_embeddings"] = cos.to(hidden.device), sin.to(hidden.device)
+            if kwargs.get("position_embeddings") is not None:
+                cos, sin = prefill.rotary_of(self.family.kinds[index])
+                last = min(cos.shape[-2], hidden.shape[1])  # see _mask
+                kwargs["position_embeddings"] = (
+                    cos[..., -last:, :].to(hidden.device),
+                    sin[..., -last:, :].to(hidden.device),
+                )
             # gaps would read as packed sequences to flash attention
             kwargs["position_ids"] = None
+            # Gemma 4 gives each layer a second input per token
+            args = (*args[:1], *(_taken(arg, segment, prompt.length) for arg in args[1:]))
         if not args:
             return args, {**kwargs, "hidden_states": hidden}
         return (hidden, *args[1:]), kwargs
@@ -330,12 +356,14 @@ class Session:
         without_cache: bool,
     ) -> None:
         """Locate the visual tokens of a batch before the first decoder layer."""
+        if isinstance(mask, dict) or (mask is not None and mask.ndim == 4):
+            mask = prefill.mask  # of which the model has made its own, one for each kind of layer
         if prefill.ids is None:
             raise UsageError(
                 "visual tokens are found by their ids, and this prompt came as embeddings; give"
                 " input_ids with the pictures (inputs_embeds cannot be pruned)"
             )
-        valid = readable(mask, embeds)
+        valid = valid_in(mask, embeds)
         names = self.samples
         before = None
         if without_cache and not prefill.calls:
@@ -353,6 +381,9 @@ class Session:
             self._uncached[:] = [prompt, *self._uncached[: UNCACHED - 1]]
         self._note_length(prompt)
         self.prompt = self._reading.prompt = prefill.prompt = prompt
+        if self._plan.positions != "original":
+            rotate = functools.partial(self.family.rotary, embeds)
+            prefill.places = Places(self._plan.positions, prompt, rotate)
 
     def _note_length(self, prompt: Prompt) -> None:
         """Say so where a prompt has positions that the model was not built for."""
@@ -372,7 +403,7 @@ class Session:
     ) -> tuple[Any, dict[str, Any]] | None:
         """Positions of the tokens that continue a cached prompt; None where they are right."""
         embeds, cache = kwargs["inputs_embeds"], kwargs["past_key_values"]
-        prompt = prompt_in(cache, self._number, embeds, kwargs.get("attention_mask"))
+        prompt, done = continued(cache, self._number, embeds, kwargs.get("attention_mask"))
         self._reading.prompt = prompt
         self._rereading.begin(prompt, embeds.shape[1])
         if prompt is None:
@@ -383,18 +414,33 @@ class Session:
                 " prompt at once"
             )
         for segment in prompt.segments.values():
-            segment.mask = None
+            segment.masks.clear()
+            segment.turned.clear()
         first, before = prompt.segments.get(0), prompt.positions
         if first is None and before is None:
             return None
         # where layer 0 is short, positions read off its cache length would be too small; and Qwen
         # keeps the offset of the prompt read last on the model, which may be another prompt's
-        done = cache.get_seq_length() - (prompt.length if first is None else first.length)
         steps = done + 1 + torch.arange(embeds.shape[1], device=embeds.device)
         kwargs["position_ids"] = (
             (prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
         )
         return args, kwargs
+
+    def _turned(
+        self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
+    ) -> Rotary:
+        """cos and sin of the tokens of a decoding step in a layer whose tokens have moved."""
+        kind = self.family.kinds[index]
+        if kind not in segment.turned:
+            # of the first layer of a kind: those that share its keys and values have no cache
+            assert segment.end is not None
+            done = cached(kwargs["past_key_values"], index)[0] - segment.length
+            at = segment.end + done + torch.arange(hidden.shape[1], device=segment.end.device)
+            at = at.to(hidden.device)
+            segment.turned[kind] = self.family.rotary(hidden, at if len(at) == 3 else at[0], kind)
+        cos, sin = segment.turned[kind]
+        return cos.to(hidden.device), sin.to(hidden.device)
 
     def _readable(self, index: int, kwargs: dict[str, Any]) -> Tensor | None:
         """``[B, keys]`` what a layer may read at a decoding step; None: all it holds."""
@@ -446,21 +492,73 @@ class Session:
         self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
     ) -> Tensor | None:
         """The attention mask of a layer after a cut, as the running kernel takes it."""
-        sizes = segment.sizes
-        if kwargs.get("attention_mask") is None and not segment.padded and sizes is None:
-            return None  # the kernel works from is_causal
-        if segment.mask is None:
+        kind, given = self.family.kinds[index], kwargs.get("attention_mask")
+        if kind not in segment.masks:
+            # one for all layers of a kind: their caches are of one length behind a cut, and layers
+            # that share keys and values have no cache
             cache = kwargs.get("past_key_values")
-            past = 0 if cache is None else cache.get_seq_length(index)
-            grown = past + hidden.shape[1] - segment.length
-            new = segment.valid.new_ones(len(segment.valid), grown)
-            valid = torch.cat([segment.valid, new], 1).to(hidden.device)
-            if sizes is not None:
-                sizes = torch.cat([sizes, sizes.new_ones(new.shape)], 1).to(hidden.device)
-            segment.mask = causal_mask(
-                attention_of(self.family.text_model), valid, hidden, segment.padded, sizes
-            )
-        return None if segment.mask is None else segment.mask.to(hidden.device)
+            make = self._recurrent_mask if kind in RECURRENT else self._attention_mask
+            segment.masks[kind] = make(segment, index, hidden, cache, given)
+        mask = segment.masks[kind]
+        if mask is not None and mask.ndim == 4:
+            # layers of Gemma 4 that share keys are given only the last token where no more is asked
+            mask = mask[:, :, -hidden.shape[1] :]
+        return None if mask is None else mask.to(hidden.device)
+
+    def _recurrent_mask(
+        self, segment: Segment, index: int, hidden: Tensor, cache: Any, given: Tensor | None
+    ) -> Tensor | None:
+        """``[B, L']`` True on the tokens that go into the state of a layer; None is all."""
+        # nothing that follows a prompt is padding
+        reading = self._reading.prefill is not None
+        return segment.valid.to(hidden.device) if reading and segment.padded else None
+
+    def _attention_mask(
+        self, segment: Segment, index: int, hidden: Tensor, cache: Any, given: Tensor | None
+    ) -> Tensor | None:
+        sizes, kernel = segment.sizes, attention_of(self.family.text_model)
+        plain = given is None and not segment.padded and sizes is None
+        if self._reading.prefill is not None and plain:
+            return None  # the kernel works from is_causal, and no window ends in the prompt
+        width = self.family.window if self.family.kinds[index] in SLIDING else None
+        if self._reading.prefill is not None and given is not None and given.ndim == 4:
+            # where tokens have moved, a window reaches others than it did
+            moved = None if segment.at is None or width is None else Window(width, segment.places)
+            whole = (segment.origin, segment.valid)
+            return restricted_mask(given, *whole, hidden.dtype, sizes, moved)
+        if plain and width is None:
+            # decoding one sample with sdpa or flash attention: the short cache is all there is
+            return None
+        past, held = (0, 0) if cache is None else cached(cache, index)
+        grown = past + hidden.shape[1] - segment.length
+        new = segment.valid.new_ones(len(segment.valid), grown)
+        valid = torch.cat([segment.valid, new], 1).to(hidden.device)
+        first = past - held  # keys that a cache of a window has let go
+        if sizes is not None:
+            sizes = torch.cat([sizes, sizes.new_ones(new.shape)], 1).to(hidden.device)[:, first:]
+        window = None
+        if width is not None:
+            window = Window(width, self._places(segment, grown)[:, first:])
+            if plain and bool(window.seen(hidden.shape[1])[:, -1].all()) and hidden.shape[1] == 1:
+                return None
+        return causal_mask(kernel, valid[:, first:], hidden, segment.padded, sizes, window)
+
+    def _places(self, segment: Segment, grown: int) -> Tensor:
+        """``[B, keys]`` where the tokens of a segment and those after it stand."""
+        assert self.prompt is not None
+        places = segment.places
+        end = self.prompt.length if segment.end is None else segment.end[0].to(places)
+        after = end + torch.arange(grown, device=places.device)
+        return torch.cat([places, after.expand(len(places), -1)], 1)
+
+
+def _taken(argument: Any, segment: Segment, length: int) -> Any:
+    """An argument of a decoder layer that has a row per token of the whole prompt, for the tokens
+    that are left.
+    """
+    if not isinstance(argument, Tensor) or argument.ndim != 3 or argument.shape[1] != length:
+        return argument
+    return take_tokens(argument, segment.origin.to(argument.device))
 
 
 def _cache_in(output: Any) -> Any:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
+Calibrated = Literal["no", "optional", "required"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
 
 
@@ -37,11 +38,16 @@ class Selection:
             with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
         sizes: ``[len(keep)]`` how many tokens each stands for, from stages that are weighted: later
             layers attend to it as often, in the prefill and while decoding. None is one each.
+        members: gives ``[2, M]`` pairs that say which tokens each merged one stands for: an index
+            into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
+            are asked for, a merged token takes the mean position of its members; one without any
+            stays where its anchor is.
     """
 
     keep: Tensor
     values: Tensor | None = None
     sizes: Tensor | None = None
+    members: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,9 @@ class Method:
         wants: what the family must provide, for example ``{"cls_token"}``.
         text_aware: whether the choice depends on the question.
         data_timed: whether the time of the selection depends on the picture, not on sizes alone.
+        centres: whether it merges tokens and says which (:attr:`Selection.members`), so that it may
+            run under ``positions=centre``.
+        calibrated: whether a file that ``calibrate`` writes is needed, or taken.
         category: where it cuts, as UniPruneBench groups methods: before the language model is
             ``ViT only``, inside it ``LLM only``, both ``hybrid``.
         aim: what it looks for, as IDPruner groups methods: how much a token matters, how little it
@@ -169,6 +178,8 @@ class Method:
     wants: ClassVar[frozenset[str]] = frozenset()
     text_aware: ClassVar[bool] = False
     data_timed: ClassVar[bool] = False
+    centres: ClassVar[bool] = False
+    calibrated: ClassVar[Calibrated] = "no"
     category: ClassVar[Category] = "other"
     aim: ClassVar[Aim] = "other"
 
@@ -313,6 +324,10 @@ class Composite(Method):
     @property
     def data_timed(self) -> bool:  # type: ignore[override]
         return any(part.data_timed for part in self.parts)
+
+    @property
+    def centres(self) -> bool:  # type: ignore[override]
+        return any(part.centres for part in self.parts)
 
     @property
     def uses_budget(self) -> bool:

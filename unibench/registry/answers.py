@@ -15,10 +15,10 @@ from functools import cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from unibench import jsoncache, registry
-from unibench.budget import Budget
+from unibench.budget import Budget, BudgetMode, Positions
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 from unibench.registry.importing import place_of
@@ -26,11 +26,14 @@ from unibench.registry.importing import place_of
 if TYPE_CHECKING:
     from unibench.pruning import Method
 
-Mode = Literal["at_stage", "layer_average"]
-
 
 def refusal(
-    node: Mapping[str, Any], budget: Budget, family: str, model: ModelFacts, mode: Mode
+    node: Mapping[str, Any],
+    budget: Budget,
+    family: str,
+    model: ModelFacts,
+    mode: BudgetMode,
+    positions: Positions,
 ) -> str | None:
     """Why a configured method cannot run on a model under a budget, None if it can.
 
@@ -40,6 +43,7 @@ def refusal(
         family: name of the adapter.
         model: what is known of the model.
         mode: how the budget counts.
+        positions: where the tokens that go on stand.
     """
     question = {
         "method": _method_key(node),
@@ -47,6 +51,7 @@ def refusal(
         "family": family,
         "model": asdict(model) | {"selector": _state(model.selector)},
         "mode": mode,
+        "positions": positions,
     }
 
     def ask() -> str | None:
@@ -55,7 +60,7 @@ def refusal(
         try:
             method = _method(node)
             cls = registry.families()[family].load()
-            return refusal(method, budget, cls, model, mode=mode)
+            return refusal(method, budget, cls, model, mode=mode, positions=positions)
         except UsageError as error:
             return str(error)
         except (TypeError, ValueError) as error:  # how Python code refuses a value
@@ -96,6 +101,8 @@ def facts(text: str, model_type: str | None = None, **more: Any) -> ModelFacts:
         model_type,
     ]
     known = _MEMORY.answer("facts", question, lambda: _read(json.loads(text), model_type))
+    if "kinds" in known:
+        known = {**known, "kinds": tuple(known["kinds"])}  # JSON has lists alone
     return ModelFacts(**{**known, **more})
 
 
@@ -139,8 +146,12 @@ def _read(config: dict[str, Any], model_type: str | None) -> dict[str, Any]:
         whole = AutoConfig.for_model(config.get("model_type", model_type), **given).to_dict()
     except Exception:  # remote code, or a version that this transformers does not know
         whole = config
-    facts = ModelFacts.of_config(whole)
-    return {key: value for key, value in asdict(facts).items() if value is not None}
+    try:
+        facts = asdict(ModelFacts.of_config(whole))
+    except (AttributeError, TypeError):
+        return {}  # a damaged file, which loading the model will name
+    # a number in quotes, say, is damage too
+    return {key: value for key, value in facts.items() if isinstance(value, int)}
 
 
 def _method_key(node: Mapping[str, Any]) -> list[Any]:

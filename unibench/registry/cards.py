@@ -13,6 +13,13 @@ from unibench.annotations import Allowed
 from unibench.errors import UsageError, unknown
 from unibench.registry.importing import class_in, import_part
 
+NEEDS = (
+    *("vit-attention", "vit-features", "llm-attention", "text", "training"),
+    *("calibration", "calibration-optional", "pixels"),
+)
+"""What a method may need beside the tokens and their places."""
+VENUE = re.compile(r", ((?:[A-Z][A-Za-z]+ )+20\d\d)\b")
+ARXIV = re.compile(r"arXiv (\d\d)\d\d\.\d+")
 REQUIRED = object()  # stands where a field has no default
 ANYTHING = Allowed()
 
@@ -120,6 +127,10 @@ class MethodCard(Card):
         adaptive: whether it may keep another number than the budget, under the defaults.
         uses_budget: whether the budget decides how many stay, under the defaults.
         wants: capabilities that the family must provide, under the defaults.
+        needs: what it must be given beside the tokens, words of :data:`NEEDS`, under the defaults.
+        cuts: where tokens go, under the defaults in a decoder of 32 layers: ``pixels``, ``tower``,
+            ``0`` (before the language model), ``2``, ``16-24``.
+        flash: whether it runs under FlashAttention, under the defaults.
     """
 
     fields: dict[str, Parameter] = field(default_factory=dict)
@@ -129,6 +140,20 @@ class MethodCard(Card):
     adaptive: bool = False
     uses_budget: bool = True
     wants: frozenset[str] = frozenset()
+    needs: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
+    flash: bool = True
+
+    @property
+    def venue(self) -> str:
+        """Where and when the paper appeared: ``CVPR 2025``, ``arXiv 2025``, or nothing."""
+        paper = self.sections.get("paper", "")
+        if paper.startswith("none"):
+            return ""
+        if (found := VENUE.search(paper)) is not None:
+            return found[1]
+        found = ARXIV.search(paper)
+        return f"arXiv 20{found[1]}" if found is not None else ""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -220,8 +245,9 @@ def from_plain(plain: Mapping[str, Any]) -> Card:
     for key in ("wants", "provides"):
         if key in values:
             values[key] = frozenset(values[key])
-    if "model_types" in values:
-        values["model_types"] = tuple(values["model_types"])
+    for key in ("model_types", "needs", "cuts"):
+        if key in values:
+            values[key] = tuple(values[key])
     if "options" in values:
         values["options"] = {key: _default(value) for key, value in values["options"].items()}
     if "fields" in values:

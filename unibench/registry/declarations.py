@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from unibench.registry.importing import line_of
 if TYPE_CHECKING:
     from unibench.pruning import Method
 
+DEPTH, TOWER = 32, 24  # layers of LLaVA-1.5-7B and blocks of its tower
 Names = Callable[[], Mapping[type, str]]
 
 
@@ -82,7 +83,67 @@ def method_card(
         adaptive=bool(said("adaptive", False)),
         uses_budget=bool(said("uses_budget", True)),
         wants=frozenset(said("wants", frozenset())),
+        **_of_stages(cls, asked, fields),
     )
+
+
+def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -> dict[str, Any]:
+    """What the cuts of a method in a decoder of 32 layers need, and where they are.
+
+    Args:
+        cls: of the method.
+        asked: one under the defaults; the class where there is none.
+        fields: of the method.
+    """
+    from unibench.pruning.stage import needs_of
+
+    trained = [key for key, field in fields.items() if field.follows == "model.selector"]
+    try:
+        method = cls(**dict.fromkeys(trained, "random:0")) if asked is cls else asked
+        stages, merges = method.stages(DEPTH), method.encoder(TOWER)
+    except Exception:  # a method of a user's own that wants another model; it is refused there
+        return {}
+    needs = needs_of(stages)
+    attends = needs.vit_attention or needs.object_attention or needs.saliency
+    kinds = {
+        "vit-attention": attends or needs.local_attention,
+        "vit-features": needs.vit_hidden
+        or needs.features
+        or needs.projector
+        or needs.pooling
+        or merges,
+        "llm-attention": needs.llm_attention or needs.entering or method.rereads(DEPTH),
+        "text": method.text_aware or needs.question or needs.clip,
+        "training": asked is cls and trained,
+        "calibration": method.calibrated == "required",
+        "calibration-optional": method.calibrated == "optional",
+        "pixels": method.drops_pixels,
+    }
+    places = ["pixels"] if method.drops_pixels else ["tower"] if merges else []
+    layers = sorted({stage.layer for stage in stages})
+    return {
+        "needs": tuple(word for word, needed in kinds.items() if needed),
+        "cuts": (*places, *_runs(layers)),
+        "flash": not any(stage.weighted for stage in (*stages, *merges)),
+    }
+
+
+def _runs(layers: Sequence[int]) -> list[str]:
+    """Numbers in short, three or more in a row as their ends.
+
+    >>> _runs([0, 2, 3, 4, 8, 9])
+    ['0', '2-4', '8', '9']
+    """
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    found = []
+    for run in runs:
+        found += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(layer) for layer in run]
+    return found
 
 
 def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> FamilyCard:

@@ -4,9 +4,10 @@ columns.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from unibench.report.table import Block, Entry, Line, Table
 MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
 COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
+Result = Mapping[Hashable, Any]  # one line of the frame
 VIEWS = ("tasks", "abilities", "place", "aim")
 
 
@@ -127,36 +129,56 @@ def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator
     if view in ("place", "aim"):
         yield from _categories(part, columns, view)
         return
-    for _, versions in part.groupby(["method", "variant", "budget"], sort=False):
-        apart = labels(versions, "candidate")  # before and after an edit, say
-        for candidate, cells in versions.groupby("candidate", sort=False):
-            first = cells.iloc[0]
+    for (method, variant, budget), versions in _versions(part).items():
+        apart = dict.fromkeys(versions, "")
+        if len(versions) > 1:  # before and after an edit, say
+            records = [record for cells in versions.values() for record in cells]
+            apart = labels(pd.DataFrame(records), "candidate")
+        for candidate, cells in versions.items():
             scores = [_cell(cells, column) for column in columns]
-            parts = first["method"], first["variant"], apart[str(candidate)]
-            label = " ".join(filter(None, parts)), str(first["budget"])
+            label = " ".join(filter(None, (method, variant, apart[candidate]))), budget
             yield Line(label, (*map(_score, scores), *_summary(scores)))
+
+
+def _versions(part: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, list[Result]]]:
+    """The results of each method at a budget, by candidate; in one pass, since a frame is slow to
+    be asked thousands of times.
+    """
+    found: dict[tuple[str, str, str], dict[str, list[Result]]] = {}
+    for record in part.to_dict("records"):
+        name = str(record["method"]), str(record["variant"]), str(record["budget"])
+        versions = found.setdefault(name, {})
+        versions.setdefault(str(record["candidate"]), []).append(record)
+    return found
 
 
 def _of_column(cells: pd.DataFrame, column: Column) -> pd.DataFrame:
     for name, value in zip((*COLUMN, "ability"), column.key, strict=False):
-        cells = cells[cells[name].isna() if value is None else cells[name] == value]
+        cells = cells[cells[name].isna() if pd.isna(value) else cells[name] == value]
     return cells
 
 
-def _cell(candidate: pd.DataFrame, column: Column) -> pd.Series | None:
+def _cell(candidate: Sequence[Result], column: Column) -> Result | None:
     """The result of a candidate in a column; it has one, since the column has one setting."""
-    cells = _of_column(candidate, column)
-    return cells.iloc[0] if len(cells) else None
+    names = (*COLUMN, "ability")[: len(column.key)]
+    for result in candidate:
+        values = (result[name] for name in names)
+        if all(
+            one == other or (pd.isna(one) and pd.isna(other))
+            for one, other in zip(values, column.key, strict=True)
+        ):
+            return result
+    return None
 
 
-def _score(cell: pd.Series | None) -> Entry:
+def _score(cell: Result | None) -> Entry:
     if cell is None:
         return Entry(MISSING)
     spread = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
     return Entry(f"{cell['score_100']:.1f}{spread}")
 
 
-def _summary(scores: Sequence[pd.Series | None]) -> list[Entry]:
+def _summary(scores: Sequence[Result | None]) -> list[Entry]:
     """Average, share of vanilla and equal budget; only over complete lines, or methods would be
     compared on other tasks.
     """
@@ -172,7 +194,7 @@ def _summary(scores: Sequence[pd.Series | None]) -> list[Entry]:
     ]
 
 
-def same_budget(cells: Sequence[pd.Series]) -> str:
+def same_budget(cells: Sequence[Result]) -> str:
     """Ratio of a pre-LLM method whose layers process as many visual tokens on average."""
     shares = [
         1 - float(cell["equiv_tokens"]) / float(cell["tokens_in"])
@@ -212,9 +234,12 @@ def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) ->
         yield Line(label, (*means, *_summary([cell for line in complete for cell in line])))
 
 
-def _complete(own: pd.DataFrame, columns: Sequence[Column]) -> Iterator[list[pd.Series]]:
+def _complete(own: pd.DataFrame, columns: Sequence[Column]) -> Iterator[list[Result]]:
     """The results of each candidate that has one for every column."""
-    for _, cells in own.groupby("candidate", sort=False):
+    candidates: dict[str, list[Result]] = {}
+    for record in own.to_dict("records"):
+        candidates.setdefault(str(record["candidate"]), []).append(record)
+    for cells in candidates.values():
         found = [cell for column in columns if (cell := _cell(cells, column)) is not None]
         if len(found) == len(columns):
             yield found

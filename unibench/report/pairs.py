@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from unibench.errors import UsageError
 from unibench.frame import mean_scores
-from unibench.stats.interval import DRAWS
-from unibench.stats.paired import paired
 
 
 def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -20,6 +18,9 @@ def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
     Returns:
         False also where a harness stored no score per sample, so that no interval exists.
     """
+    from unibench.stats.interval import DRAWS  # scipy: a table of one's own needs none
+    from unibench.stats.paired import paired
+
     try:
         left, right = mean_scores(one), mean_scores(other)
     except UsageError:

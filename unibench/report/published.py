@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from unibench.errors import UsageError, unknown
-from unibench.registry import ROOT
+from unibench.paths import PACKAGE
 
-FOLDER = ROOT.parent / "results" / "published"
+FOLDER = PACKAGE.parent / "results" / "published"
 COLUMNS = (
     "paper", "table", "model", "method", "category", "retention", "kept_tokens", "pruning_ratio",
     "benchmark", "metric", "value", "std", "harness", "note",

@@ -4,7 +4,6 @@ workers.
 
 from __future__ import annotations
 
-from unibench.inference.session import method_of as method_of
 from unibench.runner.embedded import Embedded as Embedded
 from unibench.runner.harnessed import Harnessed as Harnessed
 from unibench.runner.listener import Listener as Listener

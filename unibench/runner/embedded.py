@@ -130,7 +130,7 @@ def load_task(cell: Cell) -> Task:
 
 
 def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, Sample]] | None:
-    """The samples still to be answered, each after its place in the task, until the user wants to
+    """The samples still to be answered, each after its index in the task, until the user wants to
     stop; None if there are none.
 
     Raises:
@@ -138,8 +138,8 @@ def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, S
     """
     config, done = part.folder.cell.config.task, part.answered()
     left = (
-        (place, sample)
-        for place, sample in enumerate(task.samples(config.limit))
+        (index, sample)
+        for index, sample in enumerate(task.samples(config.limit))
         if part.contains(sample.id) and sample.id not in done
     )
     wanted = takewhile(lambda _: not stop.asked, left)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.harness import HarnessProcess
-from unibench.harness.client import HarnessError, interpreter
+from unibench.harness import HarnessError, HarnessProcess
+from unibench.harness.client import interpreter
 from unibench.harness.job import write_job
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored

@@ -139,17 +139,17 @@ def work(
                 "harness": stack.enter_context(closing(Harnessed())),
             }
         loop = _CellLoop(executors, listener, stop, Watch(expiry))
-        for turn in loop.turns(survey(settled(cells))):
-            with loop.failures_kept(turn):
-                if loop.ended(turn):
+        for visit in loop.visits(survey(settled(cells))):
+            with loop.failures_kept(visit):
+                if loop.ended_elsewhere(visit):
                     continue
-                executor = loop.executor(turn.cell)
-                for part in loop.parts(turn):
-                    with closing(part), turn.folder.logged():
+                executor = loop.executor(visit.cell)
+                for part in loop.parts(visit):
+                    with closing(part), visit.folder.logged():
                         executor.answer(part, stop, listener)
                         stop.heed()  # it may have ended early
                         part.done()
-                loop.finish(turn, executor)
+                loop.finish(visit, executor)
     return loop.outcome
 
 
@@ -162,19 +162,19 @@ def forgive(cells: Sequence[Cell]) -> int:
 
 
 @dataclass
-class _Turn:
-    """A cell in a round of the loop.
+class _Visit:
+    """One visit of the loop to a cell that has not ended.
 
     Attributes:
-        cell, vanilla: it, and what it is compared to.
-        ended: it has a row, or never will.
-        moved: something was done for it.
+        cell, vanilla: the cell, and what it is compared to.
+        ended: whether it has a row now, or never will.
+        progressed: whether a part of it was answered.
     """
 
     cell: Cell
     vanilla: Cell | None
     ended: bool = False
-    moved: bool = False
+    progressed: bool = False
 
     @property
     def folder(self) -> CellFolder:
@@ -191,24 +191,24 @@ class _CellLoop:
     watch: Watch
     outcome: Outcome = field(default_factory=Outcome)
 
-    def turns(self, plans: Sequence[PlannedCell]) -> Iterator[_Turn]:
+    def visits(self, plans: Sequence[PlannedCell]) -> Iterator[_Visit]:
         """The cells that have not ended, one after the other, again and again."""
-        left = [plan for plan in plans if not self._settled(plan)]
+        left = [plan for plan in plans if not self._ended_before(plan)]
         while left:
-            before, moved = left, False
+            before, progressed = left, False
             left = []
             for plan in before:
                 self.stop.heed()
-                turn = _Turn(plan.cell, plan.vanilla)
-                yield turn
-                moved |= turn.ended or turn.moved
-                left += [] if turn.ended else [plan]
-            if left and not moved:
+                visit = _Visit(plan.cell, plan.vanilla)
+                yield visit
+                progressed |= visit.ended or visit.progressed
+                left += [] if visit.ended else [plan]
+            if left and not progressed:
                 self.listener.wait(len(left), holder(CellFolder(left[0].cell).path, self.watch))
                 time.sleep(POLL_SECONDS)
 
-    def _settled(self, plan: PlannedCell) -> bool:
-        """Whether the plan says that there is nothing to do; then what became of it is noted."""
+    def _ended_before(self, plan: PlannedCell) -> bool:
+        """Whether a cell had ended when the plan was made; its outcome is then noted."""
         if plan.row is not None:
             self._note(CellFolder(plan.cell), plan.row)
         elif plan.state in ("failed", "blocked"):
@@ -216,48 +216,50 @@ class _CellLoop:
         return plan.state in ("done", "failed", "blocked")
 
     @contextmanager
-    def failures_kept(self, turn: _Turn) -> Iterator[None]:
+    def failures_kept(self, visit: _Visit) -> Iterator[None]:
         """An error inside the block marks the cell as failed, with its traceback."""
         try:
             yield
         except LostClaimError as error:
             log.warning("%s", error)
-            turn.moved = True
+            visit.progressed = True
         except DiskError:
             raise
         except Exception as error:
             usage = isinstance(error, UsageError)
-            turn.folder.open()
-            turn.folder.status(
+            visit.folder.open()
+            visit.folder.status(
                 "failed", error=_line(error), traceback=traceback.format_exc(), usage=usage
             )
-            self._fail(turn.cell, _line(error), usage=usage)
-            turn.ended = True
+            self._fail(visit.cell, _line(error), usage=usage)
+            visit.ended = True
 
-    def ended(self, turn: _Turn) -> bool:
-        """Whether others have ended the cell meanwhile, or vanilla has failed."""
-        row, failure = stored_row(turn.cell), turn.folder.failure()
+    def ended_elsewhere(self, visit: _Visit) -> bool:
+        """Whether others have ended a cell meanwhile, or its vanilla has failed; its outcome is
+        then noted.
+        """
+        row, failure = stored_row(visit.cell), visit.folder.failure()
         if row is not None:
-            self._note(turn.folder, row)
+            self._note(visit.folder, row)
         elif failure is not None:
-            self._fail(turn.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
+            self._fail(visit.cell, str(failure.get("error")), usage=bool(failure.get("usage")))
         elif lost := [
             failure
             for failure in self.outcome.failures
-            if turn.vanilla is not None and failure.cell.key == turn.vanilla.key
+            if visit.vanilla is not None and failure.cell.key == visit.vanilla.key
         ]:
-            self._fail(turn.cell, lost[0].error, usage=lost[0].usage)
+            self._fail(visit.cell, lost[0].error, usage=lost[0].usage)
         else:
             return False
-        turn.ended = True
+        visit.ended = True
         return True
 
-    def parts(self, turn: _Turn) -> Iterator[ClaimedPart]:
+    def parts(self, visit: _Visit) -> Iterator[ClaimedPart]:
         """Claim the parts of a cell that are free, one after the other."""
-        _set_damaged_row_aside(turn.folder)
-        while (part := claim_part(turn.folder, turn.cell.config.shards, self.watch)) is not None:
+        _set_damaged_row_aside(visit.folder)
+        while (part := claim_part(visit.folder, visit.cell.config.shards, self.watch)) is not None:
             yield part
-            turn.moved = True
+            visit.progressed = True
 
     def executor(self, cell: Cell) -> Executor:
         kind = cell.config.task.kind
@@ -265,16 +267,16 @@ class _CellLoop:
             raise unknown("task kind", kind, self.executors)
         return self.executors[kind]
 
-    def finish(self, turn: _Turn, executor: Executor) -> None:
+    def finish(self, visit: _Visit, executor: Executor) -> None:
         """Make the row of a cell once all of its parts are done and vanilla has its own."""
-        row = self._row(turn, executor)
+        row = self._row(visit, executor)
         if row is not None:
-            self._note(turn.folder, row)
+            self._note(visit.folder, row)
             self.listener.end(row)
-            turn.ended = True
+            visit.ended = True
 
-    def _row(self, turn: _Turn, executor: Executor) -> Row | None:
-        folder, vanilla = turn.folder, turn.vanilla
+    def _row(self, visit: _Visit, executor: Executor) -> Row | None:
+        folder, vanilla = visit.folder, visit.vanilla
         expected = answered_parts(folder)
         reference = None if vanilla is None else self.outcome.rows.get(vanilla.key)
         if expected is None or (vanilla is not None and reference is None):

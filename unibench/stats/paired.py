@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from statsmodels.stats.contingency_tables import mcnemar
 
 from unibench.stats.interval import Array, Estimate, estimate, picture_sums
 
@@ -92,13 +90,15 @@ def paired(
 
 
 def mcnemar_p(won: int, lost: int) -> float:
-    """Exact two-sided p of McNemar's test from the samples on which two methods differ.
+    """Exact two-sided p of McNemar's test from the samples on which two methods differ: as
+    statsmodels has it, whose import takes longer than a comparison.
 
     >>> mcnemar_p(1, 5), mcnemar_p(0, 0)
     (0.21875, 1.0)
     """
-    test: Any = mcnemar([[0, won], [lost, 0]], exact=True)
-    return float(test.pvalue)
+    from scipy.stats import binom  # takes a second
+
+    return min(1.0, 2 * float(binom.cdf(min(won, lost), won + lost, 0.5)))
 
 
 def shifted_p(found: Estimate) -> float:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scikit_posthocs
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from unibench.errors import UsageError
 
@@ -41,10 +39,11 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> [round(value, 6) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    if not p:
-        return []
-    _, corrected, *_ = multipletests(p, method="holm")
-    found: list[float] = np.asarray(corrected, dtype=float).tolist()
+    order = np.argsort(p)
+    steps = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    found: list[float] = corrected.tolist()
     return found
 
 
@@ -57,6 +56,8 @@ def ranking(scores: pd.DataFrame) -> Ranking:
     Raises:
         UsageError: fewer than three methods or two tasks.
     """
+    import scikit_posthocs  # takes seconds, and most comparisons are of two methods
+
     tasks, methods = scores.shape
     if methods < 3 or tasks < 2:
         raise UsageError(f"ranks need at least 3 methods and 2 tasks, not {methods} and {tasks}")

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from unibench.errors import UsageError
+from unibench.store import manifest
 from unibench.store.claim import Watch, acquire
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
 from unibench.store.files import disk_errors, fresh, refuse_links, replace
 from unibench.store.folder import read_samples, sample_files
 from unibench.store.index import STAGING, cells_below, identity_fault, sweep
-from unibench.store.lines import line_of
+from unibench.store.lines import line_of, sound
 from unibench.store.unpack import LIMITS, MAX_SIZE, unpack
 
 
@@ -228,7 +229,7 @@ def _add_replies(cell: Path, target: Path) -> None:
     theirs, ours = _replies(cell), _replies(target)
     new = {request: line for request, line in theirs.items() if request not in ours}
     if new:
-        replace(target / "judge.jsonl", b"".join([*ours.values(), *new.values()]))
+        manifest.renew(target, "judge.jsonl", b"".join([*ours.values(), *new.values()]))
 
 
 def _replies(cell: Path) -> dict[str, bytes]:
@@ -240,7 +241,8 @@ def _replies(cell: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for line in lines:
         with suppress(ValueError, KeyError, TypeError):
-            found[str(parsed_json(line)["request"])] = line + b"\n"
+            if (content := sound(line)) is not None:
+                found[str(parsed_json(content)["request"])] = line + b"\n"
     return found
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unibench.compose import CONFIGS, options, typed
-from unibench.config import RunConfig, model_path
+from unibench.compose import CONFIGS, options
+from unibench.config import RunConfig, model_path, typed
 from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of
 from unibench.store.data import UnreadableError, check_bounded, read_mapping, shown
@@ -100,13 +101,18 @@ def own_target(task: Mapping[str, Any]) -> str | None:
     name, given = task.get("name"), task.get("target")
     # a name is looked up among the files there are and never made into a path
     known = name in options("task")
-    target = read_mapping(CONFIGS / "task" / f"{name}.yaml").get("target") if known else None
+    target = _target_of(str(name)) if known else None
     if not known or target != given:
         of = "" if given is None else f" ({shown(given)})"
         raise UsageError(
             f"task {shown(name)}{of} is not one of this installation; nothing of it is imported"
         )
     return None if target is None else str(target)
+
+
+@cache
+def _target_of(card: str) -> Any:
+    return read_mapping(CONFIGS / "task" / f"{card}.yaml").get("target")
 
 
 def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
@@ -121,6 +127,12 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
     ):
         raise UnreadableError("config.yaml lacks its task, model or method")
     own_target(task)
+    for text in _texts(stored):
+        if "${" in text:
+            raise UsageError(
+                f"its configuration follows the environment ({shown(text)}), which is not looked at"
+                " for a stored one"
+            )
     for text in _texts(method):
         if (".py:" in text or text.endswith(".py")) and text not in trusted:
             raise UsageError(

@@ -8,6 +8,7 @@ samples-<w>.jsonl      while the cell is worked on: one file per writer, its env
 samples.jsonl          all samples in the order of the task, once the cell is complete
 env.json               machine and package versions of every run that added samples
 status.json            running, done or failed (with the traceback); replaced atomically
+manifest.json          size and SHA-256 of each file of a finished cell
 metrics.json           the row of the tables, written last
 run.log                what was logged
 claim-*, done-*,       who works on which part, which parts are done, and in how many the
@@ -33,8 +34,10 @@ from typing import Any
 
 import yaml
 
+from unibench.credentials import hidden, written
 from unibench.errors import UsageError
 from unibench.identity import Cell
+from unibench.store import manifest
 from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
@@ -107,7 +110,9 @@ class CellFolder:
             ):
                 replace(
                     self.path / "config.yaml",
-                    yaml.safe_dump(asdict(self.cell.config), sort_keys=False, allow_unicode=True),
+                    yaml.safe_dump(
+                        written(asdict(self.cell.config)), sort_keys=False, allow_unicode=True
+                    ),
                 )
                 replace(
                     self.path / "identity.json",
@@ -140,7 +145,7 @@ class CellFolder:
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handler = _Log(self.path / "run.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the samples
         logger = logging.getLogger("unibench")
         logger.addHandler(handler)
@@ -170,7 +175,7 @@ class CellFolder:
                 "state": state,
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "pid": os.getpid(),
-                **more,
+                **{name: _harmless(value) for name, value in more.items()},
             }
             replace(self.path / "status.json", json.dumps(text))
 
@@ -187,10 +192,13 @@ class CellFolder:
                 file.unlink(missing_ok=True)
 
     def finish(self, row: Mapping[str, Any]) -> None:
-        """Write the row of a complete cell."""
+        """Write the row of a complete cell, which counts as finished from then on."""
+        content = json.dumps(row, indent=1).encode()
         with disk_errors(self.path):
-            replace(self.path / "metrics.json", json.dumps(row, indent=1))
+            (self.path / "job.json").unlink(missing_ok=True)  # what a harness's process was told
             self.status("done", n=row["n"])
+            manifest.write(self.path, {"metrics.json": content})
+            replace(self.path / "metrics.json", content)
             forget_parts(self.path)
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -202,6 +210,17 @@ class CellFolder:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._descriptor)
                 self._synced = time.monotonic()
+
+
+class _Lines(logging.Formatter):
+    """Lines of a log, without secrets that an error may quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
+
+
+def _harmless(value: Any) -> Any:
+    return hidden(value) if isinstance(value, str) else value
 
 
 class _Log(logging.FileHandler):

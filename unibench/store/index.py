@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,51 @@ from unibench.store.files import read_json
 FEATURES = ".features"  # vision features on disk, see unibench.inference.features
 STAGING, REMOVED = ".import-", ".removed-"  # folders of work that is not done yet
 CELL_FILES = ("identity.json", "samples.jsonl", "metrics.json")  # a folder with one is a cell
-WHOLE = (*CELL_FILES, "config.yaml", "env.json", "status.json", "harness.json", "split")
+WHOLE = (
+    *CELL_FILES,
+    "config.yaml",
+    "env.json",
+    "status.json",
+    "harness.json",
+    "manifest.json",
+    "split",
+)
 _STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A folder of a store that is a cell, or that nobody can tell.
+
+    Attributes:
+        place: below the store, ``""`` for the store itself.
+        fault: why it cannot be read; empty for a cell.
+    """
+
+    place: str
+    fault: str = ""
 
 
 def cells_below(folder: Path) -> Iterator[Path]:
     """The folders of cells in ``folder``, which may itself be one: what every reader goes by.
 
     Nothing hidden is a cell: half-done work lies in hidden folders. Links to folders are not
-    followed; :func:`unibench.store.verify` names them.
+    followed; :func:`unibench.store.verify` names them. A folder that cannot be read is one of them,
+    so that every reader names it.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    for seen in walk(folder):
+        yield folder / seen.place
+
+
+def walk(folder: Path, known: Container[str] = ()) -> Iterator[Seen]:
+    """The cells of a store in the order of their paths, and the folders that cannot be read.
+
+    Args:
+        folder: of the store.
+        known: cells that are there if they have a row: their files are not listed.
 
     Raises:
         UsageError: there is no such folder.
@@ -40,11 +77,32 @@ def cells_below(folder: Path) -> Iterator[Path]:
         raise UsageError(
             f"{folder} is no folder; give the folder of results (outputs) or of one cell in it"
         )
-    for path, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        if any(name in CELL_FILES or name.startswith("samples-") for name in files):
-            names.clear()
-            yield Path(path)
+    yield from _walk(str(folder), "", known)
+
+
+def _walk(store: str, place: str, known: Container[str]) -> Iterator[Seen]:
+    path = f"{store}/{place}" if place else store
+    if place in known and os.path.lexists(f"{path}/metrics.json"):
+        yield Seen(place)
+        return
+    folders = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if not name.startswith("."):
+                        folders.append(name)
+                elif name in CELL_FILES or name.startswith("samples-"):
+                    yield Seen(place)
+                    return
+    except FileNotFoundError:  # removed meanwhile
+        return
+    except OSError as error:
+        yield Seen(place, f"it cannot be read: {error.strerror}")
+        return
+    for name in sorted(folders):
+        yield from _walk(store, f"{place}/{name}" if place else name, known)
 
 
 def key_of(identity: Mapping[str, Any]) -> str:

@@ -1,22 +1,30 @@
 """The lines of a file of samples: a sample, or what is known of the machine that answered them.
 
-Every reader goes by these two functions. A line that lacks a field, or has one of another type, is
-damage: ``store repair`` sets it aside, and the same run asks its sample again.
+Every reader goes by these functions. A line that lacks a field, or has one of another type, is
+damage: ``store repair`` sets it aside, and the same run asks its sample again. The last entry of a
+line is the CRC-32 of what stands before it; lines of earlier versions have none.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import eq
 from typing import Any
 
 from unibench.store.data import parsed_json
 
 LARGEST = 1e15  # of a number: what is larger is damage, and would overflow in a mean
 RUNS = 100_000  # of one cell; a larger number would make as many environments in memory
+CHECKSUM = "crc32"
+ENVIRONMENT_BEGINS = b'{"environment":'
+_MARK, _END = f',"{CHECKSUM}":"'.encode(), b'"}'
+_TAIL = len(_MARK) + 8 + len(_END)
+_ALIKE = 8  # signs of the mark, of 12, that no line without a checksum has in their places
 UNKNOWN = {
     "device": "unknown",
     "code": "unknown",
@@ -82,11 +90,16 @@ ENVIRONMENT: dict[str, Check] = {
 
 def parsed(line: bytes) -> dict[str, Any] | None:
     """The sample of a line, or None if it is none."""
+    content = sound(line)
     try:
-        sample = parsed_json(line)
+        sample = None if content is None else parsed_json(content)
     except ValueError:
         return None
-    return sample if isinstance(sample, dict) and _is_sample(sample) else None
+    if not isinstance(sample, dict) or not _is_sample(sample):
+        return None
+    # written again by other software, with spaces or in another order
+    kept = sample.pop(CHECKSUM, None)
+    return None if kept is not None and _checksum(_text_of(sample)) != kept else sample
 
 
 @dataclass(frozen=True)
@@ -116,10 +129,11 @@ class Shape:
 
 def environment_of(line: bytes) -> dict[str, Any] | None:
     """The environment that a line adds, or None if it adds none."""
-    if not line.startswith(b'{"environment":'):
+    if not line.startswith(ENVIRONMENT_BEGINS):
         return None
+    content = sound(line)
     try:
-        header = parsed_json(line)
+        header = None if content is None else parsed_json(content)
     except ValueError:
         return None
     environment = header.get("environment") if isinstance(header, dict) else None
@@ -134,8 +148,39 @@ def is_environment(value: Any) -> bool:
 
 
 def line_of(entry: Mapping[str, Any]) -> bytes:
-    """One line of a file of samples."""
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    """One line of a file of samples, with its checksum.
+
+    >>> line_of({"id": "a"})
+    b'{"id":"a","crc32":"62ba96e5"}\\n'
+    """
+    content = _text_of(entry)
+    return content + _MARK + _checksum(content).encode() + _END + b"\n"
+
+
+def _text_of(entry: Mapping[str, Any]) -> bytes:
+    """An entry as a line has it, without its last brace."""
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()[:-1]
+
+
+def _checksum(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"
+
+
+def sound(line: bytes) -> bytes | None:
+    """A line without its checksum, or None if the two do not belong together.
+
+    >>> sound(b'{"id":"a","crc32":"62ba96e5"}'), sound(b'{"id":"b","crc32":"62ba96e5"}')
+    (b'{"id":"a"}', None)
+    >>> sound(b'{"id":"a"}')
+    b'{"id":"a"}'
+    """
+    content, tail = line[:-_TAIL], line[-_TAIL:]
+    mark, digits, end = tail[: len(_MARK)], tail[len(_MARK) : -len(_END)], tail[-len(_END) :]
+    if mark == _MARK and end == _END:
+        return content + b"}" if _checksum(content).encode() == digits else None
+    # a checksum whose own mark was damaged must not pass as a line that has none
+    alike = sum(map(eq, mark + end, _MARK + _END))
+    return None if len(digits) == 8 and alike > _ALIKE else line
 
 
 def _is_sample(entry: Mapping[str, Any]) -> bool:

@@ -22,9 +22,10 @@ from typing import Any
 
 import yaml
 
+from unibench.credentials import written
 from unibench.errors import UsageError
 from unibench.identity import READABLE, Cell, cell_of, key_of, vanilla_of
-from unibench.store import schema2
+from unibench.store import manifest, schema2
 from unibench.store.cards import cell_in, check_runnable
 from unibench.store.data import read_bytes
 from unibench.store.files import disk_errors, read_json
@@ -271,7 +272,9 @@ def _copied(old: Finished, asked: Sequence[str], group: Mapping[str, Any]) -> Pa
     }
     status = {"state": "done", "n": row["n"], "time": now, "lifted": old.folder.name}
     files: dict[str, str | bytes] = {
-        "config.yaml": yaml.safe_dump(asdict(old.cell.config), sort_keys=False, allow_unicode=True),
+        "config.yaml": yaml.safe_dump(
+            written(asdict(old.cell.config)), sort_keys=False, allow_unicode=True
+        ),
         "identity.json": json.dumps(old.cell.identity, indent=1, sort_keys=True),
         "env.json": json.dumps(environments, indent=1),
         "samples.jsonl": b"".join(map(line_of, marked)),
@@ -281,12 +284,16 @@ def _copied(old: Finished, asked: Sequence[str], group: Mapping[str, Any]) -> Pa
     for name in ("harness.json", "run.log"):
         if (old.folder / name).is_file():
             files[name] = read_bytes(old.folder / name)
+    contents = {
+        name: text.encode() if isinstance(text, str) else text for name, text in files.items()
+    }
+    contents[manifest.NAME] = manifest.text_of(contents)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         whole = target.parent / f".lifted-{secrets.token_hex(8)}"
         whole.mkdir()
         try:
-            for name, content in files.items():
+            for name, content in contents.items():
                 write(whole / name, content)
             os.rename(whole, target)  # fails where a worker has begun the cell meanwhile
         finally:

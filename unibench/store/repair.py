@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.store.data import UnreadableError, read_bytes, read_mapping
+from unibench.store import manifest
+from unibench.store.data import UnreadableError, parsed_json, read_bytes, read_mapping
 from unibench.store.files import appending, disk_errors, read_json, replace
 from unibench.store.folder import (
     SAMPLES,
@@ -20,7 +21,14 @@ from unibench.store.folder import (
     sample_files,
 )
 from unibench.store.index import cells_below, identity_fault, leftovers, links_below, sweep
-from unibench.store.lines import Shape, environment_of, is_environment, parsed
+from unibench.store.lines import (
+    ENVIRONMENT_BEGINS,
+    Shape,
+    environment_of,
+    is_environment,
+    parsed,
+    sound,
+)
 from unibench.store.unpack import limit_of
 
 
@@ -39,12 +47,36 @@ class Problem:
     mend: str
 
 
-def verify(folder: Path) -> list[Problem]:
+@dataclass(frozen=True)
+class Finished:
+    """A finished cell all of whose files can be read.
+
+    Attributes:
+        folder: where it lies.
+        samples: by id, in the order of the task.
+        environments: that their ``run`` counts.
+        sealed: whether it has a manifest; earlier versions wrote none.
+    """
+
+    folder: Path
+    samples: Mapping[str, Mapping[str, Any]]
+    environments: Sequence[Mapping[str, Any]]
+    sealed: bool
+
+
+Examine = Callable[[Finished], Iterable[Problem]]
+
+
+def verify(folder: Path, examine: Examine = lambda cell: ()) -> list[Problem]:
     """Everything that is wrong with the cells of a store.
 
     A torn last line of a writer that was killed is no damage.
+
+    Args:
+        folder: of results, or of a cell.
+        examine: says what else is wrong with a finished cell that can be read.
     """
-    found = [problem for cell in cells_below(folder) for problem in _verify_cell(cell)]
+    found = [problem for cell in cells_below(folder) for problem in _verify_cell(cell, examine)]
     found += [
         Problem(
             place,
@@ -83,13 +115,20 @@ def repair(folder: Path) -> int:
     return sum(_repair_cell(cell) for cell in cells)
 
 
-def _verify_cell(cell: Path) -> Iterator[Problem]:
+def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
+    row = read_row(cell)
+    sealed = row is not None and (cell / manifest.NAME).exists()
+    if sealed:
+        for fault in manifest.faults(cell):
+            yield Problem(fault.file, fault.what, f"{mend}, then {again}")
     if not isinstance(read_json(cell / "identity.json"), dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
-    elif (fault := identity_fault(cell)) is not None:
+    elif (fault_of_key := identity_fault(cell)) is not None:
         yield Problem(
-            cell / "identity.json", fault, f"use the unibench that wrote it, or remove {cell}"
+            cell / "identity.json",
+            fault_of_key,
+            f"use the unibench that wrote it, or remove {cell}",
         )
     for file in _damaged_files(cell):
         what = "cannot be read" if _is_plain(file) else "is a link or no plain file"
@@ -98,26 +137,30 @@ def _verify_cell(cell: Path) -> Iterator[Problem]:
         read_mapping(cell / "config.yaml")
     except UnreadableError as error:
         yield Problem(cell / "config.yaml", f"cannot be read: {error}", again)
+    for file in filter(_is_plain, sample_files(cell)):
+        if _is_end_damaged(file):
+            yield Problem(file, "the end of the last line is damaged", mend)
     try:
-        samples, _ = read_samples(cell)
+        samples, environments = read_samples(cell)
     except DamagedError:
         yield from (
             Problem(file, f"line {number} is damaged", mend)
             for file, number in _damaged_lines(cell)
         )
         return
-    row = read_row(cell)
     if row is not None:
         yield from _verify_row(cell, row, samples)
+        yield from examine(Finished(cell, samples, environments, sealed))
 
 
 def _verify_row(
     cell: Path, row: dict[str, Any], samples: dict[str, dict[str, Any]]
 ) -> Iterator[Problem]:
+    # each line is sound, so it is a sample or begins as an environment does
     lines = sum(
-        parsed(line) is not None
+        not line.startswith(ENVIRONMENT_BEGINS)
         for file in sample_files(cell)
-        for line in read_bytes(file, SAMPLES).split(b"\n")
+        for line in read_bytes(file, SAMPLES).split(b"\n")[:-1]
     )
     if row.get("n") != len(samples):
         yield Problem(
@@ -133,18 +176,61 @@ def _verify_row(
         )
 
 
+def _is_end_damaged(file: Path) -> bool:
+    """Whether a file ends in another sign than the end of its last, whole line: no kill leaves that
+    behind.
+    """
+    torn = read_bytes(file, SAMPLES).rpartition(b"\n")[2]
+    return bool(torn) and parsed(torn[:-1]) is not None
+
+
 def _repair_cell(cell: Path) -> int:
     with disk_errors(cell):
         count = 0
-        for file in _damaged_files(cell):  # a link is moved itself, whatever it points to
+        for file in _to_set_aside(cell):  # a link is moved itself, whatever it points to
             file.replace(file.with_name(f"{file.name}.damaged"))
             count += 1
         shape = _shape(cell)
         count += sum(_set_lines_aside(file, shape) for file in sample_files(cell))
+        count += _set_replies_aside(cell / "judge.jsonl")
         if count:
             (cell / "metrics.json").unlink(missing_ok=True)
+            (cell / manifest.NAME).unlink(missing_ok=True)
             forget_parts(cell)
     return count
+
+
+def _to_set_aside(cell: Path) -> list[Path]:
+    """Files of which nothing can be kept.
+
+    A finished cell that is not as it was loses its row, which is made again; of a file of lines
+    each line is looked at.
+    """
+    changed = [] if read_row(cell) is None else [fault.file for fault in manifest.faults(cell)]
+    rows = [cell / "metrics.json"] if changed else []
+    whole = [file for file in changed if file.suffix != ".jsonl" and file.exists()]
+    return list(dict.fromkeys([*_damaged_files(cell), *rows, *whole]))
+
+
+def _set_replies_aside(file: Path) -> int:
+    """Move damaged replies of a judge to ``judge.jsonl.damaged``; returns how many."""
+    if not file.exists():
+        return 0
+    *lines, torn = read_bytes(file, SAMPLES).split(b"\n")
+    bad = [line for line in (*lines, *filter(None, [torn])) if not _is_reply(line)]
+    if bad:
+        with appending(file.with_name(f"{file.name}.damaged")) as aside:
+            aside.write(b"\n".join(bad) + b"\n")
+        replace(file, b"".join(line + b"\n" for line in lines if line not in bad))
+    return len(bad)
+
+
+def _is_reply(line: bytes) -> bool:
+    try:
+        entry = parsed_json(sound(line) or b"")
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and "request" in entry and isinstance(entry.get("reply"), dict)
 
 
 def _damaged_files(cell: Path) -> list[Path]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 
+from unibench.credentials import hide_in_tracebacks
 from unibench.harness.child.serve import main
 
 if __name__ == "__main__":
+    hide_in_tracebacks()
     sys.exit(main(sys.argv[1:]))

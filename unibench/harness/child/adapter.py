@@ -61,6 +61,14 @@ class Scored:
 class Adapter(Protocol):
     """A harness, imported."""
 
+    def ready(self, cell: Cell, benchmark: Benchmark) -> None:
+        """Have the data of a cell on this machine, before a model is loaded.
+
+        Raises:
+            UsageError: it is not, and cannot be fetched.
+        """
+        ...
+
     def run(self, run: Run) -> Scored:
         """Ask and score one cell."""
         ...

@@ -76,7 +76,7 @@ class CellInference:
         return {
             "max_new_tokens": decoding.max_new_tokens or max_new_tokens,
             "do_sample": False,
-            "repetition_penalty": decoding.repetition_penalty,
+            "repetition_penalty": decoding.penalty,
         }
 
     def begin(self, total: int) -> None:

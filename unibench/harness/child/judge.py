@@ -24,11 +24,12 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from unibench.config import JudgeConfig
+from unibench.credentials import secret_of
 from unibench.errors import UsageError
 from unibench.harness.child.workdir import variables
 from unibench.store.data import parsed_json, read_bytes
 from unibench.store.files import appending, replace
-from unibench.store.lines import line_of
+from unibench.store.lines import line_of, sound
 from unibench.store.unpack import LIMITS
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class JudgedCell:
         replies: dict[str, dict[str, Any]] = {}
         for line in lines:
             with suppress(ValueError, KeyError, TypeError):
-                entry = parsed_json(line)
+                entry = parsed_json(sound(line) or b"")
                 replies[str(entry["request"])] = dict(entry["reply"])
         if torn or len(replies) < len(lines):  # by a kill: what is added next begins a line
             entries = [{"request": name, "reply": reply} for name, reply in replies.items()]
@@ -156,11 +157,11 @@ class JudgeProxy:
             UsageError: the key is missing; or, at the end, the judge left questions without a
                 reply.
         """
-        key = self._environment.get(judge.key)
+        key = secret_of(judge.key, self._environment)
         if judge.kind == "endpoint" and key is None:
             raise UsageError(
-                f"the judge's key is read from ${judge.key}, which is not set; where none is"
-                " wanted, set it to anything"
+                f"the judge's key is read from {judge.key}, a variable of the environment or a file,"
+                " which is not there; where none is wanted, set it to anything"
             )
         url = f"http://127.0.0.1:{self._port()}/v1/chat/completions"
         self._cell = cell = JudgedCell(judge, folder, url, key or "")
@@ -170,7 +171,8 @@ class JudgeProxy:
             "API_TYPE": "openai",
             "MODEL_VERSION": judge.model or "none",
         }
-        with variables({**shown, judge.key: "hidden", "OPENAI_API_KEY": "hidden"}):
+        named = {} if "/" in judge.key else {judge.key: "hidden"}
+        with variables({**shown, **named, "OPENAI_API_KEY": "hidden"}):
             yield cell
         cell.check()
 

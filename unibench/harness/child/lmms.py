@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -19,21 +19,21 @@ from lmms_eval.api import task as task_module
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.api.model import lmms
 from lmms_eval.evaluator import simple_evaluate
-from lmms_eval.models import get_model
 from lmms_eval.tasks import TaskManager
 from PIL import Image
 
-from unibench.benchmark import VERSIONS, convention_of
+from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child.adapter import Run, Scored
+from unibench.harness.child.lmms_models import Asking, asking, class_of, native
 from unibench.harness.child.missing import fetching
-from unibench.harness.child.native import device_of, loading_as, pixel_limits, source_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
+from unibench.identity import Cell
 from unibench.inference.ask import Question, generated
-from unibench.models import LoadedModel, Piece, wrap
+from unibench.models import LoadedModel, Piece
 
 datasets.disable_progress_bars()
 
@@ -43,16 +43,31 @@ class LmmsEval:
 
     def __init__(self) -> None:
         self._managers: dict[str, TaskManager] = {}
+        self._task: tuple[Cell, Any] | None = None  # of the cell that is ready
+
+    def ready(self, cell: Cell, benchmark: Benchmark) -> None:
+        entry = benchmark.convention.entry
+        simple = entry is not None and bool(class_of(entry).is_simple)
+        if cell.config.task.data is None:
+            with fetching(cell.config.task.name, benchmark):
+                task = task_of(
+                    self._manager(entry or "default"), benchmark.card.name, {}, simple=simple
+                )
+            self._task = cell, task
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
-        manager = self._manager(run.benchmark.convention.prompts)
+        convention = run.benchmark.convention
+        manager = self._manager(convention.entry or "default")
+        asked = _asked(run)
         with _data(run) as options:
-            with fetching(config.task.name, run.benchmark) if run.data is None else nullcontext():
-                task = task_of(manager, name, options)
+            if self._task is not None and self._task[0] is run.cell:
+                task, self._task = self._task[1], None
+            else:
+                task = task_of(manager, name, options, simple=is_simple(asked))
             size = len(task.eval_docs)
             run.inference.begin(min(config.task.limit or size, size))
-            model = Recording(run, task)
+            model = Recording(run, task, asked)
             length = config.generation.max_new_tokens
             result: Any = simple_evaluate(
                 model=model,
@@ -76,29 +91,10 @@ class LmmsEval:
             str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]
         }
         data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
-        asked = dict(task.config.generation_kwargs or {})
-        length = asked.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
-        return Scored(
-            plain(flat(raw)),
-            samples,
-            data,
-            plain(asked) if run.native else run.inference.settings(length),
-        )
+        return Scored(plain(flat(raw)), samples, data, plain(_decoding(run, task, asked)))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
-        name = str(convention_of(config.model.family, "lmms_eval").native)
-        limits = pixel_limits(config) if name == "qwen2_5_vl" else {}
-        device = device_of(config.model)
-        with loading_as(config.model):
-            model = get_model(name)(
-                pretrained=source_of(config.model),
-                device=device,
-                device_map=device,
-                batch_size=1,
-                **limits,
-            )
-        processor = getattr(model, "processor", None) or model._image_processor
-        return model, wrap(model.model, processor, clip=config.model.clip)
+        return native(config)
 
     def prefetch(self, name: str) -> str:
         task = task_of(self._manager("default"), name, {})
@@ -113,31 +109,30 @@ class LmmsEval:
 class Recording(lmms):  # type: ignore[misc]
     """The model that lmms-eval sees: a chat model that asks through the store."""
 
-    is_simple = False
-
-    def __init__(self, run: Run, task: Any) -> None:
+    def __init__(self, run: Run, task: Any, asked: Any) -> None:
         super().__init__()
-        self._inference, self._native, self._task = run.inference, run.native, task
+        self._inference, self._asked, self._task = run.inference, asked, task
         self._convention, self._blank = run.benchmark.convention, run.benchmark.card.blank
-        if self._native is not None:
-            self._native.task_dict = self.task_dict
+        self.is_simple = is_simple(asked)
+        if asked is not None:
+            inner = asked.inner if isinstance(asked, Asking) else asked
+            inner.task_dict = self.task_dict
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         answers = []
         for request in requests:
             arguments: Any = request.args
-            _, messages_of, settings, number, task, split = arguments
+            number, task, split = arguments[3:]
             doc = self.task_dict[task][split][number]
             if not self._inference.knows(str(number)):
-                content = content_of(messages_of(doc), self._convention.frames)
-                length = settings.get("max_new_tokens", self._convention.max_new_tokens)
-                question = self._question(str(number), doc, content)
-                with self._inference.asking(question) as answering:
-                    if self._native is None:
+                content = self._content(arguments, doc)
+                with self._inference.asking(self._question(str(number), doc, content)) as answering:
+                    if self._asked is None:
+                        length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
                         config, turns = self._inference.decoding(length), [content]
                         found = generated(self._inference.loaded, turns, config).texts[0]
                     else:
-                        told = self._native.generate_until([request])[0]
+                        told = self._asked.generate_until([request])[0]
                         found = str(unwrap_generation_output(told)[0])
                     answering.text = found
             answers.append(self._inference.answer(str(number)) or self._blank)
@@ -154,6 +149,18 @@ class Recording(lmms):  # type: ignore[misc]
     def clean(self) -> None:
         """The model stays loaded for the next cell."""
 
+    def _content(self, arguments: Any, doc: Any) -> list[Piece]:
+        """What is asked, in order."""
+        frames = self._convention.frames or 1  # an entry takes its own; the record has the first
+        if not self.is_simple:
+            return content_of(arguments[1](doc), frames)
+        shown = arguments[2](doc) or []
+        visuals = [
+            frames_of(visual, frames) if isinstance(visual, str) else visual
+            for visual in (shown if isinstance(shown, list) else [shown])
+        ]
+        return [*visuals, str(arguments[0])]
+
     def _question(self, sample: str, doc: Any, content: Sequence[Piece]) -> Question:
         shown = [piece for piece in content if not isinstance(piece, str)]
         pictures = [piece[0] if isinstance(piece, tuple) else piece for piece in shown]
@@ -164,6 +171,30 @@ class Recording(lmms):  # type: ignore[misc]
             pictures=len(pictures),
             first_picture=pictures[0].tobytes() if pictures else b"",
         )
+
+
+def _asked(run: Run) -> Any:
+    """The model object of lmms-eval that is asked, None for our own."""
+    convention = run.benchmark.convention
+    if run.native is not None or convention.entry is None:
+        return run.native
+    return asking(run.inference.loaded, run.cell.config, convention, run.folders.work / "hub")
+
+
+def is_simple(asked: Any) -> bool:
+    """Whether a model object takes text and pictures instead of a conversation."""
+    return asked is not None and bool(asked.is_simple)
+
+
+def _decoding(run: Run, task: Any, asked: Any) -> dict[str, Any]:
+    """How the answers were decoded; of stored answers, what the task says."""
+    said = dict(task.config.generation_kwargs or {})
+    if isinstance(asked, Asking):
+        return asked.standing.settings or said
+    if asked is not None:
+        return said
+    length = said.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
+    return run.inference.settings(length)
 
 
 def content_of(messages: list[dict[str, Any]], frames: int) -> list[Piece]:
@@ -205,8 +236,17 @@ def frames_of(video: str, count: int) -> tuple[Image.Image, ...]:
     return tuple(Image.fromarray(frame) for frame in reader.get_batch(places.tolist()).asnumpy())
 
 
-def task_of(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
-    """An official task as a chat task, with some of its settings replaced."""
+def task_of(
+    manager: TaskManager, name: str, options: dict[str, Any], *, simple: bool = False
+) -> Any:
+    """An official task, with some of its settings replaced.
+
+    Args:
+        manager: that knows the model's name, by which tasks choose their prompts.
+        name: of the task.
+        options: settings over the task's own.
+        simple: for a model that takes text and pictures instead of a conversation.
+    """
     if name not in manager.all_subtasks:
         raise UsageError(
             f"lmms-eval {VERSIONS['lmms_eval']} has no task"
@@ -218,7 +258,8 @@ def task_of(manager: TaskManager, name: str, options: dict[str, Any]) -> Any:
             **options,
             "dataset_kwargs": {key: own[key] for key in ("video", "cache_dir") if key in own},
         }
-    return manager._load_individual_task_or_group({"task": name, **options}, task_type="chat")[name]
+    kind = "simple" if simple else "chat"
+    return manager._load_individual_task_or_group({"task": name, **options}, task_type=kind)[name]
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
         yield
 
 
-class OnDevice:
+class OnDeviceProcessor:
     """A processor whose batches go to one device, also where the caller writes ``.to("cuda")``."""
 
     def __init__(self, processor: Any, device: str) -> None:

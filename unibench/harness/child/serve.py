@@ -90,6 +90,7 @@ class Child:
                 self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
             ):
                 adapter = self._adapter(benchmark.harness)
+                adapter.ready(cell, benchmark)
                 native, loaded = self._model(cell, benchmark, adapter)
                 inference = CellInference(cell, loaded, known, self._say)
                 with inference.installed():
@@ -142,6 +143,8 @@ class Child:
         config = cell.config
         wrapper = config.harness_options.wrapper
         name = json.dumps([cell.loaded, wrapper, benchmark.harness])
+        if wrapper == "native":  # it is made with the arguments of the convention
+            name += json.dumps(benchmark.convention.as_identity(), sort_keys=True)
         if name not in self._models:
             self._models.clear()
             self._models[name] = (

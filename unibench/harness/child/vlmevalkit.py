@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from unibench.benchmark import VERSIONS, Benchmark
+from unibench.benchmark import LENGTHS, VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child.adapter import Run, Scored
@@ -24,6 +24,7 @@ from unibench.harness.child.missing import fetching
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
+from unibench.identity import Cell
 from unibench.inference.ask import Question
 from unibench.models import LoadedModel
 
@@ -32,13 +33,20 @@ with settings_kept():
     from vlmeval.inference import infer_data_job
     from vlmeval.vlm.base import BaseModel
 
-    from unibench.harness.child.vlmevalkit_models import RULES, native
+    from unibench.harness.child.vlmevalkit_models import Asking, Plain, asking, native
 
 MODEL = "unibench"
 
 
 class VLMEvalKit:
     """See :class:`unibench.harness.child.adapter.Adapter`."""
+
+    def ready(self, cell: Cell, benchmark: Benchmark) -> None:
+        name = benchmark.card.name
+        _class_of(name)
+        if cell.config.task.data is None and not (_root() / f"{name}.tsv").exists():
+            with fetching(cell.config.task.name, benchmark):
+                self.prefetch(name)
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
@@ -47,15 +55,7 @@ class VLMEvalKit:
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
             run.inference.begin(len(dataset.data))
-            convention = run.benchmark.convention
-            inner = run.native or RULES[convention.prompts](
-                run.inference, convention.max_new_tokens
-            )
-            settings = (
-                run.inference.settings(convention.max_new_tokens)
-                if run.native is None
-                else run.native.generate_kwargs
-            )
+            inner = _asked(run)
             model = Recording(inner, dataset, run.inference)
             infer_data_job(model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset)
             result = dataset.evaluate(
@@ -63,6 +63,7 @@ class VLMEvalKit:
             )
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
+        settings = _decoding(run, inner)
         return Scored(plain(flat(result)), _samples(run.folders.work), digest, plain(settings))
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
@@ -122,6 +123,28 @@ class Recording(BaseModel):  # type: ignore[misc]
         )
 
 
+def _asked(run: Run) -> Any:
+    """The model object that VLMEvalKit asks."""
+    convention = run.benchmark.convention
+    if run.native is not None:
+        return run.native
+    if convention.entry is not None:
+        return asking(run.inference.loaded, run.cell.config, convention, run.folders.work / "hub")
+    return Plain(run.inference, convention.max_new_tokens or LENGTHS["vlmevalkit"])
+
+
+def _decoding(run: Run, inner: Any) -> dict[str, Any]:
+    """How the answers were decoded, as far as it is known: of stored answers, what the object
+    says.
+    """
+    if isinstance(inner, Asking):
+        return inner.standing.settings or inner.declared
+    if isinstance(inner, Plain):
+        length = run.benchmark.convention.max_new_tokens or LENGTHS["vlmevalkit"]
+        return run.inference.settings(length)
+    return dict(inner.generate_kwargs)
+
+
 def _judging(benchmark: Benchmark, judge: str | None) -> dict[str, Any]:
     """Arguments of ``evaluate``."""
     if judge is None:
@@ -140,9 +163,6 @@ def _data(run: Run) -> Iterator[str]:
     """The table in the cell's own LMUData; yields what it is."""
     name = run.benchmark.card.name
     table = _root() / f"{name}.tsv" if run.data is None else run.data / f"{name}.tsv"
-    if run.data is None and not table.exists():
-        with fetching(run.cell.config.task.name, run.benchmark):
-            VLMEvalKit().prefetch(name)
     digest = md5(table)
     published = getattr(_class_of(name), "DATASET_MD5", {}).get(name)
     if run.data is None and published is not None and digest != published:

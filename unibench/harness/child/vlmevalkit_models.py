@@ -1,33 +1,44 @@
-"""Our model under VLMEvalKit's prompt rules of each family, and VLMEvalKit's own model object."""
+"""VLMEvalKit's own model objects around the loaded model, and our model under the data sets' own
+prompts.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from PIL import Image
 
+from unibench.benchmark import VERSIONS, Convention, convention_of, limits_of
 from unibench.config import RunConfig
-from unibench.errors import UsageError
+from unibench.errors import UsageError, nearest
+from unibench.harness.child import internvl_chat, llava_package
+from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
-from unibench.harness.child.native import OnDevice, device_of, loading_as, pixel_limits, source_of
+from unibench.harness.child.native import OnDeviceProcessor, device_of, loading_as, source_of
 from unibench.inference.ask import generated
-from unibench.models import LoadedModel, Piece, wrap
+from unibench.models import LoadedModel, wrap
 
 with settings_kept():
+    from vlmeval.config import supported_VLM
     from vlmeval.vlm.base import BaseModel
+    from vlmeval.vlm.internvl import internvl_chat as internvl_module
+    from vlmeval.vlm.internvl import utils as internvl_utils
     from vlmeval.vlm.internvl.internvl_chat import InternVLChat
-    from vlmeval.vlm.internvl.utils import reorganize_prompt
-    from vlmeval.vlm.llava.llava import LLaVA
-    from vlmeval.vlm.qwen2_vl import model as qwen_module
-    from vlmeval.vlm.qwen2_vl.model import Qwen2VLChat
-    from vlmeval.vlm.qwen2_vl.prompt import Qwen2VLPromptMixin
+    from vlmeval.vlm.llava.llava import LLaVA, LLaVA_Next
+    from vlmeval.vlm.qwen2_vl import model as qwen2_module
+    from vlmeval.vlm.qwen3_vl import model as qwen3_module
+
+Around = Callable[[], AbstractContextManager[Any]]
 
 
 class Plain(BaseModel):  # type: ignore[misc]
-    """The prompts of the data sets as they are.
+    """The prompts of the data sets as they are, under the model's own chat template.
 
     Args:
         inference: has the model and how it decodes.
@@ -42,66 +53,207 @@ class Plain(BaseModel):  # type: ignore[misc]
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
         config = self._inference.decoding(self._max_new_tokens)
-        turns = [self.content(message, dataset)]
+        turns = [[_piece(part) for part in message]]
         return generated(self._inference.loaded, turns, config).texts[0]
 
-    def content(self, message: list[dict[str, Any]], dataset: str | None) -> list[Piece]:
-        """The pieces of a message, in order."""
-        return [_piece(part) for part in message]
+
+class Asking(BaseModel):  # type: ignore[misc]
+    """A model object of VLMEvalKit around the loaded model.
+
+    Args:
+        inner: the object.
+        standing: what it holds for its model.
+        convention: which prompts are the data set's own.
+        loaded: the model.
+        around: what its code must find around it.
+    """
+
+    INTERLEAVE = True
+
+    def __init__(
+        self, inner: Any, standing: Standing, convention: Convention, around: Around
+    ) -> None:
+        super().__init__()
+        self.inner, self.standing = inner, standing
+        self._convention, self._around = convention, around
+
+    @property
+    def VIDEO_LLM(self) -> bool:  # noqa: N802
+        """As VLMEvalKit asks its classes."""
+        return bool(getattr(self.inner, "VIDEO_LLM", False))
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """How the object says that it decodes."""
+        names = ("generate_kwargs", "kwargs")
+        return dict(
+            next((vars(self.inner)[name] for name in names if name in vars(self.inner)), {})
+        )
+
+    def set_dump_image(self, dump_image_func: Any) -> None:
+        self.inner.set_dump_image(dump_image_func)
+
+    def use_custom_prompt(self, dataset: str) -> bool:
+        return self._convention.prompt != "dataset" and bool(self.inner.use_custom_prompt(dataset))
+
+    def build_prompt(self, line: Any, dataset: str) -> Any:
+        return self.inner.build_prompt(line, dataset)
+
+    def generate(self, message: Any, dataset: str | None = None) -> str:
+        with self._around():
+            said = self.inner.generate(message, dataset)
+        # LLaVA-OneVision-1.5's class gives a list of one
+        return str(said[0] if isinstance(said, list) else said)
 
 
-class Qwen(Qwen2VLPromptMixin, Plain):  # type: ignore[misc]
-    """Qwen2-VL and Qwen2.5-VL."""
+def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root: Path) -> Asking:
+    """The entry of a convention around the loaded model.
 
-    def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
-        Plain.__init__(self, inference, max_new_tokens)
-        self._use_custom_prompt = True
+    Args:
+        loaded: the model.
+        config: of the cell.
+        convention: that names an entry.
+        root: a folder for the entry's checkpoint.
 
-
-class Llava(Plain):
-    """LLaVA: multiple choice in its own words."""
-
-    use_custom_prompt: Any = LLaVA.use_custom_prompt
-    build_prompt: Any = LLaVA.build_prompt
-
-
-class InternVL(Plain):
-    """InternVL2 and 3, without chains of thought."""
-
-    use_custom_prompt: Any = InternVLChat.use_custom_prompt
-    build_prompt: Any = InternVLChat.build_prompt
-    _use_custom_prompt, use_mpo_prompt, use_cot, cot_prompt = True, False, False, None
-
-    def content(self, message: list[dict[str, Any]], dataset: str | None) -> list[Piece]:
-        pictures = [_piece(part) for part in message if part["type"] == "image"]
-        text = reorganize_prompt(message, len(pictures), dataset=dataset)
-        pieces: list[Piece] = []
-        for number, stretch in enumerate(text.split("<image>")):
-            if number and number <= len(pictures):
-                pieces.append(pictures[number - 1])
-            if stretch := stretch.lstrip("\n") if number else stretch:
-                pieces.append(stretch)
-        return pieces
-
-
-RULES: dict[str, Any] = {"dataset": Plain, "qwen": Qwen, "llava": Llava, "internvl": InternVL}
+    Raises:
+        UsageError: this VLMEvalKit does not have the entry.
+    """
+    built, options = _entry(str(convention.entry)), _options(convention, config)
+    if convention.prompt == "custom":
+        options["use_custom_prompt"] = True
+    name = str(options.pop("model_path", built.keywords["model_path"]))
+    tiles = options.pop("max_patches", None)
+    standing, around = _surroundings(built.func, loaded, config, convention)
+    with standing_in(standing), _without_gpu(), around():
+        inner = built(model_path=str(folder_of(config.model, loaded, name, root)), **options)
+    _put_in_place(inner, standing, convention, tiles)
+    return Asking(inner, standing, convention, around)
 
 
 def native(config: RunConfig) -> tuple[Any, LoadedModel]:
-    """VLMEvalKit's Qwen2VLChat on the configured checkpoint, kernel and device.
+    """A model object of VLMEvalKit that loads the configured checkpoint itself, on the configured
+    kernel and device.
 
-    Its own constructor wants a GPU and flash attention; the configuration's device and kernel,
-    which are in the row, are put in their place.
+    The constructors want a GPU and flash attention; the configuration's device and kernel, which
+    are in the row, are put in their place.
     """
-    options: dict[str, Any] = pixel_limits(config)
+    convention = convention_of(config, "vlmevalkit")
+    built, options = _entry(str(convention.entry)), _options(convention, config)
     if config.generation.max_new_tokens is not None:
         options["max_new_tokens"] = config.generation.max_new_tokens
     with ExitStack() as stack:
         stack.enter_context(loading_as(config.model))
-        stack.enter_context(patch.object(qwen_module, "get_gpu_memory", lambda: [1]))
-        model = Qwen2VLChat(model_path=source_of(config.model), **options)
-    model.processor = OnDevice(model.processor, device_of(config.model))
+        stack.enter_context(_without_gpu())
+        model = built(**{**options, "model_path": source_of(config.model)})
+    model.processor = OnDeviceProcessor(model.processor, device_of(config.model))
     return model, wrap(model.model, model.processor, clip=config.model.clip)
+
+
+def _entry(name: str) -> partial[Any]:
+    if name not in supported_VLM:
+        raise UsageError(
+            f"VLMEvalKit {VERSIONS['vlmevalkit']} has no model"
+            f" {name!r}.{nearest(name, supported_VLM)}"
+        )
+    entry: partial[Any] = supported_VLM[name]
+    return entry
+
+
+def _options(convention: Convention, config: RunConfig) -> dict[str, Any]:
+    """Arguments over those of the entry: the convention's, and a pixel preset's."""
+    preset = config.model.pixels[config.pixels] if config.pixels != "native" else {}
+    return {**convention.options, **(limits_of(preset) or {})}
+
+
+def _surroundings(
+    kind: type, loaded: LoadedModel, config: RunConfig, convention: Convention
+) -> tuple[Standing, Around]:
+    """What stands for the model in an object of a class, and what its code must find around it."""
+    place = partial(OnDevice, loaded.device, loaded.model.dtype)
+    if issubclass(kind, LLaVA):
+        original = llava_package.Original(loaded, config.generation)
+        return original, partial(
+            _all_of,
+            place,
+            partial(llava_package.installed, llava_package.modules(original, convention)),
+        )
+    if issubclass(kind, InternVLChat):
+        chatting = internvl_chat.Chatting(loaded, config.generation)
+        return chatting, partial(_all_of, place, partial(_tiles_of, loaded))
+    return Standing(loaded, config.generation), place
+
+
+@contextmanager
+def _all_of(*contexts: Around) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context())
+        yield
+
+
+@contextmanager
+def _tiles_of(loaded: LoadedModel) -> Iterator[None]:
+    """InternVLChat's tiles in the size and colours of the checkpoint; those of the published ones
+    are what its code says.
+    """
+    own, side = loaded.processor.image_processor, loaded.model.config.vision_config.image_size[0]
+    load = internvl_module.load_image
+    with (
+        patch.object(internvl_module, "load_image", partial(load, input_size=side)),
+        patch.multiple(
+            internvl_utils, IMAGENET_MEAN=tuple(own.image_mean), IMAGENET_STD=tuple(own.image_std)
+        ),
+    ):
+        yield
+
+
+def _put_in_place(
+    inner: Any, standing: Standing, convention: Convention, tiles: int | None
+) -> None:
+    """The parts of a convention that take the place of an object's own."""
+    if isinstance(inner, InternVLChat):
+        _internvl(inner, standing, convention, tiles)
+    elif isinstance(inner, LLaVA):
+        if convention.system is not None:
+            inner.system_prompt = "" if convention.system == "none" else f"{convention.system} "
+    else:
+        if isinstance(inner, LLaVA_Next):
+            inner.processor = ByPlace(inner.processor)
+        inner.processor = worded(inner.processor, convention)
+
+
+def _internvl(inner: Any, standing: Any, convention: Convention, tiles: int | None) -> None:
+    if convention.system is not None:
+        standing.system_message = convention.system
+    standing.prefix = convention.prefix or ""
+    if tiles is not None:
+        # set_max_num chooses by data set
+        inner.set_max_num = lambda dataset: vars(inner).update(max_num=tiles, total_max_num=64)
+
+
+class ByPlace:
+    """A processor that is handed text and pictures by place: transformers 5 has them the other way
+    round.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def __call__(self, text: Any, images: Any = None, **kwargs: Any) -> Any:
+        return self._processor(text=text, images=images or None, **kwargs)
+
+
+@contextmanager
+def _without_gpu() -> Iterator[None]:
+    """Inside, the classes find the memory of a GPU that they insist on."""
+    with (
+        patch.object(qwen2_module, "get_gpu_memory", lambda: [1]),
+        patch.object(qwen3_module, "get_gpu_memory", lambda: [1]),
+    ):
+        yield
 
 
 def _piece(part: dict[str, Any]) -> str | Image.Image:

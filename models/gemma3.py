@@ -1,0 +1,38 @@
+"""Gemma 3: SigLIP pictures of one size, pooled to 256 tokens that see each other, on a decoder of
+which five layers of six have a sliding window.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.layout import Part
+
+
+class Gemma3(Family):
+    """Gemma3ForConditionalGeneration."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("gemma3",)
+
+    @property
+    def vit_blocks(self) -> list[nn.Module]:
+        tower = self.vision_tower
+        return list(getattr(tower, "vision_model", tower).encoder.layers)  # before 5.20 a wrapper
+
+    @property
+    def side(self) -> int:
+        """Tokens along an edge of a picture."""
+        return int(self.core.multi_modal_projector.tokens_per_side)
+
+    def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
+        # crops (pan and scan) are pictures of their own, with text between them
+        return [(Part(1, self.side, self.side),)] * len(call.arguments["pixel_values"])
+
+    def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
+        across = int(values.shape[1] ** 0.5)
+        grid = values.transpose(1, 2).unflatten(2, (across, across))
+        pooled = nn.functional.avg_pool2d(grid, across // self.side)
+        return pooled.flatten(2).transpose(1, 2).flatten(0, 1)

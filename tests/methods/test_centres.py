@@ -1,0 +1,88 @@
+"""Methods that say which tokens their merged ones stand for."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+import unibench
+from tests.methods._contexts import BESIDES, METHODS, PRE, build, recorded, under
+from tests.support.models import QUICK, inputs_of, model_of
+from unibench import Selection, UsageError, registry
+
+SAYING = [name for name in METHODS if registry.method(name).load().centres is True]
+PARTS = [name for name in PRE if name.partition("[")[0] in SAYING]
+
+
+def selection_of(name: str, family: str, ratio: float = 0.667) -> Selection:
+    method, ctx = build(name), under(recorded(family, "images"), ratio)
+    if missing := method.wants - ctx.family.provides:
+        pytest.skip(f"refused: needs {', '.join(sorted(missing))}")
+    (stage,) = method.stages(6)
+    found = stage.select(ctx)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("family", QUICK)
+@pytest.mark.parametrize("name", PARTS)
+def test_every_row_that_is_new_has_members_among_the_tokens_shown(name: str, family: str) -> None:
+    found, ctx = selection_of(name, family), recorded(family, "images")
+    assert found.members is not None and found.values is not None
+    into, given = found.members()
+    assert len(into) == len(given) > 0
+    assert int(into.min()) >= 0 and int(into.max()) < len(found.keep)
+    assert int(given.min()) >= 0 and int(given.max()) < len(ctx.visual)
+    old = ctx.visual_hidden[found.keep]
+    new = (found.values - old).abs().amax(1) > 1e-3 * old.abs().amax()
+    # the CLS row stands for no token of the picture
+    stray = {len(new) - 1} if name == "visionzip[official_bug]" else set()
+    assert set(new.nonzero()[:, 0].tolist()) <= {*into.tolist(), *stray}
+    pairs = set(zip(into.tolist(), given.tolist(), strict=True))
+    assert len(pairs) == len(into)
+
+
+@pytest.mark.parametrize("family", QUICK)
+@pytest.mark.parametrize("name", ["pooling", "vscan"])
+def test_members_are_the_tokens_that_a_row_is_made_of(name: str, family: str) -> None:
+    ctx = under(recorded(family, "images"), 0.667)
+    hidden = ctx.hidden.clone().requires_grad_(True)
+    stage = build(name).stages(6)[0]
+    with torch.enable_grad():
+        found = stage.select(replace(ctx, hidden=hidden))
+        assert found is not None and found.values is not None and found.members is not None
+        into, given = found.members()
+        for row in range(0, len(found.keep), 3):
+            (slope,) = torch.autograd.grad(found.values[row].sum(), hidden, retain_graph=True)
+            used = (slope[ctx.visual].abs().amax(1) > 0).nonzero()[:, 0]
+            assert sorted(given[into == row].tolist()) == used.tolist()
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
+@pytest.mark.parametrize("name", SAYING)
+def test_they_run_with_centred_positions_and_keep_the_same_number(name: str, family: str) -> None:
+    model, inputs = model_of(family), inputs_of(family, 0, 2)
+    counts, logits, moved = [], [], False
+    for positions in ("original", "centre"):
+        try:
+            with (
+                unibench.prune(
+                    model, build(name), ratio=0.889, positions=positions, **BESIDES
+                ) as session,
+                torch.no_grad(),
+            ):
+                logits.append(model(**copy.deepcopy(inputs), use_cache=True).logits)
+        except UsageError as error:
+            pytest.skip(f"refused: {error}")  # a video method on pictures
+        (record,) = session.take_records()
+        counts.append(record.processed)
+        assert session.prompt is not None
+        chosen = [choice for (choice,) in session.prompt.choices if choice is not None]
+        moved = any(choice.members is not None for choice in chosen)
+        assert bool(logits[-1].isfinite().all())
+    assert counts[0][0] == counts[1][0]
+    assert moved or name == "framefusion"  # random frames are unlike each other
+    assert moved != torch.equal(*(each[:, -1] for each in logits))

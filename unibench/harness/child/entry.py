@@ -1,0 +1,194 @@
+"""A harness's own model object around a model that is already loaded.
+
+The object's own code builds the prompt, prepares the pictures, decodes and reads the answer; only
+where it would load a checkpoint it is given ours. So another version of a harness brings its own
+prompts, and nothing of them is written down here. What no installed package has, the code that some
+classes want beside them, stands in :mod:`.internvl_chat` and :mod:`.llava_package`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from unibench.benchmark import Convention
+from unibench.config import GenerationConfig, ModelConfig
+from unibench.harness.child.native import source_of
+from unibench.inputs import given_processor
+from unibench.models import LoadedModel
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+
+
+class Standing:
+    """What a harness's object holds for its model: ours, which decodes as the object says.
+
+    Args:
+        loaded: the model; hooks on it are in force.
+        decoding: of the cell; what it sets goes before what the object says.
+
+    Attributes:
+        settings: of the last answer, None before the first one.
+    """
+
+    def __init__(self, loaded: LoadedModel, decoding: GenerationConfig) -> None:
+        self._loaded, self._decoding = loaded, decoding
+        self.settings: dict[str, Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loaded.model, name)
+
+    def to(self, *_: Any, **__: Any) -> Standing:
+        """It stays where it is, in the precision of the cell."""
+        return self
+
+    eval = cuda = cpu = half = tie_weights = to
+
+    def generate(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Decode greedily under all other settings of the object, and of the checkpoint where the
+        object is silent.
+        """
+        model, decoding = self._loaded.model, self._decoding
+        if decoding.max_new_tokens is not None:
+            kwargs["max_new_tokens"] = decoding.max_new_tokens
+        if decoding.repetition_penalty is not None:
+            kwargs["repetition_penalty"] = decoding.repetition_penalty
+        own = model.generation_config
+        samples = kwargs.get("do_sample", own.do_sample) and kwargs.get("top_k", own.top_k) != 1
+        # what is drawn cannot be compared; the best of one is what greedy decoding takes
+        kwargs |= {"do_sample": False, **dict.fromkeys(SAMPLING)}
+        penalty = kwargs.get("repetition_penalty", own.repetition_penalty)
+        self.settings = {
+            "max_new_tokens": kwargs.get("max_new_tokens", own.max_new_tokens),
+            "do_sample": False,
+            "repetition_penalty": 1.0 if penalty is None else penalty,
+            **({"sampled_by_the_harness": True} if samples else {}),
+        }
+        with torch._C.DisableTorchFunction():  # ends OnDevice for the length of it
+            answer: Tensor = model.generate(*args, **kwargs)
+        return answer
+
+
+class OnDevice(TorchFunctionMode):
+    """Tensors that a harness sends to "cuda", in half precision, go to our device in our precision.
+
+    Args:
+        device: of the model.
+        dtype: of the model.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._device, self._dtype = device, dtype
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is Tensor.cuda:
+            return args[0].to(self._device)
+        if func is Tensor.to:
+            args = [args[0], *(self._ours(value) for value in args[1:])]
+            given = {key: self._ours(value) for key, value in given.items()}
+        return func(*args, **given)
+
+    def _ours(self, value: Any) -> Any:
+        if isinstance(value, torch.dtype) and value in (torch.float16, torch.bfloat16):
+            return self._dtype
+        named = isinstance(value, str) and value.partition(":")[0] == "cuda"
+        if named or (isinstance(value, torch.device) and value.type == "cuda"):
+            return self._device
+        return value
+
+
+class Worded:
+    """A processor under which other words stand where a cell says so.
+
+    Args:
+        processor: of the harness's object.
+        convention: whose ``system`` and ``prefix`` are put in place.
+    """
+
+    def __init__(self, processor: Any, convention: Convention) -> None:
+        self._processor, self._convention = processor, convention
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if "text" in kwargs:
+            kwargs["text"] = self._begun(kwargs["text"])
+        else:
+            args = tuple(self._begun(value) for value in args)
+        return self._processor(*args, **kwargs)
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """The template around the conversation with its system text exchanged."""
+        system = self._convention.system
+        if system is not None:
+            several = bool(conversation) and isinstance(conversation[0], list)
+            turns = [
+                _with_system(one, system) for one in (conversation if several else [conversation])
+            ]
+            conversation = turns if several else turns[0]
+        return self._processor.apply_chat_template(conversation, *args, **kwargs)
+
+    def _begun(self, text: Any) -> Any:
+        prefix = self._convention.prefix
+        if prefix is None or not isinstance(text, (str, list)):
+            return text
+        if isinstance(text, str):
+            return text + prefix
+        return [line + prefix if isinstance(line, str) else line for line in text]
+
+
+def _with_system(conversation: Sequence[Any], system: str) -> list[Any]:
+    """A conversation under another system text; ``none`` for none."""
+    turns = [turn for turn in conversation if turn["role"] != "system"]
+    if system == "none":
+        return turns
+    # as parts: templates of a family that takes no bare string would fail on it
+    return [{"role": "system", "content": [{"type": "text", "text": system}]}, *turns]
+
+
+def worded(processor: Any, convention: Convention) -> Any:
+    """The processor itself where nothing is put in place."""
+    if convention.system is None and convention.prefix is None:
+        return processor
+    return Worded(processor, convention)
+
+
+def folder_of(spec: ModelConfig, loaded: LoadedModel, name: str, root: Path) -> Path:
+    """A folder that has the hub's name of an entry's checkpoint, by which classes tell variants
+    apart, and holds configuration and processor of the loaded model.
+    """
+    folder = root / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        return folder
+    if spec.weights == "pretrained" and not given_processor(spec):
+        folder.symlink_to(Path(source_of(spec)).absolute(), target_is_directory=True)
+        return folder
+    folder.mkdir()
+    loaded.model.config.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def standing_in(standing: Standing) -> Iterator[None]:
+    """Whoever loads a checkpoint inside gets the model that is there."""
+    with patch.object(PreTrainedModel, "from_pretrained", classmethod(lambda *_, **__: standing)):
+        yield

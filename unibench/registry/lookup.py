@@ -1,0 +1,368 @@
+"""Finding a part by its name: its card from the cache, or from the class itself after an edit."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from unibench import __version__, jsoncache, paths
+from unibench.annotations import fields_of
+from unibench.errors import UsageError, unknown
+from unibench.registry.cards import (
+    Card,
+    FamilyCard,
+    MethodCard,
+    TaskCard,
+    from_plain,
+    to_plain,
+)
+from unibench.registry.importing import class_in, file_digest, import_part, own_files
+
+if TYPE_CHECKING:
+    from unibench.pruning import Method
+
+log = logging.getLogger(__name__)
+
+# what a method or a family may import of this package
+SOURCES = ("methods", "models", "ops", "pruning", "cost", "budget.py", "errors.py", "facts.py")
+OWN = ("registry", "annotations.py")
+
+
+def methods() -> dict[str, MethodCard]:
+    """The methods in the repository and those of installed packages, by name."""
+    return {**_own_methods(), **_entry_points()[0]}
+
+
+def families() -> dict[str, FamilyCard]:
+    """The model families, by name."""
+    return _families()
+
+
+def method(name: str) -> MethodCard:
+    """The card of a method by name, or of ``path/to/file.py:Class``.
+
+    Raises:
+        UsageError: no such method, file or class; or its file cannot be imported.
+    """
+    if ".py:" in name or name.endswith(".py"):
+        return _of_file(name)
+    known, faults = methods(), _entry_points()[1]
+    if name in known:
+        return known[name]
+    if name in faults:
+        raise UsageError(f"method={name}: {faults[name]}")
+    raise unknown(
+        "method", name, known, "python -m unibench list methods; your own: method=./file.py:Class"
+    )
+
+
+def task(target: str) -> TaskCard:
+    """The card of an embedded task by ``module:Class``.
+
+    Raises:
+        UsageError: no such module or class.
+    """
+    return _task(target)
+
+
+def family_of(model_type: str) -> FamilyCard:
+    """The family that serves a ``config.model_type``.
+
+    Raises:
+        UsageError: none does.
+    """
+    served = {kind: card for card in families().values() for kind in card.model_types}
+    if model_type not in served:
+        raise unknown("model type", model_type, served, "add a family: one file in models/")
+    return served[model_type]
+
+
+def serving(wants: frozenset[str]) -> list[str]:
+    """Names of the families that provide what a method wants."""
+    return [name for name, card in families().items() if wants <= card.provides]
+
+
+def category(name: str, grouping: str) -> str:
+    """The group of a method in a table: its ``category`` (where it cuts) or its ``aim``; ``other``
+    for methods that are not known here.
+    """
+    card = methods().get(name)
+    if card is None:
+        return "other"
+    return card.aim if grouping == "aim" else card.category
+
+
+def parts_of(node: Mapping[str, Any]) -> list[MethodCard]:
+    """The card of a configured method, and of the methods that its fields name.
+
+    Args:
+        node: ``name``, perhaps ``source``, and parameters.
+    """
+    card = method(str(node.get("source") or node["name"]))
+    cards = [card]
+    for key, options in card.submethods.items():
+        cards += parts_of(submethod_node(node.get(key), node.get(options) if options else None))
+    return list({(part.path, part.class_name): part for part in cards}.values())
+
+
+def build_method(name: str, /, **parameters: Any) -> Method:
+    """A method by name (or ``file.py:Class``) with its parameters.
+
+    Args:
+        name: of the method.
+        **parameters: of the method. For a field that holds another method: an instance, a name,
+            ``file.py:Class`` or a mapping with ``name`` and parameters; and, beside it, the mapping
+            that the field calls its ``options``.
+
+    Raises:
+        UsageError: no such method, no such parameter, or a value that the method refuses.
+    """
+    from unibench.pruning import Method
+
+    card = method(name)
+    if wrong := [key for key in parameters if key not in card.parameters]:
+        raise unknown(
+            f"parameter of method {name}",
+            wrong[0],
+            card.parameters,
+            f"python -m unibench show method {name}",
+        )
+    cls = card.load()
+    if not issubclass(cls, Method):
+        raise UsageError(f"{card.class_name} in {card.path} is no subclass of unibench.Method")
+    options = {key for key in card.submethods.values() if key is not None}
+    allowed = fields_of(cls)
+    values = {
+        key: allowed[key].typed(value) for key, value in parameters.items() if key not in options
+    }
+    for key, options_key in card.submethods.items():
+        more = parameters.get(options_key) if options_key else None
+        if key in values or more:
+            values[key] = _submethod(values.get(key, card.parameters[key]), more)
+    built: Method = cls(**values)
+    return built
+
+
+def _submethod(value: Any, options: Mapping[str, Any] | None) -> Any:
+    """The method that a field holds, from what a configuration says of it."""
+    if not isinstance(value, (str, Mapping)):
+        return value  # an instance; anything else is refused by the class
+    node = submethod_node(value, options)
+    name = str(node.pop("source", None) or node["name"])
+    return build_method(name, **{key: entry for key, entry in node.items() if key != "name"})
+
+
+def submethod_node(value: Any, options: Any) -> dict[str, Any]:
+    """A field that holds a method, as the configuration of that method.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if isinstance(value, str):
+        return {"name": value, **(options or {})}
+    if isinstance(value, Mapping) and ("name" in value or "source" in value):
+        return {**value, **(options or {})}
+    raise UsageError(
+        f"{value!r} names no method; write a name, file.py:Class or {{name: fastv, layer: 3}}"
+    )
+
+
+# -- the parts of the repository
+
+
+@cache
+def _own_methods() -> dict[str, MethodCard]:
+    cards = _index("methods")
+    return {name: card for name, card in cards.items() if isinstance(card, MethodCard)}
+
+
+@cache
+def _families() -> dict[str, FamilyCard]:
+    cards = _index("models")
+    return {name: card for name, card in cards.items() if isinstance(card, FamilyCard)}
+
+
+def _index(package: str) -> dict[str, Card]:
+    """The cards of all files of ``methods`` or ``models``, from the cache if nothing changed."""
+    digest = core_digest()
+    name = f"{package}-{digest}"
+    try:
+        stored = jsoncache.read(name)
+        return {key: from_plain(plain) for key, plain in stored["cards"].items()}
+    except (KeyError, TypeError, ValueError):
+        cards = _asked(package, digest)
+    jsoncache.write(name, {"cards": {key: to_plain(card) for key, card in cards.items()}})
+    return cards
+
+
+def _asked(package: str, digest: str) -> dict[str, Card]:
+    """The cards of all files of a folder, from the classes themselves."""
+    from unibench.pruning import Family, Method
+    from unibench.registry.declarations import family_card, method_card
+
+    modules = {}
+    for path in sorted(paths.part(package).glob("*.py")):
+        if not path.name.startswith("_"):
+            modules[path] = import_part(f"unibench.{package}.{path.stem}", path)
+    if package == "models":
+        classes = {path: class_in(module, path, Family) for path, module in modules.items()}
+        return {
+            path.stem: family_card(path.stem, cls, path, f"unibench.models.{path.stem}", digest)
+            for path, cls in classes.items()
+        }
+    classes = {path: class_in(module, path, Method) for path, module in modules.items()}
+    names = {cls: path.stem for path, cls in classes.items()}
+    return {
+        path.stem: method_card(
+            path.stem, cls, path, f"unibench.methods.{path.stem}", digest, lambda: names
+        )
+        for path, cls in classes.items()
+    }
+
+
+@cache
+def core_digest() -> str:
+    """Hash of the source that methods and families are made of, and of where it lies."""
+    return _digest((*SOURCES, *OWN))
+
+
+@cache
+def tasks_digest() -> str:
+    """The same of embedded tasks."""
+    return _digest(("tasks", "errors.py", *OWN))
+
+
+def _digest(names: Iterable[str]) -> str:
+    digest = blake2b(f"{__version__}:{paths.PACKAGE}".encode(), digest_size=8)
+    for name in names:
+        place = paths.part(name)
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(str(file).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+# -- the parts of users
+
+
+@cache
+def _entry_points() -> tuple[dict[str, MethodCard], dict[str, str]]:
+    """The methods of installed packages, and what is wrong with those that cannot be used."""
+    cards: dict[str, MethodCard] = {}
+    faults: dict[str, str] = {}
+    for point in entry_points(group="unibench.methods"):
+        try:
+            spec = importlib.util.find_spec(point.module)
+            if spec is None or spec.origin is None:
+                raise UsageError(f"there is no module {point.module}")
+            cards[point.name] = _external(point.name, Path(spec.origin), point.module, point.attr)
+        except (UsageError, ImportError) as error:
+            faults[point.name] = str(error)
+            log.warning("method %s of an installed package cannot be used: %s", point.name, error)
+    return cards, faults
+
+
+def _of_file(name: str) -> MethodCard:
+    path, _, class_name = name.partition(".py:")
+    file = Path(path if path.endswith(".py") else path + ".py").expanduser().resolve()
+    if not file.is_file():
+        raise UsageError(f"method={name}: there is no file {file}")
+    if not class_name:
+        raise UsageError(
+            f"method={name}: name the class as well, for example method={name}:MyMethod"
+        )
+    return _external(class_name.lower(), file, None, class_name)
+
+
+_EXTERNAL: dict[tuple[Path, str], tuple[dict[str, tuple[int, int]], MethodCard]] = {}
+
+
+def _external(name: str, path: Path, module: str | None, class_name: str) -> MethodCard:
+    """The card of a user's method: from memory or the cache as long as no file of it changed."""
+    known = _EXTERNAL.get((path, class_name))
+    if known is not None and known[0] == _stats(known[0]):
+        return known[1]
+    place = blake2b(f"{path}:{class_name}:{module}".encode(), digest_size=8).hexdigest()
+    stored = jsoncache.read(f"method-{place}")
+    card = _unchanged(stored)
+    if card is None:
+        imported = import_part(module, path)
+        files = {str(own): digest for own, digest in own_files(path, module).items()}
+        card = _asked_external(name, imported, path, module, class_name, files)
+        stored = {"core": core_digest(), "files": files, "card": to_plain(card)}
+        jsoncache.write(f"method-{place}", stored)
+    _EXTERNAL[path, class_name] = (_stats(stored["files"]), card)
+    return card
+
+
+def _unchanged(stored: Mapping[str, Any]) -> MethodCard | None:
+    """The card in a cache file, if nothing it was made from has changed."""
+    try:
+        same = stored["core"] == core_digest() and all(
+            file_digest(Path(path)) == content for path, content in stored["files"].items()
+        )
+        card = from_plain(stored["card"]) if same else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return card if isinstance(card, MethodCard) else None
+
+
+def _asked_external(
+    name: str,
+    imported: ModuleType,
+    path: Path,
+    module: str | None,
+    class_name: str,
+    files: Mapping[str, str],
+) -> MethodCard:
+    from unibench.pruning import Method
+    from unibench.registry.declarations import method_card
+
+    cls = class_in(imported, path, Method, class_name)
+    source = blake2b(f"{core_digest()}:{sorted(files.items())}".encode(), digest_size=8)
+    return method_card(name, cls, path, module, source.hexdigest(), _names)
+
+
+def _names() -> dict[type, str]:
+    """The names of the repository's own methods, by class."""
+    return {card.load(): name for name, card in _own_methods().items()}
+
+
+def _stats(files: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Time of change and size of files, which tell an edit without reading them."""
+    found = {}
+    for file in files:
+        try:
+            stat = os.stat(file)
+            found[file] = (stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            found[file] = (0, 0)
+    return found
+
+
+# -- embedded tasks
+
+
+@cache
+def _task(target: str) -> TaskCard:
+    from unibench.registry.declarations import task_card
+
+    module, _, class_name = target.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UsageError(f"task.target={target}: there is no module {module}")
+    path = Path(spec.origin)
+    imported = import_part(module, path)
+    cls = class_in(imported, path, object, class_name)
+    return task_card(class_name, cls, path, module, "")

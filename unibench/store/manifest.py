@@ -1,0 +1,186 @@
+"""What the files of a finished cell were when it was finished: ``manifest.json``.
+
+It holds the size and the SHA-256 of each file. Cells that an earlier version finished have none;
+their rows are recomputed from their samples all the same. A manifest tells damage and careless
+edits: whoever edits on purpose can write another one, and is found where a row is not what its
+samples give, or a score not what its answer gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unibench.store.data import UnreadableError, parsed_json, read_bytes
+from unibench.store.files import replace
+from unibench.store.unpack import LIMITS, limit_of
+
+NAME = "manifest.json"
+SCHEMA = 1
+GROWING = ("run.log",)  # a harness's process may still say something when its cell is finished
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A file as it was.
+
+    Attributes:
+        size: in bytes.
+        sha256: of its content, in hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Seal:
+        return cls(len(content), hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not as it was.
+
+    Attributes:
+        file: which one.
+        what: for people.
+    """
+
+    file: Path
+    what: str
+
+
+def write(cell: Path, coming: Mapping[str, bytes]) -> None:
+    """Write the manifest of a cell.
+
+    Args:
+        cell: its folder.
+        coming: content of files that are written after it.
+    """
+    files = {name: _content(cell / name) for name in _names(cell) if name not in coming}
+    replace(cell / NAME, text_of({**files, **coming}))
+
+
+def text_of(files: Mapping[str, bytes]) -> bytes:
+    """The manifest of files with these contents."""
+    return _text({name: Seal.of(content) for name, content in files.items() if _is_sealed(name)})
+
+
+def renew(cell: Path, name: str, content: bytes) -> None:
+    """Replace a file of a cell; of a finished one the manifest too, unless it was damaged."""
+    file = cell / name
+    try:
+        seals = read(cell)
+        whole = seals is not None and (name not in seals or _fault(file, seals[name]) is None)
+    except UnreadableError:
+        seals, whole = None, False
+    replace(file, content)
+    if seals is not None and whole:
+        replace(cell / NAME, _text({**seals, name: Seal.of(content)}))
+
+
+def read(cell: Path) -> dict[str, Seal] | None:
+    """The manifest of a finished cell; None if it has none, as those of earlier versions.
+
+    Raises:
+        UnreadableError: it is damaged.
+    """
+    try:
+        content = read_bytes(cell / NAME, LIMITS[NAME])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        entry = parsed_json(content)
+        seals = {str(name): Seal(**seal) for name, seal in entry["files"].items()}
+        whole = _text(seals) == content
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        raise UnreadableError(f"{cell / NAME} is damaged")
+    return seals
+
+
+def faults(cell: Path) -> Iterator[Fault]:
+    """The files of a finished cell that are not as they were; nothing of one without a manifest."""
+    try:
+        seals = read(cell)
+    except UnreadableError:
+        yield Fault(cell / NAME, "is damaged or was edited")
+        return
+    if seals is None:
+        return
+    for name, seal in seals.items():
+        if (what := _fault(cell / name, seal)) is not None:
+            yield Fault(cell / name, what)
+    for name in _names(cell):
+        if name not in seals and name not in GROWING:
+            yield Fault(cell / name, "was added after the cell was finished")
+
+
+def changed(cell: Path) -> str | None:
+    """What sizes and times show of a finished cell that is not as it was, without reading samples;
+    None if they show nothing.
+
+    Only a file that was written after the manifest is read. Damage that leaves both as they were
+    takes ``store verify``.
+    """
+    try:
+        seals = read(cell)
+        if seals is None:
+            return None
+        finished = os.stat(cell / NAME).st_mtime_ns
+        for name, seal in seals.items():
+            state = os.stat(cell / name, follow_symlinks=False)
+            cut = state.st_size < seal.size if name in GROWING else state.st_size != seal.size
+            # the row follows the manifest, and a copy may have given each file another time
+            later = state.st_mtime_ns > finished and name not in GROWING
+            if cut or (later and _fault(cell / name, seal) is not None):
+                return f"{name} is not as it was when the cell was finished"
+    except UnreadableError as error:
+        return str(error)
+    except OSError as error:
+        return f"{Path(str(error.filename)).name} cannot be read: {error.strerror}"
+    return None
+
+
+def _fault(file: Path, seal: Seal) -> str | None:
+    try:
+        content = _content(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except UnreadableError as error:
+        return f"cannot be read: {error}"
+    if file.name in GROWING:
+        content = content[: seal.size]
+    if len(content) != seal.size:
+        return f"has {len(content)} bytes, and had {seal.size} when the cell was finished"
+    if Seal.of(content) != seal:
+        return "was changed since the cell was finished: its SHA-256 is another"
+    return None
+
+
+def _content(file: Path) -> bytes:
+    return read_bytes(file, limit_of(file.name) or 0)
+
+
+def _names(cell: Path) -> list[str]:
+    """The files of a cell that a manifest is about."""
+    return sorted(name for name in os.listdir(cell) if _is_sealed(name))
+
+
+def _is_sealed(name: str) -> bool:
+    """Whether a manifest is about a file: not about a writer's file of samples that is left in a
+    finished cell, whose lines have checksums.
+    """
+    return name in LIMITS and name != NAME
+
+
+def _text(seals: Mapping[str, Seal]) -> bytes:
+    """In one form only, so that whatever bit is flipped makes another text."""
+    files: dict[str, Any] = {name: asdict(seals[name]) for name in sorted(seals)}
+    return json.dumps({"schema": SCHEMA, "files": files}, indent=1).encode()
