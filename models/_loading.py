@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from unibench.identity import model_digest
 from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
 from unibench.models._template import prompted
+from unibench.models._words import control_word_in, control_words, reads_as_its_own
 from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
@@ -50,6 +52,10 @@ class LoadedModel:
     digest: str
     image_options: dict[str, Any]
 
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return control_words(self.processor)
+
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
@@ -68,7 +74,15 @@ class LoadedModel:
 
         Args:
             turns: the pieces of each, in the order in which they are shown.
+
+        Raises:
+            UsageError: a text holds a word that the model does not read as text, or videos have
+                lengths that the processor does not take together.
         """
+        for piece in chain.from_iterable(turns):
+            word = control_word_in(piece, self._words) if isinstance(piece, str) else None
+            if word is not None:
+                raise UsageError(reads_as_its_own(type(self.model).__name__, word))
         texts = [self._template([_content(piece) for piece in turn]) for turn in turns]
         images = [[_rgb(piece) for piece in turn if isinstance(piece, Image)] for turn in turns]
         videos = [

@@ -18,15 +18,10 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     Returns:
         ``[k]`` sorted indices.
 
-    Raises:
-        ValueError: a score is no number.
-
     >>> import torch
     >>> top_k(torch.tensor([1.0, 3.0, 2.0, 3.0, 2.0]), 3)
     tensor([1, 2, 3])
     """
-    if bool(scores.isnan().any()):
-        raise ValueError("a score that is no number (NaN) has no place in an order")
     return ranking(scores)[:k].sort().values
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unibench.cost.operations import unseen
 from unibench.errors import UsageError
 
 
@@ -20,8 +19,8 @@ class BudgetError(UsageError, RuntimeError):
     """A method kept another number of tokens than its budget, and is not one that may."""
 
 
-def checked_scores(scores: Any, count: int, who: str) -> Tensor:
-    """The scores of ``count`` tokens.
+def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
+    """The scores of ``count`` tokens; nothing here waits for a GPU.
 
     Args:
         scores: what a method's ``score`` returned.
@@ -29,7 +28,7 @@ def checked_scores(scores: Any, count: int, who: str) -> Tensor:
         who: the method, for messages.
 
     Raises:
-        SelectionError: they are none, not one for each token, or not all finite.
+        SelectionError: they are none, or not one for each token.
     """
     if not isinstance(scores, Tensor):
         raise SelectionError(
@@ -40,18 +39,24 @@ def checked_scores(scores: Any, count: int, who: str) -> Tensor:
             f"{who} returned scores of shape {_shape(scores)} for {count} visual tokens; ({count},)"
             " is wanted"
         )
-    # looked at unseen by what counts a selection's arithmetic: the look is not the method's
-    with unseen():
-        finite = scores.isfinite()
-        wrong = count - int(finite.sum())
-    if wrong:
-        first = scores[~finite][0].item()
-        raise SelectionError(
-            f"{who} gave {wrong} of {count} tokens the score {first}, which no order is defined"
-            " for; a division by zero, or an overflow in half precision? A token that must not"
-            " stay has the score torch.finfo(torch.float32).min"
-        )
     return scores
+
+
+def check_scores(scores: Tensor, who: str) -> None:
+    """Refuses scores that no order is defined for.
+
+    Raises:
+        SelectionError: some are not finite.
+    """
+    finite = scores.isfinite()
+    if bool(finite.all()):
+        return
+    first, count = scores[~finite][0].item(), len(scores)
+    raise SelectionError(
+        f"{who} gave {count - int(finite.sum())} of {count} tokens the score {first}, which no"
+        " order is defined for; a division by zero, or an overflow in half precision? A token that"
+        " must not stay has the score torch.finfo(torch.float32).min"
+    )
 
 
 def indices(keep: Any, count: int, who: str) -> Tensor:

@@ -19,6 +19,7 @@ from unibench.pruning.checking import (
     BudgetError,
     SelectionError,
     check_numbers,
+    check_scores,
     indices,
     named,
 )
@@ -432,6 +433,8 @@ def _checked(answer: Any, ctx: StageContext, stage: Stage, who: str) -> Selectio
         return None
     if not isinstance(answer, Selection):
         raise SelectionError(f"{who} returned {named(answer)}; a Selection is wanted")
+    if answer.scores is not None:
+        check_scores(answer.scores, who)
     keep = indices(answer.keep, count, who)
     if stage.exact and len(keep) != ctx.keep:
         raise BudgetError(

@@ -13,7 +13,7 @@ from unibench.annotations import fields_of
 from unibench.cost.accounting import matched_keep
 from unibench.errors import UsageError, unknown
 from unibench.ops import top_k
-from unibench.pruning.checking import checked_scores
+from unibench.pruning.checking import shaped_scores
 
 if TYPE_CHECKING:
     from unibench.budget import Budget
@@ -42,12 +42,15 @@ class Selection:
             into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
             are asked for, a merged token takes the mean position of its members; one without any
             stays where its anchor is.
+        scores: the numbers that decided, where there were any; the engine refuses a choice by
+            numbers that are not finite.
     """
 
     keep: Tensor
     values: Tensor | None = None
     sizes: Tensor | None = None
     members: Callable[[], Tensor] | None = None
+    scores: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -268,10 +271,9 @@ class Method:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower
         index.
         """
-        scores = checked_scores(
-            self.score(ctx), len(ctx.visual), f"{type(self).__name__}.score at layer {ctx.layer}"
-        )
-        return Selection(top_k(scores, ctx.keep))
+        who = f"{type(self).__name__}.score at layer {ctx.layer}"
+        scores = shaped_scores(self.score(ctx), len(ctx.visual), who)
+        return Selection(top_k(scores, ctx.keep), scores=scores)
 
     def score(self, ctx: StageContext) -> Tensor:
         """Importance of each visual token, ``[N]``, float32."""
