@@ -182,6 +182,8 @@ def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
         "name": benchmark.harness,
         "version": VERSIONS[benchmark.harness],
         "task": benchmark.card.name,
+        "metrics": [asdict(metric) for metric in benchmark.card.metrics],
+        "blank": benchmark.card.blank,
         "wrapper": wrapper,
         "convention": benchmark.convention.as_identity(),
         "judge": [judge.kind, judge.model, judge.url] if judge.kind == "endpoint" else [judge.kind],
@@ -285,8 +287,8 @@ def _wrapper_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[Usage
         )
     elif config.model.family not in NATIVE[harness] or entry in PACKAGED:
         yield UsageError(
-            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint; leave"
-            " it away: the same class then asks the model that unibench has loaded"
+            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint;"
+            " leave it away: the same class then asks the model that unibench has loaded"
         )
     elif config.model.weights == "random":
         yield UsageError(f"{asked} loads a checkpoint; it cannot take model.weights=random")

@@ -31,9 +31,30 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
         )
+    yield from _control_mistakes(cell)
     yield from _model_mistakes(cell)
     yield from _method_mistakes(cell)
     yield from _task_mistakes(cell)
+
+
+def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    """A control changes the picture, then the model runs as it is."""
+    if cell.control == "none":
+        return
+    if cell.method["name"] != "vanilla":
+        yield UsageError(
+            f"control={cell.control} stands in the place of a method: leave"
+            f" method={cell.method['name']} out"
+        )
+    if cell.batch_size != 1:
+        yield UsageError(
+            f"control={cell.control} fits each prompt by itself: leave batch_size={cell.batch_size} out"
+        )
+    if cell.task.kind != "embedded":
+        yield UsageError(
+            f"control={cell.control} changes the pictures of embedded tasks, and"
+            f" task={cell.task.name} is asked by a harness: take task=synthvqa or task=folder"
+        )
 
 
 def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
@@ -47,10 +68,13 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
     """
     budgets = [key for key in ("ratio", "retention", "keep") if key in given]
     used = any(
-        cell.budget.mode == "layer_average" or answers.uses_budget(cell.method) for cell in cells
+        cell.budget.mode == "layer_average"
+        or cell.control in config.FITTED
+        or answers.uses_budget(cell.method)
+        for cell in cells
     )
     if budgets and not used:
-        names = sorted({str(cell.method["name"]) for cell in cells})
+        names = sorted({_contender(cell) for cell in cells})
         yield (
             f"{', '.join(budgets)} is not used: {' and '.join(names)} keeps as many tokens as its"
             " own rule says"
@@ -63,6 +87,11 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
     if "model.selector" in given and not takers:
         takes = [n for n, c in registry.methods().items() if "model.selector" in c.follows.values()]
         yield f"model.selector is not used: only {', '.join(takes)} take a trained scorer"
+
+
+def _contender(cell: RunConfig) -> str:
+    """The name of what a cell compares: a method, or a control."""
+    return str(cell.method["name"]) if cell.control == "none" else cell.control
 
 
 def facts_of(spec: ModelConfig) -> ModelFacts:

@@ -116,10 +116,15 @@ def _lines(overrides: Sequence[str]) -> list[str]:
 
 
 def _implied(overrides: Sequence[Override]) -> list[Override]:
-    """The overrides that others imply: another way to state the budget replaces the ratio."""
+    """The overrides that others imply: another way to state the budget replaces the ratio, and a
+    control stands in the place of a method.
+    """
     stated = {override.key_or_group: override.value() for override in overrides}
     others = [key for key in BUDGETS if key != "ratio" and stated.get(key) is not None]
-    return [parse("ratio=null")] if others and "ratio" not in stated else []
+    implied = [parse("ratio=null")] if others and "ratio" not in stated else []
+    if stated.get("control", "none") != "none" and "method" not in stated:
+        implied.append(parse("method=vanilla"))
+    return implied
 
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:

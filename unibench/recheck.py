@@ -113,6 +113,7 @@ def _of_identity(row: Row) -> dict[str, Any]:
     """What the key of a cell says of its row."""
     identity, method = row.identity, dict(row.identity["method"])
     name, budget = method.pop("name"), identity["budget"]
+    name = identity.get("control", name)
     return {
         "model": identity["model"]["name"],
         "weights": identity["model"]["weights"],
