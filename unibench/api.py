@@ -13,7 +13,7 @@ from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
 from unibench.compose import compose_cells, options
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
-from unibench.models import LoadedModel, cached_processor, card_clip, family_of
+from unibench.models import LoadedModel, cached_processor, card_clip, family_of, whole_model
 from unibench.models import load as load_model
 from unibench.pruning import Family, Method, Needs, Session
 from unibench.pruning.family import CommonSpace
@@ -84,7 +84,8 @@ def prune(
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
 
     Args:
-        model: a Hugging Face image-text-to-text model; who calls ``generate`` does not matter.
+        model: a Hugging Face image-text-to-text model, or a wrapper that passes calls on to one;
+            who calls ``generate`` does not matter.
         method: a :class:`Method`, or its name.
         processor: of the model, for methods that read the question; if it is not given, it is
             looked for where the model came from, without the network.
@@ -105,7 +106,8 @@ def prune(
 
     Raises:
         UsageError: unknown names, no budget where the method needs one or one out of range, a
-            family that cannot serve the method, a processor or a CLIP that cannot be found.
+            family that cannot serve the method, a processor or a CLIP that cannot be found; inside
+            the block, a way of calling the model that pruning cannot follow.
     """
     if "mode" in parameters and not _has_parameter(method, "mode"):
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
@@ -123,7 +125,7 @@ def prune(
     if positions not in get_args(Positions):
         raise unknown("positions", positions, get_args(Positions))
     budget = Budget.parse(ratio, retention, keep)
-    family = _family_for(built, model, processor, clip)
+    family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
         family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench import papers
+from unibench import papers, tables
 from unibench.config import (
     Harness,
     HarnessTask,
@@ -205,6 +205,9 @@ def data_of(task: TaskConfig, harness: str) -> list[Path]:
     ]  # with the further data sets that tasks load
 
 
+SHOWN = 5  # mistakes of one table
+
+
 def mistakes(config: RunConfig) -> Iterator[UsageError]:
     """What is wrong with the harness part of a cell."""
     if config.harness not in ("auto", *VERSIONS):
@@ -246,6 +249,11 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"task.data={config.task.data}: {benchmark.harness} looks for {path.name} there, "
                 f"with the columns {', '.join(benchmark.card.columns)}"
             )
+        elif path.suffix == ".tsv":
+            reasons = tables.mistakes(path)
+            yield from map(UsageError, reasons[:SHOWN])
+            if len(reasons) > SHOWN:
+                yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")
 
 
 def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageError]:
