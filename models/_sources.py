@@ -76,6 +76,27 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
     return model, processor, model_digest(vars(spec))
 
 
+def processor_of(spec: ModelConfig) -> Any:
+    """The processor alone, of a model that is not loaded; None where it takes more to know it.
+
+    What is wrong with the files is told when the model is loaded.
+    """
+    if spec.weights == "random":
+        return blueprint(spec)[1]
+    path = _folder(spec)
+    source, where = str(path or spec.checkpoint), dict[str, Any](local_files_only=True)
+    if path is None:
+        where["revision"] = hub.commit_of(source, spec.revision) or spec.revision
+    try:
+        if path is not None:
+            check_files(path, f"model.path={spec.path}")
+        return AutoProcessor.from_pretrained(
+            source, trust_remote_code=spec.trust_remote_code, **where
+        )
+    except Exception:  # see above
+        return None
+
+
 def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
     """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer."""
     if spec.quantization is not None:

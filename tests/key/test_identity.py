@@ -408,6 +408,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "retention": 0.5,
     "keep": 9,
     "seed": 1,
+    "control": "resize",
     "positions": "compact",
     "pixels": "paper",
     "convention": "model",
@@ -485,3 +486,19 @@ def test_the_key_has_the_entries_that_change_numbers_and_no_others(key: str) -> 
     changed = cell_of(with_entry(config, key, value))
     before = replace(config, ratio=0.889) if key == "keep" else config
     assert (changed.key == cell_of(before).key) == (key in SAME_NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("path", ["elsewhere"]), ("best", 7.0), ("sample", ["other"]), ("sample_best", 2.0)],
+)
+def test_how_a_card_reads_a_score_is_in_the_key(entry: str, value: Any) -> None:
+    config = benchmark_config()
+    card = config.task.vlmevalkit
+    assert card is not None
+    first, *rest = card.metrics
+    metrics = [replace(first, **{entry: value}), *rest]
+    changed = with_entry(config, "task.vlmevalkit", replace(card, metrics=metrics))
+    assert cell_of(changed).key != cell_of(config).key
+    blank = with_entry(config, "task.vlmevalkit", replace(card, blank="-"))
+    assert cell_of(blank).key != cell_of(config).key

@@ -94,9 +94,11 @@ def test_stores_that_disagree_say_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     finish(tmp_path / "a")
     finish(tmp_path / "b")
     file = grid(tmp_path / "b", *GRID)[0].folder / "samples.jsonl"
-    first, *others = file.read_bytes().splitlines(keepends=True)
-    entry = json.loads(first)
-    file.write_bytes(line_of({**entry, "answer": f"other {entry['answer']}"}) + b"".join(others))
+    lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+    lines[0]["answer"] += " other"
+    for line in lines:
+        del line["crc32"]
+    file.write_bytes(b"".join(map(line_of, lines)))
     before = contents(tmp_path / "a")
     assert main(["store", "merge", str(tmp_path / "b"), str(tmp_path / "a")]) == 1
     assert "another answer there; the one here stays" in capsys.readouterr().out

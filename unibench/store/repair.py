@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, of_file
 from unibench.store import manifest
 from unibench.store.data import (
     UnreadableError,
@@ -85,7 +86,7 @@ def verify(folder: Path, examine: Examine = lambda cell: ()) -> list[Problem]:
     found: list[Problem] = []
     for cell in cells_below(folder):
         with reading_once():
-            found += _verify_cell(cell, examine)
+            found += _verified(cell, examine)
     found += [
         Problem(
             place,
@@ -122,6 +123,16 @@ def repair(folder: Path) -> int:
         )
     sweep(folder)
     return sum(_repair_cell(cell) for cell in cells)
+
+
+def _verified(cell: Path, examine: Examine) -> Iterator[Problem]:
+    """What is wrong with a cell; where a file of it cannot be read, that is."""
+    try:
+        os.listdir(cell)
+        yield from _verify_cell(cell, examine)
+    except (UnreadableError, OSError) as error:
+        what = of_file(error) or error
+        yield Problem(cell, f"cannot be read: {what}", "have its owner let you read it")
 
 
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
