@@ -193,7 +193,7 @@ def test_no_archive_ends_in_a_traceback_or_enters_damaged(
 
 
 EDITS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
-    "a file cut": (lambda at: os.truncate(at / "env.json", 5), "env.json", "has 5 bytes, and had"),
+    "a file cut": (lambda at: os.truncate(at / "run.log", 5), "run.log", "has 5 bytes, and had"),
     "a file gone": (lambda at: (at / "env.json").unlink(), "env.json", "is missing"),
     "a file edited": (
         lambda at: (at / "config.yaml").write_text((at / "config.yaml").read_text().replace("seed: 0", "seed: 1")),
@@ -202,7 +202,7 @@ EDITS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "a file added": (lambda at: (at / "harness.json").write_text("{}"), "harness.json", "was added after"),
     "a line gone": (
         lambda at: (at / "samples.jsonl").write_bytes(b"".join((at / "samples.jsonl").read_bytes().splitlines(True)[1:])),
-        "samples.jsonl", "bytes, and had",
+        "samples.jsonl", "bytes, and had",  # and the row is not what the others give
     ),
     "the manifest edited": (lambda at: (at / "manifest.json").write_text("{}"), "manifest.json", "is damaged or was edited"),
 }  # fmt: skip
@@ -212,6 +212,8 @@ EDITS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 def test_damage_is_named_by_cell_file_and_kind_and_mended(edit: str, tmp_path: Path) -> None:
     store = honest(tmp_path, ("vanilla", "divprune"))
     (cell,) = (cell for cell in cells_below(store) if "divprune" in str(cell))
+    (cell / "run.log").write_text("2026-01-01 INFO unibench: asked\n")
+    reseal(cell)
     change, name, what = EDITS[edit]
     change(cell)
     found = {(problem.file, problem.what) for problem in recheck(store).problems}

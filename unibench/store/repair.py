@@ -137,16 +137,25 @@ def _verified(cell: Path, examine: Examine) -> Iterator[Problem]:
 
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
     row, named = read_row(cell), set[Path]()
-    for problem in _unreadable(cell, row, examine):
+    for problem in _unreadable(cell):
         named.add(problem.file)
         yield problem
     mend = f"python -m unibench store repair {cell}, then run the same command again"
     for fault in manifest.faults(cell, finished=row is not None):
         if fault.file not in named:  # what is wrong inside of a file says more
             yield Problem(fault.file, fault.what, mend)
+    if row is None:
+        return
+    try:
+        samples, environments = read_samples(cell)
+    except DamagedError:
+        return  # named above
+    yield from _verify_row(cell, row, samples)
+    sealed = (cell / manifest.NAME).exists()
+    yield from examine(Finished(cell, samples, environments, sealed))
 
 
-def _unreadable(cell: Path, row: dict[str, Any] | None, examine: Examine) -> Iterator[Problem]:
+def _unreadable(cell: Path) -> Iterator[Problem]:
     """What the files of a cell show by themselves."""
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
     if not isinstance(read_json(cell / "identity.json"), dict):
@@ -167,18 +176,9 @@ def _unreadable(cell: Path, row: dict[str, Any] | None, examine: Examine) -> Ite
     for file in filter(_is_plain, sample_files(cell)):
         if _is_end_damaged(file):
             yield Problem(file, "the end of the last line is damaged", mend)
-    try:
-        samples, environments = read_samples(cell)
-    except DamagedError:
-        yield from (
-            Problem(file, f"line {number} is damaged", mend)
-            for file, number in _damaged_lines(cell)
-        )
-        return
-    if row is not None:
-        yield from _verify_row(cell, row, samples)
-        sealed = (cell / manifest.NAME).exists()
-        yield from examine(Finished(cell, samples, environments, sealed))
+    yield from (
+        Problem(file, f"line {number} is damaged", mend) for file, number in _damaged_lines(cell)
+    )
 
 
 def _verify_row(
