@@ -211,6 +211,7 @@ def wrap(
         UsageError: no family serves the model.
     """
     processor.tokenizer.padding_side = "left"
+    model = _unwrapped(model)
     family = family_of(model, processor, clip=clip)
     return LoadedModel(model, processor, family, digest, image_options or {})
 
@@ -229,12 +230,18 @@ def family_of(
     Raises:
         UsageError: no family serves its ``config.model_type``.
     """
+    model = _unwrapped(model)
     adapter = registry.family_of(model.config.model_type).load()
     opener = (
         cache(partial(clip_of, clip, processor, model.device)) if isinstance(clip, str) else clip
     )
     family: Family = adapter(model, processor, clip=opener)
     return family
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside a wrapper of peft, whose adapters lie in its layers and stay at work."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def digest_of(spec: ModelConfig) -> str:

@@ -324,7 +324,11 @@ def condition_of(identity: Mapping[str, Any]) -> str:
     """Hash of a setting without its questions: cells of one condition may stand in one line or
     average over tasks.
     """
-    return _hash(_without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task")))
+    kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
+    decoding = dict(kept.get("generation", {}))
+    if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none
+        decoding.pop("repetition_penalty", None)
+    return _hash({**kept, "generation": decoding})
 
 
 def candidate_of(identity: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from unibench.identity import Cell
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Selection, Session, Stage, StageContext
+from unibench.pruning._transformers import cache_in
 from unibench.pruning.record import PromptRecord
 
 
@@ -179,7 +180,7 @@ def facts(
         tflops=shape.prefill_tflops(processed) * batch + selection,
         method_tflops=selection,
         peak_mib=peak.mib,
-        kv_mib=_cache_bytes(out.past_key_values) / 2**20,
+        kv_mib=_cache_bytes(cache_in(out)) / 2**20,
         notes=tuple(sorted({*session.notes, *_uncounted(record)})),
     )
 

@@ -29,3 +29,4 @@ from unibench.pruning.stage import Method as Method
 from unibench.pruning.stage import Needs as Needs
 from unibench.pruning.stage import Selection as Selection
 from unibench.pruning.stage import Stage as Stage
+from unibench.pruning.wrapper import Wrapper as Wrapper

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,6 +28,20 @@ def own_entries() -> dict[str, Attention]:
     return dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
 
 
+CACHE_NAMES = ("cache", "past_key_values")  # transformers renamed it in 5.24
+
+
+def cache_in(given: Any) -> Any:
+    """The cache among the arguments of a forward (by name), or in what it or ``generate`` gave
+    back; None without one.
+
+    A name that is not there would read as "no cache": every decoding step would then pass for a new
+    prompt, and nothing would say so.
+    """
+    values = given if isinstance(given, Mapping) else vars(given)
+    return next((values[name] for name in CACHE_NAMES if values.get(name) is not None), None)
+
+
 def cached(cache: Any, layer: int) -> tuple[int, int]:
     """Tokens that a decoder layer has read, and how many of them its cache still holds: a cache of
     a sliding window lets the oldest go.
@@ -36,6 +50,15 @@ def cached(cache: Any, layer: int) -> tuple[int, int]:
     if store is None or getattr(store, "keys", None) is None:
         return 0, 0
     return int(store.get_seq_length()), int(store.keys.shape[-2])
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile`` has taken a model or a part of it, whose hooks are then part of the
+    compiled code or do not run.
+    """
+    return hasattr(model, "_orig_mod") or any(
+        getattr(part, "_compiled_call_impl", None) is not None for part in model.modules()
+    )
 
 
 @contextmanager

@@ -194,7 +194,6 @@ class Chooser:
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
             attention_mask=None,
-            past_key_values=None,
         )
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
         return qk

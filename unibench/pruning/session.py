@@ -17,7 +17,7 @@ from unibench.budget import Budget, BudgetMode, Positions, Scope
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.facts import RECURRENT, SLIDING
-from unibench.pruning._transformers import attention_of, cached
+from unibench.pruning._transformers import attention_of, cache_in, cached, is_compiled
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.chooser import Chooser, Plan
 from unibench.pruning.cutting import (
@@ -85,6 +85,11 @@ class Session:
         positions: Positions = "original",
         reuse: Reuse | None = None,
     ) -> None:
+        if is_compiled(family.model):
+            raise UsageError(
+                "a compiled model cannot be pruned: lengths differ from layer to layer and from"
+                " prompt to prompt, and hooks are not called; give the model without torch.compile"
+            )
         facts = facts_of(family)
         if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
             raise UsageError(reason)
@@ -218,7 +223,7 @@ class Session:
     def _before_text(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
-        cache = kwargs.get("past_key_values")
+        cache = cache_in(kwargs)
         if getattr(cache, "is_compileable", False):
             raise UsageError(
                 "a static cache has one length for all layers and cannot be pruned; use the dynamic"
@@ -293,10 +298,10 @@ class Session:
         if prefill is None:
             return
         if prefill.prompt.has_visual and self._plan.method.evicts:
-            if output.past_key_values is None:
+            if (cache := cache_in(output)) is None:
                 self.notes.add("no cache: nothing was evicted before decoding")
             else:
-                evict(prefill, self._chooser, output.past_key_values)
+                evict(prefill, self._chooser, cache)
         if prefill.replay is None:
             self._record(prefill)
 
@@ -357,7 +362,7 @@ class Session:
         self, ids: Tensor | None, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
         """Positions of the tokens that continue a cached prompt; None where they are right."""
-        prompt, embeds, cache = self.prompt, kwargs["inputs_embeds"], kwargs["past_key_values"]
+        prompt, embeds, cache = self.prompt, kwargs["inputs_embeds"], cache_in(kwargs)
         self._rereading.begin(prompt, embeds.shape[1])
         if prompt is None:
             return None
@@ -389,7 +394,7 @@ class Session:
         if kind not in segment.turned:
             # of the first layer of a kind: those that share its keys and values have no cache
             assert segment.end is not None
-            done = cached(kwargs["past_key_values"], index)[0] - segment.length
+            done = cached(cache_in(kwargs), index)[0] - segment.length
             at = segment.end + done + torch.arange(hidden.shape[1], device=segment.end.device)
             at = at.to(hidden.device)
             segment.turned[kind] = self.family.rotary(hidden, at if len(at) == 3 else at[0], kind)
@@ -400,7 +405,7 @@ class Session:
         """``[B, keys]`` what a layer may read at a decoding step; None: all it holds."""
         if self._rereading.first is None or index < self._rereading.first:
             return None
-        keys = kwargs["past_key_values"].get_seq_length(index) + 1  # the new token is stored later
+        keys = cache_in(kwargs).get_seq_length(index) + 1  # the new token is stored later
         return self._rereading.readable(index, keys)
 
     def _record(self, prefill: Prefill) -> None:
@@ -448,7 +453,7 @@ class Session:
         if kind not in segment.masks:
             # one for all layers of a kind: their caches are of one length behind a cut, and layers
             # that share keys and values have no cache
-            cache = kwargs.get("past_key_values")
+            cache = cache_in(kwargs)
             make = self._recurrent_mask if kind in RECURRENT else self._attention_mask
             segment.masks[kind] = make(segment, index, hidden, cache, given)
         mask = segment.masks[kind]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
+Aspect = Literal["geometry", "attention", "saliency"]
 Calibrated = Literal["no", "optional", "required"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
 
@@ -169,6 +170,8 @@ class Method:
         data_timed: whether the time of the selection depends on the picture, not on sizes alone.
         centres: whether it merges tokens and says which (:attr:`Selection.members`), so that it may
             run under ``positions=centre``.
+        corrected: what it asks the context for in such a way that a wrapper can correct it:
+            ``geometry`` (:meth:`StageContext.geometry`), ``attention``, ``saliency``.
         calibrated: whether a file that ``calibrate`` writes is needed, or taken.
         category: where it cuts, as UniPruneBench groups methods: before the language model is
             ``ViT only``, inside it ``LLM only``, both ``hybrid``.
@@ -182,6 +185,7 @@ class Method:
     text_aware: ClassVar[bool] = False
     data_timed: ClassVar[bool] = False
     centres: ClassVar[bool] = False
+    corrected: ClassVar[frozenset[Aspect]] = frozenset()
     calibrated: ClassVar[Calibrated] = "no"
     category: ClassVar[Category] = "other"
     aim: ClassVar[Aim] = "other"
@@ -324,6 +328,10 @@ class Composite(Method):
     @property
     def data_timed(self) -> bool:  # type: ignore[override]
         return any(part.data_timed for part in self.parts)
+
+    @property
+    def corrected(self) -> frozenset[Aspect]:  # type: ignore[override]
+        return frozenset().union(*(part.corrected for part in self.parts))
 
     @property
     def centres(self) -> bool:  # type: ignore[override]

@@ -41,7 +41,15 @@ from unibench.store import manifest
 from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
-from unibench.store.lines import UNKNOWN, Shape, environment_of, is_environment, line_of, parsed
+from unibench.store.lines import (
+    UNKNOWN,
+    Shape,
+    checked,
+    environment_of,
+    is_environment,
+    line_of,
+    parsed,
+)
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
 _DAMAGED = (
@@ -118,6 +126,7 @@ class CellFolder:
                     self.path / "identity.json",
                     json.dumps(self.cell.identity, indent=1, sort_keys=True),
                 )
+                manifest.begin(self.path)
 
     @contextmanager
     def appending(self, environment: Mapping[str, Any]) -> Iterator[int]:
@@ -177,7 +186,7 @@ class CellFolder:
                 "pid": os.getpid(),
                 **{name: _harmless(value) for name, value in more.items()},
             }
-            replace(self.path / "status.json", json.dumps(text))
+            replace(self.path / "status.json", checked(json.dumps(text)))
 
     def merge(self) -> None:
         """Join the writers' files to ``samples.jsonl`` and ``env.json``.
@@ -186,7 +195,7 @@ class CellFolder:
         """
         samples, environments = read_samples(self.path)
         with disk_errors(self.path):
-            replace(self.path / "env.json", json.dumps(environments, indent=1))
+            replace(self.path / "env.json", checked(json.dumps(environments, indent=1)))
             replace(self.path / "samples.jsonl", b"".join(map(line_of, samples.values())))
             for file in _writers(self.path):
                 file.unlink(missing_ok=True)
