@@ -168,7 +168,7 @@ def _options(convention: Convention, config: RunConfig) -> dict[str, Any]:
 
 
 def _surroundings(
-    kind: type, loaded: LoadedModel, config: RunConfig, convention: Convention
+    kind: Any, loaded: LoadedModel, config: RunConfig, convention: Convention
 ) -> tuple[Standing, Around]:
     """What stands for the model in an object of a class, and what its code must find around it."""
     place = partial(OnDevice, loaded.device, loaded.model.dtype)
