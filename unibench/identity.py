@@ -228,9 +228,9 @@ def vanilla_of(cell: Cell) -> Cell:
 
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
-    nothing = {"ratio": None, "retention": None, "keep": None}
     # where nothing is removed, nothing moves
-    return replace(config, seed=0, budget=BudgetConfig(), positions=POSITIONS, **nothing)
+    config = replace(config, seed=0, budget=BudgetConfig(), positions=POSITIONS)
+    return replace(config, ratio=None, retention=None, keep=None)
 
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
