@@ -18,7 +18,6 @@ from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
 from unibench.config import (
-    BUDGETS,
     FITTED,
     BudgetConfig,
     RunConfig,
@@ -243,16 +242,9 @@ def vanilla_of(cell: Cell) -> Cell:
 
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
-    nothing = {"ratio": None, "retention": None, "keep": None}
     # where nothing is removed, nothing moves
-    return replace(
-        config,
-        control=NO_CONTROL,
-        seed=0,
-        budget=BudgetConfig(),
-        positions=POSITIONS,
-        **nothing,
-    )
+    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
+    return replace(config, ratio=None, retention=None, keep=None)
 
 
 def _of_control(config: RunConfig) -> RunConfig:
@@ -261,9 +253,9 @@ def _of_control(config: RunConfig) -> RunConfig:
     seed = config.seed if control == "blind_other" else 0
     if control not in FITTED:
         return replace(whole, control=control, seed=seed)
-    budget = {name: getattr(config, name) for name in BUDGETS}
+    whole = replace(whole, ratio=config.ratio, retention=config.retention, keep=config.keep)
     scope = BudgetConfig(scope=config.budget.scope)
-    return replace(whole, control=control, seed=seed, budget=scope, **budget)
+    return replace(whole, control=control, seed=seed, budget=scope)
 
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:

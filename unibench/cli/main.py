@@ -132,7 +132,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
-  positions=original|compact|centre   where the tokens that go on stand
+  positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
