@@ -297,7 +297,8 @@ def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
         joined[name] = pd.Series(groups[name].agg(list).to_numpy(), dtype=object)
     joined["std"] = groups["score_100"].std(ddof=1).to_numpy()
     joined["seeds"] = groups.size().to_numpy()
-    whole_intervals = groups["low"].agg(lambda low: low.notna().all()).to_numpy(dtype=bool)
+    found: Any = groups["low"].agg(lambda low: low.notna().all())
+    whole_intervals = found.to_numpy(dtype=bool)
     several = joined["seeds"] > 1
     joined.loc[several, ["low", "high"]] = np.nan
     if intervals:

@@ -150,7 +150,7 @@ class _Column:
         """A line of a cell, as wide as the column."""
         cell = self.cells[row]
         text = cell[number] if number < len(cell) else ""
-        space = " " * (self.width - cell_len(text))
+        space: str = " " * (self.width - cell_len(text))
         return space + text if self.right else text + space
 
 

@@ -68,7 +68,7 @@ class Look(_Unbudgeted):
 
     look: Callable[[StageContext], None]
     layer: int
-    needs: Needs
+    needs: Needs  # type: ignore[misc]  # an instance has its own
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return [Stage(self.layer, self.select, self.needs, exact=False)]

@@ -181,11 +181,10 @@ def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
 
 def _cell(line: Mapping[Any, Any], *, detailed: bool) -> Cell:
     folder = Path(line["folder"])
-    texts = ["", ""]
-    if detailed:
-        texts = [_text(folder / name) for name in ("config.yaml", "env.json")]
+    config = _text(folder / "config.yaml") if detailed else ""
+    environment = _text(folder / "env.json") if detailed else ""
     numbers = {name: _shown(line[name]) for name in (*SCORES, *COSTS)}
-    return Cell(line["key"], numbers, str(folder), *texts, detailed=detailed)
+    return Cell(line["key"], numbers, str(folder), config, environment, detailed=detailed)
 
 
 def _text(file: Path) -> str:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unibench.errors import UsageError
 from unibench.pruning._transformers import attention_of
@@ -43,7 +43,7 @@ def refuse_generation(config: Any, mode: str) -> None:
         )
 
 
-def refuse_forward(text_model: nn.Module, cache: Any) -> None:
+def refuse_forward(text_model: Any, cache: Any) -> None:
     """Called before the text model runs.
 
     Raises:
