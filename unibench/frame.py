@@ -381,7 +381,10 @@ def check_alike(lines: pd.DataFrame, what: str) -> None:
         UsageError: says what tells them apart, and how to choose.
     """
     for same, hashed, name in ALIKE:
-        for _, group in lines.groupby(list(same), sort=False, dropna=False):
+        groups = lines.groupby(list(same), sort=False, dropna=False)
+        if groups[hashed].nunique(dropna=False).max() <= 1:
+            continue  # nearly always, and much faster than a look at each group
+        for _, group in groups:
             others = group.drop_duplicates(hashed)
             if len(others) > 1:
                 raise UsageError(

@@ -58,7 +58,8 @@ _DAMAGED = (
     " the same run then answers that sample again"
 )
 PARSED = 1 << 20  # bytes of samples that a look at a cell parses
-_WRITTEN = re.compile(rb'\{"id":"([^"\\]*)",.*\}\Z')  # a line as :func:`line_of` writes it
+# a line as :func:`line_of` writes it, with its checksum of blanks or without
+_WRITTEN = re.compile(rb'\{"id":"([^"\\]*)",.*\}[ \t]*\Z')
 SAMPLES = 1 << 31  # bytes of a file of samples, at most
 
 
