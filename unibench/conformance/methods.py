@@ -63,15 +63,15 @@ class Look(_Unbudgeted):
     Attributes:
         look: is called with the context.
         layer: in front of which it is asked.
-        needs: what it declares.
+        wanted: what it declares.
     """
 
     look: Callable[[StageContext], None]
     layer: int
-    needs: Needs
+    wanted: Needs
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(self.layer, self.select, self.needs, exact=False)]
+        return [Stage(self.layer, self.select, self.wanted, exact=False)]
 
     def select(self, ctx: StageContext) -> None:
         self.look(ctx)
