@@ -72,7 +72,7 @@ def missing(method: str) -> str:
     """Why a method without a prior cannot run."""
     return (
         f"{method} divides by the model's positional prior: method.prior=<file.safetensors>,"
-        f" which `python -m unibench calibrate method={method} model=.. to=<file>` writes"
+        f" which `python -m unibench calibrate method=d2pruner model=.. to=<file>` writes"
     )
 
 
@@ -87,7 +87,7 @@ def check(path: str | None, method: str) -> None:
     if not path.startswith("random:") and not Path(path).expanduser().is_file():
         raise UsageError(
             f"method.prior={path}: there is no such file; `python -m unibench calibrate"
-            f" method={method} model=.. to={path}` writes it"
+            f" method=d2pruner model=.. to={path}` writes it"
         )
 
 

@@ -40,6 +40,7 @@ class CDPruner(Method):
     relevance: Literal["auto", "clip", "embedding"] = "auto"
     relevance_sign: int = 1
     text_aware: ClassVar[bool] = True
+    corrected = frozenset({"geometry"})
     category = "ViT only"
     aim = "hybrid"
 
@@ -55,8 +56,10 @@ class CDPruner(Method):
         return (Stage(0, self.select, Needs(clip=self.relevance != "embedding", question=True)),)
 
     def select(self, ctx: StageContext) -> Selection:
+        relevance = self.relevance_of(ctx)
+        features, preference = ctx.geometry(ctx.visual_hidden)
         return Selection(
-            quality_determinantal(cosine_pairs(ctx.visual_hidden), self.relevance_of(ctx), ctx.keep)
+            quality_determinantal(cosine_pairs(features), relevance, ctx.keep, preference)
         )
 
     def relevance_of(self, ctx: StageContext) -> Tensor:

@@ -26,6 +26,7 @@ class ClsTopK(Method):
     """
 
     needs: ClassVar[Needs] = Needs(saliency=True)
+    corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "importance"
 

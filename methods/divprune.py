@@ -22,8 +22,10 @@ class DivPrune(Method):
         tokens come back also where fewer differ; original positions are kept.
     """
 
+    corrected = frozenset({"geometry"})
     category = "ViT only"
     aim = "diversity"
 
     def select(self, ctx: StageContext) -> Selection:
-        return Selection(max_min(cosine_pairs(ctx.visual_hidden, distance=True), ctx.keep))
+        features, preference = ctx.geometry(ctx.visual_hidden)
+        return Selection(max_min(cosine_pairs(features, distance=True), ctx.keep, preference))

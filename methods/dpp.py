@@ -33,11 +33,13 @@ class Dpp(ByImportance):
     importance: Source = "saliency"
     importance_transform: Transform = "raw"
     selector_path: str | None = field(default=None, metadata=FOLLOWS)
+    corrected = frozenset({"geometry"})
     category = "ViT only"
     aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
         relevance = self.weights(ctx, self.importance_transform)
+        features, preference = ctx.geometry(ctx.visual_hidden)
         return Selection(
-            quality_determinantal(cosine_pairs(ctx.visual_hidden), relevance, ctx.keep)
+            quality_determinantal(cosine_pairs(features), relevance, ctx.keep, preference)
         )

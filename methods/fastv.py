@@ -30,6 +30,7 @@ class FastV(Method):
 
     layer: int = 2
     text_aware: ClassVar[bool] = True
+    corrected = frozenset({"attention"})
     category = "LLM only"
     aim = "importance"
 

@@ -66,6 +66,7 @@ class FastVID(Method):
     retention: float | None = None
     newlines: Literal["counted", "rows"] = "counted"
     data_timed: ClassVar[bool] = True
+    corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
 

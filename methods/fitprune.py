@@ -84,6 +84,7 @@ class FitPrune(Method):
     calibration: str | None = None
     text_aware: ClassVar[bool] = True
     calibrated = "optional"
+    corrected = frozenset({"attention"})
     category = "LLM only"
     aim = "importance"
 

@@ -21,8 +21,10 @@ class GreedyDiversity(Method):
     Deviations: none; ties by lower index.
     """
 
+    corrected = frozenset({"geometry"})
     category = "ViT only"
     aim = "diversity"
 
     def select(self, ctx: StageContext) -> Selection:
-        return Selection(max_min(cosine_pairs(ctx.visual_hidden, distance=True), ctx.keep))
+        features, preference = ctx.geometry(ctx.visual_hidden)
+        return Selection(max_min(cosine_pairs(features, distance=True), ctx.keep, preference))

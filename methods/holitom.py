@@ -69,6 +69,7 @@ class HoliTom(Method):
     removed: float = 0.5
     data_timed: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(saliency=True, separators=True)
+    corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
 

@@ -39,6 +39,7 @@ class HoloV(Method):
     beta: float = 0.09
     num_patches: int | None = None
     needs: ClassVar[Needs] = Needs(saliency=True)
+    corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
 

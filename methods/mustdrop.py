@@ -60,6 +60,7 @@ class MustDrop(Method):
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
     calibrated = "optional"
+    corrected = frozenset({"attention"})
     category = "hybrid"
     aim = "hybrid"
 

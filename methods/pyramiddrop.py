@@ -39,6 +39,7 @@ class PyramidDrop(Method):
     layers: tuple[int, ...] = ()
     retentions: tuple[float, ...] = ()
     text_aware: ClassVar[bool] = True
+    corrected = frozenset({"attention"})
     category = "LLM only"
     aim = "importance"
 

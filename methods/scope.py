@@ -38,6 +38,7 @@ class Scope(Method):
     variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # few gains are evaluated where few change
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
+    corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
 

@@ -54,6 +54,7 @@ class SparseVLM(Method):
     rank_bias: float = 0.0
     text_aware: ClassVar[bool] = True
     centres: ClassVar[bool] = True
+    corrected = frozenset({"attention"})
     category = "hybrid"
     aim = "importance"
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
 from unibench.ops import complement, cosine, membership, pairs, product, top_k
+from unibench.pruning.stage import Aspect
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class VisionZip(Method):
     centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "importance"
+
+    @property
+    def corrected(self) -> frozenset[Aspect]:  # type: ignore[override]
+        """Received attention of the Qwen variant is read from the tower itself."""
+        return frozenset() if self.variant == "qwen" else frozenset({"saliency"})
 
     @property
     def wants(self) -> frozenset[str]:  # type: ignore[override]

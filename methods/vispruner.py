@@ -39,6 +39,7 @@ class VisPruner(Method):
     variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # rows whose neighbours are gone are read again
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
+    corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
 

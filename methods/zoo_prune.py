@@ -56,6 +56,7 @@ class ZooPrune(Method):
     rank: int | None = None
     needs: ClassVar[Needs] = Needs(projector=True)
     wants: ClassVar[frozenset[str]] = frozenset({"projector"})
+    corrected = frozenset({"geometry"})
     category = "ViT only"
     aim = "hybrid"
 
@@ -73,12 +74,14 @@ class ZooPrune(Method):
         score = sensitivity(entered, pushes, ctx.family.projector, self.step, self.rank)
         scaled = min_max(score, eps=SLACK)
         weight = torch.where(score.amax() > score.amin(), scaled, torch.ones_like(scaled))
-        distance = cosine_pairs(ctx.visual_hidden, distance=True)
+        features, preference = ctx.geometry(ctx.visual_hidden)
+        distance = cosine_pairs(features, distance=True)
+        worth = weight if preference is None else weight * preference
         nearest = torch.full_like(weight, torch.inf)
 
         def update(_: Tensor, pick: Tensor, step: int) -> Tensor:
             torch.minimum(nearest, rows_of(distance, pick)[0], out=nearest)
-            return weight * nearest
+            return worth * nearest
 
         return Selection(greedy(weight, ctx.keep, update))
 

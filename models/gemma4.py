@@ -38,8 +38,7 @@ class Gemma4(Family):
         grids = [Part(1, rows, columns) for columns, rows in sizes]
         if call.modality == "image":
             return [(grid,) for grid in grids]
-        found: list[tuple[Part, ...]] = []
-        start = 0
+        found, start = list[tuple[Part, ...]](), 0
         for frames in call.arguments["num_frames_per_video"].tolist():
             grid = grids[start]
             found.append((Part(frames, grid.height, grid.width),))

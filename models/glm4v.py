@@ -34,8 +34,8 @@ class Glm4v(Qwen2VL):
             for mark in (config.video_start_token_id, config.video_end_token_id)
         )
         # frames of a video have the token of pictures
-        kind: Tensor = shown.long() + (shown & (begun > ended)).long()
-        return kind
+        kinds: Tensor = shown.long() + (shown & (begun > ended)).long()
+        return kinds
 
     def rotated_back(self, qk: QueryKey, rotary: tuple[Tensor, Tensor]) -> QueryKey:
         cos, sin = (part.float() for part in rotary)

@@ -23,8 +23,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from unibench import config, experiment, paths, registry, schema, suites
-from unibench.checks import mistakes, remarks
+from unibench import catalogue, config, experiment, paths, registry, schema, suites
+from unibench.checks import Known, mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -40,6 +40,8 @@ FREE = (
     "model.architecture.",
     "model.processor.",
     "model.pixels.",
+    "model.harness_entry.options.",
+    "model.harness_entry.differs.",
 )  # where +key=value may add
 
 
@@ -66,9 +68,10 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     """
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
+    known = Known()
     for combination in cell_overrides(overrides, sweep=sweep):
         try:
-            cells.append(_cell(combination))
+            cells.append(_cell(combination, known))
         except UsageErrors as error:
             errors.update(error.errors)
     if errors and not (is_experiment(overrides) and cells):
@@ -106,13 +109,73 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
         files = [_experiment_file(str(choice.value())) for choice in choices]
         cells = _experiment(files, list(cells))
     for combination in cells:
-        yield [*combination, *_implied(combination)]
+        inside = _unwrapped(combination)
+        yield [*inside, *_implied(inside)]
 
 
 def _lines(overrides: Sequence[str]) -> list[str]:
     """The overrides of cells, suites spelled out; those of Hydra's own configuration are none."""
     lines = suites.spelled_out(overrides, CONFIGS / "suite")
     return [line for line in lines if not line.startswith("hydra")]
+
+
+def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
+    """The overrides with ``method=divprune wrap=[cen_prune]`` written as what it stands for,
+    ``method=cen_prune method.inner=divprune``; the first wrapper is the outermost.
+
+    Vanilla, the reference of the others, is never wrapped.
+
+    Raises:
+        UsageError: ``wrap`` is no list of names.
+    """
+    given = [override for override in overrides if override.key_or_group == "wrap"]
+    rest = [override for override in overrides if override.key_or_group != "wrap"]
+    if not given:
+        return rest
+    line, value = str(given[-1].input_line), given[-1].value()
+    entries = value if isinstance(value, list) else [value]
+    nodes = [dict(_wrapper(line, entry)) for entry in entries]
+    names = [str(override.value()) for override in rest if override.key_or_group == "method"]
+    method = names[-1] if names else str(_written("method", _defaults())["name"])
+    if not nodes or method == "vanilla":
+        return rest
+    inner: dict[str, Any] = {"source" if ".py" in method else "name": method}
+    for override in rest:
+        if name_of(override).startswith("method."):
+            inner[name_of(override).removeprefix("method.")] = override.value()
+    for node in reversed(nodes[1:]):
+        inner = {**node, "inner": inner}
+    others = [override for override in rest if not name_of(override).startswith("method")]
+    outer = {**nodes[0], "inner": inner if len(inner) > 1 else method}
+    lines = [f"method={outer.pop('name')}"]
+    return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
+
+
+def _wrapper(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters."""
+    node = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        raise UsageError(
+            f"{line}: wrap takes names of wrappers, or {{name: debias, prior: file}}, for example"
+            " wrap=[cen_prune]"
+        )
+    card = registry.method(node["name"])
+    if "inner" not in card.submethods:
+        cards = registry.methods().items()
+        known = ", ".join(sorted(name for name, one in cards if "inner" in one.submethods))
+        raise UsageError(f"{line}: {node['name']} is no wrapper; known: {known}")
+    return node
+
+
+def _flow(value: Any) -> str:
+    """A value in the grammar of overrides."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_flow(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_flow, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return json.dumps(value) if isinstance(value, str) and not value.isidentifier() else str(value)
 
 
 def _implied(overrides: Sequence[Override]) -> list[Override]:
@@ -147,7 +210,7 @@ def _experiment_file(name: str) -> Path:
     return CONFIGS / "experiment" / f"{name}.yaml"
 
 
-def _cell(overrides: Sequence[Override]) -> RunConfig:
+def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
     """One checked cell.
 
     Raises:
@@ -177,7 +240,7 @@ def _cell(overrides: Sequence[Override]) -> RunConfig:
                 lines |= {budget: [] for budget in BUDGETS}
     try:
         cell = assembled(chosen, lines)
-        errors += mistakes(cell)
+        errors += mistakes(cell, known)
     except UsageError as error:
         errors.append(error)
     if errors:
@@ -217,13 +280,16 @@ def option(override: Override) -> str:
         raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
     if str(name) in options(group):
         return str(name)
-    if group != "method":
-        raise unknown(group, str(name), options(group), f"python -m unibench list {group}s")
-    node = registry.method(str(name)).config()
+    node = catalogue.card(str(name)) if group == "task" else None
+    if group == "method":
+        node = registry.method(str(name)).config()
+    if node is None:
+        said = unknown(group, str(name), options(group), f"python -m unibench list {group}s")
+        raise UsageError(f"{said}{catalogue.where(str(name)) if group == 'task' else ''}")
     # the content is in the name: a file that was edited meanwhile is another choice
     digest = hashlib.blake2b(json.dumps(node, default=str).encode(), digest_size=4).hexdigest()
     stored = f"external_{node['name']}_{digest}"
-    ConfigStore.instance().store(group="method", name=stored, node=node)
+    ConfigStore.instance().store(group=group, name=stored, node=node)
     return stored
 
 

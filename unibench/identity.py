@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
 from unibench.config import (
-    BUDGETS,
     FITTED,
     BudgetConfig,
     RunConfig,
@@ -113,7 +113,7 @@ class Cell:
         control = self.config.control
         return str(self.config.method["name"]) if control == NO_CONTROL else control
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """See :func:`setting_of`."""
         return setting_of(self.identity)
@@ -136,7 +136,7 @@ class Cell:
         """Whether the key is known: the commit of a checkpoint is, once it is on this disk."""
         return not str(self.identity["model"]["weights"]).endswith(UNKNOWN)
 
-    @property
+    @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
         ``layer=3``; behind them ``positions=compact``, so that every label says it.
@@ -154,7 +154,7 @@ class Cell:
         places = self.config.positions
         return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
         parts = [
@@ -242,16 +242,9 @@ def vanilla_of(cell: Cell) -> Cell:
 
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
-    nothing = {"ratio": None, "retention": None, "keep": None}
     # where nothing is removed, nothing moves
-    return replace(
-        config,
-        control=NO_CONTROL,
-        seed=0,
-        budget=BudgetConfig(),
-        positions=POSITIONS,
-        **nothing,
-    )
+    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
+    return replace(config, ratio=None, retention=None, keep=None)
 
 
 def _of_control(config: RunConfig) -> RunConfig:
@@ -260,9 +253,9 @@ def _of_control(config: RunConfig) -> RunConfig:
     seed = config.seed if control == "blind_other" else 0
     if control not in FITTED:
         return replace(whole, control=control, seed=seed)
-    budget = {name: getattr(config, name) for name in BUDGETS}
+    whole = replace(whole, ratio=config.ratio, retention=config.retention, keep=config.keep)
     scope = BudgetConfig(scope=config.budget.scope)
-    return replace(whole, control=control, seed=seed, budget=scope, **budget)
+    return replace(whole, control=control, seed=seed, budget=scope)
 
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
@@ -324,7 +317,11 @@ def condition_of(identity: Mapping[str, Any]) -> str:
     """Hash of a setting without its questions: cells of one condition may stand in one line or
     average over tasks.
     """
-    return _hash(_without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task")))
+    kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
+    decoding = dict(kept.get("generation", {}))
+    if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none
+        decoding.pop("repetition_penalty", None)
+    return _hash({**kept, "generation": decoding})
 
 
 def candidate_of(identity: Mapping[str, Any]) -> str:

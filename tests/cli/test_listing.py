@@ -50,7 +50,7 @@ def test_methods_can_be_chosen_by_what_they_need(capsys: pytest.CaptureFixture[s
     assert "fastv" in named("llm-attention,text") and "divprune" not in named("llm-attention")
     assert named("text") | named("no-text") == everything
     assert not named("text") & named("no-text")
-    assert named("calibration") == {"d2pruner"}
+    assert named("calibration") == {"d2pruner", "debias"}
     assert named("calibration-optional") == {"vtw", "fitprune", "mustdrop"}
     assert named("training") == {"idpruner", "visionselector"}
     assert main(["list", "methods", "--needs"]) == 0

@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "visionselector": {"selector_path": "random:0"},
     "idpruner": {"selector_path": "random:0"},
     "d2pruner": {"prior": "random:0"},
+    "debias": {"prior": "random:0"},
 }
 # what random models do not come with: a processor that knows a chat template, and a CLIP
 BESIDES: dict[str, Any] = {"processor": Bare(), "clip": None}

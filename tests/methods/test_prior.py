@@ -64,8 +64,11 @@ def test_a_file_says_what_it_was_made_of(tmp_path: Path) -> None:
 
 
 def test_what_is_no_prior_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="calibrate method=d2pruner"):
-        build_method("d2pruner")
+    with (
+        pytest.raises(UsageError, match="calibrate method=d2pruner"),
+        unibench.prune(model_of("llava"), "d2pruner", ratio=0.5),
+    ):
+        pass
     with pytest.raises(UsageError, match="no such file"):
         build_method("d2pruner", prior=str(tmp_path / "none.safetensors"))
     path = tmp_path / "prior.safetensors"

@@ -37,8 +37,8 @@ def verify(options: Options) -> int:
     checked = recheck(_path(options.folder))
     problems = checked.problems
     if checked.unsealed:
-        count = _counted(len(checked.unsealed), "cell", "cells")
-        say(f"{count} of an earlier version: no manifest of their files, rows recomputed")
+        older = _counted(len(checked.unsealed), "cell", "cells")
+        say(f"{older} of an earlier version: no manifest of their files, rows recomputed")
     for reason, count in Counter(checked.unverified.values()).items():
         say(f"scores of {_counted(count, 'cell', 'cells')} not verified: {reason}")
     for problem in problems:

@@ -63,15 +63,15 @@ class Look(_Unbudgeted):
     Attributes:
         look: is called with the context.
         layer: in front of which it is asked.
-        wanted: what it declares.
+        needs: what it declares.
     """
 
     look: Callable[[StageContext], None]
     layer: int
-    wanted: Needs
+    needs: Needs  # type: ignore[misc]  # an instance has its own
 
     def stages(self, depth: int) -> Sequence[Stage]:
-        return [Stage(self.layer, self.select, self.wanted, exact=False)]
+        return [Stage(self.layer, self.select, self.needs, exact=False)]
 
     def select(self, ctx: StageContext) -> None:
         self.look(ctx)

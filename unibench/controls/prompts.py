@@ -70,7 +70,7 @@ class Controller:
             raise UsageError(f"control={self.kind} changes pictures, and this prompt has a video")
         counts = _Counts(loaded, list(pieces))
         if self.kind == "blind":
-            left = [piece for piece in pieces if isinstance(piece, str)]
+            left: list[Piece] = [piece for piece in pieces if isinstance(piece, str)]
             return Controlled(left, loaded, counts.whole)
         if self.kind == "blind_grey":
             return Controlled(_each(pieces, partial(_grey, loaded)), loaded, counts.whole)

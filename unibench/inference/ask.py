@@ -134,7 +134,8 @@ def generated(
 ) -> Generation:
     """Answer a batch of user turns under the model's own chat template."""
     inputs = loaded.read(turns)
-    out = loaded.model.generate(**inputs, generation_config=config)
+    with loaded.decoding(config):
+        out = loaded.model.generate(**inputs, generation_config=config)
     tokens: Tensor = out[:, inputs["input_ids"].shape[1] :]
     decoded = Clock(loaded.device).mark()
     texts = loaded.answers(tokens)

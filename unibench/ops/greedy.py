@@ -55,7 +55,7 @@ def greedy(running: Tensor, k: int, update: Update, taken: Tensor | None = None)
     return gone[before:]
 
 
-def max_min(distance: Pairs, k: int) -> Tensor:
+def max_min(distance: Pairs, k: int, preference: Tensor | None = None) -> Tensor:
     """Greedy max-min diversity: each pick is the row farthest from the rows picked so far.
 
     The first pick is the row whose nearest other row is farthest. ``k`` distinct rows are returned,
@@ -64,6 +64,7 @@ def max_min(distance: Pairs, k: int) -> Tensor:
     Args:
         distance: ``[N, N]``, symmetric; the diagonal is not read.
         k: at most N.
+        preference: ``[N]`` what distances are multiplied by, from the second pick on; None is 1.
 
     Returns:
         ``[k]`` row indices in the order of the picks.
@@ -76,7 +77,15 @@ def max_min(distance: Pairs, k: int) -> Tensor:
         row = rows_of(distance, pick)[0]
         return row if step == 0 else torch.minimum(closest, row, out=closest)
 
-    return greedy(nearest(distance), k, update)
+    if preference is None:
+        return greedy(nearest(distance), k, update)
+    smallest = torch.full_like(preference, torch.inf)
+
+    def preferred(_: Tensor, pick: Tensor, step: int) -> Tensor:
+        torch.minimum(smallest, rows_of(distance, pick)[0], out=smallest)
+        return preference * smallest
+
+    return greedy(nearest(distance), k, preferred)
 
 
 def farthest(distance: Pairs, k: int, start: Tensor) -> Tensor:
@@ -158,7 +167,9 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
     return greedy(whole.clone(), k, update)
 
 
-def quality_determinantal(similarity: Pairs, relevance: Tensor, k: int) -> Tensor:
+def quality_determinantal(
+    similarity: Pairs, relevance: Tensor, k: int, preference: Tensor | None = None
+) -> Tensor:
     """Greedy MAP of a DPP whose kernel is ``q_i S_ij q_j`` with ``q`` the relevance scaled to (0,
     1] (CDPruner).
 
@@ -166,8 +177,9 @@ def quality_determinantal(similarity: Pairs, relevance: Tensor, k: int) -> Tenso
         similarity: ``[N, N]``, cosines.
         relevance: ``[N]``, any scale; constant relevance leaves diversity alone.
         k: at most N.
+        preference: ``[N]`` what ``q`` is multiplied by; None is 1.
     """
     low, high = relevance.aminmax()
     spread = high - low
     quality = torch.where(spread > 0, (relevance - low + 1e-6) / spread, torch.ones_like(relevance))
-    return determinantal(similarity, k, quality)
+    return determinantal(similarity, k, quality if preference is None else quality * preference)

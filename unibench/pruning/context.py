@@ -37,6 +37,26 @@ def unheard(text: str) -> None:
     """A remark that nobody writes down."""
 
 
+class Lens:
+    """What stands between a method and a context: a wrapper's corrections. Each is what it is
+    shown, unless a wrapper says otherwise.
+    """
+
+    def geometry(self, ctx: StageContext, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features ``[N, C]`` to compare tokens by, and a preference for each, ``[N]``; None is
+        none.
+        """
+        return features, None
+
+    def attention(self, ctx: StageContext, given: Tensor) -> Tensor:
+        """Attention of a decoder layer on the visual tokens, ``[heads, queries, N]``."""
+        return given
+
+    def saliency(self, ctx: StageContext, seen: Tensor) -> Tensor:
+        """What the vision tower looks at, ``[N]``."""
+        return seen
+
+
 @dataclass(frozen=True)
 class Share:
     """What part of a sample a context is.
@@ -90,6 +110,7 @@ class StageContext:
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
         share: what part of the sample the context is; for the engine.
+        lenses: of the wrappers around the method, the innermost last.
         padded: ``[N]`` True on tokens that show nothing but padding; None where there are none. No
             family marks any: the processors of Hugging Face crop the middle, or their models cut
             the padding off.
@@ -117,6 +138,7 @@ class StageContext:
     note: Callable[[str], None] = field(default=unheard, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     share: Share = field(default=Share(), repr=False)
+    lenses: tuple[Lens, ...] = ()
     padded: Tensor | None = None
 
     @property
@@ -181,11 +203,28 @@ class StageContext:
         """
         layer = self.family.saliency_layer
         if self.family.prefix_tokens:
-            return self.vision.cls(layer, patches_only=recomputed)
-        self.note("received attention (no CLS token)")
-        return self.vision.received(
-            layer, total=True, whole=recomputed
-        )  # a mean would favour small pictures
+            seen = self.vision.cls(layer, patches_only=recomputed)
+        else:
+            self.note("received attention (no CLS token)")
+            # a mean would favour small pictures
+            seen = self.vision.received(layer, total=True, whole=recomputed)
+        for lens in self.lenses:
+            seen = lens.saliency(self, seen)
+        return seen
+
+    def geometry(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """How tokens are compared: features ``[N, C]``, and a preference for each token ``[N]``
+        from 0 to 1 that gains are multiplied by; None is none. Declare ``corrected``.
+
+        Args:
+            features: ``[N, C]`` that the method compares tokens by.
+        """
+        preference = None
+        for lens in self.lenses:
+            features, weight = lens.geometry(self, features)
+            if weight is not None:
+                preference = weight if preference is None else preference * weight
+        return features, preference
 
     def encoder_features(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Features before the projector ``[N, C]``, and the projector.
@@ -210,9 +249,12 @@ class StageContext:
         qk = self.recorded(layer)
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
-        return attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
+        given = attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
             :, :, self.visual.to(qk.key.device)
         ]
+        for lens in self.lenses:
+            given = lens.attention(self, given)
+        return given
 
     def rotated_back(self, layer: int) -> QueryKey:
         """Queries and keys of decoder layer ``layer`` before rotary embedding, ``[heads, L,

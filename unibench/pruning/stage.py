@@ -13,6 +13,7 @@ from unibench.annotations import fields_of
 from unibench.cost.accounting import matched_keep
 from unibench.errors import UsageError, unknown
 from unibench.ops import top_k
+from unibench.pruning.checking import shaped_scores
 
 if TYPE_CHECKING:
     from unibench.budget import Budget
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
 
 Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "other"]
+Aspect = Literal["geometry", "attention", "saliency"]
 Calibrated = Literal["no", "optional", "required"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
-
-
-class BudgetError(RuntimeError):
-    """A method kept another number of tokens than its budget, and is not one that may."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,15 @@ class Selection:
             into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
             are asked for, a merged token takes the mean position of its members; one without any
             stays where its anchor is.
+        scores: the numbers that decided, where there were any; the engine refuses a choice by
+            numbers that are not finite.
     """
 
     keep: Tensor
     values: Tensor | None = None
     sizes: Tensor | None = None
     members: Callable[[], Tensor] | None = None
+    scores: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ class Method:
         data_timed: whether the time of the selection depends on the picture, not on sizes alone.
         centres: whether it merges tokens and says which (:attr:`Selection.members`), so that it may
             run under ``positions=centre``.
+        corrected: what it asks the context for in such a way that a wrapper can correct it:
+            ``geometry`` (:meth:`StageContext.geometry`), ``attention``, ``saliency``.
         calibrated: whether a file that ``calibrate`` writes is needed, or taken.
         category: where it cuts, as UniPruneBench groups methods: before the language model is
             ``ViT only``, inside it ``LLM only``, both ``hybrid``.
@@ -182,6 +185,7 @@ class Method:
     text_aware: ClassVar[bool] = False
     data_timed: ClassVar[bool] = False
     centres: ClassVar[bool] = False
+    corrected: ClassVar[frozenset[Aspect]] = frozenset()
     calibrated: ClassVar[Calibrated] = "no"
     category: ClassVar[Category] = "other"
     aim: ClassVar[Aim] = "other"
@@ -271,7 +275,9 @@ class Method:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower
         index.
         """
-        return Selection(top_k(self.score(ctx), ctx.keep))
+        who = f"{type(self).__name__}.score at layer {ctx.layer}"
+        scores = shaped_scores(self.score(ctx), len(ctx.visual), who)
+        return Selection(top_k(scores, ctx.keep), scores=scores)
 
     def score(self, ctx: StageContext) -> Tensor:
         """Importance of each visual token, ``[N]``, float32."""
@@ -324,6 +330,10 @@ class Composite(Method):
     @property
     def data_timed(self) -> bool:  # type: ignore[override]
         return any(part.data_timed for part in self.parts)
+
+    @property
+    def corrected(self) -> frozenset[Aspect]:  # type: ignore[override]
+        return frozenset().union(*(part.corrected for part in self.parts))
 
     @property
     def centres(self) -> bool:  # type: ignore[override]

@@ -150,8 +150,14 @@ def _read(config: dict[str, Any], model_type: str | None) -> dict[str, Any]:
         facts = asdict(ModelFacts.of_config(whole))
     except (AttributeError, TypeError):
         return {}  # a damaged file, which loading the model will name
-    # a number in quotes, say, is damage too
-    return {key: value for key, value in facts.items() if isinstance(value, int)}
+    return {key: value for key, value in facts.items() if _known(value)}
+
+
+def _known(value: Any) -> bool:
+    """Whether a fact has a form that facts have: a number in quotes, say, is damage too."""
+    if isinstance(value, tuple):  # the kinds of layers
+        return all(isinstance(kind, str) for kind in value)
+    return isinstance(value, int | float)
 
 
 def _method_key(node: Mapping[str, Any]) -> list[Any]:

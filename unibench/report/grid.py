@@ -134,8 +134,8 @@ def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator
         if len(versions) > 1:  # before and after an edit, say
             records = [record for cells in versions.values() for record in cells]
             apart = labels(pd.DataFrame(records), "candidate")
-        for candidate, cells in versions.items():
-            scores = [_cell(cells, column) for column in columns]
+        for candidate, found in versions.items():
+            scores = [_cell(found, column) for column in columns]
             label = " ".join(filter(None, (method, variant, apart[candidate]))), budget
             yield Line(label, (*map(_score, scores), *_summary(scores)))
 
@@ -153,6 +153,7 @@ def _versions(part: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, list[R
 
 
 def _of_column(cells: pd.DataFrame, column: Column) -> pd.DataFrame:
+    value: Any
     for name, value in zip((*COLUMN, "ability"), column.key, strict=False):
         cells = cells[cells[name].isna() if pd.isna(value) else cells[name] == value]
     return cells
@@ -161,11 +162,12 @@ def _of_column(cells: pd.DataFrame, column: Column) -> pd.DataFrame:
 def _cell(candidate: Sequence[Result], column: Column) -> Result | None:
     """The result of a candidate in a column; it has one, since the column has one setting."""
     names = (*COLUMN, "ability")[: len(column.key)]
+    wanted: tuple[Any, ...] = column.key
     for result in candidate:
         values = (result[name] for name in names)
         if all(
             one == other or (pd.isna(one) and pd.isna(other))
-            for one, other in zip(values, column.key, strict=True)
+            for one, other in zip(values, wanted, strict=True)
         ):
             return result
     return None
@@ -174,7 +176,7 @@ def _cell(candidate: Sequence[Result], column: Column) -> Result | None:
 def _score(cell: Result | None) -> Entry:
     if cell is None:
         return Entry(MISSING)
-    spread = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
+    spread: str = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
     return Entry(f"{cell['score_100']:.1f}{spread}")
 
 

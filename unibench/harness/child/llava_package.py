@@ -63,7 +63,8 @@ def expand2square(picture: Image.Image, background: tuple[int, ...]) -> Image.Im
 def process_images(pictures: Sequence[Image.Image], image_processor: Any, config: Any) -> Tensor:
     """Pixels ``[n, 3, side, side]``; ``config.image_aspect_ratio`` says whether they are padded."""
     if getattr(config, "image_aspect_ratio", "pad") != "pad":
-        return image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+        whole: Tensor = image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+        return whole
     mean = tuple(int(255 * share) for share in image_processor.image_mean)
     # from whatever mode: PIL wants one value for a grey picture
     squares = [expand2square(picture.convert("RGB"), mean) for picture in pictures]
@@ -75,7 +76,8 @@ class KeywordsStoppingCriteria(StoppingCriteria):  # type: ignore[misc]
     """Stops once the text generated holds a keyword: "</s>", which the end token stops as well."""
 
     def __init__(self, keywords: Sequence[str], tokenizer: Any, input_ids: Tensor) -> None:
-        self._keywords, self._tokenizer, self._start = keywords, tokenizer, None
+        self._keywords, self._tokenizer = keywords, tokenizer
+        self._start: int | None = None
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         if self._start is None:

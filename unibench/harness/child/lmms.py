@@ -194,6 +194,7 @@ def _decoding(run: Run, task: Any, asked: Any) -> dict[str, Any]:
     if asked is not None:
         return said
     length = said.get("max_new_tokens", run.benchmark.convention.max_new_tokens)
+    assert length is not None, "a convention without an entry has one"
     return run.inference.settings(length)
 
 
