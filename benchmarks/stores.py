@@ -8,18 +8,21 @@ python -m benchmarks.stores
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+from benchmarks._report import exponent, short, table, write
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cells_of, vanilla_of
 from unibench.inference import row as rows
@@ -34,6 +37,7 @@ PLACES = 3 * 10 * 9  # cells of one seed
 ENVIRONMENT = {"device": "cpu", "code": "drawn"}
 MIB = 1 << 20
 ONE = ("model=tiny_qwen2_5_vl", "method=divprune", "ratio=0.889")
+PAGE = "report --html"
 FEW = ("ratio=0.889", "task=synthvqa", "model=tiny_qwen2_5_vl")  # filters
 
 
@@ -44,10 +48,29 @@ class Taken:
     Attributes:
         seconds: of the processor, user and system, children included.
         mib: most memory of the process.
+        written: size of the page that it wrote, in MiB.
     """
 
     seconds: float
     mib: float
+    written: float | None = None
+
+    @property
+    def shown(self) -> str:
+        size = "" if self.written is None else f", page {short(self.written)} MiB"
+        return f"{short(self.seconds)} s, {self.mib:.0f} MiB{size}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A store of so many cells with so many samples each."""
+
+    cells: int
+    samples: int
+
+    @property
+    def shown(self) -> str:
+        return f"{self.cells:,} cells of {self.samples:,}"
 
 
 def make(out: Path, cells: int, samples: int) -> list[str]:
@@ -177,20 +200,82 @@ def verbs(out: Path, page: Path, words: Sequence[str]) -> Mapping[str, list[str]
         "store index": ["store", "index", str(out)],
         "store verify": ["store", "verify", str(out)],
         "store prune, dry": ["store", "prune", str(out), "--failed"],
-        "report --html": ["report", "--html", f"to={page}", here],
+        PAGE: ["report", "--html", f"to={page}", here],
     }
 
 
-def measured(
-    shape: tuple[int, int], folder: Path, wanted: Callable[[str], bool]
-) -> dict[str, Taken]:
+def measured(shape: Shape, folder: Path) -> dict[str, Taken]:
     """What each verb takes on a store of this many cells and samples."""
     out, page = folder / "out", folder / "page"
-    words = make(out, *shape)
-    found = {
-        name: taken(command) for name, command in verbs(out, page, words).items() if wanted(name)
-    }
-    if (page / "index.html").is_file():
-        size = (page / "index.html").stat().st_size / MIB
-        found["report --html"] = replace(found["report --html"], mib=size)
-    return found
+    words = make(out, shape.cells, shape.samples)
+    found = {name: taken(command) for name, command in verbs(out, page, words).items()}
+    size = (page / "index.html").stat().st_size / MIB
+    return {**found, PAGE: replace(found[PAGE], written=size)}
+
+
+def partial(folder: Path, samples: int) -> Taken:
+    """What `plan` takes where one cell has this many samples, and no row yet."""
+    (config,) = compose_cells([*ONE, f"out={folder}"], sweep=False)
+    (cell,) = cells_of([config])
+    stored = CellFolder(cell)
+    with stored.appending(ENVIRONMENT):
+        for record in _records(samples, 1):
+            stored.append(record.as_json())
+    return taken(["plan", *ONE, f"out={folder}"])
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", default="500,2000,8000", help="sizes of stores of 8 samples")
+    parser.add_argument("--long", default="40x9000", help="a store of long cells")
+    parser.add_argument("--samples", default="20000,200000", help="of one cell")
+    arguments = parser.parse_args()
+    counts = [int(count) for count in arguments.cells.split(",")]
+    shapes = [Shape(count, 8) for count in counts]
+    shapes.append(Shape(*map(int, arguments.long.split("x"))))
+    found: list[dict[str, Taken]] = []
+    for shape in shapes:
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(measured(shape, Path(folder)))
+    lengths = [int(count) for count in arguments.samples.split(",")]
+    plans = []
+    for length in lengths:
+        with tempfile.TemporaryDirectory() as folder:
+            plans.append(partial(Path(folder), length))
+    write("stores", page_of(shapes, found, lengths, plans))
+
+
+def page_of(
+    shapes: Sequence[Shape],
+    found: Sequence[Mapping[str, Taken]],
+    lengths: Sequence[int],
+    plans: Sequence[Taken],
+) -> list[str]:
+    """Lines of the page."""
+    counts = [shape.cells for shape in shapes[:-1]]
+    rows_ = []
+    for name in found[0]:
+        values = [one[name] for one in found]
+        grown = exponent(counts, [value.seconds for value in values[:-1]])
+        rows_.append([f"`{name}`", *(value.shown for value in values), grown])
+    one = [[f"{length:,}", plan.shown] for length, plan in zip(lengths, plans, strict=True)]
+    return [
+        "# Stores of many cells",
+        "",
+        "Processor seconds of a whole command, user and system, and the most memory it had. The",
+        "exponent is the power of the number of cells that the seconds grow with from one store to",
+        "the next; below 1 the start of Python is most of it.",
+        "",
+        *table(["command", *(shape.shown for shape in shapes), "exponent"], rows_),
+        "",
+        f"The filter is `{' '.join(FEW)}`. The size of the page is that of its file.",
+        "",
+        "`plan` where one cell is not complete, by its samples:",
+        "",
+        *table(["samples", "seconds"], one),
+    ]
+
+
+if __name__ == "__main__":
+    main()

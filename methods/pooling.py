@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from unibench import Method, Selection, StageContext
-from unibench.ops import pairs, shares, spaced
+from unibench.ops import coarser_grid, pairs, shares, spaced
 from unibench.pruning.layout import Grid
 
 
@@ -62,13 +62,7 @@ class Pooling(Method):
         if self.cells == "square":
             side = int(most**0.5)
             return side, side
-        shapes = [(rows, min(width, most // rows)) for rows in range(1, min(height, most) + 1)]
-
-        def fit(shape: tuple[int, int]) -> float:
-            stretch = shape[1] * height / (shape[0] * width)
-            return shape[0] * shape[1] * min(stretch, 1 / stretch)
-
-        return max(shapes, key=fit)
+        return coarser_grid(height, width, most)
 
 
 def _places(height: int, width: int, rows: int, columns: int) -> list[int]:

@@ -10,13 +10,21 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 
 from unibench.errors import UsageError, shown
 
+# what a wrong value in a file of others leads to, inside transformers
+WRONG_FILES = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    AssertionError, EOFError, UnpicklingError, SafetensorError, StrictDataclassError,
+)  # fmt: skip
 MIB = 1 << 20
 LARGEST = 64 * MIB  # of a configuration, and of the header of a file of weights
 POINTER = 1024  # bytes of a file that only says where its content lies, at most
@@ -43,7 +51,7 @@ def check_files(folder: Path, name: str) -> None:
     Raises:
         UsageError: which file, and what is wrong with it.
     """
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.glob("*")):
         if file.is_file() and file.stat().st_size <= POINTER:
             _refuse_pointer(file, name)
     for configuration in CONFIGURATIONS:
@@ -109,6 +117,11 @@ def load_whole(loader: Any, source: str, name: str, **options: Any) -> Any:
     model, info = loader.from_pretrained(source, output_loading_info=True, **options)
     check_whole(model, info, name)
     return model
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, for a message of one line."""
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def _refuse_pointer(file: Path, name: str) -> None:

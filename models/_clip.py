@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPModel
 from unibench import hub
 from unibench.config import model_path
 from unibench.errors import UsageError
-from unibench.models._checkpoint import load_whole
+from unibench.models._checkpoint import WRONG_FILES, first_line, load_whole
 
 SEGMENT = 77  # ids that CLIP's text tower reads at once
 
@@ -122,9 +122,9 @@ def open_clip(
     try:
         clip: Any = load_whole(CLIPModel, source, source, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
+    except WRONG_FILES as error:
         raise UsageError(
-            f"the CLIP text tower {source} cannot be loaded ({str(error).splitlines()[0]}); give"
+            f"the CLIP text tower {source} cannot be loaded ({first_line(error)}); give"
             " model.clip=<folder>, or model.clip=null for methods that have a substitute for it"
         ) from None
     del clip.vision_model.encoder, clip.vision_model.embeddings

@@ -51,7 +51,7 @@ NAMES = (
 )
 
 
-class LlavaVideoConfig(LlavaOnevisionConfig):
+class LlavaVideoConfig(LlavaOnevisionConfig):  # type: ignore[misc]
     """Configuration of LLaVA-OneVision with the place of newline tokens in videos.
 
     Attributes:
@@ -78,7 +78,7 @@ def with_newlines(frames: Tensor, newline: Tensor, where: str) -> Tensor:
     return torch.cat([frames.flatten(1, 3), newline.expand(videos, 1, channels)], 1)
 
 
-class LlavaVideoModel(LlavaOnevisionModel):
+class LlavaVideoModel(LlavaOnevisionModel):  # type: ignore[misc]
     """LLaVA-OneVision without its head, its videos pooled by averages."""
 
     config: LlavaVideoConfig
@@ -102,7 +102,7 @@ class LlavaVideoModel(LlavaOnevisionModel):
         return output
 
 
-class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
+class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration):  # type: ignore[misc]
     """LLaVA-Video."""
 
     config: LlavaVideoConfig
@@ -114,7 +114,7 @@ class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration)
         self.post_init()
 
 
-class LlavaVideoProcessor(LlavaOnevisionProcessor):
+class LlavaVideoProcessor(LlavaOnevisionProcessor):  # type: ignore[misc]
     """Processor of LLaVA-OneVision that counts the tokens of LLaVA-Video.
 
     Args:

@@ -5,9 +5,11 @@ weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from unibench.identity import model_digest
 from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
 from unibench.models._template import prompted
+from unibench.models._words import control_word_in, control_words, reads_as_its_own
 from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
@@ -49,6 +52,10 @@ class LoadedModel:
     digest: str
     image_options: dict[str, Any]
 
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return control_words(self.processor)
+
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
@@ -67,7 +74,15 @@ class LoadedModel:
 
         Args:
             turns: the pieces of each, in the order in which they are shown.
+
+        Raises:
+            UsageError: a text holds a word that the model does not read as text, or videos have
+                lengths that the processor does not take together.
         """
+        for piece in chain.from_iterable(turns):
+            word = control_word_in(piece, self._words) if isinstance(piece, str) else None
+            if word is not None:
+                raise UsageError(reads_as_its_own(type(self.model).__name__, word))
         texts = [self._template([_content(piece) for piece in turn]) for turn in turns]
         images = [[_rgb(piece) for piece in turn if isinstance(piece, Image)] for turn in turns]
         videos = [
@@ -132,7 +147,9 @@ class LoadedModel:
         )
 
     def generation_config(self, max_new_tokens: int, repetition_penalty: float) -> GenerationConfig:
-        """Greedy decoding with the checkpoint's end tokens and none of its sampling settings."""
+        """Greedy decoding with the checkpoint's special tokens and none of its other settings, for
+        :meth:`decoding`.
+        """
         own = self.model.generation_config
         tokenizer = self.processor.tokenizer
         pad = own.pad_token_id if own.pad_token_id is not None else tokenizer.pad_token_id
@@ -141,12 +158,42 @@ class LoadedModel:
             do_sample=False,
             num_beams=1,
             repetition_penalty=repetition_penalty,
+            use_cache=True,
             eos_token_id=(
                 own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
             ),
             pad_token_id=pad if pad is not None else tokenizer.eos_token_id,
             bos_token_id=own.bos_token_id,
         )
+
+    @contextmanager
+    def decoding(self, config: GenerationConfig) -> Iterator[None]:
+        """Within, the model's ``generate`` follows a configuration and nothing else.
+
+        transformers takes from the checkpoint's ``generation_config.json`` whatever the given
+        configuration leaves at None, and None is the only neutral value of many settings
+        (``suppress_tokens``, ``stop_strings``, ``max_time``). So the checkpoint's own is out of
+        reach within.
+        """
+        before = [module.generation_config for module in self._deciders]
+        try:
+            for module in self._deciders:
+                module.generation_config = config
+            yield
+        finally:
+            for module, own in zip(self._deciders, before, strict=True):
+                module.generation_config = own
+
+    @cached_property
+    def _deciders(self) -> list[Any]:
+        """The modules that have settings of decoding: the model, and in a checkpoint with code of
+        its own perhaps the language model inside it, whose ``generate`` that code calls.
+        """
+        return [
+            module
+            for module in self.model.modules()
+            if isinstance(getattr(module, "generation_config", None), GenerationConfig)
+        ]
 
     def answers(self, generated: Tensor) -> list[str]:
         """Text of generated token ids ``[B, T]``."""
@@ -211,6 +258,7 @@ def wrap(
         UsageError: no family serves the model.
     """
     processor.tokenizer.padding_side = "left"
+    model = _unwrapped(model)
     family = family_of(model, processor, clip=clip)
     return LoadedModel(model, processor, family, digest, image_options or {})
 
@@ -229,12 +277,18 @@ def family_of(
     Raises:
         UsageError: no family serves its ``config.model_type``.
     """
+    model = _unwrapped(model)
     adapter = registry.family_of(model.config.model_type).load()
     opener = (
         cache(partial(clip_of, clip, processor, model.device)) if isinstance(clip, str) else clip
     )
     family: Family = adapter(model, processor, clip=opener)
     return family
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside a wrapper of peft, whose adapters lie in its layers and stay at work."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def digest_of(spec: ModelConfig) -> str:

@@ -6,11 +6,59 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from transformers import AutoProcessor
+from torch import nn
+from transformers import AutoProcessor, PreTrainedModel
 
+from unibench import registry
 from unibench.config import model_path
-from unibench.errors import UsageError
+from unibench.errors import UsageError, shown
 from unibench.registry import ROOT
+
+
+def whole_model(given: Any) -> Any:
+    """The image-text-to-text model that somebody gave: itself, or the one inside a wrapper that
+    passes calls on (an adapter of PEFT, DataParallel, torch.compile).
+
+    Raises:
+        UsageError: there is none in it, several, or it is a part of one.
+    """
+    name = type(given).__name__
+    if not isinstance(given, nn.Module):
+        raise UsageError(
+            f"prune() takes a loaded Hugging Face model, not {shown(repr(given))[:60]}; load it"
+            " with AutoModelForImageTextToText.from_pretrained"
+        )
+    devices = getattr(given, "device_ids", None) or ()
+    if isinstance(given, nn.DataParallel) and len(devices) > 1:
+        raise UsageError(
+            "DataParallel reads a batch with copies of the model on several devices, of which none"
+            " can be pruned; give the model inside, .module, on one device"
+        )
+    models = [module for module in given.modules() if _answers(module)]
+    if len(models) == 1:
+        return models[0]
+    if models:
+        kinds = ", ".join(type(model).__name__ for model in models)
+        raise UsageError(f"prune() takes one model; this {name} holds {len(models)}: {kinds}")
+    kind = getattr(getattr(given, "config", None), "model_type", None)
+    if kind is None:
+        raise UsageError(f"prune() takes a Hugging Face image-text-to-text model, not a {name}")
+    registry.family_of(str(kind).removesuffix("_text").removesuffix("_vision"))
+    raise UsageError(
+        f"a {name} is a part of a model; give the whole one, whose generate() answers, even where"
+        " it is the part that you call"
+    )
+
+
+def _answers(module: Any) -> bool:
+    """Whether a module is a whole model of a known family, with the head that makes words."""
+    kind = getattr(getattr(module, "config", None), "model_type", None)
+    return (
+        isinstance(module, PreTrainedModel)
+        and hasattr(module, "generate")
+        and module.get_output_embeddings() is not None
+        and any(kind in card.model_types for card in registry.families().values())
+    )
 
 
 def cached_processor(model: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import SiglipVisionModel
 
 from unibench.errors import UsageError
-from unibench.models._checkpoint import load_whole
+from unibench.models._checkpoint import WRONG_FILES, first_line, load_whole
 
 
 class SiglipPooling:
@@ -48,9 +48,9 @@ def open_pooling(source: str, device: torch.device, options: Mapping[str, Any]) 
     """
     try:
         tower: Any = load_whole(SiglipVisionModel, source, source, dtype=torch.float32, **options)
-    except (OSError, ValueError) as error:
+    except WRONG_FILES as error:
         raise UsageError(
-            f"the pooling head of {source} cannot be loaded ({str(error).splitlines()[0]}); give"
+            f"the pooling head of {source} cannot be loaded ({first_line(error)}); give"
             " the folder or hub id of the SigLIP that the tower comes from, or leave it out for"
             " methods that have a substitute for it"
         ) from None

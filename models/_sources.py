@@ -15,10 +15,16 @@ from transformers.utils.import_utils import is_bitsandbytes_available
 from unibench import hub
 from unibench.config import ModelConfig, model_path
 from unibench.device import AUTO, device_type
-from unibench.errors import UsageError, shown
+from unibench.errors import UsageError
 from unibench.identity import model_digest
 from unibench.inputs import pinned_processor
-from unibench.models._checkpoint import check_files, load_whole
+from unibench.models._checkpoint import (
+    WRONG_FILES,
+    check_files,
+    check_whole,
+    first_line,
+    load_whole,
+)
 from unibench.models._llava_video import is_published, open_published
 from unibench.models._processors import FORMS, make_processor
 from unibench.models._template import check_template
@@ -35,36 +41,60 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
-    if path is not None and is_published(path):
-        model, processor = open_published(path, spec.processor, options)
-        return model, processor, model_digest(vars(spec))
     where: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if path is None:
         # the commit that the key names, whatever the branch points to by now
         revision = hub.commit_of(source, spec.revision) or spec.revision
         where |= {"revision": revision, "local_files_only": not hub.answers()}
     name = f"model.path={spec.path}" if path is not None else f"model={spec.name} ({source})"
-    options = {"device_map": spec.device_map, **_quantization(spec), **where, **options}
+    more = {"device_map": spec.device_map, **_quantization(spec), **where}
     try:
         if path is not None:
             check_files(path, name)
+            if is_published(path):
+                model, processor = open_published(path, spec.processor, options)
+                check_whole(model, {}, name)
+                return model, processor, model_digest(vars(spec))
         config = AutoConfig.from_pretrained(source, **where)
         cached = hub.config_file(spec) if path is None else None
         if cached is not None:  # what of it is on this disk by now
             check_files(cached.parent, name)
         processor = AutoProcessor.from_pretrained(source, **where)
-        model = load_whole(_auto_class(config), source, name, **options)
+        model = load_whole(_auto_class(config), source, name, **more, **options)
     except (UsageError, MemoryError, torch.OutOfMemoryError):
         raise
     except ImportError as error:
         raise UsageError(_how_to_install(spec, error)) from None
-    # a file of others: what transformers makes of a wrong value in it has no end of kinds
     except Exception as error:
+        # the tokenizers' own errors have no type but Exception
+        if type(error) is not Exception and not isinstance(error, WRONG_FILES):
+            raise
         raise UsageError(_how_to_get(spec, error)) from error
     check_template(processor, f"the chat template of {name}")
     for key, value in pinned_processor(spec).items():
         setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
     return model, processor, model_digest(vars(spec))
+
+
+def processor_of(spec: ModelConfig) -> Any:
+    """The processor alone, of a model that is not loaded; None where it takes more to know it.
+
+    What is wrong with the files is told when the model is loaded.
+    """
+    if spec.weights == "random":
+        return blueprint(spec)[1]
+    path = _folder(spec)
+    source, where = str(path or spec.checkpoint), dict[str, Any](local_files_only=True)
+    if path is None:
+        where["revision"] = hub.commit_of(source, spec.revision) or spec.revision
+    try:
+        if path is not None:
+            check_files(path, f"model.path={spec.path}")
+        return AutoProcessor.from_pretrained(
+            source, trust_remote_code=spec.trust_remote_code, **where
+        )
+    except Exception:  # see above
+        return None
 
 
 def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
@@ -217,7 +247,6 @@ def _how_to_get(spec: ModelConfig, error: Exception) -> str:
             " rights: read it, then give model.trust_remote_code=true"
         )
     if spec.path is not None:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
-        return f"model.path={spec.path} cannot be loaded: {kind}{shown(reason)}"
+        return f"model.path={spec.path} cannot be loaded: {kind}{first_line(error)}"
     return hub.how_to_get(spec)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from transformers import vision_utils
 
 from unibench.models.qwen2_vl import Qwen2VL
 from unibench.pruning.family import VisionCall
@@ -46,6 +46,7 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
         if hasattr(tower, "get_window_index"):  # transformers before 5.8
             index, _ = tower.get_window_index(self.grid(call))
         else:
+            vision_utils = importlib.import_module("transformers.vision_utils")  # not before 5.8
             index, _ = vision_utils.get_vision_window_index(
                 self.grid(call),
                 spatial_merge_size=tower.spatial_merge_size,

@@ -74,6 +74,11 @@ class Folder:
             group = "+".join(line.pictures)
             yield Sample(line.id, pictures, line.question, line.answers, line.ability, group)
 
+    def questions(self, limit: int | None = None) -> Iterator[tuple[str, str]]:
+        """Each question after the line that it stands in, without its pictures."""
+        for line in islice(self._lines, limit):
+            yield f"{self.folder / FILE} line {line.number}", line.question
+
     def score(self, sample: Sample, answer: str) -> float:
         """1 where the whole answer is an accepted one, whatever the case and the Unicode form."""
         return float(comparable(answer) in map(comparable, sample.answers))

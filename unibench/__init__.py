@@ -19,10 +19,10 @@ if not (Path(__file__).parent / "methods").is_dir():  # a checkout whose tool ma
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
 if TYPE_CHECKING:
+    from unibench.api import load as load
     from unibench.api import prune as prune
     from unibench.budget import Budget as Budget
     from unibench.errors import UsageError as UsageError
-    from unibench.models import load as load
     from unibench.pruning import Chain as Chain
     from unibench.pruning import EncoderContext as EncoderContext
     from unibench.pruning import EncoderStage as EncoderStage
@@ -38,7 +38,7 @@ _HOME = {
     "prune": "api",
     "Budget": "budget",
     "UsageError": "errors",
-    "load": "models",
+    "load": "api",
     "Chain": "pruning",
     "EncoderContext": "pruning",
     "EncoderStage": "pruning",

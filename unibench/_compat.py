@@ -5,6 +5,7 @@ Next to a CPU build of torch from elsewhere, the index's torchvision cannot load
 and then ``import torchvision`` raises because two operators have no schema. Everything that imports
 it (transformers' image processors, both harnesses) fails with it, although none needs the
 operators. Declaring the two schemas is enough. Where the compiled part loads, nothing is done.
+:mod:`unibench._startup` does it for programs that import transformers before unibench.
 """
 
 from __future__ import annotations

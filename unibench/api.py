@@ -10,8 +10,11 @@ from typing import Any, Final, get_args
 
 from unibench import registry
 from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
+from unibench.compose import compose_cells, options
+from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
-from unibench.models import cached_processor, card_clip, family_of
+from unibench.models import LoadedModel, cached_processor, card_clip, family_of, whole_model
+from unibench.models import load as load_model
 from unibench.pruning import Family, Method, Needs, Session
 from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
@@ -28,6 +31,25 @@ class _Auto:
 
 
 AUTO: Final = _Auto()
+
+
+def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
+    """A model with its processor and adapter.
+
+    Args:
+        model: a name (``python -m unibench list models``), or its configuration.
+        pixels: preset of image settings.
+
+    Raises:
+        UsageError: there is no such model or preset, or its checkpoint cannot be had.
+    """
+    if isinstance(model, str):
+        if model not in options("model"):
+            raise unknown("model", model, options("model"), "python -m unibench list models")
+        model = compose_cells([f"model={model}"], sweep=False)[0].model
+    if pixels not in model.pixels:
+        raise unknown(f"pixels of model {model.name}", pixels, model.pixels)
+    return load_model(model, pixels)
 
 
 def _named(name: str, parameters: dict[str, Any]) -> Method:
@@ -62,7 +84,8 @@ def prune(
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
 
     Args:
-        model: a Hugging Face image-text-to-text model; who calls ``generate`` does not matter.
+        model: a Hugging Face image-text-to-text model, or a wrapper that passes calls on to one;
+            who calls ``generate`` does not matter.
         method: a :class:`Method`, or its name.
         processor: of the model, for methods that read the question; if it is not given, it is
             looked for where the model came from, without the network.
@@ -83,7 +106,8 @@ def prune(
 
     Raises:
         UsageError: unknown names, no budget where the method needs one or one out of range, a
-            family that cannot serve the method, a processor or a CLIP that cannot be found.
+            family that cannot serve the method, a processor or a CLIP that cannot be found; inside
+            the block, a way of calling the model that pruning cannot follow.
     """
     if "mode" in parameters and not _has_parameter(method, "mode"):
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
@@ -101,7 +125,7 @@ def prune(
     if positions not in get_args(Positions):
         raise unknown("positions", positions, get_args(Positions))
     budget = Budget.parse(ratio, retention, keep)
-    family = _family_for(built, model, processor, clip)
+    family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
         family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions
     )

@@ -24,7 +24,7 @@ from unibench.store.data import (
     check_bounded,
     parsed_json,
     read_bytes,
-    read_mapping,
+    seen_mapping,
     shown,
 )
 from unibench.tasks import Sample, Task
@@ -110,7 +110,7 @@ def _config_of(folder: Path) -> TaskConfig:
     Raises:
         UsageError: there is no such card, or the stored values are of other types.
     """
-    stored = read_mapping(folder / "config.yaml").get("task")
+    stored = seen_mapping(folder / "config.yaml").get("task")
     if not isinstance(stored, Mapping):
         raise UnreadableError(f"{shown(folder)}: config.yaml has no task")
     if stored.get("kind") != "embedded":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench import papers
+from unibench import papers, tables
 from unibench.config import (
     Harness,
     HarnessTask,
@@ -182,6 +182,8 @@ def identity_of(benchmark: Benchmark | None, wrapper: str) -> Any:
         "name": benchmark.harness,
         "version": VERSIONS[benchmark.harness],
         "task": benchmark.card.name,
+        "metrics": [asdict(metric) for metric in benchmark.card.metrics],
+        "blank": benchmark.card.blank,
         "wrapper": wrapper,
         "convention": benchmark.convention.as_identity(),
         "judge": [judge.kind, judge.model, judge.url] if judge.kind == "endpoint" else [judge.kind],
@@ -201,6 +203,9 @@ def data_of(task: TaskConfig, harness: str) -> list[Path]:
         folder / name,
         *sorted(folder.glob("*__*")),
     ]  # with the further data sets that tasks load
+
+
+SHOWN = 5  # mistakes of one table
 
 
 def mistakes(config: RunConfig) -> Iterator[UsageError]:
@@ -244,6 +249,11 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"task.data={config.task.data}: {benchmark.harness} looks for {path.name} there, "
                 f"with the columns {', '.join(benchmark.card.columns)}"
             )
+        elif path.suffix == ".tsv":
+            reasons = tables.mistakes(path)
+            yield from map(UsageError, reasons[:SHOWN])
+            if len(reasons) > SHOWN:
+                yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")
 
 
 def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageError]:
@@ -277,8 +287,8 @@ def _wrapper_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[Usage
         )
     elif config.model.family not in NATIVE[harness] or entry in PACKAGED:
         yield UsageError(
-            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint; leave"
-            " it away: the same class then asks the model that unibench has loaded"
+            f"{asked}: {harness}'s {entry} needs code that is on no index to load a checkpoint;"
+            " leave it away: the same class then asks the model that unibench has loaded"
         )
     elif config.model.weights == "random":
         yield UsageError(f"{asked} loads a checkpoint; it cannot take model.weights=random")
@@ -295,11 +305,23 @@ def _part_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageErr
                     f" object, and convention={config.convention} has none for model="
                     f"{config.model.name}"
                 )
-    elif config.pixels != "native" and limits_of(preset) is None:
+    elif config.prompt is not None and benchmark.harness == "lmms_eval":
+        yield UsageError(
+            f"prompt={config.prompt}: lmms-eval's tasks build the prompt, by the name of the model"
+            " class; leave it away"
+        )
+    elif config.pixels != "native" and not _takes(config.model.family, limits_of(preset)):
         yield UsageError(
             f"pixels={config.pixels}: {entry} of {benchmark.harness} prepares pictures itself and"
             " takes no such setting; take convention=model, or leave pixels away"
         )
+
+
+def _takes(family: str, limits: Mapping[str, int] | None) -> bool:
+    """Whether the model classes of a family have these arguments."""
+    if limits is None:
+        return False
+    return family == "internvl" if "max_patches" in limits else family.startswith("qwen")
 
 
 def limits_of(preset: Mapping[str, Any]) -> dict[str, int] | None:

@@ -5,7 +5,8 @@ allowed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,33 @@ from unibench.registry import answers
 from unibench.registry.cards import MethodCard
 
 
-def mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    """What is wrong with the values of a cell, each with what is allowed."""
+@dataclass
+class Known:
+    """What was found about values that cells of one command share; files are read once for all.
+
+    Attributes:
+        found: by what was asked about which objects, which are held so that none takes the place of
+            another.
+    """
+
+    found: dict[tuple[Any, ...], tuple[Any, Any]] = field(default_factory=dict)
+
+    def once(self, find: Callable[[], Any], what: str, *objects: Any, more: Any = None) -> Any:
+        """What ``find`` finds, the first time that these objects are asked about."""
+        key = what, *map(id, objects), more
+        if key not in self.found:
+            self.found[key] = objects, find()
+        return self.found[key][1]
+
+
+def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError]:
+    """What is wrong with the values of a cell, each with what is allowed.
+
+    Args:
+        cell: of a command.
+        known: what cells of the same command have found out; added to.
+    """
+    known = known or Known()
     try:
         budget_of(cell)
     except UsageError as error:
@@ -31,9 +57,36 @@ def mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
         )
-    yield from _model_mistakes(cell)
-    yield from _method_mistakes(cell)
-    yield from _task_mistakes(cell)
+    yield from _control_mistakes(cell)
+    yield from known.once(
+        lambda: list(_model_mistakes(cell)), "model", cell.model, more=cell.batch_size
+    )
+    yield from _method_mistakes(cell, known)
+    yield from known.once(
+        lambda: list(_task_mistakes(cell)),
+        *("task", cell.task, cell.harness_options),
+        more=(cell.harness, cell.shards, cell.batch_size),
+    )
+
+
+def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    """A control changes the picture, then the model runs as it is."""
+    if cell.control == "none":
+        return
+    if cell.method["name"] != "vanilla":
+        yield UsageError(
+            f"control={cell.control} stands in the place of a method: leave"
+            f" method={cell.method['name']} out"
+        )
+    if cell.batch_size != 1:
+        yield UsageError(
+            f"control={cell.control} fits each prompt by itself: leave batch_size={cell.batch_size} out"
+        )
+    if cell.task.kind != "embedded":
+        yield UsageError(
+            f"control={cell.control} changes the pictures of embedded tasks, and"
+            f" task={cell.task.name} is asked by a harness: take task=synthvqa or task=folder"
+        )
 
 
 def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
@@ -47,10 +100,13 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
     """
     budgets = [key for key in ("ratio", "retention", "keep") if key in given]
     used = any(
-        cell.budget.mode == "layer_average" or answers.uses_budget(cell.method) for cell in cells
+        cell.budget.mode == "layer_average"
+        or cell.control in config.FITTED
+        or answers.uses_budget(cell.method)
+        for cell in cells
     )
     if budgets and not used:
-        names = sorted({str(cell.method["name"]) for cell in cells})
+        names = sorted({_contender(cell) for cell in cells})
         yield (
             f"{', '.join(budgets)} is not used: {' and '.join(names)} keeps as many tokens as its"
             " own rule says"
@@ -63,6 +119,11 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
     if "model.selector" in given and not takers:
         takes = [n for n, c in registry.methods().items() if "model.selector" in c.follows.values()]
         yield f"model.selector is not used: only {', '.join(takes)} take a trained scorer"
+
+
+def _contender(cell: RunConfig) -> str:
+    """The name of what a cell compares: a method, or a control."""
+    return str(cell.method["name"]) if cell.control == "none" else cell.control
 
 
 def facts_of(spec: ModelConfig) -> ModelFacts:
@@ -151,10 +212,12 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         )
 
 
-def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
     """Values that the annotations refuse; if there are none, what the method itself refuses."""
     card = registry.method(str(cell.method.get("source") or cell.method["name"]))
-    wrong = list(_value_mistakes(card, cell.method, "method"))
+    wrong = known.once(
+        lambda: list(_value_mistakes(card, cell.method, "method")), "method", cell.method
+    )
     yield from wrong
     if wrong or cell.model.family not in registry.families():
         return
@@ -162,7 +225,7 @@ def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         budget = budget_of(cell)
     except UsageError:
         return  # said already
-    facts = facts_of(cell.model)
+    facts = known.once(lambda: facts_of(cell.model), "facts", cell.model)
     if budget.tokens is not None and facts.positions and budget.tokens > facts.positions:
         yield UsageError(
             f"keep={budget.tokens} is more than the {facts.positions} tokens that {facts.name} can"
@@ -175,7 +238,11 @@ def _method_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         rules = cell.budget.mode, cell.positions
         return answers.refusal(cell.method, budget, family, facts, *rules)
 
-    reason = refused(cell.model.family, facts)
+    reason = known.once(
+        lambda: refused(cell.model.family, facts),
+        *("refusal", cell.method, cell.model),
+        more=(budget, cell.budget.mode),
+    )
     if reason is None:
         return
     # a reason that holds whatever the model is due to the family, or to the method alone

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from unibench import frame
+from unibench.config import BudgetConfig
 from unibench.errors import UsageError, unknown
 from unibench.inference.row import columns
 from unibench.stats import Agreement, Estimate, Paired, agreement, drop, paired
@@ -28,12 +29,14 @@ class Side:
 
     Attributes:
         name: method and parameters.
+        budget: as written, with its mode and scope where they are not the default.
         folders: its cells, one for each seed.
         drop: against vanilla in per cent, None where vanilla is missing or answers nothing right.
         agreement: with vanilla's answers, None where vanilla is missing.
     """
 
     name: str
+    budget: str
     folders: tuple[str, ...]
     drop: Estimate | None
     agreement: Agreement | None
@@ -41,10 +44,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods at one budget on one task.
+    """Two methods on one task, at one budget; two certain cells perhaps at two.
 
     Attributes:
-        where: model, task, budget and what else identifies the setting.
+        where: model, task, budget (``first / second`` where it is not the same) and what else
+            identifies the setting.
         first, second: the methods.
         result: of the paired test.
         p_holm: its p, corrected for the number of comparisons made together.
@@ -184,30 +188,50 @@ def _differences(chosen: Sequence[_Chosen]) -> str:
 
 def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame) -> Comparison:
     first, second = frame.mean_scores(one["folder"]), frame.mean_scores(two["folder"])
-    both = first.join(second["score"], how="inner", rsuffix="_second")
-    if both.empty:
+    both = [
+        (score, second[name][0], group) for name, (score, group) in first.items() if name in second
+    ]
+    if not both:
         raise UsageError(f"{one['folder'][0]} and {two['folder'][0]} have no sample in common")
-    result = paired(both["score"].tolist(), both["score_second"].tolist(), both["group"].tolist())
+    result = paired(*map(list, zip(*both, strict=True)))
     reference = vanilla["folder"].get(one["setting"])
-    budget = two if one["method"] == "vanilla" else one
-    where = {name: one[name] for name in WHERE} | {name: budget[name] for name in BUDGET}
+    where = {name: one[name] for name in WHERE}
+    where |= {name: _of_both(one, two, name) for name in BUDGET}
     return Comparison(where, _side(one, reference), _side(two, reference), result)
+
+
+def _of_both(one: pd.Series[Any], two: pd.Series[Any], name: str) -> Any:
+    """A part of the budget of two cells, both where they differ; vanilla has none."""
+    values = [line[name] for line in (one, two) if line["method"] != "vanilla"]
+    values = list(dict.fromkeys(values or [one[name]]))
+    return values[0] if len(values) == 1 else " / ".join(map(str, values))
+
+
+def _budget_in_words(line: pd.Series[Any]) -> str:
+    usual = BudgetConfig()
+    mode = "" if line["budget_mode"] == usual.mode else str(line["budget_mode"])
+    scope = "" if line["budget_scope"] == usual.scope else f"per {line['budget_scope']}"
+    return " ".join(part for part in (str(line["budget"]), mode, scope) if part)
 
 
 def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
     name = "+".join(part for part in (line["method"], line["variant"]) if part)
+    budget = _budget_in_words(line)
     if reference is None or line["method"] == "vanilla":
-        return Side(name, tuple(line["folder"]), None, None)
+        return Side(name, budget, tuple(line["folder"]), None, None)
     full = frame.answers(reference[0])
-    tables = [
-        full.join(frame.answers(folder), how="inner", rsuffix="_own") for folder in line["folder"]
+    own = [frame.answers(folder) for folder in line["folder"]]
+    pairs = [
+        (before, table[sample])
+        for table in own
+        for sample, before in full.items()
+        if sample in table
     ]
-    joined = pd.concat(tables)
-    groups = joined["group"].tolist()
-    scores = joined["score"].astype(float).tolist(), joined["score_own"].astype(float).tolist()
-    answers = joined["answer"].astype(str).tolist(), joined["answer_own"].astype(str).tolist()
+    groups = [before.group for before, _ in pairs]
+    scores = [before.score for before, _ in pairs], [after.score for _, after in pairs]
+    answers = [before.answer for before, _ in pairs], [after.answer for _, after in pairs]
     against = drop(*scores, groups) if any(scores[0]) else None  # of nothing right, none can drop
-    return Side(name, tuple(line["folder"]), against, agreement(answers, scores, groups))
+    return Side(name, budget, tuple(line["folder"]), against, agreement(answers, scores, groups))
 
 
 def as_record(one: Comparison) -> dict[str, Any]:
@@ -219,6 +243,7 @@ def as_record(one: Comparison) -> dict[str, Any]:
     for place, side in (("first", one.first), ("second", one.second)):
         drops, agreed = side.drop, side.agreement
         record[place] = side.name
+        record[f"{place}_budget"] = side.budget
         record[f"{place}_seeds"] = len(side.folders)
         record[f"{place}_drop_pct"] = (
             None if drops is None else [drops.value, drops.low, drops.high]

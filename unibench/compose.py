@@ -23,8 +23,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from unibench import config, experiment, paths, registry, schema, suites
-from unibench.checks import mistakes, remarks
+from unibench import catalogue, config, experiment, paths, registry, schema, suites
+from unibench.checks import Known, mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
 from unibench.errors import UsageError, UsageErrors, nearest, unknown
@@ -40,6 +40,8 @@ FREE = (
     "model.architecture.",
     "model.processor.",
     "model.pixels.",
+    "model.harness_entry.options.",
+    "model.harness_entry.differs.",
 )  # where +key=value may add
 
 
@@ -66,9 +68,10 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     """
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
+    known = Known()
     for combination in cell_overrides(overrides, sweep=sweep):
         try:
-            cells.append(_cell(combination))
+            cells.append(_cell(combination, known))
         except UsageErrors as error:
             errors.update(error.errors)
     if errors and not (is_experiment(overrides) and cells):
@@ -176,10 +179,15 @@ def _flow(value: Any) -> str:
 
 
 def _implied(overrides: Sequence[Override]) -> list[Override]:
-    """The overrides that others imply: another way to state the budget replaces the ratio."""
+    """The overrides that others imply: another way to state the budget replaces the ratio, and a
+    control stands in the place of a method.
+    """
     stated = {override.key_or_group: override.value() for override in overrides}
     others = [key for key in BUDGETS if key != "ratio" and stated.get(key) is not None]
-    return [parse("ratio=null")] if others and "ratio" not in stated else []
+    implied = [parse("ratio=null")] if others and "ratio" not in stated else []
+    if stated.get("control", "none") != "none" and "method" not in stated:
+        implied.append(parse("method=vanilla"))
+    return implied
 
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
@@ -202,7 +210,7 @@ def _experiment_file(name: str) -> Path:
     return CONFIGS / "experiment" / f"{name}.yaml"
 
 
-def _cell(overrides: Sequence[Override]) -> RunConfig:
+def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
     """One checked cell.
 
     Raises:
@@ -232,7 +240,7 @@ def _cell(overrides: Sequence[Override]) -> RunConfig:
                 lines |= {budget: [] for budget in BUDGETS}
     try:
         cell = assembled(chosen, lines)
-        errors += mistakes(cell)
+        errors += mistakes(cell, known)
     except UsageError as error:
         errors.append(error)
     if errors:
@@ -272,13 +280,16 @@ def option(override: Override) -> str:
         raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
     if str(name) in options(group):
         return str(name)
-    if group != "method":
-        raise unknown(group, str(name), options(group), f"python -m unibench list {group}s")
-    node = registry.method(str(name)).config()
+    node = catalogue.card(str(name)) if group == "task" else None
+    if group == "method":
+        node = registry.method(str(name)).config()
+    if node is None:
+        said = unknown(group, str(name), options(group), f"python -m unibench list {group}s")
+        raise UsageError(f"{said}{catalogue.where(str(name)) if group == 'task' else ''}")
     # the content is in the name: a file that was edited meanwhile is another choice
     digest = hashlib.blake2b(json.dumps(node, default=str).encode(), digest_size=4).hexdigest()
     stored = f"external_{node['name']}_{digest}"
-    ConfigStore.instance().store(group="method", name=stored, node=node)
+    ConfigStore.instance().store(group=group, name=stored, node=node)
     return stored
 
 

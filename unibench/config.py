@@ -30,6 +30,18 @@ Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Prompts = Literal["dataset", "custom"]
+Control = Literal[
+    "none",
+    "resize",
+    "resize_blur",
+    "resize_divisor",
+    "centre_crop",
+    "blind",
+    "blind_grey",
+    "blind_other",
+]
+FITTED = ("resize", "resize_blur", "resize_divisor", "centre_crop")
+"""Controls that are given a budget."""
 
 
 Natural = Annotated[int, Least(0)]
@@ -275,6 +287,11 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
+        control: what stands in a method's place: the picture is made smaller until it has the
+            budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
+            size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
+            (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
+            the picture of another question). See :mod:`unibench.controls`.
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
             ``centre``: a merged one amid those it stands for. See
             :mod:`unibench.pruning.positions`.
@@ -310,6 +327,7 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    control: Control = "none"
     positions: Positions = "original"
     pixels: str = "native"
     convention: str = "harness"
@@ -401,7 +419,7 @@ def budget_of(cell: RunConfig) -> Budget:
     Raises:
         UsageError: there is none, or it is out of range.
     """
-    if cell.method["name"] == "vanilla":
+    if cell.method["name"] == "vanilla" and cell.control not in FITTED:
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")

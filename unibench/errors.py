@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -18,6 +19,20 @@ class UsageErrors(UsageError):  # noqa: N818
     def __init__(self, errors: Sequence[UsageError]) -> None:
         self.errors = list(dict.fromkeys(str(error) for error in errors))
         super().__init__("\n".join(self.errors))
+
+
+def of_file(error: BaseException) -> UsageError | None:
+    """The mistake that an error of the operating system about a named file is: it is another
+    user's, a folder, gone. None for every other error.
+    """
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return None
+    return UsageError(f"{shown(_name(error.filename))}: {error.strerror}")
+
+
+def _name(file: object) -> str:
+    """The name of a file, or its descriptor."""
+    return os.fsdecode(file) if isinstance(file, (str, bytes)) else str(file)
 
 
 def shown(text: object) -> str:
@@ -48,10 +63,10 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     >>> nearest("xyz", ["divprune", "fastv"])
     ''
     """
-    names = list(allowed)
-    match = [
-        name for name in names if len(given) > 2 and name.startswith(given)
-    ] or get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    names = {name.lower(): name for name in allowed}
+    match = [name for name in names.values() if len(given) > 2 and name.startswith(given)] or [
+        names[low] for low in get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    ]
     return f" Did you mean {match[0]}?" if match else ""
 
 

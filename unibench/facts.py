@@ -80,5 +80,5 @@ def layer_kinds(text: Mapping[str, Any]) -> tuple[str, ...] | None:
     if depth is None:
         return None
     # Qwen's files give a width that is not used
-    slides = text.get("sliding_window") and text.get("use_sliding_window", True)
-    return ("sliding_attention" if slides else FULL,) * depth
+    slides = bool(text.get("sliding_window") and text.get("use_sliding_window", True))
+    return ("sliding_attention" if slides else FULL,) * int(depth)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 COLUMNS = LINE
 BLOCK = 2000  # rows that are made lines together: few enough for memory, many for pandas
-ANSWER = ("id", "ability", "group", "answer", "score")  # what comparisons read of a sample
 SERIES = columns("series", "metric", "ability")  # of lines that seeds alone tell apart
 PLACE = columns("setting", "metric", "ability")  # where a drop is measured against vanilla
 MEANS = tuple(name for name in NUMBERS if name not in ("ratio", "low", "high"))
@@ -214,8 +214,18 @@ def samples(folder: str | Path) -> pd.DataFrame:
     return table.set_index("id")
 
 
-def answers(folder: str | Path) -> pd.DataFrame:
-    """What comparisons need of a cell's samples: :data:`ANSWER`, by id.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What comparisons read of a sample, see :class:`unibench.inference.record.Record`."""
+
+    ability: str
+    group: str
+    answer: str
+    score: float
+
+
+def answers(folder: str | Path) -> dict[str, Answer]:
+    """What comparisons need of a cell's samples, by id; a score that a harness did not give is NaN.
 
     Raises:
         UsageError: as :func:`samples`.
@@ -229,11 +239,13 @@ def answers(folder: str | Path) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=16)  # vanilla is compared with every method
-def _answers(folder: str, *_: int) -> pd.DataFrame:
-    lines = list(read_samples(Path(folder))[0].values())
-    table = pd.DataFrame({name: [line[name] for line in lines] for name in ANSWER})
-    table["ability"] = table["ability"].map(shown)  # as the frame names it
-    return table.set_index("id")
+def _answers(folder: str, *_: int) -> dict[str, Answer]:
+    found = {}
+    for name, line in read_samples(Path(folder))[0].items():
+        score = np.nan if line["score"] is None else float(line["score"])
+        # an ability as the frame names it
+        found[name] = Answer(shown(line["ability"]), line["group"], line["answer"], score)
+    return found
 
 
 def _missing(file: Path) -> UsageError:
@@ -305,8 +317,8 @@ def _interval(line: pd.Series[Any]) -> tuple[float, float]:
         mean_interval,
     )  # scipy takes a second, which a table need not wait for
 
-    scores = mean_scores(line["folder"], line["ability"])
-    found = mean_interval(scores["score"].tolist(), scores["group"].tolist())
+    scores = mean_scores(line["folder"], line["ability"]).values()
+    found = mean_interval([score for score, _ in scores], [group for _, group in scores])
     return 100 * found.low, 100 * found.high
 
 
@@ -396,20 +408,19 @@ def vanillas(lines: pd.DataFrame) -> pd.DataFrame:
     return found.set_index("setting", drop=False)
 
 
-def mean_scores(folders: Sequence[str], ability: str = ALL) -> pd.DataFrame:
-    """Score of each sample, averaged over cells that differ in their seed alone.
-
-    Returns:
-        Columns ``score`` and ``group`` (the picture), by id; samples that all the cells have.
+def mean_scores(folders: Sequence[str], ability: str = ALL) -> dict[str, tuple[float, str]]:
+    """Score and picture of each sample by id, the score averaged over cells that differ in their
+    seed alone; of samples that all the cells have.
     """
-    tables = [answers(folder) for folder in folders]
-    if ability != ALL:
-        name = ALL if ability == UNNAMED else ability
-        tables = [table[table["ability"] == name] for table in tables]
-    scores = pd.concat([table["score"].astype(float) for table in tables], axis=1, join="inner")
-    return pd.DataFrame(
-        {"score": scores.mean(axis=1), "group": tables[0]["group"].reindex(scores.index)}
-    )
+    first, *others = [answers(folder) for folder in folders]
+    wanted = ALL if ability == UNNAMED else ability
+    found = {}
+    for name, one in first.items():
+        if (ability == ALL or one.ability == wanted) and all(name in other for other in others):
+            scores = [one.score, *(other[name].score for other in others)]
+            known = [score for score in scores if score == score]
+            found[name] = (sum(known) / len(known) if known else np.nan, one.group)
+    return found
 
 
 def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:

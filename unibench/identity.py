@@ -10,13 +10,22 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unibench import benchmark, hub, lineage, registry
 from unibench.budget import Budget
 from unibench.code.closure import Code
-from unibench.config import BudgetConfig, RunConfig, TaskConfig, budget_of, model_path
+from unibench.config import (
+    BUDGETS,
+    FITTED,
+    BudgetConfig,
+    RunConfig,
+    TaskConfig,
+    budget_of,
+    model_path,
+)
 from unibench.credentials import undisclosed
 from unibench.device import device_type
 from unibench.errors import UsageError
@@ -31,6 +40,7 @@ from unibench.inputs import (
 from unibench.inputs import model_digest as model_digest
 
 POSITIONS = RunConfig.positions  # of cells whose identity names none
+NO_CONTROL = RunConfig.control
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -100,9 +110,11 @@ class Cell:
 
     @property
     def method(self) -> str:
-        return str(self.config.method["name"])
+        """What is compared by name: the method, or the control in its place."""
+        control = self.config.control
+        return str(self.config.method["name"]) if control == NO_CONTROL else control
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """See :func:`setting_of`."""
         return setting_of(self.identity)
@@ -125,12 +137,14 @@ class Cell:
         """Whether the key is known: the commit of a checkpoint is, once it is on this disk."""
         return not str(self.identity["model"]["weights"]).endswith(UNKNOWN)
 
-    @property
+    @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
         ``layer=3``; behind them ``positions=compact``, so that every label says it.
         """
-        defaults = registry.method(self.config.method.get("source", self.method)).parameters
+        defaults = registry.method(
+            self.config.method.get("source", self.config.method["name"])
+        ).parameters
         given, selector = self.identity["method"], model_path(self.config.model.selector)
         own = () if selector is None else (value_digest(str(selector)),)
         changed = [
@@ -141,7 +155,7 @@ class Cell:
         places = self.config.positions
         return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
         parts = [
@@ -190,7 +204,8 @@ def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
 
 
 def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
-    config = _of_vanilla(config) if config.method["name"] == "vanilla" else config
+    if config.method["name"] == "vanilla":
+        config = _of_vanilla(config) if config.control == NO_CONTROL else _of_control(config)
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         config = replace(config, harness=asked.harness)
@@ -229,8 +244,19 @@ def vanilla_of(cell: Cell) -> Cell:
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
     # where nothing is removed, nothing moves
-    config = replace(config, seed=0, budget=BudgetConfig(), positions=POSITIONS)
+    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
     return replace(config, ratio=None, retention=None, keep=None)
+
+
+def _of_control(config: RunConfig) -> RunConfig:
+    """The configuration without what does not concern its control."""
+    whole, control = _of_vanilla(config), config.control
+    seed = config.seed if control == "blind_other" else 0
+    if control not in FITTED:
+        return replace(whole, control=control, seed=seed)
+    budget = {name: getattr(config, name) for name in BUDGETS}
+    scope = BudgetConfig(scope=config.budget.scope)
+    return replace(whole, control=control, seed=seed, budget=scope, **budget)
 
 
 def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping[str, Any]) -> Cell:
@@ -243,6 +269,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({} if config.control == NO_CONTROL else {"control": config.control}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
@@ -269,7 +296,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "positions", "clip")  # what is compared
+CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 
@@ -291,7 +318,11 @@ def condition_of(identity: Mapping[str, Any]) -> str:
     """Hash of a setting without its questions: cells of one condition may stand in one line or
     average over tasks.
     """
-    return _hash(_without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task")))
+    kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
+    decoding = dict(kept.get("generation", {}))
+    if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none
+        decoding.pop("repetition_penalty", None)
+    return _hash({**kept, "generation": decoding})
 
 
 def candidate_of(identity: Mapping[str, Any]) -> str:
@@ -299,7 +330,8 @@ def candidate_of(identity: Mapping[str, Any]) -> str:
     its tokens stand.
     """
     parts = [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
-    return _hash([*parts, identity.get("positions", POSITIONS)])
+    more = [identity["control"]] if "control" in identity else []
+    return _hash([*parts, identity.get("positions", POSITIONS), *more])
 
 
 def source_of(identity: Mapping[str, Any]) -> str:

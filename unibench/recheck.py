@@ -16,7 +16,7 @@ from typing import Any
 from unibench.asked import Scorer, scorer_of
 from unibench.errors import UsageError, shown
 from unibench.identity import POSITIONS
-from unibench.inference.record import Record, stored
+from unibench.inference.record import Record, of_checked
 from unibench.inference.row import Row, of_samples, read_row
 from unibench.inference.verdict import Verdict
 from unibench.store import Problem, verify
@@ -56,7 +56,7 @@ def recheck(folder: Path) -> Checked:
             checked.unsealed.append(cell.folder)
         try:
             rows[cell.folder] = row = read_row(cell.folder)
-            records = stored(cell.folder, cell.samples.values())
+            records = [of_checked(sample) for sample in cell.samples.values()]
         except UsageError as error:
             yield _problem(cell.folder, str(error))
             return
@@ -113,6 +113,7 @@ def _of_identity(row: Row) -> dict[str, Any]:
     """What the key of a cell says of its row."""
     identity, method = row.identity, dict(row.identity["method"])
     name, budget = method.pop("name"), identity["budget"]
+    name = identity.get("control", name)
     return {
         "model": identity["model"]["name"],
         "weights": identity["model"]["weights"],

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -48,6 +49,22 @@ def test_a_table_that_is_too_wide_is_broken_with_its_keys_repeated(
     shown = capsys.readouterr().out
     assert shown.count("a title") == 1 and shown.count("divprune") > 1
     assert shown.count("58.0") == shown.count("51.5-63.5") == 1
+
+
+@pytest.mark.parametrize("sign", ["a", "\u5716", "\u00e9", "x\ny"], ids=ascii)
+def test_a_table_is_set_as_rich_sets_it(sign: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Table(box=box.SIMPLE, pad_edge=False)
+    for name in COLUMNS:
+        made.add_column(name, justify="left" if name in terminal.WORDS else "right")
+    made.add_row("a block")
+    for row in ROWS:
+        made.add_row(*row[:-1], sign * 3)
+    console = Console(width=500)
+    with console.capture() as written:
+        console.print(made)
+    terminal.print_table(made)
+    lines = [line.rstrip() for line in written.get().splitlines()]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_without_a_terminal_nothing_is_wrapped(capsys: pytest.CaptureFixture[str]) -> None:

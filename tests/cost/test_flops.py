@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,6 +70,30 @@ def test_the_papers_formula_differs_from_the_exact_one_by_the_gate_and_the_group
     )
     grouped = DecoderShape(hidden=4096, width=4096, kv_width=1024, intermediate=11008, kv_bytes=2)
     assert plain.macs(621) - grouped.macs(621) == 2 * 621 * 4096 * 3072
+
+
+def test_layers_count_by_what_they_look_back_with() -> None:
+    whole = DecoderShape(hidden=64, width=64, kv_width=32, intermediate=128, kv_bytes=2)
+    mixed = replace(whole, windows={0: 16, 1: 0}, state_macs=1000, kv_shared=1)
+    square = 2 * 100 * 64  # of a key
+    assert whole.layer_macs(0, 100) - mixed.layer_macs(0, 100) == square * (100 - 16)
+    assert mixed.layer_macs(1, 100) == 100 * (1000 + 3 * 64 * 128)
+    assert mixed.layer_macs(2, 100) == whole.macs(100)
+    # a window of 16 holds 15, a state nothing that grows, the last layer reads another's
+    assert mixed.cache_mib([100] * 4) == (15 + 0 + 100) * 2 * 32 * 2 / 2**20
+
+
+def test_experts_count_as_far_as_a_token_goes_through_them() -> None:
+    from transformers import Qwen3_5MoeTextConfig
+
+    config = Qwen3_5MoeTextConfig()
+    shape = decoder_shape(config, 2)
+    assert shape.intermediate == 8 * 512 + 512
+    assert sum(size == 0 for size in shape.windows.values()) == 30  # of 40 layers
+    keys, values = 16 * 128, 32 * 128
+    assert shape.state_macs == (
+        2048 * (2 * keys + 3 * values + 2 * 32) + 4 * (2 * keys + values) + 3 * 128 * values
+    )
 
 
 def test_selection_work_grows_as_its_formula_says() -> None:

@@ -18,7 +18,7 @@ from transformers import (
 
 import unibench
 from tests.support import reference
-from tests.support.methods import Fixed, KeepAll, MergeVit, Pyramid, every
+from tests.support.methods import Evict, Fixed, KeepAll, MergeVit, Pyramid, every
 from tests.support.models import CLIP, IMAGE, TEXT, collate, families, generate, inputs_of, model_of
 from unibench import Chain, Method, Selection, StageContext, UsageError
 from unibench.pruning import BudgetError
@@ -68,12 +68,34 @@ def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
         model(**collate(samples))
 
 
-def test_sliding_windows() -> None:
+def test_a_window_of_every_layer_counts_places() -> None:
+    """Mistral's decoder, whose cut equals the slow reference with the same window."""
+    text = MistralConfig(**TEXT, sliding_window=8)
+    model, inputs = with_text_model(text), inputs_of("llava")
+    with unibench.prune(model, Fixed({0: every(2), 2: every(2)})) as session:
+        tokens, scores, _ = generate(model, inputs)
+    assert session.prompt is not None
+    drops = {}
+    for layer, part in session.prompt.segments.items():
+        drops[layer] = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
+        drops[layer][part.origin[0]] = False
+    expected, expected_scores = reference.greedy(model, inputs, tokens.shape[1], drops)
+    torch.testing.assert_close(scores[0], expected_scores, atol=2e-4, rtol=2e-4)
+    assert tokens[0].tolist() == expected
+
+
+def test_attention_of_a_layer_with_a_window() -> None:
     model = with_text_model(MistralConfig(**TEXT, sliding_window=8))
     with (
-        pytest.raises(UsageError, match="full attention"),
-        unibench.prune(model, "divprune", ratio=0.5),
+        pytest.raises(UsageError, match="does not attend to everything"),
+        unibench.prune(model, Pyramid((3,))),
     ):
+        pass
+
+
+def test_caches_with_windows_give_nothing_up() -> None:
+    model = with_text_model(MistralConfig(**TEXT, sliding_window=8))
+    with pytest.raises(UsageError, match="full attention"), unibench.prune(model, Evict()):
         pass
 
 
@@ -127,6 +149,14 @@ def test_selections_that_are_none(keep: list[int], message: str) -> None:
         unibench.prune(model_of("llava"), Fixed({2: lambda count: torch.tensor(keep)})),
     ):
         generate(model_of("llava"), inputs_of("llava"))
+
+
+def test_compiled_models() -> None:
+    for compiled in (torch.compile(model_of("llava")), copy.deepcopy(model_of("llava"))):
+        if compiled is not None and not hasattr(compiled, "_orig_mod"):
+            compiled.model.language_model.compile()
+        with pytest.raises(UsageError, match="compile"), unibench.prune(compiled, KeepAll()):
+            pass
 
 
 def test_a_stage_beyond_the_model() -> None:

@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.support.models import inputs_of, model_of, text_of
 from unibench.cost.operations import Operations, unseen
-from unibench.pruning._transformers import attention_of, own_entries, wrapped_attention
+from unibench.pruning._transformers import attention_of, cache_in, own_entries, wrapped_attention
 
 
 def attentions(family: str, attn: str) -> list[torch.nn.Module]:
@@ -39,6 +39,24 @@ def test_every_call_of_attention_goes_through_the_wrapper(family: str, attn: str
     assert [module for module in calls if module in modules] == modules
     assert own_entries() == before
     assert "noted" not in sys.modules[type(modules[0]).__module__].eager_attention_forward.__name__
+
+
+def test_the_cache_of_a_forward_is_found_under_the_name_that_transformers_gives_it() -> None:
+    model, inputs, found = model_of("llava"), inputs_of("llava"), []
+
+    def look(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        found.append(cache_in(kwargs))
+
+    handle = text_of(model).register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        out = model.generate(**inputs, max_new_tokens=3, return_dict_in_generate=True)
+    finally:
+        handle.remove()
+    assert found[0] is found[1] is found[2] is cache_in(out) is not None
+    with torch.no_grad():
+        text = text_of(model)(inputs_embeds=torch.zeros(1, 3, 64), use_cache=True)
+    assert cache_in(text) is not None
+    assert cache_in({}) is None and cache_in({"past_key_values": None}) is None
 
 
 def test_a_function_of_the_users_own_comes_back() -> None:

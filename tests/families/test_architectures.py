@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText
 from unibench import registry
 from unibench.compose import compose_cells, options
 from unibench.config import ModelConfig
+from unibench.facts import RECURRENT
 from unibench.models import LoadedModel
 from unibench.models._sources import blueprint
 from unibench.pruning.family import VisionCall
@@ -36,6 +37,27 @@ PUBLISHED = {
     "qwen2_vl_7b": (28, 32, 31),
     "qwen3_vl_8b": (36, 27, 26),
     "smolvlm2_2b": (24, 27, 26),
+    "gemma3_4b": (34, 27, 26),
+    "gemma4_e2b": (35, 16, 15),
+    "glm4_1v_9b": (40, 24, 23),
+    "llava_video_7b": (28, 26, 25),
+    "paligemma2_3b": (26, 27, 26),
+    "qwen3_5_9b": (32, 27, 26),
+}
+# of a family and a shape that are tried above
+OTHER_SIZES = {
+    "gemma3_12b": (48, 27, 26),
+    "gemma3_27b": (62, 27, 26),
+    "internvl3_5_1b": (28, 24, 22),
+    "internvl3_5_2b": (28, 24, 22),
+    "internvl3_5_4b": (36, 24, 22),
+    "internvl3_5_8b": (36, 24, 22),
+    "qwen3_5_35b_a3b": (40, 27, 26),
+    "qwen3_vl_2b": (28, 24, 23),
+    "qwen3_vl_4b": (36, 24, 23),
+    "qwen3_vl_32b": (64, 27, 26),
+    "qwen3_vl_30b_a3b": (48, 27, 26),
+    "qwen3_vl_235b_a22b": (94, 27, 26),
 }
 PARAMETERS = {
     "llava_1_5_7b": 7.06,
@@ -44,6 +66,8 @@ PARAMETERS = {
     "qwen2_5_vl_3b": 3.75,
     "qwen2_vl_7b": 8.29,
     "internvl3_8b": 7.94,
+    "llava_video_7b": 8.03,
+    "gemma3_4b": 4.30,
 }
 
 
@@ -72,21 +96,27 @@ def replaced(model: Any) -> Any:
 
 def test_every_configured_model_is_here() -> None:
     configured = [name for name in options("model") if not name.startswith("tiny_")]
-    assert set(configured) - {"llava_onevision_1_5_8b"} == set(
-        PUBLISHED
-    )  # its code is not part of transformers
+    # the code of LLaVA-OneVision-1.5 is not part of transformers
+    assert set(configured) - {"llava_onevision_1_5_8b"} == {*PUBLISHED, *OTHER_SIZES}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [*PUBLISHED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_SIZES)],
+)
 def test_modules_and_layers_are_the_published_ones(name: str) -> None:
     family = real(name).family
-    layers, blocks, saliency = PUBLISHED[name]
+    layers, blocks, saliency = {**PUBLISHED, **OTHER_SIZES}[name]
     assert len(family.text_model.layers) == layers
     assert len(family.vit_blocks) == len(family.vit_attentions) == blocks
     assert family.saliency_layer % blocks == saliency and 0 <= family.object_layer < blocks
     for module in (
         *family.vit_attentions,
-        *(family.llm_attention(layer) for layer in range(layers)),
+        *(
+            family.llm_attention(layer)
+            for layer, kind in enumerate(family.kinds)
+            if kind not in RECURRENT
+        ),
     ):
         assert isinstance(module, nn.Module) and "Attention" in type(module).__name__
     names = {module: path for path, module in family.model.named_modules()}
@@ -153,6 +183,15 @@ def test_frames_have_their_published_number_of_tokens() -> None:
     assert parts("llava_next_video_7b", (640, 360), video=8) == (8 * 144, [8 * 144])
     assert parts("llava_onevision_7b", (640, 360), video=8) == (8 * 196 + 1, [8 * 196])
     assert parts("internvl3_8b", (640, 360), video=8) == (8 * 256, [256] * 8)
+    assert parts("llava_video_7b", (640, 360), video=8) == (8 * (169 + 13), [8 * 169])
+
+
+def test_gemma_pictures_have_their_published_number_of_tokens() -> None:
+    assert parts("gemma3_4b", (1000, 700), (300, 900)) == (512, [256, 256])
+    assert parts("paligemma2_3b", (640, 480)) == (1024, [1024])
+    for preset, most in (("native", 280), ("tokens_70", 70), ("tokens_1120", 1120)):
+        total, items = parts("gemma4_e2b", (1920, 1080), preset=preset)
+        assert items == [total] and most * 0.8 < total <= most
 
 
 def test_other_tiles_have_their_published_number_of_tokens() -> None:

@@ -16,8 +16,9 @@ from huggingface_hub import constants
 from PIL import Image
 
 import unibench
+from tests.families.test_decoders import subject
 from tests.support.checkpoints import FORMATS, SETTINGS, save, spec_of
-from tests.support.models import EACH, FAMILIES, QUICK, VIDEOS
+from tests.support.models import EACH, FAMILIES, QUICK, VIDEOS, inputs_of, model_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, _sources, load
@@ -199,3 +200,75 @@ def test_quantisation_reaches_transformers(
     with pytest.raises(ReachedError):
         load(spec_of("llava", path=str(save("llava", tmp_path)), quantization=bits))
     assert getattr(given["quantization_config"], field) is True
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("gemma3_4b", "float32"),
+        pytest.param("gemma3_4b", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("gemma4_e2b", "float32", marks=pytest.mark.slow),
+        pytest.param("glm4_1v_9b", "float32", marks=pytest.mark.slow),
+        pytest.param("qwen3_5_9b", "float32", marks=pytest.mark.slow),
+        pytest.param("qwen3_vl_30b_a3b", "float32", marks=pytest.mark.slow),
+    ],
+)
+def test_shards_of_a_model_that_check_builds_are_loaded(
+    name: str, dtype: str, tmp_path: Path
+) -> None:
+    one = subject(name)
+    one.model.save_pretrained(tmp_path, max_shard_size="200KB")
+    one.loaded.processor.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    (cell,) = compose_cells(
+        [f"model={name}", f"model.path={tmp_path}", f"model.dtype={dtype}"], sweep=False
+    )
+    loaded = load(replace(cell.model, processor={}))  # the card's are of the real size
+    assert loaded.model.dtype == getattr(torch, dtype)
+    inputs = loaded.inputs(["what is it"], [[picture(0, 100, 60)]])
+    expected = one.loaded.inputs(["what is it"], [[picture(0, 100, 60)]])
+    assert torch.equal(inputs["input_ids"], expected["input_ids"])
+    with torch.no_grad(), unibench.prune(loaded.model, "divprune", ratio=0.5):
+        scores = loaded.model(**inputs).logits
+    assert torch.isfinite(scores).all()
+    if dtype == "float32":
+        with torch.no_grad(), unibench.prune(one.model, "divprune", ratio=0.5):
+            torch.testing.assert_close(scores, one.model(**expected).logits)
+
+
+def test_adapters_in_the_layers_of_a_wrapped_model_stay_at_work() -> None:
+    """A wrapper as peft makes it: layers replaced in place, the model behind one method."""
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, base: torch.nn.Linear) -> None:
+            super().__init__()
+            self.base, self.weight = base, base.weight
+            self.low = torch.nn.Linear(base.in_features, 2, bias=False)
+            self.high = torch.nn.Linear(2, base.out_features, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            added: torch.Tensor = self.base(x) + self.high(self.low(x))
+            return added
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.base_model, self.config = model, model.config
+
+        def get_base_model(self) -> Any:
+            return self.base_model
+
+        def forward(self, **inputs: Any) -> Any:
+            return self.base_model(**inputs)
+
+    plain, inputs = model_of("llava"), inputs_of("llava")
+    adapted = copy.deepcopy(plain)
+    for layer in adapted.model.language_model.layers:
+        layer.self_attn.q_proj = Adapted(layer.self_attn.q_proj)
+    whole = Wrapper(adapted)
+    with torch.no_grad(), unibench.prune(plain, "divprune", ratio=0.5):
+        before = plain(**copy.deepcopy(inputs)).logits
+    with torch.no_grad(), unibench.prune(whole, "divprune", ratio=0.5) as session:
+        after = whole(**copy.deepcopy(inputs)).logits
+    assert before.shape == after.shape and not torch.allclose(before, after, atol=1e-3)
+    assert session.take_records()[0].kept == 8

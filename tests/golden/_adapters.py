@@ -247,6 +247,7 @@ def recomputed(call: Call) -> Answer:
 
 
 from tests.golden import (
+    _adapters_controls,  # noqa: F401
     _adapters_images,  # noqa: F401
     _adapters_intra,  # noqa: F401
     _adapters_video,  # noqa: F401

@@ -1,7 +1,8 @@
 """The harness's own command against unibench, call by call: what reaches ``generate``.
 
-    python -m tests.harness.parity vlmevalkit qwen2_5_vl divprune       # one cell of the matrix, as JSON
-    python -m tests.harness.parity > results/harness_parity.md          # all of it
+    python -m tests.harness.parity vlmevalkit qwen2_5_vl divprune     # one cell of the matrix, as JSON
+    python -m tests.harness.parity run outputs/parity                 # all of them
+    python -m tests.harness.parity page outputs/parity > results/harness_parity.md
 
 On the harness's side stands its own class, which loads a small random checkpoint by itself, in the
 harness's own loop; only "cuda" is replaced by the CPU and half precision by single. The two
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +47,7 @@ from tests.harness.standins import write
 from tests.support.architectures import ARCHITECTURES
 from tests.support.checkpoints import save
 from unibench.compose import compose_cells
-from unibench.config import RunConfig
+from unibench.config import HarnessEntry, RunConfig
 from unibench.harness.child.serve import Child
 from unibench.identity import cell_of
 
@@ -350,8 +353,84 @@ def _equal(mine: list[Call], own: list[Call]) -> dict[str, int]:
     return same
 
 
-if __name__ == "__main__":
-    harness, family, method = sys.argv[1:]
+def asked_for(harness: str, family: str) -> bool:
+    """Whether the harness has a model object of the family."""
+    return getattr(entry_of(CARDS[family]), harness) is not None
+
+
+def entry_of(name: str) -> HarnessEntry:
+    """What the harnesses call a configured model."""
+    (config,) = compose_cells([f"model={name}"], sweep=False)
+    return config.model.harness_entry
+
+
+def equal(tasks: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether every call of every task is the same in every respect, and there are any."""
+    counts = [set(same.values()) for same in tasks.values()]
+    return bool(counts) and all(len(count) == 1 and 0 not in count for count in counts)
+
+
+HEAD = """# The harnesses' own commands and unibench, call by call
+
+    .venv/bin/python -m tests.harness.parity run outputs/parity      # {minutes}
+    .venv/bin/python -m tests.harness.parity page outputs/parity > results/harness_parity.md
+
+On one side VLMEvalKit's loop (`infer_data_job`) or lmms-eval's evaluator with the harness's own model class, which loads a small
+random checkpoint of the family by itself; on the other unibench with `convention=harness`. Counted are calls of `generate` with the
+same token ids, pixels (in single precision), visual tokens, decoding (length, repetition penalty, beams) and answer.
+Under *divprune* the harness's own model is pruned by `unibench.prune(model, "divprune", ratio={ratio})`. Two classes cannot be
+loaded here, since their code is on no index: VLMEvalKit's `LLaVA` and lmms-eval's `llava` (package `llava`), and
+VLMEvalKit's `InternVLChat` (OpenGVLab's remote code). They run, with everything that the harness has of them, on those functions
+written again for the test (`tests/harness/shims.py`), apart from unibench's. Of the resize by PIL alone both take transformers'.
+"""
+
+
+def page(folder: Path) -> str:
+    """The matrix as a page."""
+    lines = [HEAD.format(minutes="30 runs", ratio=RATIO)]
+    lines.append(
+        "| harness | family | entry | method | tasks | calls | ids | pixels | visual tokens | decoding | answers |"
+    )
+    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
+    for file in sorted(folder.glob("*.json")):
+        harness, family, method = _parts(file.stem)
+        tasks = json.loads(file.read_text())
+        total = {
+            key: sum(same[key] for same in tasks.values()) for key in next(iter(tasks.values()))
+        }
+        entry = getattr(entry_of(CARDS[family]), harness)
+        numbers = [str(total[key]) for key in ("calls", *Call.__dataclass_fields__)]
+        lines.append(
+            f"| {harness} | {family} | `{entry}` | {method} | {len(tasks)} | "
+            + " | ".join(numbers)
+            + " |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _parts(stem: str) -> tuple[str, str, str]:
+    harness = next(name for name in TASKS if stem.startswith(name))
+    family, _, method = stem.removeprefix(f"{harness}_").rpartition("_")
+    return harness, family, method
+
+
+def run(folder: Path) -> None:
+    """Every cell of the matrix that is not there yet, each in a process of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for harness, family, method in itertools.product(TASKS, CARDS, ("vanilla", "divprune")):
+        file = folder / f"{harness}_{family}_{method}.json"
+        if file.exists() or not asked_for(harness, family):
+            continue
+        words = [sys.executable, "-m", "tests.harness.parity", harness, family, method]
+        with (folder / f"{file.stem}.log").open("wb") as log:
+            done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, check=False)
+        print(f"{file.stem}: {'done' if done.returncode == 0 else 'failed, see the log beside it'}")
+        if done.returncode == 0:
+            file.write_bytes(done.stdout)
+
+
+def cell(harness: str, family: str, method: str) -> None:
+    """One cell of the matrix, as JSON."""
     stdout = os.dup(1)
     os.dup2(2, 1)  # what a harness prints
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none"}
@@ -359,3 +438,12 @@ if __name__ == "__main__":
         os.environ["HF_HOME"] = home
         result = compared(harness, family, method)
     os.write(stdout, json.dumps(result).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "run":
+        run(Path(sys.argv[2]))
+    elif sys.argv[1] == "page":
+        print(page(Path(sys.argv[2])), end="")
+    else:
+        cell(*sys.argv[1:])

@@ -24,7 +24,7 @@ BENCHMARKS = (
     "mme", "mmbench_en", "mmbench_cn", "mathvista", "mathvision", "seedbench2_plus", "seedbench", "ocrbench", "mia_bench",
     "scienceqa", "pope", "hallusionbench", "ai2d", "chartqa", "docvqa", "mmstar", "textvqa", "gqa",
     "okvqa", "mmmu", "coco_cap", "nocaps", "flickr30k", "videomme", "vinoground",
-    "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial",
+    "realworldqa", "infovqa", "a_okvqa", "vizwiz", "vqav2", "pope_adversarial", "mathvision_mini",
 )  # fmt: skip
 FREE = {
     "gqa": {"image"},

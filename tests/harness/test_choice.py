@@ -10,15 +10,17 @@ import pytest
 
 from unibench.benchmark import DISTRIBUTIONS, VERSIONS, benchmark_of
 from unibench.compose import compose_cells
-from unibench.config import RunConfig
+from unibench.config import HarnessEntry, RunConfig
 from unibench.errors import UsageErrors
 from unibench.identity import cell_of, vanilla_of
+from unibench.inputs import pinned_processor
 
 ENDPOINT = (
     "harness_options.judge.kind=endpoint",
     "harness_options.judge.url=http://localhost:1/v1",
     "harness_options.judge.model=judge",
 )
+REMOTE = "model.trust_remote_code=true"
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 
 
@@ -71,7 +73,7 @@ def test_a_harness_can_be_named() -> None:
         (("task=pope", "harness_options.wrapper=nativ"), "Did you mean native?"),
         (
             ("task=pope", "model=internvl3_1b", "harness_options.wrapper=native"),
-            "it has one for qwen2_5_vl, qwen2_vl",
+            "InternVL3-1B needs code that is on no index",
         ),
         (
             (
@@ -81,6 +83,19 @@ def test_a_harness_can_be_named() -> None:
                 "harness_options.wrapper=native",
             ),
             "cannot take model.weights=random",
+        ),
+        (("task=pope", "convention=harnes"), "Did you mean harness?"),
+        (("task=pope", "convention=paper:idprune", "harness=lmms_eval"), "mean paper:idpruner?"),
+        (("task=pope", "convention=paper:stp"), "is about lmms_eval; add harness=lmms_eval"),
+        (
+            ("task=pope", "convention=paper:stp", "harness=lmms_eval"),
+            "says nothing about family qwen2_5_vl; it has llava, llava_next",
+        ),
+        (("convention=model",), "asked by unibench itself, under the model's own template"),
+        (("task=pope", "convention=model", "prefix=Yes"), "convention=model has none"),
+        (
+            ("task=pope", "model=llava_onevision_1_5_8b", "pixels=paper", REMOTE),
+            "prepares pictures itself and takes no such setting",
         ),
         (("task=pope", "batch_size=2"), "a harness asks one sample at a time"),
         (
@@ -136,10 +151,40 @@ def test_local_data_is_in_the_key_and_its_folder_is_not(tmp_path: Path) -> None:
     assert keys[0] == keys[1] != keys[2] and keys[0] != key("task=pope")
 
 
-def test_an_unknown_family_gets_the_prompts_of_the_data_sets() -> None:
+def test_a_model_that_no_harness_knows_is_asked_in_its_own_words_and_the_row_says_so() -> None:
     known = cell("task=pope")
-    found = benchmark_of(replace(known, model=replace(known.model, family="other")))
-    assert found is not None and found.convention.prompts == "dataset"
+    found = benchmark_of(replace(known, model=replace(known.model, harness_entry=HarnessEntry())))
+    assert found is not None and found.convention.entry is None
+    assert "names no model object of vlmevalkit" in str(found.convention.note)
+
+
+def test_every_part_of_a_convention_is_in_the_key_and_its_note_is_not() -> None:
+    keys = [
+        key("task=pope", *words)
+        for words in (
+            (),
+            ("convention=model",),
+            ("convention=paper:uniprunebench",),
+            ("convention=paper:uniprunebench_text",),
+            ("prompt=custom",),
+            ("system=none",),
+            ("prefix=A",),
+            ("generation.repetition_penalty=1.05",),
+            ("model.harness_entry.options.vlmevalkit.max_pixels=9999",),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key("task=pope") == key("task=pope", "+model.harness_entry.differs.vlmevalkit=much")
+
+
+def test_a_checkpoint_in_a_folder_keeps_its_own_image_settings() -> None:
+    """The card pins them for the checkpoint that it names."""
+    tiny = cell("model=qwen2_5_vl_7b", "model.path=pkg://unibench.models/tiny/qwen2_5_vl")
+    assert tiny.model.processor and pinned_processor(tiny.model) == {}
+    said = replace(tiny.model, processor={**tiny.model.processor, "do_resize": False})
+    assert pinned_processor(said) == {"do_resize": False}
+    published = cell("model=qwen2_5_vl_7b").model
+    assert pinned_processor(published) == published.processor
 
 
 def test_the_verified_versions_are_the_pinned_ones() -> None:

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tenacity
 
 from unibench.benchmark import Benchmark, benchmark_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
-from unibench.harness.child.missing import check_requirements, fetching, reason_of
+from unibench.harness.child.missing import check_requirements, check_table, fetching, reason_of
 
 
 def benchmark(*words: str) -> Benchmark:
@@ -92,3 +93,21 @@ def test_data_that_cannot_be_fetched_ends_the_command_in_one_line(
     assert said[0] == run.stderr.splitlines()[-1]
     assert f"prefetch task=pope harness={harness}" in said[0] and str(tmp_path) in said[0]
     assert "RetryError" not in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("index", "answer", "said"),
+    [
+        ([1, 2, 1], ["a", "b", "c"], "the index 1 stands there more than once"),
+        ([1, 2, 3], ["a", None, None], "2 of 3 rows have no answer to score against"),
+    ],
+)
+def test_a_table_that_cannot_be_scored_is_refused(
+    index: list[int], answer: list[str | None], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_table(pd.DataFrame({"index": index, "answer": answer}), "POPE")
+
+
+def test_a_table_that_a_judge_scores_without_answers_is_accepted() -> None:
+    check_table(pd.DataFrame({"index": [1, 2]}), "MIA-Bench")

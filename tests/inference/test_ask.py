@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
@@ -150,3 +153,90 @@ def test_a_batch_that_did_not_fit_leaves_nothing_behind(loaded: LoadedModel) -> 
         with pytest.raises(torch.OutOfMemoryError):
             ask(loaded, session, question, full)
         assert len(ask(loaded, session, question, lambda: generated(loaded, turns, config))) == 1
+
+
+# Settings that a checkpoint may bring; each would change these answers, or how they are made.
+SETTINGS: dict[str, Any] = {
+    "assistant_early_exit": 1,
+    "bad_words_ids": [[token] for token in range(30, 41)],
+    "begin_suppress_tokens": list(range(30, 41)),
+    "cache_implementation": "static",
+    "do_sample": True,
+    "dola_layers": "high",
+    "encoder_repetition_penalty": 3.0,
+    "exponential_decay_length_penalty": [0, 50.0],
+    "forced_bos_token_id": 33,
+    "forced_eos_token_id": 33,
+    "guidance_scale": 3.0,
+    "max_length": 1,
+    "max_time": 1e-9,
+    "min_length": 200,
+    "min_new_tokens": 12,
+    "no_repeat_ngram_size": 1,
+    "num_beams": 3,
+    "num_return_sequences": 2,
+    "penalty_alpha": 0.6,
+    "prefill_chunk_size": 7,
+    "prompt_lookup_num_tokens": 3,
+    "repetition_penalty": 5.0,
+    "return_dict_in_generate": True,
+    "sequence_bias": [[[33], 90.0]],
+    "stop_strings": ["e", "o", "a"],
+    "suppress_tokens": list(range(30, 41)),
+    "temperature": 5.0,
+    "token_healing": True,
+    "use_cache": False,
+    "watermarking_config": {"bias": 40.0},
+}
+
+
+@pytest.fixture
+def settings(loaded: LoadedModel) -> Iterator[Any]:
+    """The checkpoint's settings of decoding, put back afterwards."""
+    own = loaded.model.generation_config
+    loaded.model.generation_config = copy.deepcopy(own)
+    yield loaded.model.generation_config
+    loaded.model.generation_config = own
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_no_setting_of_a_checkpoint_decides_an_answer(
+    loaded: LoadedModel, settings: Any, name: str
+) -> None:
+    config = loaded.generation_config(6, 1.0)
+    sample = SAMPLES[2]
+    turns = [[*sample.images, sample.question]]
+    plain = generated(loaded, turns, config)
+    setattr(settings, name, SETTINGS[name])
+    now = generated(loaded, turns, config)
+    assert (now.texts, now.new_tokens) == (plain.texts, plain.new_tokens)
+    assert loaded.model.generation_config is settings
+
+
+def test_every_setting_of_decoding_is_that_of_the_configuration(
+    loaded: LoadedModel, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the installed transformers, whatever settings a later one adds."""
+    used: list[GenerationConfig] = []
+    prepare = loaded.model._prepare_generation_config
+    special = {"eos_token_id", "pad_token_id", "bos_token_id"}
+
+    def noting(config: GenerationConfig | None, **options: Any) -> Any:
+        used.append(prepare(config, **options)[0])
+        return prepare(config, **options)
+
+    monkeypatch.setattr(loaded.model, "_prepare_generation_config", noting)
+    config, inputs = loaded.generation_config(2, 1.0), loaded.read([["What?"]])
+    with loaded.decoding(config):
+        loaded.model.generate(**inputs, generation_config=config)
+    for name in vars(settings):
+        if not name.startswith("_") and name not in special:
+            setattr(settings, name, "the checkpoint's")
+    with loaded.decoding(config):
+        loaded.model.generate(**inputs, generation_config=config)
+    plain, now = (vars(one) for one in used)
+    assert {name: now[name] for name in plain if not name.startswith("_")} == {
+        name: plain[name] for name in plain if not name.startswith("_")
+    }
+    assert "the checkpoint's" not in map(str, now.values())
+    assert len(plain) > 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from unibench.cli import main
 from unibench.cluster.plan import code_digest, read_plan, write_plan
 from unibench.code.closure import Code
 from unibench.compose import compose_cells
+from unibench.config import HarnessTask, RunConfig
 from unibench.errors import UsageError
 from unibench.identity import (
     Cell,
@@ -376,3 +377,128 @@ def test_a_harness_loads_the_commit_that_the_key_names(
     repository("Qwen/Qwen2.5-VL-7B-Instruct", COMMIT)
     assert native.source_of(cell("model=qwen2_5_vl_7b").config.model) == "/folder"
     assert asked["revision"] == COMMIT and asked["local_files_only"]
+
+
+# -- a new entry of the configuration is in the key, or said here to change no number
+
+OTHER_NUMBERS: dict[str, Any] = {
+    "model.name": "another",
+    "model.family": "llava",
+    "model.checkpoint": "nobody/another",
+    "model.revision": "v2",
+    "model.path": "pkg://unibench.models/tiny/qwen2_5_vl",
+    "model.weights": "random",
+    "model.dtype": "float16",
+    "model.attn": "eager",
+    "model.device": "cuda",
+    "model.quantization": "8bit",
+    "model.trust_remote_code": True,
+    "model.pixels": {"native": {"size": 1}},
+    "model.processor": {"size": 1},
+    "model.clip": "nobody/a-clip",
+    "model.harness_entry.vlmevalkit": "AnotherModel",
+    "model.harness_entry.options": {"vlmevalkit": {"a": 1}},
+    "method": {"name": "fastv", "layer": 3},
+    "task.name": "another",
+    "task.limit": 7,
+    "task.modality": "video",
+    "task.options": {"a": 1},
+    "task.vlmevalkit": HarnessTask(name="AnotherTask"),
+    "ratio": 0.5,
+    "retention": 0.5,
+    "keep": 9,
+    "seed": 1,
+    "control": "resize",
+    "positions": "compact",
+    "pixels": "paper",
+    "convention": "model",
+    "prompt": "dataset",
+    "system": "none",
+    "prefix": "The answer is",
+    "batch_size": 2,
+    "budget.mode": "layer_average",
+    "budget.scope": "item",
+    "generation.max_new_tokens": 3,
+    "generation.repetition_penalty": 1.1,
+    "harness": "lmms_eval",
+    "harness_options.wrapper": "native",
+    "harness_options.judge.kind": "endpoint",
+    "timing": False,
+}
+SAME_NUMBERS: dict[str, Any] = {
+    "model.device_map": "auto",
+    "model.threads": 2,  # rounding alone, and the environment of a row says it
+    "model.architecture": {"a": 1},  # of random weights, where it is in the key
+    "model.harness_entry.lmms_eval": "another",  # of the harness that does not ask
+    "model.harness_entry.differs": {"vlmevalkit": "a sentence"},
+    "model.selector": "selector.safetensors",  # a method's parameter follows it
+    "task.ability": "another",
+    "task.prefer": "lmms_eval",  # decides `harness`, which is in the key
+    "task.differs": "a sentence",
+    "harness_options.python": "/usr/bin/python3",
+    "harness_options.judge.model": "m",  # of an endpoint, where they are in the key
+    "harness_options.judge.url": "http://localhost/v1",
+    "harness_options.judge.key": "KEY",
+    "harness_options.judge.timeout": 1.0,
+    "harness_options.judge.retries": 1,
+    "out": "elsewhere",
+    "share": "memory",
+    "share_mib": 1,
+    "shards": 2,
+}
+# what an embedded task says, of which a benchmark of a harness has nothing
+ELSEWHERE = {"task.kind", "task.target", "task.data", "task.lmms_eval"}
+
+
+def benchmark_config() -> RunConfig:
+    words = ["model=qwen2_5_vl_7b", "model.device=cpu", "method=fastv", "task=pope"]
+    (config,) = compose_cells([*words, "harness=vlmevalkit"], sweep=False)
+    return config
+
+
+def entries(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a configuration; a card of a harness is one."""
+    for name, value in vars(config).items():
+        if is_dataclass(value) and not isinstance(value, HarnessTask):
+            yield from entries(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def with_entry(config: Any, key: str, value: Any) -> Any:
+    name, _, inner = key.partition(".")
+    return replace(
+        config, **{name: with_entry(getattr(config, name), inner, value) if inner else value}
+    )
+
+
+def test_every_entry_of_the_configuration_is_known_to_change_numbers_or_not() -> None:
+    assert {*entries(benchmark_config())} == {*OTHER_NUMBERS, *SAME_NUMBERS, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("key", [*OTHER_NUMBERS, *SAME_NUMBERS])
+def test_the_key_has_the_entries_that_change_numbers_and_no_others(key: str) -> None:
+    config = benchmark_config()
+    if key in ("retention", "keep"):
+        config = replace(config, ratio=None, retention="0.1")
+        config = replace(config, retention=None) if key == "keep" else config
+    value = {**OTHER_NUMBERS, **SAME_NUMBERS}[key]
+    changed = cell_of(with_entry(config, key, value))
+    before = replace(config, ratio=0.889) if key == "keep" else config
+    assert (changed.key == cell_of(before).key) == (key in SAME_NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("path", ["elsewhere"]), ("best", 7.0), ("sample", ["other"]), ("sample_best", 2.0)],
+)
+def test_how_a_card_reads_a_score_is_in_the_key(entry: str, value: Any) -> None:
+    config = benchmark_config()
+    card = config.task.vlmevalkit
+    assert card is not None
+    first, *rest = card.metrics
+    metrics = [replace(first, **{entry: value}), *rest]
+    changed = with_entry(config, "task.vlmevalkit", replace(card, metrics=metrics))
+    assert cell_of(changed).key != cell_of(config).key
+    blank = with_entry(config, "task.vlmevalkit", replace(card, blank="-"))
+    assert cell_of(blank).key != cell_of(config).key

@@ -107,7 +107,11 @@ def results(out: Path) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
         found[row["key"]] = (
             row,
             [
-                {key: value for key, value in json.loads(line).items() if key not in TIMES}
+                {
+                    key: value
+                    for key, value in json.loads(line).items()
+                    if key not in {*TIMES, "crc32"}
+                }
                 for line in lines
             ],
         )

@@ -19,7 +19,8 @@ from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.inference.record import Record
 from unibench.inference.row import row_of, stored_row
 from unibench.pruning.record import packed
-from unibench.store import CellFolder
+from unibench.store import CellFolder, manifest
+from unibench.store.lines import line_of
 from unibench.tasks.synthvqa import SynthVQA
 
 NAMES = ("name", "kind", "method", "id", "family", "metric", "budget", "budget_mode", "setting")
@@ -151,18 +152,28 @@ def attack(store: Path, texts: list[str], keep: Collection[str], target: str | N
         config["task"]["target"] = target or following()
         config["task"]["data"], config["method"]["source"] = following(), following()
         lines = [
-            replaced(json.loads(line), following, ("id", *keep))
-            for line in (cell / "samples.jsonl").read_text().splitlines()
+            replaced(entry, following, ("id", *keep)) for entry in entries(cell / "samples.jsonl")
         ]
         texts_of = {
             "identity.json": json.dumps(identity),
             "metrics.json": json.dumps({**row, "key": key}),
             "config.yaml": yaml.safe_dump(config),
-            "samples.jsonl": "".join(json.dumps(line) + "\n" for line in lines),
+            "samples.jsonl": b"".join(map(line_of, lines)).decode(),
             "env.json": json.dumps([{"device": following(), "code": following()}]),
             "status.json": json.dumps({"state": "done", "error": following()}),
             "run.log": following() + "\n",
         }
         for name, content in texts_of.items():
             (cell / name).write_text(content)
+        reseal(cell)
         cell.rename(cell.with_name(key))
+
+
+def entries(file: Path) -> list[dict[str, Any]]:
+    """The entries of a file of samples."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def reseal(cell: Path) -> None:
+    """Write the manifest of a cell that was edited, as whoever edits on purpose does."""
+    manifest.write(cell, {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.security._stores import honest
+from tests.security._stores import entries, honest, reseal
 from tests.stats._cells import ENVIRONMENT
 from unibench.cli import main
 from unibench.compose import compose_cells
@@ -17,6 +17,7 @@ from unibench.identity import cell_of, vanilla_of
 from unibench.inference.record import Record
 from unibench.inference.row import row_of, stored_row
 from unibench.recheck import recheck
+from unibench.store.lines import line_of
 
 
 @pytest.fixture
@@ -32,12 +33,14 @@ def file_of(out: Path, method: str, name: str) -> Path:
 def edit_row(out: Path, **values: Any) -> None:
     file = file_of(out, "divprune", "metrics.json")
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    reseal(file.parent)
 
 
 def edit_samples(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Record]:
     file = file_of(out, "divprune", "samples.jsonl")
-    lines = [change(json.loads(line)) for line in file.read_text().splitlines()]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [change(entry) for entry in entries(file)]
+    file.write_bytes(b"".join(map(line_of, lines)))
+    reseal(file.parent)
     return [Record.from_json(line) for line in lines]
 
 
@@ -80,6 +83,7 @@ def test_scores_that_the_answers_do_not_get_are_named_though_the_row_fits_them(o
     records = edit_samples(out, lambda line: line)
     row = row_of(cell, records, [ENVIRONMENT], stored_row(vanilla_of(cell)), "accuracy")
     file_of(out, "divprune", "metrics.json").write_text(json.dumps(row.as_json()))
+    reseal(cell.folder)
     (problem,) = recheck(out).problems
     assert (
         problem.file.name == "samples.jsonl"
@@ -98,6 +102,7 @@ def test_a_stranger_s_scorer_is_not_run(
     for file in out.rglob("config.yaml"):
         text = file.read_text().replace("unibench.tasks.synthvqa:SynthVQA", "os:system")
         file.write_text(text)
+        reseal(file.parent)
     assert main(["store", "verify", str(out)]) == 0
     assert (
         "scores of 2 cells not verified: task synthvqa (os:system) is not one"
@@ -106,7 +111,9 @@ def test_a_stranger_s_scorer_is_not_run(
 
 
 def test_a_row_that_is_none_is_named_and_stops_no_other(out: Path) -> None:
-    file_of(out, "vanilla", "metrics.json").write_text('{"n": 4, "score": "high"}')
+    file = file_of(out, "vanilla", "metrics.json")
+    file.write_text('{"n": 4, "score": "high"}')
+    reseal(file.parent)
     edit_row(out, score=0.9)
     names = {problem.file.parent.parent.name for problem in recheck(out).problems}
     assert len(names) == 2

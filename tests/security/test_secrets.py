@@ -27,7 +27,8 @@ from unibench.identity import Cell, cell_of
 from unibench.inference.row import row_of
 from unibench.registry import ROOT
 from unibench.runner import work
-from unibench.store import CellFolder, cells_below, export, judged
+from unibench.store import CellFolder, cells_below, judged
+from unibench.store.cards import check_runnable
 
 PLANTED = "Pl4ntedSecretOfTheEnvironment"
 WORDS = ("model=tiny_qwen2_5_vl", "method=vanilla", "task.limit=1")
@@ -86,12 +87,7 @@ def one(out: Path, *words: str) -> Cell:
     return cell_of(compose_cells([*WORDS, *words, f"out={out}"], sweep=False)[0])
 
 
-FOLLOWING = {
-    "model.revision": PLANTED,
-    "model.clip": PLANTED,
-    "task.data": PLANTED,
-    "model.processor.note": PLANTED,
-}
+FOLLOWING = ("model.revision", "model.clip", "model.processor.note")
 
 
 @pytest.mark.parametrize("key", FOLLOWING)
@@ -205,7 +201,7 @@ def test_a_configuration_with_a_secret_is_not_stored_even_where_nobody_checked_i
     with pytest.raises(UsageError, match="would be stored"):
         CellFolder(cell).open()
     cell.config.harness_options.judge.url = None
-    assert export and not list(cells_below(tmp_path))
+    assert not list(cells_below(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -220,3 +216,16 @@ def test_what_is_no_secret_is_not_taken_for_one(text: str) -> None:
 def test_a_text_from_the_environment_is_a_text() -> None:
     made = FromEnvironment("abc", "${oc.env:A}")
     assert made == "abc" and made.written == "${oc.env:A}" and json.dumps(made) == '"abc"'
+
+
+@pytest.mark.parametrize(
+    "word",
+    [f"{JUDGE}.url=https://judge.example/v1", "harness_options.python=/bin/sh",
+     "model.trust_remote_code=true"],
+)  # fmt: skip
+def test_a_stored_configuration_starts_no_interpreter_and_asks_no_server(
+    word: str, tmp_path: Path
+) -> None:
+    (config,) = compose_cells([*WORDS, word, f"out={tmp_path}"], sweep=False)
+    with pytest.raises(UsageError, match="nothing but a command may"):
+        check_runnable(config)

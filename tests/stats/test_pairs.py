@@ -26,6 +26,7 @@ from unibench.plots import scores
 from unibench.recommend import recommend
 from unibench.report import grid
 from unibench.report.cells import details
+from unibench.store.lines import line_of
 
 RIGHT, FEW = [1.0] * 8 + [0.0] * 2, [1.0] * 4 + [0.0] * 6  # drops of 20 and 60, 40 on average
 METHOD = ("method=fastv", "ratio=0.889")
@@ -113,10 +114,14 @@ def _copied(folder: Path, leaf: Leaf, right: list[float]) -> None:
     if leaf == ("seed",):
         row["seed"] = identity["seed"]
     lines = [json.loads(line) for line in (other / "samples.jsonl").read_text().splitlines()]
-    scored = [line | {"score": score} for line, score in zip(lines, right, strict=True)]
+    scored = [
+        {key: value for key, value in line.items() if key != "crc32"} | {"score": score}
+        for line, score in zip(lines, right, strict=True)
+    ]
     (other / "identity.json").write_text(json.dumps(identity))
     (other / "metrics.json").write_text(json.dumps(row))
-    (other / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scored))
+    (other / "samples.jsonl").write_bytes(b"".join(map(line_of, scored)))
+    (other / "manifest.json").unlink(missing_ok=True)
 
 
 def _other(value: Any) -> Any:

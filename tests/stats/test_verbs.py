@@ -44,6 +44,24 @@ def compared(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, 
     return found
 
 
+def test_two_cells_of_two_budgets_are_shown_with_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, [1.0] * 36 + [0.0] * 4, "method=vanilla")
+    words = []
+    for method, budget, right in (("divprune", "0.889", 35), ("fastv", "0.5", 20)):
+        scores = [1.0] * right + [0.0] * (N - right)
+        words.append(str(finished(tmp_path, scores, f"method={method}", f"ratio={budget}")))
+    (found,) = compared(capsys, *words, f"out={tmp_path}")
+    assert found["budget"] == "0.889 / 0.5"
+    assert (found["first_budget"], found["second_budget"]) == ("0.889", "0.5")
+    assert main(["compare", *words, f"out={tmp_path}"]) == 0
+    pairs, sides = capsys.readouterr().out.split("against vanilla")
+    assert "0.889 / 0.5" in " ".join(pairs.split())
+    (fastv,) = [line for line in sides.splitlines() if "fastv" in line]
+    assert "0.5" in fastv and "0.889" not in fastv
+
+
 def test_two_methods_are_compared_on_the_same_samples(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ disagree.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from unibench.store import (
     merge,
     verify,
 )
+from unibench.store.lines import line_of
 
 GRID = ("method=divprune,fastv", "ratio=0.5,0.8", "task.limit=6")
 
@@ -92,7 +94,11 @@ def test_stores_that_disagree_say_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     finish(tmp_path / "a")
     finish(tmp_path / "b")
     file = grid(tmp_path / "b", *GRID)[0].folder / "samples.jsonl"
-    file.write_bytes(file.read_bytes().replace(b'"answer":"', b'"answer":"other ', 1))
+    lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+    lines[0]["answer"] += " other"
+    for line in lines:
+        del line["crc32"]
+    file.write_bytes(b"".join(map(line_of, lines)))
     before = contents(tmp_path / "a")
     assert main(["store", "merge", str(tmp_path / "b"), str(tmp_path / "a")]) == 1
     assert "another answer there; the one here stays" in capsys.readouterr().out

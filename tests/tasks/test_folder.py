@@ -10,6 +10,11 @@ import pytest
 from PIL import Image
 
 from unibench import UsageError
+from unibench.cli import main
+from unibench.compose import compose_cells
+from unibench.config import ModelConfig
+from unibench.models import control_word_in, control_words, load, processor_of
+from unibench.runner import embedded
 from unibench.tasks._task import Sample
 from unibench.tasks.folder import Folder
 
@@ -23,6 +28,11 @@ def folder(place: Path, *lines: dict[str, Any] | str | bytes) -> Path:
     content = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in written)
     (place / "questions.jsonl").write_bytes(content + b"\n")
     return place
+
+
+def spec_of(model: str) -> ModelConfig:
+    (config,) = compose_cells([f"model={model}", "method=vanilla"], sweep=False)
+    return config.model
 
 
 def refusal(place: Path, *lines: dict[str, Any] | str | bytes) -> str:
@@ -112,3 +122,41 @@ def test_equal_words_are_equal_in_any_case_and_unicode_form(
 ) -> None:
     scorer = Folder.__new__(Folder)
     assert scorer.score(Sample("1", (), "", (truth,), "all", "g"), answer) == float(equal)
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        ("tiny_qwen2_5_vl", "<|image_pad|>"),
+        ("tiny_qwen2_5_vl", "<|im_end|>"),
+        ("tiny_llava", "<image>"),
+        ("tiny_internvl", "<IMG_CONTEXT>"),
+    ],
+)
+def test_a_question_with_a_word_of_the_models_own_is_refused_before_it_is_loaded(
+    model: str,
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(embedded, "load", lambda *_: pytest.fail("the model was loaded"))
+    data = folder(tmp_path, GOOD, {**GOOD, "question": f"What does {word} mean?"})
+    words = [f"model={model}", "method=vanilla", "task=folder", f"task.data={data}"]
+    assert main([*words, f"out={tmp_path}/out"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "questions.jsonl line 2" in said and repr(word) in said
+
+
+def test_words_of_other_models_and_plain_brackets_are_text() -> None:
+    processor = processor_of(spec_of("tiny_qwen2_5_vl"))
+    words = control_words(processor)
+    for text in ("What does <image> mean in <b>bold</b> HTML?", "[INST] or <s>?", "a < b > c"):
+        assert control_word_in(text, words) is None
+    assert control_word_in("<|vision_start|><|image_pad|>", words) == "<|vision_start|>"
+
+
+def test_a_prompt_with_a_placeholder_in_its_text_is_refused() -> None:
+    loaded = load(spec_of("tiny_llava"))
+    with pytest.raises(UsageError, match="'<image>'"):
+        loaded.read([[Image.new("RGB", (56, 56)), "What is <image>?"]])

@@ -79,7 +79,8 @@ def _sides(comparisons: Sequence[Comparison]) -> Table:
     sides: dict[tuple[str, ...], tuple[tuple[str, str, str], Side]] = {}
     for one in comparisons:
         for side in (one.first, one.second):
-            sides.setdefault(side.folders, (_where(one), side))
+            model, task, _ = _where(one)
+            sides.setdefault(side.folders, ((model, task, side.budget), side))
     for where, side in sides.values():
         if side.agreement is not None:
             same = side.agreement
@@ -128,5 +129,7 @@ def _ranks(ranking: Ranking) -> Table:
 
 
 def _where(one: Comparison) -> tuple[str, str, str]:
-    mode = "" if one.where["budget_mode"] == "at_stage" else f" {one.where['budget_mode']}"
-    return one.where["model"], one.where["task"], f"{one.where['budget']}{mode}"
+    budgets = dict.fromkeys(
+        side.budget for side in (one.first, one.second) if side.name != "vanilla"
+    )
+    return one.where["model"], one.where["task"], " / ".join(budgets)

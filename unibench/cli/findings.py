@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from unibench.benchmark import DISTRIBUTIONS, MODULES, VERSIONS
@@ -52,7 +53,7 @@ def needed() -> list[Finding]:
 
 def optional(importing: bool) -> list[Finding]:
     """What some runs need."""
-    return [*_harnesses(importing), _java(), _key(), *_folders()]
+    return [_torchvision(), *_harnesses(importing), _java(), _key(), *_folders()]
 
 
 def _python() -> Finding:
@@ -66,6 +67,22 @@ def _torch() -> Finding:
         return Finding("torch", False, run.stderr.strip().splitlines()[-1])
     torch, transformers = run.stdout.splitlines()[:2]
     return Finding("torch", True, f"{torch}, transformers {transformers}")
+
+
+def _torchvision() -> Finding:
+    """Whether a program that imports transformers or torchvision before unibench can."""
+    if find_spec("torchvision") is None:
+        return Finding("torchvision", True, "not installed; nothing here needs it")
+    run = _run("import torchvision; print(torchvision.__version__)")
+    if run.returncode == 0:
+        return Finding("torchvision", True, f"{run.stdout.strip()}, imports before unibench too")
+    last = run.stderr.strip().splitlines()[-1]
+    return Finding(
+        "torchvision",
+        False,
+        f"{last}: import unibench first, or repair this environment: {sys.executable} -m"
+        " unibench._startup",
+    )
 
 
 def _harnesses(importing: bool) -> Iterator[Finding]:

@@ -7,13 +7,15 @@ import importlib
 import logging
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, Options, Parser
 from unibench.credentials import hidden
-from unibench.errors import UsageError, lines_shown, unknown
+from unibench.errors import UsageError, lines_shown, of_file, unknown
 
 
 @dataclass(frozen=True)
@@ -144,36 +146,67 @@ Without task= the embedded task synthvqa is asked: drawn pictures, nothing is do
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 130 when interrupted, 1
+    for cells that failed and for faults of unibench.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     _quiet()
     try:
-        place, options = _read(words)
-        if options is None:
-            code = 0
-        elif place:
-            module, _, function = place.partition(":")
-            code = getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options)
-        else:
-            from unibench.cli.grid import Grid
-
-            code = Grid(options).run()
-        sys.stdout.flush()
-        return int(code)
+        return _run(words)
     except UsageError as error:
-        print(hidden(lines_shown(error)), file=sys.stderr)
+        print(lines_shown(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; all answers are kept, the same command continues", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
-            raise
-        from unibench.cli.terminal import give_up_output
+        if error.errno in (errno.EPIPE, errno.ENOSPC) and error.filename is None:
+            from unibench.cli.terminal import give_up_output
 
-        give_up_output(error)
-        return 0 if error.errno == errno.EPIPE else 1
+            give_up_output(error)
+            return 0 if error.errno == errno.EPIPE else 1
+        if (mistake := of_file(error)) is None:
+            return _fault(error)
+        print(mistake, file=sys.stderr)
+        return 2
+    except Exception as error:
+        return _fault(error)
+
+
+def _run(words: list[str]) -> int:
+    place, options = _read(words)
+    if options is None:
+        code = 0
+    elif place:
+        module, _, function = place.partition(":")
+        code = getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options)
+    else:
+        from unibench.cli.grid import Grid
+
+        code = Grid(options).run()
+    sys.stdout.flush()
+    return int(code)
+
+
+def _fault(error: Exception) -> int:
+    """Say that unibench has a fault, and where its traceback lies."""
+    lines = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="unibench-fault-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(lines)
+        place = f"the traceback lies in {file.name}"
+    except OSError:
+        place = f"its traceback:\n{lines}"
+    said = " ".join(str(error).split()) or "no reason given"
+    line = (
+        f"unibench has a fault here, which is none of yours: {type(error).__name__}: {said}."
+        f" Nothing that is stored is lost; {place}"
+    )
+    print(lines_shown(line), file=sys.stderr)
+    return 1
 
 
 def _read(words: list[str]) -> tuple[str, Options | None]:

@@ -111,8 +111,10 @@ def plan(options: Options) -> int:
     """``plan [-m] <overrides> [--failed] [--probe N] [--json]``."""
     grid = Grid(options)
     plans = grid.plans
-    folders = {Path(cell.config.out) for cell in grid.cells}
-    rows = {row.key: row for folder in folders for row in rows_below(folder)}
+    rows = {plan.cell.folder: plan.row for plan in plans if plan.row is not None}
+    if len(rows) < len(plans):  # what else the store knows says how long the others take
+        for out in {Path(cell.config.out) for cell in grid.cells}:
+            rows |= {Path(row.folder): row for row in rows_below(out, rows)}
     history = history_of(rows.values())
     if options.probe:
         history = history_of([*rows.values(), *_probed(plans, history, options.probe)])

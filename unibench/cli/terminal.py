@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -79,54 +81,124 @@ def lenient() -> Iterator[None]:
 def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
     """Print a table; where it is too wide for the terminal, several ones below each other.
 
+    The lines are those that rich sets of a table without markup, which takes it seconds for
+    thousands of them.
+
     Args:
         table: a table.
         keys: leading columns that are repeated in each of them.
         sentence: whether the last column is text that may be folded.
     """
-    screen, first = console(), list(table.columns[:keys])
+    screen = console()
+    columns = [_Column.of(column) for column in table.columns]
     if table.title:
         screen.print(table.title, style="italic", soft_wrap=True)
-    shown = list(first)
-    for column in table.columns[keys:]:
-        folded = sentence and column is table.columns[-1]
-        wider = _of_columns(table, [*shown, column], folded)
-        if len(shown) > len(first) and _width(wider, folded) > screen.width:
-            _print(_of_columns(table, shown, False), False)
-            shown = list(first)
-        shown.append(column)
-    folded = sentence and shown[-1] is table.columns[-1]
-    _print(_of_columns(table, shown, folded), folded)
+    shown = columns[:keys]
+    for column in columns[keys:]:
+        folded = sentence and column is columns[-1]
+        if len(shown) > keys and _width([*shown, column], folded) > screen.width:
+            _print(shown, screen)
+            shown = columns[:keys]
+        shown = [*shown, column]
+    if sentence and shown[-1] is columns[-1]:
+        others = _width(shown, True) - min(NARROWEST, shown[-1].width)
+        shown[-1] = shown[-1].folded(max(NARROWEST, screen.width - others))
+    _print(shown, screen)
 
 
-def _of_columns(table: Table, columns: Sequence[Column], folded: bool) -> Table:
-    """Some columns of a table; none is wrapped, but for the last one if it is ``folded``."""
-    part = Table(box=table.box, pad_edge=False)
-    for column in columns:
-        part.add_column(column.header, justify=column.justify, no_wrap=True)
-    if folded:
-        part.columns[-1].no_wrap, part.columns[-1].overflow = False, "fold"
-    for cells in zip(*(list(column.cells) for column in columns), strict=True):
-        part.add_row(*cells)
-    return part
+@dataclass(frozen=True)
+class _Column:
+    """A column of a table, ready to be set.
+
+    Attributes:
+        cells: the head and the cells below it, each as its lines.
+        styles: of the cells.
+        right: whether it stands to the right.
+        width: columns of the terminal that it needs.
+    """
+
+    cells: list[list[str]]
+    styles: list[str]
+    right: bool
+    width: int
+
+    @classmethod
+    def of(cls, column: Column) -> _Column:
+        """A column of rich; what is no text of ours has its control characters escaped."""
+        cells = list(column.cells)
+        texts = [
+            cell.plain if isinstance(cell, Text) else lines_shown(cell)
+            for cell in (column.header, *cells)
+        ]
+        styles = ["bold", *(str(cell.style) if isinstance(cell, Text) else "" for cell in cells)]
+        lines = [text.split("\n") for text in texts]
+        width = max(cell_len(line) for cell in lines for line in cell)
+        return cls(lines, styles, column.justify == "right", width)
+
+    def folded(self, width: int) -> _Column:
+        """The column with its text folded to a width."""
+        if self.width <= width:
+            return self
+        screen = Terminal(width=width)
+        cells = [
+            [part.plain.rstrip() for part in Text("\n".join(cell)).wrap(screen, width)]
+            for cell in self.cells
+        ]
+        return replace(self, cells=cells, width=width)
+
+    def line(self, row: int, number: int) -> str:
+        """A line of a cell, as wide as the column."""
+        cell = self.cells[row]
+        text = cell[number] if number < len(cell) else ""
+        space = " " * (self.width - cell_len(text))
+        return space + text if self.right else text + space
 
 
-def _width(table: Table, folded: bool) -> int:
+def _width(columns: Sequence[_Column], folded: bool) -> int:
     """Columns of the terminal that a table needs; :data:`NARROWEST` for text that may be folded."""
+    widths = [column.width for column in columns]
     if folded:
-        table.columns[-1].max_width = NARROWEST
-    needed = int(Terminal(width=UNLIMITED).measure(table).maximum)
-    if folded:
-        table.columns[-1].max_width = None
-    return needed
+        widths[-1] = min(widths[-1], NARROWEST)
+    return sum(widths) + 3 * (len(widths) - 1) + 2
 
 
-def _print(table: Table, folded: bool) -> None:
-    # a terminal that is narrower than one value wraps it itself; rich would cut it
-    screen = Terminal(width=max(console().width, _width(table, folded)))
-    if sys.stdout.isatty():
-        screen.print(table)
+def _print(columns: Sequence[_Column], screen: Terminal) -> None:
+    """Set columns beside each other. A terminal that is narrower wraps them itself."""
+    colored = sys.stdout.isatty()
+    plain = ["", *_lines(columns, 0), " " + "\u2500" * (_width(columns, False) - 2)]
+    for row in range(1, len(columns[0].cells)):
+        plain += _lines(columns, row)
+    plain.append("")
+    if not colored:
+        print("\n".join(plain))
         return
-    with screen.capture() as written:
-        screen.print(table)
-    print("\n".join(line.rstrip() for line in written.get().splitlines()))
+    styled = [_styled(line, columns, row) for line, row in zip(plain, _rows(columns), strict=True)]
+    for text in styled:
+        screen.print(text, soft_wrap=True)
+
+
+def _lines(columns: Sequence[_Column], row: int) -> list[str]:
+    """The lines of a row."""
+    count = max(len(column.cells[row]) for column in columns)
+    lines = ["   ".join(column.line(row, number) for column in columns) for number in range(count)]
+    return [f" {line}".rstrip() for line in lines]
+
+
+def _rows(columns: Sequence[_Column]) -> list[int]:
+    """The row that each line of a table belongs to; -1 for lines that are no cells."""
+    counts = [max(len(c.cells[row]) for c in columns) for row in range(len(columns[0].cells))]
+    rows = [row for row, count in enumerate(counts) for _ in range(count)]
+    heads = counts[0]
+    return [-1, *rows[:heads], -1, *rows[heads:], -1]
+
+
+def _styled(line: str, columns: Sequence[_Column], row: int) -> Text:
+    """A line with the styles of its cells."""
+    text = Text(line)
+    start = 1
+    for column in columns if row >= 0 else ():
+        # styles lie on texts of one cell a sign, so that columns of the terminal count signs
+        if column.styles[row]:
+            text.stylize(column.styles[row], start, start + column.width)
+        start += column.width + 3
+    return text

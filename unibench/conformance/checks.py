@@ -15,10 +15,11 @@ from torch import Tensor
 from unibench.budget import Budget, Positions
 from unibench.conformance import reference
 from unibench.conformance.methods import Every, KeepAll, Look
-from unibench.facts import FULL
+from unibench.facts import FULL, SLIDING
 from unibench.models import LoadedModel, wrap
 from unibench.models._reduced import reduced
 from unibench.pruning import Method, Needs, Session, StageContext
+from unibench.pruning._transformers import cache_in
 from unibench.pruning.family import VisionCall
 from unibench.pruning.refusal import facts_of, refusal
 
@@ -174,10 +175,11 @@ def bare(model: Any, seen: Mapping[str, Any], kept: Tensor) -> Tensor:
         ]
     if seen.get("per_layer_inputs") is not None:
         more["per_layer_inputs"] = seen["per_layer_inputs"][:, kept]
-    kinds = set(reference.kinds_of(model))
+    kinds, given = set(reference.kinds_of(model)), seen.get("attention_mask")
     masks: Any = {kind: _mask(model, seen, kind, kept) for kind in kinds}
-    if kinds == {FULL} and not isinstance(seen.get("attention_mask"), dict):
-        masks = masks[FULL]
+    if not isinstance(given, dict) and not kinds & SLIDING:
+        # a decoder that makes its own masks, which hide nothing of a prompt without padding
+        masks = masks[FULL] if given is not None and given.ndim == 4 else None
     with torch.no_grad():
         hidden = reference.text_of(model)(
             inputs_embeds=embeds[:, kept],
@@ -358,11 +360,11 @@ def generate(model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Any
         return_dict_in_generate=True,
     )
     tokens = out.sequences[:, inputs["input_ids"].shape[1] :]
-    return tokens, torch.stack(out.logits, 1), out.past_key_values
+    return tokens, torch.stack(out.logits, 1), cache_in(out)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max()) if one.shape == other.shape else float("inf")
+    return float((one - other).detach().abs().max()) if one.shape == other.shape else float("inf")
 
 
 def _same(one: Tensor, other: Tensor) -> None:

@@ -79,14 +79,16 @@ def _added(seen: Mapping[str, Any]) -> Added:
     return whole
 
 
-def _ahead(seen: Mapping[str, Any]) -> Tensor | None:
-    """``[L, L]`` True where the model lets a token of the prompt see a later one."""
+def _given(seen: Mapping[str, Any], kind: str) -> Tensor | None:
+    """``[L, L]`` True where the model itself lets a token of the prompt see another, in layers of a
+    kind; None where it leaves that to the decoder.
+    """
     mask = seen.get("attention_mask")
-    mask = next(iter(mask.values())) if isinstance(mask, dict) else mask
+    mask = mask.get(kind) if isinstance(mask, dict) else mask
     if mask is None or mask.ndim != 4:
         return None
     given: Tensor = mask[0, 0]
-    return (given if given.dtype == torch.bool else given == 0).triu(1)
+    return given if given.dtype == torch.bool else given == 0
 
 
 def allowed(model: Any, seen: Mapping[str, Any], kind: str) -> Tensor | None:
@@ -95,11 +97,11 @@ def allowed(model: Any, seen: Mapping[str, Any], kind: str) -> Tensor | None:
     """
     if kind in RECURRENT:
         return None
+    if (given := _given(seen, kind)) is not None:
+        return given
     length = seen["inputs_embeds"].shape[1]
     back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
     found = back >= 0
-    if (ahead := _ahead(seen)) is not None:
-        found = found | ahead
     return found & (back < text_of(model).config.sliding_window) if kind in SLIDING else found
 
 
@@ -164,18 +166,18 @@ def logits(
     weights: Drops | None = None,
     unread: tuple[int, dict[int, Tensor]] | None = None,
     moved: Moves | None = None,
-    ahead: Tensor | None = None,
+    given: Mapping[str, Tensor] | None = None,
     more: dict[str, Any] | None = None,
 ) -> Tensor:
     """Logits of the whole sequence. ``weights``: decoder layer -> ``[L]`` how often each token is
     attended to from that layer on. ``evicted``: a query row, and the columns hidden from it on,
     per layer. ``unread``: a layer, and the columns ``[L]`` hidden from single rows from it on.
-    ``moved``: where the tokens stand from a layer on. ``ahead``: ``[L, L]`` later tokens that a
-    token sees. ``more``: further arguments of the decoder.
+    ``moved``: where the tokens stand from a layer on. ``given``: kind of layer -> ``[L, L]`` what
+    the model lets the tokens of the prompt see. ``more``: further arguments of the decoder.
     """
     text, length = text_of(model), embeds.shape[1]
     kinds = kinds_of(model)
-    width = getattr(text.config, "sliding_window", None)
+    width = getattr(text.config, "sliding_window", None) or length
     additive = text.config._attn_implementation == "eager" or bool(weights)
     gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)
     back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
@@ -187,11 +189,11 @@ def logits(
             place = at.reshape(-1, length)[0]
             back = place[:, None] - place[None, :]
         gone = gone | drops.get(index, torch.zeros_like(gone))
-        seen = order
-        if ahead is not None:
-            seen = seen | nn.functional.pad(ahead, (0, length - len(ahead)) * 2)
-        if kind in SLIDING:
-            seen = seen & (back < width)
+        seen = order & (back < width) if kind in SLIDING else order.clone()
+        if given and kind in given:
+            own = given[kind]
+            # tokens that have moved together may see each other besides
+            seen[: len(own), : len(own)] = own if at is None else own | seen[: len(own), : len(own)]
         seen = seen & ~gone[None, :]
         if evicted:
             seen[evicted[0] :] &= ~evicted[1][index][None, :]
@@ -260,6 +262,7 @@ def greedy(
     """Greedy tokens and their logits ``[steps, V]``."""
     seen = given_to_text(model, inputs)
     embeds, positions = seen["inputs_embeds"], seen.get("position_ids")
+    kinds = set(kinds_of(model))
     prompt = embeds.shape[1]
     if positions is None:
         positions = torch.arange(prompt)[None]
@@ -277,7 +280,7 @@ def greedy(
             _added(seen),
             weights,
             moved=moved,
-            ahead=_ahead(seen),
+            given={kind: mask for kind in kinds if (mask := _given(seen, kind)) is not None},
             more=more,
         )[0, -1]
         token = last.argmax()

@@ -22,8 +22,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.config import Harness, RunConfig, resolved, typed
-from unibench.credentials import written
+from unibench.config import INSIDE, Harness, RunConfig, resolved, typed
+from unibench.credentials import FromEnvironment, written
 from unibench.identity import Cell, cells_of
 from unibench.store.files import replace as replace_file
 
@@ -96,19 +96,16 @@ def plain(value: Any) -> Any:
 
 def _absolute(config: RunConfig) -> RunConfig:
     """The same cell whatever the folder it is read in."""
-    path, data = config.model.path, config.task.data
     return replace(
         config,
         out=str(Path(config.out).absolute()),
-        model=replace(
-            config.model,
-            path=(
-                path
-                if path is None or path.startswith("pkg://")
-                else str(Path(path).expanduser().absolute())
-            ),
-        ),
-        task=replace(
-            config.task, data=None if data is None else str(Path(data).expanduser().absolute())
-        ),
+        model=replace(config.model, path=_place(config.model.path)),
+        task=replace(config.task, data=_place(config.task.data)),
     )
+
+
+def _place(path: str | None) -> str | None:
+    """A path from the root; what follows the environment is followed where the job is read."""
+    if path is None or path.startswith(INSIDE) or isinstance(path, FromEnvironment):
+        return path
+    return str(Path(path).expanduser().absolute())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from unibench.controls import Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.errors import UsageError
@@ -35,6 +36,7 @@ class Question:
         text: the user's text, None where only a harness's own model object knows it.
         pictures: pictures and videos in the prompt.
         seen: the part of each picture that the processor hands on, where that is known.
+        visual_tokens: of the prompt before a control changed it; None without one.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Question:
     text: str | None = None
     pictures: int = 0
     seen: tuple[Box, ...] = ()
+    visual_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def generated(
 ) -> Generation:
     """Answer a batch of user turns under the model's own chat template."""
     inputs = loaded.read(turns)
-    out = loaded.model.generate(**inputs, generation_config=config)
+    with loaded.decoding(config):
+        out = loaded.model.generate(**inputs, generation_config=config)
     tokens: Tensor = out[:, inputs["input_ids"].shape[1] :]
     decoded = Clock(loaded.device).mark()
     texts = loaded.answers(tokens)
@@ -185,7 +189,8 @@ def record_of(
             " token"
         )
     tokens = [prompt.text_tokens + visual for visual in prompt.processed]
-    full = [prompt.text_tokens + prompt.visual_tokens] * len(tokens)
+    whole = prompt.visual_tokens if question.visual_tokens is None else question.visual_tokens
+    full = [prompt.text_tokens + whole] * len(tokens)
     return Record(
         id=question.id,
         index=question.index,
@@ -197,10 +202,11 @@ def record_of(
         answer=answer,
         score=None,
         text_tokens=prompt.text_tokens,
-        visual_tokens=prompt.visual_tokens,
+        visual_tokens=whole,
         kept=prompt.kept,
         processed=prompt.processed,
-        last=prompt.last,
+        # of a prompt that a control changed, no token is one of the task's picture
+        last=prompt.last if question.visual_tokens is None else "",
         layout=tuple(written(prompt.items)),
         seen=question.seen,
         new_tokens=new_tokens,
@@ -239,7 +245,7 @@ def answer(
     Yields:
         One scored record per sample, as soon as its batch is done.
     """
-    session = session_of(cell, loaded, reuse=reuse)
+    session, control = session_of(cell, loaded, reuse=reuse), controller_of(cell, task)
     decoding = cell.config.generation
     config = loaded.generation_config(
         decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
@@ -249,14 +255,48 @@ def answer(
         for batch in batches:
             questions = [_question(loaded, index, sample) for index, sample in batch]
             turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
+            reader = loaded
+            if control is not None:  # one prompt at a time
+                reader, turns, questions = _controlled(control, loaded, turns, questions)
             try:
                 with asking(loaded, session, questions) as asked:
-                    asked.generation = generated(loaded, turns, config)
+                    asked.generation = generated(reader, turns, config)
             except torch.OutOfMemoryError as error:
                 batches.did_not_fit(batch, error)
                 continue
             for (_, sample), record in zip(batch, asked.records, strict=True):
                 yield replace(record, score=float(task.score(sample, record.answer)))
+
+
+def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
+    """What changes the prompts of a cell before the processor reads them.
+
+    Args:
+        cell: with or without a control.
+        task: where the pictures of the other samples are; None under a harness.
+    """
+    config = cell.config
+    if config.control == "none":
+        return None
+    others = None
+    if config.control == "blind_other" and task is not None:
+        shown = [one for sample in task.samples(config.task.limit) for one in sample.images]
+        others = others_of(shown, config.seed)
+    return Controller(config.control, cell.budget, config.budget.scope, others)
+
+
+def _controlled(
+    control: Controller,
+    loaded: LoadedModel,
+    turns: Sequence[Sequence[Piece]],
+    questions: Sequence[Question],
+) -> tuple[LoadedModel, list[list[Piece]], list[Question]]:
+    """The prompt under a control, who reads it, and what is known of it then."""
+    (turn,), (question,) = turns, questions
+    changed = control(loaded, turn)
+    shown = sum(not isinstance(piece, str) for piece in changed.pieces)
+    asked = replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
+    return changed.loaded, [changed.pieces], [asked]
 
 
 def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:

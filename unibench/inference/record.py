@@ -112,7 +112,7 @@ class Record:
             if column in values and not check(values[column]):
                 shown = str(values[column])[:60]
                 raise RecordError(f"the record of sample {name} has {column}={shown!r}")
-        return _record(values)
+        return of_checked(values)
 
     def as_json(self) -> dict[str, Any]:
         """The columns of a line; numbers with six digits after the point."""
@@ -131,7 +131,7 @@ class Record:
 def parse(line: bytes) -> Record | None:
     """The record of a line of ``samples.jsonl``; None if the line is damaged or no record."""
     values = parsed(line)
-    return None if values is None else _record(values)
+    return None if values is None else of_checked(values)
 
 
 def stored(folder: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
@@ -149,8 +149,8 @@ def stored(folder: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
         ) from None
 
 
-def _record(values: Mapping[str, Any]) -> Record:
-    """The record of values that are checked."""
+def of_checked(values: Mapping[str, Any]) -> Record:
+    """The record of values that were checked, as a line is when it is parsed."""
     return Record(**{name: _frozen(values[name]) for name in COLUMNS if name in values})
 
 

@@ -50,7 +50,6 @@ def method_of(cell: Cell) -> Method:
     Raises:
         UsageError: a parameter has a value that the method refuses.
     """
-    options = {
-        key: value for key, value in cell.config.method.items() if key not in ("name", "source")
-    }
-    return build_method(cell.config.method.get("source", cell.method), **options)
+    node = cell.config.method
+    options = {key: value for key, value in node.items() if key not in ("name", "source")}
+    return build_method(node.get("source", node["name"]), **options)

@@ -24,6 +24,7 @@ from unibench.ops.merging import pairs as pairs
 from unibench.ops.merging import proportional_attention as proportional_attention
 from unibench.ops.outliers import outliers as outliers
 from unibench.ops.pairs import cosine_pairs as cosine_pairs
+from unibench.ops.shapes import coarser_grid as coarser_grid
 from unibench.ops.sharing import cells as cells
 from unibench.ops.sharing import shares as shares
 from unibench.ops.sharing import spaced as spaced

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import pandas as pd
@@ -27,11 +28,16 @@ from unibench.store.data import MIB, UnreadableError, read_text
 from unibench.store.files import replace
 
 PER_CELL = 4
+# a page of thousands of cells is still opened by a browser; it says what it leaves out
+PLOTS, DIFFERENCES, DETAILS, LINES = 24, 100, 300, 5000
 SCORES = columns(
     *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
     *("score_100", "low", "high", "drop_pct"),
 )
 COSTS = columns("kept_mean", "tokens_in", "tflops", "prefill_ms", "method_ms", "total_s")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Cell:
         numbers: by column, as shown.
         folder: of its samples.
         config, environment: text of ``config.yaml`` and ``env.json``.
+        detailed: whether the page shows them.
     """
 
     key: str
@@ -58,6 +65,7 @@ class Cell:
     folder: str
     config: str
     environment: str
+    detailed: bool
 
 
 def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
@@ -74,15 +82,26 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
     if frame.empty:
         raise UsageError("there is nothing for a page: no finished cell among these results")
     joined = frames.over_seeds(frame)
+    plots, more_plots = _first(_plots(joined), PLOTS)
+    shown, more_differences = _first(differences(frame, per_cell), DIFFERENCES)
+    lines = frames.whole(frame)
+    cells = [
+        _cell(line, detailed=number < DETAILS)
+        for number, line in enumerate(lines.head(LINES).to_dict("records"))
+    ]
     style, script = (_part(name) for name in ("page.css", "page.js"))
     text = _template().render(
         style=Markup(style),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         tables=list(_tables(joined)),
-        plots=list(_plots(joined)),
-        differences=list(differences(frame, per_cell)),
-        cells=[_cell(line) for _, line in frames.whole(frame).iterrows()],
+        plots=plots,
+        more_plots=more_plots,
+        differences=shown,
+        more_differences=more_differences,
+        cells=cells,
+        detailed=[cell for cell in cells if cell.detailed],
+        total=len(lines),
         columns=(*SCORES, *COSTS),
         toy=any(str(model).startswith("tiny_") for model in frame["model"]),
     )
@@ -93,6 +112,12 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
     except OSError as error:
         raise UsageError(f"{to} cannot be written: {error.strerror}") from None
     return place
+
+
+def _first(found: Iterator[T], most: int) -> tuple[list[T], bool]:
+    """The first of what there is, and whether there is more; it is made one by one."""
+    first = list(islice(found, most))
+    return first, next(found, None) is not None
 
 
 def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
@@ -154,12 +179,13 @@ def _drawn(title: str, draw: Callable[[], Figure]) -> Iterator[Plot]:
     yield Plot(title, Markup(text[text.index("<svg") :]))
 
 
-def _cell(line: pd.Series) -> Cell:
+def _cell(line: Mapping[Any, Any], *, detailed: bool) -> Cell:
     folder = Path(line["folder"])
-    texts = [_text(folder / name) for name in ("config.yaml", "env.json")]
-    return Cell(
-        line["key"], {name: _shown(line[name]) for name in (*SCORES, *COSTS)}, str(folder), *texts
-    )
+    texts = ["", ""]
+    if detailed:
+        texts = [_text(folder / name) for name in ("config.yaml", "env.json")]
+    numbers = {name: _shown(line[name]) for name in (*SCORES, *COSTS)}
+    return Cell(line["key"], numbers, str(folder), *texts, detailed=detailed)
 
 
 def _text(file: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -46,11 +46,17 @@ def history_of(rows: Iterable[Row]) -> History:
     return History({likeness: median(values) for likeness, values in times.items()})
 
 
-def rows_below(folder: Path) -> Iterator[Row]:
-    """The rows of a store, damaged ones left out; none where there is no store yet."""
+def rows_below(folder: Path, known: Container[Path] = ()) -> Iterator[Row]:
+    """The rows of a store, damaged ones left out; none where there is no store yet.
+
+    Args:
+        folder: of the store.
+        known: cells whose rows are not wanted.
+    """
     for cell in cells_below(folder) if folder.is_dir() else ():
         try:
-            yield read_row(cell)
+            if cell not in known:
+                yield read_row(cell)
         except RowError:
             continue
 

@@ -9,6 +9,7 @@ from unibench.identity import Cell, questions_of, vanilla_of
 from unibench.inference.row import Row, stored_row
 from unibench.plan.needs import obstacle
 from unibench.store import CellFolder, DamagedError, Watch, holder
+from unibench.store.folder import count_samples
 
 STATES = ("done", "partial", "missing", "failed", "blocked")
 
@@ -83,7 +84,7 @@ def _planned(cell: Cell, vanilla: PlannedCell | None, watch: Watch) -> PlannedCe
         return PlannedCell(cell, "done", row.n, row.n, row=row)
     there, total = folder.path.is_dir(), _size(cell)
     try:
-        answered = len(folder.samples()) if there else 0
+        answered = count_samples(folder.path) if there else 0
     except DamagedError as error:
         return PlannedCell(cell, "blocked", 0, total, str(error))
     working = holder(folder.path, watch) if there else None

@@ -18,6 +18,7 @@ from unibench.identity import Cell
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel
 from unibench.pruning import Method, Selection, Session, Stage, StageContext
+from unibench.pruning._transformers import cache_in
 from unibench.pruning.record import PromptRecord
 
 
@@ -101,8 +102,7 @@ def decoding(loaded: LoadedModel, tokens: int, *, stops: bool = False) -> Genera
     """Greedy decoding of so many tokens, or until the model ends its answer."""
     config = loaded.generation_config(tokens, 1.0)
     if not stops:
-        # None would be filled in from the checkpoint, and end the answer: an id that no token has
-        config.eos_token_id = loaded.family.text_model.config.vocab_size
+        config.eos_token_id = None
     return config
 
 
@@ -112,7 +112,8 @@ def timed(
     """One pass over all batches; ``decode`` is the mean of a token."""
     clock, config = Clock(loaded.device), decoding(loaded, tokens)
     found = []
-    with contender.session(loaded).installed() as session, torch.inference_mode():
+    installed = contender.session(loaded).installed()
+    with installed as session, loaded.decoding(config), torch.inference_mode():
         for inputs in batches:
             start = clock.mark()
             loaded.model.generate(**inputs, generation_config=config)
@@ -141,16 +142,12 @@ def steps_to_the_end(
     """Tokens until the first prompt's batch has ended its answers, at most ``tokens``; the fewest
     over batches.
     """
-    with contender.session(loaded).installed(), torch.inference_mode():
-        config = decoding(loaded, tokens, stops=True)
-        answers = (
-            (
-                loaded.model.generate(**inputs, generation_config=config),
-                inputs["input_ids"].shape[1],
-            )
-            for inputs in batches
-        )
-        return min(int(answer.shape[1] - prompt) for answer, prompt in answers)
+    config, lengths = decoding(loaded, tokens, stops=True), []
+    with contender.session(loaded).installed(), loaded.decoding(config), torch.inference_mode():
+        for inputs in batches:
+            answer = loaded.model.generate(**inputs, generation_config=config)
+            lengths.append(int(answer.shape[1] - inputs["input_ids"].shape[1]))
+    return min(lengths)
 
 
 def facts(
@@ -164,9 +161,9 @@ def facts(
         record = session.take_records()[0]
         with peak_memory(loaded.device) as peak:
             model(**inputs, use_cache=True, logits_to_keep=1)
-        out = model.generate(
-            **inputs, generation_config=decoding(loaded, tokens), return_dict_in_generate=True
-        )
+        config = decoding(loaded, tokens)
+        with loaded.decoding(config):
+            out = model.generate(**inputs, generation_config=config, return_dict_in_generate=True)
     shape = decoder_shape(family.text_model.config, model.dtype.itemsize)
     processed = [record.text_tokens + visual for visual in record.processed]
     selection = tflops(record.method_macs) * batch
@@ -179,7 +176,7 @@ def facts(
         tflops=shape.prefill_tflops(processed) * batch + selection,
         method_tflops=selection,
         peak_mib=peak.mib,
-        kv_mib=_cache_bytes(out.past_key_values) / 2**20,
+        kv_mib=_cache_bytes(cache_in(out)) / 2**20,
         notes=tuple(sorted({*session.notes, *_uncounted(record)})),
     )
 

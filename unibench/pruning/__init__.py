@@ -11,6 +11,8 @@ from unibench._compat import repair_torchvision
 
 repair_torchvision()  # before anything here imports transformers
 
+from unibench.pruning.checking import BudgetError as BudgetError
+from unibench.pruning.checking import SelectionError as SelectionError
 from unibench.pruning.context import StageContext as StageContext
 from unibench.pruning.context import StepContext as StepContext
 from unibench.pruning.encoder import EncoderContext as EncoderContext
@@ -22,7 +24,6 @@ from unibench.pruning.layout import Item as Item
 from unibench.pruning.layout import Part as Part
 from unibench.pruning.pixels import PixelContext as PixelContext
 from unibench.pruning.session import Session as Session
-from unibench.pruning.stage import BudgetError as BudgetError
 from unibench.pruning.stage import Chain as Chain
 from unibench.pruning.stage import Composite as Composite
 from unibench.pruning.stage import Method as Method

@@ -6,9 +6,9 @@ what is assumed here.
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,6 +28,20 @@ def own_entries() -> dict[str, Attention]:
     return dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
 
 
+CACHE_NAMES = ("cache", "past_key_values")  # transformers renamed it in 5.24
+
+
+def cache_in(given: Any) -> Any:
+    """The cache among the arguments of a forward (by name), or in what it or ``generate`` gave
+    back; None without one.
+
+    A name that is not there would read as "no cache": every decoding step would then pass for a new
+    prompt, and nothing would say so.
+    """
+    values = given if isinstance(given, Mapping) else vars(given)
+    return next((values[name] for name in CACHE_NAMES if values.get(name) is not None), None)
+
+
 def cached(cache: Any, layer: int) -> tuple[int, int]:
     """Tokens that a decoder layer has read, and how many of them its cache still holds: a cache of
     a sliding window lets the oldest go.
@@ -38,39 +52,135 @@ def cached(cache: Any, layer: int) -> tuple[int, int]:
     return int(store.get_seq_length()), int(store.keys.shape[-2])
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile`` has taken a model or a part of it, whose hooks are then part of the
+    compiled code or do not run.
+    """
+    return hasattr(model, "_orig_mod") or any(
+        getattr(part, "_compiled_call_impl", None) is not None for part in model.modules()
+    )
+
+
 @contextmanager
 def wrapped_attention(
     modules: Iterable[nn.Module], wrap: Callable[[Attention], Attention]
 ) -> Iterator[None]:
     """Every attention function that these modules look up is wrapped for the length of the block.
 
-    The running kernel stays what it was; entries of other kernels are left alone.
+    The running kernel stays what it was; entries of other kernels are left alone. Blocks may end in
+    any order, as those of two models in two threads do.
     """
     modules = list(modules)
     names = {attention_of(module) for module in modules}
     files = {type(module).__module__ for module in modules if attention_of(module) == "eager"}
     with ExitStack() as stack:
         for name in sorted(names - {"eager"}):
-            stack.callback(_replace_entry(name, wrap))
+            stack.enter_context(_INTERFACE.setdefault(name, _Entry(name)).wrapped(wrap))
         # eager is no entry of the interface: each modelling file passes its own function as default
         for file in sorted(files):
             if hasattr(sys.modules[file], "eager_attention_forward"):
-                stack.callback(_replace_eager(sys.modules[file], wrap))
+                stack.enter_context(_EAGER.setdefault(file, _Eager(file)).wrapped(wrap))
         yield
 
 
-def _replace_entry(name: str, wrap: Callable[[Attention], Attention]) -> Callable[[], None]:
-    """Wrap an entry of the interface; returns how to undo it."""
-    # an entry set by the user hides transformers' own: it must come back, not be deleted
-    before = own_entries().get(name)
-    ALL_ATTENTION_FUNCTIONS[name] = wrap(ALL_ATTENTION_FUNCTIONS[name])
-    if before is None:
-        return functools.partial(ALL_ATTENTION_FUNCTIONS.__delitem__, name)
-    return functools.partial(ALL_ATTENTION_FUNCTIONS.__setitem__, name, before)
+class _Entry:
+    """An entry of the interface, and what wraps it at the moment.
+
+    Args:
+        name: of the entry.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._wraps: list[Callable[[Attention], Attention]] = []
+        self._before: Attention | None = None
+        self._plain: Attention | None = None
+
+    def own(self) -> Attention | None:
+        """The function that stands there in place of transformers' own."""
+        return own_entries().get(self.name)
+
+    def read(self) -> Attention:
+        """The function that is looked up."""
+        found: Attention = ALL_ATTENTION_FUNCTIONS[self.name]
+        return found
+
+    def write(self, attention: Attention | None) -> None:
+        """Put a function there; None: transformers' own."""
+        if attention is None:
+            del ALL_ATTENTION_FUNCTIONS[self.name]
+        else:
+            ALL_ATTENTION_FUNCTIONS[self.name] = attention
+
+    @contextmanager
+    def wrapped(self, wrap: Callable[[Attention], Attention]) -> Iterator[None]:
+        """Wrapped once more for the length of the block."""
+        with _CHANGING:
+            if not self._wraps:
+                # an entry set by the user hides transformers' own: it must come back, not be
+                # deleted
+                self._before, self._plain = self.own(), self.read()
+            self._wraps.append(wrap)
+            self._compose()
+        try:
+            yield
+        finally:
+            with _CHANGING:
+                self._wraps.remove(wrap)
+                self._compose()
+
+    def _compose(self) -> None:
+        if not self._wraps:
+            self.write(self._before)
+            return
+        # the wrappers of other blocks stay, whichever was there first
+        attention = self._plain
+        for wrap in self._wraps:
+            assert attention is not None
+            attention = wrap(attention)
+        self.write(attention)
 
 
-def _replace_eager(source: Any, wrap: Callable[[Attention], Attention]) -> Callable[[], None]:
-    """Wrap the eager function of a modelling file; returns how to undo it."""
-    original = source.eager_attention_forward
-    source.eager_attention_forward = wrap(original)
-    return functools.partial(setattr, source, "eager_attention_forward", original)
+class _Eager(_Entry):
+    """The eager function of a modelling file, which is always its own."""
+
+    def own(self) -> Attention | None:
+        return self.read()
+
+    def read(self) -> Attention:
+        found: Attention = sys.modules[self.name].eager_attention_forward
+        return found
+
+    def write(self, attention: Attention | None) -> None:
+        assert attention is not None
+        sys.modules[self.name].eager_attention_forward = attention
+
+
+_INTERFACE: dict[str, _Entry] = {}
+_EAGER: dict[str, _Eager] = {}
+_CHANGING = threading.Lock()
+
+
+@contextmanager
+def checked_generation(model: Any, check: Callable[[Any, str], None]) -> Iterator[None]:
+    """``generate`` of a model first hands its settings to a check, for the length of the block.
+
+    Args:
+        model: of Hugging Face.
+        check: of the settings, the checkpoint's own included, and the name of the way of decoding.
+    """
+    name = "_validate_generation_mode"
+    original = getattr(model, name, None)
+    if original is None:
+        yield
+        return
+
+    def checked(mode: Any, config: Any, options: Any) -> Any:
+        check(config, str(getattr(mode, "value", mode)))
+        return original(mode, config, options)
+
+    setattr(model, name, checked)
+    try:
+        yield
+    finally:
+        delattr(model, name)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from unibench.cost.operations import unseen
 from unibench.ops import Work, counted
+from unibench.pruning.checking import Lent
 from unibench.pruning.context import StageContext, unheard
 from unibench.pruning.prefill import Prefill, Reading
+from unibench.pruning.randomness import GlobalDraws
 
 Answer = TypeVar("Answer")
 
@@ -45,6 +47,7 @@ class Arithmetic:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._known: dict[Hashable, Work] = {}
+        self._drawn = GlobalDraws(reading.clock.device)
 
     def of(self, prefill: Prefill, key: Hashable, again: Callable[[], object]) -> Work:
         """The work of something that has just run.
@@ -61,24 +64,50 @@ class Arithmetic:
                     known = self._known[key] = _work_of(again)
         return known
 
+    def alike(self, key: Hashable, seed: Callable[[], int]) -> AbstractContextManager[None]:
+        """Within, a method asked about something other than a context draws alike in every run.
+
+        Args:
+            key: what it is asked and of which shape.
+            seed: from what is asked.
+        """
+        return self._drawn.seeded(seed, look=key not in self._known)
+
     def asked(
         self,
         prefill: Prefill,
         key: Hashable,
         ask: Callable[[StageContext], Answer],
         ctx: StageContext,
+        who: str,
     ) -> tuple[Answer, Work]:
         """What a method answers about a context, and what that cost.
 
+        The first answer of each shape is watched: what the method was lent must be left alone.
         A method that neither chooses nor leaves anything in ``ctx.memory`` only looks: it is not
         asked twice and costs nothing.
         """
-        if key in self._known:
-            return ask(ctx), self._known[key]
+        known = self._known.get(key)
+        with self._drawn.seeded(lambda: ctx.generator().initial_seed(), look=known is None):
+            if known is not None:
+                return ask(ctx), known
+            return self._first(prefill, key, ask, ctx, who)
+
+    def _first(
+        self,
+        prefill: Prefill,
+        key: Hashable,
+        ask: Callable[[StageContext], Answer],
+        ctx: StageContext,
+        who: str,
+    ) -> tuple[Answer, Work]:
+        """The answer to the first question of its shape, and what it cost."""
         with self._reading.timed(prefill.spans.excluded):
             before = _Before(dict(ctx.memory), _copied(ctx.memory))
+            lent = _lent(prefill, ctx)
         answer = ask(ctx)
         with self._reading.timed(prefill.spans.excluded):
+            lent.check(who)
             if answer is None and before.unchanged(ctx.memory):
                 return answer, Work()
         beside = replace(ctx, memory=before.copy, note=unheard)
@@ -92,6 +121,22 @@ def _work_of(again: Callable[[], object]) -> Work:
     except Exception as error:  # a count is no reason to lose an answer, but it must not look free
         return Work(uncounted=(f"everything ({type(error).__name__} when it ran again)",))
     return work
+
+
+def _lent(prefill: Prefill, ctx: StageContext) -> Lent:
+    """What a method could change in place."""
+    tensors = {
+        "ctx.hidden": ctx.hidden,
+        "ctx.visual": ctx.visual,
+        "ctx.origin": ctx.origin,
+        "ctx.vision_rows": ctx.vision_rows,
+        "ctx.input_ids": ctx.input_ids,
+    }
+    for calls in (*prefill.recorded.values(), list(prefill.entering.values())):
+        for number, qk in enumerate(calls):
+            # the keys of a prefill are the tensor that the cache holds
+            tensors |= {f"keys {len(tensors)}.{number}": qk.key}
+    return Lent(tensors)
 
 
 def _copied(memory: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,15 @@ from unibench.budget import Budget, Positions, Scope
 from unibench.errors import UsageError
 from unibench.pruning.arithmetic import Answer, Arithmetic
 from unibench.pruning.attention import AttentionTap, QueryKey
+from unibench.pruning.calls import full_precision
+from unibench.pruning.checking import (
+    BudgetError,
+    SelectionError,
+    check_numbers,
+    check_scores,
+    indices,
+    named,
+)
 from unibench.pruning.context import Share, StageContext, question_of
 from unibench.pruning.cutting import one_axis
 from unibench.pruning.family import CommonSpace, Family, PoolingHead
@@ -20,7 +30,7 @@ from unibench.pruning.layout import Item, separators_of
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Choice
 from unibench.pruning.signals import Pooled, RecordedVision, Vision
-from unibench.pruning.stage import BudgetError, Method, Needs, Selection, Stage, needs_of
+from unibench.pruning.stage import Method, Needs, Selection, Stage, needs_of
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,8 @@ class Chooser:
         for ctx in self._contexts(prefill, Stage(layer, method.select), hidden, row):
             keep = self._ask(prefill, ("evict", layer), method.evict, ctx, row)
             if keep is not None:
-                yield ctx.visual, keep
+                name = f"{type(method).__name__}.evict at layer {layer}"
+                yield ctx.visual, indices(keep, len(ctx.visual), name)
 
     def _ask(
         self,
@@ -170,7 +181,9 @@ class Chooser:
             # signals of the tower are computed for all pictures of a batch
             tuple(call.tokens for call in prefill.calls.values()),
         )
-        answer, work = self._arithmetic.asked(prefill, (*what, sizes), ask, ctx)
+        who = f"{type(self.plan.method).__name__} at layer {ctx.layer}"
+        with full_precision(ctx.hidden.device):
+            answer, work = self._arithmetic.asked(prefill, (*what, sizes), ask, ctx, who)
         prefill.work.setdefault(row, []).append(work)
         return answer
 
@@ -194,7 +207,6 @@ class Chooser:
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
             attention_mask=None,
-            past_key_values=None,
         )
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
         return qk
@@ -207,11 +219,12 @@ class Chooser:
         values: list[Tensor | None] = []
         sizes: list[Tensor | None] = []
         members: list[Tensor] = []
-        chosen = False
+        chosen, name = False, type(self.plan.method).__name__
         for ctx in self._contexts(prefill, stage, hidden, row):
             selection = None
             if len(ctx.visual):
-                selection = self._ask(prefill, ("stage", number), stage.select, ctx, row)
+                answer = self._ask(prefill, ("stage", number), stage.select, ctx, row)
+                selection = _checked(answer, ctx, stage, f"{name} at layer {stage.layer}")
             if selection is None:
                 kept += [ctx.visual, ctx.withheld]
                 values += [None, None]
@@ -219,7 +232,6 @@ class Chooser:
                 continue
             chosen = True
             keep, order = selection.keep.to(hidden.device).sort()
-            _check_selection(keep, selection.sizes, ctx, stage, self.plan.method)
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]
             values += [new, None]
@@ -397,21 +409,46 @@ class Chooser:
         return QueryKey(qk.query[row, :, pad:], qk.key[row, :, pad:], qk.scaling)
 
 
-def _check_selection(
-    keep: Tensor, sizes: Tensor | None, ctx: StageContext, stage: Stage, method: Method
-) -> None:
-    """``keep`` is sorted."""
-    name = type(method).__name__
-    if sizes is not None and not stage.weighted:
-        raise ValueError(f"{name} at layer {stage.layer} weighs tokens, which the stage denies")
-    if len(keep) and not (int(keep[0]) >= 0 and int(keep[-1]) < len(ctx.visual)):
-        raise ValueError(
-            f"{name} at layer {stage.layer} kept a token outside 0..{len(ctx.visual) - 1}"
-        )
-    if bool((keep[1:] == keep[:-1]).any()):
-        raise ValueError(f"{name} at layer {stage.layer} kept a token twice")
+def _checked(answer: Any, ctx: StageContext, stage: Stage, who: str) -> Selection | None:
+    """A stage's answer; None leaves the sample whole.
+
+    Args:
+        answer: what the stage returned.
+        ctx: what it was asked about.
+        stage: that was asked.
+        who: the method and its layer, for messages.
+
+    Raises:
+        SelectionError: it selects nothing, or gives values or sizes that are none.
+        BudgetError: it selects another number than the budget of a stage that must meet it.
+    """
+    count = len(ctx.visual)
+    if answer is None:
+        if stage.exact and ctx.keep < count:
+            raise SelectionError(
+                f"{who} returned nothing where {ctx.keep} of {count} visual tokens stay; is a"
+                " return missing?"
+            )
+        return None
+    if not isinstance(answer, Selection):
+        raise SelectionError(f"{who} returned {named(answer)}; a Selection is wanted")
+    if answer.scores is not None:
+        check_scores(answer.scores, who)
+    keep = indices(answer.keep, count, who)
     if stage.exact and len(keep) != ctx.keep:
         raise BudgetError(
-            f"{name} at layer {stage.layer} kept {len(keep)} of {len(ctx.visual)} visual tokens;"
-            f" the budget is {ctx.keep}"
+            f"{who} kept {len(keep)} of {count} visual tokens; the budget is {ctx.keep}"
         )
+    if answer.sizes is not None and not stage.weighted:
+        raise SelectionError(f"{who} weighs tokens, which the stage denies")
+    if answer.values is not None:
+        # as the model will hold them: a large number may be none in half precision
+        values = answer.values.to(ctx.hidden.dtype)
+        check_numbers(values, (len(keep), ctx.hidden.shape[-1]), f"the values of {who}")
+    if answer.sizes is not None:
+        check_numbers(answer.sizes, (len(keep),), f"the sizes of {who}")
+        if len(keep) and float(answer.sizes.min()) <= 0:
+            raise SelectionError(
+                f"the sizes of {who}: a token stands for one or more, not for none"
+            )
+    return answer

@@ -156,15 +156,15 @@ def restricted_mask(
         valid: ``[B, L']`` False on padding.
         dtype: of an additive mask.
         sizes: ``[B, L']`` how often each key is attended to; None is once.
-        window: takes the place of the model's own on earlier keys; None leaves it.
+        window: lets earlier keys be seen besides, where tokens have moved together; None is none.
     """
     origin, valid = origin.to(whole.device), valid.to(whole.device)
     rows = torch.arange(len(origin), device=whole.device)[:, None, None]
     maps = whole[:, 0].expand(len(origin), -1, -1)
     kept = maps[rows, origin[:, :, None], origin[:, None, :]][:, None]
     if window is not None:
-        seen = window.seen(origin.shape[1])[:, None].to(kept.device).tril()
-        kept = seen | ((kept if kept.dtype == torch.bool else kept == 0).triu(1))
+        near = window.seen(origin.shape[1])[:, None].to(kept.device).tril()
+        kept = near | (kept if kept.dtype == torch.bool else kept == 0)
     # a padding row sees itself: a row without any key is NaN in some kernels
     own = torch.eye(origin.shape[1], dtype=torch.bool, device=whole.device)
     if kept.dtype == torch.bool:

@@ -22,11 +22,15 @@ from unibench.errors import UsageError
 from unibench.ops import Matching, mean_weights, membership
 from unibench.pruning._transformers import attention_of
 from unibench.pruning.attention import AttentionTap, QueryKey
+from unibench.pruning.calls import full_precision, without_gradient
+from unibench.pruning.checking import check_numbers
 from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.randomness import seed_of
 
 if TYPE_CHECKING:
     from unibench.pruning.arithmetic import Arithmetic
     from unibench.pruning.prefill import Prefill, Reading
+    from unibench.pruning.stage import Method
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class EncoderMerger:
 
     Args:
         family: whose :meth:`Family.halves` are known.
+        method: whose stages they are.
         stages: of the method.
         budget: tokens of a tile follow from it; what rounding leaves is for the cut at layer 0.
         reading: the prefill under way.
@@ -123,12 +128,13 @@ class EncoderMerger:
     def __init__(
         self,
         family: Family,
+        method: Method,
         stages: Sequence[EncoderStage],
         budget: Budget,
         reading: Reading,
         arithmetic: Arithmetic,
     ) -> None:
-        self.family, self.budget, self.reading = family, budget, reading
+        self.family, self.method, self.budget, self.reading = family, method, budget, reading
         self._arithmetic = arithmetic
         blocks = family.vit_blocks
         assert family.feature_layer is not None
@@ -236,19 +242,24 @@ class EncoderMerger:
         """``hidden [1, n, C]`` with fewer rows; None leaves it."""
         prefill = self.reading.prefill
         assert prefill is not None
-        with torch.no_grad(), self.reading.timed(prefill.spans.merges):
+        who = f"{type(self.method).__name__} in block {stage.block} of the tower"
+        precise = full_precision(hidden.device)
+        with torch.no_grad(), precise, self.reading.timed(prefill.spans.merges):
             ctx = self._context(stage, tile, hidden[0])
             again = partial(_merged, stage, replace(ctx, memory=dict(tile.memory)))
-            merged = _merged(stage, ctx)
-            tile.memory = ctx.memory
             key = ("merge", stage.block, ctx.tokens.shape, ctx.keep)
+            with self._arithmetic.alike(key, partial(seed_of, ctx.tokens)):
+                merged = _merged(stage, ctx)
+            tile.memory = ctx.memory
             prefill.together.append(self._arithmetic.of(prefill, key, again))
             if merged is None:
                 return None
             match, rows, tile.size = merged
             tile.anchor = tile.anchor[match.anchor]
             tile.merges.append((stage.block, tile.anchor))
-        return rows.to(hidden)[None]
+            rows = rows.to(hidden)
+            check_numbers(rows, tuple(rows.shape), f"the tokens that {who} merged")
+        return without_gradient(rows[None], hidden, who)
 
     # -- hooks, in the order in which a block meets them
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unibench.errors import UsageError
 from unibench.pruning.chooser import Chooser
 from unibench.pruning.cutting import left_padded, segment
 from unibench.pruning.prefill import Prefill
@@ -25,6 +26,12 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
     segments = prefill.prompt.segments
     for index, store in enumerate(cache.layers):
         prefill.current = segments.get(index)
+        held = prefill.prompt.length if prefill.current is None else prefill.current.length
+        if store.keys.shape[2] != held:
+            raise UsageError(
+                f"a {type(store).__name__} does not hold its keys as the model made them, so no"
+                " entry can be removed; use the dynamic cache"
+            )
         blank = store.keys.new_empty(store.keys.shape[0], store.keys.shape[2], 0)
         rows = [_staying(prefill, chooser, index, blank, row) for row in range(len(blank))]
         if all(len(staying) == len(prefill.origin_of(row)[0]) for row, staying in enumerate(rows)):

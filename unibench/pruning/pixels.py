@@ -8,7 +8,7 @@ drops the others.
 
 from __future__ import annotations
 
-import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unibench.pruning.calls import full_precision
+from unibench.pruning.checking import checked_mask
 from unibench.pruning.family import Family, VisionCall
+from unibench.pruning.randomness import seed_of
 
 if TYPE_CHECKING:
     from unibench.pruning.arithmetic import Arithmetic
@@ -44,9 +47,7 @@ class PixelContext:
 
     def generator(self) -> torch.Generator:
         """A CPU generator seeded by the run and the picture: the same draw in any batch."""
-        state = hashlib.blake2b(f"{self.seed}".encode(), digest_size=8)
-        state.update(self.tokens.detach().float().cpu().contiguous().view(torch.uint8).numpy().data)
-        return torch.Generator().manual_seed(int.from_bytes(state.digest(), "big") >> 1)
+        return torch.Generator().manual_seed(seed_of(self.tokens, self.seed))
 
 
 @dataclass
@@ -56,10 +57,12 @@ class _Staying:
     Attributes:
         tokens: ``[N]`` True on tokens that stay.
         patches: of a token.
+        thread: that runs the call; the hooks leave the calls of others alone.
     """
 
     tokens: Tensor
     patches: int
+    thread: int = field(default_factory=threading.get_ident)
     bounds: dict[int, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -100,13 +103,18 @@ class PixelPruner:
 
     def run(self, original: Callable[..., Any], call: VisionCall, prefill: Prefill) -> Any:
         """The features of a call, zeros at the places of dropped tokens; fills ``call.merged``."""
-        with torch.no_grad(), self.reading.timed(prefill.spans.merges):
+        who = f"{type(self.method).__name__}.pixels"
+        precise = full_precision(self.reading.clock.device)
+        with torch.no_grad(), precise, self.reading.timed(prefill.spans.merges):
             pictures = [
                 replace(picture, seed=self.seed) for picture in self.family.pixel_tokens(call)
             ]
-            masks = [self.method.pixels(picture) for picture in pictures]
+            masks = []
             for picture in pictures:
                 key = ("pixels", picture.tokens.shape)
+                with self._arithmetic.alike(key, partial(seed_of, picture.tokens, self.seed)):
+                    mask = self.method.pixels(picture)
+                masks.append(checked_mask(mask, len(picture.tokens), who))
                 again = partial(self.method.pixels, picture)
                 prefill.together.append(self._arithmetic.of(prefill, key, again))
             staying = torch.cat(masks)
@@ -130,8 +138,10 @@ class PixelPruner:
 
 def _shorten(
     staying: _Staying, first: bool, module: nn.Module, args: Any, kwargs: dict[str, Any]
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]] | None:
     """A block's arguments for the patches that stay."""
+    if threading.get_ident() != staying.thread:
+        return None
     hidden, *rest = args
     rows = staying.rows.to(hidden.device)
     cos, sin = kwargs["position_embeddings"]
@@ -143,8 +153,10 @@ def _shorten(
     return (hidden[rows] if first else hidden, *rest), given
 
 
-def _spread(staying: _Staying, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+def _spread(staying: _Staying, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
     """The tokens of a merger at their places."""
+    if threading.get_ident() != staying.thread:
+        return None
     places = staying.tokens.nonzero()[:, 0].to(output.device)
     whole = output.new_zeros(len(staying.tokens), *output.shape[1:])
     return whole.index_copy(0, places, output)

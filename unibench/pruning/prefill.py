@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from unibench.cost import Clock, Mark
 from unibench.ops import Work
 from unibench.pruning.attention import QueryKey
+from unibench.pruning.calls import without_gradient
 from unibench.pruning.cutting import Rotary, Segment, left_padded, segment, take_rotary, take_tokens
 from unibench.pruning.encoder import Tile
 from unibench.pruning.family import VisionCall
@@ -152,13 +154,20 @@ class Prefill:
             unknown.update(*(work.uncounted for work in pieces))
         return products, others, tuple(sorted(unknown))
 
-    def cut(self, choices: list[Choice | None], hidden: Tensor) -> Tensor:
+    def cut(self, choices: list[Choice | None], hidden: Tensor, who: str) -> Tensor:
         """The hidden states ``[B, L, D]`` without what the choices drop; the rest becomes the
         current segment.
+
+        Args:
+            choices: of each sample.
+            hidden: what enters the layer.
+            who: the method, for messages.
         """
         merged = any(choice is not None and choice.values is not None for choice in choices)
         new = hidden.clone() if merged else hidden
         rows = [self._staying(choice, new, row) for row, choice in enumerate(choices)]
+        if merged:
+            new = without_gradient(new.detach(), hidden, who)
         weighted = self._weigh(choices)
         whole = all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows))
         if whole and not weighted:
@@ -211,22 +220,41 @@ class Added:
     features: list[Tensor]
 
 
+class _Now(threading.local):
+    """What a thread is reading."""
+
+    prefill: Prefill | None = None
+    prompt: Prompt | None = None
+
+
 class Reading:
     """The prefill under way, None between prompts: all that the hooks of a session share.
 
     torch and transformers call hooks with arguments of their own, so the hooks have to look up what
-    they work on; this is where, and dropping it forgets everything at once.
+    they work on; this is where, and dropping it forgets everything at once. Each thread that calls
+    the model has a prefill of its own.
 
     Args:
         clock: marks spans.
-
-    Attributes:
-        prefill: the one under way.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.prefill: Prefill | None = None
+        self._now = _Now()
+
+    @property
+    def prefill(self) -> Prefill | None:
+        """The one under way."""
+        return self._now.prefill
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The prompt that the forward under way reads or continues."""
+        return self._now.prompt
+
+    @prompt.setter
+    def prompt(self, prompt: Prompt | None) -> None:
+        self._now.prompt = prompt
 
     def begun(self, modality: str = "") -> Prefill:
         """The prefill that waits for the language model, a new one if there is none.
@@ -240,13 +268,13 @@ class Reading:
             self.prefill.started
             or (modality in self.prefill.calls and self.prefill.forward_start is None)
         )
-        if self.prefill is None or stale:
-            self.prefill = Prefill()
-        return self.prefill
+        if self._now.prefill is None or stale:
+            self._now.prefill = Prefill()
+        return self._now.prefill
 
     def end(self) -> None:
         """Forget it."""
-        self.prefill = None
+        self._now.prefill = None
 
     @contextmanager
     def timed(self, spans: list[tuple[Mark, Mark]]) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """The prompt that a session is reading or has read: where its visual tokens are, and what each
 decoder layer holds of it.
+
+What decoding needs of a prompt goes with its cache, so that several may be continued in turns.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Choice:
     members: Tensor | None = None
 
 
-@dataclass
+@dataclass(eq=False)  # each is only itself, and tensors of two lengths cannot be compared
 class Prompt:
     """One batch of prompts, as decoding needs it after the prefill.
 
@@ -55,7 +57,11 @@ class Prompt:
         asked: length without what was generated since (differs from L only without a cache).
         positions: what the model handed to its text model as position_ids.
         segments: what each decoder layer after a cut sees.
+        session: number of the session that read it.
         choices: what each stage kept, per sample, in the order of the stages.
+        held: of a method that rereads, each segment by its identity, and where the visual tokens of
+            a cache that holds it lie, of each sample.
+        memory: what such a method leaves itself from step to step, of each sample.
     """
 
     ids: Tensor | None
@@ -71,7 +77,12 @@ class Prompt:
     asked: int
     positions: Tensor | None
     segments: dict[int, Segment] = field(default_factory=dict)
+    session: int = 0
     choices: list[list[Choice | None]] = field(default_factory=list)
+    held: dict[int, tuple[Segment | None, list[tuple[Tensor, Tensor]]]] = field(
+        default_factory=dict
+    )
+    memory: list[dict[str, Tensor]] | None = None
 
     @property
     def length(self) -> int:

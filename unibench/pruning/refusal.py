@@ -165,6 +165,11 @@ def _of_layers(
     that every such layer comes after is none of their business: they never meet what it drops.
     """
     name, kinds = type(method).__name__, model.kinds or (FULL,) * depth
+    if set(kinds) != {FULL}:
+        if method.evicts:
+            return f"{name} takes entries out of caches, which needs full attention in every layer"
+        if method.rereads(depth) is not None:
+            return f"{name} chooses what decoding reads, which needs full attention in every layer"
     states = [layer for layer, kind in enumerate(kinds) if kind in RECURRENT]
     asked = {layer for stage in stages for layer in stage.needs.llm_attention}
     asked |= {stage.layer for stage in stages if stage.needs.entering}
@@ -198,11 +203,6 @@ def _of_layers(
                 f"{name} cuts at layer {stage.layer}, but later layers of {model.name} read the"
                 f" keys and values of layer {stored}: cut at layer {stored} or before"
             )
-    if set(kinds) != {FULL}:
-        if method.evicts:
-            return f"{name} takes entries out of caches, which needs full attention in every layer"
-        if method.rereads(depth) is not None:
-            return f"{name} chooses what decoding reads, which needs full attention in every layer"
     return None
 
 

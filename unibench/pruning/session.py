@@ -5,6 +5,8 @@ prompt.
 from __future__ import annotations
 
 import functools
+import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,8 +19,23 @@ from unibench.budget import Budget, BudgetMode, Positions, Scope
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.facts import RECURRENT, SLIDING
-from unibench.pruning._transformers import attention_of, cached
+from unibench.pruning._transformers import (
+    attention_of,
+    cache_in,
+    cached,
+    checked_generation,
+    is_compiled,
+)
 from unibench.pruning.arithmetic import Arithmetic
+from unibench.pruning.calls import (
+    EAGER,
+    REMEMBERED,
+    continued,
+    refuse_forward,
+    refuse_generation,
+    refuse_labels,
+    valid_in,
+)
 from unibench.pruning.chooser import Chooser, Plan
 from unibench.pruning.cutting import (
     Rotary,
@@ -42,7 +59,11 @@ from unibench.pruning.refusal import cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
+log = logging.getLogger(__name__)
+
 _ATTACHED: WeakSet[Any] = WeakSet()  # models inside a block
+_NUMBERS = itertools.count(1)  # of sessions: a cache says which one filled it
+UNCACHED = 8  # prompts that may be continued in turns without a cache
 
 
 class Session:
@@ -85,6 +106,11 @@ class Session:
         positions: Positions = "original",
         reuse: Reuse | None = None,
     ) -> None:
+        if is_compiled(family.model):
+            raise UsageError(
+                "a compiled model cannot be pruned: lengths differ from layer to layer and from"
+                " prompt to prompt, and hooks are not called; give the model without torch.compile"
+            )
         facts = facts_of(family)
         if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
             raise UsageError(reason)
@@ -93,6 +119,7 @@ class Session:
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
         self._plan = Plan(method, stages, budget, scope, seed, positions)
+        self._number = next(_NUMBERS)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
         self._reading = Reading(Clock(next(family.model.parameters()).device))
@@ -104,6 +131,16 @@ class Session:
         self._rereading = Rereading(method, family)
         self._records: list[PromptRecord] = []
         self._unread: list[Spans] = []
+        self._uncached: list[Prompt] = []
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuses to be copied: a model's hooks lead here, and a copy of the model would be pruned
+        for ever.
+        """
+        raise UsageError(
+            "a model cannot be copied, pickled or saved as a whole inside prune(); do it before the"
+            " block (save_pretrained and state_dict work)"
+        )
 
     @property
     def budget(self) -> Budget:
@@ -132,10 +169,10 @@ class Session:
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None
-        stages = self._plan.method.encoder(layer % len(self.family.vit_blocks) + 1)
+        stages = method.encoder(layer % len(self.family.vit_blocks) + 1)
         if not stages:
             return None
-        return EncoderMerger(self.family, stages, self.budget, self._reading, arithmetic)
+        return EncoderMerger(self.family, method, stages, self.budget, self._reading, arithmetic)
 
     def take_records(self) -> list[PromptRecord]:
         """The records since the last call, one per sample, oldest first, and forget them."""
@@ -173,8 +210,9 @@ class Session:
             _ATTACHED.add(model)
             stack.callback(_ATTACHED.discard, model)
             stack.callback(self._reading.end)
+            stack.callback(self._uncached.clear)
             for handle in (
-                model.register_forward_pre_hook(self._before_model),
+                model.register_forward_pre_hook(self._before_model, with_kwargs=True),
                 # also where the forward fails: a prompt read halfway is forgotten
                 model.register_forward_hook(self._after_model, always_call=True),
                 core.register_forward_pre_hook(self._before_core, with_kwargs=True),
@@ -190,6 +228,8 @@ class Session:
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
             stack.enter_context(self._rereading.installed())
+            stack.enter_context(checked_generation(model, refuse_generation))
+            stack.enter_context(EAGER.installed())
             yield self
 
     @property
@@ -203,9 +243,16 @@ class Session:
         rereads = layers if self._rereading.first is None else self._rereading.first
         return 0 if self._plan.method.evicts else min([*self.stages, rereads])
 
+    @property
+    def _shortens(self) -> bool:
+        """Whether a prompt may leave the decoder with fewer tokens than it had."""
+        return bool(self.stages)
+
     # -- hooks, in the order in which a forward meets them
 
-    def _before_model(self, module: nn.Module, args: Any) -> None:
+    def _before_model(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("labels") is not None and self._shortens:
+            raise refuse_labels()
         if self._reading.begun().forward_start is not None:
             self._reading.end()  # a forward that was interrupted left it
         self._reading.begun().forward_start = self._reading.clock.mark()
@@ -218,12 +265,8 @@ class Session:
     def _before_text(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
-        cache = kwargs.get("past_key_values")
-        if getattr(cache, "is_compileable", False):
-            raise UsageError(
-                "a static cache has one length for all layers and cannot be pruned; use the dynamic"
-                " cache"
-            )
+        cache = cache_in(kwargs)
+        refuse_forward(self.family.text_model, cache)
         prefill = self._reading.begun()
         if cache is None or cache.get_seq_length() == 0:
             self._read(
@@ -240,7 +283,7 @@ class Session:
     def _before_layer(
         self, index: int, module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
-        prompt, prefill = self.prompt, self._reading.prefill
+        prompt, prefill = self._reading.prompt, self._reading.prefill
         if prompt is None or not prompt.has_visual:
             return None
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
@@ -292,11 +335,14 @@ class Session:
         prefill = self._reading.prefill
         if prefill is None:
             return
+        cache = _cache_in(output)
         if prefill.prompt.has_visual and self._plan.method.evicts:
-            if output.past_key_values is None:
+            if cache is None:
                 self.notes.add("no cache: nothing was evicted before decoding")
             else:
-                evict(prefill, self._chooser, output.past_key_values)
+                evict(prefill, self._chooser, cache)
+        if cache is not None:
+            setattr(cache, REMEMBERED, prefill.prompt)
         if prefill.replay is None:
             self._record(prefill)
 
@@ -323,41 +369,53 @@ class Session:
         """Locate the visual tokens of a batch before the first decoder layer."""
         if isinstance(mask, dict) or (mask is not None and mask.ndim == 4):
             mask = prefill.mask  # of which the model has made its own, one for each kind of layer
-        if isinstance(mask, dict) or (mask is not None and mask.ndim != 2):
-            raise NotImplementedError("pruning needs a 2D attention mask")
-        valid = (
-            torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-            if mask is None
-            else mask.bool()
-        )
-        if not bool(valid[:, -1].all()):
+        if prefill.ids is None:
             raise UsageError(
-                "a batch must be padded on the left: set padding_side='left' on the tokenizer"
+                "visual tokens are found by their ids, and this prompt came as embeddings; give"
+                " input_ids with the pictures (inputs_embeds cannot be pruned)"
             )
-        before, names = self.prompt, self.samples
-        grown = (
-            without_cache
-            and before is not None
-            and not prefill.calls
-            and _continues(before, prefill.ids)
-        )
-        if grown and before is not None:
+        valid = valid_in(mask, embeds)
+        names = self.samples
+        before = None
+        if without_cache and not prefill.calls:
             # generate(use_cache=False) reads the grown prompt anew at each step: what was dropped
             # stays dropped
+            before = next((one for one in self._uncached if _continues(one, prefill.ids)), None)
+        if before is not None:
             prefill.replay, names = before.choices, before.names
+            self._uncached.remove(before)
         prompt = prompt_of(self.family, prefill.ids, valid, positions, prefill.calls, names)
-        if grown and before is not None:
+        prompt.session = self._number
+        if before is not None:
             prompt.asked = before.asked
-        self.prompt = prefill.prompt = prompt
+        if without_cache:
+            self._uncached[:] = [prompt, *self._uncached[: UNCACHED - 1]]
+        self._note_length(prompt)
+        self.prompt = self._reading.prompt = prefill.prompt = prompt
         if self._plan.positions != "original":
             rotate = functools.partial(self.family.rotary, embeds)
             prefill.places = Places(self._plan.positions, prompt, rotate)
+
+    def _note_length(self, prompt: Prompt) -> None:
+        """Say so where a prompt has positions that the model was not built for."""
+        limit = getattr(self.family.text_model.config, "max_position_embeddings", None)
+        if limit is None:
+            return
+        last = prompt.length if prompt.positions is None else int(prompt.positions.max()) + 1
+        if last <= limit:
+            return
+        note = f"prompts longer than the {limit} tokens that the model was built for"
+        if note not in self.notes:
+            log.warning("%s: the first has %d", note, last)
+        self.notes.add(note)
 
     def _decode(
         self, ids: Tensor | None, args: Any, kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
         """Positions of the tokens that continue a cached prompt; None where they are right."""
-        prompt, embeds, cache = self.prompt, kwargs["inputs_embeds"], kwargs["past_key_values"]
+        embeds, cache = kwargs["inputs_embeds"], cache_in(kwargs)
+        prompt, done = continued(cache, self._number, embeds, kwargs.get("attention_mask"))
+        self._reading.prompt = prompt
         self._rereading.begin(prompt, embeds.shape[1])
         if prompt is None:
             return None
@@ -369,13 +427,12 @@ class Session:
         for segment in prompt.segments.values():
             segment.masks.clear()
             segment.turned.clear()
-        first = prompt.segments.get(0)
-        if first is None:
+        first, before = prompt.segments.get(0), prompt.positions
+        if first is None and before is None:
             return None
-        # layer 0 is short, so positions read off its cache length would be too small
-        done = cache.get_seq_length() - first.length
+        # where layer 0 is short, positions read off its cache length would be too small; and Qwen
+        # keeps the offset of the prompt read last on the model, which may be another prompt's
         steps = done + 1 + torch.arange(embeds.shape[1], device=embeds.device)
-        before = prompt.positions
         kwargs["position_ids"] = (
             (prompt.length - 1 + steps)[None] if before is None else before[..., -1:] + steps
         )
@@ -389,7 +446,7 @@ class Session:
         if kind not in segment.turned:
             # of the first layer of a kind: those that share its keys and values have no cache
             assert segment.end is not None
-            done = cached(kwargs["past_key_values"], index)[0] - segment.length
+            done = cached(cache_in(kwargs), index)[0] - segment.length
             at = segment.end + done + torch.arange(hidden.shape[1], device=segment.end.device)
             at = at.to(hidden.device)
             segment.turned[kind] = self.family.rotary(hidden, at if len(at) == 3 else at[0], kind)
@@ -400,7 +457,7 @@ class Session:
         """``[B, keys]`` what a layer may read at a decoding step; None: all it holds."""
         if self._rereading.first is None or index < self._rereading.first:
             return None
-        keys = kwargs["past_key_values"].get_seq_length(index) + 1  # the new token is stored later
+        keys = cache_in(kwargs).get_seq_length(index) + 1  # the new token is stored later
         return self._rereading.readable(index, keys)
 
     def _record(self, prefill: Prefill) -> None:
@@ -432,13 +489,15 @@ class Session:
 
     def _cut(self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor) -> Tensor:
         """The input of the stage's layer without the tokens that the stage drops."""
-        with torch.no_grad(), self._reading.timed(prefill.spans.method):
-            if prefill.replay is None:
-                choices = self._chooser.choices(prefill, number, stage, hidden)
-            else:
-                choices = prefill.replay[number]
+        with self._reading.timed(prefill.spans.method):
+            with torch.no_grad():
+                if prefill.replay is None:
+                    choices = self._chooser.choices(prefill, number, stage, hidden)
+                else:
+                    choices = prefill.replay[number]
             prefill.prompt.choices.append(choices)
-            return prefill.cut(choices, hidden)
+            # outside of no_grad: the gradient of a kept token goes on to where it came from
+            return prefill.cut(choices, hidden, type(self._plan.method).__name__)
 
     def _mask(
         self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
@@ -448,7 +507,7 @@ class Session:
         if kind not in segment.masks:
             # one for all layers of a kind: their caches are of one length behind a cut, and layers
             # that share keys and values have no cache
-            cache = kwargs.get("past_key_values")
+            cache = cache_in(kwargs)
             make = self._recurrent_mask if kind in RECURRENT else self._attention_mask
             segment.masks[kind] = make(segment, index, hidden, cache, given)
         mask = segment.masks[kind]
@@ -511,6 +570,12 @@ def _taken(argument: Any, segment: Segment, length: int) -> Any:
     if not isinstance(argument, Tensor) or argument.ndim != 3 or argument.shape[1] != length:
         return argument
     return take_tokens(argument, segment.origin.to(argument.device))
+
+
+def _cache_in(output: Any) -> Any:
+    """The cache among what the text model returns, which a configuration may want as a tuple."""
+    parts = output if isinstance(output, tuple) else (cache_in(output),)
+    return next((part for part in parts if hasattr(part, "get_seq_length")), None)
 
 
 def _continues(before: Prompt, ids: Tensor | None) -> bool:

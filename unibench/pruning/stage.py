@@ -13,6 +13,7 @@ from unibench.annotations import fields_of
 from unibench.cost.accounting import matched_keep
 from unibench.errors import UsageError, unknown
 from unibench.ops import top_k
+from unibench.pruning.checking import shaped_scores
 
 if TYPE_CHECKING:
     from unibench.budget import Budget
@@ -26,10 +27,6 @@ Category = Literal["ViT only", "LLM only", "hybrid", "two stages", "random", "ot
 Aspect = Literal["geometry", "attention", "saliency"]
 Calibrated = Literal["no", "optional", "required"]
 Aim = Literal["importance", "diversity", "hybrid", "none", "other"]
-
-
-class BudgetError(RuntimeError):
-    """A method kept another number of tokens than its budget, and is not one that may."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,15 @@ class Selection:
             into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
             are asked for, a merged token takes the mean position of its members; one without any
             stays where its anchor is.
+        scores: the numbers that decided, where there were any; the engine refuses a choice by
+            numbers that are not finite.
     """
 
     keep: Tensor
     values: Tensor | None = None
     sizes: Tensor | None = None
     members: Callable[[], Tensor] | None = None
+    scores: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,9 @@ class Method:
         """The choice for one sample. Default: the ``ctx.keep`` highest scores, ties by lower
         index.
         """
-        return Selection(top_k(self.score(ctx), ctx.keep))
+        who = f"{type(self).__name__}.score at layer {ctx.layer}"
+        scores = shaped_scores(self.score(ctx), len(ctx.visual), who)
+        return Selection(top_k(scores, ctx.keep), scores=scores)
 
     def score(self, ctx: StageContext) -> Tensor:
         """Importance of each visual token, ``[N]``, float32."""

@@ -25,10 +25,11 @@ def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
         left, right = mean_scores(one), mean_scores(other)
     except UsageError:
         return False
-    both = left.join(right["score"], how="inner", rsuffix="_other").dropna()
-    if both.empty:
+    both = [
+        (score, right[name][0], group) for name, (score, group) in left.items() if name in right
+    ]
+    both = [pair for pair in both if pair[0] == pair[0] and pair[1] == pair[1]]
+    if not both:
         return False
-    found = paired(
-        both["score"].tolist(), both["score_other"].tolist(), both["group"].tolist(), draws=DRAWS
-    )
+    found = paired(*map(list, zip(*both, strict=True)), draws=DRAWS)
     return found.low > 0 or found.high < 0

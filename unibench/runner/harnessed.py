@@ -21,7 +21,7 @@ from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.folder import read_samples
-from unibench.store.lines import line_of
+from unibench.store.lines import checked, line_of
 
 QUIET = {
     "TQDM_DISABLE": "1",
@@ -136,9 +136,9 @@ def _keep(folder: Path, verdict: Verdict) -> None:
     samples, environments = read_samples(folder)
     scored = [{**sample, "score": verdict.scores.get(name)} for name, sample in samples.items()]
     with disk_errors(folder):
-        replace(folder / "env.json", json.dumps(environments, indent=1))
+        replace(folder / "env.json", checked(json.dumps(environments, indent=1)))
         replace(folder / "samples.jsonl", b"".join(map(line_of, scored)))
-        replace(folder / "harness.json", json.dumps(verdict.as_json(), indent=1))
+        replace(folder / "harness.json", checked(json.dumps(verdict.as_json(), indent=1)))
 
 
 def _kept(folder: Path) -> Verdict:

@@ -23,14 +23,16 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError, of_file, unknown
 from unibench.identity import Cell, settled
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, stored_row
 from unibench.plan import survey
 from unibench.plan.survey import PlannedCell
+from unibench.registry import parts_of
 from unibench.runner.embedded import Embedded
 from unibench.runner.harnessed import Harnessed
 from unibench.runner.listener import Listener, Silent
@@ -226,12 +228,12 @@ class _CellLoop:
         except DiskError:
             raise
         except Exception as error:
-            usage = isinstance(error, UsageError)
+            mistake = error if isinstance(error, UsageError) else of_file(error)
+            line = _line(error, visit.cell) if mistake is None else str(mistake)
+            usage = mistake is not None
             visit.folder.open()
-            visit.folder.status(
-                "failed", error=_line(error), traceback=traceback.format_exc(), usage=usage
-            )
-            self._fail(visit.cell, _line(error), usage=usage)
+            visit.folder.status("failed", error=line, traceback=traceback.format_exc(), usage=usage)
+            self._fail(visit.cell, line, usage=usage)
             visit.ended = True
 
     def ended_elsewhere(self, visit: _Visit) -> bool:
@@ -320,10 +322,14 @@ def _set_damaged_row_aside(folder: CellFolder) -> None:
             file.replace(file.with_name("metrics.json.damaged"))
 
 
-def _line(error: Exception) -> str:
-    """An error as one line: a mistake of the user's as it is, another with its kind."""
-    return (
-        str(error)
-        if isinstance(error, UsageError)
-        else f"{type(error).__name__}: {error}".partition("\n")[0]
-    )
+def _line(error: Exception, cell: Cell) -> str:
+    """An error as one line; one that passes through a method of the user's begins with its file,
+    line and source.
+    """
+    said = f"{type(error).__name__}: {error}".partition("\n")[0]
+    own = {card.path.resolve().parent for card in parts_of(cell.config.method) if card.outside}
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if Path(frame.filename).resolve().parent in own:
+            return f"{frame.filename} line {frame.lineno}: {frame.line}: {said}"
+    return said

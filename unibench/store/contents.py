@@ -4,15 +4,17 @@ them.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unibench.errors import UsageError
 from unibench.store.claim import Watch, holder
 from unibench.store.files import disk_errors, read_json
-from unibench.store.folder import DamagedError, read_row, read_samples
+from unibench.store.folder import count_samples, read_row
 from unibench.store.index import FEATURES, REMOVED, cells_below, sweep
 
 
@@ -39,13 +41,16 @@ def index(folder: Path) -> list[Entry]:
 
 
 def entry_of(folder: Path) -> Entry:
-    """State of one cell."""
+    """State of one cell; damaged if a file that says what it is cannot be read."""
     row, status = read_row(folder), read_json(folder / "status.json")
+    torn = row is None and os.path.lexists(folder / "metrics.json")
+    if torn or not isinstance(read_json(folder / "identity.json"), dict):
+        return Entry(folder, "damaged", 0, None)
     if row is not None:
         return Entry(folder, "done", row["n"], row)
     try:
-        count = len(read_samples(folder)[0])
-    except DamagedError:
+        count = count_samples(folder)
+    except UsageError:
         return Entry(folder, "damaged", 0, None)
     failed = isinstance(status, dict) and status.get("state") == "failed"
     return Entry(folder, "failed" if failed else "partial", count, None)

@@ -12,6 +12,9 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +28,7 @@ from unibench.errors import shown as shown
 MIB = 1 << 20
 LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
 LARGEST_YAML = MIB
+SMALL = 4 * MIB  # of a file whose content is kept while its cell is looked at
 FILES = 100_000  # of a folder that a stored configuration names
 HASHED = 1 << 37  # bytes of their content, for a digest
 _NEXT = re.compile(r"\n(?=[a-z_]+:(?: |\n|$))")  # before an entry of a configuration
@@ -35,8 +39,21 @@ DEPTH = 50  # of a YAML file
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_read: ContextVar[dict[Path, bytes] | None] = ContextVar("_read", default=None)
+
+
 class UnreadableError(UsageError):
     """A file is no plain file, is too large, or does not hold what it should."""
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Inside the block a small file is read once, however many checks of a cell look at it."""
+    token = _read.set({})
+    try:
+        yield
+    finally:
+        _read.reset(token)
 
 
 def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
@@ -46,6 +63,9 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
         FileNotFoundError, NotADirectoryError: there is none.
         UnreadableError: it is a link, a pipe, a device or a folder, or larger than ``limit``.
     """
+    known = _read.get()
+    if known is not None and file in known and len(known[file]) <= limit:
+        return known[file]
     try:
         # without O_NONBLOCK, opening a pipe waits for a writer
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -68,7 +88,10 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
                 " read"
             )
-        return stream.read(limit)
+        content = stream.read(limit)
+    if known is not None and len(content) <= SMALL:
+        known[file] = content
+    return content
 
 
 def read_text(file: Path, limit: int = LARGEST) -> str:
@@ -106,10 +129,15 @@ def read_mapping(file: Path) -> dict[str, Any]:
         UnreadableError: it is missing, cannot be read, is no mapping, or stands for more than a
             configuration ever does (aliases may turn 2 kB into gigabytes).
     """
+    return copy.deepcopy(seen_mapping(file))
+
+
+def seen_mapping(file: Path) -> Mapping[str, Any]:
+    """The same for a reader that changes nothing of it, see :func:`read_mapping`."""
     try:
         text = read_text(file, LARGEST_YAML)
         plain = None if _MARKS.search(text) else _entries(text, file)
-        value = _loaded(text, file) if plain is None else copy.deepcopy(plain)
+        value = _loaded(text, file) if plain is None else plain
     except (FileNotFoundError, NotADirectoryError):
         raise UnreadableError(f"{shown(file)} is missing") from None
     except (yaml.YAMLError, ValueError, RecursionError):

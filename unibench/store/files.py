@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from unibench.errors import UsageError
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
+from unibench.store.lines import sound
 
 
 class DiskError(UsageError):
@@ -87,7 +88,8 @@ def no_link(path: str, flags: int) -> int:
 def read_json(file: Path) -> Any:
     """What a JSON file holds; None if it does not exist, is damaged, or is no plain file."""
     try:
-        return parsed_json(read_bytes(file))
+        content = sound(read_bytes(file))
+        return None if content is None else parsed_json(content)
     except (FileNotFoundError, NotADirectoryError, ValueError, UnreadableError):
         return None
 

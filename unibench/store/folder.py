@@ -25,6 +25,7 @@ import errno
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,13 +42,23 @@ from unibench.store import manifest
 from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
-from unibench.store.lines import UNKNOWN, Shape, environment_of, is_environment, line_of, parsed
+from unibench.store.lines import (
+    UNKNOWN,
+    Shape,
+    checked,
+    environment_of,
+    is_environment,
+    line_of,
+    parsed,
+)
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
 _DAMAGED = (
     "{} is damaged. Nothing is lost: `python -m unibench store repair {}` sets the line aside, and"
     " the same run then answers that sample again"
 )
+PARSED = 1 << 20  # bytes of samples that a look at a cell parses
+_WRITTEN = re.compile(rb'\{"id":"([^"\\]*)",.*\}\Z')  # a line as :func:`line_of` writes it
 SAMPLES = 1 << 31  # bytes of a file of samples, at most
 
 
@@ -118,6 +129,7 @@ class CellFolder:
                     self.path / "identity.json",
                     json.dumps(self.cell.identity, indent=1, sort_keys=True),
                 )
+                manifest.begin(self.path)
 
     @contextmanager
     def appending(self, environment: Mapping[str, Any]) -> Iterator[int]:
@@ -177,7 +189,7 @@ class CellFolder:
                 "pid": os.getpid(),
                 **{name: _harmless(value) for name, value in more.items()},
             }
-            replace(self.path / "status.json", json.dumps(text))
+            replace(self.path / "status.json", checked(json.dumps(text)))
 
     def merge(self) -> None:
         """Join the writers' files to ``samples.jsonl`` and ``env.json``.
@@ -186,7 +198,7 @@ class CellFolder:
         """
         samples, environments = read_samples(self.path)
         with disk_errors(self.path):
-            replace(self.path / "env.json", json.dumps(environments, indent=1))
+            replace(self.path / "env.json", checked(json.dumps(environments, indent=1)))
             replace(self.path / "samples.jsonl", b"".join(map(line_of, samples.values())))
             for file in _writers(self.path):
                 file.unlink(missing_ok=True)
@@ -291,6 +303,40 @@ def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str
     return dict(sorted(found.items(), key=lambda entry: entry[1].get("index", 0))), environments
 
 
+def count_samples(folder: Path) -> int:
+    """Answered samples of a cell, for looks that need no more: of a long cell the lines are counted
+    and not parsed.
+
+    Raises:
+        DamagedError: a line is no sample; in a long cell, one that has another beginning or end.
+    """
+    files = sample_files(folder)
+    if sum(file.lstat().st_size for file in files) <= PARSED:
+        return len(read_samples(folder)[0])
+    names: set[bytes] = set()
+    for file in files:
+        for number, line in enumerate(_streamed(file), 1):
+            if (whole := _WRITTEN.match(line)) is not None:
+                names.add(whole[1])
+            elif environment_of(line) is None:
+                names.add(json.dumps(_sample(file, number, line)["id"]).encode()[1:-1])
+    return len(names)
+
+
+def _streamed(file: Path) -> Iterator[bytes]:
+    """The whole lines of a file of samples, without their ends; not all of them at a time.
+
+    Raises:
+        DamagedError: it is a link or no plain file.
+    """
+    if file.is_symlink() or not file.is_file():
+        raise DamagedError(f"{shown(file)} is a link or no plain file")
+    with open(file, "rb", opener=no_link) as stream:
+        for line in stream:
+            if line.endswith(b"\n"):
+                yield line[:-1]
+
+
 def forget_parts(folder: Path) -> None:
     """Remove the marks of done parts, and in how many the cell was split."""
     for file in (*folder.glob("done-*"), folder / "split"):
@@ -310,7 +356,14 @@ def _sample(file: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _writers(folder: Path) -> list[Path]:
-    found = [file for file in folder.glob("samples-*.jsonl") if _number(file) >= 0]
+    try:
+        names = os.listdir(folder)  # several times as fast as glob, and readers ask for every cell
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UnreadableError(f"{shown(folder)} cannot be read: {error.strerror}") from None
+    numbered = [name for name in names if name.startswith("samples-") and name.endswith(".jsonl")]
+    found = [folder / name for name in numbered if _number(folder / name) >= 0]
     return sorted(found, key=_number)
 
 

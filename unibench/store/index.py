@@ -33,6 +33,7 @@ WHOLE = (
     "manifest.json",
     "split",
 )
+ASIDE = ("claim-", ".index.parquet.")  # files whose writers may work elsewhere
 _STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
 
 
@@ -141,6 +142,8 @@ def leftovers(folder: Path) -> list[Path]:
         torn = [Path(path, name) for name in files if _is_temporary(name)]
         if torn and holder(Path(path), watch) is None:
             found += torn
+        aside = [Path(path, name) for name in files if name.startswith(ASIDE)]
+        found += [place for place in aside if _is_old(place)]
     return sorted(found)
 
 
@@ -174,6 +177,14 @@ def links_below(folder: Path) -> Iterator[Path]:
         shown_files = [name for name in files if not name.startswith(".")]
         places = [Path(path, name) for name in (*names, *sorted(shown_files))]
         yield from (place for place in places if place.is_symlink())
+
+
+def _is_old(place: Path) -> bool:
+    """Whether nobody has written to a file for an hour; a heartbeat writes every few seconds."""
+    try:
+        return time.time() - place.lstat().st_mtime > _STALE
+    except OSError:
+        return False
 
 
 def _is_left(place: Path, watch: Watch) -> bool:

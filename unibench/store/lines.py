@@ -1,8 +1,11 @@
 """The lines of a file of samples: a sample, or what is known of the machine that answered them.
 
 Every reader goes by these functions. A line that lacks a field, or has one of another type, is
-damage: ``store repair`` sets it aside, and the same run asks its sample again. The last entry of a
-line is the CRC-32 of what stands before it; lines of earlier versions have none.
+damage: ``store repair`` sets it aside, and the same run asks its sample again.
+
+A line ends with the CRC-32 of its JSON, written in white space: to every reader of JSON the line is
+the sample and nothing else, and lines that differ in times alone are told so by their entries.
+Lines of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -13,18 +16,15 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from operator import eq
 from typing import Any
 
 from unibench.store.data import parsed_json
 
 LARGEST = 1e15  # of a number: what is larger is damage, and would overflow in a mean
 RUNS = 100_000  # of one cell; a larger number would make as many environments in memory
-CHECKSUM = "crc32"
 ENVIRONMENT_BEGINS = b'{"environment":'
-_MARK, _END = f',"{CHECKSUM}":"'.encode(), b'"}'
-_TAIL = len(_MARK) + 8 + len(_END)
-_ALIKE = 8  # signs of the mark, of 12, that no line without a checksum has in their places
+_SIGNS = b" \t"
+_BITS = bytes.maketrans(b"01", _SIGNS)
 UNKNOWN = {
     "device": "unknown",
     "code": "unknown",
@@ -95,11 +95,7 @@ def parsed(line: bytes) -> dict[str, Any] | None:
         sample = None if content is None else parsed_json(content)
     except ValueError:
         return None
-    if not isinstance(sample, dict) or not _is_sample(sample):
-        return None
-    # written again by other software, with spaces or in another order
-    kept = sample.pop(CHECKSUM, None)
-    return None if kept is not None and _checksum(_text_of(sample)) != kept else sample
+    return sample if isinstance(sample, dict) and _is_sample(sample) else None
 
 
 @dataclass(frozen=True)
@@ -150,37 +146,33 @@ def is_environment(value: Any) -> bool:
 def line_of(entry: Mapping[str, Any]) -> bytes:
     """One line of a file of samples, with its checksum.
 
-    >>> line_of({"id": "a"})
-    b'{"id":"a","crc32":"62ba96e5"}\\n'
+    >>> line_of({"id": "a"}).rstrip()
+    b'{"id":"a"}'
     """
-    content = _text_of(entry)
-    return content + _MARK + _checksum(content).encode() + _END + b"\n"
+    return checked(json.dumps(entry, ensure_ascii=False, separators=(",", ":"))) + b"\n"
 
 
-def _text_of(entry: Mapping[str, Any]) -> bytes:
-    """An entry as a line has it, without its last brace."""
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()[:-1]
-
-
-def _checksum(content: bytes) -> str:
-    return f"{zlib.crc32(content):08x}"
+def checked(text: str) -> bytes:
+    """A JSON text with its checksum."""
+    content = text.encode()
+    return content + _checksum(content)
 
 
 def sound(line: bytes) -> bytes | None:
     """A line without its checksum, or None if the two do not belong together.
 
-    >>> sound(b'{"id":"a","crc32":"62ba96e5"}'), sound(b'{"id":"b","crc32":"62ba96e5"}')
-    (b'{"id":"a"}', None)
-    >>> sound(b'{"id":"a"}')
-    b'{"id":"a"}'
+    >>> line = line_of({"id": "a"})[:-1]
+    >>> sound(line), sound(line.replace(b"a", b"b")), sound(b'{"id":"a"}')
+    (b'{"id":"a"}', None, b'{"id":"a"}')
     """
-    content, tail = line[:-_TAIL], line[-_TAIL:]
-    mark, digits, end = tail[: len(_MARK)], tail[len(_MARK) : -len(_END)], tail[-len(_END) :]
-    if mark == _MARK and end == _END:
-        return content + b"}" if _checksum(content).encode() == digits else None
-    # a checksum whose own mark was damaged must not pass as a line that has none
-    alike = sum(map(eq, mark + end, _MARK + _END))
-    return None if len(digits) == 8 and alike > _ALIKE else line
+    content = line.rstrip(_SIGNS)
+    tail = line[len(content) :]
+    return content if not tail or tail == _checksum(content) else None
+
+
+def _checksum(content: bytes) -> bytes:
+    """The 32 bits of the CRC-32, a space or a tab each."""
+    return f"{zlib.crc32(content):032b}".encode().translate(_BITS)
 
 
 def _is_sample(entry: Mapping[str, Any]) -> bool:

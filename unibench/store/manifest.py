@@ -1,6 +1,7 @@
-"""What the files of a finished cell were when it was finished: ``manifest.json``.
+"""What the files of a cell were when it was finished: ``manifest.json``.
 
-It holds the size and the SHA-256 of each file. Cells that an earlier version finished have none;
+It holds the size and the SHA-256 of each file; until a cell is finished, of those alone that say
+which cell it is. Cells that an earlier version finished have none;
 their rows are recomputed from their samples all the same. A manifest tells damage and careless
 edits: whoever edits on purpose can write another one, and is found where a row is not what its
 samples give, or a score not what its answer gets.
@@ -18,10 +19,12 @@ from typing import Any
 
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import replace
+from unibench.store.lines import checked, sound
 from unibench.store.unpack import LIMITS, limit_of
 
 NAME = "manifest.json"
 SCHEMA = 1
+FIXED = ("config.yaml", "identity.json")  # from the beginning
 GROWING = ("run.log",)  # a harness's process may still say something when its cell is finished
 
 
@@ -55,8 +58,13 @@ class Fault:
     what: str
 
 
+def begin(cell: Path) -> None:
+    """Write the manifest of a cell that has no samples yet."""
+    replace(cell / NAME, text_of({name: _content(cell / name) for name in FIXED}))
+
+
 def write(cell: Path, coming: Mapping[str, bytes]) -> None:
-    """Write the manifest of a cell.
+    """Write the manifest of a finished cell.
 
     Args:
         cell: its folder.
@@ -95,9 +103,9 @@ def read(cell: Path) -> dict[str, Seal] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        entry = parsed_json(content)
+        entry = parsed_json(sound(content) or b"")
         seals = {str(name): Seal(**seal) for name, seal in entry["files"].items()}
-        whole = _text(seals) == content
+        whole = _text(seals) == content  # with its checksum
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
@@ -105,8 +113,13 @@ def read(cell: Path) -> dict[str, Seal] | None:
     return seals
 
 
-def faults(cell: Path) -> Iterator[Fault]:
-    """The files of a finished cell that are not as they were; nothing of one without a manifest."""
+def faults(cell: Path, *, finished: bool = True) -> Iterator[Fault]:
+    """The files of a cell that are not as they were; none of a cell without a manifest.
+
+    Args:
+        cell: its folder.
+        finished: whether it has a row.
+    """
     try:
         seals = read(cell)
     except UnreadableError:
@@ -115,9 +128,10 @@ def faults(cell: Path) -> Iterator[Fault]:
     if seals is None:
         return
     for name, seal in seals.items():
-        if (what := _fault(cell / name, seal)) is not None:
+        looked = finished or name in FIXED
+        if looked and (what := _fault(cell / name, seal)) is not None:
             yield Fault(cell / name, what)
-    for name in _names(cell):
+    for name in _names(cell) if finished else ():
         if name not in seals and name not in GROWING:
             yield Fault(cell / name, "was added after the cell was finished")
 
@@ -181,6 +195,6 @@ def _is_sealed(name: str) -> bool:
 
 
 def _text(seals: Mapping[str, Seal]) -> bytes:
-    """In one form only, so that whatever bit is flipped makes another text."""
+    """In one form only, with a checksum, so that a flipped bit is the manifest's own damage."""
     files: dict[str, Any] = {name: asdict(seals[name]) for name in sorted(seals)}
-    return json.dumps({"schema": SCHEMA, "files": files}, indent=1).encode()
+    return checked(json.dumps({"schema": SCHEMA, "files": files}, indent=1))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, of_file
 from unibench.store import manifest
-from unibench.store.data import UnreadableError, parsed_json, read_bytes, read_mapping
+from unibench.store.data import (
+    UnreadableError,
+    parsed_json,
+    read_bytes,
+    reading_once,
+    seen_mapping,
+)
 from unibench.store.files import appending, disk_errors, read_json, replace
 from unibench.store.folder import (
     SAMPLES,
@@ -76,7 +83,10 @@ def verify(folder: Path, examine: Examine = lambda cell: ()) -> list[Problem]:
         folder: of results, or of a cell.
         examine: says what else is wrong with a finished cell that can be read.
     """
-    found = [problem for cell in cells_below(folder) for problem in _verify_cell(cell, examine)]
+    found: list[Problem] = []
+    for cell in cells_below(folder):
+        with reading_once():
+            found += _verified(cell, examine)
     found += [
         Problem(
             place,
@@ -115,13 +125,30 @@ def repair(folder: Path) -> int:
     return sum(_repair_cell(cell) for cell in cells)
 
 
+def _verified(cell: Path, examine: Examine) -> Iterator[Problem]:
+    """What is wrong with a cell; where a file of it cannot be read, that is."""
+    try:
+        os.listdir(cell)
+        yield from _verify_cell(cell, examine)
+    except (UnreadableError, OSError) as error:
+        what = of_file(error) or error
+        yield Problem(cell, f"cannot be read: {what}", "have its owner let you read it")
+
+
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
+    row, named = read_row(cell), set[Path]()
+    for problem in _unreadable(cell, row, examine):
+        named.add(problem.file)
+        yield problem
+    mend = f"python -m unibench store repair {cell}, then run the same command again"
+    for fault in manifest.faults(cell, finished=row is not None):
+        if fault.file not in named:  # what is wrong inside of a file says more
+            yield Problem(fault.file, fault.what, mend)
+
+
+def _unreadable(cell: Path, row: dict[str, Any] | None, examine: Examine) -> Iterator[Problem]:
+    """What the files of a cell show by themselves."""
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
-    row = read_row(cell)
-    sealed = row is not None and (cell / manifest.NAME).exists()
-    if sealed:
-        for fault in manifest.faults(cell):
-            yield Problem(fault.file, fault.what, f"{mend}, then {again}")
     if not isinstance(read_json(cell / "identity.json"), dict):
         yield Problem(cell / "identity.json", "cannot be read", again)
     elif (fault_of_key := identity_fault(cell)) is not None:
@@ -134,7 +161,7 @@ def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
         what = "cannot be read" if _is_plain(file) else "is a link or no plain file"
         yield Problem(file, what, mend)
     try:
-        read_mapping(cell / "config.yaml")
+        seen_mapping(cell / "config.yaml")
     except UnreadableError as error:
         yield Problem(cell / "config.yaml", f"cannot be read: {error}", again)
     for file in filter(_is_plain, sample_files(cell)):
@@ -150,6 +177,7 @@ def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
         return
     if row is not None:
         yield from _verify_row(cell, row, samples)
+        sealed = (cell / manifest.NAME).exists()
         yield from examine(Finished(cell, samples, environments, sealed))
 
 
@@ -186,30 +214,25 @@ def _is_end_damaged(file: Path) -> bool:
 
 def _repair_cell(cell: Path) -> int:
     with disk_errors(cell):
-        count = 0
-        for file in _to_set_aside(cell):  # a link is moved itself, whatever it points to
+        row = cell / "metrics.json"
+        finished = read_row(cell) is not None
+        changed = [fault.file for fault in manifest.faults(cell, finished=finished)]
+        # of a file of lines each line is looked at
+        whole = [file for file in changed if file.suffix != ".jsonl" and file.exists()]
+        aside = dict.fromkeys([*_damaged_files(cell), *whole])
+        for file in aside:  # a link is moved itself, whatever it points to
             file.replace(file.with_name(f"{file.name}.damaged"))
-            count += 1
         shape = _shape(cell)
-        count += sum(_set_lines_aside(file, shape) for file in sample_files(cell))
+        count = len(aside) + sum(_set_lines_aside(file, shape) for file in sample_files(cell))
         count += _set_replies_aside(cell / "judge.jsonl")
+        if changed and not count:  # something is gone, so that the row is of other files
+            row.replace(row.with_name(f"{row.name}.damaged"))
+            count = 1
         if count:
-            (cell / "metrics.json").unlink(missing_ok=True)
+            row.unlink(missing_ok=True)
             (cell / manifest.NAME).unlink(missing_ok=True)
             forget_parts(cell)
     return count
-
-
-def _to_set_aside(cell: Path) -> list[Path]:
-    """Files of which nothing can be kept.
-
-    A finished cell that is not as it was loses its row, which is made again; of a file of lines
-    each line is looked at.
-    """
-    changed = [] if read_row(cell) is None else [fault.file for fault in manifest.faults(cell)]
-    rows = [cell / "metrics.json"] if changed else []
-    whole = [file for file in changed if file.suffix != ".jsonl" and file.exists()]
-    return list(dict.fromkeys([*_damaged_files(cell), *rows, *whole]))
 
 
 def _set_replies_aside(file: Path) -> int:

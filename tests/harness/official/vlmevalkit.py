@@ -85,7 +85,7 @@ def _evaluate(
         )
         file = work / f"set{number}_{name}.tsv"
         table.to_csv(file, sep="\t", index=False)
-        judged = name in ("MathVista_MINI", "MathVision", "MIA-Bench")
+        judged = name in ("MathVista_MINI", "MathVision", "MathVision_MINI", "MIA-Bench")
         scores.append(
             flat(
                 dataset.evaluate(

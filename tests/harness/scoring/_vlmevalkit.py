@@ -288,5 +288,6 @@ SCORERS: dict[str, Scorer] = {
 JUDGED: dict[str, Callable[[list[Row], list[str], list[str]], Scores]] = {
     "MathVista_MINI": mathvista,
     "MathVision": mathvision,
+    "MathVision_MINI": mathvision,
     "MIA-Bench": mia_bench,
 }

@@ -323,5 +323,6 @@ VLMEVALKIT: dict[str, Callable[[int], list[Row]]] = {
     "COCO_VAL": _coco,
     "MathVista_MINI": _mathvista,
     "MathVision": _mathvision,
+    "MathVision_MINI": _mathvision,
     "MIA-Bench": _mia_bench,
 }

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from unibench.benchmark import Benchmark
 from unibench.errors import UsageError
@@ -70,3 +71,23 @@ def check_requirements(task: str, benchmark: Benchmark) -> None:
                 f"task={task}: {benchmark.harness} needs {need} to score {benchmark.card.name}, and"
                 " it is not installed"
             )
+
+
+def check_table(table: Any, name: str) -> None:
+    """Refuse a table of one's own whose rows VLMEvalKit would mix up or score against nothing.
+
+    Raises:
+        UsageError: names the rows.
+    """
+    repeated = table["index"][table["index"].duplicated()]
+    if len(repeated):
+        raise UsageError(
+            f"{name}.tsv: the index {repeated.iloc[0]} stands there more than once; VLMEvalKit"
+            " would give both rows one answer"
+        )
+    if "answer" in table and table["answer"].isna().any():
+        missing = table["index"][table["answer"].isna()].tolist()
+        raise UsageError(
+            f"{name}.tsv: {len(missing)} of {len(table)} rows have no answer to score against, for"
+            f" example index {missing[0]}"
+        )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from unibench import hub
 from unibench.config import ModelConfig, RunConfig, model_path
 from unibench.errors import UsageError
+from unibench.models._checkpoint import check_files, check_whole
 
 
 @contextmanager
@@ -32,7 +34,10 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
 
     def from_pretrained(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
         kwargs.pop("torch_dtype", None)
-        return original(cls, *args, **{**kwargs, **forced})
+        told = kwargs.pop("output_loading_info", False)
+        model, info = original(cls, *args, **{**kwargs, **forced}, output_loading_info=True)
+        check_whole(model, info, f"model={spec.name}")
+        return (model, info) if told else model
 
     with patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
         yield
@@ -64,13 +69,16 @@ def source_of(spec: ModelConfig) -> str:
             f"model={spec.name} names neither a checkpoint nor a path; give model.path=<folder>"
         )
     if path is not None:
+        check_files(path, f"model.path={spec.path}")
         return str(path)
     checkpoint = str(spec.checkpoint)
     commit = hub.commit_of(checkpoint, spec.revision) or spec.revision
     try:
-        return snapshot_download(checkpoint, revision=commit, local_files_only=not hub.answers())
+        folder = snapshot_download(checkpoint, revision=commit, local_files_only=not hub.answers())
     except (OSError, ValueError):
         raise UsageError(hub.how_to_get(spec)) from None
+    check_files(Path(folder), f"model={spec.name}")
+    return folder
 
 
 def device_of(spec: ModelConfig) -> str:

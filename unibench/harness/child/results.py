@@ -41,11 +41,13 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def metrics_of(
     card: HarnessTask, raw: Mapping[str, Any], scores: Mapping[str, float]
 ) -> dict[str, Metric]:
-    """Every metric of a card.
+    """Every metric of a card; of a benchmark without one, every number that the harness gave.
 
     Raises:
-        UsageError: the result lacks a number that the card names.
+        UsageError: the result lacks a number that the card names, or holds none.
     """
+    if not card.metrics:
+        return _all_numbers(card, raw)
     found = {}
     for metric in card.metrics:
         score = sum(_number(card, metric, key, raw) for key in metric.path)
@@ -72,6 +74,28 @@ def sample_scores(
             return {}
         found[name] = float(given[0]) / metric.sample_best
     return found
+
+
+def _all_numbers(card: HarnessTask, raw: Mapping[str, Any]) -> dict[str, Metric]:
+    """The numbers of a result under the harness's own names, the one for the whole first. Out of
+    100 they are as they stand, or times 100 where none is above 1.
+    """
+    numbers = {key: float(value) for key, value in raw.items() if _is_number(value)}
+    if not numbers:
+        raise UsageError(f"{card.name} gave no number: {', '.join(sorted(raw))[:600]}")
+    scale = 100.0 if max(numbers.values()) <= 1 else 1.0
+    first = next((key for key in numbers if "overall" in key.lower()), next(iter(numbers)))
+    return {
+        key: Metric(numbers[key], scale * numbers[key])
+        for key in (first, *(k for k in numbers if k != first))
+    }
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and float(value) == float(value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _number(card: HarnessTask, metric: MetricConfig, key: str, raw: Mapping[str, Any]) -> float:

@@ -161,7 +161,8 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
     Raises:
         UsageError: it lacks a metric that the card names.
     """
-    scores = sample_scores(benchmark.card.metrics[0], scored.samples)
+    first = next(iter(benchmark.card.metrics), None)
+    scores = {} if first is None else sample_scores(first, scored.samples)
     try:
         metrics = metrics_of(benchmark.card, scored.raw, scores)
     except UsageError as error:

@@ -20,7 +20,7 @@ from unibench.errors import UsageError
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
-from unibench.harness.child.missing import fetching
+from unibench.harness.child.missing import check_table, fetching
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
@@ -52,6 +52,8 @@ class VLMEvalKit:
         config, name = run.cell.config, run.benchmark.card.name
         with _data(run) as digest:
             dataset: Any = build_dataset(name)
+            if run.data is not None:
+                check_table(dataset.data, name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
             run.inference.begin(len(dataset.data))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -119,8 +120,9 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
         UsageError: this VLMEvalKit does not have the entry.
     """
     built, options = _entry(str(convention.entry)), _options(convention, config)
-    if convention.prompt == "custom":
-        options["use_custom_prompt"] = True
+    switch = "use_custom_prompt"  # of the classes that have one; the others' prompts are always on
+    if convention.prompt == "custom" and switch in signature(built.func.__init__).parameters:
+        options[switch] = True
     name = str(options.pop("model_path", built.keywords["model_path"]))
     tiles = options.pop("max_patches", None)
     standing, around = _surroundings(built.func, loaded, config, convention)

@@ -1,0 +1,43 @@
+"""Programs of an installed environment import what they like in any order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unibench import _startup
+from unibench.cli import findings
+
+CODE = "import site, sys; {before}site.addsitedir(sys.argv[1]); {more}"
+
+
+def test_torchvision_is_imported_before_unibench(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    _startup.install(tmp_path)
+    code = CODE.format(before="", more="import torchvision; from torchvision.ops import nms")
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("before", ["", "sys.modules['unibench'] = None; "], ids=["here", "gone"])
+def test_python_starts_without_torch_and_where_unibench_is_gone(
+    before: str, tmp_path: Path
+) -> None:
+    _startup.install(tmp_path)
+    code = CODE.format(before=before, more="assert 'torch' not in sys.modules")
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_doctor_names_an_environment_that_needs_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = subprocess.CompletedProcess([], 1, "", "RuntimeError: operator nms does not exist\n")
+    monkeypatch.setattr(findings, "_run", lambda code: broken)
+    finding = findings._torchvision()
+    assert not finding.fine and "-m unibench._startup" in finding.said

@@ -1,0 +1,63 @@
+"""One's own tables: a row that cannot be scored, or is asked for another, is refused by its place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unibench import tables
+
+HEADER = ("index", "question", "A", "B", "C", "answer")
+ROWS = [("1", "Which?", "red", "blue", "green", "A"), ("2", "Which?", "red", "blue", "", "B")]
+
+
+def table(folder: Path, *rows: tuple[str, ...], header: tuple[str, ...] = HEADER) -> Path:
+    file = folder / "MMStar.tsv"
+    file.write_text("\n".join("\t".join(row) for row in (header, *rows)), encoding="utf-8")
+    return file
+
+
+def test_rows_that_can_be_scored_are_no_mistake(tmp_path: Path) -> None:
+    free = ("3", "How many?", "", "", "", "None of them, e.g. \u2028 zero")
+    assert not tables.mistakes(table(tmp_path, *ROWS, free))
+    plain = table(tmp_path, ("1", "Is it?", "Yes"), header=("index", "question", "answer"))
+    assert not tables.mistakes(plain)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("3", "q", "x", "y", "z", ""), "row 3, index 3: its answer is empty"),
+        (("3", "q", "x", "y", "z", "nan"), "'nan', which is read as none"),
+        (("3", "q", "", "", "", "NULL"), "'NULL', which is read as none"),
+        (("3", "q", "x", "y", "z", "b"), "none of its options A, B, C.*Did you mean B"),
+        (("3", "q", "x", "y", "z", "B "), "'B ' is none of its options.*Did you mean B"),
+        (("3", "q", "x", "y", "z", "E"), "'E' is none of its options A, B, C, so"),
+        (("3", "q", "x", "y", "", "C"), "'C' is none of its options A, B, so"),
+        (("2", "q", "x", "y", "z", "A"), "rows 2 and 3 have one index, 2"),
+        (("02", "q", "x", "y", "z", "A"), "rows 2 and 3 have one index, 2"),
+        (("", "q", "x", "y", "z", "A"), "row 3 has no index"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_named(
+    row: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    (mistake,) = tables.mistakes(table(tmp_path, *ROWS, row))
+    assert str(tmp_path / "MMStar.tsv") in mistake
+    assert re.search(said, mistake)
+
+
+def test_files_that_are_no_tables_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "t.tsv"
+    for content, said in (
+        ("index\tquestion\nä".encode("latin-1"), "is not UTF-8"),
+        ("index\tanswer\n1\tA".encode("utf-16"), "is not UTF-8"),
+        (b"index\tquestion\tanswer\n", "holds no row"),
+        (b"", "holds no row"),
+    ):
+        file.write_bytes(content)
+        (mistake,) = tables.mistakes(file)
+        assert said in mistake and str(file) in mistake
+    assert "cannot be read" in tables.mistakes(tmp_path)[0]

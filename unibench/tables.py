@@ -1,0 +1,91 @@
+"""One's own tables in the place of a published benchmark: each row is a question with its answer.
+
+VLMEvalKit reads them with pandas, which takes an empty cell for the text ``nan``, and scores by
+equality: a label that is no option is wrong whatever the model says.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from unibench.errors import shown
+
+LETTERS = tuple("ABCDEFGHIJKLMNOP")
+# what pandas reads as an empty cell
+EMPTY = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
+    | {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+)
+
+
+def mistakes(table: Path) -> Sequence[str]:
+    """What is wrong with a table, tab-separated and with a header, each with its place."""
+    try:
+        state = table.stat()
+    except OSError as error:
+        return (f"{table} cannot be read: {error.strerror}",)
+    return _mistakes(table, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _mistakes(table: Path, changed: int, size: int) -> tuple[str, ...]:
+    """Of a file in one state: the cells of a grid share it."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            csv.field_size_limit(sys.maxsize)  # pictures in base64 are longer than its default
+            return tuple(_of_rows(table, csv.DictReader(stream, delimiter="\t")))
+    except UnicodeDecodeError:
+        return (f"{table} is not UTF-8; save the file as UTF-8",)
+    except (OSError, csv.Error) as error:
+        return (f"{table} cannot be read: {error}",)
+
+
+def _of_rows(table: Path, reader: csv.DictReader[str]) -> Iterator[str]:
+    answered = "answer" in (reader.fieldnames or ())
+    places: dict[str, int] = {}
+    rows = 0
+    for rows, row in enumerate(reader, 1):
+        index = _number(row.get("index") or "")
+        where = f"{table} row {rows}, index {shown(index)}"
+        if index in EMPTY and "index" in row:
+            yield f"{table} row {rows} has no index"
+            continue
+        if index in places and "index" in row:
+            yield (
+                f"{table}: rows {places[index]} and {rows} have one index, {shown(index)}; give"
+                " each row an index of its own"
+            )
+        places[index] = rows
+        if answered and (reason := _of_answer(row)):
+            yield f"{where}: {reason}"
+    if not rows:
+        yield f"{table} holds no row"
+
+
+def _of_answer(row: Mapping[str, str | None]) -> str | None:
+    """Why the answer of a row is no label, None if it is one."""
+    answer = row["answer"] or ""
+    if answer.strip() in EMPTY:
+        found = f"is {answer!r}, which is read as none" if answer else "is empty"
+        return f"its answer {found}; a row without a label cannot be scored, leave it out"
+    options = [letter for letter in LETTERS if (row.get(letter) or "").strip() not in EMPTY]
+    if not options or answer in options:
+        return None
+    near = next((letter for letter in options if answer.strip().upper() == letter), None)
+    meant = f" Did you mean {near}?" if near else ""
+    return (
+        f"its answer {shown(repr(answer))[:40]} is none of its options {', '.join(options)}, so no"
+        f" reply could be right.{meant}"
+    )
+
+
+def _number(index: str) -> str:
+    """An index as pandas reads it: 01 and 1 are one number."""
+    try:
+        return str(int(index))
+    except ValueError:
+        return index
