@@ -80,7 +80,8 @@ def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         )
     if cell.batch_size != 1:
         yield UsageError(
-            f"control={cell.control} fits each prompt by itself: leave batch_size={cell.batch_size} out"
+            f"control={cell.control} fits each prompt by itself: leave"
+            f" batch_size={cell.batch_size} out"
         )
     if cell.task.kind != "embedded":
         yield UsageError(
