@@ -129,7 +129,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
         UnreadableError: it is missing, cannot be read, is no mapping, or stands for more than a
             configuration ever does (aliases may turn 2 kB into gigabytes).
     """
-    return copy.deepcopy(seen_mapping(file))
+    return copy.deepcopy(dict(seen_mapping(file)))
 
 
 def seen_mapping(file: Path) -> Mapping[str, Any]:
@@ -179,8 +179,9 @@ def _entry(text: str) -> _Entry | None:
         value = yaml.load(text, Loader=_Loader) if size <= NODES and depth <= DEPTH else None
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
-    known = isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value)), str)
-    return _Entry(value, size) if known else None
+    if not isinstance(value, dict) or len(value) != 1 or not isinstance(next(iter(value)), str):
+        return None
+    return _Entry(value, size)
 
 
 def _loaded(text: str, file: Path) -> Any:
@@ -201,7 +202,7 @@ def _measured(text: str) -> tuple[int, int]:
     """How many values a YAML text stands for, and how deep they are nested, before anything of it
     is built; no more is counted than is allowed.
     """
-    sizes: dict[str, int] = {}  # of each anchor's node
+    sizes: dict[str | None, int] = {}  # of each anchor's node
     open_nodes: list[tuple[str | None, int]] = []  # its anchor, and what was there before it
     total = depth = 0
     for event in yaml.parse(text, Loader=_Loader):
