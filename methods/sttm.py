@@ -166,7 +166,9 @@ class STTM(Method):
         place = bisect_right(limits, self.space) - 1
         fine = partial(bisect_left, range(len(limits)))
         if tree.count(limits[place]) < keep:
-            place = fine(keep, lo=place, key=lambda at: tree.count(limits[at]))
+            # the finest tree has fewer nodes than are asked for where separators count as well
+            finest = len(limits) - 1
+            place = fine(keep, lo=place, hi=finest, key=lambda at: tree.count(limits[at]))
         if least(place) > keep:
             place = max(0, fine(keep + 1, hi=place, key=least) - 1)
         nodes, pairs = found(place)

@@ -19,7 +19,13 @@ from unibench.methods._prior import load
 WORDS = {"vtw": ["first=1", "eta=9"], "fitprune": ["ratio=0.5"], "mustdrop": ["ratio=0.5"]}
 
 
-@pytest.mark.parametrize("method", WORDS)
+each_method = pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=[] if name == "vtw" else [pytest.mark.slow]) for name in WORDS],
+)
+
+
+@each_method
 def test_the_numbers_found_are_overrides_of_the_next_run(
     method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,7 +53,7 @@ def test_a_prior_is_written_and_taken_by_the_next_run(
     assert main([*words, f"out={tmp_path / 'outputs'}"]) == 0
 
 
-@pytest.mark.parametrize("method", WORDS)
+@each_method
 def test_a_file_holds_what_would_have_been_printed_and_is_part_of_the_key(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,7 @@ def test_an_output_that_takes_no_more_is_no_traceback(
     assert said in run.stderr
 
 
+@pytest.mark.slow
 def test_a_finished_cell_is_finished_wherever_its_tables_go(tmp_path: Path) -> None:
     cell = "unibench method=vanilla task.limit=1 out=o"
     first = shell(f"{cell} > /dev/full", tmp_path)

@@ -36,7 +36,9 @@ def _product() -> list[object]:
     cases = []
     for family in FAMILIES:
         for name in NAMES:
-            often = family in ("qwen2_5_vl", "llava") and name in QUICK
+            often = name in QUICK and (
+                family == "qwen2_5_vl" or (family, name) == ("llava", "cdpruner")
+            )
             marks = [] if often else [pytest.mark.slow]
             cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
     return cases

@@ -79,7 +79,11 @@ def prompts() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "divprune" else [pytest.mark.slow])
+        for name in (*QUICK, *OTHERS)
+    ],  # the doors of tests/doors open for others too
 )
 def test_the_library_keeps_what_the_command_line_keeps(
     name: str, told: Callable[[str], list[str]]

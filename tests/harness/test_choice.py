@@ -142,9 +142,12 @@ def test_vanilla_is_asked_by_the_same_harness_and_judge() -> None:
     assert vanilla_of(pruned).identity["harness"] == pruned.identity["harness"]
 
 
+TABLE = "index\timage\tquestion\tanswer\n1\tAAAA\tIs it?\tno\n"
+
+
 def test_local_data_is_in_the_key_and_its_folder_is_not(tmp_path: Path) -> None:
     keys = []
-    for name, content in (("a", "index\n"), ("b", "index\n"), ("c", "index\n1\n")):
+    for name, content in (("a", TABLE), ("b", TABLE), ("c", TABLE.replace("no", "yes"))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "POPE.tsv").write_text(content)
         keys.append(key("task=pope", f"task.data={tmp_path / name}"))

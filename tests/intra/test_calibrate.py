@@ -96,6 +96,7 @@ def test_a_fitted_recipe_meets_the_average_it_was_fitted_for(family: str, ratio:
     assert session.notes == set()  # the recipe is the model's own
 
 
+@pytest.mark.slow
 def test_thresholds_of_mustdrop_are_solved_for_a_mean() -> None:
     model, samples = model_of("internvl"), [inputs_of("internvl", seed) for seed in range(3)]
     for ratio in (0.2, 0.4):

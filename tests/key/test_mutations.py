@@ -32,8 +32,8 @@ IMPORTANCE = "dpp greedy_importance idpruner naive_hybrid visionselector"
 DISTANCES = "divprune greedy_diversity naive_hybrid stp trimtokenator two_stage"
 PAIRS = f"{DISTANCES} cdpruner dpp idpruner scope"
 HARNESS = "harness:vlmevalkit harness:lmms_eval"
-LLAVAS = "family:llava family:llava_next family:llava_next_video family:llava_onevision"
-QWENS = "family:qwen2_vl family:qwen2_5_vl family:qwen3_vl family:llava_onevision_1_5"
+LLAVAS = "family:llava family:llava_next family:llava_next_video family:llava_onevision family:llava_video"
+QWENS = "family:qwen2_vl family:qwen2_5_vl family:qwen3_vl family:llava_onevision_1_5 family:qwen3_5 family:glm4v"
 
 REACHED = {
     # helpers of methods

@@ -218,6 +218,7 @@ def installed(folder: Path, points: dict[str, str]) -> None:
     (info / "entry_points.txt").write_text("\n".join(["[unibench.methods]", *lines, ""]))
 
 
+@pytest.mark.slow
 def test_an_installed_package_offers_methods_whatever_their_names(tmp_path: Path) -> None:
     package = tmp_path / "guests"
     package.mkdir()

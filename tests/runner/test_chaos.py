@@ -107,11 +107,7 @@ def results(out: Path) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
         found[row["key"]] = (
             row,
             [
-                {
-                    key: value
-                    for key, value in json.loads(line).items()
-                    if key not in {*TIMES, "crc32"}
-                }
+                {key: value for key, value in json.loads(line).items() if key not in TIMES}
                 for line in lines
             ],
         )

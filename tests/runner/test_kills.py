@@ -36,7 +36,7 @@ def finished(out: Path) -> dict[str, list[dict[str, Any]]]:
     for file in out.rglob("metrics.json"):
         lines = (file.parent / "samples.jsonl").read_text().splitlines()
         found[json.loads(file.read_text())["method"]] = [
-            {key: value for key, value in json.loads(line).items() if key not in {*TIMES, "crc32"}}
+            {key: value for key, value in json.loads(line).items() if key not in TIMES}
             for line in lines
         ]
     return found

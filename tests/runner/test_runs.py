@@ -31,7 +31,7 @@ def rows(out: Path) -> dict[str, dict[str, Any]]:
 def samples(row: dict[str, Any]) -> list[dict[str, Any]]:
     lines = (Path(row["folder"]) / "samples.jsonl").read_text().splitlines()
     return [
-        {key: value for key, value in json.loads(line).items() if key not in {*TIMES, "crc32"}}
+        {key: value for key, value in json.loads(line).items() if key not in TIMES}
         for line in lines
     ]
 

@@ -29,7 +29,7 @@ def samples(outcome: Outcome) -> dict[str, list[dict[str, Any]]]:
     for row in outcome.rows.values():
         lines = (Path(row.folder) / "samples.jsonl").read_text().splitlines()
         found[row.method] = [
-            {key: value for key, value in json.loads(line).items() if key not in {*TIMES, "crc32"}}
+            {key: value for key, value in json.loads(line).items() if key not in TIMES}
             for line in lines
         ]
     return found

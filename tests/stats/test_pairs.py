@@ -114,10 +114,7 @@ def _copied(folder: Path, leaf: Leaf, right: list[float]) -> None:
     if leaf == ("seed",):
         row["seed"] = identity["seed"]
     lines = [json.loads(line) for line in (other / "samples.jsonl").read_text().splitlines()]
-    scored = [
-        {key: value for key, value in line.items() if key != "crc32"} | {"score": score}
-        for line, score in zip(lines, right, strict=True)
-    ]
+    scored = [line | {"score": score} for line, score in zip(lines, right, strict=True)]
     (other / "identity.json").write_text(json.dumps(identity))
     (other / "metrics.json").write_text(json.dumps(row))
     (other / "samples.jsonl").write_bytes(b"".join(map(line_of, scored)))

@@ -148,7 +148,7 @@ class Look(Unbudgeted):
         def select(ctx: StageContext) -> None:
             self.see(ctx)
 
-        return [Stage(self.layer, select, self.wanted)]
+        return [Stage(self.layer, select, self.wanted, exact=False)]
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except UsageError as error:
-        print(lines_shown(error), file=sys.stderr)
+        print(lines_shown(hidden(str(error))), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; all answers are kept, the same command continues", file=sys.stderr)

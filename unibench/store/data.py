@@ -129,7 +129,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
         UnreadableError: it is missing, cannot be read, is no mapping, or stands for more than a
             configuration ever does (aliases may turn 2 kB into gigabytes).
     """
-    return dict(copy.deepcopy(seen_mapping(file)))
+    return copy.deepcopy(dict(seen_mapping(file)))
 
 
 def seen_mapping(file: Path) -> Mapping[str, Any]:

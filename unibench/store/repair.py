@@ -137,25 +137,25 @@ def _verified(cell: Path, examine: Examine) -> Iterator[Problem]:
 
 def _verify_cell(cell: Path, examine: Examine) -> Iterator[Problem]:
     row, named = read_row(cell), set[Path]()
-    for problem in _unreadable(cell):
+    try:
+        whole = read_samples(cell)
+    except DamagedError:
+        whole = None
+    for problem in _unreadable(cell, look_at_lines=whole is None):
         named.add(problem.file)
         yield problem
     mend = f"python -m unibench store repair {cell}, then run the same command again"
     for fault in manifest.faults(cell, finished=row is not None):
         if fault.file not in named:  # what is wrong inside of a file says more
             yield Problem(fault.file, fault.what, mend)
-    if row is None:
-        return
-    try:
-        samples, environments = read_samples(cell)
-    except DamagedError:
-        return  # named above
-    yield from _verify_row(cell, row, samples)
-    sealed = (cell / manifest.NAME).exists()
-    yield from examine(Finished(cell, samples, environments, sealed))
+    if row is not None and whole is not None:
+        samples, environments = whole
+        yield from _verify_row(cell, row, samples)
+        sealed = (cell / manifest.NAME).exists()
+        yield from examine(Finished(cell, samples, environments, sealed))
 
 
-def _unreadable(cell: Path) -> Iterator[Problem]:
+def _unreadable(cell: Path, *, look_at_lines: bool) -> Iterator[Problem]:
     """What the files of a cell show by themselves."""
     mend, again = f"python -m unibench store repair {cell}", "run the same command again"
     if not isinstance(read_json(cell / "identity.json"), dict):
@@ -176,9 +176,9 @@ def _unreadable(cell: Path) -> Iterator[Problem]:
     for file in filter(_is_plain, sample_files(cell)):
         if _is_end_damaged(file):
             yield Problem(file, "the end of the last line is damaged", mend)
-    yield from (
-        Problem(file, f"line {number} is damaged", mend) for file, number in _damaged_lines(cell)
-    )
+    if look_at_lines:
+        for file, number in _damaged_lines(cell):
+            yield Problem(file, f"line {number} is damaged", mend)
 
 
 def _verify_row(

@@ -160,8 +160,8 @@ class JudgeProxy:
         key = secret_of(judge.key, self._environment)
         if judge.kind == "endpoint" and key is None:
             raise UsageError(
-                f"the judge's key is read from {'' if '/' in judge.key else '$'}{judge.key}, which is"
-                " not set; where none is wanted, set it to anything"
+                f"the judge's key is read from {'' if '/' in judge.key else '$'}{judge.key}, which"
+                " is not set; where none is wanted, set it to anything"
             )
         url = f"http://127.0.0.1:{self._port()}/v1/chat/completions"
         self._cell = cell = JudgedCell(judge, folder, url, key or "")
