@@ -95,7 +95,7 @@ def _cheaply() -> None:
     """Write without waiting for the disk, and draw the interval of equal scores once: neither
     changes what lies in the store.
     """
-    os.fsync = lambda descriptor: None
+    setattr(os, "fsync", lambda descriptor: None)  # noqa: B010
     drawn: dict[object, rows.Score] = {}
     mean = getattr(rows, "_mean")  # noqa: B009 - private to everything else
 
@@ -123,7 +123,6 @@ def _written(cell: Cell, samples: int, number: int, vanilla: Row | None) -> Row:
 @functools.cache
 def _records(samples: int, pattern: int) -> list[Record]:
     """Samples with one of sixteen patterns of right and wrong, as long as real ones are."""
-    times = dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"), 12.5)
     record = Record(
         id="",
         ability="",
@@ -136,7 +135,7 @@ def _records(samples: int, pattern: int) -> list[Record]:
         text_tokens=31,
         visual_tokens=144,
         kept=16,
-        processed=(144.0, 144.0, 16.0, 16.0),
+        processed=(144, 144, 16, 16),
         last="f" * 36,
         layout=((144, ((1, 12, 12, "", False),)),),
         seen=((0.0, 0.0, 1.0, 1.0),),
@@ -148,7 +147,11 @@ def _records(samples: int, pattern: int) -> list[Record]:
         notes=(),
         prompt_digest="0123456789abcdef",
         pixel_digest="0123456789abcdef",
-        **times,
+        total_ms=12.5,
+        vision_ms=2.5,
+        prefill_ms=9.5,
+        method_ms=0.5,
+        decode_ms=3.0,
     )
     made = []
     for index in range(samples):
