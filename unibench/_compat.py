@@ -10,8 +10,8 @@ operators. Declaring the two schemas is enough. Where the compiled part loads, n
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import torch
@@ -26,7 +26,8 @@ def repair_torchvision() -> torch.library.Library | None:
         The library that holds the declarations (kept alive by the cache), or None if none were
         needed.
     """
-    spec = importlib.util.find_spec("torchvision")
+    # on the path alone: the finder of _startup would come back here in the middle of it
+    spec = PathFinder.find_spec("torchvision")
     if spec is None or spec.origin is None or _loads(Path(spec.origin).parent):
         return None
     library = torch.library.Library("torchvision", "DEF")

@@ -14,10 +14,15 @@ from unibench.cli import findings
 CODE = "import site, sys; {before}site.addsitedir(sys.argv[1]); {more}"
 
 
-def test_torchvision_is_imported_before_unibench(tmp_path: Path) -> None:
+REPAIR = "from unibench._compat import repair_torchvision; repair_torchvision(); "
+
+
+@pytest.mark.parametrize("before", ["", REPAIR], ids=["before unibench", "after its repair"])
+def test_torchvision_is_imported_in_any_order(before: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     _startup.install(tmp_path)
-    code = CODE.format(before="", more="import torchvision; from torchvision.ops import nms")
+    more = f"{before}import torchvision; from torchvision.ops import nms; {REPAIR}"
+    code = CODE.format(before="", more=more)
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
     )
