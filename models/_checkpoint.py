@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from unibench.errors import UsageError, shown
+from unibench.pruning._transformers import adopt_renamings
 
 # what a wrong value in a file of others leads to, inside transformers
 WRONG_FILES = (
@@ -115,6 +116,8 @@ def load_whole(loader: Any, source: str, name: str, **options: Any) -> Any:
     if Path(source).is_dir():
         check_files(Path(source), name)
     model, info = loader.from_pretrained(source, output_loading_info=True, **options)
+    if info.get("missing_keys") and adopt_renamings(type(model)):
+        model, info = loader.from_pretrained(source, output_loading_info=True, **options)
     check_whole(model, info, name)
     return model
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.support.models import inputs_of, model_of, text_of
 from unibench.cost.operations import Operations, unseen
+from unibench.models._checkpoint import load_whole
 from unibench.pruning._transformers import attention_of, cache_in, own_entries, wrapped_attention
+from unibench.registry import ROOT
 
 
 def attentions(family: str, attn: str) -> list[torch.nn.Module]:
@@ -83,3 +86,14 @@ def test_torchs_counter_shows_the_operators_that_it_has_no_formula_for() -> None
         x.exp()
     assert (inner.products, inner.others) == (2 * 5 * 5 * 7, 35)
     assert (outer.products, outer.others) == (0, 35)
+
+
+def test_a_class_of_ones_own_reads_the_names_of_tensors_that_its_parent_reads() -> None:
+    class Mine(Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]
+        pass
+
+    source = str(ROOT / "models" / "tiny" / "qwen2_5_vl")
+    theirs = load_whole(Qwen2_5_VLForConditionalGeneration, source, "theirs").state_dict()
+    mine = load_whole(Mine, source, "mine").state_dict()
+    assert theirs.keys() == mine.keys()
+    assert all(torch.equal(theirs[name], mine[name]) for name in theirs)

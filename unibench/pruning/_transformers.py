@@ -6,6 +6,7 @@ what is assumed here.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,6 +60,24 @@ def is_compiled(model: nn.Module) -> bool:
     return hasattr(model, "_orig_mod") or any(
         getattr(part, "_compiled_call_impl", None) is not None for part in model.modules()
     )
+
+
+def adopt_renamings(kind: type[nn.Module]) -> bool:
+    """Have a checkpoint's own subclass of a class of transformers read the names of tensors that
+    its parent reads; transformers renames none for code that is not its own.
+
+    Returns:
+        Whether there were any.
+    """
+    module = importlib.import_module("transformers.conversion_mapping")
+    register = getattr(module, "register_checkpoint_conversion_mapping", None)
+    for parent in kind.__mro__[1:]:
+        if register is None or not parent.__module__.startswith("transformers."):
+            continue
+        if renamings := module.get_checkpoint_conversion_mapping(parent.__name__):
+            register(kind.__name__, renamings, overwrite=True)
+            return True
+    return False
 
 
 @contextmanager
