@@ -138,7 +138,7 @@ def _line(file: Path, number: int, content: str) -> Line:
     where = f"{file} line {number}"
     try:
         entry = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON: {error}") from None
     if re.search("[\ud800-\udfff]", json.dumps(entry, ensure_ascii=False)):
         raise UsageError(f"{where} holds half of a surrogate pair, which is no character")

@@ -117,7 +117,7 @@ def _in_questions(file: Path) -> Iterator[str]:
     for line in digests.text(file).split("\n"):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         images = entry.get("image") if isinstance(entry, dict) else None
         for image in images if isinstance(images, list) else [images]:

@@ -102,7 +102,9 @@ def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
     assert "line 1 holds half of a surrogate" in refusal(tmp_path, {**GOOD, "question": "\ud83d?"})
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "7", '{"image": "a.png"}'])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", pytest.param("[" * 100_000, id="deep"), "7", '{"image": "a.png"}']
+)
 def test_a_line_of_another_form_is_refused(tmp_path: Path, line: str) -> None:
     assert "questions.jsonl line 2" in refusal(tmp_path, GOOD, line)
 
