@@ -38,7 +38,7 @@ def divided(picture: Image.Image, divisor: int) -> Image.Image:
 
 
 def centre_crop(picture: Image.Image, shares: tuple[float, float]) -> Image.Image:
-    """The middle of a picture: so large a share of its width and of its height; at least a pixel."""
+    """The middle of a picture: shares of its width and height; at least a pixel."""
     width, height = (
         max(1, round(side * share)) for side, share in zip(picture.size, shares, strict=True)
     )

@@ -180,8 +180,8 @@ class _Counts:
             if _visual(loaded, loaded.read([self.pieces])) <= most:
                 return Controlled(list(self.pieces), loaded, self.whole)
         raise UsageError(
-            f"control={kind}: this model reads {self.whole} tokens of this prompt, and of no smaller"
-            f" picture {most} or fewer; take control=resize_blur, or method=pooling"
+            f"control={kind}: this model reads {self.whole} tokens of this prompt, and of no"
+            f" smaller picture {most} or fewer; take control=resize_blur, or method=pooling"
         )
 
 
