@@ -21,8 +21,6 @@ from unibench.ops import coarser_grid, shares
 
 # how VTC-Bench opens Qwen2-VL's processor, whatever the model's own limits
 OFFICIAL_LIMITS = {"shortest_edge": 3136, "longest_edge": 2408448}
-BLIND = ("blind", "blind_grey", "blind_other")
-"""Controls without a budget."""
 
 
 @dataclass(frozen=True)
