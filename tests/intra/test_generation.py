@@ -22,11 +22,11 @@ from tests.support.models import (
     LAYERS,
     QUICK,
     collate,
-    families,
     generate,
     inputs_of,
     model_of,
 )
+from tests.support.turns import either_kernel, in_turn, kernels
 from unibench import Method, Stage
 from unibench.api import build_method
 from unibench.pruning.eviction import evict
@@ -70,8 +70,6 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 UNEVICTED = [name for name in CASES if name != "mustdrop"]
 
-attentions = pytest.mark.parametrize("attn", ["sdpa", "eager"])
-
 
 @dataclass(frozen=True)
 class Seen(Recording):
@@ -110,9 +108,7 @@ def spread(names: Sequence[str], shift: int) -> dict[str, tuple[str, str]]:
     }
 
 
-@families
-@attentions
-@pytest.mark.parametrize("name", UNEVICTED)
+@in_turn("name, family, attn", UNEVICTED, either_kernel, on=1)
 def test_generation_equals_the_slow_reference(family: str, attn: str, name: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0)
     inner, mode = build(name)
@@ -132,8 +128,7 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, name: str)
         assert cache.layers[layer].get_seq_length() == length - gone + STEPS - 1
 
 
-@families
-@attentions
+@kernels
 def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(
     family: str, attn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,8 +58,15 @@ def test_shared_features_change_no_answer_and_no_count(
     assert len(list((tmp_path / FEATURES).rglob("*.safetensors"))) == (2 if share == "disk" else 0)
 
 
-@pytest.mark.parametrize("model", ["tiny_llava", "tiny_internvl"])
-@pytest.mark.parametrize("share", ["memory", "disk"])
+@pytest.mark.parametrize(
+    ("model", "share"),
+    [
+        ("tiny_llava", "memory"),
+        ("tiny_internvl", "disk"),
+        pytest.param("tiny_llava", "disk", marks=pytest.mark.slow),
+        pytest.param("tiny_internvl", "memory", marks=pytest.mark.slow),
+    ],
+)
 def test_every_family_shares(tmp_path: Path, model: str, share: str) -> None:
     words = (f"model={model}", "method=divprune", "task.limit=4")
     alone = samples(work(grid(tmp_path / "alone", *words)))
