@@ -189,6 +189,7 @@ def test_evicted_cache_entries_are_invisible_to_decoding_only(
     "name, family, prompt, attn",
     [*METHODS, "evict", "divprune", "fastv", "random_pre", "random_intra"],
     asked,
+    on=2,
 )
 def test_a_ragged_batch_equals_single_samples(
     family: str, attn: str, prompt: str, name: str
@@ -277,7 +278,10 @@ def test_two_prompts_in_one_block_do_not_touch_each_other(family: str, attn: str
 
 
 @in_turn(
-    "name, family, attn", ["keep_all", "layer2", "merge_vit", "fastv", "divprune"], either_kernel
+    "name, family, attn",
+    ["keep_all", "layer2", "merge_vit", "fastv", "divprune"],
+    either_kernel,
+    on=1,
 )
 def test_beam_search_and_generation_without_a_cache(family: str, attn: str, name: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0)

@@ -19,13 +19,12 @@ from tests.support.models import (
     LAYERS,
     QUICK,
     collate,
-    families,
     generate,
     inputs_of,
     model_of,
     text_of,
 )
-from tests.support.turns import either_kernel, in_turn, kernels
+from tests.support.turns import either_kernel, in_turn, kernels, once
 from unibench import Method, Selection, Stage, StageContext, UsageError
 from unibench.pruning.eviction import evict
 
@@ -221,8 +220,7 @@ def test_keeping_everything_moves_nothing(family: str, attn: str, policy: Any) -
     assert torch.equal(tokens, plain) and torch.equal(again, scores)
 
 
-@families
-@pytest.mark.parametrize("policy", ["compact", "centre"])
+@in_turn("policy, family", ["compact", "centre"], once, on=2)
 def test_beams_several_tokens_and_no_cache_go_on_alike(family: str, policy: Any) -> None:
     model, inputs = model_of(family), inputs_of(family, 0)
     method: Method = Runs() if policy == "centre" else METHODS["schedule"]
