@@ -61,9 +61,10 @@ def by_parts(overrides: Mapping[str, str], lines: tuple[str, ...]) -> dict[str, 
 
 
 # every choice of each group beside a choice of the others
+OFFERED = {group: options(group) for group in GROUPS}
 CHOICES = [
-    {group: options(group)[number % len(options(group))] for group in GROUPS}
-    for number in range(max(len(options(group)) for group in GROUPS))
+    {group: names[number % len(names)] for group, names in OFFERED.items()}
+    for number in range(max(map(len, OFFERED.values())))
 ]
 
 
