@@ -23,6 +23,11 @@ def either_kernel(name: Any, family: str) -> Ways:
     return KERNELS
 
 
+def one_or_several(name: Any, family: str) -> Ways:
+    """A prompt alone, and a ragged batch."""
+    return (("single",), ("ragged",))
+
+
 def once(name: Any, family: str) -> Ways:
     """A family in one way."""
     return ((),)
