@@ -131,7 +131,16 @@ def test_an_experiment_composes_exactly_the_cells_of_its_table(
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+# the cells of each table are composed above; here by default one table of each paper
+EXPERIMENTS = [
+    pytest.param(
+        name, marks=[pytest.mark.slow] if name in TABLES and not name.endswith("_table1") else []
+    )
+    for name in options("experiment")
+]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: str) -> None:
     cells = compose_cells([f"experiment={name}", *HERE], sweep=False)
     assert {(cell.model.name, cell.task.name, cell.pixels) for cell in cells} == {

@@ -32,6 +32,7 @@ FREE = {
 }  # filled in by the task itself; read only if there
 
 
+@cache
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
         OmegaConf.structured(without_literals(TaskConfig)),
@@ -62,15 +63,17 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 @cache
+def task_files() -> dict[Path, str]:
+    """The text of every task of lmms-eval: thousands of files, read once."""
+    return {path: path.read_text() for path in (package("lmms_eval") / "tasks").rglob("*.yaml")}
+
+
+@cache
 def definition(task: str) -> dict[str, Any]:
     """An lmms-eval task with what it includes, and where it lies."""
     line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(task)}[\"']?\s*$", re.MULTILINE)
-    (file,) = (
-        path
-        for path in (package("lmms_eval") / "tasks").rglob("*.yaml")
-        if line.search(path.read_text())
-    )
-    found = yaml.load(file.read_text(), Loader)
+    (file,) = (path for path, text in task_files().items() if line.search(text))
+    found = yaml.load(task_files()[file], Loader)
     if "include" in found:
         found = yaml.load((file.parent / found["include"]).read_text(), Loader) | found
     return {**found, "file": file}
