@@ -151,14 +151,16 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _members(cell: Path) -> list[Path]:
-    """The files of a cell; the identity comes last, so that a part of a copy is no cell.
+    """The files of a cell; the identity comes last, so that a part of a copy is no cell. The
+    manifest comes after the samples: readers look into what was written after it.
 
     Raises:
         UnreadableError: one of them is a link or no plain file.
     """
-    *names, identity = LIMITS
+    *names, seals, identity = LIMITS
     files = [cell / name for name in names if name != "samples.jsonl"]
-    found = [file for file in (*files, *sample_files(cell), cell / identity) if _is_there(file)]
+    files += [*sample_files(cell), cell / seals, cell / identity]
+    found = [file for file in files if _is_there(file)]
     for file in found:
         if not stat.S_ISREG(file.lstat().st_mode):
             raise UnreadableError(f"{shown(file)} is a link or no plain file; it is not copied")

@@ -30,11 +30,11 @@ LIMITS = {  # of the files of a cell, in the order in which they are copied: the
     "status.json": SMALL,
     "harness.json": 64 * MIB,
     "metrics.json": SMALL,
-    "manifest.json": SMALL,
     "run.log": 64 * MIB,
     "judge.jsonl": 256 * MIB,
     "samples.damaged": 256 * MIB,
     "samples.jsonl": 256 * MIB,
+    "manifest.json": SMALL,
     "identity.json": MIB,
 }
 DEPTH = 8  # folders above a cell, within an archive
