@@ -30,6 +30,7 @@ MIB = 1 << 20
 LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
 LARGEST_YAML = MIB
 SMALL = 4 * MIB  # of a file whose content is kept while its cell is looked at
+DEEPEST = 100  # of a JSON text
 FILES = 100_000  # of a folder that a stored configuration names
 HASHED = 1 << 37  # bytes of their content, for a digest
 _NEXT = re.compile(r"\n(?=[a-z_]+:(?: |\n|$))")  # before an entry of a configuration
@@ -114,9 +115,22 @@ def parsed_json(content: bytes) -> Any:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    # close to Python's limit, what was read here could not be written or hashed elsewhere
+    if content.count(b"[") + content.count(b"{") > DEEPEST and not _is_flat(value):
+        raise ValueError("nested too deep")
     if b"\\ud" in content or b"\\uD" in content:
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
+
+
+def _is_flat(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEPEST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for part in inner for one in part if isinstance(one, (dict, list))]
+        if not level:
+            return True
+    return False
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
