@@ -23,6 +23,7 @@ from unibench.inference.verdict import Verdict
 from unibench.store import Problem, verify
 from unibench.store.files import read_json
 from unibench.store.repair import Finished
+from unibench.store.unpack import limit_of
 
 CLOSE = 1e-6  # relative, or of a point: other versions of numpy may add up in another order
 
@@ -74,7 +75,8 @@ def recheck(folder: Path) -> Checked:
     checked.problems += verify(folder, examine)
     for problem in checked.problems:
         cell = problem.file.parent
-        if os.path.lexists(cell / "metrics.json"):
+        own = limit_of(problem.file.name) is not None  # no leftover, and no stranger's link
+        if own and os.path.lexists(cell / "metrics.json"):
             checked.damaged.setdefault(cell, f"{problem.file.name}: {problem.what}")
     vanillas = {row.setting: row for row in rows.values() if row.method == "vanilla"}
     for folder_of_cell, row in rows.items():

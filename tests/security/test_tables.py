@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +101,49 @@ def test_what_sizes_and_times_show_is_named_and_in_no_table(
         assert "Left out of this page" in page and str(bad) in page
 
 
+class Deep:
+    """Lists in lists, so deep that they are written by hand."""
+
+    def __init__(self, levels: int) -> None:
+        self.text = "[" * levels + "]" * levels
+
+
+TOO_MUCH: dict[str, tuple[str, Any]] = {
+    "a count beyond every column": ("n", 10**30),
+    "a number beyond every column": ("score_100", 10**400),
+    "an infinite number": ("score", math.inf),
+    "a huge ability": ("abilities", {"a": {"n": 1, "score_100": 10**400, "ci_low": 0, "ci_high": 0}}),
+    "more abilities than any": (
+        "abilities",
+        {f"a{n}": {"n": 1, "score_100": 1.0, "ci_low": 0.0, "ci_high": 0.0} for n in range(2000)},
+    ),
+    "a text without end": ("device", "x" * 100_000),
+    "values near the limit of Python": ("method_options", Deep(900)),
+    "columns of columns": ("lifted", Deep(150)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_a_row_that_no_table_could_bear_stops_none(
+    what: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    column, value = TOO_MUCH[what]
+    bad = cell_of(out, "divprune")
+    row = json.loads((bad / "metrics.json").read_text())
+    if isinstance(value, Deep):
+        text = json.dumps({**row, column: {"a": "@"}}).replace('"@"', value.text)
+    else:
+        text = json.dumps({**row, column: value})
+    (bad / "metrics.json").write_text(text)
+    reseal(bad)
+    assert main(["report", f"out={out}"]) == 0
+    said = capsys.readouterr()
+    assert "fastv" in said.out and "divprune" not in said.out
+    assert f"{bad} is left out of the tables: " in said.err and len(said.err) < 2000
+    assert main(["store", "verify", str(out)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_what_the_last_check_found_is_in_no_table_until_it_is_mended(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +186,14 @@ def test_a_check_of_a_part_of_a_store_is_known_to_the_whole(levels: int, out: Pa
     reseal(bad)
     assert main(["store", "verify", str([bad, *bad.parents][levels])]) == 1
     assert set(frame.load(out)["method"]) == {"vanilla", "fastv"}
+
+
+def test_what_a_killed_command_left_in_a_cell_keeps_it_out_of_no_table(out: Path) -> None:
+    place = cell_of(out, "divprune")
+    (place / ".metrics.json.0123456789abcdef.tmp").write_text("{")
+    (place / "note").symlink_to(place / "metrics.json")
+    checked = recheck(out)
+    assert len(checked.problems) == 2 and checked.damaged == {}
 
 
 def test_a_row_beside_another_vanilla_is_shown(
