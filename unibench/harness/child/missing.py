@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from unibench.benchmark import Benchmark
-from unibench.errors import UsageError
+from unibench.errors import UsageError, shown
 from unibench.harness.child.workdir import USER
+from unibench.pictures import PictureError, guarded
 
 log = logging.getLogger(__name__)
 
+BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")  # as VLMEvalKit tells pictures from names
 HOMES = {
     "vlmevalkit": ("LMUData", Path.home() / "LMUData"),
     "lmms_eval": ("HF_HOME", Path.home() / ".cache" / "huggingface"),
@@ -91,3 +98,21 @@ def check_table(table: Any, name: str) -> None:
             f"{name}.tsv: {len(missing)} of {len(table)} rows have no answer to score against, for"
             f" example index {missing[0]}"
         )
+    if "image" in table:
+        for index, text in zip(table["index"], table["image"], strict=True):
+            _check_pictures(str(text), f"{name}.tsv index {shown(index)}")
+
+
+def _check_pictures(text: str, place: str) -> None:
+    """Refuse pictures in a table that Pillow would take for something else, see
+    :func:`unibench.pictures.guarded`; a shorter text names a row or a file.
+    """
+    for piece in BASE64.findall(text):
+        try:
+            with guarded():
+                Image.open(io.BytesIO(base64.b64decode(piece)))
+        except PictureError as error:
+            raise PictureError(f"{place}: {error}") from None
+        except Exception as error:  # whatever Pillow makes of a broken file
+            said = shown(str(error).partition("\n")[0] or type(error).__name__)
+            raise PictureError(f"{place}: a picture is broken inside: {said}") from None

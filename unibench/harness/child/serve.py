@@ -34,6 +34,8 @@ from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
+from unibench.models._template import bounded
+from unibench.pictures import guarded
 from unibench.store import CellFolder
 from unibench.store.files import appending
 
@@ -86,6 +88,8 @@ class Child:
             check_requirements(cell.config.task.name, benchmark)
             known = {record.id: record for record in _known(cell)}
             with (
+                guarded(),
+                bounded("the model's chat template"),
                 work_directory(cell) as folders,
                 self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
             ):
