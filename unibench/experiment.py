@@ -108,7 +108,7 @@ class Experiment:
         return {
             key: line
             for key, line in given.items()
-            if key == "seed" or not any(_among(line, grid.get(key, ())) for grid in self.grids)
+            if not any(_among(line, grid.get(key, ())) for grid in self.grids)
         }
 
 

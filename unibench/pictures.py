@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from unibench.errors import UsageError
 
@@ -106,6 +106,31 @@ def as_shown(picture: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", picture.size, WHITE)
         picture = Image.alpha_composite(ground, picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def is_plain(picture: Image.Image) -> bool:
+    """Whether every reader takes a picture for the same one: it lies upright, nothing of it is
+    transparent, and its values have 8 bits.
+    """
+    try:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF data turn no picture in any viewer
+        turned = 1
+    eight_bits = picture.mode in ("1", "L", "P", "RGB", "CMYK", "YCbCr", "RGBX")
+    return turned in (0, 1) and eight_bits and not picture.has_transparency_data
+
+
+def read_otherwise(picture: Image.Image) -> bool:
+    """Whether ``convert("RGB")``, which is all that harnesses do, makes another picture of an
+    opened file than :func:`as_shown`.
+    """
+    if is_plain(picture):
+        return False
+    try:
+        ours, theirs = as_shown(picture), picture.convert("RGB")
+    except Exception:  # one of the two refuses it
+        return True
+    return ours.size != theirs.size or ours.tobytes() != theirs.tobytes()
 
 
 def _read(stream: BinaryIO, start: bytes) -> Image.Image:

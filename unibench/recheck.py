@@ -99,6 +99,10 @@ def _differing(
     except (ValueError, KeyError, ZeroDivisionError) as error:
         yield f"no row can be made of its samples: {shown(error)}"
         return
+    # what a convention does not keep is said by its card, which may have changed since
+    remarks = () if verdict is None else verdict.remarks
+    if missing := sorted({*given.pop("notes"), *remarks} - {*row.notes}):
+        yield f"notes lacks {_brief(missing[0])}"
     given |= _of_identity(row)
     if row.drop_pct is not None and row.vanilla_100:
         given["drop_pct"] = 100 * (row.vanilla_100 - row.score_100) / row.vanilla_100

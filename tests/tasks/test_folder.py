@@ -56,6 +56,43 @@ def test_texts_and_numbers_are_answers(tmp_path: Path, answer: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which?\nA. red\nB. blue", "E"),
+        ("Which?\n(A) red\n(B) blue", ["c", "d"]),
+        ("Which? A) red B) blue C) green", "D"),
+        ("Which?\nA: red\nB: blue", "c "),
+    ],
+)
+def test_a_label_that_is_none_of_the_options_of_its_question_is_refused(
+    tmp_path: Path, question: str, answer: Any
+) -> None:
+    said = refusal(tmp_path, GOOD, {**GOOD, "question": question, "answer": answer})
+    assert "line 2: answer is" in said and "none of its options A, B" in said
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which?\nA. red\nB. blue", "b"),  # case and outer space make no other answer
+        ("Which?\nA. red\nB. blue", "B "),
+        ("Which?\nA. red\nB. blue", "blue"),
+        ("Which?\nA. red\nB. blue", ["E", "A"]),
+        ("Which letter is drawn, A, B or C?", "E"),
+        ("Is vitamin A. the one of I. Newton?", "E"),
+        ("Who?\nA. J. Smith\nB. K. Moe", "E"),  # initials are no options
+    ],
+)
+def test_labels_of_questions_with_and_without_options(
+    tmp_path: Path, question: str, answer: Any
+) -> None:
+    folder(tmp_path, {**GOOD, "question": question, "answer": answer})
+    (sample,) = Folder(data=str(tmp_path)).samples()
+    (first, *_) = answer if isinstance(answer, list) else [answer]
+    assert Folder(data=str(tmp_path)).score(sample, first.strip().lower()) == 1.0
+
+
+@pytest.mark.parametrize(
     "image", [None, 5, ["a.png", None], ["a.png", 7], [["a.png"]], "a\0.png", ""]
 )
 def test_a_picture_that_is_no_name_is_refused_with_its_line(tmp_path: Path, image: Any) -> None:

@@ -24,7 +24,13 @@ from unibench.registry.cards import (
     from_plain,
     to_plain,
 )
-from unibench.registry.importing import class_in, file_digest, import_part, own_files
+from unibench.registry.importing import (
+    class_in,
+    file_digest,
+    import_part,
+    own_files,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
@@ -328,7 +334,12 @@ def _asked_external(
 
     cls = class_in(imported, path, Method, class_name)
     source = blake2b(f"{core_digest()}:{sorted(files.items())}".encode(), digest_size=8)
-    return method_card(name, cls, path, module, source.hexdigest(), _names)
+    try:
+        return method_card(name, cls, path, module, source.hexdigest(), _names)
+    except UsageError:
+        raise
+    except Exception as error:  # it is made once, to see what holds under its defaults
+        raise UsageError(place_of(error, path)) from None
 
 
 def _names() -> dict[type, str]:
