@@ -11,6 +11,7 @@ import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def _mistakes(table: Path, changed: int, size: int, is_split: bool) -> tuple[str
         return (f"{table} is not UTF-8; save the file as UTF-8",)
     except (OSError, csv.Error) as error:
         return (f"{table} cannot be read: {error}",)
+
+
+def questions_of(table: Path, limit: int | None = None) -> Iterator[tuple[str, str]]:
+    """What the first rows of a table ask, options included, each after its place."""
+    with table.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
+        csv.field_size_limit(sys.maxsize)
+        rows = islice(csv.DictReader(stream, delimiter="\t"), limit)
+        for number, row in enumerate(rows, 1):
+            asked = [row.get(column) for column in ("question", "hint", *LETTERS)]
+            yield f"{table} row {number}", "\n".join(filter(None, asked))
 
 
 def _of_rows(table: Path, reader: csv.DictReader[str]) -> Iterator[str]:

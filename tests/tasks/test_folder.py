@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from unibench import UsageError
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.config import ModelConfig
+from unibench.identity import cell_of
 from unibench.models import control_word_in, control_words, load, processor_of
-from unibench.runner import embedded
+from unibench.runner import embedded, harnessed
 from unibench.tasks._task import Sample
 from unibench.tasks.folder import Folder
 
@@ -199,3 +201,18 @@ def test_a_prompt_with_a_placeholder_in_its_text_is_refused() -> None:
     loaded = load(spec_of("tiny_llava"))
     with pytest.raises(UsageError, match="'<image>'"):
         loaded.read([[Image.new("RGB", (56, 56)), "What is <image>?"]])
+
+
+def test_a_table_with_a_word_of_the_models_own_is_refused_before_a_harness_starts(
+    tmp_path: Path,
+) -> None:
+    words = ["model=tiny_qwen2_5_vl", "task=mmstar", "harness=vlmevalkit", f"task.data={tmp_path}"]
+    rows = ["1\tWhich <b>one</b>?\tred\tblue\tA", "2\tIs it <|image_pad|>?\tred\tblue\tB"]
+    for count, said in ((1, ""), (2, "MMStar.tsv row 2: .*'<|image_pad|>'")):
+        text = "\n".join(["index\tquestion\tA\tB\tanswer", *rows[:count]])
+        (tmp_path / "MMStar.tsv").write_text(text)
+        (config,) = compose_cells(words, sweep=False)
+        with contextlib.ExitStack() as stack:
+            if said:
+                stack.enter_context(pytest.raises(UsageError, match=said.replace("|", r"\|")))
+            harnessed._refuse_words_of_tables(cell_of(config))
