@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.security._stores import honest
@@ -29,7 +29,11 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
-FEW = {"derandomize": True, "deadline": None}
+FEW = {
+    "derandomize": True,
+    "deadline": None,
+    "phases": (Phase.explicit, Phase.generate),  # shrinking runs every command a hundred times
+}
 
 
 def answered(words: Sequence[str]) -> None:
