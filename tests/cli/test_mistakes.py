@@ -47,6 +47,12 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["model.path=/nowhere"], "there is no config.json in /nowhere"),
         (["task=folder", "task.data=/nowhere"], "there is no such folder"),
         (["task.limit=0"], "task.limit=0 is too small"),
+        (["model.device=foo"], "model.device=foo is no device; for example auto, cpu"),
+        (["model.device=cuda:-1"], "model.device=cuda:-1 is no device"),
+        (
+            ["-m", "task=mme", "harness=vlmevalkit", "convention=harness,foo"],
+            "unknown convention 'foo'",
+        ),
         (["budget.scope=frame"], "unknown budget.scope 'frame'"),
         (["--verbose"], "unknown option --verbose"),
         (["--ratio=0.5"], "unknown option --ratio. Did you mean ratio=0.5?"),

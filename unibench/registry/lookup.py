@@ -283,7 +283,7 @@ def _of_file(name: str) -> MethodCard:
         raise UsageError(f"method={name}: there is no file {file}")
     if not class_name:
         raise UsageError(
-            f"method={name}: name the class as well, for example method={name}:MyMethod"
+            f"method={name}: name the class as well, for example method={name.rstrip(':')}:MyMethod"
         )
     return _external(class_name.lower(), file, None, class_name)
 
