@@ -24,7 +24,7 @@ from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
 from unibench.models import LoadedModel, load
 from unibench.runner.listener import Listener
-from unibench.runner.questions import refuse_control_words
+from unibench.runner.questions import refuse_control_words, samples_of
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.index import FEATURES
@@ -134,7 +134,7 @@ def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, S
     config, done = part.folder.cell.config.task, part.answered()
     left = (
         (index, sample)
-        for index, sample in enumerate(task.samples(config.limit))
+        for index, sample in samples_of(task, config)
         if part.contains(sample.id) and sample.id not in done
     )
     wanted = takewhile(lambda _: not stop.asked, left)
