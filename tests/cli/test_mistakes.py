@@ -31,6 +31,7 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
             "unknown key 'method.lyer'. Did you mean method.layer?",
         ),
         (["method=fastv", "method.layer=two"], "method.layer=two: int wanted, for example 2"),
+        (["method=idpruner", "method.mmr_lambda=nan"], "method.mmr_lambda=nan: float wanted"),
         (["seed=one"], "seed=one"),
         (["seed=-1"], "seed=-1 is too small"),
         (["sed=1"], "unknown key 'sed'. Did you mean seed?"),
