@@ -66,3 +66,5 @@ def test_a_model_is_loaded_by_its_name_or_the_nearest_one_is_named() -> None:
         unibench.load("tiny_qwen2_5_v")
     with pytest.raises(UsageError, match="unknown pixels of model tiny_qwen2_5_vl 'papr'"):
         unibench.load("tiny_qwen2_5_vl", pixels="papr")
+    with pytest.raises(UsageError, match="load takes the name of a model or a ModelConfig, not 5"):
+        unibench.load(5)  # type: ignore[arg-type]

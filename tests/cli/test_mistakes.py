@@ -33,6 +33,8 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["method=fastv", "method.layer=two"], "method.layer=two: int wanted, for example 2"),
         (["method=idpruner", "method.mmr_lambda=nan"], "method.mmr_lambda=nan: float wanted"),
         (["seed=one"], "seed=one"),
+        (["out=caf\udce9"], "out=caf\\udce9 is no UTF-8"),
+        (["plan", "out=\ud800"], "out=\\ud800 is no UTF-8"),
         (["seed=-1"], "seed=-1 is too small"),
         (["sed=1"], "unknown key 'sed'. Did you mean seed?"),
         (["model.attn=flash"], "unknown model.attn 'flash'. Did you mean flash_attention_2?"),
