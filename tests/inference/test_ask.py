@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -81,8 +82,9 @@ class Opened(SynthVQA):
         (picture,) = sample.images
         lying = picture.transpose(Image.Transpose.ROTATE_90)
         lying.getexif()[0x0112] = 6
-        clear = picture.convert("RGBA")
-        clear.putdata([(*p[:3], 0) if p[:3] == (255, 255, 255) else p for p in clear.getdata()])
+        values = np.array(picture.convert("RGBA"))
+        values[(values[..., :3] == 255).all(-1), 3] = 0
+        clear = Image.fromarray(values)
         for way, image in {"plain": picture, "lying": lying, "clear": clear}.items():
             yield replace(sample, id=way, images=(image,))
 

@@ -141,10 +141,9 @@ def opened(row: Any, message: Any) -> Iterator[Image.Image]:
     """
     held = row.get("image")
     texts = [text for text in (held if isinstance(held, list) else [held]) if isinstance(text, str)]
-    files: list[Any] = [BytesIO(base64.b64decode(text)) for text in texts]
-    for file in files or [part["value"] for part in message if part["type"] == "image"]:
+    for source in texts or [part["value"] for part in message if part["type"] == "image"]:
         with suppress(OSError, ValueError):  # what is no picture is the harness's to refuse
-            yield Image.open(file)
+            yield Image.open(BytesIO(base64.b64decode(source)) if texts else source)
 
 
 def left_out(table: Any, card: HarnessTask) -> tuple[str, ...]:
