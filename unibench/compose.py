@@ -50,8 +50,9 @@ def options(group: str) -> list[str]:
     is.
     """
     files = (path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    parts = {"method": registry.methods, "task": registry.tasks}
-    classes = parts[group]() if group in parts else ()
+    classes: Iterable[str] = ()
+    if group in ("method", "task"):
+        classes = registry.methods() if group == "method" else registry.tasks()
     return sorted({*classes, *(name for name in files if not name.startswith("_"))})
 
 
