@@ -100,8 +100,8 @@ def _differing(
         yield f"no row can be made of its samples: {shown(error)}"
         return
     # what a convention does not keep is said by its card, which may have changed since
-    remarks = () if verdict is None else verdict.remarks
-    if missing := sorted({*given.pop("notes"), *remarks} - {*row.notes}):
+    said = (*given.pop("notes"), *(() if verdict is None else verdict.remarks))
+    if missing := [note for note in said if note not in row.notes]:
         yield f"notes lacks {_brief(missing[0])}"
     given |= _of_identity(row)
     if row.drop_pct is not None and row.vanilla_100:

@@ -60,7 +60,7 @@ class Verdict:
         """
         try:
             metrics = {name: Metric(**number) for name, number in values["metrics"].items()}
-            remarks = tuple(values.get("remarks", ()))  # earlier results have none
+            remarks = tuple(map(str, values.get("remarks", ())))  # earlier results have none
             return cls(**{**values, "metrics": metrics, "remarks": remarks})
         except (TypeError, KeyError, AttributeError):
             raise UsageError("the result of the harness is damaged; run the cell again") from None
