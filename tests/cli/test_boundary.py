@@ -54,7 +54,9 @@ def test_an_error_in_a_method_of_ones_own_begins_with_its_place(
     card = SimpleNamespace(path=mine, outside=True)
     work = importlib.import_module("unibench.runner.work")  # beside a function of that name
     monkeypatch.setattr(work, "parts_of", lambda method: (card,))
-    cell: Any = SimpleNamespace(config=SimpleNamespace(method={}))
+    cell: Any = SimpleNamespace(
+        config=SimpleNamespace(method={}, task=SimpleNamespace(target=None))
+    )
     with pytest.raises(KeyError) as caught:
         space["score"]({})
     line = work._line(caught.value, cell)

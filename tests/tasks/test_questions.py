@@ -74,8 +74,9 @@ def test_what_is_no_sample_or_has_the_id_of_another_is_named(wrong: Any, said: s
         ("x = = 1\n", "line 1: x = = 1: invalid syntax"),
         ("COUNT = 1 / 0\n", "line 1: COUNT = 1 / 0: ZeroDivisionError"),
         (
-            "class Mine:\n    def __init__(self):\n        {}['a']\n",
-            "line 3: {}['a']: KeyError: 'a'",
+            "class Mine:\n    metric, max_new_tokens = 'accuracy', 4\n    samples = score = print\n"
+            "    def __init__(self):\n        {}['a']\n",
+            "line 5: {}['a']: KeyError: 'a'",
         ),
     ],
 )
