@@ -250,7 +250,7 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"with the columns {', '.join(benchmark.card.columns)}"
             )
         elif path.suffix == ".tsv":
-            reasons = tables.mistakes(path)
+            reasons = tables.mistakes(path, benchmark.card.columns)
             yield from map(UsageError, reasons[:SHOWN])
             if len(reasons) > SHOWN:
                 yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")

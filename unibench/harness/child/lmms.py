@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -22,6 +23,7 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from PIL import Image
 
+from unibench import tables
 from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
@@ -66,6 +68,8 @@ class LmmsEval:
             else:
                 task = task_of(manager, name, options, simple=is_simple(asked))
             size = len(task.eval_docs)
+            if run.data is not None:
+                _check_labels(task, min(config.task.limit or size, size), run.data / name)
             run.inference.begin(min(config.task.limit or size, size))
             model = Recording(run, task, asked)
             length = config.generation.max_new_tokens
@@ -124,6 +128,7 @@ class Recording(lmms):  # type: ignore[misc]
             arguments: Any = request.args
             number, task, split = arguments[3:]
             doc = self.task_dict[task][split][number]
+            self._inference.look_at(str(number), pictures_in(doc))
             if not self._inference.knows(str(number)):
                 content = self._content(arguments, doc)
                 with self._inference.asking(self._question(str(number), doc, content)) as answering:
@@ -171,6 +176,35 @@ class Recording(lmms):  # type: ignore[misc]
             pictures=len(pictures),
             first_picture=pictures[0].tobytes() if pictures else b"",
         )
+
+
+def _check_labels(task: Any, size: int, folder: Path) -> None:
+    """Refuse questions of one's own whose answer is none of their options.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    documents = task.eval_docs_no_media
+    wrong = [
+        (number, reason)
+        for number in range(size)
+        if (reason := tables.mistake_of_document(documents[number])) is not None
+    ]
+    if wrong:
+        number, reason = wrong[0]
+        more = f" ({len(wrong) - 1} more like it)" if wrong[1:] else ""
+        raise UsageError(f"{folder} question {number}, counted from 0: {reason}{more}")
+
+
+def pictures_in(value: Any) -> Iterator[Image.Image]:
+    """The pictures of a document, as its data set has them."""
+    if isinstance(value, Image.Image):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from pictures_in(entry)
+    elif isinstance(value, dict):
+        yield from pictures_in(list(value.values()))
 
 
 def _asked(run: Run) -> Any:

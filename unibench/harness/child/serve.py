@@ -101,7 +101,7 @@ class Child:
                     run = Run(cell, benchmark, folders, inference, native, judge.url)
                     scored = adapter.run(run)
                 inference.end()
-            verdict = _verdict(benchmark, scored, inference.prompts, judge)
+            verdict = _verdict(benchmark, scored, inference, judge)
             self._say({"event": "result", **verdict.as_json()})
 
     @contextlib.contextmanager
@@ -159,7 +159,9 @@ class Child:
         return self._models[name]
 
 
-def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCell) -> Verdict:
+def _verdict(
+    benchmark: Benchmark, scored: Scored, inference: CellInference, judge: JudgedCell
+) -> Verdict:
     """What the harness makes of the answers.
 
     Raises:
@@ -180,10 +182,11 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
         scores=scores,
         raw=scored.raw,
         data=scored.data,
-        prompts=prompts,
+        prompts=inference.prompts,
         generation=scored.generation,
         judge=judge.label,
         judged=judge.answered,
+        remarks=(*inference.remarks, *scored.remarks),
     )
 
 

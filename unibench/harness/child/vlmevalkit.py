@@ -5,17 +5,20 @@ Imported by the child alone: it takes 15 s, and changes TLS, logging and gradien
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from unibench.benchmark import LENGTHS, VERSIONS, Benchmark
-from unibench.config import RunConfig
+from unibench.config import HarnessTask, RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
@@ -65,8 +68,13 @@ class VLMEvalKit:
             )
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
-        settings = _decoding(run, inner)
-        return Scored(plain(flat(result)), _samples(run.folders.work), digest, plain(settings))
+        return Scored(
+            plain(flat(result)),
+            _samples(run.folders.work),
+            digest,
+            plain(_decoding(run, inner)),
+            left_out(dataset.data, run.benchmark.card),
+        )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
@@ -109,6 +117,7 @@ class Recording(BaseModel):  # type: ignore[misc]
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
         sample = str(self._row["index"])
+        self._inference.look_at(sample, opened(self._row, message))
         if not self._inference.knows(sample):
             with self._inference.asking(self._question(sample, message)) as answering:
                 answering.text = str(self._inner.generate(message, dataset))
@@ -123,6 +132,44 @@ class Recording(BaseModel):  # type: ignore[misc]
             pictures=len(pictures),
             first_picture=pictures[0].read_bytes() if pictures else b"",
         )
+
+
+def opened(row: Any, message: Any) -> Iterator[Image.Image]:
+    """The pictures of a row as its table has them; where it names files, as these are.
+
+    VLMEvalKit writes those of the table into files, without transparency and EXIF data.
+    """
+    held = row.get("image")
+    texts = [text for text in (held if isinstance(held, list) else [held]) if isinstance(text, str)]
+    for source in texts or [part["value"] for part in message if part["type"] == "image"]:
+        with suppress(OSError, ValueError):  # what is no picture is the harness's to refuse
+            yield Image.open(BytesIO(base64.b64decode(source)) if texts else source)
+
+
+def left_out(table: Any, card: HarnessTask) -> tuple[str, ...]:
+    """A remark where the score is that of some splits of a table, whose other rows are asked too.
+
+    >>> from unibench.config import MetricConfig
+    >>> score = MetricConfig(name="accuracy", path=("validation.Overall",), best=1.0)
+    >>> card = HarnessTask(name="MMMU_DEV_VAL", metrics=(score,))
+    >>> left_out(pd.DataFrame({"split": ["dev", "validation", "validation"]}), card)[0]
+    'accuracy is of 2 of the 3 questions of n: 1 of split dev is asked and left out by VLMEvalKit'
+    """
+    if "split" not in table or not card.metrics:
+        return ()
+    first = card.metrics[0]
+    scored = {path.partition(".")[0] for path in first.path}
+    counts: dict[str, int] = table["split"].astype(str).value_counts().to_dict()
+    rest = {split: count for split, count in sorted(counts.items()) if split not in scored}
+    if not rest or len(rest) == len(counts):
+        return ()
+    total = sum(counts.values())
+    named = " and ".join(f"{count} of split {split}" for split, count in rest.items())
+    verb = "is" if sum(rest.values()) == 1 else "are"
+    return (
+        f"{first.name} is of {total - sum(rest.values())} of the {total} questions of n: {named}"
+        f" {verb} asked and left out by VLMEvalKit",
+    )
 
 
 def _asked(run: Run) -> Any:
