@@ -376,7 +376,7 @@ def row_of(
     reference = score if vanilla is None else vanilla.score
     return Row(
         **_named(cell, environments),
-        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell))},
+        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell, verdict))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
@@ -536,10 +536,11 @@ def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
     return tuple(round(fmean(layer), 3) for layer in layers)
 
 
-def _unkept(cell: Cell) -> tuple[str, ...]:
-    """What of the harness's or a paper's way to ask is not kept."""
+def _unkept(cell: Cell, verdict: Verdict | None) -> tuple[str, ...]:
+    """What of the harness's or a paper's way to ask is not kept, and what it could not score."""
     note = None if cell.benchmark is None else cell.benchmark.convention.note
-    return () if note is None else (note,)
+    remarks = () if verdict is None else verdict.remarks
+    return remarks if note is None else (note, *remarks)
 
 
 def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:

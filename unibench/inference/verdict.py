@@ -38,6 +38,7 @@ class Verdict:
         generation: settings of decoding.
         judge: who scored what rules could not.
         judged: questions that the judge answered.
+        remarks: on the questions, for the row: what of a published table cannot be scored.
     """
 
     metrics: Mapping[str, Metric]
@@ -48,6 +49,7 @@ class Verdict:
     generation: Mapping[str, Any]
     judge: str
     judged: int
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, values: Any) -> Verdict:
@@ -58,7 +60,8 @@ class Verdict:
         """
         try:
             metrics = {name: Metric(**number) for name, number in values["metrics"].items()}
-            return cls(**{**values, "metrics": metrics})
+            remarks = tuple(values.get("remarks", ()))  # earlier results have none
+            return cls(**{**values, "metrics": metrics, "remarks": remarks})
         except (TypeError, KeyError, AttributeError):
             raise UsageError("the result of the harness is damaged; run the cell again") from None
 

@@ -50,12 +50,14 @@ class Scored:
         samples: its values by sample, as far as it has any.
         data: what was asked, with a digest.
         generation: settings of decoding.
+        remarks: what of a published table cannot be scored.
     """
 
     raw: dict[str, Any]
     samples: dict[str, dict[str, Any]]
     data: str
     generation: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 class Adapter(Protocol):
