@@ -38,7 +38,7 @@ apart from unibench's. Of the resize by PIL alone both take transformers'.
 Calls of `generate` with the same token ids, pixels (in single precision), visual tokens, decoding
 (length, repetition penalty, beams) and answer. Under *divprune* the harness's own model is pruned
 by `unibench.prune(model, "divprune", ratio={ratio})`. *Scores*: numbers of the harness's results
-that are equal, of all that either side has.
+that are equal, of those that both sides name, the card's metrics among them.
 """
 SCORES = """
 ## Scores

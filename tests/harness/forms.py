@@ -45,7 +45,7 @@ SAID = (
     "Ñandú — «{right}» †",
     "It is not {other}",
 )
-# what a file of answers may change: words for nothing, quotes, separators, a formula, numbers
+# what a file of answers may change: words for nothing, quotes, a separator, numbers
 FILED = (
     "None",
     "NA",
@@ -53,16 +53,17 @@ FILED = (
     "null",
     '"{right}"',
     "{right}\t{other}",
-    "{right}\r{other}",
     "'{right}",
-    "={right}",
     "007",
     "1,000",
     "12.50",
 )
-FORMS = (*SAID, *FILED)
-NUMBERS = ("007", "12.50", "5", "3.0")
-SETS = (FORMS, (*FORMS[18:], *FORMS[:18]), FILED, NUMBERS)
+# what a sheet of Excel makes another answer of: 0, and `_x000D_` for the end of a line
+SHEET = ("={right}", "{right}\r{other}")
+FORMS = (*SAID, *FILED, *SHEET)
+NUMBERS = ("007", "12.50", "5", "3.0")  # a column of them is read as numbers
+MIXED = (*SAID, *FILED)
+SETS = (MIXED, (*MIXED[17:], *MIXED[:17]), FILED, NUMBERS, SHEET)
 SIZE = len(FORMS)
 
 
