@@ -49,24 +49,24 @@ def vlmevalkit(entry: str, model: Path, tables: Path, name: str, out: Path, give
         run.main()
 
 
-def lmms_eval(entry: str, model: Path, tables: Path, name: str, out: Path, given: Any) -> None:
+def lmms_eval(entry: str, model: Path, tables: Path, task: str, out: Path, given: Any) -> None:
     """``python -m lmms_eval --model <entry> --tasks <name>``."""
     import datasets
     from lmms_eval.tasks import TaskManager
 
-    own = TaskManager()._get_config(name)
+    own = TaskManager()._get_config(task)
     published = (own["dataset_path"], own.get("dataset_name"))
     load = datasets.load_dataset
 
-    def load_dataset(path: str, place: str | None = None, **options: Any) -> Any:
-        if (path, place) != published:
-            return load(path, place, **options)
+    def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
+        if (path, name) != published:
+            return load(path, name, **options)
         kept = {key: value for key, value in options.items() if key not in ("token", "revision")}
-        return load(str(tables / name), **kept)
+        return load(str(tables / task), **kept)
 
     settings = {"pretrained": str(model), "device_map": "cpu", **given}
     arguments = ",".join(f"{key}={value}" for key, value in settings.items())
-    words = ["--model", entry, "--model_args", arguments, "--tasks", name, "--batch_size", "1"]
+    words = ["--model", entry, "--model_args", arguments, "--tasks", task, "--batch_size", "1"]
     words += ["--device", "cpu", "--output_path", str(out), "--log_samples"]
     with (
         on_cpu(),
