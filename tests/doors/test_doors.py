@@ -1,5 +1,5 @@
-"""Every door keeps the same tokens and gives the same answer: library, command line, profile, and
-the harnesses' child.
+"""Every door keeps the same tokens and gives the same answer: library, command line, profile, the
+harnesses' child, and a harness's own model object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from tests.doors._doors import (
     FAMILIES,
     House,
     Kept,
+    again,
     command_line,
+    harness_object,
     library,
     open_house,
     options_of,
@@ -86,6 +88,23 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         if door == "profile" and name in DRAWN:
             wanted, found = ([replace(kept, last="") for kept in side] for side in (wanted, found))
         assert found == wanted, f"{door} differs from the command line"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "name"), [case.values for case in _product()])
+def test_the_harness_s_own_object_keeps_the_same_tokens(
+    houses: object, family: str, name: str
+) -> None:
+    """It makes its own prompt, pixels and decoding; the library gets the same calls."""
+    house: House = houses(family)  # type: ignore[operator]
+    if (reason := _refusal(house, name)) is not None:
+        pytest.skip(f"refused at every door: {reason}")
+    kept, calls = harness_object(house, name)
+    assert len(kept) == len(calls) == 3
+    expected = again(house, name, calls)
+    assert [replace(one, answer=one.answer.strip()) for one in kept] == [
+        replace(one, answer=one.answer.strip()) for one in expected
+    ]
 
 
 def test_the_house_of_llava_has_a_clip_that_is_used(houses: object) -> None:
