@@ -109,7 +109,7 @@ def _of_entry(spec: ModelConfig, harness: Harness) -> Convention:
     entry, note = getattr(card, harness), card.differs.get(harness)
     if entry is not None:
         return Convention("harness", entry, card.options.get(harness, {}), note=note)
-    note = (
+    note = note or (
         f"convention: the card of {spec.name} names no model object of {harness}: the data set's"
         " prompt under the model's own template and processor"
     )

@@ -5,7 +5,6 @@ Imported by the child alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +27,9 @@ from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child.adapter import Run, Scored
+from unibench.harness.child.documents import contents
 from unibench.harness.child.lmms_models import Asking, asking, class_of, native
-from unibench.harness.child.missing import fetching
+from unibench.harness.child.missing import check_truths, fetching, remarks_on
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
@@ -70,6 +70,9 @@ class LmmsEval:
             size = len(task.eval_docs)
             if run.data is not None:
                 _check_labels(task, min(config.task.limit or size, size), run.data / name)
+                if run.benchmark.judge.kind != "endpoint":
+                    truths = _truths(task, config.task.limit)
+                    check_truths(truths, f"task.data={run.data}: {name}")
             run.inference.begin(min(config.task.limit or size, size))
             model = Recording(run, task, asked)
             length = config.generation.max_new_tokens
@@ -94,8 +97,16 @@ class LmmsEval:
         samples = {
             str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]
         }
-        data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
-        return Scored(plain(flat(raw)), samples, data, plain(_decoding(run, task, asked)))
+        targets = {str(one["doc_id"]): one.get("target") for one in result["samples"][name]}
+        return Scored(
+            plain(flat(raw)),
+            samples,
+            run.cell.identity["data"]
+            if run.data
+            else f"published:{name}:{contents(task.eval_docs)}",
+            plain(_decoding(run, task, asked)),
+            remarks_on(targets, len(targets)),
+        )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
@@ -326,10 +337,11 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
     task_module._resolve_hf_datasets_cache_dir.cache_clear()
 
 
-def _fingerprint(task: Any) -> str:
-    """A hash of the fingerprints of a data set's splits."""
-    splits = sorted(f"{split}:{data._fingerprint}" for split, data in task.dataset.items())
-    return hashlib.blake2b(" ".join(splits).encode(), digest_size=8).hexdigest()
+def _truths(task: Any, limit: int | None) -> dict[str, Any]:
+    """The answers that a task scores against, by document; no picture is opened for it."""
+    docs = task.eval_docs_no_media
+    size = min(limit or len(docs), len(docs))
+    return {str(number): task.doc_to_target(docs[number]) for number in range(size)}
 
 
 def _values(sample: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:

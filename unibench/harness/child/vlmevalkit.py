@@ -23,7 +23,7 @@ from unibench.errors import UsageError
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
-from unibench.harness.child.missing import check_table, fetching
+from unibench.harness.child.missing import check_table, fetching, remarks_on, truths_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
@@ -59,6 +59,7 @@ class VLMEvalKit:
                 check_table(dataset.data, name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
+            remarks = remarks_on(truths_of(dataset.data), len(dataset.data))
             run.inference.begin(len(dataset.data))
             inner = _asked(run)
             model = Recording(inner, dataset, run.inference)
@@ -68,13 +69,10 @@ class VLMEvalKit:
             )
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
-        return Scored(
-            plain(flat(result)),
-            _samples(run.folders.work),
-            digest,
-            plain(_decoding(run, inner)),
-            left_out(dataset.data, run.benchmark.card),
-        )
+        settings = _decoding(run, inner)
+        samples = _samples(run.folders.work)
+        remarks = (*remarks, *left_out(dataset.data, run.benchmark.card))
+        return Scored(plain(flat(result)), samples, digest, plain(settings), remarks)
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)

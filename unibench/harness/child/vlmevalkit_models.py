@@ -236,9 +236,15 @@ def _internvl(inner: Any, standing: Any, convention: Convention, tiles: int | No
     if convention.system is not None:
         standing.system_message = convention.system
     standing.prefix = convention.prefix or ""
-    if tiles is not None:
-        # set_max_num chooses by data set
-        inner.set_max_num = lambda dataset: vars(inner).update(max_num=tiles, total_max_num=64)
+    if tiles is None:
+        return
+    choose = inner.set_max_num  # by data set; it sets the limit of all pictures together too
+
+    def set_max_num(dataset: str | None) -> None:
+        choose(dataset)
+        inner.max_num = tiles
+
+    inner.set_max_num = set_max_num
 
 
 class ByPlace:
