@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,12 @@ from unibench.config import Harness
 from unibench.errors import UsageError, nearest
 
 MODULES: dict[Harness, str] = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}
+VARIANT = re.compile(
+    r"(?P<dataset>.+?)_(?:(?P<frames>\d+)frame|(?P<fps>\d+(?:\.\d+)?)fps)(?P<subtitles>_subs)?"
+    r"(?P<more>_.*)?"
+)
+"""VLMEvalKit's name of a data set of videos with its number of frames."""
+_TABLES = ("DATASET_URL", "DATASET_SETS")
 _TASK = re.compile(r"^task\s*:\s*[\"']?([\w.-]+)[\"']?\s*$", re.MULTILINE)
 
 
@@ -36,6 +42,17 @@ def card(choice: str) -> dict[str, Any] | None:
         if colon and harness == known:
             return _of_harness(known, name)
     return None
+
+
+def video_folder(name: str) -> str | None:
+    """The folder below ``task.data`` that serves VLMEvalKit's data set of videos, whatever its
+    frames; None for a name that is none.
+
+    >>> video_folder("Video-MME_64frame_subs"), video_folder("MLVU_MCQ_0.5fps")
+    ('Video-MME', 'MLVU_MCQ')
+    """
+    parts = VARIANT.fullmatch(name)
+    return parts and parts["dataset"]
 
 
 def where(name: str) -> str:
@@ -73,7 +90,7 @@ def _of_file(file: Path) -> dict[str, Any]:
 
 def _of_harness(harness: Harness, name: str) -> dict[str, Any]:
     known = names(harness)
-    if known and name not in known:
+    if known and name not in known and video_folder(name) not in known:
         raise UsageError(f"{harness} has no benchmark {name!r}.{nearest(name, known)}")
     # which numbers it reports is known when it has scored; its rules come first, then a judge
     rules = "exact" if harness == "vlmevalkit" else "none"
@@ -82,17 +99,27 @@ def _of_harness(harness: Harness, name: str) -> dict[str, Any]:
 
 
 def _vlmevalkit(folder: Path) -> Iterator[str]:
-    """Every key of every ``DATASET_URL``."""
-    for file in sorted((folder / "dataset").glob("*.py")):
+    """What classes say that they have: keys of ``DATASET_URL`` and ``DATASET_SETS``, lists that
+    ``supported_datasets`` returns, and the data sets of videos with their frames.
+    """
+    for file in sorted((folder / "dataset").rglob("*.py")):
+        if "utils" in file.relative_to(folder).parts:
+            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            named = isinstance(node, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == "DATASET_URL"
-                for target in node.targets
-            )
-            if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-                for key in node.value.keys:
-                    if isinstance(key, ast.Constant):
-                        yield str(key.value)
+            if isinstance(node, ast.FunctionDef) and node.name == "supported_datasets":
+                for leaf in ast.walk(node):
+                    if isinstance(leaf, ast.Return) and isinstance(leaf.value, ast.List):
+                        yield from _texts(leaf.value.elts)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                if any(name in _TABLES or name.endswith("_dataset") for name in names):
+                    yield from _texts(node.value.keys)
+
+
+def _texts(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant):
+            yield str(node.value)
 
 
 def _lmms_eval(folder: Path) -> Iterator[str]:

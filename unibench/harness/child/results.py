@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -51,6 +52,8 @@ def metrics_of(
     found = {}
     for metric in card.metrics:
         score = sum(_number(card, metric, key, raw) for key in metric.path)
+        if score != score and metric is not card.metrics[0]:
+            continue  # of a part that has no questions, for example among the first twenty
         score_100 = 100 * score / metric.best
         is_mean = (
             metric is card.metrics[0]
@@ -84,7 +87,9 @@ def _all_numbers(card: HarnessTask, raw: Mapping[str, Any]) -> dict[str, Metric]
     if not numbers:
         raise UsageError(f"{card.name} gave no number: {', '.join(sorted(raw))[:600]}")
     scale = 100.0 if max(numbers.values()) <= 1 else 1.0
-    first = next((key for key in numbers if "overall" in key.lower()), next(iter(numbers)))
+    begin = (key for key in numbers if key.lower().startswith("overall"))
+    hold = (key for key in numbers if "overall" in key.lower())
+    first = next(chain(begin, hold, numbers))
     return {
         key: Metric(numbers[key], scale * numbers[key])
         for key in (first, *(k for k in numbers if k != first))

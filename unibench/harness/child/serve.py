@@ -180,6 +180,7 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
         generation=scored.generation,
         judge=judge.label,
         judged=judge.answered,
+        sampling=scored.sampling,
     )
 
 
