@@ -56,14 +56,20 @@ def video_folder(name: str) -> str | None:
 
 
 def where(name: str) -> str:
-    """Who has a benchmark of this name, whatever its case, as a hint; empty for nobody."""
+    """Who has a benchmark of this name, whatever its case and its dashes, as a hint; empty for
+    nobody.
+    """
     found = [
         f"task={harness}:{known}"
         for harness in get_args(Harness)
         for known in sorted(names(harness))
-        if known.lower() == name.lower()
+        if _plain(known) == _plain(name)
     ]
     return f". A harness has it: {', '.join(found)}" if found else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 @cache
@@ -120,6 +126,24 @@ def _texts(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Constant):
             yield str(node.value)
+
+
+def dataset_path(name: str) -> str | None:
+    """The repository with the data of a task of lmms-eval; None where its file does not say."""
+    spec = importlib.util.find_spec(MODULES["lmms_eval"])
+    if spec is None or spec.origin is None:
+        return None
+    line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    for file in (Path(spec.origin).parent / "tasks").rglob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        while line.search(text):
+            said = re.search(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+            included = re.search(r"^include\s*:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+            if said is not None or included is None:
+                return said and said[1]
+            file = file.parent / included[1]
+            text = f"task: {name}\n{file.read_text(encoding='utf-8')}"
+    return None
 
 
 def _lmms_eval(folder: Path) -> Iterator[str]:

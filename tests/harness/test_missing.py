@@ -13,7 +13,8 @@ import tenacity
 from unibench.benchmark import Benchmark, benchmark_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
-from unibench.harness.child.missing import check_requirements, check_table, fetching, reason_of
+from unibench.harness.child.missing import check_table, fetching, reason_of
+from unibench.harness.needs import check_requirements
 
 
 def benchmark(*words: str) -> Benchmark:

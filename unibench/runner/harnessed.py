@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
-from unibench.harness import HarnessError, HarnessProcess
+from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
 from unibench.harness.job import write_job
 from unibench.identity import Cell
@@ -44,6 +44,7 @@ class Harnessed:
         cell = part.folder.cell
         if part.of > 1:
             raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
+        needs.check(cell)
         folder = cell.folder.absolute()
         part.folder.open()
         write_job([cell], folder / "job.json")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from unibench.benchmark import Benchmark
 from unibench.errors import UsageError
-from unibench.harness.child.workdir import USER
+from unibench.harness.needs import not_here
 
 log = logging.getLogger(__name__)
-
-HOMES = {
-    "vlmevalkit": ("LMUData", Path.home() / "LMUData"),
-    "lmms_eval": ("HF_HOME", Path.home() / ".cache" / "huggingface"),
-}
 
 
 @contextmanager
@@ -40,14 +32,7 @@ def fetching(task: str, benchmark: Benchmark) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("fetching %s", benchmark.card.name)
-        variable, usual = HOMES[benchmark.harness]
-        where = f"${variable} ({USER[variable] or usual})"
-        raise UsageError(
-            f"task={task}: the data of {benchmark.card.name} ({benchmark.harness}) is not below"
-            f" {where} and cannot be fetched: {reason_of(error)}. Fetch it where there is a network"
-            f" with `python -m unibench prefetch task={task} harness={benchmark.harness}` and set"
-            f" {variable} to that folder, or give task.data=<folder> with tables of your own"
-        ) from None
+        raise not_here(task, benchmark, reason_of(error)) from None
 
 
 def reason_of(error: BaseException) -> str:
@@ -56,21 +41,6 @@ def reason_of(error: BaseException) -> str:
     error = (attempt and attempt.exception()) or error
     said = str(error).strip().partition("\n")[0].rstrip(".")
     return said if type(error) is Exception else f"{type(error).__name__}: {said}"
-
-
-def check_requirements(task: str, benchmark: Benchmark) -> None:
-    """Refuse a benchmark whose scoring needs a program or package that is not here, before it is
-    asked.
-
-    Raises:
-        UsageError: names it.
-    """
-    for need in benchmark.card.requires:
-        if shutil.which(need) is None and importlib.util.find_spec(need) is None:
-            raise UsageError(
-                f"task={task}: {benchmark.harness} needs {need} to score {benchmark.card.name}, and"
-                " it is not installed"
-            )
 
 
 def check_table(table: Any, name: str) -> None:

@@ -181,6 +181,8 @@ class RecordingVideos(Recording):
     def __init__(self, inner: Any, dataset: Any, run: Run, reading: frames.Reading) -> None:
         self._object = inner.inner if isinstance(inner, Asking) else inner
         self._data, self._reading = dataset.data, reading
+        # MVBench's scoring counts an empty answer as right, MLVU's ends with an error
+        self._blank = run.benchmark.card.blank or "-"
         super().__init__(inner, dataset, run)
 
     @property
@@ -219,7 +221,8 @@ class RecordingVideos(Recording):
             with self._inference.asking(self._question(sample, message)) as answering:
                 answering.text = str(self._inner.generate(message, dataset))
                 answering.frames = self._reading.taken() or cut
-        return self._inference.answer(sample)
+        answer = self._inference.answer(sample)
+        return answer if answer.strip() else self._blank
 
     def _question(self, sample: str, message: Any) -> Question:
         shown = [str(part["value"]) for part in message if part["type"] != "text"]
