@@ -25,6 +25,8 @@ VARIANT = re.compile(
 )
 """VLMEvalKit's name of a data set of videos with its number of frames."""
 _TABLES = ("DATASET_URL", "DATASET_SETS")
+_PATH = re.compile(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
+_INCLUDE = re.compile(r"^include\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
 _TASK = re.compile(r"^task\s*:\s*[\"']?([\w.-]+)[\"']?\s*$", re.MULTILINE)
 
 
@@ -75,11 +77,12 @@ def _plain(name: str) -> str:
 @cache
 def names(harness: Harness) -> frozenset[str]:
     """The benchmarks of an installed harness; empty where it is not installed."""
+    if harness == "lmms_eval":
+        return frozenset(_task_files())
     spec = importlib.util.find_spec(MODULES[harness])
     if spec is None or spec.origin is None:
         return frozenset()
-    folder = Path(spec.origin).parent
-    return frozenset(_vlmevalkit(folder) if harness == "vlmevalkit" else _lmms_eval(folder))
+    return frozenset(_vlmevalkit(Path(spec.origin).parent))
 
 
 def _of_file(file: Path) -> dict[str, Any]:
@@ -130,23 +133,24 @@ def _texts(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
 
 def dataset_path(name: str) -> str | None:
     """The repository with the data of a task of lmms-eval; None where its file does not say."""
-    spec = importlib.util.find_spec(MODULES["lmms_eval"])
-    if spec is None or spec.origin is None:
-        return None
-    line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
-    for file in (Path(spec.origin).parent / "tasks").rglob("*.yaml"):
+    file = _task_files().get(name)
+    while file is not None:
         text = file.read_text(encoding="utf-8")
-        while line.search(text):
-            said = re.search(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-            included = re.search(r"^include\s*:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-            if said is not None or included is None:
-                return said and said[1]
-            file = file.parent / included[1]
-            text = f"task: {name}\n{file.read_text(encoding='utf-8')}"
+        said, included = _PATH.search(text), _INCLUDE.search(text)
+        if said is not None:
+            return said[1]
+        file = None if included is None else file.parent / included[1]
     return None
 
 
-def _lmms_eval(folder: Path) -> Iterator[str]:
-    """Every ``task:`` of every file."""
-    for file in (folder / "tasks").rglob("*.yaml"):
-        yield from _TASK.findall(file.read_text(encoding="utf-8"))
+@cache
+def _task_files() -> dict[str, Path]:
+    """The file of every ``task:`` of the installed lmms-eval."""
+    spec = importlib.util.find_spec(MODULES["lmms_eval"])
+    if spec is None or spec.origin is None:
+        return {}
+    return {
+        name: file
+        for file in (Path(spec.origin).parent / "tasks").rglob("*.yaml")
+        for name in _TASK.findall(file.read_text(encoding="utf-8"))
+    }
