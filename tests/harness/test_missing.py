@@ -14,7 +14,6 @@ from unibench.benchmark import Benchmark, benchmark_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.harness.child.missing import (
-    check_requirements,
     check_table,
     check_truths,
     fetching,
@@ -22,6 +21,7 @@ from unibench.harness.child.missing import (
     remarks_on,
     truths_of,
 )
+from unibench.harness.needs import check_requirements
 
 
 def benchmark(*words: str) -> Benchmark:

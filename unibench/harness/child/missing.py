@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import logging
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from unibench.benchmark import Benchmark
 from unibench.errors import UsageError, shown
-from unibench.harness.child.workdir import USER
+from unibench.harness.needs import not_here
 from unibench.pictures import PictureError, guarded
 
 log = logging.getLogger(__name__)
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")  # as VLMEvalKit tells pictures from names
-HOMES = {
-    "vlmevalkit": ("LMUData", Path.home() / "LMUData"),
-    "lmms_eval": ("HF_HOME", Path.home() / ".cache" / "huggingface"),
-}
 
 
 @contextmanager
@@ -47,14 +40,7 @@ def fetching(task: str, benchmark: Benchmark) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("fetching %s", benchmark.card.name)
-        variable, usual = HOMES[benchmark.harness]
-        where = f"${variable} ({USER[variable] or usual})"
-        raise UsageError(
-            f"task={task}: the data of {benchmark.card.name} ({benchmark.harness}) is not below"
-            f" {where} and cannot be fetched: {reason_of(error)}. Fetch it where there is a network"
-            f" with `python -m unibench prefetch task={task} harness={benchmark.harness}` and set"
-            f" {variable} to that folder, or give task.data=<folder> with tables of your own"
-        ) from None
+        raise not_here(task, benchmark, reason_of(error)) from None
 
 
 def reason_of(error: BaseException) -> str:
@@ -63,21 +49,6 @@ def reason_of(error: BaseException) -> str:
     error = (attempt and attempt.exception()) or error
     said = str(error).strip().partition("\n")[0].rstrip(".")
     return said if type(error) is Exception else f"{type(error).__name__}: {said}"
-
-
-def check_requirements(task: str, benchmark: Benchmark) -> None:
-    """Refuse a benchmark whose scoring needs a program or package that is not here, before it is
-    asked.
-
-    Raises:
-        UsageError: names it.
-    """
-    for need in benchmark.card.requires:
-        if shutil.which(need) is None and importlib.util.find_spec(need) is None:
-            raise UsageError(
-                f"task={task}: {benchmark.harness} needs {need} to score {benchmark.card.name}, and"
-                " it is not installed"
-            )
 
 
 def check_table(table: Any, name: str) -> None:

@@ -26,7 +26,7 @@ from unibench.errors import UsageError
 from unibench.harness.child.adapter import Adapter, Run, Scored
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.judge import JudgedCell, JudgeProxy
-from unibench.harness.child.missing import check_requirements, reason_of
+from unibench.harness.child.missing import reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
 from unibench.harness.child.workdir import work_directory
 from unibench.harness.job import read_job, read_prefetch
@@ -85,7 +85,6 @@ class Child:
         benchmark = cell.benchmark
         assert benchmark is not None
         with self._errors_told(cell):
-            check_requirements(cell.config.task.name, benchmark)
             known = {record.id: record for record in _known(cell)}
             with (
                 guarded(),
@@ -187,6 +186,7 @@ def _verdict(
         judge=judge.label,
         judged=judge.answered,
         remarks=(*inference.remarks, *scored.remarks),
+        sampling=scored.sampling,
     )
 
 
