@@ -461,7 +461,16 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _built(part: _Part) -> Any:
-    return schema.build(_hints()[part.key], part.plain)
+    built = schema.build(_hints()[part.key], part.plain)
+    return _placed(built) if part.key == "method" else built
+
+
+def _placed(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method with the files of this package (``pkg://...``) followed to their places."""
+    return {
+        key: str(model_path(value)) if str(value).startswith(INSIDE) else value
+        for key, value in method.items()
+    }
 
 
 @cache
@@ -482,8 +491,5 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
-        values["method"] = {
-            key: str(model_path(value)) if str(value).startswith(INSIDE) else value
-            for key, value in values["method"].items()
-        }
+        values["method"] = _placed(values["method"])
     return values
