@@ -134,7 +134,7 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
         return rest
     line, value = str(given[-1].input_line), given[-1].value()
     entries = value if isinstance(value, list) else [value]
-    nodes = [dict(_wrapper(line, entry)) for entry in entries]
+    nodes = [dict(wrapper_of(line, entry)) for entry in entries]
     names = [str(override.value()) for override in rest if override.key_or_group == "method"]
     method = names[-1] if names else str(_written("method", _defaults())["name"])
     if not nodes or method == "vanilla":
@@ -151,8 +151,12 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
     return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
 
 
-def _wrapper(line: str, entry: Any) -> Mapping[str, Any]:
-    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters."""
+def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
+
+    Raises:
+        UsageError: it is none.
+    """
     node = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
         raise UsageError(

@@ -13,6 +13,7 @@ import pytest
 from tests.doors._doors import (
     DOORS,
     FAMILIES,
+    RUNS,
     House,
     Kept,
     command_line,
@@ -24,6 +25,7 @@ from tests.methods._contexts import FORMS, METHODS, VIDEO_ONLY
 from unibench import UsageError
 
 NAMES = (*METHODS, *FORMS)
+slow = [pytest.mark.slow]
 # text-aware methods and one of each other kind; the others are in the full run
 QUICK = ("cdpruner", "trimtokenator", "sparsevlm", "divprune", "fastv", "visionzip", "random_pre")
 
@@ -42,6 +44,16 @@ def _product() -> list[object]:
             marks = [] if often else [pytest.mark.slow]
             cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
     return cases
+
+
+def _runs() -> list[object]:
+    """Wrappers and positions; the first of each on tiny LLaVA by default."""
+    quick = ("divprune wrap=[cen_prune]", "visionzip positions=centre")
+    return [
+        pytest.param(family, name, marks=[] if (family, name in quick) == ("llava", True) else slow)
+        for family in ("llava", "qwen2_5_vl")
+        for name in RUNS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +98,22 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         if door == "profile" and name in DRAWN:
             wanted, found = ([replace(kept, last="") for kept in side] for side in (wanted, found))
         assert found == wanted, f"{door} differs from the command line"
+
+
+@pytest.mark.parametrize(("family", "name"), _runs())
+def test_wrappers_and_positions_are_the_same_at_every_door(
+    houses: object, family: str, name: str
+) -> None:
+    house: House = houses(family)  # type: ignore[operator]
+    expected = command_line(house, [name])[name]
+    for door, opened in DOORS.items():
+        # a profile says what was kept and when, not what was said
+        wanted = [replace(kept, answer="") if door == "profile" else kept for kept in expected]
+        assert opened(house, name) == wanted, f"{door} differs from the command line"
+    plain = library(house, name.partition(" ")[0])
+    assert [(kept.last, kept.answer) for kept in plain] != [
+        (kept.last, kept.answer) for kept in expected
+    ]
 
 
 def test_the_house_of_llava_has_a_clip_that_is_used(houses: object) -> None:
