@@ -485,9 +485,7 @@ def duet(
     return sorted(dominant + anchors), rows, groups
 
 
-def duet_cuts(
-    scores: Sequence[Array], entered: int, ratios: Sequence[float]
-) -> list[list[int]]:
+def duet_cuts(scores: Sequence[Array], entered: int, ratios: Sequence[float]) -> list[list[int]]:
     """What each cut leaves; ``scores`` of all tokens at each cut."""
     present, found = list(range(entered)), []
     for score, ratio in zip(scores, ratios, strict=True):

@@ -430,9 +430,7 @@ def test_vscan_serves_windows_and_merges_the_rest(sizes: Sizes, keep: int, varia
     assert variant != "default" or len(expected) == keep
     close(found.values[order], means)
     into, given = found.members()
-    told = {
-        int(token): sorted(given[into == row].tolist()) for row, token in enumerate(found.keep)
-    }
+    told = {int(token): sorted(given[into == row].tolist()) for row, token in enumerate(found.keep)}
     assert told == {token: sorted(members) for token, members in groups.items()}
 
 
@@ -660,7 +658,13 @@ def test_visiontrim_without_clip_or_cls_compares_embeddings_and_says_so() -> Non
     family.clip = None  # type: ignore[attr-defined]
     vision = Trimmed({"features": features, "received": received, "cls_attention": received})
     ctx = context(
-        features, 11, text=text, family=family, vision=vision, note=said.append, items=pictures((5, 6))
+        features,
+        11,
+        text=text,
+        family=family,
+        vision=vision,
+        note=said.append,
+        items=pictures((5, 6)),
     )
     words = text.double().numpy()
     expected, _ = plain.visiontrim(
@@ -750,9 +754,7 @@ def test_pact_leaves_a_prompt_whose_tokens_are_all_kept() -> None:
 # -- zoo_prune
 
 
-@pytest.mark.parametrize(
-    ("count", "keep"), [(35, 9), (35, 35), (1, 1), (30, 1), (24, 23)]
-)
+@pytest.mark.parametrize(("count", "keep"), [(35, 9), (35, 35), (1, 1), (30, 1), (24, 23)])
 def test_zoo_prune_weighs_distance_by_sensitivity(count: int, keep: int) -> None:
     first, last = nn.Linear(WIDTH, 16), nn.Linear(16, 9)
     for number, layer in enumerate((first, last)):
@@ -781,9 +783,7 @@ def test_zoo_prune_weighs_distance_by_sensitivity(count: int, keep: int) -> None
     family.projector = (first, nn.GELU(), last)  # type: ignore[attr-defined]
     wide = entered.double().numpy()
     projected = projector(wide)
-    ctx = context(
-        torch.from_numpy(projected).float(), keep, family=family, vision=Entering({})
-    )
+    ctx = context(torch.from_numpy(projected).float(), keep, family=family, vision=Entering({}))
     score = plain.sensitivity(wide, pushes.double().numpy(), projector, 0.01)
     assert sorted(Told().select(ctx).keep.tolist()) == plain.zoo_prune(score, projected, keep)
 
@@ -882,7 +882,13 @@ def screen(seed: int, height: int, width: int, levels: int = 3, noise: float = 0
 @pytest.mark.parametrize("order", ["pred_2d", "raster", "serpentine"])
 @pytest.mark.parametrize(
     ("height", "width", "tau", "anchored"),
-    [(7, 9, 0.0, True), (6, 5, 0.05, True), (6, 5, 0.05, False), (1, 8, 0.02, True), (8, 1, 0.0, True)],
+    [
+        (7, 9, 0.0, True),
+        (6, 5, 0.05, True),
+        (6, 5, 0.05, False),
+        (1, 8, 0.02, True),
+        (8, 1, 0.0, True),
+    ],
 )
 def test_pixelprune_keeps_what_no_neighbour_predicts(
     height: int, width: int, tau: float, anchored: bool, order: str, metric: str
