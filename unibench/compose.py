@@ -47,9 +47,13 @@ FREE = (
 
 @cache
 def options(group: str) -> list[str]:
-    """Names that a group offers: its YAML files, and for methods every class that there is."""
+    """Names that a group offers: its YAML files, and every method and embedded task that there
+    is.
+    """
     files = (path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    classes = registry.methods() if group == "method" else ()
+    classes: Iterable[str] = ()
+    if group in ("method", "task"):
+        classes = registry.methods() if group == "method" else registry.tasks()
     return sorted({*classes, *(name for name in files if not name.startswith("_"))})
 
 
@@ -284,9 +288,7 @@ def option(override: Override) -> str:
         raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
     if str(name) in options(group):
         return str(name)
-    node = catalogue.card(str(name)) if group == "task" else None
-    if group == "method":
-        node = registry.method(str(name)).config()
+    node = _described(group, str(name))
     if node is None:
         said = unknown(group, str(name), options(group), f"python -m unibench list {group}s")
         raise UsageError(f"{said}{catalogue.where(str(name)) if group == 'task' else ''}")
@@ -295,6 +297,15 @@ def option(override: Override) -> str:
     stored = f"external_{node['name']}_{digest}"
     ConfigStore.instance().store(group=group, name=stored, node=node)
     return stored
+
+
+def _described(group: str, name: str) -> dict[str, Any] | None:
+    """The configuration of a choice that no file here describes, None where there is none."""
+    if group == "method":
+        return registry.method(name).config()
+    if group == "task" and ".py" in name:
+        return registry.task(name).config()
+    return catalogue.card(name) if group == "task" else None
 
 
 def hydra_lines(overrides: Sequence[Override]) -> list[str]:
@@ -309,10 +320,11 @@ def hydra_lines(overrides: Sequence[Override]) -> list[str]:
 
 @cache
 def register() -> None:
-    """Make the schema and every method known to Hydra."""
+    """Make the schema, every method and every embedded task known to Hydra."""
     config.register()
-    for name, card in registry.methods().items():
-        ConfigStore.instance().store(group="method", name=name, node=card.config())
+    for group, cards in (("method", registry.methods()), ("task", registry.tasks())):
+        for name, card in cards.items():
+            ConfigStore.instance().store(group=group, name=name, node=card.config())
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

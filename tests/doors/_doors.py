@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -40,6 +43,7 @@ from unibench.tasks import Sample
 from unibench.tasks.synthvqa import SynthVQA
 
 PROMPTS, TOKENS, RATIO = 3, 4, 0.889
+_META = {"task": "doors", "repeats": 1}
 TINY = {family: ROOT / "models" / "tiny" / family for family in ("qwen2_5_vl", "llava", "internvl")}
 FAMILIES = (*TINY, "llava_onevision")
 # a method and words of the run beside it -> the same for prune()
@@ -116,13 +120,23 @@ def _loaded(house: House) -> LoadedModel:
 
 @cache
 def samples() -> tuple[Sample, ...]:
-    """Three questions about different pictures."""
+    """Three questions about different pictures, with grain: patches of a plain ground are equal but
+    for the last bits, and those differ with where a tensor lies in memory.
+    """
     found: dict[str, Sample] = {}
     for sample in SynthVQA().samples():
-        found.setdefault(sample.group, sample)
+        if sample.group not in found:
+            grained = tuple(_grained(image, len(found)) for image in sample.images)
+            found[sample.group] = replace(sample, images=grained)
         if len(found) == PROMPTS:
             break
     return tuple(found.values())
+
+
+def _grained(image: Image.Image, seed: int) -> Image.Image:
+    shape = (image.height, image.width, 3)
+    grain = np.random.default_rng(seed).integers(-24, 25, shape)
+    return Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
 
 
 def options_of(name: str) -> tuple[str, dict[str, Any]]:
@@ -246,6 +260,98 @@ def child(house: House, name: str) -> list[Kept]:
                 answering.text = generated(inference.loaded, [content], config).texts[0]
             assert inference.answer(sample.id) == answering.text
     return [_of_line(event["record"]) for event in events if event["event"] == "sample"]
+
+
+def harness_object(house: House, name: str) -> tuple[list[Kept], list[dict[str, Any]]]:
+    """lmms-eval's own model object for the family, which makes its own prompt and pictures.
+
+    Returns:
+        What was kept; the arguments of each call of ``generate``.
+    """
+    from lmms_eval.api.instance import Instance
+
+    inner, loaded = _harness_object(house)
+    calls, events = [], []
+    inference = CellInference(_asked_by_lmms(house, name), loaded, {}, events.append)
+    generate = type(loaded.model).generate
+
+    def recording(**arguments: Any) -> Any:
+        calls.append(arguments)
+        return generate(loaded.model, **arguments)
+
+    with inference.installed(), patch.object(loaded.model, "generate", recording):
+        for number, sample in enumerate(samples()):
+            arguments = _arguments(inner.is_simple, number, sample)
+            request = Instance("generate_until", arguments, number, _META | {"doc_id": number})
+            picture = sample.images[0].tobytes()
+            question = inference.question(sample.id, sample.answers[0], sample.question, 1, picture)
+            with inference.asking(question) as answering:
+                answering.text = str(unwrap(inner.generate_until([request])[0]))
+    return [_of_line(event["record"]) for event in events if event["event"] == "sample"], calls
+
+
+def unwrap(told: Any) -> Any:
+    """The text of what an object of lmms-eval answers."""
+    from lmms_eval.api.instance import unwrap_generation_output
+
+    return unwrap_generation_output(told)[0]
+
+
+def _arguments(simple: bool, number: int, sample: Sample) -> tuple[Any, ...]:
+    """A question as lmms-eval hands it to a class of the simple or the chat kind."""
+    decoding = {"max_new_tokens": TOKENS, "until": []}
+    place = (number, "doors", "test")
+    if simple:
+        return (sample.question, decoding, lambda doc: [*doc.images], *place)
+    content = [{"type": "image", "url": image} for image in sample.images]
+    messages = [{"role": "user", "content": [*content, {"type": "text", "text": sample.question}]}]
+    return (sample.question, lambda doc: messages, decoding, *place)
+
+
+def _asked_by_lmms(house: House, name: str) -> Cell:
+    """The cell of a method that a harness asks."""
+    # LLaVA's class needs code that no index has to load a checkpoint, and stands around ours
+    native = [] if house.family == "llava" else ["harness_options.wrapper=native"]
+    words = [*house.words, "task=mme", "harness=lmms_eval", *native, *command(name)]
+    (config,) = compose_cells([*words, f"out={house.folder}"], sweep=False)
+    return cell_of(config)
+
+
+@cache
+def _harness_object(house: House) -> tuple[Any, LoadedModel]:
+    """The object and the model in it; it finds the questions under the task ``doors``."""
+    from unibench.harness.child import lmms_models
+
+    cell = _asked_by_lmms(house, "vanilla")
+    if house.family == "llava":
+        assert cell.benchmark is not None
+        loaded = house.loaded
+        convention = cell.benchmark.convention
+        inner: Any = lmms_models.asking(loaded, cell.config, convention, house.folder)
+        inner.inner.task_dict = {"doors": {"test": samples()}}
+        return inner, loaded
+    inner, loaded = lmms_models.native(cell.config)
+    inner.task_dict = {"doors": {"test": samples()}}
+    return inner, loaded
+
+
+def again(house: House, name: str, calls: Sequence[dict[str, Any]]) -> list[Kept]:
+    """The library, on the very calls of ``generate`` that a harness's object made."""
+    model, processor = _plain(house.checkpoint)
+    base, options = options_of(name)
+    clip = None if house.clip is None else str(house.clip)
+    pruned = unibench.prune(
+        model, base, processor=processor, clip=clip, ratio=_ratio(name), **options
+    )
+    kept = []
+    with pruned as session, torch.inference_mode():
+        for sample, call in zip(samples(), calls, strict=True):
+            session.samples = [sample.id]
+            out = model.generate(**call)
+            (record,) = session.take_records()
+            tokens = out[:, call["input_ids"].shape[1] :]
+            kept.append(_kept(record, house.loaded.answers(tokens)[0]))
+    return kept
 
 
 def _kept(record: Any, answer: str) -> Kept:

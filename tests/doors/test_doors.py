@@ -1,5 +1,5 @@
-"""Every door keeps the same tokens and gives the same answer: library, command line, profile, and
-the harnesses' child.
+"""Every door keeps the same tokens and gives the same answer: library, command line, profile, the
+harnesses' child, and a harness's own model object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from tests.doors._doors import (
     RUNS,
     House,
     Kept,
+    again,
     command_line,
+    harness_object,
     library,
     open_house,
     options_of,
@@ -100,6 +102,7 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         assert found == wanted, f"{door} differs from the command line"
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(("family", "name"), _runs())
 def test_wrappers_and_positions_are_the_same_at_every_door(
     houses: object, family: str, name: str
@@ -113,6 +116,22 @@ def test_wrappers_and_positions_are_the_same_at_every_door(
     plain = library(house, name.partition(" ")[0])
     assert [(kept.last, kept.answer) for kept in plain] != [
         (kept.last, kept.answer) for kept in expected
+=======
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "name"), [case.values for case in _product()])
+def test_the_harness_s_own_object_keeps_the_same_tokens(
+    houses: object, family: str, name: str
+) -> None:
+    """It makes its own prompt, pixels and decoding; the library gets the same calls."""
+    house: House = houses(family)  # type: ignore[operator]
+    if (reason := _refusal(house, name)) is not None:
+        pytest.skip(f"refused at every door: {reason}")
+    kept, calls = harness_object(house, name)
+    assert len(kept) == len(calls) == 3
+    expected = again(house, name, calls)
+    assert [replace(one, answer=one.answer.strip()) for one in kept] == [
+        replace(one, answer=one.answer.strip()) for one in expected
+>>>>>>> main
     ]
 
 

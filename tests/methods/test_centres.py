@@ -11,7 +11,17 @@ import pytest
 import torch
 
 import unibench
-from tests.methods._contexts import BESIDES, METHODS, PRE, build, recorded, under, video_of
+from tests.methods._contexts import (
+    BEFORE_THE_TOWER,
+    BESIDES,
+    METHODS,
+    PRE,
+    VIDEO_ONLY,
+    build,
+    recorded,
+    under,
+    video_of,
+)
 from tests.support.methods import Look
 from tests.support.models import QUICK, inputs_of, model_of
 from unibench import Needs, Selection, StageContext, UsageError, registry
@@ -54,6 +64,13 @@ def test_every_row_that_is_new_has_members_among_the_tokens_shown(name: str, fam
     assert set(new.nonzero()[:, 0].tolist()) <= {*into.tolist(), *stray}
     pairs = set(zip(into.tolist(), given.tolist(), strict=True))
     assert len(pairs) == len(into)
+
+
+@pytest.mark.parametrize("name", [name for name in PRE if name.partition("[")[0] not in SAYING])
+def test_a_method_that_says_nothing_merges_nothing(name: str) -> None:
+    if name.partition("[")[0] in (*VIDEO_ONLY, *BEFORE_THE_TOWER):
+        pytest.skip("chooses among tokens of frames, or of pixels")
+    assert selection_of(name, "llava").values is None and not build(name).encoder(4)
 
 
 @cache

@@ -242,7 +242,8 @@ def test_equal_remainders_of_a_division_go_to_the_first() -> None:
     ("count", "keep"), [(35, 9), (35, 3), (35, 1), (35, 34), (35, 35), (1, 1), (150, 70), (64, 33)]
 )
 def test_prunesid_groups_suppresses_and_shares(count: int, keep: int, variant: str) -> None:
-    features, score = clustered(count + keep, count), attended(keep, count)
+    # wide enough for as many components as there are groups
+    features, score = clustered(count + keep, count, 40), attended(keep, count)
     vision = StubVision({"features": features, "cls_attention": score})
     ctx = context(features, keep, vision=vision)
     if variant == "official" and keep + 1 > count:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from unibench import jsoncache, registry
 from unibench.budget import Budget, BudgetMode, Positions
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError
 from unibench.facts import ModelFacts
 from unibench.registry.importing import place_of
 
@@ -111,23 +111,18 @@ def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | No
 
     Args:
         name: of the task.
-        target: ``module:Class``.
+        target: ``module:Class`` or ``path/to/file.py:Class``.
         options: arguments of the class.
     """
     files = {key: _state(value) for key, value in options.items() if isinstance(value, str)}
-    question = [registry.tasks_digest(), target, dict(options), files]
+    own = registry.task(target).source if ".py" in target else ""
+    question = [registry.tasks_digest(), own, target, dict(options), files]
 
     def ask() -> str | None:
         try:
-            card = registry.task(target)
-            for key in options:
-                if key not in card.options:
-                    return str(unknown(f"option of task {name}", key, card.options))
-            card.load()(**options)
+            registry.build_task(target, name, options)
         except UsageError as error:
             return str(error)
-        except (TypeError, ValueError) as error:
-            return f"task.options of {name}: {' '.join(str(error).split())}"
         return None
 
     reason: str | None = _MEMORY.answer("task", question, ask)

@@ -19,7 +19,12 @@ from unibench.registry.importing import line_of
 if TYPE_CHECKING:
     from unibench.pruning import Method, Stage
 
+<<<<<<< HEAD
 DEPTH, TOWER, TOKENS = 32, 24, 576  # LLaVA-1.5-7B: layers, blocks of its tower, visual tokens
+=======
+TASK = ("metric", "samples", "score")  # of an embedded task's class
+DEPTH, TOWER = 32, 24  # layers of LLaVA-1.5-7B and blocks of its tower
+>>>>>>> main
 Names = Callable[[], Mapping[type, str]]
 
 
@@ -168,8 +173,18 @@ def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> Fa
     )
 
 
-def task_card(name: str, cls: type, path: Path, module: str, source: str) -> TaskCard:
-    """What an embedded task takes."""
+def task_card(name: str, cls: type, path: Path, module: str | None, source: str) -> TaskCard:
+    """What an embedded task takes.
+
+    Raises:
+        UsageError: the class lacks what every task has.
+    """
+    if missing := [member for member in TASK if not hasattr(cls, member)]:
+        line = line_of(cls, rf"class\s+{cls.__name__}\b")
+        raise UsageError(
+            f"{path} line {line}: {cls.__name__} is no task; it lacks {', '.join(missing)} (see"
+            " unibench.tasks.Task)"
+        )
     taken = {
         key: REQUIRED if argument.default is argument.empty else _configured(argument.default, dict)
         for key, argument in inspect.signature(cls).parameters.items()
@@ -183,6 +198,8 @@ def task_card(name: str, cls: type, path: Path, module: str, source: str) -> Tas
         doc=_doc(cls),
         source=source,
         options=taken,
+        limit=getattr(cls, "limit", None),
+        modality=getattr(cls, "modality", "image"),
     )
 
 

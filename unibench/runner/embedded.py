@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib
 import json
 import logging
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from unibench import registry
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.ask import answer
@@ -125,19 +125,11 @@ def load_task(cell: Cell) -> Task:
     Raises:
         UsageError: its options do not exist, or its data cannot be read.
     """
-    config = cell.config.task
-    module, _, name = str(config.target).partition(":")
-    options = dict(config.options)
-    if config.data is not None:
-        options["data"] = config.data
-    make = getattr(importlib.import_module(module), name)
-    try:
-        task: Task = make(**options)
-    except TypeError as error:
-        raise UsageError(
-            f"task.options of {config.name}: {str(error).replace(name + '.__init__() ', '')}"
-        ) from None
-    return task
+    task = cell.config.task
+    options = dict(task.options)
+    if task.data is not None:
+        options["data"] = task.data
+    return registry.build_task(str(task.target), task.name, options)
 
 
 def _refuse_control_words(task: Task, cell: Cell) -> None:
