@@ -102,7 +102,6 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         assert found == wanted, f"{door} differs from the command line"
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(("family", "name"), _runs())
 def test_wrappers_and_positions_are_the_same_at_every_door(
     houses: object, family: str, name: str
@@ -113,10 +112,11 @@ def test_wrappers_and_positions_are_the_same_at_every_door(
         # a profile says what was kept and when, not what was said
         wanted = [replace(kept, answer="") if door == "profile" else kept for kept in expected]
         assert opened(house, name) == wanted, f"{door} differs from the command line"
-    plain = library(house, name.partition(" ")[0])
-    assert [(kept.last, kept.answer) for kept in plain] != [
-        (kept.last, kept.answer) for kept in expected
-=======
+    if "wrap=" in name:
+        plain = library(house, name.partition(" ")[0])
+        assert [kept.last for kept in plain] != [kept.last for kept in expected]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), [case.values for case in _product()])
 def test_the_harness_s_own_object_keeps_the_same_tokens(
@@ -131,7 +131,6 @@ def test_the_harness_s_own_object_keeps_the_same_tokens(
     expected = again(house, name, calls)
     assert [replace(one, answer=one.answer.strip()) for one in kept] == [
         replace(one, answer=one.answer.strip()) for one in expected
->>>>>>> main
     ]
 
 

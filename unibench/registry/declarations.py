@@ -19,12 +19,8 @@ from unibench.registry.importing import line_of
 if TYPE_CHECKING:
     from unibench.pruning import Method, Stage
 
-<<<<<<< HEAD
-DEPTH, TOWER, TOKENS = 32, 24, 576  # LLaVA-1.5-7B: layers, blocks of its tower, visual tokens
-=======
 TASK = ("metric", "samples", "score")  # of an embedded task's class
-DEPTH, TOWER = 32, 24  # layers of LLaVA-1.5-7B and blocks of its tower
->>>>>>> main
+DEPTH, TOWER, TOKENS = 32, 24, 576  # LLaVA-1.5-7B: layers, blocks of its tower, visual tokens
 Names = Callable[[], Mapping[type, str]]
 
 
