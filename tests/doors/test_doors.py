@@ -13,6 +13,7 @@ import pytest
 from tests.doors._doors import (
     DOORS,
     FAMILIES,
+    RUNS,
     House,
     Kept,
     again,
@@ -26,6 +27,7 @@ from tests.methods._contexts import FORMS, METHODS, VIDEO_ONLY
 from unibench import UsageError
 
 NAMES = (*METHODS, *FORMS)
+slow = [pytest.mark.slow]
 # by default one method of each kind (question, attention inside, diversity, tower, draw) on Qwen,
 # and the one that reads a CLIP on LLaVA; the others are in the full run
 QUICK = {
@@ -45,6 +47,16 @@ def _product() -> list[object]:
             marks = [] if name in QUICK.get(family, ()) else [pytest.mark.slow]
             cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
     return cases
+
+
+def _runs() -> list[object]:
+    """Wrappers and positions; the first of each on tiny LLaVA by default."""
+    quick = ("divprune wrap=[cen_prune]", "visionzip positions=centre")
+    return [
+        pytest.param(family, name, marks=[] if (family, name in quick) == ("llava", True) else slow)
+        for family in ("llava", "qwen2_5_vl")
+        for name in RUNS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +102,21 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         if door == "profile" and name in DRAWN:
             wanted, found = ([replace(kept, last="") for kept in side] for side in (wanted, found))
         assert found == wanted, f"{door} differs from the command line"
+
+
+@pytest.mark.parametrize(("family", "name"), _runs())
+def test_wrappers_and_positions_are_the_same_at_every_door(
+    houses: object, family: str, name: str
+) -> None:
+    house: House = houses(family)  # type: ignore[operator]
+    expected = command_line(house, [name])[name]
+    for door, opened in DOORS.items():
+        # a profile says what was kept and when, not what was said
+        wanted = [replace(kept, answer="") if door == "profile" else kept for kept in expected]
+        assert opened(house, name) == wanted, f"{door} differs from the command line"
+    if "wrap=" in name:
+        plain = library(house, name.partition(" ")[0])
+        assert [kept.last for kept in plain] != [kept.last for kept in expected]
 
 
 @pytest.mark.slow

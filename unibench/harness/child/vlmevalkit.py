@@ -25,7 +25,6 @@ from unibench.errors import UsageError
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
-from unibench.harness.child.inference import CellInference
 from unibench.harness.child.missing import check_table, fetching, remarks_on, truths_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
