@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unibench.audit import RULES, Finding, Sheet, audit, folded, known, sheets, fitted
+from unibench.audit import RULES, Finding, Sheet, audit, fitted, folded, known, sheets
 from unibench.audit.digits import Fitted, granularity, origins, two_readers
 from unibench.cli.main import main
 from unibench.paths import PACKAGE

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from unibench.audit.arithmetic import averages, changes, ratios, sums
 from unibench.audit.copies import copies
-from unibench.audit.digits import granularity, two_readers
 from unibench.audit.digits import fitted as fitted
+from unibench.audit.digits import granularity, two_readers
 from unibench.audit.elsewhere import disagreements, swaps
 from unibench.audit.finding import Finding as Finding
 from unibench.audit.finding import folded as folded

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from unibench.audit import RULES, SEVERITIES, Finding, Sheet, folded, known, sheets, fitted
+from unibench.audit import RULES, SEVERITIES, Finding, Sheet, fitted, folded, known, sheets
 from unibench.audit import audit as findings
 from unibench.cli.parser import Options
 from unibench.errors import UsageError
