@@ -121,7 +121,7 @@ def _vlmevalkit(folder: Path) -> Iterator[str]:
                         yield from _texts(leaf.value.elts)
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-                if any(name in _TABLES or name.endswith("_dataset") for name in names):
+                if any(name.startswith(_TABLES) or name.endswith("_dataset") for name in names):
                     yield from _texts(node.value.keys)
 
 

@@ -9,7 +9,6 @@ configuration files make them.
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -202,23 +201,27 @@ def place_of(dataset: Any) -> str:
 
 
 def completed(result: Any) -> Any:
-    """A result with numbers where a class writes ``66.67%``, and the accuracy over all questions
-    and over kinds of questions where a class gives right and asked ones of each kind alone.
+    """A result in numbers with names: a class writes ``[2, 3, "66.67%"]`` for each kind of
+    questions and for all, or the right and the asked ones of each kind alone.
+
+    >>> completed({"overall": [2, 3, "66.67%"]})
+    {'overall': {'accuracy': 66.67, 'right': 2, 'asked': 3}}
+    >>> completed({"order": [1, 2], "count": [0, 2]})["overall"]
+    25.0
     """
     if not isinstance(result, dict):
         return result
-    found = {key: _numbers(value) for key, value in result.items()}
-    pairs = [value for value in found.values() if isinstance(value, list) and len(value) == 2]
-    if pairs and len(pairs) == len(found):
+    pairs = [value for value in result.values() if isinstance(value, list) and len(value) == 2]
+    if pairs and len(pairs) == len(result):
         right, asked = (sum(pair[place] for pair in pairs) for place in (0, 1))
-        found["overall"] = 100 * right / asked
-        found["mean_of_kinds"] = sum(100 * one / of for one, of in pairs) / len(pairs)
-    return found
+        kinds = {name: 100 * one / of for name, (one, of) in result.items()}
+        means = {"overall": 100 * right / asked, "mean_of_kinds": sum(kinds.values()) / len(kinds)}
+        return means | kinds
+    return {key: _with_names(value) for key, value in result.items()}
 
 
-def _numbers(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_numbers(one) for one in value]
-    if isinstance(value, str) and re.fullmatch(r"[\d.]+%", value):
-        return float(value[:-1])
-    return value
+def _with_names(value: Any) -> Any:
+    if not (isinstance(value, list) and len(value) == 3 and str(value[2]).endswith("%")):
+        return value
+    right, asked, share = value
+    return {"accuracy": float(share.rstrip("%")), "right": right, "asked": asked}
