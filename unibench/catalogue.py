@@ -27,7 +27,7 @@ VARIANT = re.compile(
 _TABLES = ("DATASET_URL", "DATASET_SETS")
 _PATH = re.compile(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
 _INCLUDE = re.compile(r"^include\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
-_TASK = re.compile(r"^task\s*:\s*[\"']?([\w.-]+)[\"']?\s*$", re.MULTILINE)
+_TASK = re.compile(r"^task\s*:\s*[\"']?([\w.+-]+)[\"']?\s*$", re.MULTILINE)
 
 
 def card(choice: str) -> dict[str, Any] | None:

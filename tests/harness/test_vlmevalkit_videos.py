@@ -66,6 +66,28 @@ def test_what_cannot_be_asked_is_refused_by_name(name: str, said: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("candidates", "__import__('os').system('true')", "candidates is no list of words"),
+        ("video", "../../elsewhere", "video leaves the folder"),
+        ("video_path", "/etc/passwd", "video_path leaves the folder"),
+    ],
+)
+def test_a_table_that_would_run_code_or_write_elsewhere_is_refused(
+    column: str, cell: str, said: str, tmp_path: Path
+) -> None:
+    from unibench.harness.child import vlmevalkit_videos
+
+    root = standins.write("Video-MME", tmp_path, 1)
+    vlmevalkit_videos.check_tables(root)
+    table = pd.read_csv(root / "Video-MME.tsv", sep="\t").assign(**{column: cell})
+    table.to_csv(root / "Video-MME.tsv", sep="\t", index=False)
+    with pytest.raises(UsageError, match=said):
+        vlmevalkit_videos.check_tables(root)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_a_data_set_is_asked_pruned_and_scored(name: str, tmp_path: Path) -> None:
     folder = str(video_folder(name))

@@ -8,6 +8,7 @@ configuration files make them.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import huggingface_hub
+import pandas as pd
 
 from unibench.benchmark import VERSIONS
 from unibench.catalogue import VARIANT
@@ -31,6 +33,7 @@ with settings_kept():
     from vlmeval.dataset.video_base import VideoBaseDataset
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
+PATHS = ("video", "prefix", "video_path", "subtitle_path")  # columns
 DIGESTS = ("MD5", "MP4_MD5")  # what classes call the digest that their table must have
 
 
@@ -138,6 +141,34 @@ def files(built: partial[Any], folder: Path | None, mirror: Path) -> Iterator[No
                         table = mirror / f"{kind.supported_datasets()[0]}.tsv"
                         stack.enter_context(patch.object(kind, digest, _md5(table)))
         yield
+
+
+def check_tables(folder: Path) -> None:
+    """Refuse tables of a user whose options are no list of words, which VLMEvalKit would run as
+    Python, or whose videos lie elsewhere than in the folder.
+
+    Raises:
+        UsageError: names the row.
+    """
+    for file in sorted(folder.glob("*.tsv")):
+        for row in pd.read_csv(file, sep="\t").to_dict("records"):
+            where = f"{file}: row with index {row.get('index')}"
+            if "candidates" in row and not _is_list_of_words(str(row["candidates"])):
+                raise UsageError(
+                    f"{where}: candidates is no list of words, but {row['candidates']!r}"
+                )
+            for column in PATHS:
+                path = Path(str(row.get(column, "")))
+                if path.is_absolute() or ".." in path.parts:
+                    raise UsageError(f"{where}: {column} leaves the folder: {path}")
+
+
+def _is_list_of_words(text: str) -> bool:
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(found, list) and all(isinstance(one, (str, int, float)) for one in found)
 
 
 @contextmanager
