@@ -1,7 +1,7 @@
 """Tasks: what a model is asked and how its answers are scored.
 
-An embedded task needs no download; the others run an official definition inside a harness. One YAML
-per task lies in ``configs/task``.
+An embedded task needs no download and is one class, in a module or package of its name here. The
+others run an official definition inside a harness; each is a YAML in ``configs/task``.
 """
 
 from __future__ import annotations

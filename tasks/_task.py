@@ -34,7 +34,7 @@ class Task(Protocol):
     """A task that runs in this process.
 
     Attributes:
-        name: as in ``configs/task``.
+        name: that of its module.
         metric: name of the score, for example ``"accuracy"``.
         max_new_tokens: length of the longest answer.
     """

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def digests() -> dict[str, tuple[str, str]]:
     """The digest of each part of the installed code, and the one that stands for it in keys."""
-    from unibench import identity, lineage, paths, registry
+    from unibench import identity, lineage, registry
     from unibench.code.closure import Code
 
     roots = {"engine": [*identity.ENGINE]}
@@ -73,9 +73,7 @@ def digests() -> dict[str, tuple[str, str]]:
     for kind, cards in (("method", registry.methods()), ("family", registry.families())):
         for name, card in cards.items():
             roots[f"{kind} {name}"] = [f"{card.module}:{card.class_name}"]
-    for file in sorted(paths.part("configs").glob("task/*.yaml")):
-        if target := (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("target"):
-            roots[f"task {file.stem}"] = [target]
+    roots |= {f"task {name}": [card.target] for name, card in registry.tasks().items()}
     code = Code(outside=identity.OUTSIDE)
     told = {name: code.digest(names) for name, names in roots.items()}
     return {name: (digest, lineage.canonical(digest)) for name, digest in told.items()}

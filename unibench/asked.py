@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from unibench import registry
 from unibench.config import TaskConfig
 from unibench.errors import UsageError
 from unibench.identity import samples_digest
@@ -137,10 +137,8 @@ def _is_count(value: Any) -> bool:
 
 def _task(config: TaskConfig) -> Task:
     """A task whose target is that of this installation's own card."""
-    module, _, name = str(config.target).partition(":")
     data = {} if config.data is None else {"data": config.data}
     try:
-        task: Task = getattr(import_module(module), name)(**config.options, **data)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"task.options of {config.name}: {shown(error)}") from None
-    return task
+        return registry.build_task(str(config.target), config.name, {**config.options, **data})
+    except UsageError as error:  # it may quote what is stored
+        raise UsageError(shown(error)) from None

@@ -109,7 +109,7 @@ def _of_entry(spec: ModelConfig, harness: Harness) -> Convention:
     entry, note = getattr(card, harness), card.differs.get(harness)
     if entry is not None:
         return Convention("harness", entry, card.options.get(harness, {}), note=note)
-    note = (
+    note = note or (
         f"convention: the card of {spec.name} names no model object of {harness}: the data set's"
         " prompt under the model's own template and processor"
     )
@@ -250,7 +250,7 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"with the columns {', '.join(benchmark.card.columns)}"
             )
         elif path.suffix == ".tsv":
-            reasons = tables.mistakes(path)
+            reasons = tables.mistakes(path, benchmark.card.columns)
             yield from map(UsageError, reasons[:SHOWN])
             if len(reasons) > SHOWN:
                 yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")

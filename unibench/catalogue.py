@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import yaml
 
+from unibench import plainyaml
 from unibench.config import Harness
 from unibench.errors import UsageError, nearest
 
@@ -87,10 +88,10 @@ def names(harness: Harness) -> frozenset[str]:
 
 def _of_file(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = plainyaml.loaded(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"task={file}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UsageError(f"task={file} is not valid YAML") from None
     if not isinstance(content, dict):
         raise UsageError(f"task={file} holds no card: a mapping as in configs/task/*.yaml")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import logging
 import re
@@ -47,9 +46,13 @@ FREE = (
 
 @cache
 def options(group: str) -> list[str]:
-    """Names that a group offers: its YAML files, and for methods every class that there is."""
+    """Names that a group offers: its YAML files, and every method and embedded task that there
+    is.
+    """
     files = (path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    classes = registry.methods() if group == "method" else ()
+    classes: Iterable[str] = ()
+    if group in ("method", "task"):
+        classes = registry.methods() if group == "method" else registry.tasks()
     return sorted({*classes, *(name for name in files if not name.startswith("_"))})
 
 
@@ -134,7 +137,7 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
         return rest
     line, value = str(given[-1].input_line), given[-1].value()
     entries = value if isinstance(value, list) else [value]
-    nodes = [dict(_wrapper(line, entry)) for entry in entries]
+    nodes = [dict(wrapper_of(line, entry)) for entry in entries]
     names = [str(override.value()) for override in rest if override.key_or_group == "method"]
     method = names[-1] if names else str(_written("method", _defaults())["name"])
     if not nodes or method == "vanilla":
@@ -151,8 +154,12 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
     return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
 
 
-def _wrapper(line: str, entry: Any) -> Mapping[str, Any]:
-    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters."""
+def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
+
+    Raises:
+        UsageError: it is none.
+    """
     node = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
         raise UsageError(
@@ -192,9 +199,17 @@ def _implied(overrides: Sequence[Override]) -> list[Override]:
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
     """The overrides of each cell of the experiments, with what the command line gives."""
-    for file, combination in itertools.product(files, given):
-        over = {name_of(override): str(override.input_line) for override in combination}
-        yield from ([parse(line) for line in lines] for lines in experiment.read(file).lines(over))
+    for file in files:
+        read, said = experiment.read(file), set[str]()
+        for combination in given:
+            over = {name_of(override): str(override.input_line) for override in combination}
+            replaced = read.replaced(over)
+            if replaced and replaced not in said and read.is_protocol:
+                said.add(replaced)
+                log.warning(
+                    "experiment=%s: %s, so its table will not be filled", file.stem, replaced
+                )
+            yield from ([parse(line) for line in lines] for lines in read.lines(over))
 
 
 def _experiment_file(name: str) -> Path:
@@ -280,9 +295,7 @@ def option(override: Override) -> str:
         raise UsageError(f"{line}: a cell has one {group}; write {group}=<name>")
     if str(name) in options(group):
         return str(name)
-    node = catalogue.card(str(name)) if group == "task" else None
-    if group == "method":
-        node = registry.method(str(name)).config()
+    node = _described(group, str(name))
     if node is None:
         said = unknown(group, str(name), options(group), f"python -m unibench list {group}s")
         raise UsageError(f"{said}{catalogue.where(str(name)) if group == 'task' else ''}")
@@ -291,6 +304,15 @@ def option(override: Override) -> str:
     stored = f"external_{node['name']}_{digest}"
     ConfigStore.instance().store(group=group, name=stored, node=node)
     return stored
+
+
+def _described(group: str, name: str) -> dict[str, Any] | None:
+    """The configuration of a choice that no file here describes, None where there is none."""
+    if group == "method":
+        return registry.method(name).config()
+    if group == "task" and ".py" in name:
+        return registry.task(name).config()
+    return catalogue.card(name) if group == "task" else None
 
 
 def hydra_lines(overrides: Sequence[Override]) -> list[str]:
@@ -305,10 +327,11 @@ def hydra_lines(overrides: Sequence[Override]) -> list[str]:
 
 @cache
 def register() -> None:
-    """Make the schema and every method known to Hydra."""
+    """Make the schema, every method and every embedded task known to Hydra."""
     config.register()
-    for name, card in registry.methods().items():
-        ConfigStore.instance().store(group="method", name=name, node=card.config())
+    for group, cards in (("method", registry.methods()), ("task", registry.tasks())):
+        for name, card in cards.items():
+            ConfigStore.instance().store(group=group, name=name, node=card.config())
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -461,7 +484,16 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _built(part: _Part) -> Any:
-    return schema.build(_hints()[part.key], part.plain)
+    built = schema.build(_hints()[part.key], part.plain)
+    return _placed(built) if part.key == "method" else built
+
+
+def _placed(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method with the files of this package (``pkg://...``) followed to their places."""
+    return {
+        key: str(model_path(value)) if str(value).startswith(INSIDE) else value
+        for key, value in method.items()
+    }
 
 
 @cache
@@ -482,8 +514,5 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
-        values["method"] = {
-            key: str(model_path(value)) if str(value).startswith(INSIDE) else value
-            for key, value in values["method"].items()
-        }
+        values["method"] = _placed(values["method"])
     return values

@@ -59,6 +59,7 @@ class SynthVQA:
     """
 
     name: ClassVar[str] = "synthvqa"
+    limit: ClassVar[int] = 200
     metric: ClassVar[str] = "accuracy"
     max_new_tokens: ClassVar[int] = 16
     abilities: ClassVar[tuple[str, ...]] = ABILITIES

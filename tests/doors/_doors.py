@@ -7,13 +7,17 @@ Each returns what it kept of every prompt and what the model answered.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -31,6 +35,7 @@ from unibench.compose import compose_cells
 from unibench.harness.child.inference import CellInference
 from unibench.identity import Cell, cell_of
 from unibench.inference.ask import generated
+from unibench.inference.session import method_of
 from unibench.models import LoadedModel, load
 from unibench.profile.passes import Contender, facts
 from unibench.registry import ROOT
@@ -38,8 +43,19 @@ from unibench.tasks import Sample
 from unibench.tasks.synthvqa import SynthVQA
 
 PROMPTS, TOKENS, RATIO = 3, 4, 0.889
+_META = {"task": "doors", "repeats": 1}
 TINY = {family: ROOT / "models" / "tiny" / family for family in ("qwen2_5_vl", "llava", "internvl")}
 FAMILIES = (*TINY, "llava_onevision")
+# a method and words of the run beside it -> the same for prune()
+RUNS: dict[str, dict[str, Any]] = {
+    "divprune wrap=[cen_prune]": {"wrap": ["cen_prune"]},
+    "fastv wrap=[{name:debias,prior:'random:0'}] positions=compact": {
+        "wrap": [{"name": "debias", "prior": "random:0"}],
+        "positions": "compact",
+    },
+    "sparsevlm positions=compact": {"positions": "compact"},
+    "visionzip positions=centre": {"positions": "centre"},
+}
 
 
 @dataclass(frozen=True)
@@ -104,17 +120,28 @@ def _loaded(house: House) -> LoadedModel:
 
 @cache
 def samples() -> tuple[Sample, ...]:
-    """Three questions about different pictures."""
+    """Three questions about different pictures, with grain: patches of a plain ground are equal but
+    for the last bits, and those differ with where a tensor lies in memory.
+    """
     found: dict[str, Sample] = {}
     for sample in SynthVQA().samples():
-        found.setdefault(sample.group, sample)
+        if sample.group not in found:
+            grained = tuple(_grained(image, len(found)) for image in sample.images)
+            found[sample.group] = replace(sample, images=grained)
         if len(found) == PROMPTS:
             break
     return tuple(found.values())
 
 
+def _grained(image: Image.Image, seed: int) -> Image.Image:
+    shape = (image.height, image.width, 3)
+    grain = np.random.default_rng(seed).integers(-24, 25, shape)
+    return Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
+
+
 def options_of(name: str) -> tuple[str, dict[str, Any]]:
     """A method's name and parameters, from the name of one of its forms."""
+    name = name.partition(" ")[0]
     return FORMS.get(name, (name, OPTIONS.get(name, {})))
 
 
@@ -122,7 +149,8 @@ def command(name: str) -> list[str]:
     """The words of the command line for a method."""
     base, options = options_of(name)
     given = [f"method.{key}={json.dumps(value)}" for key, value in options.items()]
-    return [f"method={base}", *given, f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
+    words = [f"method={base}", *given, f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
+    return [*words, *name.split()[1:]]
 
 
 def library(house: House, name: str) -> list[Kept]:
@@ -138,7 +166,13 @@ def library(house: House, name: str) -> list[Kept]:
     kept = []
     clip = None if house.clip is None else str(house.clip)
     pruned = unibench.prune(
-        model, base, processor=processor, clip=clip, ratio=_ratio(name), **options
+        model,
+        base,
+        processor=processor,
+        clip=clip,
+        ratio=_ratio(name),
+        **options,
+        **RUNS.get(name, {}),
     )
     with pruned as session, torch.inference_mode():
         for sample in samples():
@@ -176,17 +210,18 @@ def command_line(house: House, names: Sequence[str]) -> dict[str, list[Kept]]:
         lines.append(json.dumps({**entry, "answer": list(sample.answers)}))
     (data / "questions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     common = [*house.words, "task=folder", f"task.data={data}"]
-    plain = [name for name in names if not options_of(name)[1]]
-    commands = {name: [*command(name), f"out={house.folder / name}"] for name in names}
+    plain = [name for name in names if not options_of(name)[1] and name not in RUNS]
+    places = {name: house.folder / re.sub(r"\W+", "_", name) for name in names}
     together = f"method={','.join(plain)}"
     budget = [f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
-    assert main(["-m", together, *budget, *common, f"out={house.folder / 'plain'}"]) == 0
+    if plain:
+        assert main(["-m", together, *budget, *common, f"out={house.folder / 'plain'}"]) == 0
     for name in set(names) - set(plain):
-        assert main([*commands[name], *common]) == 0
+        assert main([*command(name), *common, f"out={places[name]}"]) == 0
     kept = {}
     for name in names:
-        place = house.folder / ("plain" if name in plain else name)
-        base = options_of(name)[0]
+        place = house.folder / "plain" if name in plain else places[name]
+        base = house.cell(name).method
         (file,) = (file for file in place.rglob("metrics.json") if _method(file) == base)
         rows = (file.parent / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         kept[name] = [_of_line(json.loads(row)) for row in rows]
@@ -200,7 +235,7 @@ def _method(file: Path) -> str:
 def profile(house: House, name: str) -> list[Kept]:
     """The pass of ``profile``, on these prompts instead of drawn noise."""
     cell, loaded = house.cell(name), house.loaded
-    method = unibench.api.build_method(*options_of(name)[:1], **options_of(name)[1])
+    method = method_of(cell)
     contender = Contender(name, name, cell, method)
     kept = []
     for sample in samples():
@@ -225,6 +260,98 @@ def child(house: House, name: str) -> list[Kept]:
                 answering.text = generated(inference.loaded, [content], config).texts[0]
             assert inference.answer(sample.id) == answering.text
     return [_of_line(event["record"]) for event in events if event["event"] == "sample"]
+
+
+def harness_object(house: House, name: str) -> tuple[list[Kept], list[dict[str, Any]]]:
+    """lmms-eval's own model object for the family, which makes its own prompt and pictures.
+
+    Returns:
+        What was kept; the arguments of each call of ``generate``.
+    """
+    from lmms_eval.api.instance import Instance
+
+    inner, loaded = _harness_object(house)
+    calls, events = [], []
+    inference = CellInference(_asked_by_lmms(house, name), loaded, {}, events.append)
+    generate = type(loaded.model).generate
+
+    def recording(**arguments: Any) -> Any:
+        calls.append(arguments)
+        return generate(loaded.model, **arguments)
+
+    with inference.installed(), patch.object(loaded.model, "generate", recording):
+        for number, sample in enumerate(samples()):
+            arguments = _arguments(inner.is_simple, number, sample)
+            request = Instance("generate_until", arguments, number, _META | {"doc_id": number})
+            picture = sample.images[0].tobytes()
+            question = inference.question(sample.id, sample.answers[0], sample.question, 1, picture)
+            with inference.asking(question) as answering:
+                answering.text = str(unwrap(inner.generate_until([request])[0]))
+    return [_of_line(event["record"]) for event in events if event["event"] == "sample"], calls
+
+
+def unwrap(told: Any) -> Any:
+    """The text of what an object of lmms-eval answers."""
+    from lmms_eval.api.instance import unwrap_generation_output
+
+    return unwrap_generation_output(told)[0]
+
+
+def _arguments(simple: bool, number: int, sample: Sample) -> tuple[Any, ...]:
+    """A question as lmms-eval hands it to a class of the simple or the chat kind."""
+    decoding = {"max_new_tokens": TOKENS, "until": []}
+    place = (number, "doors", "test")
+    if simple:
+        return (sample.question, decoding, lambda doc: [*doc.images], *place)
+    content = [{"type": "image", "url": image} for image in sample.images]
+    messages = [{"role": "user", "content": [*content, {"type": "text", "text": sample.question}]}]
+    return (sample.question, lambda doc: messages, decoding, *place)
+
+
+def _asked_by_lmms(house: House, name: str) -> Cell:
+    """The cell of a method that a harness asks."""
+    # LLaVA's class needs code that no index has to load a checkpoint, and stands around ours
+    native = [] if house.family == "llava" else ["harness_options.wrapper=native"]
+    words = [*house.words, "task=mme", "harness=lmms_eval", *native, *command(name)]
+    (config,) = compose_cells([*words, f"out={house.folder}"], sweep=False)
+    return cell_of(config)
+
+
+@cache
+def _harness_object(house: House) -> tuple[Any, LoadedModel]:
+    """The object and the model in it; it finds the questions under the task ``doors``."""
+    from unibench.harness.child import lmms_models
+
+    cell = _asked_by_lmms(house, "vanilla")
+    if house.family == "llava":
+        assert cell.benchmark is not None
+        loaded = house.loaded
+        convention = cell.benchmark.convention
+        inner: Any = lmms_models.asking(loaded, cell.config, convention, house.folder)
+        inner.inner.task_dict = {"doors": {"test": samples()}}
+        return inner, loaded
+    inner, loaded = lmms_models.native(cell.config)
+    inner.task_dict = {"doors": {"test": samples()}}
+    return inner, loaded
+
+
+def again(house: House, name: str, calls: Sequence[dict[str, Any]]) -> list[Kept]:
+    """The library, on the very calls of ``generate`` that a harness's object made."""
+    model, processor = _plain(house.checkpoint)
+    base, options = options_of(name)
+    clip = None if house.clip is None else str(house.clip)
+    pruned = unibench.prune(
+        model, base, processor=processor, clip=clip, ratio=_ratio(name), **options
+    )
+    kept = []
+    with pruned as session, torch.inference_mode():
+        for sample, call in zip(samples(), calls, strict=True):
+            session.samples = [sample.id]
+            out = model.generate(**call)
+            (record,) = session.take_records()
+            tokens = out[:, call["input_ids"].shape[1] :]
+            kept.append(_kept(record, house.loaded.answers(tokens)[0]))
+    return kept
 
 
 def _kept(record: Any, answer: str) -> Kept:

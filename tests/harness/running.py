@@ -52,6 +52,13 @@ def cards(harness: str) -> dict[str, str]:
     return found
 
 
+def compared(side: Any, mine: Mapping[str, float], own: Mapping[str, float]) -> set[str]:
+    """The paths of two results that are compared: all of the card's, and whatever both have."""
+    wanted = {path for metric in side.metrics for path in metric.path}
+    assert wanted <= mine.keys() & own.keys(), wanted - (mine.keys() & own.keys())
+    return mine.keys() & own.keys()
+
+
 def lacks(side: HarnessTask) -> list[str]:
     """What the scoring needs and this machine has not."""
     return [

@@ -72,6 +72,12 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 @cache
+def task_files() -> dict[Path, str]:
+    """The text of every task of lmms-eval: thousands of files, read once."""
+    return {path: path.read_text() for path in (package("lmms_eval") / "tasks").rglob("*.yaml")}
+
+
+@cache
 def definition(task: str) -> dict[str, Any]:
     """An lmms-eval task with what it includes, and where it lies."""
     package("lmms_eval")

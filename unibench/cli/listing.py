@@ -72,7 +72,7 @@ def _cell(value: Any) -> str:
 def show(asked: Options) -> int:
     """``show method|model|task|suite|experiment NAME``."""
     kind, name = asked.kind, asked.name
-    if name not in options(kind) and not (kind == "method" and ".py" in name):
+    if name not in options(kind) and not (kind in ("method", "task") and ".py" in name):
         raise unknown(kind, name, options(kind), f"python -m unibench list {kind}s")
     for key, value in describe(kind, name).items():
         if value not in (None, "", {}, []):
@@ -158,6 +158,9 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _task(name: str) -> dict[str, Any]:
+    own = registry.tasks().get(name) or (registry.task(name) if ".py" in name else None)
+    if own is not None:
+        return _embedded(own)
     config = _yaml("task", name)
     return {
         "name": name,
@@ -166,6 +169,17 @@ def _task(name: str) -> dict[str, Any]:
         else f"{config['kind']}, {config.get('modality', 'image')}",
         **config,
         "file": str(CONFIGS / "task" / f"{name}.yaml"),
+    }
+
+
+def _embedded(card: registry.TaskCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "summary": f"embedded, {card.modality}: {card.summary}",
+        **card.config(),
+        "options": {key: str(default) for key, default in card.options.items()},
+        "meaning": card.sections.get("args"),
+        "file": str(card.path),
     }
 
 

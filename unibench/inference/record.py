@@ -153,7 +153,11 @@ def stored(folder: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 def of_checked(values: Mapping[str, Any]) -> Record:
     """The record of values that were checked, as a line is when it is parsed."""
-    return Record(**{name: _frozen(values[name]) for name in COLUMNS if name in values})
+    known = {name: values[name] for name in COLUMNS if name in values}
+    for name, value in known.items():
+        if isinstance(value, list):  # few are, and a store has millions of values
+            known[name] = _frozen(value)
+    return Record(**known)
 
 
 def _frozen(value: Any) -> Any:

@@ -30,8 +30,11 @@ from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
+from unibench.store.lines import LARGEST
 
 ALL = "all"  # the ability of a line that covers every sample
+LONGEST = 10_000  # signs of a text
+PARTS = 1000  # abilities or metrics
 UNNAMED = "no ability"  # the line of samples that name no ability, beside others that do
 
 
@@ -266,11 +269,17 @@ class Row(Measured, Counted, Scored, Named):
             if not isinstance(value, kinds):
                 raise RowError(f"the row has {column}={str(value)[:60]!r}")
             known[column] = tuple(value) if isinstance(value, list) else value
+            if not _is_bounded(known[column]):
+                raise RowError(f"the row has {column}={str(value)[:60]!r}, more than any row has")
         try:
             known["abilities"] = {key: Score(**one) for key, one in known["abilities"].items()}
             known["metrics"] = {key: Metric(**one) for key, one in known.get("metrics", {}).items()}
             for part in (*known["abilities"].values(), *known["metrics"].values()):
-                list(map(float, vars(part).values()))
+                numbers = vars(part).values()
+                if not all(type(one) in (int, float) and _is_bounded(one) for one in numbers):
+                    raise ValueError("a score is no number")
+            if max(map(len, (known["abilities"], known["metrics"]))) > PARTS:
+                raise ValueError(f"more than {PARTS} abilities or metrics")
             _check_identity(identity)
             # half of a surrogate pair, which cannot be printed, ends here
             "".join(value for value in known.values() if isinstance(value, str)).encode()
@@ -379,7 +388,7 @@ def row_of(
     reference = score if vanilla is None else vanilla.score
     return Row(
         **_named(cell, environments),
-        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell))},
+        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell, verdict))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
@@ -539,10 +548,11 @@ def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
     return tuple(round(fmean(layer), 3) for layer in layers)
 
 
-def _unkept(cell: Cell) -> tuple[str, ...]:
-    """What of the harness's or a paper's way to ask is not kept."""
+def _unkept(cell: Cell, verdict: Verdict | None) -> tuple[str, ...]:
+    """What of the harness's or a paper's way to ask is not kept, and what it could not score."""
     note = None if cell.benchmark is None else cell.benchmark.convention.note
-    return () if note is None else (note,)
+    remarks = () if verdict is None else verdict.remarks
+    return remarks if note is None else (note, *remarks)
 
 
 def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, Any] | None:
@@ -590,6 +600,20 @@ def _out_of_memory(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)
     ]
+
+
+def _is_bounded(value: Any) -> bool:
+    """Whether tables can bear a value: a number that fits a column, a text that fits a line."""
+    if isinstance(value, (int, float)):
+        return not abs(value) > LARGEST  # of a number that is none neither is true
+    if isinstance(value, str):
+        return len(value) <= LONGEST
+    if isinstance(value, tuple):
+        plain = (int, float, str, NoneType)
+        return all(isinstance(one, plain) and _is_bounded(one) for one in value)
+    if isinstance(value, Mapping):
+        return all(len(name) <= LONGEST for name in value)
+    return True
 
 
 def _check_identity(identity: Mapping[str, Any]) -> None:

@@ -54,6 +54,7 @@ class Verdict:
         generation: settings of decoding.
         judge: who scored what rules could not.
         judged: questions that the judge answered.
+        remarks: on the questions, for the row: what of a published table cannot be scored.
         sampling: of videos, None for pictures.
     """
 
@@ -65,6 +66,7 @@ class Verdict:
     generation: Mapping[str, Any]
     judge: str
     judged: int
+    remarks: tuple[str, ...] = ()
     sampling: Sampling | None = None
 
     @classmethod
@@ -76,9 +78,12 @@ class Verdict:
         """
         try:
             metrics = {name: Metric(**number) for name, number in values["metrics"].items()}
-            sampling = values.get("sampling")  # earlier results have none
+            # earlier results have neither
+            remarks = tuple(map(str, values.get("remarks", ())))
+            sampling = values.get("sampling")
             told = None if sampling is None else Sampling(**sampling)
-            return cls(**{**values, "metrics": metrics, "sampling": told})
+            more = {"metrics": metrics, "remarks": remarks, "sampling": told}
+            return cls(**{**values, **more})
         except (TypeError, KeyError, AttributeError):
             raise UsageError("the result of the harness is damaged; run the cell again") from None
 

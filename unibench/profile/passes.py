@@ -158,9 +158,10 @@ def facts(
     with contender.session(loaded).installed() as session, torch.inference_mode():
         with flop_counter() as counter:
             model(**inputs, use_cache=True, logits_to_keep=1)
-        record = session.take_records()[0]
+        session.take_records()  # a counter takes products apart: their last bits are others
         with peak_memory(loaded.device) as peak:
             model(**inputs, use_cache=True, logits_to_keep=1)
+        record = session.take_records()[0]
         config = decoding(loaded, tokens)
         with loaded.decoding(config):
             out = model.generate(**inputs, generation_config=config, return_dict_in_generate=True)

@@ -6,7 +6,8 @@ planning need no torch, except for the first time after an edit.
 
 A method is ``methods/<name>.py`` with one dataclass; a family is ``models/<name>.py`` with one
 subclass of ``Family``. Files whose names start with an underscore are private. Packages offer
-methods under the entry point ``unibench.methods``; a file is named ``path/to/file.py:Class``.
+methods under the entry point ``unibench.methods``; a file is named ``path/to/file.py:Class``. An
+embedded task is a module or package of ``tasks`` with a class of its name, or a file so named.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 from unibench import paths
 from unibench.registry.cards import REQUIRED as REQUIRED
 from unibench.registry.cards import Card as Card
+from unibench.registry.cards import TaskCard as TaskCard
 from unibench.registry.lookup import build_method as build_method
+from unibench.registry.lookup import build_task as build_task
 from unibench.registry.lookup import category as category
 from unibench.registry.lookup import core_digest as core_digest
 from unibench.registry.lookup import families as families
@@ -25,6 +28,7 @@ from unibench.registry.lookup import parts_of as parts_of
 from unibench.registry.lookup import serving as serving
 from unibench.registry.lookup import submethod_node as submethod_node
 from unibench.registry.lookup import task as task
+from unibench.registry.lookup import tasks as tasks
 from unibench.registry.lookup import tasks_digest as tasks_digest
 
 ROOT = paths.PACKAGE

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from unibench import jsoncache, registry
 from unibench.budget import Budget, BudgetMode, Positions
-from unibench.errors import UsageError, unknown
+from unibench.errors import UsageError
 from unibench.facts import ModelFacts
-from unibench.registry.importing import place_of
+from unibench.registry.importing import own_line, place_of
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
@@ -63,10 +63,12 @@ def refusal(
             return refusal(method, budget, cls, model, mode=mode, positions=positions)
         except UsageError as error:
             return str(error)
-        except (TypeError, ValueError) as error:  # how Python code refuses a value
-            return f"method={node['name']}: {' '.join(str(error).split())}"
         except Exception as error:
             theirs = [card.path for card in registry.parts_of(node) if card.outside]
+            if own_line(error, theirs):
+                return place_of(error, theirs[0])
+            if isinstance(error, (TypeError, ValueError)):  # how Python code refuses a value
+                return f"method={node['name']}: {' '.join(str(error).split())}"
             if not theirs:
                 raise
             return f"method={node['name']}: {place_of(error, theirs[0])}"
@@ -111,23 +113,18 @@ def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | No
 
     Args:
         name: of the task.
-        target: ``module:Class``.
+        target: ``module:Class`` or ``path/to/file.py:Class``.
         options: arguments of the class.
     """
     files = {key: _state(value) for key, value in options.items() if isinstance(value, str)}
-    question = [registry.tasks_digest(), target, dict(options), files]
+    own = registry.task(target).source if ".py" in target else ""
+    question = [registry.tasks_digest(), own, target, dict(options), files]
 
     def ask() -> str | None:
         try:
-            card = registry.task(target)
-            for key in options:
-                if key not in card.options:
-                    return str(unknown(f"option of task {name}", key, card.options))
-            card.load()(**options)
+            registry.build_task(target, name, options)
         except UsageError as error:
             return str(error)
-        except (TypeError, ValueError) as error:
-            return f"task.options of {name}: {' '.join(str(error).split())}"
         return None
 
     reason: str | None = _MEMORY.answer("task", question, ask)

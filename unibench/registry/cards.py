@@ -220,9 +220,23 @@ class TaskCard(Card):
 
     Attributes:
         options: default of each argument; :data:`REQUIRED` where there is none.
+        limit: number of samples that are asked where a command names none; None for all.
+        modality: what the pictures of a prompt are.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    modality: str = "image"
+
+    @property
+    def target(self) -> str:
+        """Where the class is, as a configuration has it."""
+        return f"{self.module or self.path}:{self.class_name}"
+
+    def config(self) -> dict[str, Any]:
+        """The task as a node of a configuration."""
+        node = {"name": self.name, "kind": "embedded", "target": self.target}
+        return {**node, "limit": self.limit, "modality": self.modality}
 
 
 def to_plain(card: Card) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from unibench.registry.cards import REQUIRED, FamilyCard, MethodCard, Parameter,
 from unibench.registry.importing import line_of
 
 if TYPE_CHECKING:
-    from unibench.pruning import Method
+    from unibench.pruning import Method, Stage
 
-DEPTH, TOWER = 32, 24  # layers of LLaVA-1.5-7B and blocks of its tower
+TASK = ("metric", "samples", "score")  # of an embedded task's class
+DEPTH, TOWER, TOKENS = 32, 24, 576  # LLaVA-1.5-7B: layers, blocks of its tower, visual tokens
 Names = Callable[[], Mapping[type, str]]
 
 
@@ -120,12 +121,19 @@ def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -
         "pixels": method.drops_pixels,
     }
     places = ["pixels"] if method.drops_pixels else ["tower"] if merges else []
-    layers = sorted({stage.layer for stage in stages})
+    layers = sorted({stage.layer for stage in stages if _cuts(stage)})
     return {
         "needs": tuple(word for word, needed in kinds.items() if needed),
         "cuts": (*places, *_runs(layers)),
         "flash": not any(stage.weighted for stage in (*stages, *merges)),
     }
+
+
+def _cuts(stage: Stage) -> bool:
+    """Whether a stage removes anything; others look, and remember for the next."""
+    if stage.count is None or not stage.exact:
+        return True
+    return any(stage.count(keep, TOKENS) < TOKENS for keep in (1, TOKENS // 2))
 
 
 def _runs(layers: Sequence[int]) -> list[str]:
@@ -161,8 +169,18 @@ def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> Fa
     )
 
 
-def task_card(name: str, cls: type, path: Path, module: str, source: str) -> TaskCard:
-    """What an embedded task takes."""
+def task_card(name: str, cls: type, path: Path, module: str | None, source: str) -> TaskCard:
+    """What an embedded task takes.
+
+    Raises:
+        UsageError: the class lacks what every task has.
+    """
+    if missing := [member for member in TASK if not hasattr(cls, member)]:
+        line = line_of(cls, rf"class\s+{cls.__name__}\b")
+        raise UsageError(
+            f"{path} line {line}: {cls.__name__} is no task; it lacks {', '.join(missing)} (see"
+            " unibench.tasks.Task)"
+        )
     taken = {
         key: REQUIRED if argument.default is argument.empty else _configured(argument.default, dict)
         for key, argument in inspect.signature(cls).parameters.items()
@@ -176,6 +194,8 @@ def task_card(name: str, cls: type, path: Path, module: str, source: str) -> Tas
         doc=_doc(cls),
         source=source,
         options=taken,
+        limit=getattr(cls, "limit", None),
+        modality=getattr(cls, "modality", "image"),
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unibench import __version__, jsoncache, paths
 from unibench.annotations import fields_of
@@ -24,12 +24,21 @@ from unibench.registry.cards import (
     from_plain,
     to_plain,
 )
-from unibench.registry.importing import class_in, file_digest, import_part, own_files
+from unibench.registry.importing import (
+    class_in,
+    file_digest,
+    import_part,
+    own_files,
+    own_line,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
+    from unibench.tasks import Task
 
 log = logging.getLogger(__name__)
+C = TypeVar("C", bound=Card)
 
 # what a method or a family may import of this package
 SOURCES = ("methods", "models", "ops", "pruning", "cost", "budget.py", "errors.py", "facts.py")
@@ -53,7 +62,7 @@ def method(name: str) -> MethodCard:
         UsageError: no such method, file or class; or its file cannot be imported.
     """
     if ".py:" in name or name.endswith(".py"):
-        return _of_file(name)
+        return _checked(_of_file("method", name), MethodCard)
     known, faults = methods(), _entry_points()[1]
     if name in known:
         return known[name]
@@ -64,12 +73,19 @@ def method(name: str) -> MethodCard:
     )
 
 
+def tasks() -> dict[str, TaskCard]:
+    """The embedded tasks in the repository, by name."""
+    return _own_tasks()
+
+
 def task(target: str) -> TaskCard:
-    """The card of an embedded task by ``module:Class``.
+    """The card of an embedded task by ``module:Class``, or by ``path/to/file.py:Class``.
 
     Raises:
-        UsageError: no such module or class.
+        UsageError: no such module, file or class, or it is no task.
     """
+    if ".py:" in target or target.endswith(".py"):
+        return _checked(_of_file("task", target), TaskCard)
     return _task(target)
 
 
@@ -175,6 +191,36 @@ def submethod_node(value: Any, options: Any) -> dict[str, Any]:
     )
 
 
+def build_task(target: str, name: str, options: Mapping[str, Any]) -> Task:
+    """An embedded task with its options.
+
+    Args:
+        target: ``module:Class`` or ``path/to/file.py:Class``.
+        name: of the task, for messages.
+        options: arguments of the class.
+
+    Raises:
+        UsageError: no such class or option, or a value that the task refuses.
+    """
+    card = task(target)
+    for key in options:
+        if key not in card.options:
+            raise unknown(f"option of task {name}", key, card.options)
+    try:
+        built: Task = card.load()(**options)
+    except UsageError:
+        raise
+    except Exception as error:
+        if card.outside and own_line(error, [card.path]):
+            raise UsageError(place_of(error, card.path)) from None
+        if not isinstance(error, (TypeError, ValueError)):
+            raise
+        raise UsageError(f"task.options of {name}: {' '.join(str(error).split())}") from None
+    if not hasattr(built, "max_new_tokens"):
+        raise UsageError(f"{card.path}: {card.class_name} has no max_new_tokens")
+    return built
+
+
 # -- the parts of the repository
 
 
@@ -190,9 +236,17 @@ def _families() -> dict[str, FamilyCard]:
     return {name: card for name, card in cards.items() if isinstance(card, FamilyCard)}
 
 
+@cache
+def _own_tasks() -> dict[str, TaskCard]:
+    cards = _index("tasks")
+    return {name: card for name, card in cards.items() if isinstance(card, TaskCard)}
+
+
 def _index(package: str) -> dict[str, Card]:
-    """The cards of all files of ``methods`` or ``models``, from the cache if nothing changed."""
-    digest = core_digest()
+    """The cards of all files of ``methods``, ``models`` or ``tasks``, from the cache if nothing
+    changed.
+    """
+    digest = tasks_digest() if package == "tasks" else core_digest()
     name = f"{package}-{digest}"
     try:
         stored = jsoncache.read(name)
@@ -205,6 +259,8 @@ def _index(package: str) -> dict[str, Card]:
 
 def _asked(package: str, digest: str) -> dict[str, Card]:
     """The cards of all files of a folder, from the classes themselves."""
+    if package == "tasks":
+        return dict(_asked_tasks(digest))
     from unibench.pruning import Family, Method
     from unibench.registry.declarations import family_card, method_card
 
@@ -226,6 +282,20 @@ def _asked(package: str, digest: str) -> dict[str, Card]:
         )
         for path, cls in classes.items()
     }
+
+
+def _asked_tasks(digest: str) -> Iterator[tuple[str, Card]]:
+    """The embedded tasks by name: modules and packages, each with a class of that ``name``."""
+    from unibench.registry.declarations import task_card
+
+    folder = paths.part("tasks")
+    for path in sorted([*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py")]):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        module = f"unibench.tasks.{name}"
+        imported = import_part(module, path)
+        for cls in vars(imported).values():
+            if isinstance(cls, type) and cls.__dict__.get("name") == name:
+                yield name, task_card(name, cls, path, module, digest)
 
 
 @cache
@@ -263,72 +333,94 @@ def _entry_points() -> tuple[dict[str, MethodCard], dict[str, str]]:
             spec = importlib.util.find_spec(point.module)
             if spec is None or spec.origin is None:
                 raise UsageError(f"there is no module {point.module}")
-            cards[point.name] = _external(point.name, Path(spec.origin), point.module, point.attr)
+            card = _external("method", point.name, Path(spec.origin), point.module, point.attr)
+            cards[point.name] = _checked(card, MethodCard)
         except (UsageError, ImportError) as error:
             faults[point.name] = str(error)
             log.warning("method %s of an installed package cannot be used: %s", point.name, error)
     return cards, faults
 
 
-def _of_file(name: str) -> MethodCard:
+def _of_file(group: str, name: str) -> Card:
     path, _, class_name = name.partition(".py:")
     file = Path(path if path.endswith(".py") else path + ".py").expanduser().resolve()
     if not file.is_file():
-        raise UsageError(f"method={name}: there is no file {file}")
+        raise UsageError(f"{group}={name}: there is no file {file}")
     if not class_name:
         raise UsageError(
-            f"method={name}: name the class as well, for example method={name}:MyMethod"
+            f"{group}={name}: name the class as well, for example"
+            f" {group}={name.rstrip(':')}:My{group.capitalize()}"
         )
-    return _external(class_name.lower(), file, None, class_name)
+    return _external(group, class_name.lower(), file, None, class_name)
 
 
-_EXTERNAL: dict[tuple[Path, str], tuple[dict[str, tuple[int, int]], MethodCard]] = {}
+_EXTERNAL: dict[tuple[str, Path, str], tuple[dict[str, tuple[int, int]], Card]] = {}
 
 
-def _external(name: str, path: Path, module: str | None, class_name: str) -> MethodCard:
-    """The card of a user's method: from memory or the cache as long as no file of it changed."""
-    known = _EXTERNAL.get((path, class_name))
+def _external(group: str, name: str, path: Path, module: str | None, class_name: str) -> Card:
+    """The card of a user's method or task: from memory or the cache as long as no file of it
+    changed.
+    """
+    known = _EXTERNAL.get((group, path, class_name))
     if known is not None and known[0] == _stats(known[0]):
         return known[1]
     place = blake2b(f"{path}:{class_name}:{module}".encode(), digest_size=8).hexdigest()
-    stored = jsoncache.read(f"method-{place}")
+    stored = jsoncache.read(f"{group}-{place}")
     card = _unchanged(stored)
     if card is None:
         imported = import_part(module, path)
         files = {str(own): digest for own, digest in own_files(path, module).items()}
-        card = _asked_external(name, imported, path, module, class_name, files)
+        card = _asked_external(group, name, imported, path, module, class_name, files)
         stored = {"core": core_digest(), "files": files, "card": to_plain(card)}
-        jsoncache.write(f"method-{place}", stored)
-    _EXTERNAL[path, class_name] = (_stats(stored["files"]), card)
+        jsoncache.write(f"{group}-{place}", stored)
+    _EXTERNAL[group, path, class_name] = (_stats(stored["files"]), card)
     return card
 
 
-def _unchanged(stored: Mapping[str, Any]) -> MethodCard | None:
+def _checked(card: Card, kind: type[C]) -> C:
+    assert isinstance(card, kind)
+    return card
+
+
+def _unchanged(stored: Mapping[str, Any]) -> Card | None:
     """The card in a cache file, if nothing it was made from has changed."""
     try:
         same = stored["core"] == core_digest() and all(
             file_digest(Path(path)) == content for path, content in stored["files"].items()
         )
-        card = from_plain(stored["card"]) if same else None
+        return from_plain(stored["card"]) if same else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    return card if isinstance(card, MethodCard) else None
 
 
 def _asked_external(
+    group: str,
     name: str,
     imported: ModuleType,
     path: Path,
     module: str | None,
     class_name: str,
     files: Mapping[str, str],
-) -> MethodCard:
-    from unibench.pruning import Method
-    from unibench.registry.declarations import method_card
+) -> Card:
+    from unibench.registry.declarations import method_card, task_card
 
-    cls = class_in(imported, path, Method, class_name)
     source = blake2b(f"{core_digest()}:{sorted(files.items())}".encode(), digest_size=8)
-    return method_card(name, cls, path, module, source.hexdigest(), _names)
+    base = object if group == "task" else _method_base()
+    cls = class_in(imported, path, base, class_name)
+    try:
+        if group == "task":
+            return task_card(name, cls, path, module, source.hexdigest())
+        return method_card(name, cls, path, module, source.hexdigest(), _names)
+    except UsageError:
+        raise
+    except Exception as error:  # it is made once, to see what holds under its defaults
+        raise UsageError(place_of(error, path)) from None
+
+
+def _method_base() -> type:
+    from unibench.pruning import Method  # torch, which a task of one's own may do without
+
+    return Method
 
 
 def _names() -> dict[type, str]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from unibench import registry
 from unibench.compose import CONFIGS, options
 from unibench.config import RunConfig, model_path, typed
 from unibench.errors import UsageError
@@ -112,6 +113,8 @@ def own_target(task: Mapping[str, Any]) -> str | None:
 
 @cache
 def _target_of(card: str) -> Any:
+    if card in registry.tasks():
+        return registry.tasks()[card].target
     return read_mapping(CONFIGS / "task" / f"{card}.yaml").get("target")
 
 

@@ -51,6 +51,7 @@ class Scored:
         samples: its values by sample, as far as it has any.
         data: what was asked, with a digest.
         generation: settings of decoding.
+        remarks: what of a published table cannot be scored.
         sampling: of videos.
     """
 
@@ -58,6 +59,7 @@ class Scored:
     samples: dict[str, dict[str, Any]]
     data: str
     generation: dict[str, Any]
+    remarks: tuple[str, ...] = ()
     sampling: Sampling | None = None
 
 

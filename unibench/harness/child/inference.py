@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from transformers import GenerationConfig
 
 from unibench.identity import Cell
@@ -17,6 +18,7 @@ from unibench.inference.environment import environment
 from unibench.inference.record import Record
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel
+from unibench.pictures import read_otherwise
 
 
 @dataclass
@@ -54,6 +56,7 @@ class CellInference:
         self._known, self._say = dict(known), say
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
         self._total: int | None = None
+        self._otherwise: dict[str, int] = {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -122,6 +125,25 @@ class CellInference:
         if len(self._prompts) == self._total:
             self.end()
         return record.answer
+
+    def look_at(self, sample: str, pictures: Iterable[Image]) -> None:
+        """Note which pictures of a sample, as its data set has them, are not shown to the model as
+        unibench's own loader would show them.
+        """
+        if sample not in self._otherwise:
+            self._otherwise[sample] = sum(map(read_otherwise, pictures))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks for the row."""
+        count = sum(self._otherwise.values())
+        if not count:
+            return ()
+        verb = "is" if count == 1 else "are"
+        return (
+            f"{count} of the pictures {verb} read otherwise by the harness than by unibench, which"
+            " turns as EXIF says, puts transparent ones on white and scales 16 bits",
+        )
 
     def question(
         self,

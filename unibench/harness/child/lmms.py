@@ -5,9 +5,9 @@ Imported by the child alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -22,13 +22,15 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from PIL import Image
 
+from unibench import tables
 from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
+from unibench.harness.child.documents import contents
 from unibench.harness.child.lmms_models import Asking, asking, class_of, native
-from unibench.harness.child.missing import fetching
+from unibench.harness.child.missing import check_truths, fetching, remarks_on
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
@@ -68,6 +70,11 @@ class LmmsEval:
             else:
                 task = task_of(manager, name, options, simple=is_simple(asked))
             size = len(task.eval_docs)
+            if run.data is not None:
+                _check_labels(task, min(config.task.limit or size, size), run.data / name)
+                if run.benchmark.judge.kind != "endpoint":
+                    truths = _truths(task, config.task.limit)
+                    check_truths(truths, f"task.data={run.data}: {name}")
             run.inference.begin(min(config.task.limit or size, size))
             model = Recording(run, task, asked, reading)
             length = config.generation.max_new_tokens
@@ -92,9 +99,16 @@ class LmmsEval:
         samples = {
             str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]
         }
-        data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
-        decoding = plain(_decoding(run, task, asked))
-        return Scored(plain(flat(raw)), samples, data, decoding, _sampling(run, asked))
+        targets = {str(one["doc_id"]): one.get("target") for one in result["samples"][name]}
+        published = f"published:{name}:{contents(task.eval_docs)}"
+        return Scored(
+            plain(flat(raw)),
+            samples,
+            run.cell.identity["data"] if run.data else published,
+            plain(_decoding(run, task, asked)),
+            remarks_on(targets, len(targets)),
+            _sampling(run, asked),
+        )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
@@ -128,6 +142,7 @@ class Recording(lmms):  # type: ignore[misc]
             arguments: Any = request.args
             number, task, split = arguments[3:]
             doc = self.task_dict[task][split][number]
+            self._inference.look_at(str(number), pictures_in(doc))
             if not self._inference.knows(str(number)):
                 content = self._content(arguments, doc)
                 own = self._reading.taken()  # an entry reads them again, by its own rule
@@ -178,6 +193,35 @@ class Recording(lmms):  # type: ignore[misc]
             first_picture=pictures[0].tobytes() if pictures else b"",
             kind=None if self._by is None else doc[self._by],
         )
+
+
+def _check_labels(task: Any, size: int, folder: Path) -> None:
+    """Refuse questions of one's own whose answer is none of their options.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    documents = task.eval_docs_no_media
+    wrong = [
+        (number, reason)
+        for number in range(size)
+        if (reason := tables.mistake_of_document(documents[number])) is not None
+    ]
+    if wrong:
+        number, reason = wrong[0]
+        more = f" ({len(wrong) - 1} more like it)" if wrong[1:] else ""
+        raise UsageError(f"{folder} question {number}, counted from 0: {reason}{more}")
+
+
+def pictures_in(value: Any) -> Iterator[Image.Image]:
+    """The pictures of a document, as its data set has them."""
+    if isinstance(value, Image.Image):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from pictures_in(entry)
+    elif isinstance(value, dict):
+        yield from pictures_in(list(value.values()))
 
 
 def _asked(run: Run) -> Any:
@@ -310,10 +354,11 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
     task_module._resolve_hf_datasets_cache_dir.cache_clear()
 
 
-def _fingerprint(task: Any) -> str:
-    """A hash of the fingerprints of a data set's splits."""
-    splits = sorted(f"{split}:{data._fingerprint}" for split, data in task.dataset.items())
-    return hashlib.blake2b(" ".join(splits).encode(), digest_size=8).hexdigest()
+def _truths(task: Any, limit: int | None) -> dict[str, Any]:
+    """The answers that a task scores against, by document; no picture is opened for it."""
+    docs = task.eval_docs_no_media
+    size = min(limit or len(docs), len(docs))
+    return {str(number): task.doc_to_target(docs[number]) for number in range(size)}
 
 
 def _values(sample: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
+from unibench.models._template import bounded
+from unibench.pictures import guarded
 from unibench.store import CellFolder
 from unibench.store.files import appending
 
@@ -85,6 +87,8 @@ class Child:
         with self._errors_told(cell):
             known = {record.id: record for record in _known(cell)}
             with (
+                guarded(),
+                bounded("the model's chat template"),
                 work_directory(cell) as folders,
                 self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
             ):
@@ -96,7 +100,7 @@ class Child:
                     run = Run(cell, benchmark, folders, inference, native, judge.url)
                     scored = adapter.run(run)
                 inference.end()
-            verdict = _verdict(benchmark, scored, inference.prompts, judge)
+            verdict = _verdict(benchmark, scored, inference, judge)
             self._say({"event": "result", **verdict.as_json()})
 
     @contextlib.contextmanager
@@ -154,7 +158,9 @@ class Child:
         return self._models[name]
 
 
-def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCell) -> Verdict:
+def _verdict(
+    benchmark: Benchmark, scored: Scored, inference: CellInference, judge: JudgedCell
+) -> Verdict:
     """What the harness makes of the answers.
 
     Raises:
@@ -175,10 +181,11 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
         scores=scores,
         raw=scored.raw,
         data=scored.data,
-        prompts=prompts,
+        prompts=inference.prompts,
         generation=scored.generation,
         judge=judge.label,
         judged=judge.answered,
+        remarks=(*inference.remarks, *scored.remarks),
         sampling=scored.sampling,
     )
 

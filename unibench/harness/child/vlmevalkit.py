@@ -5,24 +5,27 @@ Imported by the child alone: it takes 15 s, and changes TLS, logging and gradien
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from unibench.benchmark import LENGTHS, VERSIONS, Benchmark
 from unibench.catalogue import video_folder
-from unibench.config import RunConfig
+from unibench.config import HarnessTask, RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
-from unibench.harness.child.missing import check_table, fetching
+from unibench.harness.child.missing import check_table, fetching, remarks_on, truths_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
@@ -69,6 +72,7 @@ class VLMEvalKit:
                 check_table(dataset.data, name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
+            remarks = remarks_on(truths_of(dataset.data), len(dataset.data))
             run.inference.begin(len(dataset.data))
             inner = _asked(run)
             model = Recording(inner, dataset, run)
@@ -79,7 +83,9 @@ class VLMEvalKit:
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
         settings = _decoding(run, inner)
-        return Scored(plain(flat(result)), _samples(run.folders.work), digest, plain(settings))
+        samples = _samples(run.folders.work)
+        remarks = (*remarks, *left_out(dataset.data, run.benchmark.card))
+        return Scored(plain(flat(result)), samples, digest, plain(settings), remarks)
 
     def _videos(self, run: Run, built: partial[Any]) -> Scored:
         name, limit = run.benchmark.card.name, run.cell.config.task.limit
@@ -110,6 +116,7 @@ class VLMEvalKit:
             _samples(run.folders.work),
             run.cell.identity["data"] if folder else videos.published(dataset, name),
             plain(_decoding(run, inner)),
+            remarks_on(truths_of(dataset.data), len(dataset.data)),
             videos.sampling_of(dataset, "video" if model.VIDEO_LLM else "frames"),
         )
 
@@ -159,6 +166,7 @@ class Recording(BaseModel):  # type: ignore[misc]
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
         sample = str(self._row["index"])
+        self._inference.look_at(sample, opened(self._row, message))
         if not self._inference.knows(sample):
             with self._inference.asking(self._question(sample, message)) as answering:
                 answering.text = str(self._inner.generate(message, dataset))
@@ -238,6 +246,44 @@ class RecordingVideos(Recording):
             first_picture=frames.name_of(str(self._row["video"])),
             kind=None if self._by is None else self._row[self._by],
         )
+
+
+def opened(row: Any, message: Any) -> Iterator[Image.Image]:
+    """The pictures of a row as its table has them; where it names files, as these are.
+
+    VLMEvalKit writes those of the table into files, without transparency and EXIF data.
+    """
+    held = row.get("image")
+    texts = [text for text in (held if isinstance(held, list) else [held]) if isinstance(text, str)]
+    for source in texts or [part["value"] for part in message if part["type"] == "image"]:
+        with suppress(OSError, ValueError):  # what is no picture is the harness's to refuse
+            yield Image.open(BytesIO(base64.b64decode(source)) if texts else source)
+
+
+def left_out(table: Any, card: HarnessTask) -> tuple[str, ...]:
+    """A remark where the score is that of some splits of a table, whose other rows are asked too.
+
+    >>> from unibench.config import MetricConfig
+    >>> score = MetricConfig(name="accuracy", path=("validation.Overall",), best=1.0)
+    >>> card = HarnessTask(name="MMMU_DEV_VAL", metrics=(score,))
+    >>> left_out(pd.DataFrame({"split": ["dev", "validation", "validation"]}), card)[0]
+    'accuracy is of 2 of the 3 questions of n: 1 of split dev is asked and left out by VLMEvalKit'
+    """
+    if "split" not in table or not card.metrics:
+        return ()
+    first = card.metrics[0]
+    scored = {path.partition(".")[0] for path in first.path}
+    counts: dict[str, int] = table["split"].astype(str).value_counts().to_dict()
+    rest = {split: count for split, count in sorted(counts.items()) if split not in scored}
+    if not rest or len(rest) == len(counts):
+        return ()
+    total = sum(counts.values())
+    named = " and ".join(f"{count} of split {split}" for split, count in rest.items())
+    verb = "is" if sum(rest.values()) == 1 else "are"
+    return (
+        f"{first.name} is of {total - sum(rest.values())} of the {total} questions of n: {named}"
+        f" {verb} asked and left out by VLMEvalKit",
+    )
 
 
 def _asked(run: Run) -> Any:

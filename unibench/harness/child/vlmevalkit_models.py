@@ -22,9 +22,16 @@ from unibench.harness.child import internvl_chat, llava_package
 from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
-from unibench.harness.child.native import OnDeviceProcessor, device_of, loading_as, source_of
+from unibench.harness.child.native import (
+    OnDeviceProcessor,
+    device_of,
+    loading_as,
+    source_of,
+    trusting,
+)
 from unibench.inference.ask import generated
 from unibench.models import LoadedModel, Piece, wrap
+from unibench.models._template import check_template
 
 with settings_kept():
     from vlmeval.config import supported_VLM
@@ -134,7 +141,7 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     name = str(options.pop("model_path", built.keywords["model_path"]))
     tiles = options.pop("max_patches", None)
     standing, around = _surroundings(built.func, loaded, config, convention)
-    with standing_in(standing), _without_gpu(), around():
+    with trusting(config.model), standing_in(standing), _without_gpu(), around():
         inner = built(model_path=str(folder_of(config.model, loaded, name, root)), **options)
     _put_in_place(inner, standing, convention, tiles)
     return Asking(inner, standing, convention, around)
@@ -155,6 +162,7 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
         stack.enter_context(loading_as(config.model))
         stack.enter_context(_without_gpu())
         model = built(**{**options, "model_path": source_of(config.model)})
+    check_template(model.processor, f"the chat template of model={config.model.name}")
     model.processor = OnDeviceProcessor(model.processor, device_of(config.model))
     return model, wrap(model.model, model.processor, clip=config.model.clip)
 
@@ -236,9 +244,15 @@ def _internvl(inner: Any, standing: Any, convention: Convention, tiles: int | No
     if convention.system is not None:
         standing.system_message = convention.system
     standing.prefix = convention.prefix or ""
-    if tiles is not None:
-        # set_max_num chooses by data set
-        inner.set_max_num = lambda dataset: vars(inner).update(max_num=tiles, total_max_num=64)
+    if tiles is None:
+        return
+    choose = inner.set_max_num  # by data set; it sets the limit of all pictures together too
+
+    def set_max_num(dataset: str | None) -> None:
+        choose(dataset)
+        inner.max_num = tiles
+
+    inner.set_max_num = set_max_num
 
 
 class ByPlace:
