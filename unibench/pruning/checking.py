@@ -73,6 +73,7 @@ def indices(keep: Any, count: int, who: str) -> Tensor:
         raise SelectionError(f"{who} kept a mask; indices are wanted: mask.nonzero()[:, 0]")
     if keep.is_floating_point() or keep.is_complex():
         raise SelectionError(f"{who} kept indices of {keep.dtype}; whole numbers are wanted")
+    # sorted once: bounds are its ends, and doubles stand side by side
     ordered = keep.sort().values
     if len(ordered) and not (int(ordered[0]) >= 0 and int(ordered[-1]) < count):
         raise SelectionError(f"{who} kept a token outside 0..{count - 1}")
@@ -136,6 +137,7 @@ class Lent:
             SelectionError: it is not.
         """
         for name, copy in self._copies.items():
+            # NaN equals nothing, and a model in half precision may hold some before any method runs
             if not torch.equal(self._tensors[name].nan_to_num(), copy.nan_to_num()):
                 raise SelectionError(
                     f"{who} changed {name} in place, which belongs to the model; work on a copy,"

@@ -247,8 +247,10 @@ class StageContext:
             queries: rows of ``hidden``; default the last one.
         """
         qk = self.recorded(layer)
+        # the last token of the prompt sees every other one, as FastV reads it
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
+        # softmax over all keys first, columns afterwards: text takes its share of the attention
         given = attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
             :, :, self.visual.to(qk.key.device)
         ]
@@ -314,6 +316,7 @@ class StageContext:
         found: list[tuple[Tensor, Tiling | None]] = []
         index = torch.arange(len(self.visual), device=self.visual.device)
         separators = self.separators
+        # a context made by hand may have no layout: all its tokens are then one picture
         for item in self.items or (Item(0, self.total),):
             inside = (self.vision_rows >= item.start) & (self.vision_rows < item.stop)
             rows, tiling = index[inside & ~separators], None
@@ -328,6 +331,7 @@ class StageContext:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or
         shard.
         """
+        # Python's hash() of a string differs from process to process
         digest = hashlib.blake2b(
             f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8
         ).digest()
@@ -370,5 +374,6 @@ def question_of(visual: Tensor, length: int, margins: tuple[int, int]) -> Tensor
     """Rows of the question, all of the instruction where the margins leave none."""
     lead, tail = margins
     rows = instruction_of(visual, length)
+    # not rows[lead:-tail], which is empty for a template without a tail
     asked = rows[lead : len(rows) - tail]
     return asked if len(asked) else rows

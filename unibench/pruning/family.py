@@ -59,6 +59,7 @@ class VisionCall:
         places = len(self.merged) // len(self.anchors) + prefix
         found = []
         for chunk, merges in zip(chunks, self.anchors, strict=True):
+            # a merge of this very block comes behind its attention, which saw what entered it
             left = [anchor for before, anchor in merges if before < block]
             whole = chunk.new_zeros(1, places, *chunk.shape[2:])
             found.append(whole.index_copy(1, left[-1], chunk) if left else chunk)
@@ -164,6 +165,7 @@ class Family:
                 " begins only the model's processor says: give prune(..., processor=processor)"
                 " (a method of your own that declares Needs(question=True) has it looked for)"
             )
+        # no processor says where its template ends, so a rendered prompt has to show it
         question = "\u00abQ\u00bb"  # no template has it
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text: str = self.processor.apply_chat_template(
@@ -268,6 +270,7 @@ class Family:
         """A middle vision block, where attention outlines objects: 8 of 24, as HiPrune found for
         CLIP.
         """
+        # index 8 of 24 is HiPrune's layer 9, which counts from one
         return max(0, len(self.vit_blocks) * 3 // 8 - 1)
 
     @property
@@ -372,6 +375,7 @@ class Family:
         if not isinstance(values, Tensor):  # a processor that makes no batch
             return values
         pictures = self.split_pixels(values, call, items)
+        # the pixels of all for each is coarser, never wrong: equal digests still mean equal pixels
         return pictures if len(pictures) == len(items) else [values] * len(items)
 
     def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
