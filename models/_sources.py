@@ -72,6 +72,7 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(_how_to_get(spec, error)) from error
     check_template(processor, f"the chat template of {name}")
     for key, value in pinned_processor(spec).items():
+        # the file beside a checkpoint may change, and with it what the model sees
         setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
     return model, processor, model_digest(vars(spec))
 
@@ -106,6 +107,7 @@ def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
         )
     config, processor = blueprint(spec)
     _refuse_too_large(spec, config, options)
+    # the digest of random weights names no draw, so there is one only
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, **options)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
@@ -116,6 +118,7 @@ def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
 def _refuse_too_large(spec: ModelConfig, config: Any, options: dict[str, Any]) -> None:
     """Say so before the system kills a process whose weights do not fit in memory."""
     with torch.device("meta"):
+        # a copy, since from_config writes the dtype and the kernel into it
         skeleton = AutoModelForImageTextToText.from_config(copy.deepcopy(config), **options)
     needed, free = sum(parameter.nbytes for parameter in skeleton.parameters()), free_memory()
     if free is not None and needed > free:
@@ -132,6 +135,7 @@ def free_memory() -> int | None:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
+    # MemAvailable counts page cache that can be dropped, which MemFree does not
     return next(
         (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None
     )
@@ -179,6 +183,7 @@ def _folder(spec: ModelConfig) -> Path | None:
             f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer:"
             f" {path.parent}"
         )
+    # the hub's cache keeps one folder of links for each commit
     return hub.snapshot(path, spec.revision) if (path / "snapshots").is_dir() else path
 
 

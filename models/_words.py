@@ -21,6 +21,7 @@ def control_words(processor: Any) -> frozenset[str]:
 
 def control_word_in(text: str, words: frozenset[str]) -> str | None:
     """The longest of the words that a text holds; None where it holds none."""
+    # one word may contain another, and the message names the whole
     held = [word for word in words if word in text]
     return max(held, key=len, default=None)
 
