@@ -18,6 +18,7 @@ PER_CLUSTER = 10
 
 def recycled(dropped: int, share: float) -> int:
     """Dropped tokens that are clustered."""
+    # the "+ 1" is in SparseVLM's code, also where the share is a whole number
     return min(dropped, int(share * dropped) + 1) if share else 0
 
 
