@@ -197,8 +197,8 @@ def _tensors(file: Path) -> dict[str, _Stored]:
         except (OSError, SafetensorError) as error:
             raise UsageError(f"{file} is no file of tensors: {error}") from None
         return {
+            # the shape stands in the header, so a check reads no weights
             name: _Stored(
-                # the shape stands in the header, so a check reads no weights
                 tuple(opened.get_slice(name).get_shape()), partial(opened.get_tensor, name)
             )
             for name in opened.keys()  # noqa: SIM118

@@ -55,8 +55,8 @@ class ClipSpace:
         read = self.tokenizer(text, verbose=False).input_ids
         segments = [read[start : start + SEGMENT] for start in range(0, len(read), SEGMENT)]
         device = self.clip.text_projection.weight.device
+        # the mask hides the padding, so its id is of no account
         rows = torch.tensor(
-            # the mask hides the padding, so its id is of no account
             [[*segment, *[0] * (SEGMENT - len(segment))] for segment in segments], device=device
         )
         mask = torch.tensor(

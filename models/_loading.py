@@ -201,8 +201,8 @@ class LoadedModel:
 
     def answers(self, generated: Tensor) -> list[str]:
         """Text of generated token ids ``[B, T]``."""
+        # cleaning up removes blanks in front of marks, also in answers that are code or numbers
         texts: list[str] = self.processor.tokenizer.batch_decode(
-            # cleaning up removes blanks in front of marks, also in answers that are code or numbers
             generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [text.strip() for text in texts]
