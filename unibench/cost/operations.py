@@ -218,6 +218,7 @@ class _Leaks(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        # whole numbers and masks that leave are indices, which count nothing anyway
         if func in (Tensor.numpy, Tensor.__array__) and args[0].is_floating_point():
             self._noted.add("numpy")
         return func(*args, **(kwargs or {}))
@@ -250,6 +251,7 @@ def _formula(packet: Any) -> Count | None:
     if pointwise or name in PER_OUTPUT:
         each = PER_OUTPUT.get(name, 1)
         return lambda args, kwargs, out: each * sum(part.numel() for part in _tensors(out))
+    # torch marks most views itself, those of later versions too
     if all(overload.is_view for overload in overloads):
         return lambda args, kwargs, out: 0
     return None

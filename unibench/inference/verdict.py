@@ -58,6 +58,7 @@ class Verdict:
         """
         try:
             metrics = {name: Metric(**number) for name, number in values["metrics"].items()}
+            # a file with other fields is another version's, and refused by the constructor
             return cls(**{**values, "metrics": metrics})
         except (TypeError, KeyError, AttributeError):
             raise UsageError("the result of the harness is damaged; run the cell again") from None

@@ -27,6 +27,7 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 
 def ranking(scores: Tensor) -> Tensor:
     """Indices by falling score along the last axis; equal scores by rising index."""
+    # torch.topk leaves the order of equal scores to the device
     return scores.argsort(dim=-1, descending=True, stable=True)
 
 
@@ -65,6 +66,7 @@ def complement(indices: Tensor, count: int) -> Tensor:
     tensor([1, 3])
     """
     taken = torch.zeros(count, dtype=torch.long, device=indices.device).index_fill_(0, indices, 1)
+    # the number is known, so nothing waits for a GPU as nonzero() would
     return taken.argsort(stable=True)[: count - len(indices)]
 
 
@@ -72,6 +74,7 @@ def soft_top_k(scores: Tensor, k: float) -> Tensor:
     """``sigmoid(scores + t)`` with the shift ``t`` that makes the sum ``k`` (DiffTopK), by
     bisection.
     """
+    # bounds and number of halvings are those of VisionSelector's code
     low, high = -scores.max() - 10, -scores.min() + 10
     for _ in range(HALVINGS):
         middle = (low + high) / 2

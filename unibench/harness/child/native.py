@@ -33,8 +33,11 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
     }
 
     def from_pretrained(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
+        # the older name of dtype, which classes still give, must not stand beside the configured
+        # one
         kwargs.pop("torch_dtype", None)
         told = kwargs.pop("output_loading_info", False)
+        # forced last: classes ask for float16, flash attention and cuda
         model, info = original(cls, *args, **{**kwargs, **forced}, output_loading_info=True)
         check_whole(model, info, f"model={spec.name}")
         return (model, info) if told else model
@@ -55,6 +58,7 @@ class OnDeviceProcessor:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         batch = self._processor(*args, **kwargs)
         move = batch.to
+        # on the batch, which is made by transformers and handed on by the class
         batch.to = lambda *_, **__: move(self._device)
         return batch
 
