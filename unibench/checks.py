@@ -64,8 +64,12 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from _method_mistakes(cell, known)
     yield from known.once(
         lambda: list(_task_mistakes(cell)),
-        *("task", cell.task, cell.harness_options),
-        more=(cell.harness, cell.shards, cell.batch_size),
+        *("task", cell.task, cell.harness_options, cell.model),
+        # all that the harness part looks at: of a sweep over one of them each cell has its own
+        more=(
+            *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
+            *(getattr(cell, part) for part in benchmark.CONVENTION),
+        ),
     )
 
 
@@ -242,7 +246,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
     reason = known.once(
         lambda: refused(cell.model.family, facts),
         *("refusal", cell.method, cell.model),
-        more=(budget, cell.budget.mode),
+        more=(budget, cell.budget.mode, cell.positions),
     )
     if reason is None:
         return
