@@ -31,6 +31,7 @@ class Known:
 
     def once(self, find: Callable[[], Any], what: str, *objects: Any, more: Any = None) -> Any:
         """What ``find`` finds, the first time that these objects are asked about."""
+        # by id, since configurations are not hashable; held in found, so that no id is given away
         key = what, *map(id, objects), more
         if key not in self.found:
             self.found[key] = objects, find()
@@ -224,6 +225,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
         lambda: list(_value_mistakes(card, cell.method, "method")), "method", cell.method
     )
     yield from wrong
+    # a method cannot be made of such values, or asked about such a model
     if wrong or cell.model.family not in registry.families():
         return
     try:

@@ -71,6 +71,7 @@ def paired(
         draws=draws,
         seed=seed,
     )
+    # samples scored alike say nothing in McNemar's test
     won, lost = int((two > one).sum()), int((two < one).sum())
     # as many pictures as samples: no two questions share one
     exact = len(sums[0]) == len(one) and bool(np.isin([one, two], (0.0, 1.0)).all())

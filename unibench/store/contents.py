@@ -43,6 +43,7 @@ def index(folder: Path) -> list[Entry]:
 def entry_of(folder: Path) -> Entry:
     """State of one cell; damaged if a file that says what it is cannot be read."""
     row, status = read_row(folder), read_json(folder / "status.json")
+    # lexists: a dangling link in its place is damage too
     torn = row is None and os.path.lexists(folder / "metrics.json")
     if torn or not isinstance(read_json(folder / "identity.json"), dict):
         return Entry(folder, "damaged", 0, None)

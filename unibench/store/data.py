@@ -78,6 +78,7 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
             else f"cannot be read: {error.strerror}"
         )
         raise UnreadableError(f"{shown(file)} {reason}") from None
+    # of what was opened, not of the path, which may be another file by now
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
@@ -88,6 +89,7 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
                 " read"
             )
+        # at most what was allowed, even if the file grows meanwhile
         content = stream.read(limit)
     if known is not None and len(content) <= SMALL:
         known[file] = content
@@ -117,6 +119,7 @@ def parsed_json(content: bytes) -> Any:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    # looked for first, since encoding every line again would take as long as parsing it
     if b"\\ud" in content or b"\\uD" in content:
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
