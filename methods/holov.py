@@ -63,8 +63,7 @@ class HoloV(Method):
         chosen = torch.zeros_like(attention).index_add_(
             0, place.flatten(), (first & real).flatten().to(attention)
         )
-        # chosen ones first, then the most attended of the rest: budgets beyond a run's size are not
-        # lost
+        # chosen ones first, then the most attended of the rest: no run's surplus is lost
         return Selection(top_k(attention.masked_fill(chosen > 0, torch.inf), ctx.keep))
 
     def _budget(self, attention: Tensor, features: Tensor, real: Tensor, keep: int) -> Tensor:

@@ -227,8 +227,7 @@ class Tree:
         for _ in sizes[1:]:
             down, across = (side.coarser() for side in self._sides[0])
             child = self.features[0]
-            # four corners; of a cell with fewer children some are the same, which a minimum does
-            # not mind
+            # four corners; with fewer children some are the same, which a minimum does not mind
             ends = [(row, column) for row in down.children for column in across.children]
             cell = torch.stack([child[:, row][:, :, column] for row, column in ends]).mean(0)
             # 1, 2 or 4 children

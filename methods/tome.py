@@ -94,8 +94,7 @@ class ToMe(Method):
             features.new_ones(len(features)),
         )
         for merges in self.schedule or halvings(len(features), keep):
-            # keys are carried along by the same weighted mean, so that each step compares what is
-            # there
+            # keys are carried along by the same weighted mean: each step compares what is there
             match = bipartite(
                 keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token
             )

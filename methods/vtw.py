@@ -72,8 +72,7 @@ class VTW(Method):
                 f"{given} and budget.mode=layer_average both say where vtw withdraws; leave out one"
             )
         return [
-            # a stage in front of every layer, since the layer follows from the number of tokens of
-            # a sample
+            # a stage in front of every layer: which one cuts follows from a sample's tokens
             Stage(layer, self.select, count=partial(_left, layer, depth))
             for layer in range(1, depth)
         ]

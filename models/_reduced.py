@@ -249,8 +249,7 @@ def _draw(model: Any, processor: Any, seed: int) -> None:
         for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim >= 2:
                 fan = parameter.shape[-1] if "experts" in name else parameter[0].numel()
-                # transformers' 0.02 makes attention so flat that a missing mask hardly moves the
-                # logits
+                # transformers' 0.02 makes attention so flat that a missing mask hardly shows
                 scale = 1.0 if "embed" in name else 1.6 * fan**-0.5
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             elif any(part in name for part in ("bias", "newline", "class_embedding", "cls")):

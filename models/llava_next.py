@@ -29,8 +29,7 @@ class LlavaNext(Llava):
         shapes = self.shapes(call)
         for count, (_, across) in zip(self.tiles(call), shapes, strict=True):
             tile = torch.arange(-1, count - 1).clamp_min(0)  # the overview comes first
-            # each patch carries the place of its tile through the model's own stitching and
-            # unpadding
+            # each patch carries the place of its tile through the model's stitching and unpadding
             places.append(torch.stack([tile // across, tile % across], 1))
         # contiguous below: the model's function calls view()
         marks = torch.cat(places).float()[:, None].expand(-1, self.side**2, -1)

@@ -499,8 +499,7 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         whole = OmegaConf.structured(schema.without_literals(RunConfig))
         for part in parts:
             whole[part.key] = _written(part.key, part.node)
-        # tells which values came from the environment, so that a stored configuration names the
-        # variable
+        # tells what came from the environment, so that a stored configuration names the variable
         as_written = OmegaConf.to_container(whole, resolve=False)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
         # where results lie is told by the results themselves

@@ -15,8 +15,7 @@ from typing import Protocol
 from unibench.errors import UsageError
 
 REFERENCE = (
-    # visual tokens of a LLaVA-1.5 picture: what published schedules and budgets are stated
-    # for
+    # visual tokens of a LLaVA-1.5 picture, for which published schedules and budgets are stated
     576
 )
 

@@ -194,8 +194,7 @@ class _Eager:
         with self._lock:
             self._blocks += 1
             if self._blocks == 1:
-                # the stance is of the process, so the first block sets it and the last takes it
-                # back
+                # the stance is the process's: the first block sets it and the last takes it back
                 self._stance = torch.compiler.set_stance("force_eager")
         try:
             yield

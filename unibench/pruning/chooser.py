@@ -235,8 +235,7 @@ class Chooser:
                 sizes += [None, None]
                 continue
             chosen = True
-            # sequence order: a causal mask over tokens in score order would let later ones see
-            # ahead
+            # sequence order: in score order a causal mask would let tokens see what follows them
             keep, order = selection.keep.to(hidden.device).sort()
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]

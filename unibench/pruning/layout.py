@@ -79,8 +79,7 @@ class Item:
         # without a layout the item is one tile
         for part in self.parts or (Part(1, 1, len(self)),):
             for frame in range(1, part.frames + 1):
-                # the separator behind a video goes with its last frame, so that the tiles add up to
-                # the item
+                # the separator behind a video goes with its last frame: the tiles add up to the item
                 newline = "" if part.newline == "end" and frame < part.frames else part.newline
                 tile = replace(part, frames=1, newline=newline)
                 found.append(Item(start, start + len(tile), (tile,), self.video))
@@ -190,8 +189,7 @@ def tiling_of(item: Item, rows: Tensor, across: int) -> Tiling | None:
             overview, height, width = taken, part.height, part.width
         elif part.rows:
             across = len(part.columns)
-            # rows and columns name where each tile begins; tensor_split wants the inner bounds
-            # alone
+            # rows and columns say where each tile begins; tensor_split wants inner bounds alone
             for band in taken.view(part.height, part.width).tensor_split(part.rows[1:]):
                 cells = band.tensor_split(part.columns[1:], 1)
                 tiles += [cell.flatten() for cell in cells]

@@ -120,8 +120,7 @@ class PixelPruner:
                 prefill.together.append(self._arithmetic.of(prefill, key, again))
             staying = torch.cat(masks)
             order = self.family.block_order(call)
-            # Qwen2.5-VL sorts patches by window before its first block, and tokens back behind the
-            # last
+            # Qwen2.5-VL sorts patches by window before its first block, and back behind the last
             in_blocks = staying if order is None else staying[order.to(staying.device)]
         with self._dropping(_Staying(in_blocks, self.family.patches_of_token)):
             output = original(**call.arguments)

@@ -186,8 +186,7 @@ def pixel_digests(family: Family, prompt: Prompt, calls: dict[str, VisionCall]) 
     for row in range(0, len(prompt.items), prompt.copies):
         state = hashlib.blake2b(digest_size=16)
         for modality in prompt.modalities[row]:
-            # a call has its pictures in the order of the prompts; the sample says which kind is
-            # next
+            # a call has its pictures in the order of the prompts; the sample says whose turn it is
             values = next(pixels[modality]).detach().cpu().contiguous()
             # bytes alone are the same for two shapes
             state.update(f"{modality} {values.dtype} {tuple(values.shape)}".encode())

@@ -116,8 +116,7 @@ class VisionRecorder:
                 if self._merger is not None and call.modality == "image":
                     call.output = self._merger.run(original, call, prefill)
                 elif self._reuse is not None and not (
-                    # remembered features come without the tower's run, of which then nothing can be
-                    # seen
+                    # remembered features come without a run of the tower, where something could be seen
                     self._hidden or self._attention or self._projector
                 ):
                     call.output = self._reuse(compute, call)
@@ -126,8 +125,7 @@ class VisionRecorder:
         finally:
             prefill.open = None
         for module, index in self._index.items():
-            # a tower that computes attention itself, as code of a checkpoint may, never reaches the
-            # tap
+            # a checkpoint's own code may compute attention itself, and then never reaches the tap
             if index not in call.attention:
                 raise UsageError(_HIDDEN.format(type(module).__name__))
         # before transformers 5.0 the features themselves were the output

@@ -213,8 +213,7 @@ class CellFolder:
         with disk_errors(self.path):
             (self.path / "job.json").unlink(missing_ok=True)  # what a harness's process was told
             self.status("done", n=row["n"])
-            # before the row: a finished cell without a manifest would pass for one of an earlier
-            # version
+            # before the row: finished cells without a manifest pass for those of earlier versions
             manifest.write(self.path, {"metrics.json": content})
             replace(self.path / "metrics.json", content)
             forget_parts(self.path)

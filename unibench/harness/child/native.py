@@ -33,8 +33,7 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
     }
 
     def from_pretrained(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
-        # the older name of dtype, which classes still give, must not stand beside the configured
-        # one
+        # classes still give dtype under its older name, which must not stand beside the new one
         kwargs.pop("torch_dtype", None)
         told = kwargs.pop("output_loading_info", False)
         # forced last: classes ask for float16, flash attention and cuda
