@@ -186,7 +186,9 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     named = {name: token for name, token in form.tokens.items() if name != "bos_token"}
     given = {name: token for name, token in form.tokens.items() if name == "bos_token"}
     # processors look placeholders up as attributes of the tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=named, **given)
+    tokenizer = AutoTokenizer.from_pretrained(
+        lender, extra_special_tokens=named, trust_remote_code=False, **given
+    )
     parts = {
         "tokenizer": tokenizer,
         "image_processor": _class(form.image)(

@@ -5,6 +5,7 @@ allowed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 from unibench.registry import answers
 from unibench.registry.cards import MethodCard
+
+DEVICE = r"auto|(cpu|cuda|mps|xpu)(:[0-9]+)?"  # torch has more names than kinds that run here
 
 
 @dataclass
@@ -53,10 +56,14 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from config.mistakes(cell)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    if cell.share != "none" and cell.timing:
+    if cell.share in ("memory", "disk") and cell.timing:
         yield UsageError(
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
+        )
+    if re.fullmatch(DEVICE, cell.model.device) is None:
+        yield UsageError(
+            f"model.device={cell.model.device} is no device; for example auto, cpu, cuda, cuda:1"
         )
     yield from _control_mistakes(cell)
     yield from known.once(
@@ -69,7 +76,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
         # all that the harness part looks at: of a sweep over one of them each cell has its own
         more=(
             *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
-            *(getattr(cell, part) for part in benchmark.CONVENTION),
+            *(cell.convention, cell.prompt, cell.system, cell.prefix),
         ),
     )
 

@@ -79,7 +79,7 @@ class Item:
         # without a layout the item is one tile
         for part in self.parts or (Part(1, 1, len(self)),):
             for frame in range(1, part.frames + 1):
-                # the separator behind a video goes with its last frame: the tiles add up to the item
+                # a video's separator goes with its last frame, so that the tiles add up to the item
                 newline = "" if part.newline == "end" and frame < part.frames else part.newline
                 tile = replace(part, frames=1, newline=newline)
                 found.append(Item(start, start + len(tile), (tile,), self.video))

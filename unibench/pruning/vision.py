@@ -116,7 +116,7 @@ class VisionRecorder:
                 if self._merger is not None and call.modality == "image":
                     call.output = self._merger.run(original, call, prefill)
                 elif self._reuse is not None and not (
-                    # remembered features come without a run of the tower, where something could be seen
+                    # remembered features come without a run of the tower to look at
                     self._hidden or self._attention or self._projector
                 ):
                     call.output = self._reuse(compute, call)
