@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import huggingface_hub
@@ -94,7 +94,7 @@ def _why_not(built: partial[Any]) -> str | None:
     return None
 
 
-def sampling_of(dataset: Any, shown: str) -> Sampling:
+def sampling_of(dataset: Any, shown: Literal["frames", "video"]) -> Sampling:
     """How many frames of a video a data set asks for.
 
     Args:
