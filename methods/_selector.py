@@ -45,6 +45,9 @@ class Selector:
 
         The mean over keys is taken first, then its product with the query's weights: no N x N and
         no N x h matrix.
+
+        Raises:
+            UsageError: the weights are of another width.
         """
         q_weight, q_bias, k_weight, k_bias = _placed(self, features.device, features.dtype)
         if features.shape[1] != q_weight.shape[1]:

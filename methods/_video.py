@@ -98,7 +98,13 @@ def counted(ctx: StageContext) -> tuple[int, Tensor]:
 
 
 def beyond(ctx: StageContext, mode: str, kept: Tensor) -> Tensor:
-    """Separators that stay beyond the budget: ``rows`` (of rows that keep a patch) or ``all``."""
+    """Separators that stay beyond the budget, as indices into ``ctx.visual``.
+
+    Args:
+        ctx: of the stage.
+        mode: ``rows`` (of rows that keep a patch) or ``all``.
+        kept: ``[K]`` indices of the patches that stay.
+    """
     ends, newlines = separators(ctx)
     marks = torch.cat([ends, newlines])
     if mode == "all" or not len(marks):

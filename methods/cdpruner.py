@@ -64,7 +64,11 @@ class CDPruner(Method):
         )
 
     def relevance_of(self, ctx: StageContext) -> Tensor:
-        """Relevance of each visual token to the question, ``[N]``."""
+        """Relevance of each visual token to the question, ``[N]``.
+
+        Raises:
+            UsageError: CLIP's is asked for, and the model came without its CLIP.
+        """
         if self.relevance == "embedding" or (self.relevance == "auto" and ctx.clip is None):
             ctx.note("cdpruner-adapted: relevance from the language model's embeddings")
             question = at_least_float32(ctx.hidden[ctx.question])

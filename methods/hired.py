@@ -77,7 +77,7 @@ class HiRED(Method):
     def _budgets(self, ctx: StageContext, tiling: Tiling, keep: int) -> list[int]:
         """Tokens of the overview, and of each tile."""
         present = [len(tile) for tile in tiling.tiles]
-        # HiRED_sub_img_budgets floors the overview's part
+        # int(B alpha), as in the code
         overview = min(int(self.alpha * keep), len(tiling.overview))
         rest = min(keep - overview, sum(present))
         weights = self._content(ctx, tiling)

@@ -86,7 +86,13 @@ def centred(features: Tensor) -> Tensor:
 
 
 def threshold(similarity: Tensor, wanted: int, by_loading: bool) -> Tensor:
-    """The similarity above which one token suppresses another, for a budget of ``wanted``."""
+    """The similarity above which one token suppresses another.
+
+    Args:
+        similarity: ``[N, N]`` cosines.
+        wanted: the budget.
+        by_loading: the rule of the Qwen code.
+    """
     count, own = len(similarity), similarity.diagonal().sum()
     if by_loading:  # the Qwen code divides the upper triangle by all pairs: half the mean
         half = (similarity.sum() + own) / (2 * count**2)

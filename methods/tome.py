@@ -95,7 +95,7 @@ class ToMe(Method):
         patches = ctx.side**2
         steps = self.schedule or per_block(patches, ctx.keep, ctx.blocks)
         merges = steps[ctx.block] if ctx.block < len(steps) else 0
-        # at most the half that stands at odd places can take others in
+        # only tokens at even places can go
         merges = min(merges, (len(ctx.tokens) - ctx.prefix) // 2)
         # the mean over heads of the block's own keys is the metric of the paper
         return bipartite(ctx.keys.mean(1), merges, ctx.prefix > 0) if merges else None

@@ -89,6 +89,9 @@ class TwoStage(Composite):
     def counts(self, keep: int, total: int) -> tuple[int, int]:
         """Tokens after the first and after the second method, of ``total``, under a budget of
         ``keep``.
+
+        Raises:
+            UsageError: the first method's ratio leaves fewer tokens than the budget.
         """
         if self.pre_ratio is None:
             # never below keep: rounding must not leave the second stage too few

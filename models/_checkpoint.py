@@ -1,4 +1,4 @@
-"""Whether a checkpoint is what it seems, told before anything is answered.
+"""Checks that a checkpoint is whole and runs no code of others, before anything is answered.
 
 transformers makes up weights that a checkpoint lacks, passes over an adapter beside them, and lets
 a configuration name attention kernels of a hub, which are code. Each of these gave scores.

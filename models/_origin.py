@@ -1,4 +1,4 @@
-"""What else belongs to a model that somebody else loaded, found from where it came from."""
+"""Processor and CLIP of a model that the caller has loaded, found by its name or folder."""
 
 from __future__ import annotations
 

@@ -34,7 +34,14 @@ LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
 
 
 def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """A checkpoint with its processor, whose image settings are those that ``spec`` pins for it."""
+    """A checkpoint with its processor, whose image settings are those that ``spec`` pins for it.
+
+    Returns:
+        Model, processor, and the digest of the weights.
+
+    Raises:
+        UsageError: the checkpoint cannot be had, is damaged, or brings code that may not run.
+    """
     path = _folder(spec)
     source = str(path) if path is not None else spec.checkpoint
     if source is None:
@@ -99,7 +106,14 @@ def processor_of(spec: ModelConfig) -> Any:
 
 
 def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer."""
+    """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer.
+
+    Returns:
+        Model, processor, and the digest that stands for the weights.
+
+    Raises:
+        UsageError: there is no architecture to build, or its weights exceed the free memory.
+    """
     if spec.quantization is not None:
         raise UsageError(
             "model.quantization needs a checkpoint: random weights have nothing to quantise; take"
@@ -218,6 +232,11 @@ def _quantization(spec: ModelConfig) -> dict[str, Any]:
 
 
 def device_of(spec: ModelConfig) -> torch.device:
+    """The device that a configuration names.
+
+    Raises:
+        UsageError: torch has no such device, or sees no GPU here.
+    """
     if spec.device == AUTO:  # as the cell's key says
         return device_of(replace(spec, device=device_type(AUTO)))
     if spec.device.startswith("cuda") and not torch.cuda.is_available():

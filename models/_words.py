@@ -1,5 +1,5 @@
-"""Words that a model does not read as text: what they say in a question is lost, and what they do
-is done: a placeholder takes the place of a picture, an end ends the turn.
+"""Words that a model does not read as text. In a question their meaning is lost, and they take
+effect: a placeholder stands for a picture, an end token ends the turn.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     """Watch the allocator for the length of the block.
 
     A GPU's allocator keeps count by itself. On a CPU torch's profiler lists every allocation,
-    temporaries inside operations included: time a block under another roof.
+    temporaries inside operations included, and slows it down: time it in another run.
     """
     peak = Peak()
     # tensors in cycles would be freed inside the block and hide what it takes

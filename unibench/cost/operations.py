@@ -1,4 +1,4 @@
-"""Floating point operations of code that nobody prepared for it, from the operators that it calls.
+"""Counts the floating point operations of any code from the operators that it calls.
 
 What counts:
 
@@ -209,7 +209,7 @@ class Operations(FlopCounterMode):
 
 
 class _Leaks(TorchFunctionMode):
-    """Notes that numbers leave torch, where nothing sees what is done with them."""
+    """Notes that numbers leave torch, outside of which operations are not counted."""
 
     def __init__(self, noted: set[str]) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class _Leaks(TorchFunctionMode):
 
 
 def unseen() -> Any:
-    """A context in which counters that run further out see nothing."""
+    """A context whose operations outer counters do not count."""
     return _disable_current_modes()
 
 

@@ -1,4 +1,4 @@
-"""From a batch of prompts to records: who builds the prompts and who generates does not matter."""
+"""From a batch of prompts to records, whoever builds the prompts and generates the answers."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class Batches(Generic[S]):
     """The samples in batches of a given size, or of the size that memory allows.
 
     With ``"auto"`` the first batch is one sample, each later one twice as large, until one does not
-    fit; from then on half of what did not fit. On a CPU, which does not say when its memory ends,
-    and where a family reads pictures of one prompt at a time, it is one.
+    fit; from then on half of what did not fit. The size is one on a CPU, which does not report a
+    lack of memory, and for families that read the pictures of one prompt at a time.
 
     Args:
         samples: anything, in order.

@@ -169,7 +169,13 @@ class _NoGradient(torch.autograd.Function):
 
 
 def without_gradient(values: Tensor, source: Tensor, name: str) -> Tensor:
-    """``values`` that stand in for some of ``source``: as they are where no gradient is wanted."""
+    """``values`` that stand in for some of ``source``: as they are where no gradient is wanted.
+
+    Args:
+        values: ``[..., D]`` made by a method under ``no_grad``.
+        source: the hidden states that they were made of.
+        name: of the method, for the error that a backward pass raises.
+    """
     # where nothing is trained, the copy that the autograd function makes is saved
     if not (torch.is_grad_enabled() and source.requires_grad):
         return values

@@ -1,4 +1,4 @@
-"""What a method answers is a selection, or it is refused: nothing is kept that no number chose."""
+"""A method's answer is checked before it is used; what is no valid selection is refused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from unibench.errors import UsageError
 
 
 class SelectionError(UsageError, ValueError):
-    """A method answered something that selects nothing."""
+    """A method's answer is no valid selection."""
 
 
 class BudgetError(UsageError, RuntimeError):
-    """A method kept another number of tokens than its budget, and is not one that may."""
+    """A method that must meet its budget kept another number of tokens."""
 
 
 def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
@@ -28,7 +28,7 @@ def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
         who: the method, for messages.
 
     Raises:
-        SelectionError: they are none, or not one for each token.
+        SelectionError: they are no tensor, or not one number for each token.
     """
     if not isinstance(scores, Tensor):
         raise SelectionError(
@@ -43,7 +43,7 @@ def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
 
 
 def check_scores(scores: Tensor, who: str) -> None:
-    """Refuses scores that no order is defined for.
+    """Refuses scores ``[N]`` that no order is defined for.
 
     Raises:
         SelectionError: some are not finite.

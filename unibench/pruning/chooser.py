@@ -89,7 +89,7 @@ class _Sample:
 
 
 class Chooser:
-    """What the stages of a method choose, from what was recorded of the prompt on its way.
+    """Asks the stages of a method what they keep, given what was recorded of the prompt.
 
     Args:
         plan: the method and its stages.
@@ -98,7 +98,7 @@ class Chooser:
         arithmetic: counts what the method computes.
 
     Attributes:
-        notes: remarks of the method that belong into the row.
+        notes: remarks of the method for the row.
     """
 
     def __init__(

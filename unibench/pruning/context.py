@@ -18,7 +18,7 @@ from unibench.pruning.signals import Pooled, Vision
 
 
 class _Missing:
-    """Stands for what a context was not given; using it says so."""
+    """Stands in for what a context was not given; using it raises."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -34,12 +34,12 @@ def _no_rotary(layer: int) -> tuple[Tensor, Tensor]:
 
 
 def unheard(text: str) -> None:
-    """A remark that nobody writes down."""
+    """Takes a remark and drops it."""
 
 
 class Lens:
-    """What stands between a method and a context: a wrapper's corrections. Each is what it is
-    shown, unless a wrapper says otherwise.
+    """A wrapper's corrections of what a method reads from its context. Each function returns its
+    argument unless a wrapper overrides it.
     """
 
     def geometry(self, ctx: StageContext, features: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -338,7 +338,12 @@ class StageContext:
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def recorded(self, layer: int) -> QueryKey:
-        """Queries and keys of a declared decoder layer."""
+        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of a declared layer,
+        as its attention was given them.
+
+        Raises:
+            RuntimeError: the layer was not declared, or lies before an earlier cut.
+        """
         if self.query_key is None:
             raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
         return self.query_key(layer)
@@ -371,7 +376,13 @@ def instruction_of(visual: Tensor, length: int) -> Tensor:
 
 
 def question_of(visual: Tensor, length: int, margins: tuple[int, int]) -> Tensor:
-    """Rows of the question, all of the instruction where the margins leave none."""
+    """Rows of the question, all of the instruction where the margins leave none.
+
+    Args:
+        visual: ``[N]`` rows of the sample's visual tokens, rising.
+        length: of the sequence.
+        margins: see :attr:`Family.margins`.
+    """
     lead, tail = margins
     rows = instruction_of(visual, length)
     # not rows[lead:-tail], which is empty for a template without a tail

@@ -22,6 +22,9 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
         prefill: just read; its prompt's segments then say what each layer's cache holds.
         chooser: of the session.
         cache: a dynamic cache of transformers.
+
+    Raises:
+        UsageError: the cache does not hold its keys as the model made them.
     """
     segments = prefill.prompt.segments
     for index, store in enumerate(cache.layers):

@@ -70,7 +70,7 @@ class VisionCall:
 
 
 class CommonSpace(Protocol):
-    """Patches and questions where they can be compared."""
+    """A space in which patches and questions can be compared."""
 
     def patches(self, hidden: Tensor) -> Tensor:
         """Tower states ``[N, C]`` to ``[N, P]``."""
@@ -90,7 +90,7 @@ class CommonSpace(Protocol):
 
 
 class PoolingHead(Protocol):
-    """What a tower was trained with to see a picture as a whole."""
+    """The attention pooling that a tower was trained with."""
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Tower states ``[tiles, patches, C]`` as one row for each tile ``[tiles, P]``, and the
@@ -250,14 +250,14 @@ class Family:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """What each decoder layer looks back with, as transformers names it."""
+        """The kind of each decoder layer, by transformers' names."""
         found = layer_kinds(self.text_model.config.to_dict())
         assert found is not None
         return found
 
     @property
     def window(self) -> int | None:
-        """Places that a layer with a sliding window looks back, its own among them."""
+        """Width of a sliding window in positions, the query's own included."""
         width: int | None = self.text_model.config.sliding_window
         return width
 
@@ -309,6 +309,9 @@ class Family:
     def project(self, features: Tensor) -> Tensor:
         """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where
         :attr:`feature_layer` is given.
+
+        Raises:
+            NotImplementedError: the projector joins patches.
         """
         raise NotImplementedError(
             f"the projector of {self.model_types[0]} does not work token by token"

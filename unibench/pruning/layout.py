@@ -177,7 +177,7 @@ def tiling_of(item: Item, rows: Tensor, across: int) -> Tiling | None:
 
     Args:
         item: the picture.
-        rows: of its tokens with a patch, in order.
+        rows: ``[n]`` of its tokens with a patch, in order.
         across: tiles in a row, where they were not stitched; 0 is unknown.
     """
     overview, height, width = rows[:0], 0, 0

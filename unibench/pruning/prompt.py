@@ -110,7 +110,21 @@ def prompt_of(
     calls: dict[str, VisionCall],
     names: Sequence[str] | None,
 ) -> Prompt:
-    """Locate the visual tokens of a batch and the vision features they came from."""
+    """Locate the visual tokens of a batch and the vision features they came from.
+
+    Args:
+        family: the adapter of the model.
+        ids: ``[B, L]`` token ids, None where the model was given embeddings.
+        valid: ``[B, L]`` False on padding.
+        positions: what the text model was handed as position_ids.
+        calls: of the vision tower, by modality.
+        names: of the samples, None to name them by their ids.
+
+    Raises:
+        UsageError: a batch of pictures on a family that reads those of one prompt at a time.
+        ValueError: another number of names than of samples.
+        RuntimeError: the calls made another number of features than the prompts have placeholders.
+    """
     length, pads = valid.shape[1], (~valid).sum(1).tolist()
     if ids is None:
         # embeddings do not say which of them are pictures
@@ -164,7 +178,7 @@ def prompt_of(
 
 
 def digest(ids: Tensor) -> str:
-    """A hash of token ids, which also names a prompt that has no name."""
+    """A hash of token ids ``[L]``, which also names a prompt that has no name."""
     # the same prompt has the same name in every batch, which seeds its draws
     return hashlib.blake2b(ids.cpu().numpy().tobytes(), digest_size=8).hexdigest()
 

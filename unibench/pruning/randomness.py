@@ -1,4 +1,4 @@
-"""Random numbers that a method draws from a global source, made a matter of run and sample.
+"""Random numbers that a method draws from a global source depend on run and sample alone.
 
 A method draws from its context's generator. One that draws from torch, numpy or Python as a whole
 would choose otherwise in every run, and with the order of the samples; and what it draws would be

@@ -29,7 +29,7 @@ class PromptRecord:
         method_macs: half the floating point operations of scoring and choosing, see
             :mod:`unibench.cost.operations`; of the first sample of this shape.
         product_macs: of which multiply-adds of products.
-        uncounted: operators that the method called and nobody counts.
+        uncounted: operators of the method that have no formula.
     """
 
     sample: str

@@ -154,7 +154,7 @@ class Session:
 
     @property
     def notes(self) -> set[str]:
-        """Remarks of the method that belong into the row."""
+        """Remarks of the method for the row."""
         return self._chooser.notes
 
     @property
@@ -592,7 +592,7 @@ def _taken(argument: Any, segment: Segment, length: int) -> Any:
 
 
 def _cache_in(output: Any) -> Any:
-    """The cache among what the text model returns, which a configuration may want as a tuple."""
+    """The cache in what the text model returns: a model output or, by configuration, a tuple."""
     parts = output if isinstance(output, tuple) else (cache_in(output),)
     return next((part for part in parts if hasattr(part, "get_seq_length")), None)
 

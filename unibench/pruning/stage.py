@@ -282,7 +282,7 @@ class Method:
         return Selection(top_k(scores, ctx.keep), scores=scores)
 
     def score(self, ctx: StageContext) -> Tensor:
-        """Importance of each visual token, ``[N]``, float32."""
+        """Importance of each visual token, ``[N]``, float32 and finite; the highest stay."""
         raise NotImplementedError(f"{type(self).__name__} defines neither score, select nor stages")
 
     def evict(self, ctx: StageContext) -> Tensor | None:

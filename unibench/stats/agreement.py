@@ -1,4 +1,4 @@
-"""Whether a pruned model still says what the whole one said."""
+"""Whether a pruned model still gives the answers of the unpruned one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def agreement(
 
 
 def plain(answer: str) -> str:
-    """An answer without what nobody reads.
+    """An answer without case, repeated blanks and a final full stop.
 
     >>> plain(" A  red  car. ")
     'a red car'

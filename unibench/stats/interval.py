@@ -1,4 +1,4 @@
-"""How sure a mean score is."""
+"""Confidence intervals of mean scores, by bootstrap over pictures."""
 
 from __future__ import annotations
 

@@ -147,7 +147,11 @@ def read_mapping(file: Path) -> dict[str, Any]:
 
 
 def seen_mapping(file: Path) -> Mapping[str, Any]:
-    """The same for a reader that changes nothing of it, see :func:`read_mapping`."""
+    """The same for a reader that changes nothing of it, see :func:`read_mapping`.
+
+    Raises:
+        UnreadableError: see there.
+    """
     try:
         text = read_text(file, LARGEST_YAML)
         plain = None if _MARKS.search(text) else _entries(text)

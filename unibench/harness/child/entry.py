@@ -29,7 +29,7 @@ SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 
 
 class Standing:
-    """What a harness's object holds for its model: ours, which decodes as the object says.
+    """Stands in for the model that a harness's object loads; decodes as the object says.
 
     Args:
         loaded: the model; hooks on it are in force.
@@ -120,7 +120,7 @@ class OnDevice(TorchFunctionMode):
 
 
 class Worded:
-    """A processor under which other words stand where a cell says so.
+    """A processor with the system text and the beginning of the reply that a cell sets.
 
     Args:
         processor: of the harness's object.

@@ -318,6 +318,9 @@ def task_of(
         name: of the task.
         options: settings over the task's own.
         simple: for a model that takes text and pictures instead of a conversation.
+
+    Raises:
+        UsageError: this lmms-eval has no such task.
     """
     if name not in manager.all_subtasks:
         raise UsageError(

@@ -101,6 +101,9 @@ class OnDeviceProcessor:
 def source_of(spec: ModelConfig) -> str:
     """The folder of a checkpoint; of one on the hub, at the commit that the key names, since a
     harness's own model object takes no revision.
+
+    Raises:
+        UsageError: the card names no checkpoint, or it cannot be had.
     """
     path = model_path(spec.path)
     if path is None and spec.checkpoint is None:
