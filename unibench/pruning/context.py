@@ -338,8 +338,8 @@ class StageContext:
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def recorded(self, layer: int) -> QueryKey:
-        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of a declared layer,
-        as its attention was given them.
+        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of a declared
+        decoder layer, as its attention was given them.
 
         Raises:
             RuntimeError: the layer was not declared, or lies before an earlier cut.
