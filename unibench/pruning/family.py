@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from unibench.errors import UsageError
 from unibench.facts import FULL, layer_kinds
-from unibench.ops import did
 from unibench.pruning.attention import QueryKey, rotated_back
 from unibench.pruning.layout import Item, Part
 
@@ -235,7 +234,6 @@ class Family:
             weight = getattr(module, f"{kind}_proj")
             rows = weight(normed).unflatten(-1, (-1, module.head_dim))
             rows = getattr(module, f"{kind}_norm", lambda heads: heads)(rows)
-            did(len(hidden) * hidden.shape[1] * rows.shape[1] * rows.shape[2])
             found.append(rows.transpose(0, 1)[None])
         return QueryKey(found[0], found[1], float(module.scaling))
 

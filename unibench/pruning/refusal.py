@@ -144,6 +144,11 @@ def _of_cuts(
         return str(error)
     if any(stage.weighted for stage in stages) and "flash" in (model.kernel or ""):
         return f"{name} weighs keys, which {model.kernel} cannot; take model.attn=sdpa"
+    if (first := method.rereads(depth)) is not None and not 1 <= first < depth:
+        return (
+            f"{name} restricts what layers from {first} on read; the model has {depth} decoder"
+            " layers"
+        )
     if reason := _of_layers(method, stages, depth, model, family):
         return reason
     needs = needs_of(stages)
