@@ -147,7 +147,8 @@ def _wrapped(method: Method, wrap: Sequence[str | Mapping[str, Any]]) -> Method:
     """A method inside wrappers, the first of which is the outermost."""
     if isinstance(wrap, str | Mapping):
         wrap = [wrap]
-    if isinstance(method, registry.method("vanilla").load()):
+    vanilla: type[Method] = registry.method("vanilla").load()
+    if isinstance(method, vanilla):
         return method  # the reference of the others
     for entry in reversed(wrap):
         node = dict(wrapper_of(f"wrap={entry!r}", entry))
