@@ -47,6 +47,8 @@ def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
         if model not in options("model"):
             raise unknown("model", model, options("model"), "python -m unibench list models")
         model = compose_cells([f"model={model}"], sweep=False)[0].model
+    if not isinstance(model, ModelConfig):
+        raise UsageError(f"load takes the name of a model or a ModelConfig, not {model!r}"[:200])
     if pixels not in model.pixels:
         raise unknown(f"pixels of model {model.name}", pixels, model.pixels)
     return load_model(model, pixels)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import logging
 import re
@@ -200,9 +199,17 @@ def _implied(overrides: Sequence[Override]) -> list[Override]:
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
     """The overrides of each cell of the experiments, with what the command line gives."""
-    for file, combination in itertools.product(files, given):
-        over = {name_of(override): str(override.input_line) for override in combination}
-        yield from ([parse(line) for line in lines] for lines in experiment.read(file).lines(over))
+    for file in files:
+        read, said = experiment.read(file), set[str]()
+        for combination in given:
+            over = {name_of(override): str(override.input_line) for override in combination}
+            replaced = read.replaced(over)
+            if replaced and replaced not in said and read.is_protocol:
+                said.add(replaced)
+                log.warning(
+                    "experiment=%s: %s, so its table will not be filled", file.stem, replaced
+                )
+            yield from ([parse(line) for line in lines] for lines in read.lines(over))
 
 
 def _experiment_file(name: str) -> Path:

@@ -28,8 +28,12 @@ from unibench import UsageError
 
 NAMES = (*METHODS, *FORMS)
 slow = [pytest.mark.slow]
-# text-aware methods and one of each other kind; the others are in the full run
-QUICK = ("cdpruner", "trimtokenator", "sparsevlm", "divprune", "fastv", "visionzip", "random_pre")
+# by default one method of each kind (question, attention inside, diversity, tower, draw) on Qwen,
+# and the one that reads a CLIP on LLaVA; the others are in the full run
+QUICK = {
+    "qwen2_5_vl": ("cdpruner", "sparsevlm", "divprune", "visionzip", "random_pre"),
+    "llava": ("cdpruner",),
+}
 
 # a draw depends on the sample's name, and the prompts of a profile have none
 DRAWN = ("random_pre", "random_intra", "dpp[random]", "zoo_prune", "zoo_prune[rank]")
@@ -40,10 +44,7 @@ def _product() -> list[object]:
     cases = []
     for family in FAMILIES:
         for name in NAMES:
-            often = name in QUICK and (
-                family == "qwen2_5_vl" or (family, name) == ("llava", "cdpruner")
-            )
-            marks = [] if often else [pytest.mark.slow]
+            marks = [] if name in QUICK.get(family, ()) else [pytest.mark.slow]
             cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
     return cases
 
@@ -67,7 +68,8 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> object:
 @cache
 def told(house: House, quick: bool) -> dict[str, list[Kept]]:
     """What the command line kept, of the quick or the other methods that the model can serve."""
-    names = [name for name in NAMES if (name in QUICK) == quick]
+    often = QUICK.get(house.family, ())
+    names = [name for name in NAMES if (name in often) == quick]
     return command_line(house, [name for name in names if _refusal(house, name) is None])
 
 
@@ -90,7 +92,7 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         with pytest.raises(UsageError):
             library(house, name)
         pytest.skip(f"refused at every door: {reason}")
-    expected = told(house, name in QUICK)[name]
+    expected = told(house, name in QUICK.get(family, ()))[name]
     assert len(expected) == 3 and all(kept.prompt and kept.pixels for kept in expected)
     for door, opened in DOORS.items():
         found = opened(house, name)
