@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from unibench import paths
+from unibench import paths, plainyaml
 from unibench.config import BUDGETS
 from unibench.errors import UsageError, nearest
 
@@ -119,10 +119,11 @@ def read(file: Path) -> Experiment:
         UsageError: it cannot be read, or has another form.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = plainyaml.loaded(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"experiment={file}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # another encoding, a date that is none
+    # another encoding, a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         said = " ".join(str(error).split())
         raise UsageError(f"experiment {file} is not valid YAML: {said}") from None
     if not isinstance(content, dict) or not isinstance(content.get("grids"), list):

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from unittest.mock import patch
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, shown
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 PIXELS = 89_478_485  # as many as Pillow takes without a warning; 256 MiB of RGB
@@ -87,6 +88,44 @@ def _whole_pictures() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Inside, Pillow opens nothing but plain files in :data:`FORMATS` of at most :data:`PIXELS`,
+    whoever asks. How a harness reads a picture stays its own.
+    """
+    opened = Image.open
+
+    def within(fp: Any, mode: Any = "r", formats: Sequence[str] | None = None) -> Image.Image:
+        if isinstance(fp, (str, bytes, os.PathLike)) and not _is_plain(fp):
+            raise PictureError(f"{shown(os.fsdecode(fp))} is no picture: it is no plain file")
+        wanted = FORMATS if formats is None else tuple(set(FORMATS) & {*formats})
+        try:
+            picture = opened(fp, mode, wanted)
+        except UnidentifiedImageError:
+            what = f"{_named(fp)} is none of the formats that are read"
+            raise PictureError(f"{what}; a picture is one of {', '.join(FORMATS)}") from None
+        except Image.DecompressionBombError:
+            raise PictureError(f"{_named(fp)} has more than {PIXELS} pixels") from None
+        if picture.width * picture.height > PIXELS:
+            raise PictureError(f"{_named(fp)} has more than {PIXELS} pixels")
+        return picture
+
+    with patch.object(Image, "open", within):
+        yield
+
+
+def _is_plain(file: Any) -> bool:
+    """Whether a file is a plain one; one that is not there is left to whoever opens it."""
+    try:
+        return stat.S_ISREG(os.stat(file).st_mode)
+    except OSError:
+        return True
+
+
+def _named(file: Any) -> str:
+    return shown(os.fsdecode(file)) if isinstance(file, (str, bytes, os.PathLike)) else "a picture"
 
 
 def as_shown(picture: Image.Image) -> Image.Image:

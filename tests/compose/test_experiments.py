@@ -131,7 +131,16 @@ def test_an_experiment_composes_exactly_the_cells_of_its_table(
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+# the cells of each table are composed above; here by default one table of each paper
+EXPERIMENTS = [
+    pytest.param(
+        name, marks=[pytest.mark.slow] if name in TABLES and not name.endswith("_table1") else []
+    )
+    for name in options("experiment")
+]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: str) -> None:
     cells = compose_cells([f"experiment={name}", *HERE], sweep=False)
     assert {(cell.model.name, cell.task.name, cell.pixels) for cell in cells} == {
@@ -247,13 +256,14 @@ VIDEO = {
 }  # fmt: skip
 
 
-def test_the_tiny_grid_holds_every_method_for_pictures_that_needs_no_file() -> None:
+def test_the_tiny_grid_holds_every_method_for_pictures() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
-    own_file = {"d2pruner"}  # needs a prior of each model
     wrappers = {"cen_prune", "debias", "stop"}  # around methods that are there themselves
     assert {cell.method["name"] for cell in cells} == set(
         registry.methods()
-    ) - own_file - wrappers - VIDEO - ELSEWHERE
+    ) - wrappers - VIDEO - ELSEWHERE
+    priors = {str(cell.method["prior"]) for cell in cells if cell.method["name"] == "d2pruner"}
+    assert len(priors) == 3 and all(Path(prior).is_file() for prior in priors)
     assert {cell.seed for cell in cells if cell.method["name"] == "random_pre"} == {0, 1, 2}
     assert {cell.task.limit for cell in cells} == {None} or all(
         (cell.task.limit or 0) <= 400 for cell in cells

@@ -151,17 +151,17 @@ def test_an_edited_file_counts_in_the_same_process(tmp_path: Path) -> None:
 def test_an_edited_helper_counts_in_the_next_process_and_asks_for_it_in_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "its_helper.py").write_text("LAYER = 2\n")
+    helper = tmp_path / "its_helper.py"
+    helper.write_text("LAYER = 2\n")
     name = written(tmp_path, "import its_helper\n" + MINE + "    layer: int = its_helper.LAYER\n")
-    show = f"from unibench import registry; print(registry.method({name!r}).parameters)"
-    for number in (2, 33):
-        (tmp_path / "its_helper.py").write_text(f"LAYER = {number}\n")
-        assert python(show, tmp_path).stdout == f"{{'layer': {number}}}\n"
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert registry.build_method(name).layer == 33  # type: ignore[attr-defined]
-    (tmp_path / "its_helper.py").write_text("LAYER = 4444\n")
+    assert registry.method(name).parameters == {"layer": 2}  # which the cache remembers
+    assert registry.build_method(name).layer == 2  # type: ignore[attr-defined]
+    helper.write_text("LAYER = 33\n")
     with pytest.raises(UsageError, match=r"its_helper.py was edited .* restart Python"):
         registry.build_method(name)
+    show = f"from unibench import registry; print(registry.method({name!r}).parameters)"
+    assert python(show, tmp_path).stdout == "{'layer': 33}\n"
 
 
 # -- the cache
@@ -267,12 +267,20 @@ def test_an_installed_package_offers_methods_whatever_their_names(tmp_path: Path
     assert "ModuleNotFoundError" in done.stderr
 
 
+def checkout(tree: Path) -> Path:
+    """The sources as git leaves them where it may make no links: those are files with a path."""
+    folders = ("methods", "models", "tasks", "configs")
+    for name in ("unibench", *folders):
+        links = folders if name == "unibench" else ()
+        ignore = shutil.ignore_patterns(*links, "__pycache__", "*.safetensors")
+        shutil.copytree(ROOT / name, tree / name, ignore=ignore)
+    for name in folders:
+        (tree / "unibench" / name).write_text(f"../{name}")
+    return tree
+
+
 def test_a_file_in_methods_is_a_method_and_nothing_else_is_needed(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    skipped = shutil.ignore_patterns("__pycache__", "*.safetensors")
-    for folder in ("unibench", "methods", "models", "tasks", "configs"):
-        shutil.copytree(ROOT / folder, tree / folder, symlinks=True, ignore=skipped)
+    tree = checkout(tmp_path / "tree")
     (tree / "methods" / "every_third.py").write_text(
         HEAD.replace("Method\n", "Method\n\nimport torch\n")
         + "@dataclass(frozen=True)\nclass EveryThird(Method):\n"
@@ -289,6 +297,7 @@ def test_a_file_in_methods_is_a_method_and_nothing_else_is_needed(tmp_path: Path
             "plan method=every_third method.layer=two",
         )
         + "\nfrom unibench import registry\n"
+        "print(registry.method('divprune').load().__module__)\n"
         "print(registry.category('every_third', 'aim'))\n"
         "print(registry.build_method('every_third', layer=4), registry.ROOT)\n",
         tree,
@@ -299,4 +308,5 @@ def test_a_file_in_methods_is_a_method_and_nothing_else_is_needed(tmp_path: Path
     assert "cuts         ViT only" in shown and '"layer": 3' in shown
     assert "every_third" in planned and "layer=2" in planned
     assert "method.layer=two: int wanted, for example 3" in done.stderr and refused.startswith(" 0")
-    assert f"none\nEveryThird(layer=4) {tree / 'unibench'}\n" in done.stdout
+    names = f"unibench.methods.divprune\nnone\nEveryThird(layer=4) {tree / 'unibench'}\n"
+    assert names in done.stdout, done.stderr

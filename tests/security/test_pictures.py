@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -13,18 +14,21 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 from unibench.errors import UsageError
+from unibench.harness.child.missing import check_table
 from unibench.pictures import (
     FORMATS,
     PIXELS,
     PictureError,
     all_shown,
     as_shown,
+    guarded,
     read_otherwise,
     read_picture,
 )
@@ -326,6 +330,55 @@ def test_a_refused_picture_costs_no_memory(case: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert int(ran.stdout.split()[-1]) < 100, ran.stdout
     assert PIXELS * 3 <= 256 << 20
+
+
+def strange() -> dict[str, bytes]:
+    """Files that Pillow would open, and that are none of the list or too large."""
+    found = {"bomb": REFUSED["bomb"][0], "144 megapixels": REFUSED["144 megapixels"][0]}
+    found["EPS"] = REFUSED["EPS"][0].ljust(200, b"\n")
+    for name in ("ICO", "TGA", "PCX", "SGI", "JPEG2000", "ICNS", "DDS"):
+        if name != "JPEG2000" or features.check("jpg_2000"):
+            stream = io.BytesIO()
+            Image.new("RGB", (32, 32), "red").save(stream, name)
+            found[name] = stream.getvalue()
+    return found
+
+
+@pytest.mark.parametrize("case", strange())
+def test_whoever_opens_a_picture_in_a_harness_gets_those_of_the_list(
+    case: str, tmp_path: Path
+) -> None:
+    content, opened = strange()[case], Image.open
+    (tmp_path / "x.png").write_bytes(content)
+    with guarded():
+        for place in (tmp_path / "x.png", str(tmp_path / "x.png"), io.BytesIO(content)):
+            with pytest.raises(PictureError, match="none of the formats|more than"):
+                Image.open(place)
+    assert Image.open is opened
+    table = pd.DataFrame({"index": [3, 7], "image": [encoded(png()), encoded(content)]})
+    with pytest.raises(PictureError, match=r"MMBench\.tsv index 7: a picture") as refused:
+        check_table(table, "MMBench")
+    assert "\n" not in str(refused.value)
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content.ljust(60, b"\0")).decode()
+
+
+def test_a_harness_opens_plain_files_alone_and_reads_them_its_own_way(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    saved(tmp_path, drawn().convert("LA"), "x.png")
+    with guarded():
+        for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+            with pytest.raises(PictureError, match="no plain file"):
+                Image.open(place)
+        with pytest.raises(FileNotFoundError):
+            Image.open(tmp_path / "none")
+        assert Image.open(tmp_path / "x.png").mode == "LA"
+    listed = (
+        f"['{encoded(png())}', '{encoded(cut('PNG'))}']"  # broken further inside: its own matter
+    )
+    check_table(pd.DataFrame({"index": [1, 2], "image": [listed, "1"]}), "MMBench")
 
 
 @pytest.mark.slow

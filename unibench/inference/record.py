@@ -46,6 +46,7 @@ class Record:
             :func:`unibench.pruning.layout.written`.
         seen: the part of each picture that the processor hands on: left, top, right, bottom as
             shares of its sides.
+        frames: of each video whose frames a harness read, their numbers in the file.
         new_tokens: tokens of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
@@ -79,6 +80,7 @@ class Record:
     last: str
     layout: tuple[Any, ...]
     seen: tuple[tuple[float, ...], ...] = ()
+    frames: tuple[tuple[int, ...], ...] = ()
     new_tokens: int
     total_ms: float | None
     vision_ms: float | None

@@ -10,7 +10,7 @@ from typing import Any
 
 from unibench.benchmark import data_of
 from unibench.errors import UsageError
-from unibench.harness import HarnessError, HarnessProcess
+from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
 from unibench.harness.job import write_job
 from unibench.identity import Cell
@@ -47,6 +47,7 @@ class Harnessed:
         cell = part.folder.cell
         if part.of > 1:
             raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
+        needs.check(cell)
         folder = cell.folder.absolute()
         _refuse_words_of_tables(cell)
         part.folder.open()

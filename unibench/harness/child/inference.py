@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,9 +27,11 @@ class Answering:
 
     Attributes:
         text: the answer; set inside the block of :meth:`CellInference.asking`.
+        frames: numbers of the frames that were read of each video; set there too.
     """
 
     text: str = ""
+    frames: tuple[tuple[int, ...], ...] = ()
 
 
 class CellInference:
@@ -112,7 +114,7 @@ class CellInference:
                 yield answering
             decoded = ends[-1] if len(ends) > 1 else None
             asked.generation = Generation([answering.text], [len(ends)], decoded)
-        (record,) = asked.records
+        record = replace(asked.records[0], frames=answering.frames)
         self._known[question.id] = record
         self._say({"event": "sample", "record": record.as_json()})
 
@@ -150,12 +152,22 @@ class CellInference:
         text: str | None,
         pictures: int,
         first_picture: bytes,
+        kind: Any = None,
     ) -> Question:
-        """A question of this cell's task; samples with the same first picture share a group."""
+        """A question of this cell's task; samples with the same first picture share a group.
+
+        Args:
+            sample: its name in the harness.
+            truth: the accepted answer, for a reader.
+            text: of the prompt.
+            pictures: pictures and videos in the prompt.
+            first_picture: its content, or the name of a video.
+            kind: what the card's ``by`` says of it, for scores by kind.
+        """
         return Question(
             id=sample,
             index=len(self._prompts),
-            ability=self.cell.config.task.ability or "all",
+            ability=str(kind) if kind is not None else self.cell.config.task.ability or "all",
             group=hashlib.blake2b(first_picture, digest_size=8).hexdigest(),
             truth=truth,
             text=text,
