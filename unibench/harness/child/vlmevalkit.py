@@ -54,6 +54,8 @@ class VLMEvalKit:
         if video is None:
             check_served(name)
         if cell.config.task.data is not None:
+            if video is not None:
+                videos.check_tables(Path(cell.config.task.data) / str(video_folder(name)))
             return
         if video is not None or not (_root() / f"{name}.tsv").exists():
             with fetching(cell.config.task.name, benchmark):
@@ -93,6 +95,8 @@ class VLMEvalKit:
             frames.watching() as reading,
         ):
             dataset: Any = built()
+            if folder is not None:
+                check_table(dataset.data, name)
             if limit is not None:
                 dataset.data = dataset.data.iloc[:limit].copy()
             run.inference.begin(len(dataset.data))
