@@ -264,6 +264,19 @@ def main() -> None:
         "before the language model.",
         "",
         (
+            "prunesid costs more than twice the Gram matrix: it wants two (of its squashed"
+            " features, and of cosines) and keep / 4 principal"
+        ),
+        (
+            "components, all of them up to 1,024 tokens (O(N^3), float64), beyond that 26 products"
+            " of N x N by N x (keep / 4 + 32)"
+        ),
+        (
+            "(unibench/ops/components.py); the official code's random start is cheaper and differs"
+            " from run to run."
+        ),
+        "",
+        (
             "*reference / ours*: loops over K picks, both given the same finished matrix; of scope,"
             " vispruner, gprune and visionselector"
         ),

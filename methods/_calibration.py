@@ -91,6 +91,7 @@ def read(file: Path) -> Calibration:
         UsageError: it is no safetensors file.
     """
     state = file.stat()
+    # time and size are only a key of the cache: a file written anew is read anew
     return _read(file, (state.st_mtime_ns, state.st_size))
 
 

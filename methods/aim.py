@@ -76,6 +76,7 @@ class AIM(Method):
         exact = not self.schedule
         stages = [Stage(0, self._merged, exact=exact)] if self.merge else []
         for number, layer in enumerate(layers) if self.prune else ():
+            # rate_l of the code: .875 after layer 14, 0 after layer 21
             part = 1 - (number + 1) / len(layers)
             needs, count = Needs(llm_attention=(layer - 1,)), partial(self._count, part)
             stages.append(Stage(layer, partial(self._cut, part), needs, count, exact=exact))
@@ -83,6 +84,7 @@ class AIM(Method):
 
     def _count(self, part: float, keep: int, total: int) -> int:
         """Tokens after a cut, of those that entered the language model."""
+        # int() as the code counts
         return int((keep if self.merge else total) * part)
 
     def _merged(self, ctx: StageContext) -> Selection:
@@ -104,6 +106,7 @@ class AIM(Method):
         return Selection(places, torch.cat(values), members=lambda: owned(owner, places))
 
     def _cut(self, part: float, ctx: StageContext) -> Selection:
+        # with given steps the number that entered follows from the frames, not from the budget
         entered = ctx.memory.setdefault("entered", torch.tensor(len(ctx.visual)))
         left = int(int(entered) * part) if self.schedule else ctx.keep
         if not left:
@@ -119,11 +122,13 @@ def importance(qk: QueryKey) -> Tensor:
     """
     heads, length, _ = qk.query.shape
     rows = torch.arange(length, device=qk.query.device)
+    # from anywhere and without damping, so that mass drifts to the first tokens, as published
     mass = torch.full((heads, length), 1 / length, device=qk.query.device)
     key = qk.key.float()
     for _ in range(PASSES):
         reached = torch.zeros_like(mass)
         for part in rows.split(QUERY_CHUNK):
+            # softmax(z / 0.1): the temperature goes into the factor of the products
             given = attention_rows(qk.query[:, part], key, qk.scaling / TEMPERATURE, part)
             reached += product(mass[:, None, part], given)[:, 0]
         mass = reached
@@ -137,6 +142,7 @@ def _alike(features: Tensor, steps: Sequence[int]) -> tuple[Tensor, Tensor, Tens
     anchors = slot = torch.arange(len(features), device=features.device)
     for merges in steps:
         match = bipartite(features, min(merges, len(features) // 2))
+        # plain means: what merged before does not weigh more, unlike in ToMe
         weights = mean_weights(match.slot, len(match.anchor), torch.ones_like(match.slot))
         features = product(weights.to(features), features)
         anchors, slot = anchors[match.anchor], match.slot[slot]

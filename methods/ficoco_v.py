@@ -149,6 +149,7 @@ def redundancy(logits: Tensor, weight: float) -> Tensor:
 
 def pushed(score: Tensor, first: Tensor) -> Tensor:
     """Scores ``[n]`` that are raised where ``first``, whatever their sign."""
+    # times or by two: a negative score rises when it is halved
     return torch.where(first, torch.where(score > 0, score * FACTOR, score / FACTOR), score)
 
 
@@ -205,6 +206,7 @@ def shared_out(logits: Tensor, score: Tensor, number: int, epsilon: float) -> Ma
     agreement = logits[gone + 1][:, kept + 1]
     most = torch.nn.functional.one_hot(agreement.argmax(1), len(kept)).bool()
     receives = most | (agreement > agreement.quantile(epsilon, dim=1, keepdim=True))
+    # softmax over all tokens, so shares are attention; they are normalised over receivers below
     share = logits[gone + 1].softmax(1)[:, kept + 1] * receives
     anchor = torch.cat([kept.new_zeros(1), kept + 1])
     weights = torch.zeros(len(anchor), len(logits), device=logits.device).to(logits)

@@ -144,6 +144,7 @@ class FlashVID(Method):
         frames, size = attention.shape
         if self.counts == "official":
             retention = keep / attention.numel() if self.retention is None else self.retention
+            # b = ceil(n R e), of which ceil(b alpha) are picked
             each = [math.ceil(size * retention * self.expansion)] * frames
         else:
             each = shares(keep, [size] * frames)
@@ -175,6 +176,7 @@ class FlashVID(Method):
         frames, size = attention.shape
         weight = attention
         if self.diversity == "v2":
+            # a dot product with the segment's mean row, not a cosine
             weight = weight * product(features, features.mean((0, 1))[:, None])[..., 0]
         picked = picked_of(features, weight, picks)
         root = torch.arange(frames * size, device=features.device)
@@ -205,8 +207,10 @@ class FlashVID(Method):
         """``[L * n]`` the root of each token's tree, and the rows of the trees ``[L, n, D]``."""
         rows = unit(features)
         likeness = product(rows[1:], rows[:-1].transpose(1, 2))  # [L - 1, n, n]
+        # a picked token goes on unchanged: it neither joins nor is joined
         likeness = likeness.masked_fill(picked[:-1, None, :], -torch.inf)
         best, parent = likeness.max(-1)
+        # -1 is below every cosine: the first frame has no parents, and picked tokens stay
         best = torch.cat([torch.full_like(best[:1], -1), best.masked_fill(picked[1:], -1)])
         moves = best > self.temporal
         if int((~moves).sum()) < budget:  # waits for the device
@@ -218,10 +222,12 @@ class FlashVID(Method):
             above = root[frame - 1, parent[frame - 1]]
             root[frame] = torch.where(moves[frame], above, root[frame])
         total, size = features.clone(), features.new_ones(features.shape[:2])
+        # from the last frame to the first, so that what a token gathered moves on with it
         for frame in range(len(features) - 1, 0, -1):
             going = membership(parent[frame - 1], features.shape[1], moves[frame]).to(features)
             carried = size[frame]
             if self.variant == "official_bug":
+                # a token that moves on counts as one whatever it carries: sums grow with the chain
                 carried = torch.ones_like(carried)
             total[frame - 1] += product(going, total[frame])
             size[frame - 1] += product(going, carried[:, None])[:, 0]
@@ -267,6 +273,7 @@ def picked_of(features: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor
     picked = torch.zeros_like(weight, dtype=torch.bool)
     wanted = torch.tensor(counts, device=weight.device)
     frame = torch.arange(len(weight), device=weight.device)
+    # the second smallest of a column is the distance to the nearest other token
     near = (apart * weight[:, None, :]).topk(min(2, weight.shape[1]), 1, largest=False)
     closest = near.values[:, -1]  # the smallest is its own
     for step in range(max(counts)):
@@ -296,6 +303,7 @@ def _ceiled(share: float, keep: int, total: int) -> int:
 def _before(layer: int, depth: int, share: float, average: int, total: int) -> int:
     """Tokens before the cut so that the mean over layers is ``average``."""
     left = Fraction(str(share))
+    # depth / (K + share (depth - K)) is the published expansion of 1.25
     return min(total, rounded(average * depth / (layer + left * (depth - layer))))
 
 

@@ -124,6 +124,7 @@ class HoliTom(Method):
         frames, size = attention.shape
         alike = cosine_similarity(features[1:], features[:-1], dim=-1, eps=1e-8) > self.tau
         found, gone = scenes(alike, self.window)
+        # alike[t] compares frames t and t + 1, so a scene of m frames has m - 1 rows
         still = [alike[s.start : s.stop - 1].all(0) & (len(s) > 1) for s in found]
         groups = [(mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]) for mask in still]
         counts = self._counts(ctx, found, groups, keep, frames * size - gone)
@@ -132,6 +133,7 @@ class HoliTom(Method):
         if number > 0 and self.counts == "budget":
             ctx.note("holitom: the budget exceeds what the scenes leave; still tokens stay as well")
             for scene, mask in zip(found, still, strict=True):
+                # the first frame of a scene holds the mean and is taken already
                 spare[scene.start + 1 : scene.stop] = mask
             more = top_k(attention.masked_fill(~spare, -torch.inf).flatten(), number)
             spare = torch.zeros_like(spare.flatten()).index_fill(0, more, True).view_as(spare)
@@ -178,6 +180,7 @@ class HoliTom(Method):
         ctx.note("holitom: official counts, the budget is not met exactly")
         total = found[-1].stop * sum(map(len, groups[0]))
         retention = keep / total if self.retention is None else self.retention
+        # the rate is of what the scenes leave, so that the whole comes to retention
         share = min(1.0, retention * total / left)
         # halves to even for what stands still, upwards for what moves
         return [
@@ -194,6 +197,7 @@ class HoliTom(Method):
             count: of clusters.
         """
         weight = joins.to(features)[..., None]
+        # never 0: the first frame of a scene always joins
         means = (features * weight).sum(0) / weight.sum(0)
         each = torch.arange(len(means), device=means.device)
         if count == len(means):
@@ -264,6 +268,7 @@ def _places_alike(alike: Tensor) -> list[list[int]]:
     # one histogram for all frames: looking at the device once
     offset = torch.arange(frames, device=alike.device)[:, None] * frames
     exactly = torch.bincount((torch.stack(runs) + offset).flatten(), minlength=frames**2)
+    # a run of k steps up to a frame is one of k - 1, k - 2, ... as well
     at_least: list[list[int]] = exactly.view(frames, frames).flip(1).cumsum(1).flip(1).tolist()
     return at_least
 

@@ -58,10 +58,12 @@ class MustDropVit(Method):
         return self.mode == "budget"
 
     def encoder(self, blocks: int) -> Sequence[EncoderStage]:
+        # behind block 0; the code computes sizes and discards them, so nothing is weighted
         return [EncoderStage(0, self._inside, inside=False, weighted=False)]
 
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.vision is not None
+        # the tower has merged already, so that the cut only drops the gaps
         if ctx.vision.merged is not None:
             return left_by_tower(ctx, ctx.vision.merged.nonzero()[:, 0])
         ctx.note("mustdrop_vit: windows merged after the vision tower")
@@ -86,6 +88,7 @@ class MustDropVit(Method):
         )
         merged = self._alike(ctx.tokens[ctx.prefix :], windows, ctx.keep) + ctx.prefix
         single = complement(merged.flatten(), len(ctx.tokens))
+        # a window stands at its last patch, the bottom right one
         anchor = torch.cat([single, merged[:, -1]])  # the prefix stays first
         slot = torch.empty(len(ctx.tokens), dtype=torch.long, device=ctx.tokens.device)
         slot[single] = torch.arange(len(single), device=slot.device)
@@ -98,6 +101,7 @@ class MustDropVit(Method):
         if self.mode == "threshold":
             merges = int((likeness >= self.threshold).sum())
         else:
+            # LightCompress counts CLS in: N + 1
             merges = min(len(windows), max(0, len(features) + 1 - keep) // (self.window**2 - 1))
         return windows[ranking(likeness)[:merges]]
 

@@ -92,6 +92,7 @@ class PruneVid(Method):
         features = ctx.visual_hidden
         separators = torch.cat(_video.separators(ctx))
         kept, values = [separators], [features[separators]]
+        # -1 on separators, which belong to no group
         group = torch.full((_video.numbered(ctx),), -1, device=features.device)
         number, owner = 0, torch.full_like(ctx.visual, -1)
         for part in _video.videos(ctx):
@@ -131,6 +132,7 @@ class PruneVid(Method):
     def _segments(self, means: Tensor) -> list[range]:
         """The segments of a video, from the mean token of each frame ``[T, D]``."""
         count = len(means)
+        # the code floors, and fails where nothing is left
         wanted = max(1, int(count * self.segments))
         labels = density_peaks(means, wanted, min(NEIGHBOURS, count)).slot.tolist()
         smooth = smoothed(labels)
@@ -143,6 +145,7 @@ class PruneVid(Method):
             each = torch.arange(len(rows), device=rows.device)
             return each, each, rows
         count = max(1, int(len(rows) * self.clusters))
+        # more than 14 rows, so 7 neighbours are there
         found = density_peaks(rows, count, NEIGHBOURS)
         inside = torch.nn.functional.one_hot(found.slot, count).T.to(rows)
         return found.centre, found.slot, product(inside, rows) / inside.sum(1, keepdim=True)
@@ -151,6 +154,7 @@ class PruneVid(Method):
         """The cut in the language model, by attention of the text after the video."""
         budget, staying = _video.counted(ctx)
         if depth is not None:
+            # what layers behind the cut may have for the mean over all of them
             later = (ctx.keep * depth - ctx.layer * len(ctx.visual)) / (depth - ctx.layer)
             budget = max(1, rounded(later) - len(staying))
         group = ctx.memory["group"].to(ctx.hidden.device)[ctx.vision_rows]
@@ -179,10 +183,12 @@ class PruneVid(Method):
         qk = ctx.rotated_back(ctx.layer - 1)
         rows = ctx.instruction if len(ctx.instruction) else ctx.visual[-1:]
         rows, visual = rows.to(qk.query.device), ctx.visual.to(qk.query.device)
+        # no last_seen: text attends to all rows, as the code's own product does
         given = attention_rows(qk.query[:, rows], qk.key, qk.scaling)[..., visual]
         return given.amax((0, 1))
 
     def evict(self, ctx: StageContext) -> Tensor | None:
+        # later layers were cut already; only earlier ones still hold everything
         if "left" not in ctx.memory or ctx.layer >= int(ctx.memory["layer"]):
             return None
         left = ctx.memory["left"].to(ctx.vision_rows.device)

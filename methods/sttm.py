@@ -123,6 +123,7 @@ class STTM(Method):
                 group = joined(pairs, len(nodes.rows))
         first, slot = group.unique(return_inverse=True)
         rows = grouped_sum(nodes.rows, slot, len(first))
+        # unweighted: a node of one patch counts like one of sixteen, as in the code
         by = nodes.patches if self.weighted else torch.ones_like(nodes.patches)
         own = nodes.first[group[nodes.owner.flatten()]]
         return nodes.first[first], own, rows / grouped_sum(by[:, None], slot, len(first))
@@ -157,6 +158,7 @@ class STTM(Method):
 
     def _within(self, tree: Tree, keep: int) -> tuple[Nodes, Tensor]:
         """Nodes, and the group that each joins, so that ``keep`` groups are left where possible."""
+        # just above a value: there the cell with this likeness splits
         limits = [-math.inf, *(math.nextafter(value, math.inf) for value in tree.likeness())]
 
         def found(place: int) -> tuple[Nodes, list[tuple[int, int]]]:
@@ -233,8 +235,10 @@ class Tree:
         for _ in sizes[1:]:
             down, across = (side.coarser() for side in self._sides[0])
             child = self.features[0]
+            # four corners; with fewer children some are the same, which a minimum does not mind
             ends = [(row, column) for row in down.children for column in across.children]
             cell = torch.stack([child[:, row][:, :, column] for row, column in ends]).mean(0)
+            # 1, 2 or 4 children
             number = down.number[:, None] * across.number
             if summed:
                 cell = cell * number[..., None]
@@ -278,6 +282,7 @@ class Tree:
         ):
             grid = first.new_full((frames, len(down.start), len(across.start)), -1)
             grid[frame, row, column] = mine
+            # -1 where another level owns the patch
             owner = torch.maximum(owner, grid[:, down.cell][:, :, across.cell])
         patches = torch.cat(sizes)[order].to(self.features[0])
         return Nodes(first, torch.cat(rows)[order], patches, owner)
@@ -324,7 +329,9 @@ class _Side:
         count = len(self.start)
         odd = count % 2
         cells = torch.arange((count + 1) // 2, device=self.start.device)
+        # of an odd side the first row or column is a cell of its own
         last = 2 * cells + 1 - odd
+        # a cell of one child has it as first and last
         first = (last - 1).clamp_min(0)
         parent = (torch.arange(count, device=cells.device) + odd) // 2
         start = self.start[first]
@@ -356,6 +363,7 @@ def joined(pairs: Tensor, count: int) -> Tensor:
         for side in pairs:
             label = label.scatter_reduce(0, side, lower, "amin")
         label = label[label]
+        # the code's own test, which is not that of connected components
         if torch.equal(label, label[label]):
             return label
 

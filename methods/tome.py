@@ -66,6 +66,7 @@ class ToMe(Method):
             return left_by_tower(ctx, left.nonzero()[:, 0])
         else:
             features, project = ctx.visual_hidden, lambda rows: rows
+            # merged rows have no keys of the tower any more
             keys = features
         grids = [grid.rows if left is None else grid.rows[left[grid.rows]] for grid in ctx.grids()]
         anchors, rows = [], []
@@ -94,7 +95,9 @@ class ToMe(Method):
         patches = ctx.side**2
         steps = self.schedule or per_block(patches, ctx.keep, ctx.blocks)
         merges = steps[ctx.block] if ctx.block < len(steps) else 0
+        # only tokens at even places can go
         merges = min(merges, (len(ctx.tokens) - ctx.prefix) // 2)
+        # the mean over heads of the block's own keys is the metric of the paper
         return bipartite(ctx.keys.mean(1), merges, ctx.prefix > 0) if merges else None
 
     def _merged(self, features: Tensor, keys: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,6 +105,7 @@ class ToMe(Method):
         anchor = slot = torch.arange(len(features), device=features.device)
         size = features.new_ones(len(features))
         for merges in self.schedule or halvings(len(features), keep):
+            # keys are carried along by the same weighted mean: each step compares what is there
             match = bipartite(
                 keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token
             )

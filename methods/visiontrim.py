@@ -85,6 +85,7 @@ class VisionTrim(Method):
         ]
 
     def select(self, ctx: StageContext) -> Selection:
+        # 16 of 64 are released; other splits are not
         quarter = max(int(ctx.keep / 4 + 0.5), int(ctx.keep >= 4))
         number = min(quarter if self.sums is None else self.sums, ctx.keep)
         features, project = ctx.encoder_features()
@@ -92,6 +93,7 @@ class VisionTrim(Method):
         rest = complement(dominant, len(features))
         words, common = self._common(ctx, project)
         shown = unit(common(features[rest]))
+        # the mean of cosines is the cosine with the mean word; CLIP's temperature changes no order
         centres = top_k(product(shown, words.mean(0)), number)
         others = complement(centres, len(rest))
         spoken = product(shown[others], words.T)  # [n, L]
@@ -109,6 +111,7 @@ class VisionTrim(Method):
     def metric(self, ctx: StageContext, features: Tensor) -> Tensor:
         """How dominant each token is, ``[N]``."""
         received = unit(ctx.vision.received(ctx.family.saliency_layer, others=True))
+        # without CLS both halves of the mean are attention received
         seen = ctx.saliency() if ctx.family.prefix_tokens else received
         if self.variant == "released":
             return (unit(seen) + received) / 2
@@ -158,6 +161,7 @@ def gathered(centres: Tensor, others: Tensor, agreement: Space) -> tuple[Tensor,
         return centres, times
     for _ in range(ITERATIONS):
         inside = membership(agreement(centres).argmax(1), len(centres), one).to(others)
+        # added to the centre as it is by now, and never averaged with it
         centres = centres + product(inside, others) / inside.sum(1, keepdim=True).clamp_min(1)
         times += inside
     return centres, times
@@ -183,10 +187,12 @@ def local_affinity(features: Tensor, grids: Sequence[Grid]) -> Tensor:
     for grid in grids:
         tokens = features[grid.rows].view(grid.height, grid.width, -1)
         total = tokens.new_zeros(grid.height, grid.width)
+        # four of the eight neighbours; the other four are the same pairs seen from there
         for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
             here = slice(0, grid.height - down), slice(max(0, -right), grid.width - max(0, right))
             there = slice(down, grid.height), slice(max(0, right), grid.width - max(0, -right))
             apart = (tokens[here] - tokens[there]).square().sum(-1) * by_feature
+            # squared distance of places: 1 beside, 2 across the corner
             apart = apart + by_place * (down + abs(right))
             total[here] -= apart
             total[there] -= apart

@@ -58,6 +58,7 @@ def bounded(what: str) -> Iterator[None]:
 
 
 def _within_bounds(rendered: Callable[[], T], what: str) -> T:
+    # a debugger or a coverage run may be tracing already
     before, bounds = sys.gettrace(), _Bounds(what)
     sys.settrace(bounds.enter)
     try:
@@ -86,6 +87,7 @@ class _Bounds:
         self._steps += 1
         if self._steps > STEPS:
             raise UsageError(f"{self._what} does not end: it was stopped after {STEPS} steps")
+        # jinja compiles a template to Python, whose local variables hold what it has built
         for value in frame.f_locals.values():
             # a namespace keeps what a loop adds up
             texts = getattr(value, "_Namespace__attrs", {}).values() if value else ()

@@ -27,6 +27,7 @@ class Llava(Family):
     @property
     def prefix_tokens(self) -> int:  # type: ignore[override]
         """The CLS token, where the model drops it behind the tower."""
+        # under "full" CLS is a visual token like the patches
         return int(self.model.config.vision_feature_select_strategy == "default")
 
     @property

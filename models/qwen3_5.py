@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from unibench.models.qwen3_vl import Qwen3VL
-from unibench.ops import did
 from unibench.pruning.attention import QueryKey
 
 
@@ -36,5 +35,4 @@ class Qwen3_5(Qwen3VL):  # noqa: N801
             norm(rows).transpose(0, 1)[None]
             for norm, rows in ((module.q_norm, query), (module.k_norm, key))
         )
-        did(len(hidden) * hidden.shape[1] * (2 * query.shape[1] + key.shape[1]) * module.head_dim)
         return QueryKey(query, key, float(module.scaling))

@@ -101,6 +101,9 @@ def test_a_document_whose_label_is_no_option_is_named(
         {"options": "[]", "answer": "12 cm"},  # an open question of MMMU
         {"options": "not a list", "answer": "12 cm"},
         {"A": "x", "B": "y", "answer": "B"},
+        {"options": ["None", "NA"], "answer": "A"},  # texts here, as no pandas reads them
+        {"A": "None", "B": "y", "answer": "A"},
+        {"question": "q", "answer": "None"},
         {"question": "q", "answer": "yes"},
         {"question": "q", "answer": ["yes", "no"]},
         {"question": "q"},

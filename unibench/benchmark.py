@@ -63,6 +63,7 @@ class Convention:
 
     def as_identity(self) -> dict[str, Any]:
         """What of it can change a number."""
+        # a remark may be worded better without a new key
         return {key: value for key, value in asdict(self).items() if key != "note"}
 
 
@@ -145,6 +146,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     card = getattr(config.task, harness)
     asked = config.harness_options.judge
     kind = card.judges[0] if asked.kind == "auto" else asked.kind
+    # settings of a server that nobody asks change no number
     named = asdict(asked) if kind == "endpoint" else {}
     return Benchmark(
         harness,

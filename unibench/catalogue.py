@@ -28,7 +28,7 @@ VARIANT = re.compile(
 _TABLES = ("DATASET_URL", "DATASET_SETS")
 _PATH = re.compile(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
 _INCLUDE = re.compile(r"^include\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
-_TASK = re.compile(r"^task\s*:\s*[\"']?([\w.-]+)[\"']?\s*$", re.MULTILINE)
+_TASK = re.compile(r"^task\s*:\s*[\"']?([\w.+-]+)[\"']?\s*$", re.MULTILINE)
 
 
 def card(choice: str) -> dict[str, Any] | None:
@@ -122,7 +122,7 @@ def _vlmevalkit(folder: Path) -> Iterator[str]:
                         yield from _texts(leaf.value.elts)
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-                if any(name in _TABLES or name.endswith("_dataset") for name in names):
+                if any(name.startswith(_TABLES) or name.endswith("_dataset") for name in names):
                     yield from _texts(node.value.keys)
 
 

@@ -34,6 +34,7 @@ class Known:
 
     def once(self, find: Callable[[], Any], what: str, *objects: Any, more: Any = None) -> Any:
         """What ``find`` finds, the first time that these objects are asked about."""
+        # by id, since configurations are not hashable; held in found, so that no id is given away
         key = what, *map(id, objects), more
         if key not in self.found:
             self.found[key] = objects, find()
@@ -72,6 +73,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from known.once(
         lambda: list(_task_mistakes(cell)),
         *("task", cell.task, cell.harness_options, cell.model),
+        # all that the harness part looks at: of a sweep over one of them each cell has its own
         more=(
             *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
             *(cell.convention, cell.prompt, cell.system, cell.prefix),
@@ -230,6 +232,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
         lambda: list(_value_mistakes(card, cell.method, "method")), "method", cell.method
     )
     yield from wrong
+    # a method cannot be made of such values, or asked about such a model
     if wrong or cell.model.family not in registry.families():
         return
     try:
@@ -252,7 +255,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
     reason = known.once(
         lambda: refused(cell.model.family, facts),
         *("refusal", cell.method, cell.model),
-        more=(budget, cell.budget.mode),
+        more=(budget, cell.budget.mode, cell.positions),
     )
     if reason is None:
         return

@@ -230,6 +230,7 @@ class GenerationConfig:
     """
 
     max_new_tokens: Count | None = None
+    # null and not 1: a harness's own object decides unless the command does
     repetition_penalty: Positive | None = None
 
     @property
@@ -436,5 +437,6 @@ def model_path(path: str | None) -> Path | None:
         return None
     if path.startswith(INSIDE):
         inside = path.removeprefix(INSIDE)
+        # a checkout without symbolic links has models beside the package
         return _HERE / inside if (_HERE / inside).exists() else _HERE.parent / inside
     return Path(path).expanduser()

@@ -93,7 +93,11 @@ def _of_answer(row: Mapping[str, str | None]) -> str | None:
     if answer.strip() in EMPTY:
         found = f"is {answer!r}, which is read as none" if answer else "is empty"
         return f"its answer {found}; a row without a label cannot be scored, leave it out"
-    options = [letter for letter in LETTERS if (row.get(letter) or "").strip() not in EMPTY]
+    return _of_label(answer, [one for one in LETTERS if (row.get(one) or "").strip() not in EMPTY])
+
+
+def _of_label(answer: str, options: Sequence[str]) -> str | None:
+    """Why a label is none of the letters of its options, None if it is one or there are none."""
     if not options or answer in options:
         return None
     near = next((letter for letter in options if answer.strip().upper() == letter), None)
@@ -118,20 +122,25 @@ def mistake_of_document(document: Mapping[str, Any]) -> str | None:
             listed = ast.literal_eval(listed)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    if not isinstance(listed, (list, tuple)):
-        columns = {name: str(document.get(name) or "") for name in (*LETTERS, "answer")}
-        return _of_answer(columns) if isinstance(answer, str) else None
-    if not listed or isinstance(answer, (list, tuple, dict)) or answer in listed:
+    if listed is None:
+        return _of_columns(document) if isinstance(answer, str) else None
+    if not isinstance(listed, (list, tuple)) or isinstance(answer, (list, tuple, dict, bool)):
         return None
-    if str(answer).isdecimal():
-        count = len(listed)
-        return (
-            None
-            if int(str(answer)) < count
-            else f"its answer {answer} is none of its {count} options, which are counted from 0"
-        )
-    named = zip(LETTERS, map(str, listed), strict=False)
-    return _of_answer({**dict(named), "answer": "" if answer is None else str(answer)})
+    if not listed or answer in listed:
+        return None
+    if answer is None or answer == "":
+        return "its answer is empty; a row without a label cannot be scored, leave it out"
+    if not str(answer).isdecimal():
+        return _of_label(str(answer), LETTERS[: len(listed)])
+    if int(str(answer)) < len(listed):
+        return None
+    return f"its answer {answer} is none of its {len(listed)} options, which are counted from 0"
+
+
+def _of_columns(document: Mapping[str, Any]) -> str | None:
+    """The same where each option has a column; a text such as None is an option here."""
+    there = [name for name in LETTERS if str(document.get(name) or "nan").strip() != "nan"]
+    return _of_label(document["answer"], there)
 
 
 def _number(index: str) -> str:

@@ -15,6 +15,7 @@ import unibench
 from tests.support.methods import Look
 from tests.support.models import families, inputs_of, model_of, text_of
 from unibench import Needs, StageContext
+from unibench.ops.work import Work, counted
 from unibench.pruning.attention import QueryKey
 
 LAYER = 2
@@ -48,6 +49,21 @@ def test_rotated_they_are_what_the_layer_attends_with(
     lengths = [qk.key.float().norm(dim=-1) for qk in (before, after)]
     torch.testing.assert_close(*lengths, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(before.key, after.key.float(), atol=1e-2)
+
+
+@families
+def test_the_projections_are_counted_once(family: str) -> None:
+    works: list[tuple[Work, QueryKey, int]] = []  # with the width of the decoder
+
+    def see(ctx: StageContext) -> None:
+        with counted() as work:
+            found = ctx.unrotated()
+        works.append((work, found, ctx.hidden.shape[-1]))
+
+    with unibench.prune(model_of(family), Look(see, LAYER, Needs(entering=True))), torch.no_grad():
+        model_of(family)(**copy.deepcopy(inputs_of(family, 0, 1)))
+    ((work, found, width),) = works
+    assert work.macs == width * (found.query.numel() + found.key.numel())
 
 
 def _noting(original: Callable[..., Any], seen: list[tuple[Tensor, Tensor]]) -> Callable[..., Any]:

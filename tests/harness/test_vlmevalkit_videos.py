@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 
 from tests.harness.running import SHORT
+from tests.harness.scoring._vlmevalkit import letter
 from tests.harness.standins import _vlmevalkit_videos as standins
+from tests.harness.standins._questions import LETTERS
 from unibench.benchmark import data_of
 from unibench.catalogue import video_folder
 from unibench.cli import main
@@ -60,6 +63,28 @@ def test_what_cannot_be_asked_is_refused_by_name(name: str, said: str) -> None:
 
     with pytest.raises(UsageError, match=said):
         vlmevalkit_videos.variant(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("candidates", "__import__('os').system('true')", "candidates is no list of words"),
+        ("video", "../../elsewhere", "video leaves the folder"),
+        ("video_path", "/etc/passwd", "video_path leaves the folder"),
+    ],
+)
+def test_a_table_that_would_run_code_or_write_elsewhere_is_refused(
+    column: str, cell: str, said: str, tmp_path: Path
+) -> None:
+    from unibench.harness.child import vlmevalkit_videos
+
+    root = standins.write("Video-MME", tmp_path, 1)
+    vlmevalkit_videos.check_tables(root)
+    table = pd.read_csv(root / "Video-MME.tsv", sep="\t").assign(**{column: cell})
+    table.to_csv(root / "Video-MME.tsv", sep="\t", index=False)
+    with pytest.raises(UsageError, match=said):
+        vlmevalkit_videos.check_tables(root)
 
 
 @pytest.mark.slow
@@ -113,9 +138,11 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def is_right(answer: str, row: dict[str, Any], column: str) -> bool:
-    """Whether a bare letter is the right one: the tiny model says nothing else."""
+    """Whether an answer names the right letter, or has the text of the right option alone."""
+    options = [str(option) for option in ast.literal_eval(row["candidates"])]
     right = row[column]
-    if "A" <= str(right) <= "D":
-        return answer.strip() == right
-    options = eval(row["candidates"])  # a list of words, written by this test
-    return answer.strip() == "ABCD"[right if isinstance(right, int) else options.index(right)]
+    if isinstance(right, str) and right not in LETTERS:
+        right = LETTERS[options.index(right)]
+    elif isinstance(right, int):
+        right = LETTERS[right]
+    return letter(answer, dict(zip(LETTERS, options, strict=True))) == right

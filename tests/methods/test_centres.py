@@ -25,11 +25,13 @@ from tests.methods._contexts import (
 from tests.support.methods import Look
 from tests.support.models import QUICK, inputs_of, model_of
 from unibench import Needs, Selection, StageContext, UsageError, registry
+from unibench.api import build_method
 
 SAYING = [name for name in METHODS if registry.method(name).load().centres is True]
 OVER_TIME = ("aim", "fastvid", "flashvid", "holitom", "prunevid", "sttm")
-# random pictures have no frames that resemble each other, and no windows of like patches
-UNLIKE = ("framefusion", "holitom", "mustdrop")
+# random pictures have no frames that resemble each other, no windows of like patches, and grids
+# that are too small for a tree
+UNLIKE = ("framefusion", "holitom", "mustdrop", "sttm")
 PARTS = [name for name in PRE if name.partition("[")[0] in SAYING]
 
 
@@ -66,7 +68,7 @@ def test_every_row_that_is_new_has_members_among_the_tokens_shown(name: str, fam
     assert len(pairs) == len(into)
 
 
-@pytest.mark.parametrize("name", [name for name in PRE if name.partition("[")[0] not in SAYING])
+@pytest.mark.parametrize("name", [name for name in PRE if not build(name).centres])
 def test_a_method_that_says_nothing_merges_nothing(name: str) -> None:
     if name.partition("[")[0] in (*VIDEO_ONLY, *BEFORE_THE_TOWER):
         pytest.skip("chooses among tokens of frames, or of pixels")
@@ -88,9 +90,11 @@ def of_frames() -> StageContext:
 
 @pytest.mark.parametrize("name", OVER_TIME)
 def test_members_over_time_are_the_tokens_that_a_row_is_made_of(name: str) -> None:
-    ctx = under(of_frames(), 0.667)
+    ctx = under(of_frames(), 0.5)
     hidden = ctx.hidden.clone().requires_grad_(True)
-    stage = build(name).stages(6)[0]
+    # frames are so small that the picks alone meet the budget
+    method = build_method("flashvid", alpha=0.2) if name == "flashvid" else build(name)
+    stage = method.stages(6)[0]
     with torch.enable_grad():
         found = stage.select(replace(ctx, hidden=hidden))
         assert found is not None and found.values is not None and found.members is not None
@@ -149,11 +153,12 @@ def test_members_are_the_tokens_that_a_row_is_made_of(name: str, family: str) ->
 def test_they_run_with_centred_positions_and_keep_the_same_number(name: str, family: str) -> None:
     model, inputs = model_of(family), inputs_of(family, 0, 2)
     counts, logits, moved = [], [], False
+    ratio = 0.5 if name in OVER_TIME else 0.889  # few tokens of a frame leave none for clusters
     for positions in ("original", "centre"):
         try:
             with (
                 unibench.prune(
-                    model, build(name), ratio=0.889, positions=positions, **BESIDES
+                    model, build(name), ratio=ratio, positions=positions, **BESIDES
                 ) as session,
                 torch.no_grad(),
             ):

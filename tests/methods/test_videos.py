@@ -286,6 +286,15 @@ def test_dycoke_reads_three_tenths_of_the_visual_tokens_while_decoding() -> None
     assert lengths == [held] * 3 + [fewer] * 3
 
 
+@pytest.mark.parametrize("layer", [0, 99])
+def test_dycoke_names_a_layer_that_the_decoder_does_not_have(layer: int) -> None:
+    with (
+        pytest.raises(UsageError, match=str(layer)),
+        unibench.prune(model_of("qwen2_5_vl"), "dycoke", ratio=0.5, decode="restrict", layer=layer),
+    ):
+        pass
+
+
 def test_a_choice_is_used_again_while_attention_hardly_changes() -> None:
     method, memory = build_method("dycoke", decode="restrict", unread=0.5), {}
     defective = build_method("dycoke", decode="restrict", unread=0.5, variant="official_bug")

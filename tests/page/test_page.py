@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.page._results import ABILITY, EVIL, hostile
+from tests.security._stores import reseal
 from unibench import frame as frames
 from unibench.cli import main
 from unibench.page.gallery import differences
@@ -117,6 +118,7 @@ def test_pictures_that_are_gone_or_others_are_said_to_be(tmp_path: Path) -> None
     assert one.pictures == () and one.after == EVIL
     for file in out.rglob("identity.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "data": "files:0123"}))
+        reseal(file.parent)  # whoever edits on purpose writes another manifest
     one, _ = differences(frames.build(out.rglob("metrics.json")), 4)
     assert "not those that this cell was asked about" in one.remark
 

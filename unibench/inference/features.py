@@ -59,9 +59,11 @@ class FeatureCache:
     def __call__(self, compute: Callable[[], Any], call: VisionCall) -> Any:
         """The output of a call of ``get_image_features`` or ``get_video_features``."""
         key = digest_of(call)
+        # by content and not by the sample's name: the same picture may come with another preset
         found = self._kept.get(key) or self._read(key)
         if found is not None:
             self.remembered += 1
+            # what came from disk is worth keeping in memory as well
             self._keep(key, *found)
             return _joined(*found)
         self.computed += 1
@@ -84,6 +86,7 @@ class FeatureCache:
             if not stat.S_ISREG(file.lstat().st_mode):  # to open a pipe would wait for a writer
                 raise ValueError("no plain file")
             with safe_open(file, framework="pt", device=str(self._device)) as stored:  # type: ignore[no-untyped-call]
+                # raises ValueError for any other: a file must not choose what is imported
                 kind = KINDS[KINDS.index(stored.metadata()["kind"])]
                 module, _, name = kind.partition(":")
                 return getattr(importlib.import_module(module), name), {
@@ -116,9 +119,11 @@ def digest_of(call: VisionCall) -> str:
 
 def _update(digest: Any, value: Any) -> None:
     if isinstance(value, Tensor):
+        # bytes alone are the same for two shapes or dtypes
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, dict):
+        # the order of keyword arguments is the caller's affair
         for key, entry in sorted(value.items()):
             digest.update(f"{key}=".encode())
             _update(digest, entry)
@@ -138,6 +143,7 @@ def _parts(output: Any) -> Stored:
     for field, value in output.items():
         if isinstance(value, Tensor):
             parts[field] = value
+        # of every block they would take many times the features themselves
         elif field not in INNER:
             parts.update({f"{field}.{number}": entry for number, entry in enumerate(value)})
     return parts
@@ -155,6 +161,7 @@ def _joined(kind: type[Any], parts: Stored) -> Any:
         else:
             fields[field] = part
     ordered = {
+        # safetensors lists names in an order of its own
         name: tuple(value[i] for i in sorted(value)) if isinstance(value, dict) else value
         for name, value in fields.items()
     }

@@ -114,11 +114,13 @@ class Record:
             if column in values and not check(values[column]):
                 shown = str(values[column])[:60]
                 raise RecordError(f"the record of sample {name} has {column}={shown!r}")
+        # readers of many lines check while they parse, see parse()
         return of_checked(values)
 
     def as_json(self) -> dict[str, Any]:
         """The columns of a line; numbers with six digits after the point."""
         return {
+            # six digits are below any clock's, and halve the line
             column: round(value, 6) if isinstance(value, float) else _listed(value)
             for column, value in vars(self).items()
         }

@@ -266,12 +266,14 @@ class Row(Measured, Counted, Scored, Named):
                     raise RowError(f"the row lacks {column}")
                 continue
             value = values[column]
+            # of a file that others may have written
             if not isinstance(value, kinds):
                 raise RowError(f"the row has {column}={str(value)[:60]!r}")
             known[column] = tuple(value) if isinstance(value, list) else value
             if not _is_bounded(known[column]):
                 raise RowError(f"the row has {column}={str(value)[:60]!r}, more than any row has")
         try:
+            # constructing them checks their columns
             known["abilities"] = {key: Score(**one) for key, one in known["abilities"].items()}
             known["metrics"] = {key: Metric(**one) for key, one in known.get("metrics", {}).items()}
             for part in (*known["abilities"].values(), *known["metrics"].values()):
@@ -383,6 +385,7 @@ def row_of(
         metric: name of the score.
         verdict: of the harness that asked.
     """
+    # made again from the samples each time: audit compares it with the stored row
     sampled = of_samples(records, environments, metric, verdict, timed=cell.config.timing)
     score, score_100 = sampled["score"], sampled["score_100"]
     reference = score if vanilla is None else vanilla.score
@@ -390,9 +393,11 @@ def row_of(
         **_named(cell, environments),
         **{**sampled, "notes": (*sampled["notes"], *_unkept(cell, verdict))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
+        # a drop from nothing is no number
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
         **_harness(cell, verdict, records),
+        # of the last run, which made the row
         code=str(environments[-1]["code"]),
         key=cell.key,
         folder=str(cell.folder),
@@ -476,6 +481,7 @@ def _score(
 ) -> tuple[float, float, Score | None]:
     """The score, the same out of 100, and where it is a mean over samples its interval."""
     if verdict is None:
+        # samples of an embedded task are scored from 0 to 1
         return _score_of(records), 100 * _score_of(records), _mean(records)
     number = verdict.metrics[metric]
     return number.score, number.score_100, _mean(records) if number.mean else None
@@ -508,6 +514,7 @@ def _costs(records: Sequence[Record]) -> dict[str, Any]:
     """The columns of :class:`Counted`."""
     kept = [record.kept for record in records]
     full = fmean(record.tflops_full for record in records)
+    # the ratio of means, not the mean of ratios: large pictures weigh as much as they cost
     tflops = fmean(record.tflops for record in records)
     return {
         "tokens_in": fmean(record.visual_tokens for record in records),
@@ -538,12 +545,14 @@ def _times(records: Sequence[Record]) -> dict[str, Any]:
         "prefill_ms": median(record.prefill_ms or 0.0 for record in timed),
         "method_ms": median(record.method_ms or 0.0 for record in timed),
         "decode_ms_per_token": (
+            # answers of one token have no step after the prefill
             sum(record.decode_ms or 0.0 for record in decoded) / steps if steps else None
         ),
     }
 
 
 def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
+    # strict: all samples went through the same layers
     layers = zip(*(record.processed for record in records), strict=True)
     return tuple(round(fmean(layer), 3) for layer in layers)
 
@@ -640,6 +649,7 @@ _FIELDS = [entry for entry in fields(Row) if entry.name != "identity"]
 _COLUMNS: dict[str, tuple[tuple[type, ...], bool]] = {
     entry.name: (
         _KINDS.get(str(entry.type), (Mapping, NoneType)),
+        # a column without a default was there in every schema
         entry.default is entry.default_factory is MISSING,
     )
     for entry in _FIELDS

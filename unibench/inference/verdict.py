@@ -83,6 +83,7 @@ class Verdict:
             sampling = values.get("sampling")
             told = None if sampling is None else Sampling(**sampling)
             more = {"metrics": metrics, "remarks": remarks, "sampling": told}
+            # a file with other fields is another version's, and refused by the constructor
             return cls(**{**values, **more})
         except (TypeError, KeyError, AttributeError):
             raise UsageError("the result of the harness is damaged; run the cell again") from None

@@ -47,6 +47,7 @@ def bipartite(metric: Tensor, merges: int, protect_first: bool = False) -> Match
     odd = torch.arange(1, len(metric), 2, device=metric.device)
     similarity = cosine(metric[even], metric[odd])
     if protect_first:
+        # place 0 is even, so that CLS is among those that would join another
         similarity[0] = -torch.inf
     best, partner = similarity.max(-1)
     order = ranking(best)
@@ -63,6 +64,7 @@ def bipartite(metric: Tensor, merges: int, protect_first: bool = False) -> Match
 def membership(slot: Tensor, rows: int, weight: Tensor) -> Tensor:
     """``[rows, n]``: ``weight [n]`` of each token in the row that it goes into, zero elsewhere."""
     inside = torch.arange(rows, device=slot.device)[:, None] == slot[None]
+    # weights may be whole numbers, which a product with features does not take
     return inside * at_least_float32(weight)
 
 

@@ -68,6 +68,7 @@ class EncoderContext:
     def logits(self) -> Tensor:
         """Products of queries with keys, mean over heads, before the softmax, ``[n, n]``."""
         assert self.queries is not None and self.keys is not None, "the stage is not inside a block"
+        # the sum over heads of their products is one product of the joined heads
         joined = self.queries.flatten(1) @ self.keys.flatten(1).T
         return joined * (self.scaling / self.keys.shape[1])
 
@@ -140,6 +141,7 @@ class EncoderMerger:
         self._arithmetic = arithmetic
         blocks = family.vit_blocks
         assert family.feature_layer is not None
+        # LLaVA reads layer -2 of CLIP: the last block makes nothing that is used, and is left alone
         self.blocks = family.feature_layer % len(blocks) + 1
         self.stages = {stage.block: stage for stage in stages if stage.block < self.blocks}
         first = min(self.stages, default=self.blocks)
@@ -151,6 +153,7 @@ class EncoderMerger:
                 f"merging in the vision tower weighs keys, which {kernel} cannot; take"
                 " model.attn=sdpa"
             )
+        # blocks before the first merge see single patches, to which log(1) adds nothing
         self._tap = AttentionTap(attentions[first : self.blocks], self._wanted, self._bias)
 
     @property
@@ -251,6 +254,7 @@ class EncoderMerger:
         precise = full_precision(hidden.device)
         with torch.no_grad(), precise, self.reading.timed(prefill.spans.merges):
             ctx = self._context(stage, tile, hidden[0])
+            # with a memory of its own: the count must not see what the answer left there
             again = partial(_merged, stage, replace(ctx, memory=dict(tile.memory)))
             key = ("merge", stage.block, ctx.tokens.shape, ctx.keep)
             with self._arithmetic.alike(key, partial(seed_of, ctx.tokens)):
@@ -265,6 +269,7 @@ class EncoderMerger:
             tile.slot = slot.masked_fill(tile.slot < 0, -1)
             tile.merges.append((stage.block, tile.anchor))
             rows = rows.to(hidden)
+            # after the cast: float16 overflows where float32 does not
             check_numbers(rows, tuple(rows.shape), f"the tokens that {who} merged")
         return without_gradient(rows[None], hidden, who)
 
@@ -282,6 +287,7 @@ class EncoderMerger:
         """
         if self.tile is None or not self._weighted:
             return None
+        # proportional attention, equation 1 of ToMe
         return self.tile.size.log()[None, None, None]
 
     def _before_norm(self, stage: EncoderStage, module: nn.Module, args: Any) -> Any:

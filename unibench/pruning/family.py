@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from unibench.errors import UsageError
 from unibench.facts import FULL, layer_kinds
-from unibench.ops import did
 from unibench.pruning.attention import QueryKey, rotated_back
 from unibench.pruning.layout import Item, Part
 
@@ -62,6 +61,7 @@ class VisionCall:
         places = len(self.merged) // len(self.anchors) + prefix
         found = []
         for chunk, merges in zip(chunks, self.anchors, strict=True):
+            # a merge of this very block comes behind its attention, which saw what entered it
             left = [anchor for before, anchor in merges if before < block]
             whole = chunk.new_zeros(1, places, *chunk.shape[2:])
             found.append(whole.index_copy(1, left[-1], chunk) if left else chunk)
@@ -69,7 +69,7 @@ class VisionCall:
 
 
 class CommonSpace(Protocol):
-    """Patches and questions where they can be compared."""
+    """A space in which patches and questions can be compared."""
 
     def patches(self, hidden: Tensor) -> Tensor:
         """Tower states ``[N, C]`` to ``[N, P]``."""
@@ -89,7 +89,7 @@ class CommonSpace(Protocol):
 
 
 class PoolingHead(Protocol):
-    """What a tower was trained with to see a picture as a whole."""
+    """The attention pooling that a tower was trained with."""
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Tower states ``[tiles, patches, C]`` as one row for each tile ``[tiles, P]``, and the
@@ -167,6 +167,7 @@ class Family:
                 " begins only the model's processor says: give prune(..., processor=processor)"
                 " (a method of your own that declares Needs(question=True) has it looked for)"
             )
+        # no processor says where its template ends, so a rendered prompt has to show it
         question = "\u00abQ\u00bb"  # no template has it
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text: str = self.processor.apply_chat_template(
@@ -233,7 +234,6 @@ class Family:
             weight = getattr(module, f"{kind}_proj")
             rows = weight(normed).unflatten(-1, (-1, module.head_dim))
             rows = getattr(module, f"{kind}_norm", lambda heads: heads)(rows)
-            did(len(hidden) * hidden.shape[1] * rows.shape[1] * rows.shape[2])
             found.append(rows.transpose(0, 1)[None])
         return QueryKey(found[0], found[1], float(module.scaling))
 
@@ -248,14 +248,14 @@ class Family:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """What each decoder layer looks back with, as transformers names it."""
+        """The kind of each decoder layer, by transformers' names."""
         found = layer_kinds(self.text_model.config.to_dict())
         assert found is not None
         return found
 
     @property
     def window(self) -> int | None:
-        """Places that a layer with a sliding window looks back, its own among them."""
+        """Width of a sliding window in positions, the query's own included."""
         width: int | None = self.text_model.config.sliding_window
         return width
 
@@ -271,6 +271,7 @@ class Family:
         """A middle vision block, where attention outlines objects: 8 of 24, as HiPrune found for
         CLIP.
         """
+        # index 8 of 24 is HiPrune's layer 9, which counts from one
         return max(0, len(self.vit_blocks) * 3 // 8 - 1)
 
     @property
@@ -306,6 +307,9 @@ class Family:
     def project(self, features: Tensor) -> Tensor:
         """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where
         :attr:`feature_layer` is given.
+
+        Raises:
+            NotImplementedError: the projector joins patches.
         """
         raise NotImplementedError(
             f"the projector of {self.model_types[0]} does not work token by token"
@@ -375,6 +379,7 @@ class Family:
         if not isinstance(values, Tensor):  # a processor that makes no batch
             return values
         pictures = self.split_pixels(values, call, items)
+        # the pixels of all for each is coarser, never wrong: equal digests still mean equal pixels
         return pictures if len(pictures) == len(items) else [values] * len(items)
 
     def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:

@@ -134,6 +134,7 @@ class RecordedVision:
         without = self._family.prefix_tokens if others else None
 
         def column(qk: QueryKey) -> Tensor:
+            # without is a number of prefix tokens; None, not 0, counts a token's own query
             received = received_attention(qk, others=without)
             return received * (qk.key.shape[2] if total else 1)
 
@@ -155,8 +156,10 @@ class RecordedVision:
         skipped = self._family.prefix_tokens if patches_only else 0
 
         def row(qk: QueryKey) -> Tensor:
+            # CLS is the first of the prefix tokens in every tower here
             query, key, scaling = qk.query[:, :, :1], qk.key[:, :, skipped:], qk.scaling
             if one_head:
+                # as PruMerge does, which reads q_proj and k_proj without splitting their heads
                 query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (query, key))
                 scaling = query.shape[-1] ** -0.5
             return torch.nn.functional.pad(
@@ -232,6 +235,7 @@ class RecordedVision:
         for call in self._calls:
             states = call.hidden[layer % len(self._family.vit_blocks)]
             whole, looks = head(self._family.strip(states))
+            # tiles are numbered through the calls, images before videos
             first = sum(map(len, rows))
             tiles = first + torch.arange(len(whole), device=looks.device)
             rows.append(whole)
@@ -247,6 +251,7 @@ class RecordedVision:
         for call in self._calls:
             if first < call.tokens:
                 return self._family.tiles_across(call, first, tiles)
+            # rows count through the calls
             first -= call.tokens
         return 0
 
@@ -281,6 +286,7 @@ class RecordedVision:
         values = []
         for call in self._calls:
             packed = self._family.pack(per_call(call), call, fill)
+            # a mismatch would shift every score by some tokens without a word
             if len(packed) != call.tokens:
                 raise RuntimeError(
                     f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that"

@@ -88,6 +88,7 @@ def export(folder: Path, file: Path) -> int:
         with tarfile.open(file.name, "w:gz", fileobj=stream) as archive:
             for member in members:
                 with _plain(member) as content:
+                    # of the open file: a path could be exchanged for a link in between
                     info = archive.gettarinfo(
                         arcname=str(member.relative_to(folder)), fileobj=content
                     )
@@ -130,6 +131,7 @@ def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
                 what = f"it lies inside of another cell, {shown(outer)}"
                 merged.refused.append(f"{shown(path)}: {what}")
                 continue
+            # else a stranger's samples could stand under the key of another cell
             if (fault := identity_fault(staged / path)) is not None:
                 merged.refused.append(f"{shown(path)}: {fault}")
                 continue
@@ -223,6 +225,7 @@ def _move(cell: Path, target: Path) -> None:
 def _join(cell: Path, target: Path, merged: Merged) -> None:
     """The samples of a cell that both stores have, and what else this one lacks."""
     theirs, environments = read_samples(cell)
+    # theirs were read first: both must be whole before anything is written
     ours, _ = read_samples(target)
     merged.conflicts += [
         f"{target.name} {shown(name)}"
@@ -233,6 +236,7 @@ def _join(cell: Path, target: Path, merged: Merged) -> None:
     with disk_errors(target):
         _add_replies(cell, target)
         for run in sorted({sample.get("run", 0) for sample in new}):
+            # a writer's file has one environment, so each run gets a file of its own
             lines = [line_of({"environment": environments[run]})] + [
                 line_of(sample) for sample in new if sample.get("run", 0) == run
             ]

@@ -48,6 +48,7 @@ def entry_of(folder: Path) -> Entry:
     finished cell is not as it was.
     """
     row, status = read_row(folder), read_json(folder / "status.json")
+    # lexists: a dangling link in its place is damage too
     torn = row is None and os.path.lexists(folder / "metrics.json")
     if torn or not isinstance(read_json(folder / "identity.json"), dict):
         return Entry(folder, "damaged", 0, None)

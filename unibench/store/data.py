@@ -76,6 +76,7 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
             else f"cannot be read: {error.strerror}"
         )
         raise UnreadableError(f"{shown(file)} {reason}") from None
+    # of what was opened, not of the path, which may be another file by now
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
@@ -86,6 +87,7 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
                 " read"
             )
+        # at most what was allowed, even if the file grows meanwhile
         content = stream.read(limit)
     if known is not None and len(content) <= SMALL:
         known[file] = content
@@ -118,6 +120,7 @@ def parsed_json(content: bytes) -> Any:
     # close to Python's limit, what was read here could not be written or hashed elsewhere
     if content.count(b"[") + content.count(b"{") > DEEPEST and not _is_flat(value):
         raise ValueError("nested too deep")
+    # looked for first, since encoding every line again would take as long as parsing it
     if b"\\ud" in content or b"\\uD" in content:
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
@@ -144,7 +147,11 @@ def read_mapping(file: Path) -> dict[str, Any]:
 
 
 def seen_mapping(file: Path) -> Mapping[str, Any]:
-    """The same for a reader that changes nothing of it, see :func:`read_mapping`."""
+    """The same for a reader that changes nothing of it, see :func:`read_mapping`.
+
+    Raises:
+        UnreadableError: see there.
+    """
     try:
         text = read_text(file, LARGEST_YAML)
         plain = None if _MARKS.search(text) else _entries(text)

@@ -119,6 +119,7 @@ class CellFolder:
             if not self.path.exists():
                 sweep_once(Path(self.cell.config.out))
             self.path.mkdir(parents=True, exist_ok=True)
+            # a kill between two writes leaves one of them out
             if read_json(self.path / "identity.json") != self.cell.identity or not _is_yaml(
                 self.path / "config.yaml"
             ):
@@ -146,6 +147,7 @@ class CellFolder:
         with disk_errors(self.path):
             number, self._descriptor = _new_writer(self.path)
         try:
+            # inside the try, so that the descriptor is closed where the disk is full
             self._write({"environment": dict(environment)})
             yield number
         finally:
@@ -201,6 +203,7 @@ class CellFolder:
         """
         samples, environments = read_samples(self.path)
         with disk_errors(self.path):
+            # before the samples, whose run numbers count its entries
             replace(self.path / "env.json", checked(json.dumps(environments, indent=1)))
             replace(self.path / "samples.jsonl", b"".join(map(line_of, samples.values())))
             for file in _writers(self.path):
@@ -212,6 +215,7 @@ class CellFolder:
         with disk_errors(self.path):
             (self.path / "job.json").unlink(missing_ok=True)  # what a harness's process was told
             self.status("done", n=row["n"])
+            # before the row: finished cells without a manifest pass for those of earlier versions
             manifest.write(self.path, {"metrics.json": content})
             replace(self.path / "metrics.json", content)
             forget_parts(self.path)
@@ -220,6 +224,7 @@ class CellFolder:
         assert self._descriptor is not None, "open the folder with appending()"
         content = line_of(line)
         with disk_errors(self.path):
+            # a short write is how a full disk shows itself on some systems
             if os.write(self._descriptor, content) != len(content):
                 raise OSError(errno.ENOSPC, "written in part")
             if time.monotonic() - self._synced > SYNC_SECONDS:
@@ -298,6 +303,7 @@ def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str
         if samples and environment not in environments:
             environments.append(environment)
         for sample in samples:
+            # a writer's own numbers mean nothing here: runs count the joined list
             found.setdefault(sample["id"], {**sample, "run": environments.index(environment)})
     shape = Shape.of(found.values(), read_json(folder / "identity.json"))
     for name, sample in found.items():

@@ -95,6 +95,7 @@ def renew(cell: Path, name: str, content: bytes) -> None:
     except UnreadableError:
         seals, whole = None, False
     replace(file, content)
+    # a damaged file that was replaced must not be vouched for by a new seal
     if seals is not None and whole:
         replace(cell / NAME, _text({**seals, name: Seal.of(content)}))
 

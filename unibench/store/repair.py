@@ -229,6 +229,7 @@ def _repair_cell(cell: Path) -> int:
         finished = read_row(cell) is not None
         changed = [fault.file for fault in manifest.faults(cell, finished=finished)]
         # of a file of lines each line is looked at
+        # a changed line is set aside by itself, the others stay
         whole = [file for file in changed if file.suffix != ".jsonl" and file.exists()]
         aside = dict.fromkeys([*_damaged_files(cell), *whole])
         for file in aside:  # a link is moved itself, whatever it points to
@@ -240,6 +241,7 @@ def _repair_cell(cell: Path) -> int:
             row.replace(row.with_name(f"{row.name}.damaged"))
             count = 1
         if count:
+            # the row and the manifest follow from files that have changed: the next run writes both
             row.unlink(missing_ok=True)
             (cell / manifest.NAME).unlink(missing_ok=True)
             forget_parts(cell)

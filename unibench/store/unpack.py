@@ -94,6 +94,7 @@ def unpack(file: Path, into: Path, max_size: float = MAX_SIZE) -> Unpacked:
                 if archive.pax_headers:
                     raise tarfile.ReadError("headers for all members, which no export writes")
                 _take(archive, member, into, found)
+                # many empty files unpack to nothing and still fill a disk
                 if (found.files + DEPTH * len(found.cells)) * _BLOCK > max_size * GIB:
                     raise _TooLargeError
             stream.finish()
@@ -132,6 +133,7 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path, found: 
     if limit is None or hidden or len(path.parts) < 2:
         found.strays += 1
         return
+    # a sparse file may claim any size with hardly any bytes
     if member.size > limit or member.issparse():
         what = "is sparse" if member.issparse() else f"has {member.size / MIB:.1f} MiB"
         raise UsageError(
@@ -189,6 +191,7 @@ class _TooLargeError(Exception):
 def _opened(file: Path, limit: int) -> Iterator[_Forward]:
     """The tar stream in a file, unpacked as it is read."""
     with file.open("rb") as raw:
+        # by the first bytes and not by the name
         start = raw.peek(2)[:2]
         if start != b"\x1f\x8b":
             yield _Forward(raw, limit)

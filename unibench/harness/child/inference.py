@@ -54,6 +54,7 @@ class CellInference:
         self.cell, self.loaded = cell, loaded
         self._session = session_of(cell, loaded)
         self._known, self._say = dict(known), say
+        # answers in the store may be of more samples than this limit asks
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
         self._total: int | None = None
         self._otherwise: dict[str, int] = {}
@@ -91,12 +92,14 @@ class CellInference:
         self._say(
             {
                 "event": "cell",
+                # the parent counts on from here
                 "done": len(self._known),
                 "total": total,
                 "environment": environment(device),
             }
         )
         if device.type == "cuda":
+            # the model stays loaded from cell to cell, the peak is of this one
             torch.cuda.reset_peak_memory_stats(device)
 
     def knows(self, sample: str) -> bool:
@@ -112,6 +115,7 @@ class CellInference:
         with asking(self.loaded, self._session, [question]) as asked:
             with forwards(self.loaded) as ends:
                 yield answering
+            # the first forward ends with the first token
             decoded = ends[-1] if len(ends) > 1 else None
             asked.generation = Generation([answering.text], [len(ends)], decoded)
         record = replace(asked.records[0], frames=answering.frames)
@@ -122,6 +126,7 @@ class CellInference:
         """The answer to a sample, which is now used."""
         record = self._known[sample]
         self._prompts[sample] = str(record.prompt)
+        # told here and not after scoring, which may take long and no GPU
         if len(self._prompts) == self._total:
             self.end()
         return record.answer
@@ -187,6 +192,7 @@ class CellInference:
     def prompts(self) -> str:
         """A hash of the prompts of all samples used."""
         digest = hashlib.blake2b(digest_size=8)
+        # sorted: a resumed run uses its samples in the same order, but a table may be reordered
         for sample in sorted(self._prompts):
             digest.update(f"{sample}\0{self._prompts[sample]}\0".encode())
         return digest.hexdigest()

@@ -65,6 +65,7 @@ class LmmsEval:
         manager = self._manager(convention.entry or "default")
         asked = _asked(run)
         with _data(run) as options, frames.watching() as reading:
+            # building a task reads its whole data set: the one that ready() built is used
             if self._task is not None and self._task[0] is run.cell:
                 task, self._task = self._task[1], None
             else:
@@ -84,10 +85,13 @@ class LmmsEval:
                 task_manager=manager,
                 batch_size=1,
                 limit=config.task.limit,
+                # intervals are ours, over pictures
                 bootstrap_iters=0,
                 log_samples=True,
+                # the store remembers answers by cell; the harness's cache knows no method
                 use_cache=None,
                 cache_requests=False,
+                # no workers beside a loaded model
                 process_docs_parallel=1,
                 gen_kwargs=None if length is None else f"max_new_tokens={length}",
             )
@@ -134,6 +138,7 @@ class Recording(lmms):  # type: ignore[misc]
         self.is_simple = is_simple(asked)
         if asked is not None:
             inner = asked.inner if isinstance(asked, Asking) else asked
+            # classes look documents up there, and simple_evaluate fills only this object's
             inner.task_dict = self.task_dict
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
@@ -143,6 +148,7 @@ class Recording(lmms):  # type: ignore[misc]
             number, task, split = arguments[3:]
             doc = self.task_dict[task][split][number]
             self._inference.look_at(str(number), pictures_in(doc))
+            # names of samples are numbers of documents, the same in every run of a data set
             if not self._inference.knows(str(number)):
                 content = self._content(arguments, doc)
                 own = self._reading.taken()  # an entry reads them again, by its own rule
@@ -153,9 +159,11 @@ class Recording(lmms):  # type: ignore[misc]
                         found = generated(self._inference.loaded, turns, config).texts[0]
                     else:
                         told = self._asked.generate_until([request])[0]
+                        # newer classes wrap answers together with token counts
                         found = str(unwrap_generation_output(told)[0])
                     answering.text = found
                     answering.frames = own if self._asked is None else self._reading.taken()
+            # the scoring of some tasks ends with an error on an empty answer
             answers.append(self._inference.answer(str(number)) or self._blank)
         return answers
 
@@ -270,6 +278,7 @@ def content_of(messages: list[dict[str, Any]], frames: int) -> list[Piece]:
     Raises:
         UsageError: it holds something else.
     """
+    # a system turn is the convention's to set, and rounds cannot be resumed
     if [message["role"] for message in messages] != ["user"]:
         raise UsageError(
             f"a prompt of the turns {[message['role'] for message in messages]}; one user turn is"
@@ -309,6 +318,9 @@ def task_of(
         name: of the task.
         options: settings over the task's own.
         simple: for a model that takes text and pictures instead of a conversation.
+
+    Raises:
+        UsageError: this lmms-eval has no such task.
     """
     if name not in manager.all_subtasks:
         raise UsageError(
@@ -316,6 +328,7 @@ def task_of(
             f" {name!r}.{nearest(name, manager.all_subtasks)}"
         )
     if options:
+        # its other entries, such as a token or a revision, are of the published data
         own = manager._get_config(name).get("dataset_kwargs") or {}
         options = {
             **options,
@@ -335,6 +348,7 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
         return
     folder = run.data / run.benchmark.card.name
     for path in (folder / "hf_home").glob("*"):
+        # HF_HOME of this cell points there
         (run.folders.hf / path.name).symlink_to(path, target_is_directory=path.is_dir())
     original = datasets.load_dataset
 
@@ -342,9 +356,11 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
         local = folder.parent / "__".join(filter(None, [path.replace("/", "__"), name]))
         if not local.is_dir():
             return original(path, name, **options)
+        # nothing of a user's own folder needs the hub's
         options.pop("token", None)
         return original(str(local), **options)
 
+    # lmms-eval remembers the folder of the first task
     task_module._resolve_hf_datasets_cache_dir.cache_clear()
     with (
         variables({"LMMS_EVAL_DATASETS_CACHE": str(run.folders.hf / "datasets")}),

@@ -83,6 +83,7 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
             batch_size=1,
             **options,
         )
+    # the classes read it when they move inputs
     inner._device = loaded.device
     if name in PACKAGED:
         inner._rank, inner._world_size = 0, 1
@@ -116,6 +117,7 @@ def class_of(name: str) -> Any:
     Raises:
         UsageError: this lmms-eval does not have it.
     """
+    # TF32 keeps ten bits of a mantissa, in every cell that this process answers later
     fast = torch.backends.cuda.matmul.allow_tf32
     try:
         return get_model(name)
@@ -151,6 +153,7 @@ def _prepare(request: Instance, convention: Convention, *, simple: bool) -> None
     arguments = list(request.arguments)
     settings, shown = (1, 2) if simple else (2, 1)
     if convention.max_new_tokens is not None:
+        # a task that says its own length keeps it
         arguments[settings].setdefault("max_new_tokens", convention.max_new_tokens)
     if convention.resize is not None:
         arguments[shown] = _resizing(arguments[shown], convention.resize)
@@ -162,6 +165,7 @@ def _resizing(shown: Any, multiple: int) -> Any:
 
     def resized(value: Any) -> Any:
         if isinstance(value, Image.Image):
+            # qwen_vl_utils' own rounding: sides in multiples of two patches
             return fetch_image({"image": value}, image_patch_size=multiple // 2)
         if isinstance(value, list):
             return [resized(one) for one in value]

@@ -38,6 +38,7 @@ def fetching(task: str, benchmark: Benchmark) -> Iterator[None]:
         yield
     except UsageError:
         raise
+    # downloads raise errors of many libraries
     except Exception as error:
         log.exception("fetching %s", benchmark.card.name)
         raise not_here(task, benchmark, reason_of(error)) from None
@@ -48,6 +49,7 @@ def reason_of(error: BaseException) -> str:
     attempt = getattr(error, "last_attempt", None)
     error = (attempt and attempt.exception()) or error
     said = str(error).strip().partition("\n")[0].rstrip(".")
+    # a plain Exception's name says nothing
     return said if type(error) is Exception else f"{type(error).__name__}: {said}"
 
 

@@ -66,8 +66,10 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
     }
 
     def from_pretrained(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
+        # classes still give dtype under its older name, which must not stand beside the new one
         kwargs.pop("torch_dtype", None)
         told = kwargs.pop("output_loading_info", False)
+        # forced last: classes ask for float16, flash attention and cuda
         model, info = original(cls, *args, **{**kwargs, **forced}, output_loading_info=True)
         check_whole(model, info, f"model={spec.name}")
         return (model, info) if told else model
@@ -91,6 +93,7 @@ class OnDeviceProcessor:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         batch = self._processor(*args, **kwargs)
         move = batch.to
+        # on the batch, which is made by transformers and handed on by the class
         batch.to = lambda *_, **__: move(self._device)
         return batch
 
@@ -98,6 +101,9 @@ class OnDeviceProcessor:
 def source_of(spec: ModelConfig) -> str:
     """The folder of a checkpoint; of one on the hub, at the commit that the key names, since a
     harness's own model object takes no revision.
+
+    Raises:
+        UsageError: the card names no checkpoint, or it cannot be had.
     """
     path = model_path(spec.path)
     if path is None and spec.checkpoint is None:

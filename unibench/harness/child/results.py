@@ -59,6 +59,7 @@ def metrics_of(
         return _all_numbers(card, raw)
     found = {}
     for metric in card.metrics:
+        # some scores are sums of parts, such as MME's perception and cognition
         score = sum(_number(card, metric, key, raw) for key in metric.path)
         if score != score and metric is not card.metrics[0]:
             continue  # of a part that has no questions, for example among the first twenty
@@ -66,6 +67,7 @@ def metrics_of(
         is_mean = (
             metric is card.metrics[0]
             and bool(scores)
+            # tested, not declared: only a mean over samples has an interval by bootstrap
             and abs(100 * fmean(scores.values()) - score_100) < 0.01
         )
         found[metric.name] = Metric(score, score_100, is_mean)
@@ -82,6 +84,7 @@ def sample_scores(
             values[key] for key in metric.sample if isinstance(values.get(key), (bool, int, float))
         ]
         if not given:
+            # half a list of scores has another mean than the benchmark
             return {}
         found[name] = float(given[0]) / metric.sample_best
     return found
@@ -94,6 +97,7 @@ def _all_numbers(card: HarnessTask, raw: Mapping[str, Any]) -> dict[str, Metric]
     numbers = {key: float(value) for key, value in raw.items() if _is_number(value)}
     if not numbers:
         raise UsageError(f"{card.name} gave no number: {', '.join(sorted(raw))[:600]}")
+    # a guess, for benchmarks without a card alone
     scale = 100.0 if max(numbers.values()) <= 1 else 1.0
     begin = (key for key in numbers if key.lower().startswith("overall"))
     hold = (key for key in numbers if "overall" in key.lower())

@@ -89,10 +89,12 @@ class Child:
             with (
                 guarded(),
                 bounded("the model's chat template"),
+                # before an adapter is imported, so that what it prints goes to the cell's log
                 work_directory(cell) as folders,
                 self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
             ):
                 adapter = self._adapter(benchmark.harness)
+                # data before weights: a missing table is told in seconds
                 adapter.ready(cell, benchmark)
                 native, loaded = self._model(cell, benchmark, adapter)
                 inference = CellInference(cell, loaded, known, self._say)
@@ -108,6 +110,7 @@ class Child:
         """Say what goes wrong inside the block."""
         try:
             yield
+        # a refusal is the user's to mend, and has no traceback
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
@@ -145,10 +148,12 @@ class Child:
     def _model(self, cell: Cell, benchmark: Benchmark, adapter: Adapter) -> tuple[Any, LoadedModel]:
         config = cell.config
         wrapper = config.harness_options.wrapper
+        # cells with one loading share the model that is there
         name = json.dumps([cell.loaded, wrapper, benchmark.harness])
         if wrapper == "native":  # it is made with the arguments of the convention
             name += json.dumps(benchmark.convention.as_identity(), sort_keys=True)
         if name not in self._models:
+            # before the next is loaded: two do not fit on one GPU
             self._models.clear()
             self._models[name] = (
                 adapter.native(config)
@@ -171,6 +176,7 @@ def _verdict(
     try:
         metrics = metrics_of(benchmark.card, scored.raw, scores)
     except UsageError as error:
+        # a score may lack a number since a judge answered beside the question
         if judge.answered:
             raise UsageError(
                 f"{error} If that is the judge's doing: delete {judge.file} to have it asked again"
@@ -228,11 +234,13 @@ def _jobs(first: str) -> Iterator[Path]:
 
 def _channel() -> Say:
     """Standard output for events alone; what libraries print there goes to standard error."""
+    # the old descriptor 1 is the pipe to the parent
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def say(event: dict[str, Any]) -> None:
         try:
+            # a line each, flushed: the parent stores a sample as soon as it is answered
             stream.write(json.dumps(event, ensure_ascii=False) + "\n")
             stream.flush()
         except BrokenPipeError:  # the parent is gone

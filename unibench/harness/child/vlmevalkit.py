@@ -54,6 +54,8 @@ class VLMEvalKit:
         if video is None:
             check_served(name)
         if cell.config.task.data is not None:
+            if video is not None:
+                videos.check_tables(Path(cell.config.task.data) / str(video_folder(name)))
             return
         if video is not None or not (_root() / f"{name}.tsv").exists():
             with fetching(cell.config.task.name, benchmark):
@@ -69,6 +71,7 @@ class VLMEvalKit:
             if run.data is not None:
                 check_table(dataset.data, name)
             if config.task.limit is not None:
+                # before it is asked, so that evaluate() scores the same rows
                 dataset.data = dataset.data.iloc[: config.task.limit]
             remarks = remarks_on(truths_of(dataset.data), len(dataset.data))
             run.inference.begin(len(dataset.data))
@@ -93,6 +96,8 @@ class VLMEvalKit:
             frames.watching() as reading,
         ):
             dataset: Any = built()
+            if folder is not None:
+                check_table(dataset.data, name)
             if limit is not None:
                 dataset.data = dataset.data.iloc[:limit].copy()
             run.inference.begin(len(dataset.data))
@@ -146,6 +151,7 @@ class Recording(BaseModel):  # type: ignore[misc]
 
         def noting(row: Any, *args: Any, **kwargs: Any) -> Any:
             self._row = row
+            # generate() is not told which row a message is of
             return build(row, *args, **kwargs)
 
         dataset.build_prompt = noting
@@ -161,6 +167,7 @@ class Recording(BaseModel):  # type: ignore[misc]
         return self._inner.build_prompt(line, dataset)
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
+        # the index of the table, by which VLMEvalKit joins answers to rows
         sample = str(self._row["index"])
         self._inference.look_at(sample, opened(self._row, message))
         if not self._inference.knows(sample):
@@ -307,6 +314,7 @@ def _decoding(run: Run, inner: Any) -> dict[str, Any]:
 def _judging(benchmark: Benchmark, judge: str | None) -> dict[str, Any]:
     """Arguments of ``evaluate``."""
     if judge is None:
+        # VLMEvalKit's name for rules alone
         return {"model": "exact_matching", "nproc": 2}
     return {
         "model": benchmark.judge.model,
@@ -329,6 +337,7 @@ def _data(run: Run) -> Iterator[str]:
             f"{table} is not the published {name} (MD5 {digest}, wanted {published}); for data of"
             " your own give task.data=<folder>"
         )
+    # VLMEvalKit unpacks pictures beside its table: into the cell, not the user's folder
     (run.folders.lmu / table.name).symlink_to(table.absolute())
     with accepted(name, digest):
         yield f"{'published' if digest == published else 'local'}:{name}:md5:{digest}"
@@ -340,6 +349,7 @@ def accepted(name: str, digest: str) -> Iterator[None]:
     owner = _class_of(name)
     known = getattr(owner, "DATASET_MD5", None)
     if known is not None:
+        # a table whose MD5 is not listed is downloaded over
         owner.DATASET_MD5 = {**known, name: digest}
     try:
         yield
@@ -380,12 +390,14 @@ def _root() -> Path:
 def md5(file: Path) -> str:
     """Of a file's content, as VLMEvalKit lists its data."""
     with file.open("rb") as stream:
+        # in pieces: tables have gigabytes
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 def _samples(work: Path) -> dict[str, dict[str, Any]]:
     """Values by sample in the tables that ``evaluate`` wrote beside the prediction."""
     found: dict[str, dict[str, Any]] = {}
+    # the newest last, whose values win
     for file in sorted(work.rglob(f"{MODEL}_*"), key=os.path.getmtime):
         if file.suffix not in (".tsv", ".xlsx"):
             continue

@@ -138,9 +138,12 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     switch = "use_custom_prompt"  # of the classes that have one; the others' prompts are always on
     if convention.prompt == "custom" and switch in signature(built.func.__init__).parameters:
         options[switch] = True
+    # classes choose prompts by the name of the checkpoint
     name = str(options.pop("model_path", built.keywords["model_path"]))
+    # no argument of the class, which sets it for each data set
     tiles = options.pop("max_patches", None)
     standing, around = _surroundings(built.func, loaded, config, convention)
+    # in this order, since constructors load a model and look at devices
     with trusting(config.model), standing_in(standing), _without_gpu(), around():
         inner = built(model_path=str(folder_of(config.model, loaded, name, root)), **options)
     _put_in_place(inner, standing, convention, tiles)
@@ -215,6 +218,7 @@ def _tiles_of(loaded: LoadedModel) -> Iterator[None]:
     are what its code says.
     """
     own, side = loaded.processor.image_processor, loaded.model.config.vision_config.image_size[0]
+    # tiles of 448 pixels with ImageNet's colours are written into the code
     load = internvl_module.load_image
     with (
         patch.object(internvl_module, "load_image", partial(load, input_size=side)),
@@ -274,6 +278,7 @@ class ByPlace:
 def _without_gpu() -> Iterator[None]:
     """Inside, the classes find the memory of a GPU that they insist on."""
     with (
+        # any number above 0: the classes only assert that there is a GPU
         patch.object(qwen2_module, "get_gpu_memory", lambda: [1]),
         patch.object(qwen3_module, "get_gpu_memory", lambda: [1]),
     ):

@@ -8,8 +8,8 @@ configuration files make them.
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +20,7 @@ from typing import Any, Literal
 from unittest.mock import patch
 
 import huggingface_hub
+import pandas as pd
 
 from unibench.benchmark import VERSIONS
 from unibench.catalogue import VARIANT
@@ -32,6 +33,7 @@ with settings_kept():
     from vlmeval.dataset.video_base import VideoBaseDataset
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
+PATHS = ("video", "prefix", "video_path", "subtitle_path")  # columns
 DIGESTS = ("MD5", "MP4_MD5")  # what classes call the digest that their table must have
 
 
@@ -141,6 +143,34 @@ def files(built: partial[Any], folder: Path | None, mirror: Path) -> Iterator[No
         yield
 
 
+def check_tables(folder: Path) -> None:
+    """Refuse tables of a user whose options are no list of words, which VLMEvalKit would run as
+    Python, or whose videos lie elsewhere than in the folder.
+
+    Raises:
+        UsageError: names the row.
+    """
+    for file in sorted(folder.glob("*.tsv")):
+        for row in pd.read_csv(file, sep="\t").to_dict("records"):
+            where = f"{file}: row with index {row.get('index')}"
+            if "candidates" in row and not _is_list_of_words(str(row["candidates"])):
+                raise UsageError(
+                    f"{where}: candidates is no list of words, but {row['candidates']!r}"
+                )
+            for column in PATHS:
+                path = Path(str(row.get(column, "")))
+                if path.is_absolute() or ".." in path.parts:
+                    raise UsageError(f"{where}: {column} leaves the folder: {path}")
+
+
+def _is_list_of_words(text: str) -> bool:
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(found, list) and all(isinstance(one, (str, int, float)) for one in found)
+
+
 @contextmanager
 def _without_login() -> Iterator[None]:
     """Some classes log in without a token, which would wait for one at the keyboard."""
@@ -202,23 +232,27 @@ def place_of(dataset: Any) -> str:
 
 
 def completed(result: Any) -> Any:
-    """A result with numbers where a class writes ``66.67%``, and the accuracy over all questions
-    and over kinds of questions where a class gives right and asked ones of each kind alone.
+    """A result in numbers with names: a class writes ``[2, 3, "66.67%"]`` for each kind of
+    questions and for all, or the right and the asked ones of each kind alone.
+
+    >>> completed({"overall": [2, 3, "66.67%"]})
+    {'overall': {'accuracy': 66.67, 'right': 2, 'asked': 3}}
+    >>> completed({"order": [1, 2], "count": [0, 2]})["overall"]
+    25.0
     """
     if not isinstance(result, dict):
         return result
-    found = {key: _numbers(value) for key, value in result.items()}
-    pairs = [value for value in found.values() if isinstance(value, list) and len(value) == 2]
-    if pairs and len(pairs) == len(found):
+    pairs = [value for value in result.values() if isinstance(value, list) and len(value) == 2]
+    if pairs and len(pairs) == len(result):
         right, asked = (sum(pair[place] for pair in pairs) for place in (0, 1))
-        found["overall"] = 100 * right / asked
-        found["mean_of_kinds"] = sum(100 * one / of for one, of in pairs) / len(pairs)
-    return found
+        kinds = {name: 100 * one / of for name, (one, of) in result.items()}
+        means = {"overall": 100 * right / asked, "mean_of_kinds": sum(kinds.values()) / len(kinds)}
+        return means | kinds
+    return {key: _with_names(value) for key, value in result.items()}
 
 
-def _numbers(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_numbers(one) for one in value]
-    if isinstance(value, str) and re.fullmatch(r"[\d.]+%", value):
-        return float(value[:-1])
-    return value
+def _with_names(value: Any) -> Any:
+    if not (isinstance(value, list) and len(value) == 3 and str(value[2]).endswith("%")):
+        return value
+    right, asked, share = value
+    return {"accuracy": float(share.rstrip("%")), "right": right, "asked": asked}
