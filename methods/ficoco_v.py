@@ -110,8 +110,9 @@ class FiCoCoV(Method):
         left = ctx.vision.merged
         if left is None:
             ctx.note("ficoco_v: nothing was merged in the vision tower")
-            left = torch.ones_like(ctx.visual, dtype=torch.bool)
-        rows = left.nonzero()[:, 0]
+            rows = torch.arange(len(ctx.visual), device=ctx.visual.device)
+        else:
+            rows = left.nonzero()[:, 0]
         if self.r is None and len(rows) > ctx.keep:
             redundant = cosine(ctx.visual_hidden[rows]).mean(1)
             rows = rows[top_k(-redundant, ctx.keep)]
