@@ -35,7 +35,10 @@ class Calibration:
     def made_of(self) -> str:
         """Model and samples, for a remark."""
         model = self.facts.get("model", "{}")
-        name = json.loads(model).get("name", "?") if model.startswith("{") else model
+        try:
+            name = json.loads(model).get("name", "?") if model.startswith("{") else model
+        except (ValueError, RecursionError):
+            name = "?"
         return f"{name}, {self.facts.get('samples', '?')} samples"
 
     def save(self, path: str | Path) -> None:

@@ -121,7 +121,8 @@ def open_clip(
     """
     try:
         clip: Any = load_whole(CLIPModel, source, source, dtype=torch.float32, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        # trust_remote_code: left open, it would ask on the terminal
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except WRONG_FILES as error:
         raise UsageError(
             f"the CLIP text tower {source} cannot be loaded ({first_line(error)}); give"

@@ -164,7 +164,8 @@ def open_published(
     """
     plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = published_config(plain)
-    processor = processor_of(config, AutoTokenizer.from_pretrained(folder), settings)
+    words = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    processor = processor_of(config, words, settings)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, **options)
     weights = _weights(folder, model, options["dtype"])

@@ -184,7 +184,9 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     form = FORMS[config.model_type]
     named = {name: token for name, token in form.tokens.items() if name != "bos_token"}
     given = {name: token for name, token in form.tokens.items() if name == "bos_token"}
-    tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=named, **given)
+    tokenizer = AutoTokenizer.from_pretrained(
+        lender, extra_special_tokens=named, trust_remote_code=False, **given
+    )
     parts = {
         "tokenizer": tokenizer,
         "image_processor": _class(form.image)(

@@ -35,8 +35,9 @@ def fits(text: str, n: int) -> bool:
     (True, False)
     """
     places = digits(text)
-    units = round(float(text) * 10**places)
-    whole = 100 * 10**places
+    scale = int(10**places)
+    units = round(float(text) * scale)
+    whole = 100 * scale
     rest = units * n % whole
     return 0 <= units <= whole and 2 * min(rest, whole - rest) <= n
 

@@ -71,7 +71,7 @@ def known() -> dict[Column, Questions]:
     for entry in yaml.safe_load((Path(__file__).parent / "questions.yaml").read_text()):
         levels = entry.pop("levels", 1)
         versions = tuple(Version(**one, levels=levels) for one in entry.pop("versions", ()))
-        lists = {key: tuple(entry.pop(key, ())) for key in ("metrics", "pictures")}
-        questions = Questions(**entry, **lists, versions=versions)
+        metrics, pictures = (tuple(entry.pop(key, ())) for key in ("metrics", "pictures"))
+        questions = Questions(**entry, metrics=metrics, pictures=pictures, versions=versions)
         found |= {(questions.benchmark, metric): questions for metric in questions.metrics}
     return found

@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import json
 import logging
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,9 +78,11 @@ class FeatureCache:
             self._kept[key] = (kind, parts)
 
     def _read(self, key: str) -> tuple[type[Any], Stored] | None:
-        if self._folder is None or not (file := self._folder / f"{key}.safetensors").exists():
+        if self._folder is None or not os.path.lexists(file := self._folder / f"{key}.safetensors"):
             return None
         try:
+            if not stat.S_ISREG(file.lstat().st_mode):  # to open a pipe would wait for a writer
+                raise ValueError("no plain file")
             with safe_open(file, framework="pt", device=str(self._device)) as stored:  # type: ignore[no-untyped-call]
                 kind = KINDS[KINDS.index(stored.metadata()["kind"])]
                 module, _, name = kind.partition(":")

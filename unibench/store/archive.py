@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from unibench.errors import UsageError
@@ -19,7 +19,7 @@ from unibench.store.claim import Watch, acquire
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
 from unibench.store.files import disk_errors, fresh, refuse_links, replace
 from unibench.store.folder import read_samples, sample_files
-from unibench.store.index import STAGING, cells_below, identity_fault, sweep
+from unibench.store.index import CELL_FILES, STAGING, cells_below, identity_fault, sweep
 from unibench.store.lines import line_of, sound
 from unibench.store.unpack import LIMITS, MAX_SIZE, unpack
 
@@ -119,8 +119,17 @@ def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
             found = unpack(file, staged, max_size)
         if not found.cells:
             raise UsageError(f"{shown(file)} holds no cell")
+        nested = next((path for path in found.cells if {*path.parents} & found.cells.keys()), None)
+        if nested is not None:
+            raise UsageError(
+                f"member '{shown(nested)}' lies inside of another cell; nothing was imported"
+            )
         merged = Merged(strays=found.strays)
         for path in found.cells:
+            if (outer := _outer(path, folder)) is not None:
+                what = f"it lies inside of another cell, {shown(outer)}"
+                merged.refused.append(f"{shown(path)}: {what}")
+                continue
             if (fault := identity_fault(staged / path)) is not None:
                 merged.refused.append(f"{shown(path)}: {fault}")
                 continue
@@ -132,6 +141,14 @@ def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
                 merged.new += 1
                 _move(staged / path, target)
     return merged
+
+
+def _outer(path: PurePosixPath, folder: Path) -> PurePosixPath | None:
+    """The cell of a store that a path leads into, where no reader would find another one."""
+    for place in path.parents[:-1]:
+        if any((folder / place / name).exists() for name in CELL_FILES):
+            return place
+    return None
 
 
 @contextmanager
@@ -151,14 +168,16 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _members(cell: Path) -> list[Path]:
-    """The files of a cell; the identity comes last, so that a part of a copy is no cell.
+    """The files of a cell; the identity comes last, so that a part of a copy is no cell. The
+    manifest comes after the samples: readers look into what was written after it.
 
     Raises:
         UnreadableError: one of them is a link or no plain file.
     """
-    *names, identity = LIMITS
+    *names, seals, identity = LIMITS
     files = [cell / name for name in names if name != "samples.jsonl"]
-    found = [file for file in (*files, *sample_files(cell), cell / identity) if _is_there(file)]
+    files += [*sample_files(cell), cell / seals, cell / identity]
+    found = [file for file in files if _is_there(file)]
     for file in found:
         if not stat.S_ISREG(file.lstat().st_mode):
             raise UnreadableError(f"{shown(file)} is a link or no plain file; it is not copied")

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from unibench.config import JudgeConfig
 from unibench.credentials import secret_of
@@ -34,6 +34,7 @@ from unibench.store.unpack import LIMITS
 
 log = logging.getLogger(__name__)
 
+LARGEST = 16 << 20  # bytes of a reply
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between attempts, doubled each time
 
 
@@ -205,6 +206,13 @@ class JudgeProxy:
             request.wfile.write(payload)
 
 
+class _Straight(HTTPRedirectHandler):
+    """Follows no redirection, which would take the key along to another server."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _completion(judge: JudgeConfig, key: str, body: dict[str, Any]) -> dict[str, Any]:
     """One attempt.
 
@@ -216,8 +224,10 @@ def _completion(judge: JudgeConfig, key: str, body: dict[str, Any]) -> dict[str,
     request = Request(
         f"{str(judge.url).rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
     )
-    with urlopen(request, timeout=judge.timeout, context=ssl.create_default_context()) as response:
-        found = json.loads(response.read())
+    opener = build_opener(_Straight, HTTPSHandler(context=ssl.create_default_context()))
+    with opener.open(request, timeout=judge.timeout) as response:
+        # some servers quote what they were sent, and a reply is kept
+        found = json.loads(response.read(LARGEST).decode().replace(key or "\0", "***"))
     try:
         content = found["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):

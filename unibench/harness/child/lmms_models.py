@@ -18,8 +18,9 @@ from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child import llava_package
 from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
-from unibench.harness.child.native import device_of, loading_as, source_of
+from unibench.harness.child.native import device_of, loading_as, source_of, trusting
 from unibench.models import LoadedModel, wrap
+from unibench.models._template import check_template
 
 PROCESSORS = ("processor", "_image_processor")  # where classes keep theirs
 
@@ -73,7 +74,8 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     checkpoint = config.model.checkpoint or "unibench/model"
     options = _options(kind, convention, config)
     place = "cpu" if loaded.device.type == "cpu" else str(loaded.device)
-    with standing_in(standing), OnDevice(loaded.device, loaded.model.dtype):
+    place_of_ours = OnDevice(loaded.device, loaded.model.dtype)
+    with trusting(config.model), standing_in(standing), place_of_ours:
         inner = kind(
             pretrained=str(folder_of(config.model, loaded, checkpoint, root)),
             device=place,
@@ -104,6 +106,7 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
             **_options(kind, convention, config),
         )
     processor = getattr(model, "processor", None) or model._image_processor
+    check_template(processor, f"the chat template of model={config.model.name}")
     return model, wrap(model.model, processor, clip=config.model.clip)
 
 

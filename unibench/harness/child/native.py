@@ -4,26 +4,59 @@ names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    PreTrainedModel,
+)
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from unibench import hub
 from unibench.config import ModelConfig, RunConfig, model_path
 from unibench.errors import UsageError
 from unibench.models._checkpoint import check_files, check_whole
 
+AUTOS = (
+    AutoConfig, AutoTokenizer, AutoProcessor, AutoImageProcessor, AutoFeatureExtractor,
+    AutoVideoProcessor, _BaseAutoModelClass,
+)  # fmt: skip
+
+
+@contextmanager
+def trusting(spec: ModelConfig) -> Iterator[None]:
+    """Inside, code that comes with a checkpoint runs only where the user said so. Classes of both
+    harnesses ask for it unasked (``trust_remote_code=True``).
+    """
+    with ExitStack() as stack:
+        for auto in () if spec.trust_remote_code else AUTOS:
+            distrusting = classmethod(_distrusting(auto.from_pretrained.__func__))
+            stack.enter_context(patch.object(auto, "from_pretrained", distrusting))
+        yield
+
+
+def _distrusting(original: Callable[..., Any]) -> Callable[..., Any]:
+    def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return original(cls, *args, **{**kwargs, "trust_remote_code": False})
+
+    return from_pretrained
+
 
 @contextmanager
 def loading_as(spec: ModelConfig) -> Iterator[None]:
     """Every checkpoint loaded inside the block gets the configured precision, kernel and device,
-    whatever its caller asks.
+    whatever its caller asks; code of its own only where the user said so.
     """
     original = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
     forced = {
@@ -39,7 +72,10 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
         check_whole(model, info, f"model={spec.name}")
         return (model, info) if told else model
 
-    with patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
+    with (
+        trusting(spec),
+        patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)),
+    ):
         yield
 
 
