@@ -25,6 +25,7 @@ from unibench.report.layout import (
 from unibench.report.matching import Results
 from unibench.report.paper import arranged
 from unibench.report.published import FOLDER, Column, Row, Value, rows
+from unibench.report.settings import unstated
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
@@ -208,6 +209,7 @@ class Comparison:
         gone = sum(len(columns) for _, columns in missing)
         standin = self.results.standin
         remarks = [f"stands in for the paper's:{standin.overrides}"] if standin.overrides else []
+        remarks += unstated(self.name, self.folder)
         if not self.difference:
             remarks.append(
                 "bold, underlined: best and second of a block, where the difference to the next"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unibench.report.layout import Layout, block_label, column_name, layout_of, method_name, shown
 from unibench.report.published import FOLDER, Column, Row, rows
+from unibench.report.settings import unstated
 from unibench.report.table import Block, Entry, Line, Table
 
 Filled = Callable[[Row, Column], Entry]
@@ -51,7 +52,11 @@ def published(name: str, folder: Path = FOLDER) -> Table:
         )
     if layout.bold:
         table = _bold(table)
-    remarks = (*table.remarks, *(f"every number: {note}" for note in everywhere))
+    remarks = (
+        *table.remarks,
+        *(f"every number: {note}" for note in everywhere),
+        *unstated(name, folder),
+    )
     return replace(
         table,
         notes={letter: note for note, letter in letters.items() if note not in everywhere},
