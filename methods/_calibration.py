@@ -35,7 +35,10 @@ class Calibration:
     def made_of(self) -> str:
         """Model and samples, for a remark."""
         model = self.facts.get("model", "{}")
-        name = json.loads(model).get("name", "?") if model.startswith("{") else model
+        try:
+            name = json.loads(model).get("name", "?") if model.startswith("{") else model
+        except (ValueError, RecursionError):
+            name = "?"
         return f"{name}, {self.facts.get('samples', '?')} samples"
 
     def save(self, path: str | Path) -> None:
@@ -88,6 +91,7 @@ def read(file: Path) -> Calibration:
         UsageError: it is no safetensors file.
     """
     state = file.stat()
+    # time and size are only a key of the cache: a file written anew is read anew
     return _read(file, (state.st_mtime_ns, state.st_size))
 
 

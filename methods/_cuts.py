@@ -79,5 +79,6 @@ def text_attention(ctx: StageContext, layer: int, rows: Tensor) -> Tensor:
         layer: of the decoder.
         rows: of ``ctx.hidden``; a few at once are held.
     """
+    # a long question over a long video would not fit as [heads, rows, tokens] at once
     parts = [ctx.attention(layer, part).mean(0).sum(0) for part in rows.split(QUERY_CHUNK)]
     return torch.stack(parts).sum(0) / len(rows)

@@ -53,10 +53,12 @@ class ByImportance(Method):
         if self.importance == "visionselector":
             assert self.selector_path is not None
             return _selector.load(self.selector_path, features.shape[1]).scores(features)
+        # rows of another importance must not pass for those of the paper's selector
         ctx.note(f"importance={self.importance}, not a trained selector")
         if self.importance == "saliency":
             return ctx.saliency()
         if self.importance == "l2norm":
             norm: Tensor = features.norm(dim=-1)
             return norm
+        # drawn on the CPU: a GPU's generator gives other numbers from the same seed
         return torch.rand(len(features), generator=ctx.generator()).to(features.device)

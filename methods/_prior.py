@@ -42,12 +42,14 @@ class Prior:
         size = min(self.grids, key=lambda known: (_apart(known, (height, width)), known))
         known = self.grids[size].float()
         if size != (height, width):
+            # in two dimensions; a third party's port interpolates the flat vector, which mixes rows
             known = interpolate(known[None, None], (height, width), mode="bilinear")[0, 0]
         return known.flatten(), size
 
     def at(self, ctx: StageContext) -> Tensor:
         """The prior of each visual token of a context, ``[N]``; a separator has the mean."""
         items = ctx.items or (Item(0, ctx.total),)
+        # of the whole picture, also inside the model, where some of its tokens are gone already
         tokens = torch.cat([torch.arange(item.start, item.stop) for item in items])
         values = torch.full((len(tokens),), torch.nan)
         for grid in grids_of(items, tokens):
@@ -99,6 +101,7 @@ def load(path: str) -> Prior:
     """
     if path.startswith("random:"):
         g = torch.Generator().manual_seed(int(path.partition(":")[2]))
+        # away from zero, since scores are divided by it
         grid = torch.rand(RANDOM_SIDE, RANDOM_SIDE, generator=g) + 0.5
         return Prior({(RANDOM_SIDE, RANDOM_SIDE): grid})
     file = Path(path).expanduser()
@@ -126,4 +129,5 @@ def _from_file(file: Path, version: tuple[int, int]) -> Prior:
 def _apart(one: tuple[int, int], other: tuple[int, int]) -> float:
     """How different two sizes are, in area and in shape."""
     (h, w), (height, width) = one, other
+    # logarithms: twice as large and half as large are equally far
     return abs(math.log(h * w / (height * width))) + abs(math.log(h * width / (w * height)))

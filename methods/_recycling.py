@@ -10,14 +10,14 @@ from itertools import pairwise
 
 from unibench.cost.accounting import REFERENCE, rounded
 
-# kept at the three cuts of a 576-token picture, before recycling, for nominal 64, 96, 128 and
-# 192
+# kept at three cuts of a 576-token picture, before recycling, for nominal 64, 96, 128 and 192
 PUBLISHED = ((66, 30, 17), (238, 48, 26), (303, 110, 36), (300, 200, 110))
 PER_CLUSTER = 10
 
 
 def recycled(dropped: int, share: float) -> int:
     """Dropped tokens that are clustered."""
+    # the "+ 1" is in SparseVLM's code, also where the share is a whole number
     return min(dropped, int(share * dropped) + 1) if share else 0
 
 

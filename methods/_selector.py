@@ -45,10 +45,14 @@ class Selector:
 
         The mean over keys is taken first, then its product with the query's weights: no N x N and
         no N x h matrix.
+
+        Raises:
+            UsageError: the weights are of another width.
         """
         q_weight, q_bias, k_weight, k_bias = _placed(self, features.device, features.dtype)
         if features.shape[1] != q_weight.shape[1]:
             raise UsageError(_other_width(q_weight.shape[1], features.shape[1]))
+        # the mean over j of q_i . k_j is q_i . mean(k)
         mean_key = product(features.mean(0), k_weight.T) + k_bias
         agreement: Tensor = product(features, product(mean_key, q_weight)) + product(
             q_bias, mean_key
@@ -157,6 +161,7 @@ def _four(file: Path, stored: Mapping[str, _Stored]) -> dict[str, str]:
     unknown = []
     part_of_model = any(IN_A_MODEL in name for name in stored)
     for name in stored:
+        # attention elsewhere in a model has a q_proj.weight too
         if part_of_model and IN_A_MODEL not in name:
             continue  # the rest of a whole model
         short = name
@@ -195,12 +200,14 @@ def _tensors(file: Path) -> dict[str, _Stored]:
         except (OSError, SafetensorError) as error:
             raise UsageError(f"{file} is no file of tensors: {error}") from None
         return {
+            # the shape stands in the header, so a check reads no weights
             name: _Stored(
                 tuple(opened.get_slice(name).get_shape()), partial(opened.get_tensor, name)
             )
             for name in opened.keys()  # noqa: SIM118
         }
     try:
+        # weights_only: a pickle may run any code when it is read
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UsageError(f"{file} is no file of tensors: {str(error).splitlines()[0]}") from None

@@ -53,6 +53,7 @@ def videos(ctx: StageContext) -> list[Video]:
 
 def _key(place: int, grid: Grid) -> tuple[int, ...]:
     """Equal for frames that belong together."""
+    # groupby joins neighbours only: a picture between the frames of a video parts them
     return (-1, place) if grid.video is None else (grid.video, grid.height, grid.width)
 
 
@@ -75,6 +76,7 @@ def separators(ctx: StageContext) -> tuple[Tensor, Tensor]:
     """Rows of the separators: those that end a picture or video, and those that end a row of it."""
     rows = [grid.rows for grid in ctx.grids() if grid.separators]
     marks = torch.cat([ctx.visual.new_zeros(0), *(part.to(ctx.visual.device) for part in rows)])
+    # the separators of a picture are one grid, so its layout has to say which of them is last
     last = [item.stop - 1 for item in ctx.items if item.parts and item.parts[-1].newline == "end"]
     if not len(marks) or not last:
         return marks[:0], marks
@@ -96,7 +98,13 @@ def counted(ctx: StageContext) -> tuple[int, Tensor]:
 
 
 def beyond(ctx: StageContext, mode: str, kept: Tensor) -> Tensor:
-    """Separators that stay beyond the budget: ``rows`` (of rows that keep a patch) or ``all``."""
+    """Separators that stay beyond the budget, as indices into ``ctx.visual``.
+
+    Args:
+        ctx: of the stage.
+        mode: ``rows`` (of rows that keep a patch) or ``all``.
+        kept: ``[K]`` indices of the patches that stay.
+    """
     ends, newlines = separators(ctx)
     marks = torch.cat([ends, newlines])
     if mode == "all" or not len(marks):
@@ -166,6 +174,7 @@ def columns(ctx: StageContext) -> Tensor:
                 if item.video is None:
                     kind = (number, place, frame)
                 if kind not in places:
+                    # frames of one video and size share their columns
                     places[kind], fresh = fresh, fresh + size
                 found[start : start + size] = places[kind] + torch.arange(size)
                 start += size

@@ -14,7 +14,7 @@ from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.methods.tome import halvings
-from unibench.ops import bipartite, mean_weights, product, shares, top_k
+from unibench.ops import bipartite, mean_weights, owned, product, shares, top_k
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows
 
 TEMPERATURE = 0.1
@@ -58,6 +58,7 @@ class AIM(Method):
     layers: tuple[int, ...] = ()
     adaptive: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "hybrid"
 
@@ -75,6 +76,7 @@ class AIM(Method):
         exact = not self.schedule
         stages = [Stage(0, self._merged, exact=exact)] if self.merge else []
         for number, layer in enumerate(layers) if self.prune else ():
+            # rate_l of the code: .875 after layer 14, 0 after layer 21
             part = 1 - (number + 1) / len(layers)
             needs, count = Needs(llm_attention=(layer - 1,)), partial(self._count, part)
             stages.append(Stage(layer, partial(self._cut, part), needs, count, exact=exact))
@@ -82,6 +84,7 @@ class AIM(Method):
 
     def _count(self, part: float, keep: int, total: int) -> int:
         """Tokens after a cut, of those that entered the language model."""
+        # int() as the code counts
         return int((keep if self.merge else total) * part)
 
     def _merged(self, ctx: StageContext) -> Selection:
@@ -89,16 +92,21 @@ class AIM(Method):
         budget, staying = _video.counted(ctx)
         frames = [part.rows[frame] for part in parts for frame in range(len(part.rows))]
         kept, values = [staying], [features[staying]]
+        owner = torch.full_like(ctx.visual, -1)
         for rows, keep in zip(frames, shares(budget, [len(rows) for rows in frames]), strict=True):
             if keep or self.schedule:
-                anchors, merged = _alike(features[rows], self.schedule or halvings(len(rows), keep))
+                steps = self.schedule or halvings(len(rows), keep)
+                anchors, slot, merged = _alike(features[rows], steps)
                 kept.append(rows[anchors])
                 values.append(merged)
+                owner[rows] = kept[-1][slot]
         if self.schedule:
             ctx.note("aim: steps given, the budget is not used")
-        return Selection(torch.cat(kept), torch.cat(values))
+        places = torch.cat(kept)
+        return Selection(places, torch.cat(values), members=lambda: owned(owner, places))
 
     def _cut(self, part: float, ctx: StageContext) -> Selection:
+        # with given steps the number that entered follows from the frames, not from the budget
         entered = ctx.memory.setdefault("entered", torch.tensor(len(ctx.visual)))
         left = int(int(entered) * part) if self.schedule else ctx.keep
         if not left:
@@ -114,23 +122,28 @@ def importance(qk: QueryKey) -> Tensor:
     """
     heads, length, _ = qk.query.shape
     rows = torch.arange(length, device=qk.query.device)
+    # from anywhere and without damping, so that mass drifts to the first tokens, as published
     mass = torch.full((heads, length), 1 / length, device=qk.query.device)
     key = qk.key.float()
     for _ in range(PASSES):
         reached = torch.zeros_like(mass)
         for part in rows.split(QUERY_CHUNK):
+            # softmax(z / 0.1): the temperature goes into the factor of the products
             given = attention_rows(qk.query[:, part], key, qk.scaling / TEMPERATURE, part)
             reached += product(mass[:, None, part], given)[:, 0]
         mass = reached
     return mass.square().mean(0).sqrt()
 
 
-def _alike(features: Tensor, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The token that each row stands for, and the rows, after steps of bipartite matching."""
-    anchors = torch.arange(len(features), device=features.device)
+def _alike(features: Tensor, steps: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The token that each row stands at, the row that each token went into, and the rows, after
+    steps of bipartite matching.
+    """
+    anchors = slot = torch.arange(len(features), device=features.device)
     for merges in steps:
         match = bipartite(features, min(merges, len(features) // 2))
+        # plain means: what merged before does not weigh more, unlike in ToMe
         weights = mean_weights(match.slot, len(match.anchor), torch.ones_like(match.slot))
         features = product(weights.to(features), features)
-        anchors = anchors[match.anchor]
-    return anchors, features
+        anchors, slot = anchors[match.anchor], match.slot[slot]
+    return anchors, slot, features

@@ -57,16 +57,22 @@ class CDPruner(Method):
 
     def select(self, ctx: StageContext) -> Selection:
         relevance = self.relevance_of(ctx)
+        # cosines of the projected tokens; CLIP's space only serves the relevance
         features, preference = ctx.geometry(ctx.visual_hidden)
         return Selection(
             quality_determinantal(cosine_pairs(features), relevance, ctx.keep, preference)
         )
 
     def relevance_of(self, ctx: StageContext) -> Tensor:
-        """Relevance of each visual token to the question, ``[N]``."""
+        """Relevance of each visual token to the question, ``[N]``.
+
+        Raises:
+            UsageError: CLIP's is asked for, and the model came without its CLIP.
+        """
         if self.relevance == "embedding" or (self.relevance == "auto" and ctx.clip is None):
             ctx.note("cdpruner-adapted: relevance from the language model's embeddings")
             question = at_least_float32(ctx.hidden[ctx.question])
+            # plus: the inversion is of CLIP's patches, not of a language model's embeddings
             return self.relevance_sign * cosine(ctx.visual_hidden, question).mean(1)
         if ctx.clip is None:
             raise UsageError(NO_CLIP)

@@ -43,6 +43,7 @@ class CenPrune(Wrapper):
         centred, preference = features.clone(), torch.ones_like(features[:, 0])
         for item in ctx.items:
             rows = ((ctx.vision_rows >= item.start) & (ctx.vision_rows < item.stop)).nonzero()[:, 0]
+            # a picture of one token has no mean to differ from
             if len(rows) < 2:
                 continue
             own = features[rows]
@@ -51,5 +52,6 @@ class CenPrune(Wrapper):
             alike = product(raw, raw.mean(0)) * len(rows) - 1  # with the others, their sum
             low, high = alike.aminmax()
             apart = (high - alike) / (high - low)
+            # equal tokens prefer nothing; their quotient above is 0 / 0
             preference[rows] = torch.where(high > low, apart, torch.ones_like(apart))
         return centred, preference

@@ -81,6 +81,7 @@ class D2Pruner(Method):
 
     def score(self, ctx: StageContext) -> Tensor:
         assert self.prior is not None
+        # the prior was measured on the same row: last prompt token, mean over heads
         attention = ctx.attention(ctx.layer - 1)[:, 0].mean(0)
         return attention / (_prior.load(self.prior).at(ctx).to(attention) + EPS)
 
@@ -90,8 +91,10 @@ class D2Pruner(Method):
         score, features = self.score(ctx), ctx.visual_hidden
         share = self.pivot_ratio * ctx.keep
         number = round(share) if self.edges == "either" else int(share)
+        # at least one, as in the port that quotes the equations
         pivots = top_k(score, min(max(1, number), ctx.keep))
         rest = complement(pivots, len(score))
+        # strict; pivots are not in the graph and bar nobody, so that a token like one may stay
         alike = cosine(features[rest]) > self.threshold
         if self.edges == "either":
             alike |= _near(rest, len(score))

@@ -73,6 +73,7 @@ class DART(Method):
 
     def select(self, ctx: StageContext) -> Selection:
         norms = [
+            # L1 over all heads joined, of keys after RoPE
             ctx.keys(ctx.layer - 1, rows).abs().sum((0, 2))
             for rows in (ctx.visual, ctx.instruction)
         ]
@@ -81,13 +82,16 @@ class DART(Method):
         pivots = torch.cat([ctx.visual[own], ctx.instruction[asked]])
         if self.variant == "official_bug":
             ctx.note("dart: official count and pivot order")
+            # CPython iterates a set of small ints by hash slot, which is not the order of insertion
             pivots = pivots.new_tensor(list(set(pivots.tolist())))
             each = ctx.keep // len(pivots)
         else:
             each = (ctx.keep - len(own)) // len(pivots)
+        # the final norm, as in the authors' code; UniPruneBench's takes the layer's input norm
         normed = unit(ctx.final_norm(ctx.hidden))
         picks = [own]
         for similarity in product(normed[pivots], normed[ctx.visual].T):
+            # each pivot takes from what earlier ones left, so their order decides
             picks.append(_first(similarity.argsort(stable=True), picks, each))
         if self.variant == "default":
             picks.append(_first(visual, picks, ctx.keep - len(own) - each * len(pivots)))

@@ -111,6 +111,7 @@ class Duet(Method):
     def select(self, ctx: StageContext) -> Selection:
         features, project = ctx.encoder_features()
         keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
+        # 307 tokens enter for the published "192", 7 of them contextual
         wanted = max(1, round(ctx.keep * 7 / 307)) if self.contextual is None else self.contextual
         sums = min(wanted, ctx.keep)
         order = ranking(ctx.saliency())
@@ -118,6 +119,7 @@ class Duet(Method):
         looked_at = rest[: max(1, self.width * sums)]
         if not sums:
             return Selection(dominant)
+        # even steps of a list in order of attention, not of space
         places = max(1, len(looked_at) // sums) * torch.arange(sums, device=order.device)
         anchors = looked_at[places]
         members = looked_at[complement(places, len(looked_at))]
@@ -126,6 +128,7 @@ class Duet(Method):
         mean = product(joins, features[members]) / joins.sum(1, keepdim=True).clamp_min(1)
         return Selection(
             torch.cat([dominant, anchors]),
+            # anchor plus mean, not their mean: norms up to twice as large, as in VisionZip
             torch.cat([ctx.visual_hidden[dominant], project(features[anchors] + mean)]),
             members=lambda: pairs(joins, members, anchors, len(dominant)),
         )
@@ -141,6 +144,7 @@ class Duet(Method):
         qk, count = ctx.recorded(ctx.layer), len(ctx.visual)
         entered = ctx.memory.setdefault("entered", torch.tensor(count))
         believed, best = _believed(number, shares, int(entered))
+        # what it does not believe in counts as text: these tokens ask, and stay
         start = ctx.visual[believed] if believed < count else ctx.visual[-1] + 1
         rows = torch.arange(int(start), len(ctx.hidden), device=qk.query.device)
         score = attention_rows(qk.query[:, rows], qk.key, qk.scaling).mean((0, 1))
@@ -151,6 +155,7 @@ class Duet(Method):
 
 def _left(number: int, shares: tuple[float, ...], keep: int, total: int) -> int:
     """Tokens after a cut: a share of those that entered the language model."""
+    # of what entered, not of what is present: pdrop_rank_drop keeps the first count
     return int(min(keep, total) * shares[number])
 
 

@@ -103,6 +103,7 @@ class DyCoke(Method):
         ctx.memory["attention"] = given
         if before is not None and float(cosine_similarity(given, before, dim=0)) >= STEADY:
             return None if self.variant == "official_bug" else ctx.memory["read"]
+        # in floating point as in the code: 1 - 0.7 is 0.30000000000000004
         best = top_k(given, int(len(given) * (1 - self.unread)))
         ctx.memory["read"] = torch.cat([patches[best], newlines])
         return ctx.memory["read"]
@@ -110,11 +111,13 @@ class DyCoke(Method):
     def evict(self, ctx: StageContext) -> Tensor | None:
         if ctx.layer < self.layer or not len(ctx.visual):
             return None
+        # evict is called for each layer; the choice of the first holds for all
         if "read" not in ctx.memory:
             patches = (~ctx.separators).nonzero()[:, 0]
             given = ctx.attention(self.layer - 1)[:, 0].mean(0)[patches]
             best = top_k(given, int(len(given) * (1 - self.unread)))
             stays = torch.cat([patches[best], ctx.separators.nonzero()[:, 0]])
+            # by original number, since caches of layers differ after a cut
             ctx.memory["read"] = ctx.vision_rows[stays]
         left = ctx.memory["read"].to(ctx.vision_rows.device)
         return torch.isin(ctx.vision_rows, left).nonzero()[:, 0]
@@ -130,6 +133,7 @@ class DyCoke(Method):
         for part, keep in zip(parts, _video.divided(budget, parts), strict=True):
             if self.counts == "official":
                 whole, pruned = self._pattern(list(range(len(part.rows))))
+                # dycole_ttm floors in floating point: k = 0.9 may lose a token
                 counts = [int((1 - self.k) * part.rows.shape[1])] * len(pruned)
                 kept += _kept(features, part, whole, pruned, counts)
             else:
@@ -142,6 +146,7 @@ class DyCoke(Method):
         """Exactly ``keep`` rows of a video."""
         frames, size = part.rows.shape
         whole, pruned = self._pattern(list(range(frames)))
+        # a window of four keeps at least its first frame, a quarter of the tokens
         while keep < len(whole) * size and len(whole) > 1:
             ctx.note("dycoke: the budget is below the whole frames; windows of whole frames again")
             whole, pruned = self._pattern(whole)
@@ -160,6 +165,7 @@ class DyCoke(Method):
             if place % 4 == 0 or (defective and place % 4 == 2 and place - 2 >= count - 4):
                 whole.append(frame)
             else:
+                # odd places look one frame back, the third of a window two
                 pruned.append((frame, frames[place - 2 + place % 2]))
         return whole, pruned
 

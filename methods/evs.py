@@ -59,6 +59,7 @@ class EVS(Method):
         budget, staying = _video.counted(ctx)
         parts = _video.videos(ctx)
         patches, first = sum(map(len, parts)), sum(part.rows.shape[1] for part in parts)
+        # a budget that keeps everything asks for no comparison
         if budget < patches and all(grid.video is None for grid in ctx.grids()):
             raise UsageError(
                 "method=evs compares each frame with the one before, and this prompt has no video:"
@@ -72,6 +73,7 @@ class EVS(Method):
             return Selection(torch.cat([staying, *_spaced(parts, budget)]))
         features = _video.features(ctx, self.deepstack)
         apart = torch.cat([dissimilarity(features[part.rows]).flatten() for part in parts])
+        # one list for all videos and frames: they compete
         rows = torch.cat([part.rows.flatten() for part in parts])
         return Selection(torch.cat([staying, rows[top_k(apart, budget)]]))
 

@@ -45,4 +45,5 @@ class FastV(Method):
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)
 
     def score(self, ctx: StageContext) -> Tensor:
+        # the last row alone, as every code does; the paper's text averages over all rows
         return ctx.attention(ctx.layer - 1)[:, 0].mean(0)

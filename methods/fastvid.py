@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.methods import _video
-from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
+from unibench.ops import complement, cosine, grouped_sum, into_rows, product, shares, top_k
 from unibench.ops.clustering import density_peaks
 
 NEIGHBOURS = 4  # rows in a density, the row itself among them
@@ -66,6 +66,7 @@ class FastVID(Method):
     retention: float | None = None
     newlines: Literal["counted", "rows"] = "counted"
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
@@ -93,16 +94,23 @@ class FastVID(Method):
         else:
             budget, staying = _video.counted(ctx)
         kept, values = [staying], [features[staying]]
+        groups = list[Tensor]()
         budgets = _video.divided(budget, parts)
         for part, looks, keep in zip(parts, frames, budgets, strict=True):
             found = self._segments(looks, part.rows.shape[1], keep)
-            places, rows = self._kept(found, features[part.rows], attention[part.rows])
+            places, own, rows = self._kept(found, features[part.rows], attention[part.rows])
             kept.append(part.rows.flatten()[places])
             values.append(rows)
+            groups.append(part.rows.flatten()[own])
         if self.newlines == "rows":
             kept.append(_video.beyond(ctx, "rows", torch.cat(kept)))
             values.append(features[kept[-1]])
-        return Selection(torch.cat(kept), torch.cat(values))
+        left, count = torch.cat(kept), len(ctx.visual)
+        return Selection(
+            left,
+            torch.cat(values),
+            members=lambda: into_rows(torch.cat([left[:0].expand(2, 0), *groups], 1), left, count),
+        )
 
     def _signals(
         self, ctx: StageContext, features: Tensor, parts: Sequence[_video.Video]
@@ -131,6 +139,7 @@ class FastVID(Method):
         if self.variant == "default":
             quotas = shares(keep, [size * len(part) for part in ranges])
         else:
+            # r = int(n R) tokens of a frame is the unit of the official counts
             share = keep / (size * len(frames)) if self.retention is None else self.retention
             quotas = [int(size * share) * len(part) for part in ranges]
         if self.variant == "official_ov":
@@ -144,15 +153,18 @@ class FastVID(Method):
             return Segment(frames, quota, tuple(Share(frame, size, 0) for frame in frames))
         taking = list(frames)
         if self.ignore is not None:
+            # fastvid_qwen25vl cuts a segment again: of each piece only the last frame keeps tokens
             taking = [t for t in frames[:-1] if alike[t] < self.ignore] + [frames[-1]]
         gathering = int(quota * self.anchors)
         if self.variant == "official_qwen":
+            # con = max(int(r L d), 1) in fastvid_qwen25vl
             gathering = max(gathering, 1)
         salient = _evenly(quota - gathering, len(taking))
         peaks = _evenly(gathering, math.ceil(len(taking) / self.stride))
         most = size // 2 if self.ignore is not None and len(frames) > 1 else size
         found = []
         for place, frame in enumerate(taking):
+            # frames with anchors are counted from the segment's last one
             back = len(taking) - 1 - place
             anchors = min(peaks[back // self.stride], most) if back % self.stride == 0 else 0
             found.append(Share(frame, min(salient[place], size - anchors), anchors))
@@ -162,6 +174,7 @@ class FastVID(Method):
         """The same in each frame of a segment; remainders are lost (fastvid_llavaonevision)."""
         each, length = quota // len(frames), len(frames)
         gathering = int(each * self.anchors)
+        # frames with anchors take those of the others
         peaks = gathering if length == 1 else gathering * length // math.ceil(length / self.stride)
         taking = [(frame, (frames[-1] - frame) % self.stride == 0) for frame in frames]
         found = [Share(frame, each - gathering, peaks * has_peaks) for frame, has_peaks in taking]
@@ -169,8 +182,10 @@ class FastVID(Method):
 
     def _kept(
         self, found: Sequence[Segment], features: Tensor, attention: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Places in ``features [T, n, D]``, flattened over frames, and the rows kept there."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places in ``features [T, n, D]``, flattened over frames, that are kept, ``[2, M]`` of
+        anchors and what each gathers, and the rows.
+        """
         unchanged = torch.zeros_like(attention, dtype=torch.bool)
         is_anchor = torch.zeros_like(unchanged)
         anchors: dict[int, Tensor] = {}
@@ -179,6 +194,7 @@ class FastVID(Method):
             rest = complement(salient, attention.shape[1])
             unchanged[share.frame, salient] = True
             if share.anchors:
+                # densities are those of what attention has left in the frame
                 near = min(NEIGHBOURS, len(rest))
                 peaks = density_peaks(features[share.frame, rest], share.anchors, near)
                 anchors[share.frame] = rest[peaks.centre]
@@ -186,17 +202,26 @@ class FastVID(Method):
         if self.variant == "default":
             unchanged |= _filled(found, attention, unchanged | is_anchor)
         places, rows = [unchanged.flatten().nonzero()[:, 0]], [features[unchanged]]
+        own = [places[0][:0].expand(2, 0)]
         for segment in found:
             for frame in segment.frames:
                 if frame in anchors:
-                    places.append(frame * attention.shape[1] + anchors[frame])
-                    rows.append(self._gathered(segment, frame, anchors[frame], features, unchanged))
-        return torch.cat(places), torch.cat(rows)
+                    at = frame * attention.shape[1] + anchors[frame]
+                    gathered, target, merged = self._gathered(
+                        segment, frame, anchors[frame], features, unchanged
+                    )
+                    places.append(at)
+                    rows.append(merged)
+                    others = at[target] != gathered  # the defective code gathers anchors too
+                    own += [torch.stack([at[target[others]], gathered[others]]), at.expand(2, -1)]
+        return torch.cat(places), torch.cat(own, 1), torch.cat(rows)
 
     def _gathered(
         self, segment: Segment, frame: int, anchors: Tensor, features: Tensor, unchanged: Tensor
-    ) -> Tensor:
-        """The anchors of a frame with the mean of what each gathers."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the anchors of a frame gather, places flattened over frames, which anchor it goes
+        to, and the anchors with the mean of it.
+        """
         part = slice(segment.frames.start, segment.frames.stop)
         free = ~unchanged[part]
         if self.variant != "official_ov":  # there, anchors gather themselves and each other
@@ -205,8 +230,10 @@ class FastVID(Method):
         target = cosine(sources, own).argmax(1)
         size = torch.bincount(target, minlength=len(own)).to(own)[:, None]
         mean = grouped_sum(sources, target, len(own)) / size.clamp_min(1)
+        # the anchor weighs like one more source, but never less than beta
         weight = (1 / (size + 1)).clamp_min(self.beta)
-        return torch.where(size > 0, weight * own + (1 - weight) * mean, own)
+        places = free.flatten().nonzero()[:, 0] + part.start * free.shape[1]
+        return places, target, torch.where(size > 0, weight * own + (1 - weight) * mean, own)
 
 
 @dataclass(frozen=True)
@@ -246,6 +273,7 @@ def segments_of(alike: Sequence[float], least: int, tau: float) -> list[range]:
     >>> segments_of([0.95, 0.99, 0.5, 0.97], 2, 0.9), segments_of([0.95, 0.99], 8, 0.9)
     ([range(0, 3), range(3, 5)], [range(0, 1), range(1, 2), range(2, 3)])
     """
+    # sorted() is stable: of equally unlike pairs the earlier is cut
     order = sorted(range(len(alike)), key=lambda place: alike[place])
     cuts = order[: least - 1] + [place for place, value in enumerate(alike) if value < tau]
     return _video.segments(cuts, len(alike) + 1)
@@ -260,6 +288,7 @@ def mean_query_attention(ctx: StageContext, parts: Sequence[_video.Video]) -> Te
     query, key = ctx.vision.queries(-1), ctx.vision.keys(-1)  # [N, heads, head_dim]
     found = key.new_zeros(len(key))
     for part in parts:
+        # attention of the mean query, which is not the mean of the attentions
         mean = query[part.rows].mean(1, keepdim=True).transpose(1, 2)  # [T, heads, 1, head_dim]
         logits = product(mean, key[part.rows].permute(0, 2, 3, 1)) * key.shape[-1] ** -0.5
         found[part.rows] = logits.softmax(-1).mean((1, 2))

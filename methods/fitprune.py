@@ -111,6 +111,7 @@ class FitPrune(Method):
                 layer + 1, self.select, Needs(llm_attention=(layer,)), partial(_left, tables, layer)
             )
             for layer in range(depth - 1)
+            # layers after which neither table deletes need no cut and no attention
             if any(table[layer] > (table[layer - 1] if layer else 0) for table in tables)
         ]
 
@@ -132,9 +133,11 @@ def attention_flow(ctx: StageContext, layer: int) -> tuple[Tensor, Tensor]:
 
     def received(rows: Tensor) -> Tensor:
         return torch.stack(
+            # greatest head of each entry: the "mix attention map" of the paper
             [ctx.attention(layer, part).amax(0).sum(0) for part in rows.split(CHUNK)]
         ).sum(0)
 
+    # a prompt that ends in its picture has no text row behind it
     text = ctx.instruction if len(ctx.instruction) else ctx.visual[-1:]
     return received(text), received(ctx.visual) / len(ctx.visual)
 
@@ -146,6 +149,7 @@ def _stretched(recipe: Sequence[float], depth: int) -> list[float]:
     done = [0.0]
     for number in recipe:
         done.append(done[-1] + number)
+    # by the share of the depth that has been passed, linear between two layers
     places = [(layer + 1) * len(recipe) / depth for layer in range(depth - 1)]
     reached = [
         done[int(place)] + (place % 1) * (done[min(int(place) + 1, len(recipe))] - done[int(place)])
@@ -167,6 +171,7 @@ def _left(tables: Sequence[Sequence[float]], layer: int, keep: int, total: int) 
 
 def _between(retention: float, mild: float, harsh: float) -> float:
     """Interpolated between the two published tables by the share of tokens that they leave."""
+    # both tables are of a 576-token picture
     low, high = (1 - sum(table) / 576 for table in reversed(PUBLISHED))
     weight = min(1.0, max(0.0, (retention - low) / (high - low)))
     return harsh + weight * (mild - harsh)

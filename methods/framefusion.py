@@ -77,6 +77,7 @@ class FrameFusion(Method):
 
     def _call(self, depth: int, average: bool, ctx: StageContext) -> Selection | None:
         state = ctx.memory
+        # after a cut grids are no grids any more, so columns are remembered by original number
         if "column" not in state:  # in front of the first layer
             state["column"] = _video.columns(ctx)
             state["ratios"] = torch.zeros(0, dtype=torch.float64)
@@ -107,12 +108,14 @@ class FrameFusion(Method):
         """What is left when tokens join the ones before them."""
         present = len(ctx.visual)
         order, likeness = self._likeness(ctx)
+        # a chain of joined tokens in a column goes into the one before it
         joins = likeness >= self.similarity
         number = int(joins.sum())  # waits for the device
         if number / present < share:
             ctx.memory["ratios"] = torch.cat(
                 [ctx.memory["ratios"], torch.tensor([number / present], dtype=torch.float64)]
             )
+            # ratio_lower_bound of the code: this merge was the last, the next call prunes
             ctx.memory["merged"] = torch.tensor(number / present < self.least)
         else:
             # equal ones by their place in the sequence, not by column
@@ -125,6 +128,7 @@ class FrameFusion(Method):
             return None
         slot = (~joins).cumsum(0) - 1
         keep = order[~joins]
+        # a plain mean, whatever each token stands for already
         values = grouped_sum(ctx.visual_hidden[order], slot, len(keep))
         size = torch.bincount(slot, minlength=len(keep)).to(values)
         return Selection(keep, values / size[:, None], members=lambda: torch.stack([slot, order]))
@@ -150,6 +154,7 @@ class FrameFusion(Method):
         qk = ctx.recorded(ctx.layer - 1)
         row = attention_rows(qk.query[:, -1:], qk.key, qk.scaling)[:, 0].mean(0)
         first, last = int(ctx.visual[0]), int(ctx.visual[-1])
+        # the span from the first to the last visual token, text between frames included
         best = ranking(row[first : last + 1])[: round((last + 1 - first) * (1 - share))] + first
         return Selection(torch.isin(ctx.visual, best.to(ctx.visual.device)).nonzero()[:, 0])
 
@@ -169,5 +174,6 @@ def most_merged(ratios: Sequence[float], cost: float, depth: int) -> float:
     for ratio in ratios:
         left *= 1 - ratio
         processed += left
+    # what the remaining layers may process, in units of what is present
     remaining = (depth * cost - processed) / ((depth - len(ratios)) * left)
     return min(1.0, max(0.0, 1 - remaining))

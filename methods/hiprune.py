@@ -69,10 +69,13 @@ class HiPrune(Method):
             else self.object_layer
         )
         shallow, deep = self._scores(ctx, middle), self._scores(ctx, ctx.family.saliency_layer)
+        # an anchor comes with four neighbours; round() is to even, and may give no anchor at all
         anchors = round(ctx.keep * self.alpha / 5)
         if self.variant == "angelslim" and self.alpha > 0 and ctx.keep >= 5:
+            # AngelSlim's port never goes without an anchor
             anchors = max(1, anchors)
         near = _with_neighbours(ctx, top_k(shallow, min(anchors, len(shallow))))
+        # sorted by place: of anchors too many for the budget the lower part of the picture goes
         near = near[: ctx.keep]
         if self.variant == "official_bug":
             ctx.note(
@@ -83,6 +86,8 @@ class HiPrune(Method):
                     [
                         near,
                         top_k(
+                            # scores average 1: a token of one above the cut is picked again in
+                            # spite of this
                             deep.index_add(0, near, -torch.ones_like(deep[near])),
                             ctx.keep - len(near),
                         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -76,6 +77,7 @@ class HiRED(Method):
     def _budgets(self, ctx: StageContext, tiling: Tiling, keep: int) -> list[int]:
         """Tokens of the overview, and of each tile."""
         present = [len(tile) for tile in tiling.tiles]
+        # int(B alpha), as in the code
         overview = min(int(self.alpha * keep), len(tiling.overview))
         rest = min(keep - overview, sum(present))
         weights = self._content(ctx, tiling)
@@ -94,14 +96,17 @@ class HiRED(Method):
             return torch.ones(tiles)
         place = torch.arange(size, device=tiling.overview.device)
         if self.variant == "official_bug":
+            # contiguous runs of the raster: stripes, whatever the tiles show
             region = place * tiles // size
         else:
             down, across = tiles // tiling.across, tiling.across
             y, x = place // tiling.width, place % tiling.width
+            # the tile that shows this part of the picture
             region = y * down // tiling.height * across + x * across // tiling.width
         early = (
             ctx.vision.cls(0) if ctx.family.prefix_tokens else ctx.vision.received(0, total=True)
         )[tiling.overview]
+        # 1 - alpha of the overview is marked, by the tower's first block
         marked = top_k(early, int(size * (1 - self.alpha)))
         worth = early[marked] if self.content == "sum" else torch.ones_like(early[marked])
         return early.new_zeros(tiles).index_add(0, region[marked], worth)
@@ -114,11 +119,17 @@ def divided(total: int, weights: Sequence[float], most: Sequence[int]) -> list[i
     >>> divided(7, [3.0, 1.0, 0.0], [9, 9, 9]), divided(8, [1.0, 0.0, 0.0], [4, 4, 4])
     ([5, 2, 0], [4, 2, 2])
     """
-    whole = sum(weights)
-    exact = [total * weight / whole if whole else total / len(weights) for weight in weights]
+    # fractions: rounded, remainders that are equal would not go to the first
+    parts = [Fraction(weight) for weight in weights]
+    if not any(parts):
+        parts = [Fraction(1)] * len(parts)
+    whole = sum(parts)
+    exact = [total * part / whole for part in parts]
     given = [min(int(part), bound) for part, bound in zip(exact, most, strict=True)]
+    # largest remainder first; of equal ones the earlier tile
     order = sorted(range(len(exact)), key=lambda i: (int(exact[i]) - exact[i], i))
     left = total - sum(given)
+    # ends, since the callers never ask for more than there is
     while left:
         for i in order:
             if left and given[i] < most[i]:

@@ -46,6 +46,7 @@ class HoloV(Method):
     def select(self, ctx: StageContext) -> Selection:
         attention, features = ctx.saliency(), unit(ctx.visual_hidden)
         count = len(attention)
+        # the Qwen code's formula; the LLaVA call has 16 runs and 64 tokens written into it
         runs = min(count, self.num_patches or max(1, int(1024 / 576 * count / ctx.keep)))
         longest = -(-count // runs)
         long = count % runs or runs  # so many runs have the full length, the others one token less
@@ -62,6 +63,7 @@ class HoloV(Method):
         chosen = torch.zeros_like(attention).index_add_(
             0, place.flatten(), (first & real).flatten().to(attention)
         )
+        # chosen ones first, then the most attended of the rest: no run's surplus is lost
         return Selection(top_k(attention.masked_fill(chosen > 0, torch.inf), ctx.keep))
 
     def _budget(self, attention: Tensor, features: Tensor, real: Tensor, keep: int) -> Tensor:
@@ -81,6 +83,7 @@ class HoloV(Method):
             attended.sum(1, keepdim=True) / length / (variance.sum(1, keepdim=True) / length + 1e-6)
         )
         score = ((attended + self.beta * scale * variance).sum(1, keepdim=True) / length)[:, 0]
+        # a run of one token has no variance, and its attention is not multiplied, as in the code
         score = torch.where(length[:, 0] == 1, attention.sum(1), score)
         weight = score / (score.sum() + 1e-6)
         budget = (weight * keep).floor()

@@ -37,6 +37,7 @@ class IDPruner(ByImportance):
     aim = "hybrid"
 
     def select(self, ctx: StageContext) -> Selection:
+        # scaled first: cosines reach from -1 to 1, raw scores of a selector anywhere
         importance = min_max(self.weights(ctx, self.importance_transform), eps=1e-6)
         return Selection(
             mmr(importance, cosine_pairs(ctx.visual_hidden), ctx.keep, self.mmr_lambda)

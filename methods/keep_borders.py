@@ -31,5 +31,6 @@ class KeepBorders(Method):
                 torch.minimum(row, grid.height - 1 - row),
                 torch.minimum(column, grid.width - 1 - column),
             )
+            # separators are a grid of one column, all of which lies on an edge
             scores[grid.rows] = -inward.flatten().float().to(scores.device)
         return scores

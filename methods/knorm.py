@@ -31,4 +31,5 @@ class KNorm(Method):
     def score(self, ctx: StageContext) -> Tensor:
         assert ctx.vision is not None
         norm: Tensor = ctx.vision.keys(-1).mean(1).norm(dim=-1)
+        # in kvpress the longest keys leave the cache first
         return -norm

@@ -78,11 +78,13 @@ class MMTok(Method):
     def select(self, ctx: StageContext) -> Selection:
         of_clip = "clip_tower" in ctx.family.provides
         by_default = 0.02 if of_clip else 0.01
+        # no temperature is 0, see __post_init__
         sharpness = self.text_temperature or by_default
         layer = ctx.family.feature_layer
         states = unit(ctx.vision.hidden(-1 if layer is None else layer))
         tokens, words = unit(ctx.visual_hidden), unit(self.words(ctx, of_clip))
         # a row for each token that may be picked, a column for each thing to cover
+        # softmax over tokens, for each word: which tokens the word would pick
         asked = product(tokens, words.T).div_(sharpness).softmax(0) / max(1, len(words))
         own = gram(states).div_(self.vision_temperature).softmax(0).mul_(self.alpha / len(states))
         barred = None if ctx.padded is None else LAST * ctx.padded
@@ -99,8 +101,10 @@ class MMTok(Method):
             ctx.note("mmtok: all tokens of the question (no processor to tell words)")
             return at_least_float32(ctx.hidden[ctx.question])
         if self.text == "words" or (self.text == "auto" and of_clip):
+            # word by word, as the LLaVA port tokenises them
             rows = ctx.family.embedded(content_words(asked).split())
         else:
+            # the Qwen port puts this in front
             rows = ctx.family.embedded(f"Question: {asked}")
         return at_least_float32(rows).to(ctx.hidden.device)
 

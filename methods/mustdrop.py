@@ -59,6 +59,7 @@ class MustDrop(Method):
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     calibrated = "optional"
     corrected = frozenset({"attention"})
     category = "hybrid"
@@ -83,6 +84,7 @@ class MustDrop(Method):
         return False
 
     def stages(self, depth: int) -> Sequence[Stage]:
+        # in front of these: the code filters behind layers 2, 6, 10 and 14
         layers = self.layers or spread((3, 7, 11, 15), 32, depth)
         wanted = MustDropVit.needs | Needs(vit_attention=(-1,))
         return [
@@ -105,7 +107,9 @@ class MustDrop(Method):
         ctx.note("mustdrop: thresholds decide, not the budget")
         merged = self._windows.select(ctx)
         looked_at = self._cls(ctx).to(merged.keep.device)[merged.keep]
+        # of the merged sequence, as in the code: 47 of 576 where nothing was merged
         key = top_k(looked_at, math.ceil(self.key_share * len(looked_at)))
+        # by original number: places in the sequence change at every cut
         ctx.memory["key"] = ctx.vision_rows[merged.keep[key]]
         return merged
 
@@ -122,14 +126,17 @@ class MustDrop(Method):
         return ctx.vision.received(-1)
 
     def _filter(self, ctx: StageContext) -> Selection:
+        # without text behind the picture the last token of the prompt asks
         rows = ctx.instruction if len(ctx.instruction) else None
         given = ctx.attention(ctx.layer - 1, rows).mean(0)  # [text, N]
         overall, most = given.sum(0), given.amax(0)
         of_all, of_one = self._thresholds
+        # both strict: a token exactly at a threshold stays
         little = (overall < of_all * overall.sum()) & (most < of_one)
         keep = (
             ~little | torch.isin(ctx.vision_rows, ctx.memory["key"].to(ctx.vision_rows.device))
         ).nonzero()[:, 0]
+        # the layer in front of the first cut: caches of layers 0 and 1 keep everything
         ctx.memory.setdefault("first", torch.tensor(ctx.layer - 1))
         ctx.memory["left"] = ctx.vision_rows[keep]
         return Selection(keep)

@@ -44,8 +44,10 @@ class NaiveHybrid(ByImportance):
         ctx.note(f"naive_hybrid variant={self.variant}")
         if self.variant == "split":
             distance = cosine_pairs(features, distance=True)
+            # halves up, as in every count here; round() would go to even
             sure = top_k(importance, int(self.weight * ctx.keep + 0.5))
             if not len(sure):
+                # with nothing picked yet there is no distance to start from
                 return Selection(max_min(distance, ctx.keep))
             return Selection(torch.cat([sure, farthest(distance, ctx.keep - len(sure), sure)]))
         candidates = top_k(

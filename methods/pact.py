@@ -96,16 +96,19 @@ class PACT(Method):
     def select(self, ctx: StageContext) -> Selection | None:
         patches, separators = (mask.nonzero()[:, 0] for mask in (~ctx.separators, ctx.separators))
         if self.cutoff is None:
+            # newlines stay only where the budget exceeds all patches
             separators = separators[: max(0, ctx.keep - len(patches))]
             if ctx.keep >= len(patches):
                 return Selection(torch.cat([patches, separators]))
         if not self.weighted:
             ctx.note("pact: groups weigh as one token in later attention (officially as many)")
         score, states = self.score(ctx)[patches], ctx.visual_hidden[patches]
+        # keys after the rotation, all heads in one vector, are what distances are between
         keys = unit(ctx.keys(ctx.layer)[:, patches].transpose(0, 1).flatten(1))
         share = (ctx.keep / len(patches)) ** 0.5 if self.share is None else self.share
         alive = top_k(score, max(1, int(len(patches) * share)))
         apart = (1 - gram(keys[alive])).clamp_(0, FARTHEST)
+        # in float32 the order of summation would decide between nearly equal densities
         density = (apart / self.width).square_().neg_().exp_().sum(1, dtype=torch.float64)
         if self.cutoff is None:
             cutoff, centre = _smallest(apart, density, ctx.keep)
@@ -118,6 +121,7 @@ class PACT(Method):
         joining = complement(torch.cat([middles, alive[alone]]), len(patches))
         distance = (1 - product(keys[joining], keys[middles].T)).clamp_min_(0)
         nearest, slot = distance.min(1)
+        # what importance dropped comes back if it is near; survivors join whatever the distance
         lost = torch.ones_like(score, dtype=torch.bool).index_fill_(0, alive, False)[joining]
         near = ~lost | (nearest <= self.recover * cutoff)
         inside = membership(slot, len(middles), near.to(states))
@@ -134,8 +138,10 @@ class PACT(Method):
 
     def score(self, ctx: StageContext) -> Tensor:
         """Attention of the mean query up to the last picture, times the length of the state."""
+        # all rows up to the last picture, system prompt and newlines included
         rows = len(ctx.hidden) - len(ctx.instruction)
         qk = ctx.unrotated()
+        # before the rotation: a mean of rotated queries would have no position
         asked = qk.query[:, :rows].mean(1, keepdim=True)
         seen = attention_rows(asked, qk.key[:, :rows], qk.scaling)[:, 0].mean(0)
         important: Tensor = seen[ctx.visual] * ctx.visual_hidden.norm(dim=-1)
@@ -146,6 +152,7 @@ def _smallest(apart: Tensor, density: Tensor, keep: int) -> tuple[float, Tensor]
     """The smallest cutoff that leaves at most ``keep`` centres, by bisection, and which."""
     low, high = 0.0, FARTHEST
     best = independent(apart <= high, density)
+    # the number of centres falls as the cutoff grows
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         centre = independent(apart <= middle, density)

@@ -79,6 +79,7 @@ class PixelPrune(Method):
         if self.order == "serpentine":
             along = self._runs(_alternated(tokens).flatten(0, 1))
             return _alternated(along.view(ctx.height, ctx.width)).flatten()
+        # at threshold 0 a dropped token equals its prediction, so nothing can drift
         anchored = self.anchored and self.threshold > 0
         stays = (self._anchored(tokens) if anchored else self._sliding(tokens)).flatten()
         if self.order == "pred_2d":
@@ -102,6 +103,7 @@ class PixelPrune(Method):
         across = self._alike(tokens[:, 1:], tokens[:, :-1])
         down = self._alike(tokens[1:], tokens[:-1])
         stays = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        # the first row has no upper, the first column no left neighbour
         stays[0, 1:], stays[1:, 0] = ~across[0], ~down[:, 0]
         # the corner is like the left neighbour, and not like the upper one
         upper = down[:, :-1] & ~across[:-1]
@@ -113,6 +115,7 @@ class PixelPrune(Method):
         height, width, _ = tokens.shape
         seen = tokens.clone()
         stays = torch.ones(height, width, dtype=torch.bool, device=tokens.device)
+        # a token needs its left, upper and corner neighbours, all on earlier anti-diagonals
         for diagonal in range(1, height + width - 1):
             y = torch.arange(max(0, diagonal - width + 1), min(height - 1, diagonal) + 1)
             y = y.to(tokens.device)
@@ -120,6 +123,7 @@ class PixelPrune(Method):
             left, upper = seen[y, (x - 1).clamp_min(0)], seen[(y - 1).clamp_min(0), x]
             corner = seen[(y - 1).clamp_min(0), (x - 1).clamp_min(0)]
             from_above = self._alike(corner, left) & ~self._alike(corner, upper)
+            # the edges of the picture have one neighbour only
             from_above = (from_above & (y > 0)) | (x == 0)
             guess = torch.where(from_above[:, None], upper, left)
             gone = self._alike(tokens[y, x], guess)

@@ -47,6 +47,7 @@ class Pooling(Method):
         features, kept, values = ctx.visual_hidden, [], []
         cells: list[tuple[Grid, int, int]] = []
         grids = ctx.grids()
+        # separators are a grid of one column and have their share as well
         parts = shares(ctx.keep, [len(grid) for grid in grids])
         pool = adaptive_avg_pool2d if self.mode == "avg" else adaptive_max_pool2d
         for grid, part in zip(grids, parts, strict=True):
@@ -95,6 +96,7 @@ def _members(cells: Sequence[tuple[Grid, int, int]]) -> Tensor:
 def _covered(length: int, cells: int) -> Tensor:
     """``[cells, length]`` places of each cell along one side, as torch's pooling has them."""
     cell, place = torch.arange(cells)[:, None], torch.arange(length)[None]
+    # adaptive pooling takes floor and ceiling, so cells overlap where sides do not divide
     return (place >= cell * length // cells) & (place < -(-(cell + 1) * length // cells))
 
 

@@ -54,6 +54,7 @@ class PruMerge(Method):
             Stage(
                 0,
                 self.select,
+                # the last block's attention beside the features of the block before, as in the code
                 Needs(vit_attention=(-1,), features=True),
                 exact=self.mode == "fixed",
             ),
@@ -70,9 +71,11 @@ class PruMerge(Method):
         )  # the official floor of a float
         chosen = ranking(attention)[:number]
         rest = complement(chosen, count)
+        # neighbours may be chosen patches too, and one may serve several rows, as in the code
         weights = nearest_weights(
             ctx.vision.keys(-1).flatten(1), chosen, self.neighbours, attention
         )
+        # a sum and no mean: attention over the rest need not add up to 1
         summed = product(attention[rest], features[rest])
         return Selection(
             torch.cat([chosen, rest[-1:]]),

@@ -90,13 +90,17 @@ class PruMergePlus(Method):
         share = int(outliers(attention).sum()) / count
         number = int(count * share)
         if self.mode == "adaptive":
+            # the code's step; where a third or more are outliers it is 0 and fails
             step = max(1, int(int(1 / share) / 3)) if share else count
+            # count - 1: the official arange stops one short
             spaced, most = torch.arange(0, count - 1, step, device=attention.device), count
         else:
+            # EffiVLM's rule: at least one outlier, then spaced patches
             number = min(max(1, number), keep)
             spaced, most = (
                 torch.arange(0, count, max(1, count // keep), device=attention.device),
                 keep - number,
             )
         marked = ranking(attention)[:number]
+        # truncated from the front, so that the bottom of the picture loses samples
         return torch.cat([marked, spaced[~torch.isin(spaced, marked)][:most]])

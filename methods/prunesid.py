@@ -62,16 +62,20 @@ class PruneSID(Method):
         # the published number counts the CLS row, which is no patch
         wanted = ctx.keep + (self.variant == "official")
         least = 4 if by_loading and ctx.keep >= 4 else 1
+        # there are no more components than tokens or channels
         groups = min(max(wanted // 4, least), *features.shape)
+        # the sign of a component is arbitrary
         loading, slot = components(centred(features), groups).abs().max(1)
         similarity, score = cosine(features), loading if by_loading else ctx.saliency()
         alike = similarity > threshold(similarity, wanted, by_loading)
         survives = independent(alike & (slot[:, None] == slot[None]), score)
         order = ranking(score)
         order = order[ranking(survives[order].to(score))]  # survivors first, each by falling score
+        # each group keeps the first of its own ranking
         chosen = places_within(slot, order, groups) < shared(
             slot, survives, groups, wanted, ctx.keep
         ).gather(0, slot)
+        # as indices in order, without asking the device how many there are
         return Selection(top_k(chosen.to(score), ctx.keep))
 
 
@@ -82,11 +86,18 @@ def centred(features: Tensor) -> Tensor:
 
 
 def threshold(similarity: Tensor, wanted: int, by_loading: bool) -> Tensor:
-    """The similarity above which one token suppresses another, for a budget of ``wanted``."""
+    """The similarity above which one token suppresses another.
+
+    Args:
+        similarity: ``[N, N]`` cosines.
+        wanted: the budget.
+        by_loading: the rule of the Qwen code.
+    """
     count, own = len(similarity), similarity.diagonal().sum()
     if by_loading:  # the Qwen code divides the upper triangle by all pairs: half the mean
         half = (similarity.sum() + own) / (2 * count**2)
         return half * max(wanted / (count / 18), 1.0)
+    # the mean over pairs of different tokens
     return (similarity.sum() - own) / (count * (count - 1)) * (wanted / 32)
 
 
@@ -104,11 +115,13 @@ def shared(slot: Tensor, survives: Tensor, groups: int, wanted: int, keep: int) 
     size = empty.index_add(0, slot, torch.ones_like(slot))
     alive = empty.index_add(0, slot, survives.long())
     least = size.clamp_max(1)
+    # literals of the code: at most 5 of a group for each 64 tokens
     most = torch.minimum(size, alive).clamp_max(5 * math.ceil(wanted / 64))
     # all caps rise together until they hold the budget; suppressed tokens come in again
     rise = torch.arange(wanted + 1, device=slot.device)[:, None]
     most = torch.minimum(most + (torch.minimum(most + rise, size).sum(1) < wanted).sum(), size)
     free, before = keep - least.sum(), alive.cumsum(0)
+    # halves to even in float32, as in the code
     reached = (free * before.float() / before[-1]).round().long()
     given = torch.minimum(reached.diff(prepend=reached[:1] * 0) + least, most)
     order = ranking(alive)  # what a cap refuses goes to the groups with most survivors

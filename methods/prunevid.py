@@ -14,7 +14,7 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import rounded, spread
 from unibench.methods import _video
-from unibench.ops import product, shares, top_k, unit
+from unibench.ops import owned, product, shares, top_k, unit
 from unibench.ops.clustering import density_peaks
 from unibench.pruning.attention import attention_rows
 
@@ -63,6 +63,7 @@ class PruneVid(Method):
     alpha: float = 0.4
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
     category = "hybrid"
     aim = "hybrid"
@@ -91,20 +92,25 @@ class PruneVid(Method):
         features = ctx.visual_hidden
         separators = torch.cat(_video.separators(ctx))
         kept, values = [separators], [features[separators]]
+        # -1 on separators, which belong to no group
         group = torch.full((_video.numbered(ctx),), -1, device=features.device)
-        number = 0
+        number, owner = 0, torch.full_like(ctx.visual, -1)
         for part in _video.videos(ctx):
-            for places, rows in self._groups(features[part.rows]):
-                kept.append(part.rows.flatten()[places])
+            tokens = part.rows.flatten()
+            for places, joining, slot, rows in self._groups(features[part.rows]):
+                kept.append(tokens[places])
                 values.append(rows)
+                owner[tokens[joining]] = kept[-1][slot]
                 group[ctx.vision_rows[kept[-1]]] = number
                 number += 1
         ctx.memory["group"] = group
-        return Selection(torch.cat(kept), torch.cat(values))
+        left = torch.cat(kept)
+        return Selection(left, torch.cat(values), members=lambda: owned(owner, left))
 
-    def _groups(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Places in ``features [T, n, D]``, flattened over frames, and the rows there, of the
-        static tokens of each segment and the others of each of its frames.
+    def _groups(self, features: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Places in ``features [T, n, D]``, flattened over frames, that stay, all places that go
+        into rows, the row that each goes into, and the rows; of the static tokens of each segment
+        and the others of each of its frames.
         """
         size = features.shape[1]
         found = []
@@ -112,35 +118,43 @@ class PruneVid(Method):
             frames = features[segment.start : segment.stop]
             static = stillness(frames) > self.tau
             still, moving = static.nonzero()[:, 0], (~static).nonzero()[:, 0]
-            centre, rows = self._clustered(frames[:, still].mean(0))
-            found.append((segment.start * size + still[centre], rows))
+            centre, slot, rows = self._clustered(frames[:, still].mean(0))
+            first = size * torch.arange(segment.start, segment.stop, device=still.device)
+            joining = (first[:, None] + still).flatten()
+            slot = slot.repeat(len(segment))
+            found.append((segment.start * size + still[centre], joining, slot, rows))
             for frame in segment:
-                centre, rows = self._clustered(features[frame, moving])
-                found.append((frame * size + moving[centre], rows))
+                centre, slot, rows = self._clustered(features[frame, moving])
+                places = frame * size + moving
+                found.append((places[centre], places, slot, rows))
         return found
 
     def _segments(self, means: Tensor) -> list[range]:
         """The segments of a video, from the mean token of each frame ``[T, D]``."""
         count = len(means)
+        # the code floors, and fails where nothing is left
         wanted = max(1, int(count * self.segments))
         labels = density_peaks(means, wanted, min(NEIGHBOURS, count)).slot.tolist()
         smooth = smoothed(labels)
         cuts = [place for place in range(count - 1) if smooth[place] != smooth[place + 1]]
         return _video.segments(cuts, count)
 
-    def _clustered(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Centres of clusters among ``rows [m, D]``, and the mean of each cluster."""
+    def _clustered(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Centres of clusters among ``rows [m, D]``, the cluster of each, and their means."""
         if len(rows) <= SINGLE:
-            return torch.arange(len(rows), device=rows.device), rows
+            each = torch.arange(len(rows), device=rows.device)
+            return each, each, rows
         count = max(1, int(len(rows) * self.clusters))
+        # more than 14 rows, so 7 neighbours are there
         found = density_peaks(rows, count, NEIGHBOURS)
         inside = torch.nn.functional.one_hot(found.slot, count).T.to(rows)
-        return found.centre, product(inside, rows) / inside.sum(1, keepdim=True)
+        return found.centre, found.slot, product(inside, rows) / inside.sum(1, keepdim=True)
 
     def _read(self, ctx: StageContext, depth: int | None = None) -> Selection | None:
         """The cut in the language model, by attention of the text after the video."""
         budget, staying = _video.counted(ctx)
         if depth is not None:
+            # what layers behind the cut may have for the mean over all of them
             later = (ctx.keep * depth - ctx.layer * len(ctx.visual)) / (depth - ctx.layer)
             budget = max(1, rounded(later) - len(staying))
         group = ctx.memory["group"].to(ctx.hidden.device)[ctx.vision_rows]
@@ -169,10 +183,12 @@ class PruneVid(Method):
         qk = ctx.rotated_back(ctx.layer - 1)
         rows = ctx.instruction if len(ctx.instruction) else ctx.visual[-1:]
         rows, visual = rows.to(qk.query.device), ctx.visual.to(qk.query.device)
+        # no last_seen: text attends to all rows, as the code's own product does
         given = attention_rows(qk.query[:, rows], qk.key, qk.scaling)[..., visual]
         return given.amax((0, 1))
 
     def evict(self, ctx: StageContext) -> Tensor | None:
+        # later layers were cut already; only earlier ones still hold everything
         if "left" not in ctx.memory or ctx.layer >= int(ctx.memory["layer"]):
             return None
         left = ctx.memory["left"].to(ctx.vision_rows.device)

@@ -64,9 +64,11 @@ class PyramidDrop(Method):
     def score(self, ctx: StageContext) -> Tensor:
         if self.retentions:
             ctx.note("stage shares given, the budget is not used")
+        # of the layer about to run; UniPruneBench's port takes the layer before
         return ctx.attention(ctx.layer)[:, 0].mean(0)
 
     def _count(self, number: int, cuts: int, keep: int, total: int) -> int:
         if self.retentions:
+            # of the original number, rounded down: pdrop's image_token_ratio_list
             return max(1, int(total * self.retentions[number - 1]))
         return keep if number == cuts else rounded(total * (keep / total) ** (number / cuts))

@@ -26,5 +26,6 @@ class RandomPre(Method):
     aim = "none"
 
     def select(self, ctx: StageContext) -> Selection:
+        # a prefix of one permutation: a smaller budget keeps a subset of what a larger one keeps
         order = torch.randperm(len(ctx.visual), generator=ctx.generator())
         return Selection(order[: ctx.keep])

@@ -87,10 +87,12 @@ class Schedule(Composite):
             for share in shares[: number + 1]:
                 total = int(total * share)
             return total
+        # a share below the budget would leave the later cuts too few
         return max(1 if self._literal else keep, rounded(total * shares[number]))
 
     @property
     def _sorted(self) -> list[Cut]:
+        # counts compound in the order of layers, not of the configuration
         return sorted(self.cuts, key=lambda cut: cut[0] or 0)
 
     @property

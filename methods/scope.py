@@ -45,9 +45,11 @@ class Scope(Method):
     def select(self, ctx: StageContext) -> Selection:
         official = self.variant == "official"
         features = ctx.encoder_features()[0] if official else ctx.visual_hidden
+        # AngelSlim's port computes attention anew, without the CLS key
         saliency = ctx.saliency(recomputed=not official) ** self.alpha
 
         def score(gain: Tensor, rows: Tensor) -> Tensor:
             return gain * saliency[rows] if self.combined == "multi" else gain + saliency[rows]
 
+        # coverage starts at 0, so that negative cosines never count
         return Selection(coverage(cosine_pairs(features), ctx.keep, score))

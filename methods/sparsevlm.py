@@ -82,7 +82,9 @@ class SparseVLM(Method):
 
     def _find_raters(self, ctx: StageContext) -> None:
         text = ctx.hidden[ctx.instruction].float()
+        # softmax over the text, of plain products: no norms and no square root, as in the code
         weight = product(ctx.visual_hidden, text.T).softmax(1).mean(0)
+        # strict; the weights sum to 1
         above = weight > weight.mean()
         rows = ctx.instruction[above] if above.any() else ctx.instruction  # all alike: all rate
         ctx.memory["raters"] = ctx.origin[rows]
@@ -100,6 +102,7 @@ class SparseVLM(Method):
             return Selection(top)
         dropped = complement(top, present)
         again = dropped[top_k(score[dropped], _recycling.recycled(len(dropped), self.recycle))]
+        # as many neighbours in a density as there are clusters
         found = density_peaks(ctx.visual_hidden[again], clusters, clusters)
         inside = torch.nn.functional.one_hot(found.slot, clusters).T.float()
         means = product(inside, ctx.visual_hidden[again]) / inside.sum(1, keepdim=True)
@@ -117,6 +120,7 @@ class SparseVLM(Method):
             return kept, ctx.keep - kept
         if self.rank:
             ctx.note("counts from the rank of the raters' attention; the budget is not used")
+            # attn_postprocess_rank; the released SparseVLM has fixed counts only
             rank = int(torch.linalg.matrix_rank(attention))
             wanted = (
                 max(1, int(rank * self.rank_scale + self.rank_bias)) if rank < present else present
@@ -124,6 +128,7 @@ class SparseVLM(Method):
         else:
             ctx.note("stage counts given; the budget is not used")
             wanted = self.counts[number]
+        # the code drops at least one token at a cut that is not skipped
         kept = wanted if self.rank and wanted == present else min(wanted, present - 1)
         return kept, _recycling.clusters(present - kept, self.recycle)
 

@@ -53,6 +53,7 @@ class SToP(Wrapper):
             if grid.video is not None and not grid.separators:
                 frames.setdefault(grid.video, []).append(grid.rows)
         for rows in frames.values():
+            # one frame is all sink; frames of two sizes share no places
             if len(rows) < 2 or len({len(frame) for frame in rows}) > 1:
                 continue
             videos += 1

@@ -50,6 +50,7 @@ class Stp(Method):
             if self.reading == "two_stage"
             else nearest(distance)
         )
+        # a set of one has nobody to be apart from
         apart = apart.masked_fill(apart.isinf(), 0)  # a token alone
         if self.reading != "greedy":
             return Selection(top_k(self._mixed(apart, magnitude), ctx.keep))
@@ -68,6 +69,7 @@ class Stp(Method):
         """The two terms mixed, diversity on the scale of the tokens that are not ``gone``."""
         if self.normalize == "minmax":
             diversity, magnitude = _scaled(diversity, gone), min_max(magnitude)
+        # equation 11 selects; equation 3 has the weights the other way round
         weight = self.alpha if self.alpha_role == "eq11" else 1 - self.alpha
         return weight * diversity + (1 - weight) * magnitude
 
@@ -80,7 +82,9 @@ def _to_others(distance: Pairs, chosen: Tensor) -> Tensor:
 
 def _magnitude(features: Tensor) -> Tensor:
     centred = features - features.mean(0)
+    # population deviation, 1/M; 1e-6 is ours, the paper's epsilon has no value
     deviation = centred.square().mean(0).sqrt()  # half the time of torch's std of columns
+    # greatest magnitude of the raw features, equation 10, without a copy of abs()
     largest = torch.maximum(features.amax(-1), -features.amin(-1))
     magnitude: Tensor = centred.div_(deviation + 1e-6).norm(dim=-1) * largest
     return magnitude

@@ -17,7 +17,7 @@ from unibench import Method, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
-from unibench.ops import grouped_sum, ranking
+from unibench.ops import grouped_sum, owned, ranking
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class STTM(Method):
     variant: Reproduction = "default"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "LLM only"
     aim = "diversity"
 
@@ -92,19 +93,25 @@ class STTM(Method):
             ctx.note("sttm: thresholds decide, not the budget")
             budget, staying = sum(map(len, parts)), torch.cat(_video.separators(ctx))
         kept, values = [staying], [features[staying]]
+        owner = torch.full_like(ctx.visual, -1)
         for part, keep in zip(parts, _video.divided(budget, parts), strict=True):
             if self.mode == "budget" and not keep:
                 continue
             frames = features[part.rows].unflatten(1, (part.height, part.width))
-            anchors, rows = self._video(frames, keep)
-            kept.append(part.rows.flatten()[anchors])
+            anchors, own, rows = self._video(frames, keep)
+            tokens = part.rows.flatten()
+            kept.append(tokens[anchors])
             values.append(rows)
+            owner[tokens] = tokens[own]
         if self.mode == "budget" and sum(map(len, kept)) != ctx.keep:
             ctx.note("sttm: no number of nodes meets this budget exactly")
-        return Selection(torch.cat(kept), torch.cat(values))
+        left = torch.cat(kept)
+        return Selection(left, torch.cat(values), members=lambda: owned(owner, left))
 
-    def _video(self, frames: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """First patches of the rows of a video ``[T, H, W, D]``, flattened, and the rows."""
+    def _video(self, frames: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
+        """First patches of the rows of a video ``[T, H, W, D]``, flattened, that of each patch, and
+        the rows.
+        """
         tree = self.tree(frames)
         if self.mode == "budget":
             nodes, group = self._within(tree, keep)
@@ -116,8 +123,10 @@ class STTM(Method):
                 group = joined(pairs, len(nodes.rows))
         first, slot = group.unique(return_inverse=True)
         rows = grouped_sum(nodes.rows, slot, len(first))
+        # unweighted: a node of one patch counts like one of sixteen, as in the code
         by = nodes.patches if self.weighted else torch.ones_like(nodes.patches)
-        return nodes.first[first], rows / grouped_sum(by[:, None], slot, len(first))
+        own = nodes.first[group[nodes.owner.flatten()]]
+        return nodes.first[first], own, rows / grouped_sum(by[:, None], slot, len(first))
 
     def tree(self, frames: Tensor) -> Tree:
         """The tree of every frame of ``[T, H, W, D]``."""
@@ -149,6 +158,7 @@ class STTM(Method):
 
     def _within(self, tree: Tree, keep: int) -> tuple[Nodes, Tensor]:
         """Nodes, and the group that each joins, so that ``keep`` groups are left where possible."""
+        # just above a value: there the cell with this likeness splits
         limits = [-math.inf, *(math.nextafter(value, math.inf) for value in tree.likeness())]
 
         def found(place: int) -> tuple[Nodes, list[tuple[int, int]]]:
@@ -225,8 +235,10 @@ class Tree:
         for _ in sizes[1:]:
             down, across = (side.coarser() for side in self._sides[0])
             child = self.features[0]
+            # four corners; with fewer children some are the same, which a minimum does not mind
             ends = [(row, column) for row in down.children for column in across.children]
             cell = torch.stack([child[:, row][:, :, column] for row, column in ends]).mean(0)
+            # 1, 2 or 4 children
             number = down.number[:, None] * across.number
             if summed:
                 cell = cell * number[..., None]
@@ -270,6 +282,7 @@ class Tree:
         ):
             grid = first.new_full((frames, len(down.start), len(across.start)), -1)
             grid[frame, row, column] = mine
+            # -1 where another level owns the patch
             owner = torch.maximum(owner, grid[:, down.cell][:, :, across.cell])
         patches = torch.cat(sizes)[order].to(self.features[0])
         return Nodes(first, torch.cat(rows)[order], patches, owner)
@@ -316,7 +329,9 @@ class _Side:
         count = len(self.start)
         odd = count % 2
         cells = torch.arange((count + 1) // 2, device=self.start.device)
+        # of an odd side the first row or column is a cell of its own
         last = 2 * cells + 1 - odd
+        # a cell of one child has it as first and last
         first = (last - 1).clamp_min(0)
         parent = (torch.arange(count, device=cells.device) + odd) // 2
         start = self.start[first]
@@ -348,6 +363,7 @@ def joined(pairs: Tensor, count: int) -> Tensor:
         for side in pairs:
             label = label.scatter_reduce(0, side, lower, "amin")
         label = label[label]
+        # the code's own test, which is not that of connected components
         if torch.equal(label, label[label]):
             return label
 

@@ -61,6 +61,7 @@ class TrimTokenator(Method):
 
     def select(self, ctx: StageContext) -> Selection:
         features = ctx.visual_hidden
+        # N1 = floor(0.8 N), and never below the budget
         middle = max(ctx.keep, int(self.n1 * len(features)))
         if self.order == "repmax_only":
             return Selection(self._spread(features, ctx.keep))
@@ -68,6 +69,7 @@ class TrimTokenator(Method):
         if self.order == "align_only":
             return Selection(top_k(alignment, ctx.keep))
         if self.order == "repmax_first":
+            # in sequence order, so that equal alignments go to the lower index
             kept = self._spread(features, middle).sort().values
             return Selection(kept[top_k(alignment[kept], ctx.keep)])
         kept = top_k(alignment, middle)
@@ -82,6 +84,7 @@ class TrimTokenator(Method):
         )
         features, text = ctx.visual_hidden, at_least_float32(ctx.hidden[rows])
         if self.align == "l2":
+            # equation 3, the plain distance; equation 20 derives the squared one
             return -euclidean(features, text).mean(1)
         return (
             cosine(features, text) if self.align == "cos" else mutual_information(features, text)

@@ -89,8 +89,12 @@ class TwoStage(Composite):
     def counts(self, keep: int, total: int) -> tuple[int, int]:
         """Tokens after the first and after the second method, of ``total``, under a budget of
         ``keep``.
+
+        Raises:
+            UsageError: the first method's ratio leaves fewer tokens than the budget.
         """
         if self.pre_ratio is None:
+            # never below keep: rounding must not leave the second stage too few
             return min(total, max(keep, rounded(total * (keep / total) ** self.split))), keep
         before = 1 - as_fraction(self.pre_ratio, "method.pre_ratio")
         if self.intra_ratio is None:
@@ -103,10 +107,13 @@ class TwoStage(Composite):
             return first, keep
         inside = 1 - as_fraction(self.intra_ratio, "method.intra_ratio")
         if self.variant == "official_bug":
+            # UniPruneBench rounds in DivPrune and floors in its other methods
             first = max(
                 1, round(total * before) if isinstance(self.pre, DivPrune) else int(total * before)
             )
+            # whole parts of the current number, so that the second may reach 0
             return first, int(first * inside)
+        # fractions: a product of two shares is rounded once
         return Budget(before).keep(total), Budget(before * inside).keep(total)
 
     def _before(self, keep: int, total: int) -> tuple[int, int]:
@@ -116,6 +123,7 @@ class TwoStage(Composite):
     def _after(self, keep: int, total: int) -> tuple[int, int]:
         """What the second method is to keep, of how many."""
         left, kept = self.counts(keep, total)
+        # the second method counts from what the first left
         return kept, left
 
     def _noted(self, stage: Stage, ctx: StageContext) -> Selection | None:

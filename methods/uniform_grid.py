@@ -28,6 +28,7 @@ class UniformGrid(Method):
 
     def select(self, ctx: StageContext) -> Selection:
         grids = ctx.grids()
+        # separators are a grid too, and are spaced like the others
         parts = shares(ctx.keep, [len(grid) for grid in grids])
         places = [
             grid.rows[cells(grid.height, grid.width, part)]

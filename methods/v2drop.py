@@ -74,6 +74,7 @@ class V2Drop(Method):
         return Cuts(tuple(self._cuts(depth, count))).averaged(depth)
 
     def _cuts(self, depth: int, count: Count, remark: str = "") -> list[Stage]:
+        # the Qwen2-VL code's layers are not those of the same relative depth
         layers = self.layers or ((3, 16, 22) if depth == 28 else spread((3, 17, 22), 32, depth))
         if self.retentions and len(self.retentions) != len(layers):
             raise UsageError(
@@ -100,6 +101,7 @@ class V2Drop(Method):
     def score(self, ctx: StageContext) -> Tensor:
         if ctx.layer <= ctx.family.deepstack:
             ctx.note(f"v2drop: what layer {ctx.layer - 1} added includes DeepStack features")
+        # rows rise, and a chained method may have cut in between
         before = torch.searchsorted(ctx.memory["rows"], ctx.vision_rows)
         entered = at_least_float32(ctx.memory["entered"][before])
         moved: Tensor = (ctx.visual_hidden - entered).norm(dim=-1)
@@ -108,6 +110,7 @@ class V2Drop(Method):
     def _of_present(self, number: int, keep: int, total: int) -> int:
         """The shares given, one after the other."""
         for share in self.retentions[: number + 1]:
+            # a share of the tokens present; 0 leaves one token, as in the code
             total = max(1, int(total * share))
         return total
 
@@ -126,6 +129,7 @@ class V2Drop(Method):
         if number + 1 == cuts:
             return 1
         for _ in range(number):
+            # the share of one cut decides that of the next
             keep, total = max(1, int(keep * second_share(keep / total))), keep
         return keep
 

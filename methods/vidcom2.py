@@ -73,6 +73,7 @@ class VidCom2(Method):
             ctx.note("vidcom2: newlines stay beyond the budget")
             staying = _video.beyond(ctx, "all", ctx.visual[:0])
             patches = sum(map(len, parts))
+            # R is a share of patches alone where newlines stand outside of the budget
             budget = min(patches, max(1, round(ctx.keep * patches / len(ctx.visual))))
         else:
             budget, staying = _video.counted(ctx)
@@ -94,6 +95,7 @@ class VidCom2(Method):
         # too many: the most redundant of them go; too few: the least redundant of the others come
         order = ranking(-score.flatten())
         order = order[ranking(inside.flatten()[order].long())]
+        # vLLM's count: as many tokens as frames, on average one each
         return order[: max(keep, len(features)) if self.variant == "vllm" else keep]
 
 
@@ -101,6 +103,7 @@ def redundancy(features: Tensor) -> tuple[Tensor, Tensor]:
     """Likeness of each row of ``features [T, n, D]`` to the mean of the video and of its frame,
     each ``[T, n]`` in (0, 5].
     """
+    # over all frames: the steadiest half of the channels carries what the video shares
     variance = features.flatten(0, 1).var(0, correction=0)
     steady = variance.argsort(stable=True)[: max(1, len(variance) // 2)]
     rows = unit(features[..., steady])
@@ -109,6 +112,7 @@ def redundancy(features: Tensor) -> tuple[Tensor, Tensor]:
         apart = (rows - mean).square().sum(-1)
         return torch.stack([(-apart / (2 * width)).exp() for width in BANDWIDTHS]).sum(0)
 
+    # means of unit rows, which are not made unit again
     return kernels(rows.mean((0, 1))), kernels(rows.mean(1, keepdim=True))
 
 
@@ -122,5 +126,7 @@ def frame_counts(video: Tensor, retention: float) -> Tensor:
     frames, size = video.shape
     unlike = -video.mean(1)
     weight = ((unlike - unlike.max()) / TEMPERATURE).softmax(0)
+    # between R (1 - 1/T) and R (2 - 1/T)
     share = (retention * (1 + weight - 1 / frames)).clamp_max(1)
+    # round() to even, at least one, as in both codes
     return (share * size).round().clamp(1, size)

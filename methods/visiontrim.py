@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.methods._cuts import Cuts, around_mean, text_attention, three_times
-from unibench.ops import complement, membership, product, top_k, unit
+from unibench.ops import complement, membership, pairs, product, top_k, unit
 from unibench.pruning.layout import Grid
 
 ITERATIONS = 3
@@ -56,6 +56,7 @@ class VisionTrim(Method):
     layer: int | None = None
     variant: Literal["released", "ltam"] = "released"
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "importance"
 
@@ -84,6 +85,7 @@ class VisionTrim(Method):
         ]
 
     def select(self, ctx: StageContext) -> Selection:
+        # 16 of 64 are released; other splits are not
         quarter = max(int(ctx.keep / 4 + 0.5), int(ctx.keep >= 4))
         number = min(quarter if self.sums is None else self.sums, ctx.keep)
         features, project = ctx.encoder_features()
@@ -91,10 +93,11 @@ class VisionTrim(Method):
         rest = complement(dominant, len(features))
         words, common = self._common(ctx, project)
         shown = unit(common(features[rest]))
+        # the mean of cosines is the cosine with the mean word; CLIP's temperature changes no order
         centres = top_k(product(shown, words.mean(0)), number)
         others = complement(centres, len(rest))
         spoken = product(shown[others], words.T)  # [n, L]
-        rows = gathered(
+        rows, times = gathered(
             features[rest[centres]],
             features[rest[others]],
             lambda centre: product(spoken, product(words, unit(common(centre)).T)),
@@ -102,11 +105,13 @@ class VisionTrim(Method):
         return Selection(
             torch.cat([dominant, rest[centres]]),
             torch.cat([ctx.visual_hidden[dominant], project(rows)]),
+            members=lambda: pairs(times, rest[others], rest[centres], len(dominant)),
         )
 
     def metric(self, ctx: StageContext, features: Tensor) -> Tensor:
         """How dominant each token is, ``[N]``."""
         received = unit(ctx.vision.received(ctx.family.saliency_layer, others=True))
+        # without CLS both halves of the mean are attention received
         seen = ctx.saliency() if ctx.family.prefix_tokens else received
         if self.variant == "released":
             return (unit(seen) + received) / 2
@@ -135,26 +140,31 @@ class VisionTrim(Method):
         score = text_attention(ctx, ctx.layer - 1, ctx.instruction)
         centres = top_k(score, ctx.keep)
         states = ctx.visual_hidden
-        others = states[complement(centres, len(states))]
-        rows = gathered(states[centres], others, lambda centre: product(others, centre.T))
-        return Selection(centres, rows)
+        rest = complement(centres, len(states))
+        others = states[rest]
+        rows, times = gathered(states[centres], others, lambda centre: product(others, centre.T))
+        return Selection(centres, rows, members=lambda: pairs(times, rest, centres))
 
 
-def gathered(centres: Tensor, others: Tensor, agreement: Space) -> Tensor:
-    """Each centre with the means of the rows that agree with it most, added again and again.
+def gathered(centres: Tensor, others: Tensor, agreement: Space) -> tuple[Tensor, Tensor]:
+    """Each centre with the means of the rows that agree with it most, added again and again; and
+    how often each was added to each, ``[R, n]``.
 
     Args:
         centres: ``[R, C]``.
         others: ``[n, C]``; they stay what they are.
         agreement: of others ``[n]`` with centres as they are now ``[R, C]``, ``[n, R]``.
     """
-    if not len(centres) or not len(others):
-        return centres
     one = torch.ones(len(others), device=others.device)
+    times = one.new_zeros(len(centres), len(others))
+    if not len(centres) or not len(others):
+        return centres, times
     for _ in range(ITERATIONS):
         inside = membership(agreement(centres).argmax(1), len(centres), one).to(others)
+        # added to the centre as it is by now, and never averaged with it
         centres = centres + product(inside, others) / inside.sum(1, keepdim=True).clamp_min(1)
-    return centres
+        times += inside
+    return centres, times
 
 
 def local_affinity(features: Tensor, grids: Sequence[Grid]) -> Tensor:
@@ -177,10 +187,12 @@ def local_affinity(features: Tensor, grids: Sequence[Grid]) -> Tensor:
     for grid in grids:
         tokens = features[grid.rows].view(grid.height, grid.width, -1)
         total = tokens.new_zeros(grid.height, grid.width)
+        # four of the eight neighbours; the other four are the same pairs seen from there
         for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
             here = slice(0, grid.height - down), slice(max(0, -right), grid.width - max(0, right))
             there = slice(down, grid.height), slice(max(0, right), grid.width - max(0, -right))
             apart = (tokens[here] - tokens[there]).square().sum(-1) * by_feature
+            # squared distance of places: 1 beside, 2 across the corner
             apart = apart + by_place * (down + abs(right))
             total[here] -= apart
             total[there] -= apart

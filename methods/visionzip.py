@@ -60,12 +60,16 @@ class VisionZip(Method):
         features, project = (
             ctx.encoder_features() if before_projector else (ctx.visual_hidden, lambda rows: rows)
         )
+        # of the block whose attention scores, mean over heads
         keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
+        # AngelSlim's rule, the only one that gives the published 54 + 10 and sums to any budget
         wanted = max(1, round(ctx.keep * 10 / 64)) if self.contextual is None else self.contextual
         on_cls = int(self.variant == "official_bug")
+        # a budget of fewer rows than contextual ones has no dominant token
         merged = min(wanted, ctx.keep - on_cls)
         dominant = top_k(self._scores(ctx), ctx.keep - merged - on_cls)
         rest = complement(dominant, len(keys))
+        # even steps from the front, so that the tail may hold no target
         every = max(1, len(rest) // max(1, merged))
         targets = rest[every * torch.arange(merged, device=rest.device)]
         kept = torch.cat([dominant, targets])
@@ -110,4 +114,5 @@ class VisionZip(Method):
         size, gathered = joins.sum(1, keepdim=True), product(joins, features[others])
         if self.variant == "angelslim":
             return (features[targets] + gathered) / (1 + size)
+        # target plus mean, not their mean: norms up to twice as large, as in the code
         return features[targets] + gathered / size.clamp_min(1)

@@ -46,9 +46,11 @@ class VisPruner(Method):
     def select(self, ctx: StageContext) -> Selection:
         if self.variant == "official":
             features, _ = ctx.encoder_features()
+            # the rest in order of attention, which decides who stands at even places
             order, important = ranking(ctx.saliency()), int(ctx.keep * self.important_ratio)
         else:
             features, order = ctx.visual_hidden, ranking(ctx.saliency(recomputed=True))
+            # AngelSlim rounds, and leaves at least one for variety
             important = min(round(ctx.keep * self.important_ratio), max(1, ctx.keep - 1))
         rest = order[important:]
         return Selection(
@@ -64,6 +66,7 @@ class VisPruner(Method):
         rest = rest.sort().values if in_place else rest
         similarity = cosine(features[rest])
         while len(rest) > keep:
+            # a smaller matrix each time the list has halved, since every step reads whole rows
             left = self._thinned(similarity, keep, in_place)
             rest, similarity = rest[left], similarity[left][:, left]
         return rest
@@ -74,6 +77,7 @@ class VisPruner(Method):
         """
         closest, rest = Closest(similarity), torch.arange(len(similarity), device=similarity.device)
         while len(rest) > max(keep, len(similarity) // 2):
+            # the official code fails where fewer than eight are left on one side
             gone = min(STEP, len(rest) - keep, len(rest) // 2)
             ours, others = rest[0::2], rest[1::2]
             rest = torch.cat([ours[ranking(closest.among(ours, others))][gone:], others])

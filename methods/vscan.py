@@ -86,6 +86,7 @@ class VScan(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # the first share is of the scan in front of the language model
         check_layers("vscan", self.layers, self.retentions[1:], least=1)
         check_layers("vscan", (), (*self.retentions, self.local_share), least=1)
 
@@ -137,6 +138,7 @@ class VScan(Method):
     def score(self, ctx: StageContext) -> Tensor:
         if self.variant != "qwen":
             return ctx.attention(ctx.layer)[:, 0].mean(0)
+        # the rotation is commented out where the Qwen code scores
         qk = ctx.unrotated()
         rows = attention_rows(qk.query[:, -1:], qk.key, qk.scaling)[:, 0].mean(0)
         return rows[ctx.visual.to(rows.device)]
@@ -155,10 +157,12 @@ class VScan(Method):
         if self.variant == "official_bug" and len(local) < wanted:
             ctx.note("vscan official_bug: windows gave less than the local half")
             rest = ctx.keep - wanted
+        # local tokens are kept already and must not be picked again
         deep = ctx.saliency().index_fill(0, local, -torch.inf)
         kept = torch.cat([local, top_k(deep, rest)]).sort().values
         others, joins = joined(ctx.visual_hidden, kept)
         rows = ctx.visual_hidden[kept] + product(joins, ctx.visual_hidden[others])
+        # a plain mean of the kept token and all that joined it
         rows = rows / (1 + joins.sum(1, keepdim=True))
         return Selection(kept, rows, members=lambda: pairs(joins, others, kept))
 
@@ -174,6 +178,7 @@ class VScan(Method):
         )
         side = SERVED_SIDE if served else CAPPED_SIDE
         slot, sizes = windows_of(grids, side, len(scores))
+        # LLaVA's code floors for each window, Qwen's caps at the ceiling
         most = wanted // len(sizes) if served else -(-wanted // len(sizes))
         place = places_within(slot.to(scores.device), ranking(scores), len(sizes))
         number = min(wanted, sum(min(most, size) for size in sizes))

@@ -72,11 +72,13 @@ class VTW(Method):
                 f"{given} and budget.mode=layer_average both say where vtw withdraws; leave out one"
             )
         return [
+            # a stage in front of every layer: which one cuts follows from a sample's tokens
             Stage(layer, self.select, count=partial(_left, layer, depth))
             for layer in range(1, depth)
         ]
 
     def select(self, ctx: StageContext) -> Selection | None:
+        # an empty selection: a count of 0 is the withdrawal
         return None if ctx.keep else Selection(ctx.visual[:0])
 
 

@@ -73,6 +73,7 @@ class ZooPrune(Method):
         pushes = self.pushes(ctx, entered.shape[1]).to(entered)
         score = sensitivity(entered, pushes, ctx.family.projector, self.step, self.rank)
         scaled = min_max(score, eps=SLACK)
+        # a linear projector moves all tokens alike: then distance alone decides
         weight = torch.where(score.amax() > score.amin(), scaled, torch.ones_like(scaled))
         features, preference = ctx.geometry(ctx.visual_hidden)
         distance = cosine_pairs(features, distance=True)
@@ -83,10 +84,12 @@ class ZooPrune(Method):
             torch.minimum(nearest, rows_of(distance, pick)[0], out=nearest)
             return worth * nearest
 
+        # the first pick by sensitivity alone, the others by its product with distance
         return Selection(greedy(weight, ctx.keep, update))
 
     def pushes(self, ctx: StageContext, width: int) -> Tensor:
         """Directions of length one, ``[m, C]``."""
+        # one set for all tokens, so that lengths compare
         drawn = torch.randn(self.directions, width, generator=ctx.generator())
         directions: Tensor = drawn / drawn.norm(dim=1, keepdim=True)
         return directions
@@ -110,6 +113,7 @@ def sensitivity(
     base, moves = (maps[0](entered, True), maps[0](pushes, False)) if front else (entered, pushes)
     inner = maps[int(front) : len(maps) - int(back)]
     total = entered.new_zeros(len(entered))
+    # directions times tokens at once would take 300 MB of float16 for one picture
     for part in moves.split(max(1, ROWS // len(entered))):
         apart = base.new_zeros(())
         for way in (step, -step):
@@ -117,6 +121,7 @@ def sensitivity(
             for layer in inner:
                 rows = layer(rows, True)
             apart = apart + rows if way > 0 else apart - rows
+        # the bias behind drops out of a difference
         apart = maps[-1](apart, False) if back else apart
         total += apart.norm(dim=-1).view(len(part), -1).sum(0)
     return total / (2 * step * len(pushes))
@@ -143,6 +148,7 @@ def _factors(layer: nn.Linear, rank: int | None) -> tuple[Tensor, ...]:
     """Matrices whose product is a layer's, or nearest to it of their rank."""
     weight = layer.weight.detach()
     known = _FACTORS.setdefault(layer, {})
+    # weights that were moved or trained since are others
     key = rank, weight.data_ptr(), weight._version
     if key not in known:
         known.clear()

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is what it seems, told before anything is answered.
+"""Checks that a checkpoint is whole and runs no code of others, before anything is answered.
 
 transformers makes up weights that a checkpoint lacks, passes over an adapter beside them, and lets
 a configuration name attention kernels of a hub, which are code. Each of these gave scores.
@@ -27,6 +27,7 @@ WRONG_FILES = (
     AssertionError, EOFError, UnpicklingError, SafetensorError, StrictDataclassError,
 )  # fmt: skip
 MIB = 1 << 20
+# published ones take some kilobytes; json builds many times the size of a file in memory
 LARGEST = 64 * MIB  # of a configuration, and of the header of a file of weights
 POINTER = 1024  # bytes of a file that only says where its content lies, at most
 POINTERS = {
@@ -55,6 +56,7 @@ def check_files(folder: Path, name: str) -> None:
     for file in sorted(folder.glob("*")):
         if file.is_file() and file.stat().st_size <= POINTER:
             _refuse_pointer(file, name)
+    # before anything is built, since transformers fetches a kernel that a file names
     for configuration in CONFIGURATIONS:
         if (folder / configuration).is_file():
             _refuse_kernels(_mapping(folder / configuration, name), folder / configuration, name)
@@ -116,6 +118,7 @@ def load_whole(loader: Any, source: str, name: str, **options: Any) -> Any:
     if Path(source).is_dir():
         check_files(Path(source), name)
     model, info = loader.from_pretrained(source, output_loading_info=True, **options)
+    # a class of the checkpoint's own code may lack only the renamings of its parent
     if info.get("missing_keys") and adopt_renamings(type(model)):
         model, info = loader.from_pretrained(source, output_loading_info=True, **options)
     check_whole(model, info, name)
@@ -155,6 +158,7 @@ def _refuse_kernels(configuration: Mapping[str, Any], file: Path, name: str) -> 
     """Refuse code of a hub that a checkpoint's own files ask for."""
     for key, value in _entries(configuration):
         names = value.values() if isinstance(value, dict) else [value]
+        # kernels may be named for each part of the model, as a mapping
         foreign = [text for text in names if text is not None and not _is_kernel(text)]
         if KERNEL.fullmatch(key) and foreign:
             raise UsageError(
@@ -190,6 +194,7 @@ def _check_index(index: Path, name: str) -> None:
     if not isinstance(files, dict) or not files:
         raise UsageError(f"{name}: {index} has no weight_map of tensors")
     for file in {str(file): None for file in files.values()}:
+        # transformers joins this name to the folder and opens what it finds there
         if file in (".", "..") or re.search(r"[/\\\0]", file):
             raise UsageError(
                 f"{name}: {index} names {shown(file)!r}, which lies outside of the checkpoint"
@@ -201,6 +206,7 @@ def _check_index(index: Path, name: str) -> None:
 def _check_safetensors(file: Path, name: str) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:
+        # format of safetensors: 8 bytes of length, a JSON table, then the tensors without a gap
         length = int.from_bytes(stream.read(8), "little")
         header = _header(stream, length) if 0 < length <= min(LARGEST, size - 8) else None
     if header is None:
@@ -237,6 +243,7 @@ def _check_pickle(file: Path, name: str) -> None:
     """Of weights in torch's own format: its table stands at the end."""
     with file.open("rb") as stream:
         start = stream.read(2)
+        # torch writes a zip, whose end record may have up to 64 KiB of comment behind it
         stream.seek(-min(file.stat().st_size, 1 << 16), 2)
         end = stream.read()
     if start == b"PK" and b"PK\x05\x06" not in end:
@@ -253,6 +260,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     """In one pass and without a copy: the least and the largest number of a tensor with NaN are
     NaN. Weights of another device's kind, such as quantized ones, have no such numbers.
     """
+    # accelerate keeps offloaded weights as meta tensors
     if not tensor.is_floating_point() or tensor.is_meta or tensor.numel() == 0:
         return True
     if tensor.element_size() == 1:  # float8, which has no minimum

@@ -51,9 +51,11 @@ class ClipSpace:
         ``[M, P]``, float32.
         """
         text = self._said(ids)
+        # verbose=False: the text may exceed 77 ids here, of which the tokenizer would warn
         read = self.tokenizer(text, verbose=False).input_ids
         segments = [read[start : start + SEGMENT] for start in range(0, len(read), SEGMENT)]
         device = self.clip.text_projection.weight.device
+        # the mask hides the padding, so its id is of no account
         rows = torch.tensor(
             [[*segment, *[0] * (SEGMENT - len(segment))] for segment in segments], device=device
         )
@@ -101,6 +103,7 @@ def clip_of(source: str, processor: Any, device: torch.device) -> ClipSpace:
         )
     path = model_path(source)
     folder = path is not None and path.is_dir()
+    # without a network every file would be asked for in vain before the cache is looked at
     options = {} if folder else {"local_files_only": not hub.answers()}
     return open_clip(str(path) if folder else source, processor.tokenizer, device, options)
 
@@ -121,11 +124,13 @@ def open_clip(
     """
     try:
         clip: Any = load_whole(CLIPModel, source, source, dtype=torch.float32, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        # trust_remote_code: left open, it would ask on the terminal
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except WRONG_FILES as error:
         raise UsageError(
             f"the CLIP text tower {source} cannot be loaded ({first_line(error)}); give"
             " model.clip=<folder>, or model.clip=null for methods that have a substitute for it"
         ) from None
+    # the norm and the projection behind the blocks stay, which patches go through
     del clip.vision_model.encoder, clip.vision_model.embeddings
     return ClipSpace(clip.eval().requires_grad_(False).to(device), tokenizer, words)

@@ -68,8 +68,10 @@ def with_newlines(frames: Tensor, newline: Tensor, where: str) -> Tensor:
     ``[videos, tokens, C]``.
     """
     videos, count, height, _, channels = frames.shape
+    # the parameter may be of another precision or device than the features
     newline = newline.to(frames)
     if where == "grid":
+        # LLaVA-NeXT's add_token_per_grid puts it behind each row of each frame
         column = newline.expand(videos, count, height, 1, channels)
         return torch.cat([frames, column], 3).flatten(1, 3)
     if where == "frame":
@@ -93,6 +95,7 @@ class LlavaVideoModel(LlavaOnevisionModel):  # type: ignore[misc]
 
     def get_video_features(self, pixel_values_videos: Tensor, **kwargs: Any) -> Any:
         """As LLaVA-OneVision's, with newline tokens where the configuration has them."""
+        # a configuration may ask for tuples, in which nothing can be replaced
         output = super().get_video_features(pixel_values_videos, **{**kwargs, "return_dict": True})
         videos, count = pixel_values_videos.shape[:2]
         pooled = output.pooler_output[:, :-1]  # without the newline behind the video
@@ -164,9 +167,12 @@ def open_published(
     """
     plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = published_config(plain)
-    processor = processor_of(config, AutoTokenizer.from_pretrained(folder), settings)
+    words = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    processor = processor_of(config, words, settings)
+    # weights are assigned below; a random 7B would be drawn first for nothing
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, **options)
+    # strict=False with a check of our own: the published files hold more than is used
     weights = _weights(folder, model, options["dtype"])
     missing, left = model.load_state_dict(weights, strict=False, assign=True)
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()

@@ -26,6 +26,7 @@ from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
 from unibench.models._template import prompted
 from unibench.models._words import control_word_in, control_words, reads_as_its_own
+from unibench.pictures import all_shown
 from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
@@ -65,6 +66,7 @@ class LoadedModel:
         """The chat template around the pictures, or the video that they are the frames of, and the
         question.
         """
+        # the frames of a video share one placeholder
         shown = images if modality == "image" else min(images, 1)
         return self._template([*[{"type": modality}] * shown, {"type": "text", "text": question}])
 
@@ -96,10 +98,12 @@ class LoadedModel:
             # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
             visual |= {"images": images, "images_kwargs": self.image_options}
         if videos:
+            # frames were sampled by the task, and a second sampling would thin them out
             visual |= {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
         try:
             batch = self.processor(text=texts, return_tensors="pt", padding=True, **visual)
         except ValueError as error:
+            # processors stack videos, and say nothing of lengths where that fails
             if len({len(video) for video in videos}) > 1:
                 raise UsageError(
                     "this model's processor wants videos of one length in a batch: batch_size=1"
@@ -117,9 +121,13 @@ class LoadedModel:
             images: pictures of each prompt; or, if ``modality`` is ``"video"``, the frames of its
                 video, all of one size.
             modality: ``"image"`` or ``"video"``.
+
+        Raises:
+            UsageError: a picture cannot be shown; or see :meth:`read`.
         """
         turns: list[list[Piece]] = []
-        for question, pictures in zip(questions, images, strict=True):
+        for question, given in zip(questions, images, strict=True):
+            pictures = all_shown(given, f"question {question[:60]!r}")
             video = modality == "video" and pictures
             turns.append([*([tuple(pictures)] if video else pictures), question])
         return self.read(turns)
@@ -152,6 +160,7 @@ class LoadedModel:
         """
         own = self.model.generation_config
         tokenizer = self.processor.tokenizer
+        # not "or": 0 is a token
         pad = own.pad_token_id if own.pad_token_id is not None else tokenizer.pad_token_id
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -197,6 +206,7 @@ class LoadedModel:
 
     def answers(self, generated: Tensor) -> list[str]:
         """Text of generated token ids ``[B, T]``."""
+        # cleaning up removes blanks in front of marks, also in answers that are code or numbers
         texts: list[str] = self.processor.tokenizer.batch_decode(
             generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -257,6 +267,7 @@ def wrap(
     Raises:
         UsageError: no family serves the model.
     """
+    # generate() goes on from the last column of a batch, which must be no padding
     processor.tokenizer.padding_side = "left"
     model = _unwrapped(model)
     family = family_of(model, processor, clip=clip)
@@ -280,6 +291,7 @@ def family_of(
     model = _unwrapped(model)
     adapter = registry.family_of(model.config.model_type).load()
     opener = (
+        # opened when first asked for: most methods never look at it
         cache(partial(clip_of, clip, processor, model.device)) if isinstance(clip, str) else clip
     )
     family: Family = adapter(model, processor, clip=opener)

@@ -1,4 +1,4 @@
-"""What else belongs to a model that somebody else loaded, found from where it came from."""
+"""Processor and CLIP of a model that the caller has loaded, found by its name or folder."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def whole_model(given: Any) -> Any:
     kind = getattr(getattr(given, "config", None), "model_type", None)
     if kind is None:
         raise UsageError(f"prune() takes a Hugging Face image-text-to-text model, not a {name}")
+    # raises for an unknown kind; a known one is only a part, such as qwen2_5_vl_text
     registry.family_of(str(kind).removesuffix("_text").removesuffix("_vision"))
     raise UsageError(
         f"a {name} is a part of a model; give the whole one, whose generate() answers, even where"

@@ -30,6 +30,7 @@ class SiglipPooling:
         """
         probe = self.head.probe
         states = self.norm(hidden.to(probe.device, probe.dtype))
+        # the steps of transformers' head one by one, which itself drops the weights
         attended, weights = self.head.attention(probe.expand(len(states), -1, -1), states, states)
         pooled: Tensor = attended + self.head.mlp(self.head.layernorm(attended))
         return pooled[:, 0].float().to(hidden.device), weights[:, 0].float().to(hidden.device)

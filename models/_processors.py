@@ -182,9 +182,13 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
         settings: of the image processor; ``video`` holds those of the video processor.
     """
     form = FORMS[config.model_type]
+    # a token that every tokenizer has an attribute for is no extra one
     named = {name: token for name, token in form.tokens.items() if name != "bos_token"}
     given = {name: token for name, token in form.tokens.items() if name == "bos_token"}
-    tokenizer = AutoTokenizer.from_pretrained(lender, extra_special_tokens=named, **given)
+    # processors look placeholders up as attributes of the tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(
+        lender, extra_special_tokens=named, trust_remote_code=False, **given
+    )
     parts = {
         "tokenizer": tokenizer,
         "image_processor": _class(form.image)(
@@ -197,6 +201,7 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
     template = TEMPLATE.replace("IMAGE", form.show[0]).replace("VIDEO", form.show[1])
     processor = _class(form.processor)(**parts, chat_template=template, **_options(config))
     for name, token in form.tokens.items():
+        # placeholders have other ids in a borrowed tokenizer than in the published one
         if hasattr(config, f"{name}_id"):
             setattr(config, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
     if config.model_type == "internvl":
@@ -240,5 +245,6 @@ def _options(config: Any) -> dict[str, Any]:
     return {
         "patch_size": vision.patch_size,
         "vision_feature_select_strategy": strategy,
+        # CLIP's CLS token, which the strategy "default" takes off again
         "num_additional_image_tokens": 1,
     }

@@ -49,6 +49,7 @@ TOWER: Mapping[str, Any] = {
     "head_dim": 16,
     "out_hidden_size": HIDDEN,
     "projection_dim": HIDDEN,
+    # two tokens of 28 pixels along an edge, so that even a small picture has several windows
     "window_size": 56,
     "fullatt_block_indexes": [1, 3],
     "deepstack_visual_indexes": [0, 2],
@@ -233,6 +234,7 @@ def _settings(spec: ModelConfig, change: Reduced) -> tuple[dict[str, Any], dict[
         ("vision_config", TOWER, change.tower),
     ):
         known = whole.get(part, {})
+        # only fields that the published configuration has: others would be accepted and unused
         known |= {key: value for key, value in usual.items() if key in known} | dict(own)
         whole[part] = known
     whole |= change.top
@@ -247,12 +249,15 @@ def _draw(model: Any, processor: Any, seed: int) -> None:
         for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim >= 2:
                 fan = parameter.shape[-1] if "experts" in name else parameter[0].numel()
+                # transformers' 0.02 makes attention so flat that a missing mask hardly shows
                 scale = 1.0 if "embed" in name else 1.6 * fan**-0.5
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             elif any(part in name for part in ("bias", "newline", "class_embedding", "cls")):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
         tokens = FORMS[model.config.model_type].tokens.values()
         ids = processor.tokenizer.convert_tokens_to_ids(list(tokens))
+        # a generated placeholder would pass for a picture in the prompt read anew
         model.get_output_embeddings().weight[ids] = 0
     model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    # random weights may end at once, and there would be no step to compare
     model.generation_config.eos_token_id = None

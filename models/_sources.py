@@ -34,7 +34,14 @@ LENDER = "qwen2_5_vl"  # its tokenizer serves families without a tiny model
 
 
 def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """A checkpoint with its processor, whose image settings are those that ``spec`` pins for it."""
+    """A checkpoint with its processor, whose image settings are those that ``spec`` pins for it.
+
+    Returns:
+        Model, processor, and the digest of the weights.
+
+    Raises:
+        UsageError: the checkpoint cannot be had, is damaged, or brings code that may not run.
+    """
     path = _folder(spec)
     source = str(path) if path is not None else spec.checkpoint
     if source is None:
@@ -72,6 +79,7 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         raise UsageError(_how_to_get(spec, error)) from error
     check_template(processor, f"the chat template of {name}")
     for key, value in pinned_processor(spec).items():
+        # the file beside a checkpoint may change, and with it what the model sees
         setattr(processor.image_processor, key, dict(value) if isinstance(value, dict) else value)
     return model, processor, model_digest(vars(spec))
 
@@ -98,7 +106,14 @@ def processor_of(spec: ModelConfig) -> Any:
 
 
 def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
-    """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer."""
+    """The architecture of ``spec`` with random weights; a tiny model lends its tokenizer.
+
+    Returns:
+        Model, processor, and the digest that stands for the weights.
+
+    Raises:
+        UsageError: there is no architecture to build, or its weights exceed the free memory.
+    """
     if spec.quantization is not None:
         raise UsageError(
             "model.quantization needs a checkpoint: random weights have nothing to quantise; take"
@@ -106,6 +121,7 @@ def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
         )
     config, processor = blueprint(spec)
     _refuse_too_large(spec, config, options)
+    # the digest of random weights names no draw, so there is one only
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, **options)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
@@ -116,6 +132,7 @@ def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
 def _refuse_too_large(spec: ModelConfig, config: Any, options: dict[str, Any]) -> None:
     """Say so before the system kills a process whose weights do not fit in memory."""
     with torch.device("meta"):
+        # a copy, since from_config writes the dtype and the kernel into it
         skeleton = AutoModelForImageTextToText.from_config(copy.deepcopy(config), **options)
     needed, free = sum(parameter.nbytes for parameter in skeleton.parameters()), free_memory()
     if free is not None and needed > free:
@@ -132,6 +149,7 @@ def free_memory() -> int | None:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
+    # MemAvailable counts page cache that can be dropped, which MemFree does not
     return next(
         (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None
     )
@@ -179,6 +197,7 @@ def _folder(spec: ModelConfig) -> Path | None:
             f"model.path={spec.path} is a file; give the folder with config.json and the tokenizer:"
             f" {path.parent}"
         )
+    # the hub's cache keeps one folder of links for each commit
     return hub.snapshot(path, spec.revision) if (path / "snapshots").is_dir() else path
 
 
@@ -213,6 +232,11 @@ def _quantization(spec: ModelConfig) -> dict[str, Any]:
 
 
 def device_of(spec: ModelConfig) -> torch.device:
+    """The device that a configuration names.
+
+    Raises:
+        UsageError: torch has no such device, or sees no GPU here.
+    """
     if spec.device == AUTO:  # as the cell's key says
         return device_of(replace(spec, device=device_type(AUTO)))
     if spec.device.startswith("cuda") and not torch.cuda.is_available():

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 import jinja2
 from jinja2 import nodes
+from transformers import processing_utils, tokenization_utils_base
 
 from unibench.errors import UsageError, shown
 
 STEPS = 100_000  # lines of a template that one prompt may take; those of published models take 100
 LARGEST = 4 << 20  # characters of a text that it may make
 MOST = 100_000  # the largest number in a template
+T = TypeVar("T")
 _FILE = "<template>"  # what jinja calls the code that it makes of a string
 
 
@@ -30,12 +35,34 @@ def prompted(apply: Callable[..., Any], content: Sequence[dict[str, str]], what:
     Raises:
         UsageError: it does not end, makes no text, or fails.
     """
+    turn = {"role": "user", "content": list(content)}
+    text = _within_bounds(partial(apply, [turn], add_generation_prompt=True, tokenize=False), what)
+    if not isinstance(text, str):
+        raise UsageError(f"{what} makes no text")
+    return text
+
+
+@contextmanager
+def bounded(what: str) -> Iterator[None]:
+    """Inside, every chat template stays within the same bounds, whoever has it rendered."""
+    render = processing_utils.render_jinja_template
+
+    def within(*args: Any, **kwargs: Any) -> Any:
+        return _within_bounds(partial(render, *args, **kwargs), what)
+
+    with (
+        patch.object(processing_utils, "render_jinja_template", within),
+        patch.object(tokenization_utils_base, "render_jinja_template", within),
+    ):
+        yield
+
+
+def _within_bounds(rendered: Callable[[], T], what: str) -> T:
+    # a debugger or a coverage run may be tracing already
     before, bounds = sys.gettrace(), _Bounds(what)
     sys.settrace(bounds.enter)
     try:
-        text = apply(
-            [{"role": "user", "content": list(content)}], add_generation_prompt=True, tokenize=False
-        )
+        return rendered()
     except (
         jinja2.TemplateError, ArithmeticError, MemoryError, RecursionError, TypeError, ValueError,
         AttributeError, LookupError,
@@ -43,9 +70,6 @@ def prompted(apply: Callable[..., Any], content: Sequence[dict[str, str]], what:
         raise UsageError(f"{what} fails: {shown(error) or type(error).__name__}") from error
     finally:
         sys.settrace(before)
-    if not isinstance(text, str):
-        raise UsageError(f"{what} makes no text")
-    return text
 
 
 class _Bounds:
@@ -63,6 +87,7 @@ class _Bounds:
         self._steps += 1
         if self._steps > STEPS:
             raise UsageError(f"{self._what} does not end: it was stopped after {STEPS} steps")
+        # jinja compiles a template to Python, whose local variables hold what it has built
         for value in frame.f_locals.values():
             # a namespace keeps what a loop adds up
             texts = getattr(value, "_Namespace__attrs", {}).values() if value else ()

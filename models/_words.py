@@ -1,5 +1,5 @@
-"""Words that a model does not read as text: what they say in a question is lost, and what they do
-is done: a placeholder takes the place of a picture, an end ends the turn.
+"""Words that a model does not read as text. In a question their meaning is lost, and they take
+effect: a placeholder stands for a picture, an end token ends the turn.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def control_words(processor: Any) -> frozenset[str]:
 
 def control_word_in(text: str, words: frozenset[str]) -> str | None:
     """The longest of the words that a text holds; None where it holds none."""
+    # one word may contain another, and the message names the whole
     held = [word for word in words if word in text]
     return max(held, key=len, default=None)
 

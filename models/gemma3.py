@@ -34,5 +34,6 @@ class Gemma3(Family):
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         across = int(values.shape[1] ** 0.5)
         grid = values.transpose(1, 2).unflatten(2, (across, across))
+        # the projector pools 4 x 4 patches to a token before its norm and projection
         pooled = nn.functional.avg_pool2d(grid, across // self.side)
         return pooled.flatten(2).transpose(1, 2).flatten(0, 1)

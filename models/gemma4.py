@@ -40,6 +40,7 @@ class Gemma4(Family):
             return [(grid,) for grid in grids]
         found, start = list[tuple[Part, ...]](), 0
         for frames in call.arguments["num_frames_per_video"].tolist():
+            # the frames of a video are of one size
             grid = grids[start]
             found.append((Part(frames, grid.height, grid.width),))
             start += frames
@@ -59,7 +60,9 @@ class Gemma4(Family):
         for rows, place in zip(values, self.places(call).to(values.device), strict=True):
             there = place[:, 0] >= 0
             column, row = (place[there] // self.kernel).unbind(-1)
+            # raster order over the picture's own width, as the pooler numbers its cells
             token = column + (int(column.max()) + 1) * row
             sums: Any = rows.new_zeros(int(token.max()) + 1, rows.shape[-1])
+            # every cell is full: the processor makes sides multiples of the kernel
             packed.append(sums.index_add(0, token, rows[there]) / self.kernel**2)
         return torch.cat(packed)

@@ -52,6 +52,7 @@ class InternVL(Family):
     def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
         """The arrangement in which the tiles look most like the overview, scaled down."""
         pixels = call.arguments["pixel_values"].float()
+        # all tiles have as many tokens, so tokens tell the tile
         start = first * len(pixels) // call.tokens
         shown = nn.functional.adaptive_avg_pool2d(pixels[start : start + tiles + 1], OVERVIEW)
         apart = {}

@@ -11,7 +11,11 @@ from unibench.pruning.layout import Part
 
 
 class Llava(Family):
-    """LlavaForConditionalGeneration."""
+    """LlavaForConditionalGeneration.
+
+    The tables that papers print for LLaVA were made with LLaVA's own code, which renumbers what is
+    left: ``positions=compact`` (the default is ``original``).
+    """
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     provides: ClassVar[frozenset[str]] = frozenset({
@@ -23,6 +27,7 @@ class Llava(Family):
     @property
     def prefix_tokens(self) -> int:  # type: ignore[override]
         """The CLS token, where the model drops it behind the tower."""
+        # under "full" CLS is a visual token like the patches
         return int(self.model.config.vision_feature_select_strategy == "default")
 
     @property

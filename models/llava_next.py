@@ -29,7 +29,9 @@ class LlavaNext(Llava):
         shapes = self.shapes(call)
         for count, (_, across) in zip(self.tiles(call), shapes, strict=True):
             tile = torch.arange(-1, count - 1).clamp_min(0)  # the overview comes first
+            # each patch carries the place of its tile through the model's stitching and unpadding
             places.append(torch.stack([tile // across, tile % across], 1))
+        # contiguous below: the model's function calls view()
         marks = torch.cat(places).float()[:, None].expand(-1, self.side**2, -1)
         stitched = self.stitched(marks.contiguous(), call, -1.0)
         return [self._parts(*pair) for pair in zip(stitched, shapes, strict=True)]
@@ -62,6 +64,7 @@ class LlavaNext(Llava):
             down, across = get_anyres_image_grid_shape(
                 size, config.image_grid_pinpoints, config.vision_config.image_size
             )
+            # LLaVA-OneVision does not tile several pictures of a prompt
             found.append((down, across) if down * across == count - 1 else (1, max(1, count - 1)))
         return found
 

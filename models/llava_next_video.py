@@ -32,6 +32,7 @@ class LlavaNextVideo(LlavaNext):
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         if call.modality == "image":
             return super().pack(values, call, fill)
+        # the model's pooler is an average or a maximum by configuration; a signal is averaged
         grid = values.transpose(1, 2).unflatten(2, (self.side, self.side))
         pooled = nn.functional.avg_pool2d(grid, self.model.config.spatial_pool_stride)
         return pooled.flatten(2).transpose(1, 2).flatten(0, 1)

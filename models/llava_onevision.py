@@ -30,6 +30,7 @@ class LlavaOnevision(LlavaNext):
         if call.modality == "image":
             return super().items(call, runs)
         videos, frames = call.arguments["pixel_values_videos"].shape[:2]
+        # the model pools by bilinear interpolation to half, rounded up: 27 patches become 14
         side = math.ceil(self.side / 2)
         return [(Part(frames, side, side, newline="end"),)] * videos
 

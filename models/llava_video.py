@@ -23,6 +23,7 @@ class LlavaVideo(LlavaOnevision):
         if call.modality == "image":
             return super().items(call, runs)
         videos, frames = call.arguments["pixel_values_videos"].shape[:2]
+        # averages of 2 x 2 drop an odd last row: 27 patches become 13
         side, where = self.side // 2, self.model.config.video_newline
         if where == "frame":
             return [(Part(1, side, side, newline="end"),) * frames] * videos

@@ -38,6 +38,7 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
         return super().pack(values, call, fill)[order.to(values.device)]
 
     def block_order(self, call: VisionCall) -> Tensor | None:
+        # the inverse of a permutation is its argsort
         return torch.argsort(self._window_order(call))
 
     def _window_order(self, call: VisionCall) -> Tensor:

@@ -72,11 +72,13 @@ class Qwen2VL(Family):
         merge, values = self.vision_tower.spatial_merge_size, call.arguments["pixel_values"]
         config = self.vision_tower.config
         frames, side = config.temporal_patch_size, config.patch_size
+        # a picture is its own second frame, so the first says it all
         pixels = values.float().view(len(values), -1, frames, side * side)[:, :, 0]
         mean, std = (
             torch.tensor(scale, device=values.device)[:, None]
             for scale in (self.image_mean, self.image_std)
         )
+        # the four patches of a token follow each other in the processor's order
         tokens = (pixels * std + mean).view(len(values) // merge**2, -1)
         sizes = [(t * h // merge, w // merge) for t, h, w in self.grid(call).tolist()]
         pictures = tokens.split([height * width for height, width in sizes])
@@ -109,6 +111,7 @@ class Qwen2VL(Family):
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         patches = self.vision_tower.spatial_merge_size**2
+        # the merger concatenates the channels of four patches; a signal of theirs is their mean
         return values.reshape(-1, patches, *values.shape[1:]).mean(1)
 
     def grid(self, call: VisionCall) -> Tensor:

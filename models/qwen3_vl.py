@@ -24,6 +24,7 @@ class Qwen3VL(Qwen2VL):
 
     @property
     def mergers(self) -> Sequence[nn.Module]:
+        # every merger reshapes four rows to one, so each must get full groups back
         return [self.vision_tower.merger, *self.vision_tower.deepstack_merger_list]
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench import papers, tables
+from unibench import catalogue, papers, tables
 from unibench.config import (
     Harness,
     HarnessTask,
@@ -63,6 +63,7 @@ class Convention:
 
     def as_identity(self) -> dict[str, Any]:
         """What of it can change a number."""
+        # a remark may be worded better without a new key
         return {key: value for key, value in asdict(self).items() if key != "note"}
 
 
@@ -145,6 +146,7 @@ def benchmark_of(config: RunConfig) -> Benchmark | None:
     card = getattr(config.task, harness)
     asked = config.harness_options.judge
     kind = card.judges[0] if asked.kind == "auto" else asked.kind
+    # settings of a server that nobody asks change no number
     named = asdict(asked) if kind == "endpoint" else {}
     return Benchmark(
         harness,
@@ -198,7 +200,7 @@ def data_of(task: TaskConfig, harness: str) -> list[Path]:
         return []
     folder, name = Path(task.data).expanduser(), getattr(task, harness).name
     if harness == "vlmevalkit":
-        return [folder / f"{name}.tsv"]
+        return [folder / (catalogue.video_folder(name) or f"{name}.tsv")]
     return [
         folder / name,
         *sorted(folder.glob("*__*")),
@@ -250,7 +252,7 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"with the columns {', '.join(benchmark.card.columns)}"
             )
         elif path.suffix == ".tsv":
-            reasons = tables.mistakes(path)
+            reasons = tables.mistakes(path, benchmark.card.columns)
             yield from map(UsageError, reasons[:SHOWN])
             if len(reasons) > SHOWN:
                 yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")

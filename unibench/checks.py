@@ -5,6 +5,7 @@ allowed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 from unibench.registry import answers
 from unibench.registry.cards import MethodCard
+
+DEVICE = r"auto|(cpu|cuda|mps|xpu)(:[0-9]+)?"  # torch has more names than kinds that run here
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Known:
 
     def once(self, find: Callable[[], Any], what: str, *objects: Any, more: Any = None) -> Any:
         """What ``find`` finds, the first time that these objects are asked about."""
+        # by id, since configurations are not hashable; held in found, so that no id is given away
         key = what, *map(id, objects), more
         if key not in self.found:
             self.found[key] = objects, find()
@@ -52,10 +56,14 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from config.mistakes(cell)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    if cell.share != "none" and cell.timing:
+    if cell.share in ("memory", "disk") and cell.timing:
         yield UsageError(
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
+        )
+    if re.fullmatch(DEVICE, cell.model.device) is None:
+        yield UsageError(
+            f"model.device={cell.model.device} is no device; for example auto, cpu, cuda, cuda:1"
         )
     yield from _control_mistakes(cell)
     yield from known.once(
@@ -64,8 +72,12 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from _method_mistakes(cell, known)
     yield from known.once(
         lambda: list(_task_mistakes(cell)),
-        *("task", cell.task, cell.harness_options),
-        more=(cell.harness, cell.shards, cell.batch_size),
+        *("task", cell.task, cell.harness_options, cell.model),
+        # all that the harness part looks at: of a sweep over one of them each cell has its own
+        more=(
+            *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
+            *(cell.convention, cell.prompt, cell.system, cell.prefix),
+        ),
     )
 
 
@@ -220,6 +232,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
         lambda: list(_value_mistakes(card, cell.method, "method")), "method", cell.method
     )
     yield from wrong
+    # a method cannot be made of such values, or asked about such a model
     if wrong or cell.model.family not in registry.families():
         return
     try:
@@ -242,7 +255,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
     reason = known.once(
         lambda: refused(cell.model.family, facts),
         *("refusal", cell.method, cell.model),
-        more=(budget, cell.budget.mode),
+        more=(budget, cell.budget.mode, cell.positions),
     )
     if reason is None:
         return

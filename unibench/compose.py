@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import logging
 import re
@@ -70,6 +69,7 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
         UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that
             cannot be are left out with a warning that says why, as long as there are others.
     """
+    # by text: a grid of a thousand cells has one mistake a thousand times
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
     known = Known()
@@ -106,6 +106,7 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
     parsed = [parse(line) for line in _lines(overrides)]
     names = [override for override in parsed if override.key_or_group == "experiment"]
     rest = [override for override in parsed if override.key_or_group != "experiment"]
+    # without -m a comma list is a mistake, and has to be told as one
     grid = sweep or bool(names) or suites.has_suite(overrides)
     cells = combinations(rest, grid, options)
     if names:
@@ -138,15 +139,17 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
         return rest
     line, value = str(given[-1].input_line), given[-1].value()
     entries = value if isinstance(value, list) else [value]
-    nodes = [dict(_wrapper(line, entry)) for entry in entries]
+    nodes = [dict(wrapper_of(line, entry)) for entry in entries]
     names = [str(override.value()) for override in rest if override.key_or_group == "method"]
     method = names[-1] if names else str(_written("method", _defaults())["name"])
     if not nodes or method == "vanilla":
         return rest
+    # method's own overrides move inside with it, those of the wrapper stay outside
     inner: dict[str, Any] = {"source" if ".py" in method else "name": method}
     for override in rest:
         if name_of(override).startswith("method."):
             inner[name_of(override).removeprefix("method.")] = override.value()
+    # from the innermost outwards
     for node in reversed(nodes[1:]):
         inner = {**node, "inner": inner}
     others = [override for override in rest if not name_of(override).startswith("method")]
@@ -155,8 +158,12 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
     return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
 
 
-def _wrapper(line: str, entry: Any) -> Mapping[str, Any]:
-    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters."""
+def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
+
+    Raises:
+        UsageError: it is none.
+    """
     node = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
         raise UsageError(
@@ -188,6 +195,7 @@ def _implied(overrides: Sequence[Override]) -> list[Override]:
     """
     stated = {override.key_or_group: override.value() for override in overrides}
     others = [key for key in BUDGETS if key != "ratio" and stated.get(key) is not None]
+    # a ratio that the user states too is a mistake for the budget to tell
     implied = [parse("ratio=null")] if others and "ratio" not in stated else []
     if stated.get("control", "none") != "none" and "method" not in stated:
         implied.append(parse("method=vanilla"))
@@ -196,9 +204,17 @@ def _implied(overrides: Sequence[Override]) -> list[Override]:
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
     """The overrides of each cell of the experiments, with what the command line gives."""
-    for file, combination in itertools.product(files, given):
-        over = {name_of(override): str(override.input_line) for override in combination}
-        yield from ([parse(line) for line in lines] for lines in experiment.read(file).lines(over))
+    for file in files:
+        read, said = experiment.read(file), set[str]()
+        for combination in given:
+            over = {name_of(override): str(override.input_line) for override in combination}
+            replaced = read.replaced(over)
+            if replaced and replaced not in said and read.is_protocol:
+                said.add(replaced)
+                log.warning(
+                    "experiment=%s: %s, so its table will not be filled", file.stem, replaced
+                )
+            yield from ([parse(line) for line in lines] for lines in read.lines(over))
 
 
 def _experiment_file(name: str) -> Path:
@@ -228,6 +244,7 @@ def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
                 chosen[override.key_or_group] = option(override)
             except UsageError as error:
                 errors.append(error)
+    # & binds weaker than -: groups that were named and not found
     failed = {override.key_or_group for override in overrides} & set(GROUPS) - chosen.keys()
     lines: dict[str, list[str]] = {key: [] for key in _hints()}
     for override in overrides:
@@ -264,6 +281,7 @@ def assembled(chosen: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> 
     """
     parts = [_part(key, chosen.get(key), tuple(lines.get(key, ()))) for key in _hints()]
     values = {part.key: _built(part) for part in parts if not part.interpolated}
+    # an interpolation may follow any key of the root, so the text is searched for their names
     text = " ".join(str(part.plain) for part in parts if part.interpolated)
     if text:
         # an interpolation names what it follows: cells that say the same there share the result
@@ -326,6 +344,7 @@ def register() -> None:
 def composed(overrides: Sequence[str]) -> DictConfig:
     """What Hydra composes. It takes 60 ms and more."""
     register()
+    # Hydra keeps one composition per process, and a caller may have begun another
     GlobalHydra.instance().clear()
     with initialize_config_module("unibench.configs", version_base="1.3"):
         whole: DictConfig = compose("config", overrides=list(overrides))
@@ -402,11 +421,13 @@ def _chosen(key: str, choice: str | None) -> DictConfig:
         return OmegaConf.create()
     if choice is None:
         return _only(key, _defaults())
+    # a defaults list or another package is Hydra's own work to read
     if file.is_file() and re.search(r"(?m)^defaults:|@package", file.read_text("utf-8")):
         return _only(key, composed([f"{key}={choice}"]))
     stored = None if file.is_file() else ConfigStore.instance().load(f"{key}/{choice}.yaml")
     given = {key: OmegaConf.load(file) if stored is None else stored.node}
     part = cast(DictConfig, OmegaConf.merge(_empty(key), given))
+    # an unknown key is then an error and not a new entry
     OmegaConf.set_struct(part, True)
     return part
 
@@ -458,6 +479,7 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
         if key == "name":
             continue
         found.append(f"{prefix}{key}")
+        # reading either would raise
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
         if OmegaConf.is_dict(inner := node[key]):
@@ -473,7 +495,16 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _built(part: _Part) -> Any:
-    return schema.build(_hints()[part.key], part.plain)
+    built = schema.build(_hints()[part.key], part.plain)
+    return _placed(built) if part.key == "method" else built
+
+
+def _placed(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method with the files of this package (``pkg://...``) followed to their places."""
+    return {
+        key: str(model_path(value)) if str(value).startswith(INSIDE) else value
+        for key, value in method.items()
+    }
 
 
 @cache
@@ -488,14 +519,12 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         whole = OmegaConf.structured(schema.without_literals(RunConfig))
         for part in parts:
             whole[part.key] = _written(part.key, part.node)
+        # tells what came from the environment, so that a stored configuration names the variable
         as_written = OmegaConf.to_container(whole, resolve=False)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
         # where results lie is told by the results themselves
         plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
-        values["method"] = {
-            key: str(model_path(value)) if str(value).startswith(INSIDE) else value
-            for key, value in values["method"].items()
-        }
+        values["method"] = _placed(values["method"])
     return values

@@ -155,6 +155,7 @@ class HarnessTask:
         size: number of samples of the published data.
         columns: columns that a table of one's own (``task.data``) must have.
         requires: what the scoring needs beside Python, for example java.
+        by: a column whose values the scores are also given by, for example ``duration``.
         blank: lmms-eval: what the scoring is given for an empty answer, where it ends with an error
             on one; always wrong.
     """
@@ -165,6 +166,7 @@ class HarnessTask:
     size: int | None = None
     columns: list[str] = field(default_factory=list)
     requires: list[str] = field(default_factory=list)
+    by: str | None = None
     blank: str = ""
 
 
@@ -228,6 +230,7 @@ class GenerationConfig:
     """
 
     max_new_tokens: Count | None = None
+    # null and not 1: a harness's own object decides unless the command does
     repetition_penalty: Positive | None = None
 
     @property
@@ -434,5 +437,6 @@ def model_path(path: str | None) -> Path | None:
         return None
     if path.startswith(INSIDE):
         inside = path.removeprefix(INSIDE)
+        # a checkout without symbolic links has models beside the package
         return _HERE / inside if (_HERE / inside).exists() else _HERE.parent / inside
     return Path(path).expanduser()

@@ -33,6 +33,7 @@ _KEPT_SECRET = re.compile(
     r"(?i)(?:^|_)(?:api)?keys?(?:$|_)|(?:^|_)tokens?(?:$|_)|secret|passw|credential|_pat$"
 )
 SHORT = 6  # a text of the environment of fewer signs is no secret
+_used: dict[str, str] = {}  # secrets that were looked up, and what is shown in their place
 _followed: dict[str, str] = {}  # values of the environment that a configuration took, as written
 
 
@@ -146,11 +147,15 @@ def check_name(key: str, value: str) -> None:
 def secret_of(name: str, environment: Mapping[str, str]) -> str | None:
     """The secret that a variable of the environment, or a file, holds; None if it is not there."""
     if name in environment or "/" not in name:
-        return environment.get(name)
-    try:
-        return Path(name).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
+        secret = environment.get(name)
+    else:
+        try:
+            secret = Path(name).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    if secret is not None and len(secret) >= SHORT:
+        _used[secret] = f"<{name}>"
+    return secret
 
 
 def hidden(text: str) -> str:
@@ -178,6 +183,7 @@ def hide_in_tracebacks() -> None:
 
 def _values() -> Iterator[tuple[str, str]]:
     """Texts of the environment that are not to be shown, and what is shown in their place."""
+    yield from _used.items()
     yield from ((value, f"<{written}>") for value, written in _followed.items())
     for name, value in os.environ.items():
         if len(value) >= SHORT and _KEPT_SECRET.search(name) and "/" not in value:

@@ -50,7 +50,9 @@ def contents(place: Path, also: Iterable[str] = ()) -> str:
     paths = [str(file.absolute()) for file in files.values()]
     before = [_known.get(path) for path in paths]
     whole = hashlib.blake2b(digest_size=8)
+    # by name, since os.walk lists in an order of the file system's
     for key, file in sorted(files.items()):
+        # names of files need not be UTF-8 on Linux
         whole.update(f"{key}\0{_digest(file)}\n".encode("utf-8", "surrogateescape"))
     if before != [_known.get(path) for path in paths]:
         jsoncache.write(name, {path: _known[path] for path in paths if path in _known})
@@ -104,6 +106,7 @@ def _digest(file: Path) -> str:
             return stored[1]
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+        # a file that was written to while it was read has no digest worth remembering
         again = stamp(file)
     except FileNotFoundError:
         return MISSING
@@ -125,4 +128,5 @@ def _refuse(error: OSError) -> NoReturn:
 def stamp(file: Path) -> Stamp:
     """Size, times of change of the contents and of the entry, inode."""
     state = file.stat()
+    # ctime moves where somebody sets mtime back, as cp -p and rsync do
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]

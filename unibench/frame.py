@@ -32,7 +32,7 @@ from unibench.inference.row import (
     read_row,
 )
 from unibench.row_index import Entry, Index, Stamp
-from unibench.store import read_samples
+from unibench.store import manifest, read_samples
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +77,74 @@ def load(folder: str | Path) -> pd.DataFrame:
             f"{folder}: there is no such folder; out=<folder> names the results of earlier runs"
         )
     index = _index(store)
-    _name_faults({store / name: one.fault for name, one in index.cells.items() if one.fault})
+    _name_faults(_faults(store, index))
     frame = index.lines if index.lines is not None else of_rows([])
     start = f"{store}/"
     frame["folder"] = [start + name if name else str(store) for name in frame["folder"]]
     return frame
+
+
+def left_out(folder: Path) -> dict[Path, str]:
+    """Why cells of a store are in no table, by their folder."""
+    store = folder.expanduser()
+    return _faults(store, _index(store)) if store.is_dir() else {}
+
+
+def note(folder: Path, found: Mapping[Path, str]) -> None:
+    """Keep in the index what a check of a store found, so that no table shows those cells until one
+    of their files changes.
+
+    Args:
+        folder: that was checked; what earlier checks found below it and this one did not is
+            forgotten.
+        found: what is wrong with finished cells, by their folder.
+    """
+    for root in row_index.roots(folder, found):
+        kept = row_index.read(root)
+        cells = dict(kept.cells)
+        for name, one in kept.cells.items():
+            cell = root / name
+            if one.verified and cell not in found and cell.is_relative_to(folder):
+                del cells[name]
+        for cell, why in found.items():
+            if cell != root and cell.is_relative_to(root):
+                stamp = row_index.stamp_of(str(cell))
+                fault = f"`store verify` found {why}"
+                cells[str(cell.relative_to(root))] = Entry(stamp, 0, fault, verified=True)
+        if cells != kept.cells:
+            row_index.write(root, Index(cells, _lines_left(kept, cells)))
+
+
+def _lines_left(kept: Index, cells: Mapping[str, Entry]) -> pd.DataFrame:
+    """The lines of the cells that an index still shows."""
+    if kept.lines is None:
+        return of_rows([])
+    owners = [name for name, one in kept.cells.items() for _ in range(one.lines)]
+    left = [name in cells and cells[name].lines > 0 for name in owners]
+    return _with_vanilla(kept.lines[np.array(left, dtype=bool)].reset_index(drop=True))
+
+
+def verified(folder: Path) -> dict[Path, str]:
+    """What the last check of a store found, see :func:`note`; not of cells changed since."""
+    if not row_index.exists(folder):
+        return {}
+    known = row_index.read(folder).cells
+    return {
+        folder / name: one.fault
+        for name, one in known.items()
+        if one.verified and _is_unchanged(folder / name, one)
+    }
+
+
+def _is_unchanged(cell: Path, known: Entry) -> bool:
+    try:
+        return row_index.stamp_of(str(cell)) == known.stamp
+    except OSError:
+        return False
+
+
+def _faults(store: Path, index: Index) -> dict[Path, str]:
+    return {store / name: one.fault for name, one in index.cells.items() if one.fault}
 
 
 def build(files: Iterable[Path]) -> pd.DataFrame:
@@ -122,6 +185,7 @@ def _joined_index(
     owners = [name for name, one in kept.cells.items() for _ in range(one.lines)]
     owners = [name if name in same else "" for name in owners]
     faults = {name: why for name, (_, why) in now.items() if why}
+    faults |= {name: kept.cells[name].fault for name in same}
     new = [name for name, (_, why) in now.items() if not why and name not in same]
     for start in range(0, len(new), BLOCK):
         block = new[start : start + BLOCK]
@@ -143,32 +207,38 @@ def _joined_index(
     lines = _with_vanilla(lines)
     counts = np.bincount(ranks[ranks >= 0], minlength=len(now))
     cells = {
-        name: Entry(stamp, int(counts[order[name]]), faults.get(name, ""))
+        name: Entry(
+            stamp,
+            int(counts[order[name]]),
+            faults.get(name, ""),
+            verified=name in same and kept.cells[name].verified,
+        )
         for name, (stamp, _) in now.items()
     }
     return Index(cells, lines)
 
 
 def _rows(folders: Iterable[Path]) -> tuple[list[Row], dict[Path, str]]:
-    """The rows of cells, and why others have none."""
+    """The rows of cells that are as they were when they were finished, and why others have none."""
     rows: list[Row] = []
     faults: dict[Path, str] = {}
     for folder in folders:
         try:
-            rows.append(read_row(folder))
+            row = read_row(folder)
         except RowError as error:
-            faults[folder] = str(error)
+            faults[folder] = f"{error}. The command that made it writes it again"
+            continue
+        if (why := manifest.changed(folder)) is not None:
+            faults[folder] = f"{why}. `store verify` says more, and `store repair` mends it"
+        else:
+            rows.append(row)
     return rows, faults
 
 
 def _name_faults(faults: Mapping[Path, str]) -> None:
     """Warn of cells that no table shows."""
     for folder, why in faults.items():
-        log.warning(
-            "%s is left out of the tables: %s. The command that made it writes it again",
-            folder,
-            why,
-        )
+        log.warning("%s is left out of the tables: %s", folder, why)
 
 
 def _lines_of(rows: Iterable[Row]) -> pd.DataFrame:
@@ -208,7 +278,7 @@ def samples(folder: str | Path) -> pd.DataFrame:
     file = Path(folder) / "samples.jsonl"
     if not file.is_file():
         raise _missing(file)
-    records = stored(Path(folder), read_samples(Path(folder))[0].values())
+    records = stored(Path(folder), _read(Path(folder)).values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
     table["ability"] = table["ability"].map(shown)  # as the frame names it
     return table.set_index("id")
@@ -241,11 +311,31 @@ def answers(folder: str | Path) -> dict[str, Answer]:
 @lru_cache(maxsize=16)  # vanilla is compared with every method
 def _answers(folder: str, *_: int) -> dict[str, Answer]:
     found = {}
-    for name, line in read_samples(Path(folder))[0].items():
+    for name, line in _read(Path(folder)).items():
         score = np.nan if line["score"] is None else float(line["score"])
         # an ability as the frame names it
         found[name] = Answer(shown(line["ability"]), line["group"], line["answer"], score)
     return found
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The samples of a finished cell, which has some.
+
+    Raises:
+        UsageError: no line of the file can be read.
+    """
+    found = read_samples(folder)[0]
+    if not found:
+        raise UsageError(
+            f"{folder}/samples.jsonl holds no sample that can be read; python -m unibench store"
+            f" verify {folder} says more"
+        )
+    return found
+
+
+def no_common_sample(first: object, second: object) -> UsageError:
+    """The mistake of comparing cells that share no sample."""
+    return UsageError(f"{first} and {second} have no sample in common")
 
 
 def _missing(file: Path) -> UsageError:

@@ -129,6 +129,7 @@ class Cell:
         in memory.
         """
         model, pixels = self.identity["model"], self.identity["pixels"]
+        # the device by name: cuda:0 and cuda:1 are one key and two loadings
         return _hash([model, pixels, self.config.model.device])
 
     @property
@@ -145,6 +146,7 @@ class Cell:
             self.config.method.get("source", self.config.method["name"])
         ).parameters
         given, selector = self.identity["method"], model_path(self.config.model.selector)
+        # a scorer that the model's card names is a default of the model, not of the method
         own = () if selector is None else (value_digest(str(selector)),)
         changed = [
             f"{key}={given[key]}"
@@ -159,6 +161,7 @@ class Cell:
         """``<out>/<model>/<task>/<method>@<ratio>[+parameters][+seed]/<key>``."""
         parts = [
             f"{self.method}@{self.budget.label}",
+            # for people; the key below tells cells apart whose labels were cut alike
             re.sub(r"[^\w=.,+-]", "_", self.variant)[:60],
         ]
         parts.append(f"seed{self.config.seed}" if self.config.seed else "")
@@ -204,10 +207,13 @@ def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
 
 def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     if config.method["name"] == "vanilla":
+        # one key for vanilla whatever budget or seed the command has
         config = _of_vanilla(config) if config.control == NO_CONTROL else _of_control(config)
     asked = benchmark.benchmark_of(config)
     if asked is not None:
+        # named, so that "auto" and the harness that it means have one key
         config = replace(config, harness=asked.harness)
+    # by content, since cells of a grid may hold equal configurations of their own
     places = repr((config.model, config.task, config.harness))
     if places not in looked:
         looked[places] = _files(config)
@@ -224,6 +230,7 @@ def settled(cells: Sequence[Cell]) -> list[Cell]:
     for cell in cells:
         model, clip = cell.config.model, cell.identity.get("clip")
         if not cell.final:
+            # a branch would move under the key; its commit does not
             hub.resolve(str(model.checkpoint), model.revision)
         if str(clip).endswith(UNKNOWN):
             hub.resolve(str(model.clip), None)
@@ -250,6 +257,7 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
 def _of_control(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern its control."""
     whole, control = _of_vanilla(config), config.control
+    # only this control draws
     seed = config.seed if control == "blind_other" else 0
     if control not in FITTED:
         return replace(whole, control=control, seed=seed)
@@ -273,6 +281,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
     identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    # what came from a variable of the environment is in the key by digest alone
     identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
 
@@ -289,7 +298,9 @@ def _clip_of(config: RunConfig, read: bool) -> dict[str, Any]:
 
 def key_of(identity: Mapping[str, Any]) -> str:
     """The key that an identity hashes to; the name of the cell's folder."""
+    # one text for one identity, whatever the order in which it was made
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    # 64 bits: among a million cells two share a key with a chance of 3 in 100 million
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -319,6 +330,7 @@ def condition_of(identity: Mapping[str, Any]) -> str:
     """
     kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
     decoding = dict(kept.get("generation", {}))
+    # two tasks differ in who decides the penalty, and still average
     if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none
         decoding.pop("repetition_penalty", None)
     return _hash({**kept, "generation": decoding})
@@ -375,6 +387,7 @@ def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[st
     """Settings of decoding; a penalty that nothing else decides is stated."""
     decoding = asdict(config.generation)
     if asked is None or asked.convention.entry is None:
+        # stated where nobody else decides it, so that null and 1 have one key
         decoding["repetition_penalty"] = config.generation.penalty
     return decoding
 
@@ -394,11 +407,13 @@ def _files(config: RunConfig) -> dict[str, Any]:
         "model": {
             "name": model.name,
             "weights": model_digest(vars(model)),
+            # code from another repository is in no digest of the weights
             "own_code": own_code(model),
             "dtype": model.dtype,
             "attn": model.attn,
             "quantization": model.quantization,
             "processor": pinned_processor(model),
+            # pretrained weights bring their own, and do not read the card's
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},

@@ -8,6 +8,7 @@ never run, and what a harness scored is compared with its verdict alone.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from unibench.inference.verdict import Verdict
 from unibench.store import Problem, verify
 from unibench.store.files import read_json
 from unibench.store.repair import Finished
+from unibench.store.unpack import limit_of
 
 CLOSE = 1e-6  # relative, or of a point: other versions of numpy may add up in another order
 
@@ -35,11 +37,14 @@ class Checked:
             give.
         unverified: why scores could not be given again, by folder.
         unsealed: finished cells of an earlier version, which have no manifest of their files.
+        damaged: what is wrong with finished cells, by folder; not where a row and that of vanilla,
+            each right by itself, do not belong together.
     """
 
     problems: list[Problem] = field(default_factory=list)
     unverified: dict[Path, str] = field(default_factory=dict)
     unsealed: list[Path] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
 
 
 def recheck(folder: Path) -> Checked:
@@ -68,6 +73,11 @@ def recheck(folder: Path) -> Checked:
             checked.unverified[cell.folder] = str(error).removeprefix(f"{cell.folder}: ")
 
     checked.problems += verify(folder, examine)
+    for problem in checked.problems:
+        cell = problem.file.parent
+        own = limit_of(problem.file.name) is not None  # no leftover, and no stranger's link
+        if own and os.path.lexists(cell / "metrics.json"):
+            checked.damaged.setdefault(cell, f"{problem.file.name}: {problem.what}")
     vanillas = {row.setting: row for row in rows.values() if row.method == "vanilla"}
     for folder_of_cell, row in rows.items():
         reference = vanillas.get(row.setting)
@@ -99,6 +109,12 @@ def _differing(
     except (ValueError, KeyError, ZeroDivisionError) as error:
         yield f"no row can be made of its samples: {shown(error)}"
         return
+    if verdict is not None:
+        # one more is of the convention, whose card may say something else by now
+        said = [*given["notes"], *verdict.remarks]
+        of_card = [note for note in row.notes if note not in said][:1]
+        given["notes"] = [note for note in row.notes if note in said or note in of_card]
+        given["notes"] += [note for note in said if note not in row.notes]
     given |= _of_identity(row)
     if row.drop_pct is not None and row.vanilla_100:
         given["drop_pct"] = 100 * (row.vanilla_100 - row.score_100) / row.vanilla_100

@@ -1,22 +1,25 @@
 """The index of a store: the lines of all its rows in one file, brought up to date cell by cell.
 
 ``<folder>/index.parquet`` holds the lines of the frame, folders relative to it; and of each cell
-the state of the files that its lines were read from. A cell whose files have changed since is read
-again, the others are not looked into. The file is a copy and may be deleted at any time. Where a
-store cannot be written, its index lies in the user's cache.
+the state of its files when its lines were read. A cell whose files have changed since is read
+again, the others are not looked into. What ``store verify`` finds is kept here too: the lines of
+such a cell are left out until one of its files changes or it is found whole. The file may be
+deleted at any time: the rows are then read again, and what was found is forgotten. Where a store
+cannot be written, its index lies in the user's cache.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import logging
 import os
 import secrets
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -29,14 +32,16 @@ from unibench.inference.row import LINE
 from unibench.store.data import read_bytes
 from unibench.store.files import fresh
 from unibench.store.index import walk
+from unibench.store.unpack import limit_of
 
 log = logging.getLogger(__name__)
 
 INDEX = "index.parquet"
 LARGEST = 1 << 32
-SCHEMA = 3
-FILES = ("metrics.json", "identity.json")  # what a row is read from
-Stamp = tuple[int, ...]
+SCHEMA = 4
+ROW = "metrics.json"
+Stamp = str
+_BLANK = b"0" * 32  # in place of the stamp, for the stamp
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,16 @@ class Entry:
     """What the index knows of a cell.
 
     Attributes:
-        stamp: times and sizes of :data:`FILES` when they were read.
+        stamp: digest of names, times and sizes of its files when they were read.
         lines: number of lines that are the cell's.
         fault: why the cell has none.
+        verified: whether ``store verify`` found the fault, which a look at the files does not.
     """
 
     stamp: Stamp
     lines: int
     fault: str = ""
+    verified: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,55 +84,77 @@ def stamps(folder: Path, known: Container[str]) -> Iterator[tuple[str, Stamp, st
     """
     for seen in walk(folder, known):
         if seen.fault:
-            yield seen.place, (), seen.fault
+            yield seen.place, "", seen.fault
             continue
         try:
-            states = [os.lstat(f"{folder}/{seen.place}/{FILES[0]}")]
-        except FileNotFoundError:
+            stamp = stamp_of(f"{folder}/{seen.place}")
+        except FileNotFoundError:  # removed meanwhile
             continue
         except OSError as error:
-            yield seen.place, (), f"it cannot be read: {error.strerror}"
+            yield seen.place, "", f"it cannot be read: {error.strerror}"
             continue
-        with suppress(OSError):  # a row without its identity is found out when it is read
-            states.append(os.lstat(f"{folder}/{seen.place}/{FILES[1]}"))
-        # nobody can set a ctime, so that an edit cannot be hidden
-        yield (
-            seen.place,
-            tuple(n for s in states for n in (s.st_mtime_ns, s.st_ctime_ns, s.st_size)),
-            "",
-        )
+        if stamp:
+            yield seen.place, stamp, ""
+
+
+def stamp_of(cell: str) -> Stamp:
+    """What the files of a cell are like; nothing of a cell without a row."""
+    with os.scandir(cell) as entries:
+        states = {
+            entry.name: entry.stat(follow_symlinks=False)
+            for entry in entries
+            if limit_of(entry.name) is not None
+        }
+    if ROW not in states:
+        return ""
+    # nobody can set a ctime, so that an edit cannot be hidden
+    listed = [(name, s.st_mtime_ns, s.st_ctime_ns, s.st_size) for name, s in states.items()]
+    return hashlib.blake2b(repr(sorted(listed)).encode(), digest_size=16).hexdigest()
 
 
 def read(folder: Path) -> Index:
     """The index of a store; an empty one where there is none, or one that is damaged or strange."""
     for place in (folder / INDEX, _elsewhere(folder)):
         try:
-            table = pq.read_table(io.BytesIO(read_bytes(place, LARGEST)))
+            content = read_bytes(place, LARGEST)
+            metadata = pq.read_metadata(io.BytesIO(content)).metadata or {}
+            stamp = metadata.get(b"stamp", b"")
+            # of the rest of the file each bit counts, as it was before the stamp was put in
+            if content.count(stamp) == 1 and stamp == _signed(content.replace(stamp, _BLANK)):
+                table = pq.read_table(io.BytesIO(content))
+                listed = json.loads(metadata[b"cells"])
+                cells = {name: Entry(*entry) for name, entry in listed.items()}
+                return Index(cells, table.to_pandas())
         except (OSError, UsageError, pa.ArrowException):
             continue
-        metadata = table.schema.metadata or {}
-        content = metadata.get(b"cells", b"")
-        if metadata.get(b"stamp") == _signed(content):
-            listed = json.loads(content)
-            cells = {name: Entry(tuple(stamp), *more) for name, (stamp, *more) in listed.items()}
-            return Index(cells, table.to_pandas())
     return Index()
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder may have an index."""
+    return (folder / INDEX).is_file() or _elsewhere(folder).is_file()
+
+
+def roots(folder: Path, cells: Iterable[Path]) -> list[Path]:
+    """The folders whose index may tell of cells below ``folder``: that folder, those above that
+    have one, and the usual root of each cell, ``<root>/<model>/<task>/<method>/<key>``.
+    """
+    usual = {cell.parents[3] for cell in cells if len(cell.parents) > 3}
+    above = {place for place in folder.parents if exists(place)}
+    return sorted({folder, *above, *usual})
 
 
 def write(folder: Path, index: Index) -> None:
     """Keep an index: in the store, or where that cannot be written in the user's cache."""
-    cells = {name: (one.stamp, one.lines, one.fault) for name, one in index.cells.items()}
-    content = json.dumps(cells).encode()
+    cells = {name: astuple(one) for name, one in index.cells.items()}
     try:
-        table = pa.Table.from_pandas(index.lines, preserve_index=False)
-        more = {b"cells": content, b"stamp": _signed(content)}
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **more})
+        content = _content(index.lines, json.dumps(cells))
         try:
-            _write(table, folder / INDEX)
-        except OSError:
+            _write(content, folder / INDEX)
+        except OSError:  # a folder that nobody may write, or a disk that is full
             other = _elsewhere(folder)
             other.parent.mkdir(parents=True, exist_ok=True)
-            _write(table, other)
+            _write(content, other)
     except (OSError, pa.ArrowException) as error:
         log.warning(
             "%s cannot be written (%s); the rows are read one by one each time",
@@ -134,9 +163,23 @@ def write(folder: Path, index: Index) -> None:
         )
 
 
-def _write(table: pa.Table, place: Path) -> None:
+def _content(lines: pd.DataFrame | None, cells: str) -> bytes:
+    """An index as a file, with its stamp in the file's own metadata."""
+    table = pa.Table.from_pandas(lines, preserve_index=False)
+    place = secrets.token_hex(len(_BLANK) // 2).encode()  # nothing that is stored is like it
+    more = {b"cells": cells.encode(), b"stamp": place}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **more})
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    content = stream.getvalue()
+    return content.replace(place, _signed(content.replace(place, _BLANK)))
+
+
+def _write(content: bytes, place: Path) -> None:
+    if not os.stat(place.parent).st_mode & 0o222:  # root may write all the same
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place.parent))
     with fresh(place) as stream:
-        pq.write_table(table, stream)
+        stream.write(content)
 
 
 def _elsewhere(folder: Path) -> Path:
@@ -145,10 +188,10 @@ def _elsewhere(folder: Path) -> Path:
 
 
 def _signed(content: bytes) -> bytes:
-    """What an index says it was made of, under this user's secret.
+    """The stamp of an index with this content, under this user's secret.
 
     An index is trusted without a look at the rows, so a store that comes from elsewhere must not be
-    able to bring one along.
+    able to bring one along, and a flipped bit must not change a number.
     """
     words = f"{SCHEMA}:{','.join(LINE)}:".encode()
     return hashlib.blake2b(words + content, digest_size=16, key=_secret()).hexdigest().encode()

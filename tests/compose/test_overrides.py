@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from unibench import registry
 from unibench.compose import compose_cells, composed
 from unibench.config import RunConfig, budget_of, mistakes, typed
-from unibench.errors import UsageError
+from unibench.errors import UsageError, UsageErrors
 from unibench.overrides import parse
 from unibench.schema import wanted, without_literals
 
@@ -116,6 +116,35 @@ def test_what_is_refused_is_one_line(words: list[str], said: str) -> None:
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "swept", "bad"),
+    [
+        (["method=divprune"], ["positions=original", "positions=centre"], "positions=centre"),
+        (
+            ["task=pope", "prompt=custom", "model=qwen2_5_vl_7b"],
+            ["convention=harness", "convention=model"],
+            "convention=model",
+        ),
+        (
+            ["task=pope", "harness_options.wrapper=native"],
+            ["model=qwen2_5_vl_7b", "model=llava_1_5_7b"],
+            "llava",
+        ),
+    ],
+)
+def test_a_sweep_has_the_mistakes_of_its_cells_in_any_order(
+    words: list[str], swept: list[str], bad: str
+) -> None:
+    values = [line.partition("=")[2] for line in swept]
+    key = swept[0].partition("=")[0]
+    said = []
+    for order in (values, values[::-1]):
+        with pytest.raises(UsageErrors) as found:
+            compose_cells([*words, f"{key}={','.join(order)}"], sweep=True)
+        said.append(sorted(map(str, found.value.errors)))
+    assert said[0] == said[1] and len(said[0]) == 1 and bad in said[0][0]
+
+
 def test_a_preset_is_its_method_under_other_parameters() -> None:
     (preset,) = compose_cells(["method=sparsevlm_64"], sweep=False)
     (plain,) = compose_cells(["method=sparsevlm", "method.counts=[66,30,17]"], sweep=False)
@@ -124,7 +153,14 @@ def test_a_preset_is_its_method_under_other_parameters() -> None:
     assert own.method == {**preset.method, "recycle": 0.2}
 
 
-@pytest.mark.parametrize("name", sorted(registry.methods()))
+# test_hydra.py composes each of them by default
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if number % 8 == 0 else [pytest.mark.slow])
+        for number, name in enumerate(sorted(registry.methods()))
+    ],
+)
 def test_hydra_finds_every_method_under_its_name(name: str) -> None:
     node = OmegaConf.to_container(composed([f"method={name}"]).method)
     assert node == registry.methods()[name].config()

@@ -39,7 +39,8 @@ UNAVAILABLE = ("mathvision", "coco_cap")  # latex2sympy2 is missing; captions ha
 
 
 def main() -> None:
-    names = [name for name in BENCHMARKS if card(name).vlmevalkit and card(name).lmms_eval]
+    pictures = [name for name in BENCHMARKS if card(name).modality == "image"]
+    names = [name for name in pictures if card(name).vlmevalkit and card(name).lmms_eval]
     asked = [name for name in names if name not in (*JUDGED, *UNAVAILABLE)]
     sides = {
         harness: {name: getattr(card(name), harness) for name in asked} for harness in HARNESSES

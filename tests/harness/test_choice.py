@@ -198,9 +198,14 @@ def test_a_checkpoint_in_a_folder_keeps_its_own_image_settings() -> None:
 
 
 def test_the_verified_versions_are_the_pinned_ones() -> None:
-    assert pins("harness-nodeps.txt") == {
-        DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()
-    }
+    pinned = pins("harness-nodeps.txt")
+    assert {harness: pinned[name] for harness, name in DISTRIBUTIONS.items()} == VERSIONS
+
+
+def test_what_the_harnesses_own_commands_write_their_tables_with_is_pinned() -> None:
+    assert {"xlsxwriter", "pytablewriter"} <= pins("harness.txt").keys() | pins(
+        "harness-nodeps.txt"
+    ).keys()
 
 
 def test_the_installed_packages_are_the_pinned_ones() -> None:

@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 import tenacity
 
+from tests.harness.running import JUDGE
+from tests.harness.test_cards import card, every
 from unibench.benchmark import Benchmark, benchmark_of
+from unibench.catalogue import dataset_path
 from unibench.compose import compose_cells
+from unibench.config import JudgeConfig
 from unibench.errors import UsageError
+from unibench.harness import needs
 from unibench.harness.child.missing import (
-    check_requirements,
     check_table,
     check_truths,
     fetching,
@@ -22,6 +26,9 @@ from unibench.harness.child.missing import (
     remarks_on,
     truths_of,
 )
+from unibench.harness.needs import check_requirements
+
+CARDS = every()
 
 
 def benchmark(*words: str) -> Benchmark:
@@ -119,6 +126,67 @@ def test_a_table_that_cannot_be_scored_is_refused(
 
 def test_a_table_that_a_judge_scores_without_answers_is_accepted() -> None:
     check_table(pd.DataFrame({"index": [1, 2]}), "MIA-Bench")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_without_network_and_data_every_card_is_refused_before_a_child_starts(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Data, judge and programs are looked at by the parent: no harness and no torch is imported."""
+    monkeypatch.setattr(needs, "LMU_DATA", str(tmp_path))
+    monkeypatch.setattr(needs.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(needs.constants, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr(needs.hub, "answers", lambda: False)
+    monkeypatch.setattr(needs, "unreachable", lambda url: "no route to host")
+    for harness in ("vlmevalkit", "lmms_eval"):
+        if getattr(card(name), harness) is None:
+            continue
+        (config,) = compose_cells([f"task={name}", f"harness={harness}", *JUDGE], sweep=False)
+        found = benchmark_of(config)
+        assert found is not None and not needs.present(found)
+        said = str(needs.not_here(name, found, needs.OFFLINE))
+        assert f"prefetch task={name} harness={harness}" in said and str(tmp_path) in said
+        assert not needs._network(found)
+
+
+def test_data_that_is_there_needs_no_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(needs, "LMU_DATA", str(tmp_path))
+    monkeypatch.setattr(needs.constants, "HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "POPE.tsv").touch()
+    (tmp_path / "datasets--lmms-lab-encoder--POPE").mkdir()
+    assert needs.present(benchmark("task=pope", "harness=vlmevalkit"))
+    path = dataset_path("pope")
+    (tmp_path / f"datasets--{str(path).replace('/', '--')}").mkdir(exist_ok=True)
+    assert needs.present(benchmark("task=pope", "harness=lmms_eval"))
+
+
+def test_a_judge_without_a_key_or_a_server_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    judge = JudgeConfig("endpoint", model="m", url="http://127.0.0.1:9/v1", key="NO_SUCH_KEY")
+    with pytest.raises(UsageError, match=r"read from \$NO_SUCH_KEY, which is not set"):
+        needs.check_judge(judge, tmp_path)
+    monkeypatch.setenv("NO_SUCH_KEY", "x")
+    with pytest.raises(UsageError, match="http://127.0.0.1:9/v1 does not answer"):
+        needs.check_judge(judge, tmp_path)
+    (tmp_path / "judge.jsonl").touch()  # it has answered: its replies may be all that is wanted
+    needs.check_judge(judge, tmp_path)
+
+
+def test_data_of_nltk_is_looked_for_where_nltk_looks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(needs, "_nltk_folders", lambda: [tmp_path])
+    chair = benchmark("task=coco_cap_chair", "harness=lmms_eval")
+    with pytest.raises(UsageError, match="`python -m nltk.downloader wordnet`"):
+        check_requirements("coco_cap_chair", chair)
+    for need in chair.card.requires:
+        file = tmp_path / f"{need.removeprefix(needs.NLTK)}.zip"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    check_requirements("coco_cap_chair", chair)
 
 
 def test_an_answer_is_looked_for_under_the_name_that_the_table_has() -> None:

@@ -71,6 +71,33 @@ def sparse(archive: tarfile.TarFile, add: Add, name: str) -> None:
     archive.addfile(info, io.BytesIO(content))
 
 
+def headers(archive: tarfile.TarFile, kind: bytes, content: bytes, count: int) -> None:
+    """Headers that precede a member, each of which a reader keeps."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, len(content)
+    whole = info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+    assert archive.fileobj is not None
+    for _ in range(count):
+        archive.fileobj.write(whole)
+        archive.offset += len(whole)
+
+
+def old_sparse(archive: tarfile.TarFile) -> None:
+    """A sparse member whose map goes on for 100 MiB."""
+    info = tarfile.TarInfo("m/x")
+    info.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[482] = 1  # more follows
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    more = b"%011o\0%011o\0" % (512, 1) * 21 + b"\1" + bytes(7)
+    assert archive.fileobj is not None
+    for part in (bytes(head), *[more * 2000] * 100):
+        archive.fileobj.write(part)
+        archive.offset += len(part)
+
+
+COMMENT = b"%d comment=some text\n" % (len(b" comment=some text\n") + 2)
 REFUSED: dict[str, tuple[Callable[[tarfile.TarFile, Add], None], str]] = {
     "absolute": (lambda tar, add: add("/tmp/x/run.log", b"x"), "leads out of the store"),
     "parents": (lambda tar, add: add(f"../{CELL}/run.log", b"x"), "leads out of the store"),
@@ -89,6 +116,11 @@ REFUSED: dict[str, tuple[Callable[[tarfile.TarFile, Add], None], str]] = {
     "twice": (lambda tar, add: add(f"{CELL}/identity.json", b"{}"), "is there twice"),
     "large": (lambda tar, add: add(f"{CELL}/config.yaml", size=2 * MIB), "at most 1 MiB"),
     "sparse": (lambda tar, add: sparse(tar, add, f"{CELL}/run.log"), "is sparse"),
+    "endless map": (lambda tar, add: old_sparse(tar), "headers of a member take more than 256 KiB"),
+    "header for all": (lambda tar, add: headers(tar, tarfile.XGLTYPE, COMMENT, 1), "headers for all members"),
+    "headers in a row": (lambda tar, add: headers(tar, tarfile.XHDTYPE, COMMENT, 5000), "more than 256 KiB"),
+    "names in a row": (lambda tar, add: headers(tar, tarfile.GNUTYPE_LONGNAME, b"a" * 9000, 900), "more than 256 KiB"),
+    "within a cell": (lambda tar, add: add(f"{CELL}/a/{KEY}/identity.json", b"{}"), "inside of another cell"),
 }  # fmt: skip
 
 
@@ -130,6 +162,25 @@ def test_a_folder_that_is_not_the_cell_it_says_is_left_out_by_name(
     said = capsys.readouterr().out
     assert "1 new cells" in said and f"refused: m/u/vanilla/{folder}: " in said and reason in said
     assert [cell.name for cell in cells_below(tmp_path / "store")] == [KEY]
+
+
+def test_a_cell_that_would_lie_inside_of_one_of_the_store_is_left_out_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    assert (
+        main(["store", "import", str(pack(tmp_path / "a.tar.gz", lambda *_: None)), str(store)])
+        == 0
+    )
+    content = json.dumps(IDENTITY).encode()
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo(f"{CELL}/{KEY}/identity.json")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    capsys.readouterr()
+    assert main(["store", "import", str(tmp_path / "b.tar.gz"), str(store)]) == 1
+    assert "it lies inside of another cell" in capsys.readouterr().out
+    assert [path.name for path in (store / CELL).iterdir()] == ["identity.json"]
 
 
 def test_what_is_no_file_of_a_cell_is_left_out_and_counted(

@@ -19,6 +19,7 @@ from tests.stats._cells import ENVIRONMENT
 from tests.support.records import record
 from unibench.cli import main
 from unibench.compose import compose_cells
+from unibench.errors import UsageError
 from unibench.identity import cell_of
 from unibench.recheck import recheck
 from unibench.store import CellFolder, cells_below, export, import_, manifest, merge, repair, verify
@@ -224,6 +225,38 @@ def test_damage_is_named_by_cell_file_and_kind_and_mended(edit: str, tmp_path: P
     assert repair(store) > 0
     assert not (cell / "metrics.json").exists() and not (cell / manifest.NAME).exists()
     assert recheck(store).problems == [] or edit in ("a file edited", "a line gone")
+
+
+def test_a_cell_that_lost_its_description_keeps_no_other_from_being_mended(out: Path) -> None:
+    (half,) = (cell for cell in cells_below(out) if not (cell / "metrics.json").exists())
+    (later, *_) = (cell for cell in cells_below(out) if cell.name > half.name)
+    for file in (half / "config.yaml", half / "identity.json", later / "env.json"):
+        file.unlink()
+    assert repair(out) == 1
+    assert {problem.file for problem in recheck(out).problems} == {
+        half / "config.yaml",
+        half / "identity.json",
+    }
+
+
+def test_a_cell_that_cannot_be_mended_keeps_no_other_from_it(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = (cell for cell in cells_below(out) if (cell / "metrics.json").exists())
+    for cell in (first, second):
+        (cell / "env.json").write_bytes(b"{")
+    move = Path.replace
+
+    def refused(file: Path, target: Path) -> Path:
+        if first in file.parents:
+            raise PermissionError(13, "Permission denied", str(file))
+        return move(file, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(UsageError, match=f"{first.name}.*cannot be written"):
+        repair(out)
+    monkeypatch.undo()
+    assert not (second / "env.json").exists() and (second / "env.json.damaged").exists()
 
 
 def test_a_log_may_grow_and_not_be_cut(out: Path) -> None:

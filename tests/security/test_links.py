@@ -209,6 +209,18 @@ def test_a_yaml_that_stands_for_too_much_is_refused(bomb: str, tmp_path: Path) -
         read_mapping(tmp_path / "x")
 
 
+@pytest.mark.parametrize("bomb", [name for name in BOMBS if name != "list"])
+@pytest.mark.parametrize("key", ["experiment", "task"])
+def test_so_is_one_that_a_command_names(
+    key: str, bomb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, file = BOMBS[bomb], tmp_path / "x.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["plan", f"{key}={file}", "model=tiny_qwen2_5_vl", f"out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert str(file) in said and len(said) < 2000 and "Traceback" not in said
+
+
 def test_a_device_is_no_file() -> None:
     with pytest.raises(UnreadableError, match="no plain file"):
         read_bytes(Path("/dev/zero"))

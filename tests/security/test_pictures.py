@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -13,13 +14,24 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 from unibench.errors import UsageError
-from unibench.pictures import FORMATS, PIXELS, PictureError, as_shown, read_picture
+from unibench.harness.child.missing import check_table
+from unibench.pictures import (
+    FORMATS,
+    PIXELS,
+    PictureError,
+    all_shown,
+    as_shown,
+    guarded,
+    read_otherwise,
+    read_picture,
+)
 from unibench.registry import ROOT
 from unibench.tasks.folder import Folder
 
@@ -248,6 +260,54 @@ def test_small_and_long_pictures_are_read(size: tuple[int, int], tmp_path: Path)
     assert read_picture(saved(tmp_path, Image.new("L", size), "x.png")).size == size
 
 
+def kinds() -> dict[str, tuple[Image.Image, bool]]:
+    """Pictures of many kinds as a task may hold them, and whether all readers see them alike."""
+    turned, clear, palette = drawn(), drawn().convert("RGBA"), drawn().convert("P")
+    turned.getexif()[0x0112] = 6
+    upright = drawn()
+    upright.getexif()[0x0112] = 1
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    palette.info["transparency"] = palette.getpixel((2, 2))
+    grey = np.asarray(drawn().convert("L"))
+    deep, clear_deep = (Image.fromarray(grey.astype(np.uint16) * 257) for _ in range(2))
+    clear_deep.info["transparency"] = int(grey[2, 2]) * 257
+    return {
+        "RGB": (drawn(), True),
+        "upright": (upright, True),
+        "palette": (drawn().convert("P"), True),
+        "CMYK": (drawn().convert("CMYK"), True),
+        "one bit": (drawn().convert("1"), True),
+        "opaque": (drawn().convert("RGBA"), True),
+        "turned": (turned, False),
+        "transparent": (clear, False),
+        "transparent grey": (clear.convert("LA"), False),
+        "transparent palette": (palette, False),
+        "16 bits": (deep, False),
+        "16 bits, transparent": (clear_deep, False),
+        "floats": (Image.fromarray(grey.astype(np.float32) / 255), False),
+        "32 bits": (Image.fromarray(grey.astype(np.int32) * 70_000), False),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_whether_a_harness_reads_a_picture_otherwise_is_known(kind: str) -> None:
+    picture, alike = kinds()[kind]
+    assert read_otherwise(picture) is not alike
+
+
+def test_what_a_grey_of_16_bits_says_is_transparent_is_white() -> None:
+    found = np.asarray(as_shown(kinds()["16 bits, transparent"][0]))[..., 0]
+    wanted = np.asarray(drawn().convert("L")).copy()
+    wanted[wanted == wanted[2, 2]] = 255
+    assert (found == wanted).all()
+
+
+def test_a_picture_that_cannot_be_shown_is_named_by_question_and_place() -> None:
+    for wrong, said in ((kinds()["32 bits"][0], "32 bits"), (Image.new("L", (402, 2)), "200:1")):
+        with pytest.raises(PictureError, match=f"question 7, picture 2: .*{said}"):
+            all_shown([drawn(), wrong], "question 7")
+
+
 MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -270,6 +330,55 @@ def test_a_refused_picture_costs_no_memory(case: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert int(ran.stdout.split()[-1]) < 100, ran.stdout
     assert PIXELS * 3 <= 256 << 20
+
+
+def strange() -> dict[str, bytes]:
+    """Files that Pillow would open, and that are none of the list or too large."""
+    found = {"bomb": REFUSED["bomb"][0], "144 megapixels": REFUSED["144 megapixels"][0]}
+    found["EPS"] = REFUSED["EPS"][0].ljust(200, b"\n")
+    for name in ("ICO", "TGA", "PCX", "SGI", "JPEG2000", "ICNS", "DDS"):
+        if name != "JPEG2000" or features.check("jpg_2000"):
+            stream = io.BytesIO()
+            Image.new("RGB", (32, 32), "red").save(stream, name)
+            found[name] = stream.getvalue()
+    return found
+
+
+@pytest.mark.parametrize("case", strange())
+def test_whoever_opens_a_picture_in_a_harness_gets_those_of_the_list(
+    case: str, tmp_path: Path
+) -> None:
+    content, opened = strange()[case], Image.open
+    (tmp_path / "x.png").write_bytes(content)
+    with guarded():
+        for place in (tmp_path / "x.png", str(tmp_path / "x.png"), io.BytesIO(content)):
+            with pytest.raises(PictureError, match="none of the formats|more than"):
+                Image.open(place)
+    assert Image.open is opened
+    table = pd.DataFrame({"index": [3, 7], "image": [encoded(png()), encoded(content)]})
+    with pytest.raises(PictureError, match=r"MMBench\.tsv index 7: a picture") as refused:
+        check_table(table, "MMBench")
+    assert "\n" not in str(refused.value)
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content.ljust(60, b"\0")).decode()
+
+
+def test_a_harness_opens_plain_files_alone_and_reads_them_its_own_way(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    saved(tmp_path, drawn().convert("LA"), "x.png")
+    with guarded():
+        for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+            with pytest.raises(PictureError, match="no plain file"):
+                Image.open(place)
+        with pytest.raises(FileNotFoundError):
+            Image.open(tmp_path / "none")
+        assert Image.open(tmp_path / "x.png").mode == "LA"
+    listed = (
+        f"['{encoded(png())}', '{encoded(cut('PNG'))}']"  # broken further inside: its own matter
+    )
+    check_table(pd.DataFrame({"index": [1, 2], "image": [listed, "1"]}), "MMBench")
 
 
 @pytest.mark.slow

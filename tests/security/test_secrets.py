@@ -8,8 +8,13 @@ import logging
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
+from urllib.error import HTTPError
 
 import pytest
 import yaml
@@ -20,8 +25,10 @@ from tests.support.workers import Scripted
 from unibench import credentials
 from unibench.cli import main
 from unibench.compose import compose_cells
+from unibench.config import JudgeConfig
 from unibench.credentials import FromEnvironment, hidden, secret_in, secret_of
 from unibench.errors import UsageError
+from unibench.harness.child.judge import _completion
 from unibench.harness.job import read_job, write_job
 from unibench.identity import Cell, cell_of
 from unibench.inference.row import row_of
@@ -42,6 +49,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, PLANTED)
     yield
     credentials._followed.clear()
+    credentials._used.clear()
 
 
 GIVEN = {
@@ -229,3 +237,47 @@ def test_a_stored_configuration_starts_no_interpreter_and_asks_no_server(
     (config,) = compose_cells([*WORDS, word, f"out={tmp_path}"], sweep=False)
     with pytest.raises(UsageError, match="nothing but a command may"):
         check_runnable(config)
+
+
+class Judge(BaseHTTPRequestHandler):
+    """Quotes the key that it was sent, or sends the asker on to another server."""
+
+    keys: ClassVar[list[str | None]] = []
+    onward = ""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.onward and self.path.startswith("/onward"):
+            self.send_response(302)
+            self.send_header("location", self.onward)
+            self.end_headers()
+            return
+        self.keys.append(self.headers["authorization"])
+        said = f"right, and your key is {self.headers['authorization']}"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"choices": [{"message": {"content": said}}]}).encode())
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_judge_neither_passes_the_key_on_nor_has_it_stored(tmp_path: Path) -> None:
+    key = "an-odd-key-of-no-known-form"
+    (tmp_path / "key").write_text(key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        Judge.onward = f"{place}/elsewhere"
+        judge = JudgeConfig("endpoint", "j", place, str(tmp_path / "key"), timeout=5, retries=0)
+        given = secret_of(judge.key, {})
+        assert given == key
+        reply = _completion(judge, key, {"messages": []})
+        assert Judge.keys.pop() == f"Bearer {key}" and key not in json.dumps(reply)
+        with pytest.raises(HTTPError, match="302"):
+            _completion(replace(judge, url=f"{place}/onward"), key, {"messages": []})
+        assert not Judge.keys
+        server.shutdown()
+    assert hidden(f"401: {key} is wrong") == f"401: <{tmp_path / 'key'}> is wrong"

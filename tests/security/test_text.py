@@ -16,6 +16,7 @@ from pathlib import Path
 import markdown_it
 import pytest
 
+from tests.security._stores import reseal
 from tests.stats._cells import finished
 from unibench.cli import main
 from unibench.cli.terminal import Terminal
@@ -135,6 +136,7 @@ def hostile(tmp_path: Path) -> Path:
             "variant": "\u202e[bold]",
         }
         (cell / "metrics.json").write_text(json.dumps(row))
+        reseal(cell)
     return out
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.stats._cells import finished
 from unibench import frame
 from unibench.errors import UsageError
+from unibench.store import manifest
 
 RIGHT = [1.0] * 8 + [0.0] * 2
 
@@ -117,6 +118,7 @@ def test_of_the_index_only_rows_that_are_new_changed_or_gone_are_read_again(
     assert "divprune" in set(frame.load(out)["method"])
     row = json.loads((place / "metrics.json").read_text())
     (place / "metrics.json").write_text(json.dumps({**row, "score_100": 12.5}))
+    manifest.write(place, {})
     assert 12.5 in set(frame.load(out)["score_100"])
     (place / "metrics.json").unlink()
     assert "divprune" not in set(frame.load(out)["method"])

@@ -5,6 +5,7 @@ common.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from unibench.cli.showing import print_rows
 from unibench.cli.terminal import lenient
 from unibench.compose import compose_cells, is_experiment
 from unibench.errors import UsageError, UsageErrors, lines_shown
+from unibench.harness import needs
 from unibench.identity import Cell, cells_of
 from unibench.plan import PlannedCell, survey
 
@@ -80,11 +82,13 @@ class Grid:
 
     def run(self) -> int:
         """Answer what is missing, in this process, and print the tables; returns the exit code."""
-        rows = [plan.row for plan in self.plans]
+        plans = self.plans
+        rows = [plan.row for plan in plans]
         self.announce()
         if None not in rows:
             print_rows([row for row in rows if row is not None])
             return 0
+        _refuse([plan.cell for plan in plans if plan.row is None])
         from unibench.runner import Stop, work  # loads torch
 
         self.retry()
@@ -114,3 +118,24 @@ class Grid:
             line = f"{state}: {failure.cell.title}: {failure.error}{where}"
             print(lines_shown(line), file=sys.stderr)
         return 1 if ours else 2 if failures else 0
+
+
+def _refuse(cells: Sequence[Cell]) -> None:
+    """End a command of which nothing could be run, in seconds: torch is not loaded yet. Where
+    something could, the cells that cannot are named beside its rows.
+
+    Raises:
+        UsageErrors: what each benchmark lacks.
+    """
+    errors: dict[str, UsageError] = {}
+    for cell in cells:
+        if cell.benchmark is None:
+            return
+        try:
+            needs.check(cell)
+        except UsageError as error:
+            errors.setdefault(str(error), error)
+        else:
+            return
+    if errors:
+        raise UsageErrors(list(errors.values()))

@@ -24,7 +24,8 @@ def report(options: Options) -> int:
     if options.html:
         from unibench.page import build  # loads torch
 
-        print(build(finished(options), Path(options.to or "report").expanduser()))
+        missing = frames.left_out(folder_of(options))
+        print(build(finished(options), Path(options.to or "report").expanduser(), left_out=missing))
         return 0
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from unibench.cli.terminal import say
 
 def index(options: Options) -> int:
     """``store index FOLDER [--json]``."""
-    entries = results.index(_path(options.folder))
+    folder = _path(options.folder)
+    entries = _with_verified(results.index(folder), folder)
     if options.json:
         plain = [{**vars(entry), "folder": str(entry.folder)} for entry in entries]
         print(json.dumps(plain, indent=1))
         return 0
     for entry in entries:
-        say(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}")
+        why = f": {entry.fault}" if entry.fault else ""
+        say(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}{why}")
     counts = Counter(entry.state for entry in entries)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     samples = sum(entry.samples for entry in entries)
@@ -30,11 +33,27 @@ def index(options: Options) -> int:
     return 0
 
 
+def _with_verified(entries: list[results.Entry], folder: Path) -> list[results.Entry]:
+    """The cells of a store, those damaged that its last check found so."""
+    from unibench import frame, row_index  # loads pandas
+
+    found = frame.verified(folder) if row_index.exists(folder) else {}
+    return [
+        replace(entry, state="damaged", row=None, fault=found[entry.folder])
+        if entry.folder in found and not entry.fault
+        else entry
+        for entry in entries
+    ]
+
+
 def verify(options: Options) -> int:
     """``store verify FOLDER``: exit code 1 if something is damaged."""
-    from unibench.recheck import recheck  # loads numpy
+    from unibench import frame  # loads pandas
+    from unibench.recheck import recheck
 
-    checked = recheck(_path(options.folder))
+    folder = _path(options.folder)
+    checked = recheck(folder)
+    frame.note(folder, checked.damaged)
     problems = checked.problems
     if checked.unsealed:
         older = _counted(len(checked.unsealed), "cell", "cells")

@@ -89,6 +89,7 @@ class Code:
         """
         wanted = tuple(roots)
         digest, files = self._known.get(wanted, ("", {}))
+        # by content and not by time: an editor may save the same text, or a copy keep the time
         if digest and all(file.is_file() and bytes_of(file) == files[file] for file in files):
             return digest
         name = " ".join(wanted)
@@ -112,6 +113,7 @@ class Code:
     @cached_property
     def _cache_name(self) -> str:
         """Name under which the digests of the package's files, as they are, are stored."""
+        # another Python parses another tree
         state: list[Any] = [sys.version_info[:2], self.package.outside]
         state += [(name, digests.stamp(file)) for name, file in self.package.files().items()]
         return f"code-{_hash([json.dumps(state)])}"
@@ -192,6 +194,7 @@ class _Walk:
     ) -> Iterator[Definition | str]:
         """What a dotted name means in a module, or in a function with imports of its own."""
         source, name = module.source, dotted[0]
+        # a function may import a name that its module has as well
         step = (module, dotted, name in imports)
         if step in self._open:
             return  # modules that import a name from each other

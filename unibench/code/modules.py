@@ -71,6 +71,7 @@ class Package:
         return files
 
     def _read(self, name: str) -> Module | str:
+        # with the dot, or unibench.codes would pass for a module inside unibench.code
         if any(f"{name}.".startswith(f"{outside}.") for outside in self.outside):
             return name
         parts = name.split(".")[1:]
@@ -166,6 +167,7 @@ def bytes_of(file: Path) -> bytes:
 def _spec(name: str, near: list[str]) -> ModuleSpec | None:
     """Where an import finds a top-level module, or where it lies in one of the folders."""
     try:
+        # a top-level name only: for a dotted one find_spec would import its package
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         found = None

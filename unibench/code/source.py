@@ -261,6 +261,7 @@ class _Names(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Global(self, node: ast.Global) -> None:
+        # a global that a function sets is the module's, although it is bound here
         self.uses.update((name,) for name in node.names)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -298,6 +299,7 @@ class _Names(ast.NodeVisitor):
             self._load(Target(alias.name))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        # level 1 is the package itself
         above = self.package.split(".")[: len(self.package.split(".")) - node.level + 1]
         inside = [".".join(above) or "?"] if node.level else []
         module = ".".join([*inside, *([node.module] if node.module else [])])

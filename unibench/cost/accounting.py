@@ -15,8 +15,7 @@ from typing import Protocol
 from unibench.errors import UsageError
 
 REFERENCE = (
-    # visual tokens of a LLaVA-1.5 picture: what published schedules and budgets are stated
-    # for
+    # visual tokens of a LLaVA-1.5 picture, for which published schedules and budgets are stated
     576
 )
 
@@ -58,6 +57,7 @@ def processed(stages: Sequence[Cut], keep: int, total: int, depth: int) -> tuple
     for layer in range(depth):
         while cuts and cuts[0].layer == layer:
             stage = cuts.pop(0)
+            # a later stage cannot bring tokens back
             count = min(count, keep if stage.count is None else stage.count(keep, total))
         found.append(count)
     return tuple(found)
@@ -114,6 +114,7 @@ def matched_keep(stages: Sequence[Cut], average: int, total: int, depth: int) ->
         UsageError: even one token is too many, since layers before the first cut process
             everything; or the cuts do not follow the budget.
     """
+    # everything is kept, whatever the cuts
     if average >= total:
         return total
     if stages and processed(stages, 1, total, depth) == processed(stages, total, total, depth):
@@ -133,6 +134,7 @@ def matched_keep(stages: Sequence[Cut], average: int, total: int, depth: int) ->
         near, key=lambda keep: (abs(_mean(processed(stages, keep, total, depth)) - average), keep)
     )
     reached = _mean(processed(stages, best, total, depth))
+    # one token off is rounding; more is a mean that no budget reaches
     if best == 1 and reached - average > 1:
         layers = ", ".join(str(layer) for layer in sorted({stage.layer for stage in stages}))
         raise UsageError(
@@ -156,6 +158,7 @@ def spread(layers: Sequence[int], published: int, depth: int) -> tuple[int, ...]
         place = max(1, rounded(Fraction(layer * depth, published)))
         found.append(max(place, found[-1] + 1) if found else place)
     over = found[-1] - (depth - 1)
+    # shifted towards the front; a set, since too shallow a decoder merges cuts
     return tuple(found) if over <= 0 else tuple(sorted({max(1, place - over) for place in found}))
 
 

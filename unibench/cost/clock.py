@@ -22,6 +22,7 @@ class Clock:
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
+        # without a stream torch records on the current device's, which may be another
         event.record(torch.cuda.current_stream(self.device))
         return event
 

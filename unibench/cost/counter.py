@@ -56,5 +56,6 @@ def flop_counter() -> FlopCounterMode:
 
 def flops_of(counter: FlopCounterMode, model: nn.Module, part: nn.Module) -> int:
     """What was counted inside one module of the model that ran."""
+    # torch's counter names modules by the class at the top and the path below
     (name,) = (name for name, module in model.named_modules() if module is part)
     return sum(counter.get_flop_counts().get(f"{type(model).__name__}.{name}", {}).values())

@@ -56,6 +56,7 @@ class DecoderShape:
         """Of :meth:`macs` the attention module's: projections and the square."""
         keys = tokens if keys is None else keys
         return (
+            # q and o are d x w each, k and v d x w_kv; q k^T and its product with v are n k w each
             tokens * self.hidden * 2 * (self.width + self.kv_width) + 2 * tokens * keys * self.width
         )
 
@@ -64,6 +65,7 @@ class DecoderShape:
         window = self.windows.get(layer)
         if window is None:
             return self.macs(tokens)
+        # a state is of one size, so that the cost of a token does not grow with the prompt
         if window == 0:
             return tokens * (self.state_macs + 3 * self.hidden * self.intermediate)
         return self.macs(tokens, min(tokens, window))
@@ -107,6 +109,7 @@ def decoder_shape(config: Any, kv_bytes: int) -> DecoderShape:
     token goes through. Layers of Gemma 4 that are wider than the others count as they do.
     """
     heads = config.num_attention_heads
+    # some configurations have the field and leave it at None
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     kinds = layer_kinds(config.to_dict()) or ()

@@ -30,9 +30,10 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     """Watch the allocator for the length of the block.
 
     A GPU's allocator keeps count by itself. On a CPU torch's profiler lists every allocation,
-    temporaries inside operations included: time a block under another roof.
+    temporaries inside operations included, and slows it down: time it in another run.
     """
     peak = Peak()
+    # tensors in cycles would be freed inside the block and hide what it takes
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -46,6 +47,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     found: Any = watched.profiler.kineto_results.events()
     events = [event for event in found if event.name() == "[memory]"]
     held = 0
+    # a running sum needs allocations and releases as they followed each other
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak.extra = max(peak.extra, held)
@@ -57,6 +59,7 @@ def _quiet() -> Iterator[None]:
     it off.
     """
     sys.stderr.flush()
+    # the file descriptor, since C++ does not write through sys.stderr
     saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     try:

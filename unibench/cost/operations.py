@@ -1,4 +1,4 @@
-"""Floating point operations of code that nobody prepared for it, from the operators that it calls.
+"""Counts the floating point operations of any code from the operators that it calls.
 
 What counts:
 
@@ -209,7 +209,7 @@ class Operations(FlopCounterMode):
 
 
 class _Leaks(TorchFunctionMode):
-    """Notes that numbers leave torch, where nothing sees what is done with them."""
+    """Notes that numbers leave torch, outside of which operations are not counted."""
 
     def __init__(self, noted: set[str]) -> None:
         super().__init__()
@@ -218,13 +218,14 @@ class _Leaks(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        # whole numbers and masks that leave are indices, which count nothing anyway
         if func in (Tensor.numpy, Tensor.__array__) and args[0].is_floating_point():
             self._noted.add("numpy")
         return func(*args, **(kwargs or {}))
 
 
 def unseen() -> Any:
-    """A context in which counters that run further out see nothing."""
+    """A context whose operations outer counters do not count."""
     return _disable_current_modes()
 
 
@@ -250,6 +251,7 @@ def _formula(packet: Any) -> Count | None:
     if pointwise or name in PER_OUTPUT:
         each = PER_OUTPUT.get(name, 1)
         return lambda args, kwargs, out: each * sum(part.numel() for part in _tensors(out))
+    # torch marks most views itself, those of later versions too
     if all(overload.is_view for overload in overloads):
         return lambda args, kwargs, out: 0
     return None

@@ -55,11 +55,13 @@ class HarnessProcess:
             HarnessError: while they are read: it failed or died.
         """
         self.idle = False
+        # a child that runs has its harness imported and its model loaded
         if self._process is not None and self._process.poll() is None:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{job}\n")
             self._process.stdin.flush()
             return self._events(self._process, last)
+        # another interpreter finds this checkout, not a version that is installed there
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._environment}
         with appending(log) as stderr:
@@ -78,6 +80,7 @@ class HarnessProcess:
                 raise UsageError(
                     f"harness_options.python={self._python} cannot be started: {error.strerror}"
                 ) from None
+        # a child in a session of its own would outlive a parent that ends by an error
         atexit.register(self.close)
         return self._events(self._process, last)
 
@@ -87,6 +90,7 @@ class HarnessProcess:
         process, self._process = self._process, None
         if process is None:
             return
+        # the whole group: harnesses start workers, and the second signal is for those that stay
         for ending in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, ending)
@@ -100,7 +104,9 @@ class HarnessProcess:
     def _events(self, process: subprocess.Popen[str], last: str) -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
         for line in process.stdout:
+            # only events arrive here, since the child has moved its standard output
             event: dict[str, Any] = json.loads(line)
+            # after a refusal or a failure the child waits for its next job
             self.idle = event["event"] in (last, "refused", "failed")
             if event["event"] == "refused":
                 raise UsageError(event["message"])

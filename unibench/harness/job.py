@@ -50,9 +50,11 @@ def read_job(file: Path) -> list[Cell]:
         ValueError: this code makes other cells of it than the code that wrote it.
     """
     entries = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    # made anew from the configuration, so that the key is this code's own
     cells = cells_of(typed(resolved(entry["config"])) for entry in entries)
     for entry, cell in zip(entries, cells, strict=True):
         there, here = entry.get("device"), cell.identity["device"]
+        # the likelier reason first: the same code on another kind of machine
         if cell.key != entry["key"] and there not in (None, here):
             raise ValueError(
                 f"{file}: model.device=auto is {there} where the command was given and {here} here,"
@@ -87,9 +89,11 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in value]
     if value is None or isinstance(value, (bool, int, str)):
         return value
+    # numbers of numpy are no int or float of Python
     if hasattr(value, "item") and getattr(value, "size", 1) == 1:
         return plain(value.item())
     if isinstance(value, float):
+        # JSON has no NaN
         return value if value == value else None
     return str(value)
 

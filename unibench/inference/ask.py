@@ -1,4 +1,4 @@
-"""From a batch of prompts to records: who builds the prompts and who generates does not matter."""
+"""From a batch of prompts to records, whoever builds the prompts and generates the answers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from unibench.inference.batching import Batches
 from unibench.inference.record import TIMES, Record
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, Piece
+from unibench.pictures import all_shown
 from unibench.pruning import Session
 from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PrefillTime, PromptRecord
@@ -100,18 +101,21 @@ def asking(loaded: LoadedModel, session: Session, questions: Sequence[Question])
         RuntimeError: it read a prompt without its pictures.
     """
     clock, asked = Clock(loaded.device), Asked()
+    # names seed the draws: a sample is drawn for alike in any batch or shard
     session.samples = [question.id for question in questions]
     with torch.inference_mode():
         start = clock.mark()
         try:
             yield asked
         except BaseException:  # a batch that did not fit is asked again in halves
+            # a batch may have been read before memory ran out while decoding
             session.take_records(), session.take_times()
             raise
         end = clock.mark()
     generation = asked.generation
     assert generation is not None, "the block sets it"
     prompts, times = session.take_records(), session.take_times()
+    # a second prefill would be timed with the first, and its prompts counted as this batch's
     if len(prompts) != len(questions) or len(times) != 1:
         raise UsageError(
             f"sample {questions[0].id}: the model read {len(prompts)} prompts where"
@@ -135,8 +139,10 @@ def generated(
     """Answer a batch of user turns under the model's own chat template."""
     inputs = loaded.read(turns)
     with loaded.decoding(config):
+        # decoding() has put the checkpoint's own settings out of reach
         out = loaded.model.generate(**inputs, generation_config=config)
     tokens: Tensor = out[:, inputs["input_ids"].shape[1] :]
+    # before the text is made, which is no work of the model
     decoded = Clock(loaded.device).mark()
     texts = loaded.answers(tokens)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
@@ -149,6 +155,7 @@ def forwards(loaded: LoadedModel) -> Iterator[list[Mark]]:
     prompt, for example a harness's own model object, each of them makes one token.
     """
     clock, ends = Clock(loaded.device), list[Mark]()
+    # a hook on the model sees every forward, whoever calls generate()
     counter = loaded.model.register_forward_hook(lambda *_: ends.append(clock.mark()))
     try:
         yield ends
@@ -189,6 +196,7 @@ def record_of(
             " token"
         )
     tokens = [prompt.text_tokens + visual for visual in prompt.processed]
+    # a control is compared with the prompt that it changed, not with its own
     whole = prompt.visual_tokens if question.visual_tokens is None else question.visual_tokens
     full = [prompt.text_tokens + whole] * len(tokens)
     return Record(
@@ -251,7 +259,8 @@ def answer(
         decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
     )
     with session.installed():
-        batches = Batches(samples, batch_size, loaded)
+        shown = ((index, _shown(sample)) for index, sample in samples)
+        batches = Batches(shown, batch_size, loaded)
         for batch in batches:
             questions = [_question(loaded, index, sample) for index, sample in batch]
             turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
@@ -262,6 +271,7 @@ def answer(
                 with asking(loaded, session, questions) as asked:
                     asked.generation = generated(reader, turns, config)
             except torch.OutOfMemoryError as error:
+                # nothing of the batch was yielded, so it is asked again as a whole
                 batches.did_not_fit(batch, error)
                 continue
             for (_, sample), record in zip(batch, asked.records, strict=True):
@@ -280,7 +290,8 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
         return None
     others = None
     if config.control == "blind_other" and task is not None:
-        shown = [one for sample in task.samples(config.task.limit) for one in sample.images]
+        # of the samples of this cell only, so that a limit decides which pictures there are
+        shown = [one for sample in task.samples(config.task.limit) for one in _shown(sample).images]
         others = others_of(shown, config.seed)
     return Controller(config.control, cell.budget, config.budget.scope, others)
 
@@ -311,9 +322,19 @@ def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
     texts: list[str | None] = []
     for ids, kind, valid in zip(prompt.ids, kinds, prompt.valid, strict=True):
         shown = valid.clone()
+        # the first of a run of placeholders stays, so that a text has one where a picture was
         shown[1:] &= (kind[1:] == 0) | (ids[1:] != ids[:-1])
         texts.append(loaded.processor.tokenizer.decode(ids[shown], skip_special_tokens=False))
     return texts
+
+
+def _shown(sample: Sample) -> Sample:
+    """A sample with its pictures as viewers show them, whatever its task opened.
+
+    Raises:
+        UsageError: one cannot be shown.
+    """
+    return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
 
 
 def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
@@ -338,6 +359,7 @@ def _spans(
         "vision_ms": time.vision,
         "prefill_ms": time.prefill,
         "method_ms": time.method,
+        # from the first logits on, which the prefill ends with
         "decode_ms": 0.0 if decoded is None else clock.seconds(time.end, decoded),
     }
     return {name: 1000 * span / size for name, span in seconds.items()}
@@ -345,6 +367,7 @@ def _spans(
 
 def _length(tokens: Sequence[int], ends: Sequence[int | None]) -> int:
     """Number of tokens up to and with the first end token."""
+    # behind the end token a batch is filled up with padding
     for position, token in enumerate(tokens):
         if token in ends:
             return position + 1

@@ -50,6 +50,7 @@ def code_version() -> str:
     """
     try:
         commit = _git("rev-parse", "--short", "HEAD")
+        # a run writes its own tables, and would make its checkout look changed
         changed = _git(
             "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results"
         )

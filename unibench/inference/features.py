@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import json
 import logging
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,9 +59,11 @@ class FeatureCache:
     def __call__(self, compute: Callable[[], Any], call: VisionCall) -> Any:
         """The output of a call of ``get_image_features`` or ``get_video_features``."""
         key = digest_of(call)
+        # by content and not by the sample's name: the same picture may come with another preset
         found = self._kept.get(key) or self._read(key)
         if found is not None:
             self.remembered += 1
+            # what came from disk is worth keeping in memory as well
             self._keep(key, *found)
             return _joined(*found)
         self.computed += 1
@@ -76,10 +80,13 @@ class FeatureCache:
             self._kept[key] = (kind, parts)
 
     def _read(self, key: str) -> tuple[type[Any], Stored] | None:
-        if self._folder is None or not (file := self._folder / f"{key}.safetensors").exists():
+        if self._folder is None or not os.path.lexists(file := self._folder / f"{key}.safetensors"):
             return None
         try:
+            if not stat.S_ISREG(file.lstat().st_mode):  # to open a pipe would wait for a writer
+                raise ValueError("no plain file")
             with safe_open(file, framework="pt", device=str(self._device)) as stored:  # type: ignore[no-untyped-call]
+                # raises ValueError for any other: a file must not choose what is imported
                 kind = KINDS[KINDS.index(stored.metadata()["kind"])]
                 module, _, name = kind.partition(":")
                 return getattr(importlib.import_module(module), name), {
@@ -112,9 +119,11 @@ def digest_of(call: VisionCall) -> str:
 
 def _update(digest: Any, value: Any) -> None:
     if isinstance(value, Tensor):
+        # bytes alone are the same for two shapes or dtypes
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, dict):
+        # the order of keyword arguments is the caller's affair
         for key, entry in sorted(value.items()):
             digest.update(f"{key}=".encode())
             _update(digest, entry)
@@ -134,6 +143,7 @@ def _parts(output: Any) -> Stored:
     for field, value in output.items():
         if isinstance(value, Tensor):
             parts[field] = value
+        # of every block they would take many times the features themselves
         elif field not in INNER:
             parts.update({f"{field}.{number}": entry for number, entry in enumerate(value)})
     return parts
@@ -151,6 +161,7 @@ def _joined(kind: type[Any], parts: Stored) -> Any:
         else:
             fields[field] = part
     ordered = {
+        # safetensors lists names in an order of its own
         name: tuple(value[i] for i in sorted(value)) if isinstance(value, dict) else value
         for name, value in fields.items()
     }

@@ -27,11 +27,14 @@ from unibench.identity import (
     source_of,
 )
 from unibench.inference.record import Record
-from unibench.inference.verdict import Metric, Verdict
+from unibench.inference.verdict import Metric, Sampling, Verdict
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
+from unibench.store.lines import LARGEST
 
 ALL = "all"  # the ability of a line that covers every sample
+LONGEST = 10_000  # signs of a text
+PARTS = 1000  # abilities or metrics
 UNNAMED = "no ability"  # the line of samples that name no ability, beside others that do
 
 
@@ -189,6 +192,8 @@ class Row(Measured, Counted, Scored, Named):
         metrics: every number of the harness, by name.
         prompts: hash of all prompts, where a harness built them.
         generation: settings of decoding, where a harness chose them.
+        frames: of videos, how many were asked for and what was read back: frames of a sample, and
+            visual tokens of a frame, least and most; None for pictures.
         judge: who scored what rules cannot; None without a harness.
         judged: questions that the judge answered.
         data: what identifies the samples.
@@ -212,6 +217,7 @@ class Row(Measured, Counted, Scored, Named):
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     prompts: str | None = None
     generation: Mapping[str, Any] | None = None
+    frames: Mapping[str, Any] | None = None
     judge: str | None
     judged: int | None = None
     data: str
@@ -260,14 +266,22 @@ class Row(Measured, Counted, Scored, Named):
                     raise RowError(f"the row lacks {column}")
                 continue
             value = values[column]
+            # of a file that others may have written
             if not isinstance(value, kinds):
                 raise RowError(f"the row has {column}={str(value)[:60]!r}")
             known[column] = tuple(value) if isinstance(value, list) else value
+            if not _is_bounded(known[column]):
+                raise RowError(f"the row has {column}={str(value)[:60]!r}, more than any row has")
         try:
+            # constructing them checks their columns
             known["abilities"] = {key: Score(**one) for key, one in known["abilities"].items()}
             known["metrics"] = {key: Metric(**one) for key, one in known.get("metrics", {}).items()}
             for part in (*known["abilities"].values(), *known["metrics"].values()):
-                list(map(float, vars(part).values()))
+                numbers = vars(part).values()
+                if not all(type(one) in (int, float) and _is_bounded(one) for one in numbers):
+                    raise ValueError("a score is no number")
+            if max(map(len, (known["abilities"], known["metrics"]))) > PARTS:
+                raise ValueError(f"more than {PARTS} abilities or metrics")
             _check_identity(identity)
             # half of a surrogate pair, which cannot be printed, ends here
             "".join(value for value in known.values() if isinstance(value, str)).encode()
@@ -371,6 +385,7 @@ def row_of(
         metric: name of the score.
         verdict: of the harness that asked.
     """
+    # made again from the samples each time: audit compares it with the stored row
     sampled = of_samples(records, environments, metric, verdict, timed=cell.config.timing)
     score, score_100 = sampled["score"], sampled["score_100"]
     reference = score if vanilla is None else vanilla.score
@@ -378,9 +393,11 @@ def row_of(
         **_named(cell, environments),
         **{**sampled, "notes": (*sampled["notes"], *_unkept(cell, verdict))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
+        # a drop from nothing is no number
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
-        **_harness(cell, verdict),
+        **_harness(cell, verdict, records),
+        # of the last run, which made the row
         code=str(environments[-1]["code"]),
         key=cell.key,
         folder=str(cell.folder),
@@ -464,6 +481,7 @@ def _score(
 ) -> tuple[float, float, Score | None]:
     """The score, the same out of 100, and where it is a mean over samples its interval."""
     if verdict is None:
+        # samples of an embedded task are scored from 0 to 1
         return _score_of(records), 100 * _score_of(records), _mean(records)
     number = verdict.metrics[metric]
     return number.score, number.score_100, _mean(records) if number.mean else None
@@ -496,6 +514,7 @@ def _costs(records: Sequence[Record]) -> dict[str, Any]:
     """The columns of :class:`Counted`."""
     kept = [record.kept for record in records]
     full = fmean(record.tflops_full for record in records)
+    # the ratio of means, not the mean of ratios: large pictures weigh as much as they cost
     tflops = fmean(record.tflops for record in records)
     return {
         "tokens_in": fmean(record.visual_tokens for record in records),
@@ -526,12 +545,14 @@ def _times(records: Sequence[Record]) -> dict[str, Any]:
         "prefill_ms": median(record.prefill_ms or 0.0 for record in timed),
         "method_ms": median(record.method_ms or 0.0 for record in timed),
         "decode_ms_per_token": (
+            # answers of one token have no step after the prefill
             sum(record.decode_ms or 0.0 for record in decoded) / steps if steps else None
         ),
     }
 
 
 def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
+    # strict: all samples went through the same layers
     layers = zip(*(record.processed for record in records), strict=True)
     return tuple(round(fmean(layer), 3) for layer in layers)
 
@@ -543,7 +564,23 @@ def _unkept(cell: Cell, verdict: Verdict | None) -> tuple[str, ...]:
     return remarks if note is None else (note, *remarks)
 
 
-def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
+def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, Any] | None:
+    """What was asked for and what was read of videos. A grid of the layout is a frame, or the two
+    that a Qwen reads together.
+    """
+    if sampling is None:
+        return None
+    read = [len(numbers) for record in records for numbers in record.frames]
+    items = [item for record in records for item in record.layout if item[1]]
+    sizes = [length / sum(part[0] for part in parts) for length, parts in items]
+    return {
+        **vars(sampling),
+        "read": [min(read), max(read)] if read else None,
+        "tokens_a_grid": [min(sizes), max(sizes)] if sizes else None,
+    }
+
+
+def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> dict[str, Any]:
     """Who asked and scored."""
     if verdict is None:
         return {"harness": "none", "judge": None, "data": cell.identity["data"]}
@@ -557,6 +594,7 @@ def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
         "metrics": verdict.metrics,
         "prompts": verdict.prompts,
         "generation": verdict.generation,
+        "frames": _frames(verdict.sampling, records),
         "judge": verdict.judge,
         "judged": verdict.judged,
         "data": verdict.data,
@@ -571,6 +609,20 @@ def _out_of_memory(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)
     ]
+
+
+def _is_bounded(value: Any) -> bool:
+    """Whether tables can bear a value: a number that fits a column, a text that fits a line."""
+    if isinstance(value, (int, float)):
+        return not abs(value) > LARGEST  # of a number that is none neither is true
+    if isinstance(value, str):
+        return len(value) <= LONGEST
+    if isinstance(value, tuple):
+        plain = (int, float, str, NoneType)
+        return all(isinstance(one, plain) and _is_bounded(one) for one in value)
+    if isinstance(value, Mapping):
+        return all(len(name) <= LONGEST for name in value)
+    return True
 
 
 def _check_identity(identity: Mapping[str, Any]) -> None:
@@ -597,6 +649,7 @@ _FIELDS = [entry for entry in fields(Row) if entry.name != "identity"]
 _COLUMNS: dict[str, tuple[tuple[type, ...], bool]] = {
     entry.name: (
         _KINDS.get(str(entry.type), (Mapping, NoneType)),
+        # a column without a default was there in every schema
         entry.default is entry.default_factory is MISSING,
     )
     for entry in _FIELDS

@@ -33,6 +33,7 @@ class Closest:
             return self._whole(rows, columns)
         inside = torch.zeros(len(self._similarity), dtype=torch.bool).index_fill_(0, columns, True)
         present = inside[self._near.indices[rows]]  # [rows, neighbours], by falling similarity
+        # the first neighbour in the set is the most similar one; argmax takes no booleans
         first = present.byte().argmax(1, keepdim=True)
         found = self._near.values[rows].gather(1, first)[:, 0]
         missing = (~present.gather(1, first)[:, 0]).nonzero()[:, 0]

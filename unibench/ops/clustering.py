@@ -28,9 +28,8 @@ def density_peaks(x: Tensor, clusters: int, neighbours: int) -> Clusters:
 
     The distance is Euclidean over the root of the width. A row's density is ``exp`` of minus the
     mean squared distance to its nearest rows, itself among them; its separation is the distance to
-    the nearest denser row. Of equal densities the lower index counts as denser, where official
-    codes add
-    noise: mutual nearest neighbours have equal densities.
+    the nearest denser row. Mutual nearest neighbours have equal densities; official codes add noise
+    to part them, here the lower index counts as denser.
 
     Args:
         x: ``[n, D]``.

@@ -69,6 +69,7 @@ def _iterated(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _in_subspace(matrix: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and vectors of a matrix as far as the columns given span them."""
+    # columns lean towards the greatest component with every pass, and must be parted again
     basis = torch.linalg.qr(rows).Q
     values, inside = torch.linalg.eigh(product(basis.T, product(matrix, basis)))
     return values, product(basis, inside)

@@ -53,6 +53,7 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
         stale = np.where(gone.numpy(), -np.inf, bounds)
         while True:
             rows = np.argpartition(stale, -at_once)[-at_once:]
+            # what was evaluated in this step is minus infinity in stale, and exact in bounds
             rows = rows[stale[rows] >= max(best - SLACK * abs(best), LOWEST)]
             if not len(rows):
                 return bound
@@ -64,6 +65,7 @@ def coverage(similarity: Pairs, k: int, score: Callable[[Tensor, Tensor], Tensor
 
     def update(running: Tensor, pick: Tensor, step: int) -> Tensor:
         nonlocal covered
+        # from 0 on: what no pick covers counts nothing, and a negative entry neither
         covered = torch.maximum(covered, rows_of(similarity, pick)[0])
         gone.index_fill_(0, pick, True)
         return refresh(running)

@@ -147,6 +147,7 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
         k: at most N; beyond the kernel's rank the picks follow rounding, but stay distinct.
         quality: ``[N]``; then the kernel is ``quality_i kernel_ij quality_j``.
     """
+    # the diagonal is the gain of a token alone, d_i = L_ii
     whole = diagonal(kernel) if quality is None else quality * diagonal(kernel) * quality
     factor, least, nothing = whole.new_empty(k, len(whole)), EXHAUSTED * whole, whole.new_zeros(())
 
@@ -162,6 +163,7 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
         torch.where(
             spans, row.div_(left.clamp_min_(torch.finfo(left.dtype).tiny).sqrt_()), nothing, out=now
         )
+        # d_i^2 -= e_i^2 of Chen et al.
         return gain.sub_(now.square())
 
     return greedy(whole.clone(), k, update)
@@ -181,5 +183,6 @@ def quality_determinantal(
     """
     low, high = relevance.aminmax()
     spread = high - low
+    # 1e-6 in the numerator alone, as in CDPruner's code: the greatest is a little above 1
     quality = torch.where(spread > 0, (relevance - low + 1e-6) / spread, torch.ones_like(relevance))
     return determinantal(similarity, k, quality if preference is None else quality * preference)

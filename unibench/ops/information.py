@@ -29,6 +29,7 @@ def mutual_information(x: Tensor, y: Tensor, neighbours: int = 3) -> Tensor:
     ).sum()
     apart_y = (y[:, :, None] - y[:, None, :]).abs()  # [M, D, D]
     found = x.new_empty(len(x), len(y))
+    # row by row: all pairs at once would take N M D^2 numbers
     for i, row in enumerate(x):
         apart_x = (row[:, None] - row[None, :]).abs()
         joint = torch.maximum(apart_x, apart_y)

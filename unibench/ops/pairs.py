@@ -50,6 +50,7 @@ def cosine_pairs(x: Tensor, *, distance: bool = False) -> Pairs:
         :data:`DENSE_BYTES`.
     """
     rows = unit(x)
+    # decided by size alone, so that a run has the same bits whatever memory is free
     if len(x) ** 2 * rows.element_size() > DENSE_BYTES:
         return OnDemand(rows, distance)
     cosines = gram(rows)
@@ -81,6 +82,7 @@ def nearest(distance: Pairs) -> Tensor:
     for start, block in blocks(distance):
         end = start + len(block)
         found = block.new_full((len(distance),), torch.inf) if found is None else found
+        # a copy, since the diagonal is written to and the block is a view of the matrix
         own, later = block[:, start:end].clone(), block[:, end:]
         own.diagonal().fill_(torch.inf)
         found[start:end] = torch.minimum(found[start:end], own.amin(1))

@@ -16,6 +16,7 @@ def shares(total: int, sizes: Sequence[int]) -> list[int]:
     """
     whole = sum(sizes)
     parts = [total * size // whole for size in sizes]
+    # remainders of whole numbers: shares of floats would tie differently from machine to machine
     by_remainder = sorted(range(len(sizes)), key=lambda i: (-(total * sizes[i] % whole), i))
     for i in by_remainder[: total - sum(parts)]:
         parts[i] += 1
@@ -40,6 +41,7 @@ def cells(height: int, width: int, count: int) -> list[int]:
     rows = min(height, max(round((count * height / width) ** 0.5), -(-count // width), 1))
     found = []
     for number, row in enumerate(spaced(rows, height)):
+        # rows differ by one at most, and add up to count
         in_row = (number + 1) * count // rows - number * count // rows
         found += [row * width + column for column in spaced(in_row, width)]
     return found

@@ -13,7 +13,7 @@ STRIP = 512
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32; float64 stays."""
+    """``x``, of any shape, in float32; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
 
 

@@ -26,7 +26,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def ranking(scores: Tensor) -> Tensor:
-    """Indices by falling score along the last axis; equal scores by rising index."""
+    """Indices ``[..., N]`` by falling score along the last axis; equal scores by rising index."""
+    # torch.topk leaves the order of equal scores to the device
     return scores.argsort(dim=-1, descending=True, stable=True)
 
 
@@ -65,13 +66,19 @@ def complement(indices: Tensor, count: int) -> Tensor:
     tensor([1, 3])
     """
     taken = torch.zeros(count, dtype=torch.long, device=indices.device).index_fill_(0, indices, 1)
+    # the number is known, so nothing waits for a GPU as nonzero() would
     return taken.argsort(stable=True)[: count - len(indices)]
 
 
 def soft_top_k(scores: Tensor, k: float) -> Tensor:
     """``sigmoid(scores + t)`` with the shift ``t`` that makes the sum ``k`` (DiffTopK), by
     bisection.
+
+    Args:
+        scores: ``[N]``.
+        k: the sum, between 0 and N; need not be whole.
     """
+    # bounds and number of halvings are those of VisionSelector's code
     low, high = -scores.max() - 10, -scores.min() + 10
     for _ in range(HALVINGS):
         middle = (low + high) / 2

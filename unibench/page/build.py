@@ -11,6 +11,7 @@ from functools import partial
 from importlib import resources
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import jinja2
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from unibench import frame as frames
 from unibench import report as reports
 from unibench.errors import UsageError
+from unibench.errors import shown as printable
 from unibench.inference.row import columns
 from unibench.page.gallery import differences
 from unibench.plots import costs, ranks, scores
@@ -29,7 +31,7 @@ from unibench.store.files import replace
 
 PER_CELL = 4
 # a page of thousands of cells is still opened by a browser; it says what it leaves out
-PLOTS, DIFFERENCES, DETAILS, LINES = 24, 100, 300, 5000
+PLOTS, DIFFERENCES, DETAILS, LINES = 12, 100, 300, 5000
 SCORES = columns(
     *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
     *("score_100", "low", "high", "drop_pct"),
@@ -68,13 +70,19 @@ class Cell:
     detailed: bool
 
 
-def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
+def build(
+    frame: pd.DataFrame,
+    to: Path,
+    per_cell: int = PER_CELL,
+    left_out: Mapping[Path, str] = MappingProxyType({}),
+) -> Path:
     """Write ``index.html`` below a folder; it needs nothing beside itself and no network.
 
     Args:
         frame: finished cells, not joined over seeds.
         to: the folder.
         per_cell: samples of each pruned cell in the gallery.
+        left_out: why further cells of the store are not shown, by their folder.
 
     Raises:
         UsageError: no finished cell, or the folder cannot be written.
@@ -102,6 +110,7 @@ def build(frame: pd.DataFrame, to: Path, per_cell: int = PER_CELL) -> Path:
         cells=cells,
         detailed=[cell for cell in cells if cell.detailed],
         total=len(lines),
+        left_out=[f"{printable(cell)}: {printable(why)}" for cell, why in left_out.items()],
         columns=(*SCORES, *COSTS),
         toy=any(str(model).startswith("tiny_") for model in frame["model"]),
     )

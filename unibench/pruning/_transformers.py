@@ -40,6 +40,7 @@ def cache_in(given: Any) -> Any:
     prompt, and nothing would say so.
     """
     values = given if isinstance(given, Mapping) else vars(given)
+    # both names, whatever the version: a checkpoint's own code may still use the old one
     return next((values[name] for name in CACHE_NAMES if values.get(name) is not None), None)
 
 
@@ -48,6 +49,7 @@ def cached(cache: Any, layer: int) -> tuple[int, int]:
     a sliding window lets the oldest go.
     """
     store = cache.layers[layer] if layer < len(cache.layers) else None
+    # transformers fills a cache's layers lazily, and a linear attention has no keys at all
     if store is None or getattr(store, "keys", None) is None:
         return 0, 0
     return int(store.get_seq_length()), int(store.keys.shape[-2])
@@ -57,6 +59,7 @@ def is_compiled(model: nn.Module) -> bool:
     """Whether ``torch.compile`` has taken a model or a part of it, whose hooks are then part of the
     compiled code or do not run.
     """
+    # torch.compile(model) wraps it in _orig_mod, model.compile() sets _compiled_call_impl
     return hasattr(model, "_orig_mod") or any(
         getattr(part, "_compiled_call_impl", None) is not None for part in model.modules()
     )
@@ -70,6 +73,7 @@ def adopt_renamings(kind: type[nn.Module]) -> bool:
         Whether there were any.
     """
     module = importlib.import_module("transformers.conversion_mapping")
+    # renamings are looked up by class name, so a subclass of another name finds none
     register = getattr(module, "register_checkpoint_conversion_mapping", None)
     for parent in kind.__mro__[1:]:
         if register is None or not parent.__module__.startswith("transformers."):
@@ -121,6 +125,7 @@ class _Entry:
 
     def read(self) -> Attention:
         """The function that is looked up."""
+        # read through the mapping, which falls back to transformers' own
         found: Attention = ALL_ATTENTION_FUNCTIONS[self.name]
         return found
 
@@ -134,6 +139,7 @@ class _Entry:
     @contextmanager
     def wrapped(self, wrap: Callable[[Attention], Attention]) -> Iterator[None]:
         """Wrapped once more for the length of the block."""
+        # two models in two threads may share an entry
         with _CHANGING:
             if not self._wraps:
                 # an entry set by the user hides transformers' own: it must come back, not be
@@ -188,6 +194,7 @@ def checked_generation(model: Any, check: Callable[[Any, str], None]) -> Iterato
         model: of Hugging Face.
         check: of the settings, the checkpoint's own included, and the name of the way of decoding.
     """
+    # generate() hands it the settings when defaults, checkpoint and arguments are joined
     name = "_validate_generation_mode"
     original = getattr(model, name, None)
     if original is None:
@@ -198,6 +205,7 @@ def checked_generation(model: Any, check: Callable[[Any, str], None]) -> Iterato
         check(config, str(getattr(mode, "value", mode)))
         return original(mode, config, options)
 
+    # on the instance: the class serves other models
     setattr(model, name, checked)
     try:
         yield

@@ -29,6 +29,7 @@ class _Before:
 
     def unchanged(self, memory: dict[str, Tensor]) -> bool:
         return memory.keys() == self.held.keys() and all(
+            # both: a tensor may be replaced, or written into
             memory[key] is value and torch.equal(value, self.copy[key])
             for key, value in self.held.items()
         )
@@ -88,6 +89,7 @@ class Arithmetic:
         asked twice and costs nothing.
         """
         known = self._known.get(key)
+        # the context's own seed, so that a global draw depends on run, sample and layer as well
         with self._drawn.seeded(lambda: ctx.generator().initial_seed(), look=known is None):
             if known is not None:
                 return ask(ctx), known
@@ -103,6 +105,7 @@ class Arithmetic:
     ) -> tuple[Answer, Work]:
         """The answer to the first question of its shape, and what it cost."""
         with self._reading.timed(prefill.spans.excluded):
+            # copied before the first answer: the second must start from what that one saw
             before = _Before(dict(ctx.memory), _copied(ctx.memory))
             lent = _lent(prefill, ctx)
         answer = ask(ctx)
@@ -110,6 +113,7 @@ class Arithmetic:
             lent.check(who)
             if answer is None and before.unchanged(ctx.memory):
                 return answer, Work()
+        # remarks of a rerun would be those of the answer once more
         beside = replace(ctx, memory=before.copy, note=unheard)
         return answer, self.of(prefill, key, lambda: ask(beside))
 
@@ -148,4 +152,5 @@ def _copied(memory: dict[str, Any]) -> dict[str, Any]:
 def _random_numbers_kept(device: torch.device) -> AbstractContextManager[Any]:
     if device.type == "meta":
         return nullcontext()
+    # the rerun draws the same numbers again, and the next sample must not notice
     return torch.random.fork_rng([device] if device.type == "cuda" else [])

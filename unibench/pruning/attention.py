@@ -98,11 +98,13 @@ def received_attention(qk: QueryKey, *, others: int | None = None) -> Tensor:
     key = qk.key.float()  # once, not for every chunk
     total = qk.query.new_zeros(batch, tokens, dtype=torch.float32)
     for start in range(others or 0, tokens, QUERY_CHUNK):
+        # the whole map of a picture of 4,096 patches and 16 heads would take a gigabyte
         rows = qk.query[:, :, start : start + QUERY_CHUNK]
         seen = attention_rows(rows, key, qk.scaling).sum(1)
         if others is not None:
             seen[:, :, start : start + rows.shape[2]].diagonal(dim1=1, dim2=2).zero_()
         total += seen.sum(1)
+    # queries that may look at a token: all, or all patches but itself
     count = tokens if others is None else max(1, tokens - others - 1)
     return total / (heads * count)
 
@@ -143,6 +145,7 @@ class AttentionTap:
                 args = _biased(args, bias.to(query.dtype).expand(1, 1, query.shape[2], -1))
             if (calls := self._wanted(module)) is not None:
                 scaling = kwargs.get("scaling")
+                # modules that pass none rely on the kernel's default
                 scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
                 calls.extend(
                     QueryKey(q, k, scaling)
@@ -156,11 +159,13 @@ class AttentionTap:
 def _biased(args: tuple[Any, ...], bias: Tensor) -> tuple[Any, ...]:
     """The positional arguments after the key (value, mask) with the bias in the mask."""
     value, mask, *rest = args
+    # the interface is attention(module, query, key, value, mask, ...) in every version
     return (value, bias if mask is None else mask + bias, *rest)
 
 
 def _unpacked(query: Tensor, key: Tensor, bounds: Tensor | None) -> list[tuple[Tensor, Tensor]]:
     """Several sequences packed into one flash-attention call, one by one."""
+    # Qwen's tower packs windows and pictures into one row under flash attention only
     if bounds is None or query.shape[0] != 1 or len(bounds) <= 2:
         return [(query, key)]
     sizes = (bounds[1:] - bounds[:-1]).tolist()

@@ -62,6 +62,7 @@ def refuse_forward(text_model: Any, cache: Any) -> None:
     checkpointed = any(
         getattr(layer, "gradient_checkpointing", False) for layer in text_model.layers
     )
+    # without a backward pass there is no second run
     if checkpointed and text_model.training and torch.is_grad_enabled():
         raise UsageError(
             "gradient checkpointing runs the layers a second time, after the selection is gone:"
@@ -90,11 +91,13 @@ def continued(cache: Any, session: int, tokens: Tensor, mask: Any) -> tuple[Prom
         )
     whole = 0 if prompt is None else prompt.length
     segments = {} if prompt is None else prompt.segments
+    # every layer must have grown by the same number of tokens
     since = {
         layer.get_seq_length() - (segments[index].length if index in segments else whole)
         for index, layer in enumerate(cache.layers)
         if getattr(layer, "keys", None) is not None  # not the state of a linear attention
     }
+    # without a mask the caches themselves are all there is to go by
     seen = mask.shape[1] - whole - tokens.shape[1] if _is_plain(mask) else min(since, default=0)
     rows = len(tokens) if prompt is None else len(prompt.valid)
     if len(since) > 1 or since - {seen} or seen < 0 or rows != len(tokens):
@@ -121,6 +124,7 @@ def valid_in(mask: Any, embeds: Tensor) -> Tensor:
     if not _is_plain(mask) or mask.shape != embeds.shape[:2]:
         raise UsageError("pruning needs a 2D attention mask, 1 on each token of the prompt")
     valid: Tensor = mask.bool()
+    # a 1 in front of a 0 is padding at the right, or a hole
     if not bool(valid[:, -1].all()) or bool((valid[:, :-1] > valid[:, 1:]).any()):
         raise UsageError(
             "a batch must be padded on the left: set padding_side='left' on the tokenizer"
@@ -165,7 +169,14 @@ class _NoGradient(torch.autograd.Function):
 
 
 def without_gradient(values: Tensor, source: Tensor, name: str) -> Tensor:
-    """``values`` that stand in for some of ``source``: as they are where no gradient is wanted."""
+    """``values`` that stand in for some of ``source``: as they are where no gradient is wanted.
+
+    Args:
+        values: ``[..., D]`` made by a method under ``no_grad``.
+        source: the hidden states that they were made of.
+        name: of the method, for the error that a backward pass raises.
+    """
+    # where nothing is trained, the copy that the autograd function makes is saved
     if not (torch.is_grad_enabled() and source.requires_grad):
         return values
     passed: Tensor = _NoGradient.apply(values, source, name)  # type: ignore[no-untyped-call]
@@ -189,6 +200,7 @@ class _Eager:
         with self._lock:
             self._blocks += 1
             if self._blocks == 1:
+                # the stance is the process's: the first block sets it and the last takes it back
                 self._stance = torch.compiler.set_stance("force_eager")
         try:
             yield

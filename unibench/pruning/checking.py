@@ -1,4 +1,4 @@
-"""What a method answers is a selection, or it is refused: nothing is kept that no number chose."""
+"""A method's answer is checked before it is used; what is no valid selection is refused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from unibench.errors import UsageError
 
 
 class SelectionError(UsageError, ValueError):
-    """A method answered something that selects nothing."""
+    """A method's answer is no valid selection."""
 
 
 class BudgetError(UsageError, RuntimeError):
-    """A method kept another number of tokens than its budget, and is not one that may."""
+    """A method that must meet its budget kept another number of tokens."""
 
 
 def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
@@ -28,7 +28,7 @@ def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
         who: the method, for messages.
 
     Raises:
-        SelectionError: they are none, or not one for each token.
+        SelectionError: they are no tensor, or not one number for each token.
     """
     if not isinstance(scores, Tensor):
         raise SelectionError(
@@ -43,7 +43,7 @@ def shaped_scores(scores: Any, count: int, who: str) -> Tensor:
 
 
 def check_scores(scores: Tensor, who: str) -> None:
-    """Refuses scores that no order is defined for.
+    """Refuses scores ``[N]`` that no order is defined for.
 
     Raises:
         SelectionError: some are not finite.
@@ -73,6 +73,7 @@ def indices(keep: Any, count: int, who: str) -> Tensor:
         raise SelectionError(f"{who} kept a mask; indices are wanted: mask.nonzero()[:, 0]")
     if keep.is_floating_point() or keep.is_complex():
         raise SelectionError(f"{who} kept indices of {keep.dtype}; whole numbers are wanted")
+    # sorted once: bounds are its ends, and doubles stand side by side
     ordered = keep.sort().values
     if len(ordered) and not (int(ordered[0]) >= 0 and int(ordered[-1]) < count):
         raise SelectionError(f"{who} kept a token outside 0..{count - 1}")
@@ -136,6 +137,7 @@ class Lent:
             SelectionError: it is not.
         """
         for name, copy in self._copies.items():
+            # NaN equals nothing, and a model in half precision may hold some before any method runs
             if not torch.equal(self._tensors[name].nan_to_num(), copy.nan_to_num()):
                 raise SelectionError(
                     f"{who} changed {name} in place, which belongs to the model; work on a copy,"

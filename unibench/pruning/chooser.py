@@ -89,7 +89,7 @@ class _Sample:
 
 
 class Chooser:
-    """What the stages of a method choose, from what was recorded of the prompt on its way.
+    """Asks the stages of a method what they keep, given what was recorded of the prompt.
 
     Args:
         plan: the method and its stages.
@@ -98,7 +98,7 @@ class Chooser:
         arithmetic: counts what the method computes.
 
     Attributes:
-        notes: remarks of the method that belong into the row.
+        notes: remarks of the method for the row.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Chooser:
         self.notes: set[str] = set()
         self._reading = reading
         self._clip: CommonSpace | None = None
+        # opened once, before a prompt is timed: it reads a checkpoint
         if plan.needs.clip and family.clip is not None:
             self._clip = family.clip()
         self._pooling: PoolingHead | None = None
@@ -131,6 +132,7 @@ class Chooser:
         if stage.needs.entering:
             enter = partial(self._entering, prefill, stage.layer, hidden)
             prefill.entering[stage.layer] = enter()
+            # the extra pass through the projections is work of the method, shared by the batch
             key = ("entering", stage.layer, hidden.shape)
             prefill.together.append(self._arithmetic.of(prefill, key, enter))
         rows = range(len(hidden))
@@ -206,6 +208,7 @@ class Chooser:
         module(
             hidden_states=before(hidden),
             position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
+            # only its queries and keys are read, so it may attend as it likes
             attention_mask=None,
         )
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
@@ -222,6 +225,7 @@ class Chooser:
         chosen, name = False, type(self.plan.method).__name__
         for ctx in self._contexts(prefill, stage, hidden, row):
             selection = None
+            # a group may have no token left here: a cut before has taken its last
             if len(ctx.visual):
                 answer = self._ask(prefill, ("stage", number), stage.select, ctx, row)
                 selection = _checked(answer, ctx, stage, f"{name} at layer {stage.layer}")
@@ -231,15 +235,18 @@ class Chooser:
                 sizes += [None, None]
                 continue
             chosen = True
+            # sequence order: in score order a causal mask would let tokens see what follows them
             keep, order = selection.keep.to(hidden.device).sort()
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]
             values += [new, None]
+            # a list entry of None keeps its tokens at their own states, and one each
             weights = None if selection.sizes is None else selection.sizes.to(hidden.device)[order]
             sizes += [weights, None]
             members += self._members(selection, ctx)
         if not chosen:
             return None
+        # separators lie between the patches, so groups and what they withheld interleave
         rows, order = torch.cat(kept).sort()
         origin, pad = prefill.origin_of(row)
         merged = None
@@ -259,13 +266,16 @@ class Chooser:
 
     def _members(self, selection: Selection, ctx: StageContext) -> list[Tensor]:
         """Rows of merged tokens and of those that each stands for, where they are asked for."""
-        if self.plan.positions != "centre" or selection.values is None:
+        if self.plan.positions != "centre":
             return []
         if selection.members is None:
+            if selection.values is None:
+                return []
             raise UsageError(
                 f"{type(self.plan.method).__name__} does not say here which tokens its merged ones"
                 " stand for, so that positions=centre cannot place them"
             )
+        # members() is called here alone: to gather them costs time that other policies save
         into, given = selection.members().to(ctx.visual.device)
         keep = selection.keep.to(ctx.visual.device)
         return [torch.stack([ctx.visual[keep[into]], ctx.visual[given]])]
@@ -281,6 +291,7 @@ class Chooser:
         origin = origin.to(hidden.device)
         is_visual = prompt.visual[row].to(hidden.device)
         visual = is_visual[origin].nonzero()[:, 0]
+        # ranks count in the unpruned sequence, so they mean the same at every stage
         rank = (is_visual.cumsum(0) - 1)[origin[visual]]
         withholds = stage.needs.vision and not stage.needs.separators
         blind = separators_of(prompt.items[row], rank) & withholds
@@ -304,8 +315,10 @@ class Chooser:
         keep = self.plan.budget.keep(total) if total else 0
         if stage.count is not None and total:
             keep = stage.count(keep, total)
+        # an earlier stage may have left fewer than the budget of this one
         keep = min(keep, len(rows) + len(withheld))
         ids, name = prompt.ids_of(sample.row), prompt.names[sample.row]
+        # without padding, so that a sample is the same in every batch
         origin = sample.origin - prompt.pads[sample.row]
         vision = self._vision_of(prefill, sample.row, sample.origin[rows])
         return StageContext(
@@ -322,6 +335,7 @@ class Chooser:
             family=self.family,
             margins=None,
             seed=self.plan.seed,
+            # draws are seeded by the name: two pictures of a prompt must not draw alike
             sample=name if whole else f"{name}/{start}",
             query_key=partial(self._query_key, prefill, sample.row, len(origin)),
             rotary=partial(self._rotary, prefill, sample.row),
@@ -362,6 +376,7 @@ class Chooser:
         added = prefill.deepstack
         if added is None:
             return None
+        # features of the batch are packed, so ranks count through all samples
         number = (added.visual.flatten().cumsum(0) - 1).view_as(added.visual)[row]
         tokens = number[origin.to(number.device)]
         return torch.cat([level[tokens.to(level.device)].float() for level in added.features], -1)
@@ -394,6 +409,7 @@ class Chooser:
             recorded, seen = [prefill.entering[layer]], length
         else:
             recorded = prefill.recorded.get(self.family.llm_attention(layer), [])
+            # a decoder layer before an earlier cut has recorded more rows than are left
             seen = int((prefill.prompt.valid[row] if part is None else part.valid[row]).sum())
         if len(recorded) != 1:
             raise RuntimeError(
@@ -424,6 +440,7 @@ def _checked(answer: Any, ctx: StageContext, stage: Stage, who: str) -> Selectio
     """
     count = len(ctx.visual)
     if answer is None:
+        # None means "leave it whole", which misses the budget of a stage that must meet it
         if stage.exact and ctx.keep < count:
             raise SelectionError(
                 f"{who} returned nothing where {ctx.keep} of {count} visual tokens stay; is a"
@@ -439,6 +456,7 @@ def _checked(answer: Any, ctx: StageContext, stage: Stage, who: str) -> Selectio
         raise BudgetError(
             f"{who} kept {len(keep)} of {count} visual tokens; the budget is {ctx.keep}"
         )
+    # flash attention was refused by the declaration, so sizes must not come without it
     if answer.sizes is not None and not stage.weighted:
         raise SelectionError(f"{who} weighs tokens, which the stage denies")
     if answer.values is not None:

@@ -18,7 +18,7 @@ from unibench.pruning.signals import Pooled, Vision
 
 
 class _Missing:
-    """Stands for what a context was not given; using it says so."""
+    """Stands in for what a context was not given; using it raises."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -34,12 +34,12 @@ def _no_rotary(layer: int) -> tuple[Tensor, Tensor]:
 
 
 def unheard(text: str) -> None:
-    """A remark that nobody writes down."""
+    """Takes a remark and drops it."""
 
 
 class Lens:
-    """What stands between a method and a context: a wrapper's corrections. Each is what it is
-    shown, unless a wrapper says otherwise.
+    """A wrapper's corrections of what a method reads from its context. Each function returns its
+    argument unless a wrapper overrides it.
     """
 
     def geometry(self, ctx: StageContext, features: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -247,8 +247,10 @@ class StageContext:
             queries: rows of ``hidden``; default the last one.
         """
         qk = self.recorded(layer)
+        # the last token of the prompt sees every other one, as FastV reads it
         rows = torch.tensor([len(self.hidden) - 1]) if queries is None else queries
         rows = rows.to(qk.query.device)
+        # softmax over all keys first, columns afterwards: text takes its share of the attention
         given = attention_rows(qk.query[:, rows], qk.key, qk.scaling, rows)[
             :, :, self.visual.to(qk.key.device)
         ]
@@ -314,6 +316,7 @@ class StageContext:
         found: list[tuple[Tensor, Tiling | None]] = []
         index = torch.arange(len(self.visual), device=self.visual.device)
         separators = self.separators
+        # a context made by hand may have no layout: all its tokens are then one picture
         for item in self.items or (Item(0, self.total),):
             inside = (self.vision_rows >= item.start) & (self.vision_rows < item.stop)
             rows, tiling = index[inside & ~separators], None
@@ -328,13 +331,19 @@ class StageContext:
         """A CPU generator seeded by (seed, sample, layer): the same draw in any order, batch or
         shard.
         """
+        # Python's hash() of a string differs from process to process
         digest = hashlib.blake2b(
             f"{self.seed}/{self.sample}/{self.layer}".encode(), digest_size=8
         ).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def recorded(self, layer: int) -> QueryKey:
-        """Queries and keys of a declared decoder layer."""
+        """Queries ``[heads, L, head_dim]`` and keys ``[kv_heads, L, head_dim]`` of a declared
+        decoder layer, as its attention was given them.
+
+        Raises:
+            RuntimeError: the layer was not declared, or lies before an earlier cut.
+        """
         if self.query_key is None:
             raise RuntimeError(f"attention of decoder layer {layer} was not declared in needs")
         return self.query_key(layer)
@@ -367,8 +376,15 @@ def instruction_of(visual: Tensor, length: int) -> Tensor:
 
 
 def question_of(visual: Tensor, length: int, margins: tuple[int, int]) -> Tensor:
-    """Rows of the question, all of the instruction where the margins leave none."""
+    """Rows of the question, all of the instruction where the margins leave none.
+
+    Args:
+        visual: ``[N]`` rows of the sample's visual tokens, rising.
+        length: of the sequence.
+        margins: see :attr:`Family.margins`.
+    """
     lead, tail = margins
     rows = instruction_of(visual, length)
+    # not rows[lead:-tail], which is empty for a template without a tail
     asked = rows[lead : len(rows) - tail]
     return asked if len(asked) else rows

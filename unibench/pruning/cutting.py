@@ -47,6 +47,7 @@ class Segment:
     @property
     def places(self) -> Tensor:
         """``[B, L']`` where each token stands in its sequence, as sliding windows count."""
+        # of three axes the first is time, the one that rises with the text
         return self.origin if self.at is None else self.at[0]
 
 
@@ -60,6 +61,7 @@ def left_padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     index = rows[0].new_zeros(len(rows), length)
     valid = torch.zeros(len(rows), length, dtype=torch.bool, device=rows[0].device)
     for b, row in enumerate(rows):
+        # at the left, since generate() reads the next token off the last column
         index[b, length - len(row) :] = row
         valid[b, length - len(row) :] = True
     return index, valid
@@ -78,6 +80,7 @@ def take_rotary(rotary: Rotary, index: Tensor) -> Rotary:
     def take(part: Tensor) -> Tensor:
         index_of = index.to(part.device)
         lead = part.shape[:-3]
+        # one row may serve the batch, where positions are the same for all
         whole = part.expand(*lead, len(index_of), *part.shape[-2:])
         return whole.gather(-2, index_of[..., None].expand(*lead, *index_of.shape, part.shape[-1]))
 
@@ -115,6 +118,7 @@ def segment(
         sizes: ``[B, L]`` how many tokens each of the whole sequence stands for; None is one each.
     """
     rotary = {kind: take_rotary(whole, origin) for kind, whole in full_rotary.items()}
+    # asked once for each cut: the answer waits for a GPU
     padded = not bool(valid.all())
     if sizes is not None:
         sizes = sizes.to(origin.device).gather(1, origin)
@@ -135,6 +139,7 @@ class Window:
 
     def seen(self, queries: int) -> Tensor:
         """``[B, queries, keys]`` for the last queries of the keys."""
+        # by place and not by column: tokens that are gone still take up room in the window
         back = self.places[:, -queries:, None] - self.places[:, None, :]
         return back < self.width
 
@@ -161,8 +166,10 @@ def restricted_mask(
     origin, valid = origin.to(whole.device), valid.to(whole.device)
     rows = torch.arange(len(origin), device=whole.device)[:, None, None]
     maps = whole[:, 0].expand(len(origin), -1, -1)
+    # queries and keys by where they stood, so that a window or a block of a picture stays right
     kept = maps[rows, origin[:, :, None], origin[:, None, :]][:, None]
     if window is not None:
+        # besides what the model's mask allows, such as tokens of a picture that see each other
         near = window.seen(origin.shape[1])[:, None].to(kept.device).tril()
         kept = near | (kept if kept.dtype == torch.bool else kept == 0)
     # a padding row sees itself: a row without any key is NaN in some kernels
@@ -208,12 +215,14 @@ def causal_mask(
         NotImplementedError: for another implementation.
     """
     if "flash" in implementation:
+        # flash attention takes the padding and is causal by itself
         return valid if padded else None
     if implementation not in ("sdpa", "eager"):
         raise NotImplementedError(
             f"pruning knows no mask for the attention implementation {implementation!r}"
         )
     queries, keys = hidden.shape[1], valid.shape[1]
+    # columns count in this layer's cache, which is short by what was cut
     row = torch.arange(keys - queries, keys, device=valid.device)[:, None]
     column = torch.arange(keys, device=valid.device)[None, :]
     # a padding row sees itself: a row without any key is NaN in some kernels
@@ -226,4 +235,5 @@ def causal_mask(
     mask = hidden.new_zeros(seen.shape)
     if sizes is not None:  # as many equal logits as tokens
         mask = mask + sizes.log().to(hidden)[:, None, None]
+    # the lowest number and not -inf, as in transformers' own masks for eager
     return mask.masked_fill(~seen, torch.finfo(hidden.dtype).min)

@@ -95,6 +95,7 @@ class Rereading:
         step.prompt, step.recorded, step.chosen, step.seen = prompt, None, [], {}
         if self.first is None or prompt is None or not prompt.has_visual or tokens > 1:
             return
+        # transformers reorders a cache's rows for beams and tells no one
         if prompt.copies > 1:
             raise UsageError(
                 f"{type(self.method).__name__} remembers the step before of every sample, and beams"
@@ -134,6 +135,7 @@ class Rereading:
                 self._step.chosen.append(None)
                 continue
             pad = _padding(prompt, self.first - 1, row)
+            # one new token sees everything before it, so no causal mask is needed
             given = attention_rows(qk.query[row], qk.key[row][:, pad:], qk.scaling)[:, 0]
             ctx = StepContext(
                 layer=self.first - 1,
@@ -145,6 +147,7 @@ class Rereading:
             with full_precision(given.device):
                 kept = self.method.reselect(ctx)
             if kept is not None:
+                # by original number: later layers may hold fewer tokens, at other columns
                 kept = rank[indices(kept, len(rank), f"{name}.reselect")]
             self._step.chosen.append(kept)
 
@@ -152,6 +155,7 @@ class Rereading:
         """What a layer may read, by the choice for every sample."""
         part = prompt.segments.get(index)
         valid = prompt.valid if part is None else part.valid
+        # generated tokens are always read
         seen = torch.nn.functional.pad(valid, (0, keys - valid.shape[1]), value=True).clone()
         for row, (columns, rank) in enumerate(_held(prompt, index)):
             chosen = self._step.chosen[row]

@@ -41,6 +41,7 @@ class Deepstack:
 
     def take(self, prefill: Prefill, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The text model's arguments without its features, which the prefill keeps."""
+        # a prompt without pictures
         if kwargs.get("deepstack_visual_embeds") is None:
             return kwargs
         prefill.deepstack = Added(
@@ -59,6 +60,7 @@ class Deepstack:
         if part is not None:
             origin, valid = part.origin.to(hidden.device), part.valid.to(hidden.device)
             visual, rank = visual.gather(1, origin) & valid, rank.gather(1, origin)
+        # a layer's output may be recorded elsewhere, or needed by autograd
         hidden = hidden.clone()
         features = prefill.deepstack.features[index].to(hidden)
         hidden[visual] = hidden[visual] + features[rank[visual]]

@@ -68,6 +68,7 @@ class EncoderContext:
     def logits(self) -> Tensor:
         """Products of queries with keys, mean over heads, before the softmax, ``[n, n]``."""
         assert self.queries is not None and self.keys is not None, "the stage is not inside a block"
+        # the sum over heads of their products is one product of the joined heads
         joined = self.queries.flatten(1) @ self.keys.flatten(1).T
         return joined * (self.scaling / self.keys.shape[1])
 
@@ -97,6 +98,7 @@ class Tile:
     Attributes:
         size: ``[n]`` patches that each token stands for.
         anchor: ``[n]`` the place of each token, prefix included, before any merge.
+        slot: ``[places]`` the token that what stood at each place has gone into; -1 is none.
         merges: the block of every merge, and the anchors that it left.
         keys: queries and keys of the block that runs.
         pending: rows that were merged between the halves of the block.
@@ -106,6 +108,7 @@ class Tile:
 
     size: Tensor
     anchor: Tensor
+    slot: Tensor
     merges: list[tuple[int, Tensor]] = field(default_factory=list)
     keys: list[QueryKey] = field(default_factory=list)
     pending: Tensor | None = None
@@ -138,6 +141,7 @@ class EncoderMerger:
         self._arithmetic = arithmetic
         blocks = family.vit_blocks
         assert family.feature_layer is not None
+        # LLaVA reads layer -2 of CLIP: the last block makes nothing that is used, and is left alone
         self.blocks = family.feature_layer % len(blocks) + 1
         self.stages = {stage.block: stage for stage in stages if stage.block < self.blocks}
         first = min(self.stages, default=self.blocks)
@@ -149,6 +153,7 @@ class EncoderMerger:
                 f"merging in the vision tower weighs keys, which {kernel} cannot; take"
                 " model.attn=sdpa"
             )
+        # blocks before the first merge see single patches, to which log(1) adds nothing
         self._tap = AttentionTap(attentions[first : self.blocks], self._wanted, self._bias)
 
     @property
@@ -182,12 +187,11 @@ class EncoderMerger:
         ``call.merged``.
         """
         prefix, patches = self.family.prefix_tokens, self._patches
-        features, merged, output = [], [], None
+        features, merged, owners, output = [], [], list[Tensor](), None
         for pixels in call.arguments["pixel_values"].split(1):
-            tile = prefill.tile = Tile(
-                torch.ones(patches + prefix, device=pixels.device),
-                torch.arange(patches + prefix, device=pixels.device),
-            )
+            places = torch.arange(patches + prefix, device=pixels.device)
+            size = torch.ones(patches + prefix, device=pixels.device)
+            tile = prefill.tile = Tile(size, places, places)
             try:
                 output = original(**{**call.arguments, "pixel_values": pixels})
             finally:
@@ -198,9 +202,13 @@ class EncoderMerger:
             call.anchors.append(tile.merges)
             mask = torch.zeros(patches, dtype=torch.bool, device=rows.device)
             merged.append(mask.index_fill(0, places, True))
+            slot = tile.slot[prefix:]
+            # what went into the prefix has none, as what went nowhere
+            own = tile.anchor[slot.clamp_min(0)] - prefix + patches * len(owners)
+            owners.append(own.masked_fill(slot < prefix, -1))
         assert output is not None
         output.pooler_output = features
-        call.merged = torch.cat(merged)
+        call.merged, call.owners = torch.cat(merged), torch.cat(owners)
         return output
 
     @property
@@ -246,6 +254,7 @@ class EncoderMerger:
         precise = full_precision(hidden.device)
         with torch.no_grad(), precise, self.reading.timed(prefill.spans.merges):
             ctx = self._context(stage, tile, hidden[0])
+            # with a memory of its own: the count must not see what the answer left there
             again = partial(_merged, stage, replace(ctx, memory=dict(tile.memory)))
             key = ("merge", stage.block, ctx.tokens.shape, ctx.keep)
             with self._arithmetic.alike(key, partial(seed_of, ctx.tokens)):
@@ -256,8 +265,11 @@ class EncoderMerger:
                 return None
             match, rows, tile.size = merged
             tile.anchor = tile.anchor[match.anchor]
+            slot = match.slot.to(tile.slot.device)[tile.slot.clamp_min(0)]
+            tile.slot = slot.masked_fill(tile.slot < 0, -1)
             tile.merges.append((stage.block, tile.anchor))
             rows = rows.to(hidden)
+            # after the cast: float16 overflows where float32 does not
             check_numbers(rows, tuple(rows.shape), f"the tokens that {who} merged")
         return without_gradient(rows[None], hidden, who)
 
@@ -275,6 +287,7 @@ class EncoderMerger:
         """
         if self.tile is None or not self._weighted:
             return None
+        # proportional attention, equation 1 of ToMe
         return self.tile.size.log()[None, None, None]
 
     def _before_norm(self, stage: EncoderStage, module: nn.Module, args: Any) -> Any:

@@ -22,6 +22,9 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
         prefill: just read; its prompt's segments then say what each layer's cache holds.
         chooser: of the session.
         cache: a dynamic cache of transformers.
+
+    Raises:
+        UsageError: the cache does not hold its keys as the model made them.
     """
     segments = prefill.prompt.segments
     for index, store in enumerate(cache.layers):
@@ -32,12 +35,14 @@ def evict(prefill: Prefill, chooser: Chooser, cache: Any) -> None:
                 f"a {type(store).__name__} does not hold its keys as the model made them, so no"
                 " entry can be removed; use the dynamic cache"
             )
+        # a context wants hidden states, of which an eviction has none: rows of no width
         blank = store.keys.new_empty(store.keys.shape[0], store.keys.shape[2], 0)
         rows = [_staying(prefill, chooser, index, blank, row) for row in range(len(blank))]
         if all(len(staying) == len(prefill.origin_of(row)[0]) for row, staying in enumerate(rows)):
             continue
         gather, valid = left_padded(rows)
         take = gather[:, None, :, None].expand(-1, store.keys.shape[1], -1, store.keys.shape[3])
+        # in the layers of the cache itself: generate() goes on with this very object
         store.keys, store.values = store.keys.gather(2, take), store.values.gather(2, take)
         origin, sizes = prefill.origins(blank).gather(1, gather), prefill.sizes
         if prefill.current is None or prefill.current.sizes is None:

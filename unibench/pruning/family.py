@@ -38,6 +38,8 @@ class VisionCall:
             the tower.
         anchors: then, for each tile, the block of every merge and the place (prefix included) of
             each token that it left.
+        owners: ``[tokens]`` then, the token at whose place the row stands that each went into; -1
+            is none.
     """
 
     modality: str
@@ -49,6 +51,7 @@ class VisionCall:
     joined: list[Tensor] = field(default_factory=list)
     merged: Tensor | None = None
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
+    owners: Tensor | None = None
 
     def spread(self, chunks: list[Tensor], block: int, prefix: int) -> list[Tensor]:
         """Values ``[1, n, ...]`` of the tokens that entered a block, per tile, at the places of all
@@ -59,6 +62,7 @@ class VisionCall:
         places = len(self.merged) // len(self.anchors) + prefix
         found = []
         for chunk, merges in zip(chunks, self.anchors, strict=True):
+            # a merge of this very block comes behind its attention, which saw what entered it
             left = [anchor for before, anchor in merges if before < block]
             whole = chunk.new_zeros(1, places, *chunk.shape[2:])
             found.append(whole.index_copy(1, left[-1], chunk) if left else chunk)
@@ -66,7 +70,7 @@ class VisionCall:
 
 
 class CommonSpace(Protocol):
-    """Patches and questions where they can be compared."""
+    """A space in which patches and questions can be compared."""
 
     def patches(self, hidden: Tensor) -> Tensor:
         """Tower states ``[N, C]`` to ``[N, P]``."""
@@ -86,7 +90,7 @@ class CommonSpace(Protocol):
 
 
 class PoolingHead(Protocol):
-    """What a tower was trained with to see a picture as a whole."""
+    """The attention pooling that a tower was trained with."""
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Tower states ``[tiles, patches, C]`` as one row for each tile ``[tiles, P]``, and the
@@ -164,6 +168,7 @@ class Family:
                 " begins only the model's processor says: give prune(..., processor=processor)"
                 " (a method of your own that declares Needs(question=True) has it looked for)"
             )
+        # no processor says where its template ends, so a rendered prompt has to show it
         question = "\u00abQ\u00bb"  # no template has it
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text: str = self.processor.apply_chat_template(
@@ -245,14 +250,14 @@ class Family:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """What each decoder layer looks back with, as transformers names it."""
+        """The kind of each decoder layer, by transformers' names."""
         found = layer_kinds(self.text_model.config.to_dict())
         assert found is not None
         return found
 
     @property
     def window(self) -> int | None:
-        """Places that a layer with a sliding window looks back, its own among them."""
+        """Width of a sliding window in positions, the query's own included."""
         width: int | None = self.text_model.config.sliding_window
         return width
 
@@ -268,6 +273,7 @@ class Family:
         """A middle vision block, where attention outlines objects: 8 of 24, as HiPrune found for
         CLIP.
         """
+        # index 8 of 24 is HiPrune's layer 9, which counts from one
         return max(0, len(self.vit_blocks) * 3 // 8 - 1)
 
     @property
@@ -303,6 +309,9 @@ class Family:
     def project(self, features: Tensor) -> Tensor:
         """Encoder features ``[N, C]`` to the language model's space ``[N, D]``, where
         :attr:`feature_layer` is given.
+
+        Raises:
+            NotImplementedError: the projector joins patches.
         """
         raise NotImplementedError(
             f"the projector of {self.model_types[0]} does not work token by token"
@@ -372,6 +381,7 @@ class Family:
         if not isinstance(values, Tensor):  # a processor that makes no batch
             return values
         pictures = self.split_pixels(values, call, items)
+        # the pixels of all for each is coarser, never wrong: equal digests still mean equal pixels
         return pictures if len(pictures) == len(items) else [values] * len(items)
 
     def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:

@@ -45,6 +45,7 @@ class Part:
     def separators(self) -> list[bool]:
         """For each token, whether it is one that separates."""
         row = [False] * self.width + [True] * (self.newline == "row")
+        # one newline behind all frames, as LLaVA-OneVision ends a video with
         return row * self.height * self.frames + [True] * (self.newline == "end")
 
 
@@ -75,8 +76,10 @@ class Item:
     def tiles(self) -> list[Item]:
         """Each tile or frame as an item of its own, with the separators that follow it."""
         found, start = [], self.start
+        # without a layout the item is one tile
         for part in self.parts or (Part(1, 1, len(self)),):
             for frame in range(1, part.frames + 1):
+                # a video's separator goes with its last frame, so that the tiles add up to the item
                 newline = "" if part.newline == "end" and frame < part.frames else part.newline
                 tile = replace(part, frames=1, newline=newline)
                 found.append(Item(start, start + len(tile), (tile,), self.video))
@@ -86,6 +89,7 @@ class Item:
 
 def written(items: Sequence[Item]) -> list[Any]:
     """Items as JSON takes them, see :func:`read`."""
+    # lengths, not bounds: items follow each other, and a stored line stays short
     return [[len(item), [_stored(part) for part in item.parts]] for item in items]
 
 
@@ -173,7 +177,7 @@ def tiling_of(item: Item, rows: Tensor, across: int) -> Tiling | None:
 
     Args:
         item: the picture.
-        rows: of its tokens with a patch, in order.
+        rows: ``[n]`` of its tokens with a patch, in order.
         across: tiles in a row, where they were not stitched; 0 is unknown.
     """
     overview, height, width = rows[:0], 0, 0
@@ -185,6 +189,7 @@ def tiling_of(item: Item, rows: Tensor, across: int) -> Tiling | None:
             overview, height, width = taken, part.height, part.width
         elif part.rows:
             across = len(part.columns)
+            # rows and columns say where each tile begins; tensor_split wants inner bounds alone
             for band in taken.view(part.height, part.width).tensor_split(part.rows[1:]):
                 cells = band.tensor_split(part.columns[1:], 1)
                 tiles += [cell.flatten() for cell in cells]
@@ -217,6 +222,7 @@ def grids_of(items: Sequence[Item], tokens: Tensor) -> list[Grid]:
     for item in items:
         inside = (tokens >= item.start) & (tokens < item.stop)
         patches, rest = rows[inside & ~separators], rows[inside & separators]
+        # a grid with holes is no grid: rows and columns of what is left mean nothing
         if len(patches) + sum(item.separators) == len(item):
             found += _whole(item, patches)
         elif len(patches):

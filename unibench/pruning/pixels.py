@@ -75,6 +75,7 @@ class _Staying:
         if id(bounds) not in self.bounds:
             stays = self.tokens.repeat_interleave(self.patches).to(bounds.device)
             before = torch.nn.functional.pad(stays.cumsum(0), (1, 0))
+            # a window whose patches all left would be a sequence of no tokens, which kernels refuse
             self.bounds[id(bounds)] = before[bounds.long()].unique_consecutive().to(bounds.dtype)
         return self.bounds[id(bounds)]
 
@@ -119,6 +120,7 @@ class PixelPruner:
                 prefill.together.append(self._arithmetic.of(prefill, key, again))
             staying = torch.cat(masks)
             order = self.family.block_order(call)
+            # Qwen2.5-VL sorts patches by window before its first block, and back behind the last
             in_blocks = staying if order is None else staying[order.to(staying.device)]
         with self._dropping(_Staying(in_blocks, self.family.patches_of_token)):
             output = original(**call.arguments)
@@ -144,12 +146,14 @@ def _shorten(
         return None
     hidden, *rest = args
     rows = staying.rows.to(hidden.device)
+    # rotated by where they are in the whole picture, so a dropped neighbour moves nothing
     cos, sin = kwargs["position_embeddings"]
     given = {
         **kwargs,
         "cu_seqlens": staying.shortened(kwargs["cu_seqlens"]),
         "position_embeddings": (cos[rows.to(cos.device)], sin[rows.to(sin.device)]),
     }
+    # blocks after the first are handed what the one before left, already short
     return (hidden[rows] if first else hidden, *rest), given
 
 

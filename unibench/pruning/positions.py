@@ -45,6 +45,7 @@ class Places:
         self.policy, self._rotate = policy, rotate
         self.at = positions_of(prompt)
         self._pads, self._length = prompt.pads, prompt.length
+        # under "centre" no token goes past the end, so what is generated stands where it stood
         self._end = self.at[..., -1:] + 1
 
     def moved(self, segment: Segment, choices: Sequence[Choice | None]) -> Segment:
@@ -71,6 +72,7 @@ class Places:
 
     def _close_up(self, row: int, segment: Segment) -> None:
         kept = segment.origin[row][segment.valid[row]].to(self.at.device)
+        # on three axes even an uncut prompt does not stand at 0, 1, 2, ...: it is left alone
         if len(kept) < self._length - self._pads[row]:
             self.at[:, row, kept] = torch.arange(len(kept), device=self.at.device).to(self.at)
 
@@ -78,6 +80,7 @@ class Places:
         into, given = members.to(self.at.device)
         ones = torch.ones(len(into), device=self.at.device)
         count = self.at.new_zeros(self._length).index_add(0, into, ones)
+        # from where the members stand now: an earlier stage may have moved them
         total = torch.zeros_like(self.at[:, row]).index_add(1, into, self.at[:, row, given])
         centred = count > 0
         self.at[:, row, centred] = total[:, centred] / count[centred]
@@ -92,5 +95,6 @@ def positions_of(prompt: Prompt) -> Tensor:
     at = prompt.positions
     if at is None:
         at = torch.arange(prompt.length, device=prompt.valid.device)[None]
+    # Qwen hands over four rows, of which the first serves masks only
     at = at[None] if at.ndim == 2 else at[-3:]
     return at.float().expand(-1, len(prompt.valid), -1).clone()

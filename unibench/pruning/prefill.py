@@ -120,6 +120,7 @@ class Prefill:
             return self.rotary[kind]
         if kind not in self.current.rotary:
             at, origin = self.current.at, self.current.origin
+            # moved tokens are turned anew; the others keep what the model made for them
             if at is not None and self.places is not None:
                 self.current.rotary[kind] = self.places.rotary(at, kind)
             else:
@@ -169,6 +170,7 @@ class Prefill:
         if merged:
             new = without_gradient(new.detach(), hidden, who)
         weighted = self._weigh(choices)
+        # without a cut the layer keeps the model's own mask, and the kernel that it allows
         whole = all(len(kept) == len(self.origin_of(row)[0]) for row, kept in enumerate(rows))
         if whole and not weighted:
             return new
@@ -187,6 +189,7 @@ class Prefill:
             if choice is not None and choice.sizes is not None
         ]
         for row, origin, sizes in found:
+            # over the unpruned prompt, since later stages cut again
             if self.sizes is None:
                 self.sizes = torch.ones(self.prompt.valid.shape, device=sizes.device)
             self.sizes[row, origin.to(self.sizes.device)] = sizes.to(self.sizes)
@@ -204,6 +207,7 @@ class Prefill:
         if choice.values is not None:
             hidden[row, kept.nonzero()[:, 0] + pad] = choice.values
         visual = self.prompt.visual[row].to(hidden.device)[origin]
+        # text is never dropped, whatever a method answers
         return (~visual | kept).nonzero()[:, 0] + pad
 
 

@@ -110,9 +110,24 @@ def prompt_of(
     calls: dict[str, VisionCall],
     names: Sequence[str] | None,
 ) -> Prompt:
-    """Locate the visual tokens of a batch and the vision features they came from."""
+    """Locate the visual tokens of a batch and the vision features they came from.
+
+    Args:
+        family: the adapter of the model.
+        ids: ``[B, L]`` token ids, None where the model was given embeddings.
+        valid: ``[B, L]`` False on padding.
+        positions: what the text model was handed as position_ids.
+        calls: of the vision tower, by modality.
+        names: of the samples, None to name them by their ids.
+
+    Raises:
+        UsageError: a batch of pictures on a family that reads those of one prompt at a time.
+        ValueError: another number of names than of samples.
+        RuntimeError: the calls made another number of features than the prompts have placeholders.
+    """
     length, pads = valid.shape[1], (~valid).sum(1).tolist()
     if ids is None:
+        # embeddings do not say which of them are pictures
         nothing = torch.zeros_like(valid)
         return Prompt(
             ids=None,
@@ -128,8 +143,10 @@ def prompt_of(
             asked=length,
             positions=positions,
         )
+    # padding is never visual, whichever id it has
     kind = family.visual_kind(ids.to(valid.device)) * valid
     feature_row, copies = _feature_rows(kind, calls)
+    # copies of one prompt for beams are no batch of pictures
     if not family.batches and int(kind[::copies].any(1).sum()) > 1:
         raise UsageError(
             f"{family.model_types[0]} reads pictures of one prompt at a time, its code mixes those"
@@ -161,7 +178,8 @@ def prompt_of(
 
 
 def digest(ids: Tensor) -> str:
-    """A hash of token ids, which also names a prompt that has no name."""
+    """A hash of token ids ``[L]``, which also names a prompt that has no name."""
+    # the same prompt has the same name in every batch, which seeds its draws
     return hashlib.blake2b(ids.cpu().numpy().tobytes(), digest_size=8).hexdigest()
 
 
@@ -182,8 +200,11 @@ def pixel_digests(family: Family, prompt: Prompt, calls: dict[str, VisionCall]) 
     for row in range(0, len(prompt.items), prompt.copies):
         state = hashlib.blake2b(digest_size=16)
         for modality in prompt.modalities[row]:
+            # a call has its pictures in the order of the prompts; the sample says whose turn it is
             values = next(pixels[modality]).detach().cpu().contiguous()
+            # bytes alone are the same for two shapes
             state.update(f"{modality} {values.dtype} {tuple(values.shape)}".encode())
+            # as bytes, since numpy has no bfloat16
             state.update(values.flatten().view(torch.uint8).numpy().data)
         digests += [state.hexdigest() if prompt.modalities[row] else ""] * prompt.copies
     return digests
@@ -202,11 +223,13 @@ def _feature_rows(kind: Tensor, calls: dict[str, VisionCall]) -> tuple[Tensor, i
         if call is None:
             continue
         count, features = int((kind == value).sum()), call.tokens
+        # not a whole number of copies: placeholders and features belong to different prompts
         if features == 0 or count % features:
             raise RuntimeError(
                 f"{count} {modality} tokens in the prompt, but {features} {modality} features"
             )
         copies = max(copies, count // features)
+        # generate() repeats ids for beams but encodes each picture once
         rank = (kind[::copies] == value).flatten().cumsum(0).view_as(kind[::copies]) - 1 + offset
         rows = torch.where(kind == value, rank.repeat_interleave(copies, 0), rows)
         offset += features
@@ -249,6 +272,7 @@ def _joined_frames(items: list[Item]) -> list[Item]:
     found: list[Item] = []
     number = -1
     for place, item in enumerate(items):
+        # a single picture between others of its own size is a frame; one alone is a picture
         beside = [items[i].parts for i in (place - 1, place + 1) if 0 <= i < len(items)]
         if len(item.parts) != 1 or item.parts[0].frames != 1 or item.parts not in beside:
             found.append(item)

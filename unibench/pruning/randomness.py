@@ -1,4 +1,4 @@
-"""Random numbers that a method draws from a global source, made a matter of run and sample.
+"""Random numbers that a method draws from a global source depend on run and sample alone.
 
 A method draws from its context's generator. One that draws from torch, numpy or Python as a whole
 would choose otherwise in every run, and with the order of the samples; and what it draws would be
@@ -49,11 +49,13 @@ class GlobalDraws:
         if not (look or self._seen):
             yield
             return
+        # the user's own sequence of random numbers goes on as if nothing had been drawn
         before = self._states()
         self._seed(seed())
         start = self._states()
         try:
             yield
+            # a source that moved was drawn from
             self._seen |= not _equal(start, self._states())
         finally:
             self._restore(before)
@@ -66,6 +68,7 @@ class GlobalDraws:
 
     def _seed(self, seed: int) -> None:
         random.seed(seed)
+        # numpy's old interface takes 32 bits
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
         if self._device.type == "cuda":

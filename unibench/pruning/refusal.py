@@ -62,12 +62,14 @@ def refusal(
         return reason
     depths = DEPTHS if model.depth is None else (model.depth,)
     reasons = {_of_cuts(method, budget, mode, depth, model, family) for depth in depths}
+    # two depths that disagree mean that only the loaded model can say
     return reasons.pop() if len(reasons) == 1 else None
 
 
 def cuts(method: Method, depth: int, mode: BudgetMode) -> list[Stage]:
     """The cuts of a method in the order in which a prompt meets them."""
     stages = method.averaged(depth) if mode == "layer_average" else method.stages(depth)
+    # sorted() is stable: two stages of one layer run in the order of their methods
     return sorted(stages, key=lambda stage: stage.layer)
 
 
@@ -108,6 +110,7 @@ def _of_kernels(method: Method, family: type[Family], model: ModelFacts) -> str 
     if not (family.tower_merging and model.one_feature_layer):
         return None
     try:
+        # a method may refuse while it makes its stages; that too is an answer
         merges = method.encoder(model.tower_depth or DEPTHS[0])
     except UsageError as error:
         return str(error)
@@ -165,6 +168,7 @@ def _of_layers(
     that every such layer comes after is none of their business: they never meet what it drops.
     """
     name, kinds = type(method).__name__, model.kinds or (FULL,) * depth
+    # a window's cache drops by age and a state cannot give a token back
     if set(kinds) != {FULL}:
         if method.evicts:
             return f"{name} takes entries out of caches, which needs full attention in every layer"
@@ -198,6 +202,7 @@ def _of_layers(
                 f"{name} cuts at layer {stage.layer}: by then the tokens are in the state of layer"
                 f" {states[0]} of {model.name}; cut at layer 0"
             )
+        # behind that layer keys of the whole prompt would meet queries of what is left
         if stage.layer > stored:
             return (
                 f"{name} cuts at layer {stage.layer}, but later layers of {model.name} read the"

@@ -154,7 +154,7 @@ class Session:
 
     @property
     def notes(self) -> set[str]:
-        """Remarks of the method that belong into the row."""
+        """Remarks of the method for the row."""
         return self._chooser.notes
 
     @property
@@ -166,6 +166,7 @@ class Session:
         method = self._plan.method
         if method.drops_pixels:
             return PixelPruner(self.family, method, self._plan.seed, self._reading, arithmetic)
+        # blocks behind the one that makes the features run as well, but nothing they make is read
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
             return None
@@ -217,6 +218,7 @@ class Session:
                 model.register_forward_hook(self._after_model, always_call=True),
                 core.register_forward_pre_hook(self._before_core, with_kwargs=True),
                 text_model.register_forward_pre_hook(self._before_text, with_kwargs=True),
+                # not always_call: a prompt that failed inside the text model has no record
                 text_model.register_forward_hook(self._after_text, with_kwargs=True),
             ):
                 stack.callback(handle.remove)
@@ -253,12 +255,14 @@ class Session:
     def _before_model(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         if kwargs.get("labels") is not None and self._shortens:
             raise refuse_labels()
+        # begun() may return the prefill that the vision tower opened, which has no forward yet
         if self._reading.begun().forward_start is not None:
             self._reading.end()  # a forward that was interrupted left it
         self._reading.begun().forward_start = self._reading.clock.mark()
 
     def _before_core(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         prefill = self._reading.begun()
+        # the text model is handed embeddings, so the ids are taken where they pass last
         prefill.ids = kwargs.get("input_ids", args[0] if args else None)
         prefill.mask = kwargs.get("attention_mask")
 
@@ -268,6 +272,7 @@ class Session:
         cache = cache_in(kwargs)
         refuse_forward(self.family.text_model, cache)
         prefill = self._reading.begun()
+        # an empty cache means a new prompt: transformers passes no cache_position since 5.6
         if cache is None or cache.get_seq_length() == 0:
             self._read(
                 prefill,
@@ -289,12 +294,15 @@ class Session:
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         if prefill is not None:
             if kwargs.get("position_embeddings") is not None:
+                # the text model hands every layer the cos and sin of the whole prompt, cut or not
                 prefill.rotary.setdefault(self.family.kinds[index], kwargs["position_embeddings"])
             for number, stage in self.stages.get(index, ()):
                 hidden = self._cut(prefill, number, stage, hidden)
             if prefill.current is not None:
+                # decoding reads off this how long the layer's cache is and where its tokens stood
                 prompt.segments[index] = prefill.current
             prefill.counts.append(
+                # counting waits for a GPU, and nothing changes between two cuts
                 prefill.visual_counts()
                 if index in self.stages or not prefill.counts
                 else prefill.counts[-1]
@@ -304,6 +312,7 @@ class Session:
             kernel = attention_of(self.family.text_model)
             mask = causal_mask(kernel, readable.to(hidden.device), hidden, padded=True)
             return args, {**kwargs, "attention_mask": mask}
+        # this layer holds the whole prompt, yet a stage may have merged tokens in place
         if segment is None:
             return (hidden, *args[1:]), kwargs
         if (
@@ -342,7 +351,9 @@ class Session:
             else:
                 evict(prefill, self._chooser, cache)
         if cache is not None:
+            # on the cache and not on the session: several prompts may be continued in turns
             setattr(cache, REMEMBERED, prefill.prompt)
+        # a prompt read anew without a cache has its record from the first time
         if prefill.replay is None:
             self._record(prefill)
 
@@ -389,6 +400,7 @@ class Session:
         if before is not None:
             prompt.asked = before.asked
         if without_cache:
+            # nobody says when a prompt without a cache has ended, so the oldest is forgotten
             self._uncached[:] = [prompt, *self._uncached[: UNCACHED - 1]]
         self._note_length(prompt)
         self.prompt = self._reading.prompt = prefill.prompt = prompt
@@ -401,6 +413,7 @@ class Session:
         limit = getattr(self.family.text_model.config, "max_position_embeddings", None)
         if limit is None:
             return
+        # on three axes a picture takes fewer positions than it has tokens
         last = prompt.length if prompt.positions is None else int(prompt.positions.max()) + 1
         if last <= limit:
             return
@@ -419,6 +432,7 @@ class Session:
         self._rereading.begin(prompt, embeds.shape[1])
         if prompt is None:
             return None
+        # one token alone is a generated one; looking at its id at each step would wait for a GPU
         if embeds.shape[1] > 1 and ids is not None and bool(self.family.visual_kind(ids).any()):
             raise UsageError(
                 "a picture in the continuation of a cached prompt cannot be pruned; give the whole"
@@ -447,6 +461,7 @@ class Session:
             # of the first layer of a kind: those that share its keys and values have no cache
             assert segment.end is not None
             done = cached(cache_in(kwargs), index)[0] - segment.length
+            # what the cache holds beyond the segment has been generated
             at = segment.end + done + torch.arange(hidden.shape[1], device=segment.end.device)
             at = at.to(hidden.device)
             segment.turned[kind] = self.family.rotary(hidden, at if len(at) == 3 else at[0], kind)
@@ -462,11 +477,13 @@ class Session:
 
     def _record(self, prefill: Prefill) -> None:
         prompt = prefill.prompt
+        # hashing waits for a GPU, which a prefill that is timed must not
         with self._reading.timed(prefill.spans.excluded):
             rows = range(len(prompt.items))
             prompts = ["" if (ids := prompt.ids_of(row)) is None else digest(ids) for row in rows]
             pixels = pixel_digests(self.family, prompt, prefill.calls)
         for row, visual in enumerate(prompt.visual_counts):
+            # layers before the first hooked one read every token
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
             products, others, uncounted = prefill.work_of(row)
             self._records.append(
@@ -479,6 +496,7 @@ class Session:
                     items=prompt.items[row],
                     prompt_digest=prompts[row],
                     pixel_digest=pixels[row],
+                    # counters report floating point operations, of which two make a multiply-add
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
                     uncounted=uncounted,
@@ -567,13 +585,14 @@ def _taken(argument: Any, segment: Segment, length: int) -> Any:
     """An argument of a decoder layer that has a row per token of the whole prompt, for the tokens
     that are left.
     """
+    # positional arguments of a layer have no names here: the shape tells a row per token
     if not isinstance(argument, Tensor) or argument.ndim != 3 or argument.shape[1] != length:
         return argument
     return take_tokens(argument, segment.origin.to(argument.device))
 
 
 def _cache_in(output: Any) -> Any:
-    """The cache among what the text model returns, which a configuration may want as a tuple."""
+    """The cache in what the text model returns: a model output or, by configuration, a tuple."""
     parts = output if isinstance(output, tuple) else (cache_in(output),)
     return next((part for part in parts if hasattr(part, "get_seq_length")), None)
 

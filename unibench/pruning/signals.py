@@ -87,6 +87,13 @@ class Vision(Protocol):
         """
         ...
 
+    @property
+    def owners(self) -> Tensor | None:
+        """``[N]`` the token at whose place the row stands that encoder stages made of each; -1 is
+        none. None where nothing was merged.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -127,6 +134,7 @@ class RecordedVision:
         without = self._family.prefix_tokens if others else None
 
         def column(qk: QueryKey) -> Tensor:
+            # without is a number of prefix tokens; None, not 0, counts a token's own query
             received = received_attention(qk, others=without)
             return received * (qk.key.shape[2] if total else 1)
 
@@ -148,8 +156,10 @@ class RecordedVision:
         skipped = self._family.prefix_tokens if patches_only else 0
 
         def row(qk: QueryKey) -> Tensor:
+            # CLS is the first of the prefix tokens in every tower here
             query, key, scaling = qk.query[:, :, :1], qk.key[:, :, skipped:], qk.scaling
             if one_head:
+                # as PruMerge does, which reads q_proj and k_proj without splitting their heads
                 query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (query, key))
                 scaling = query.shape[-1] ** -0.5
             return torch.nn.functional.pad(
@@ -188,6 +198,22 @@ class RecordedVision:
             return None
         return torch.cat([mask.to(self._rows.device) for mask in found])[self._rows]
 
+    @property
+    def owners(self) -> Tensor | None:
+        if all(call.owners is None for call in self._calls):
+            return None
+        found, start = list[Tensor](), 0
+        for call in self._calls:
+            own = torch.arange(call.tokens) if call.owners is None else call.owners
+            found.append(torch.where(own < 0, own, own + start).to(self._rows.device))
+            start += call.tokens
+        whole = torch.cat(found)
+        # as indices into the tokens of the context
+        number = torch.full_like(whole, -1)
+        number[self._rows] = torch.arange(len(self._rows), device=whole.device)
+        own = whole[self._rows]
+        return number[own.clamp_min(0)].masked_fill(own < 0, -1)
+
     def hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:
             return self._family.strip(call.hidden[layer % len(self._family.vit_blocks)])
@@ -209,6 +235,7 @@ class RecordedVision:
         for call in self._calls:
             states = call.hidden[layer % len(self._family.vit_blocks)]
             whole, looks = head(self._family.strip(states))
+            # tiles are numbered through the calls, images before videos
             first = sum(map(len, rows))
             tiles = first + torch.arange(len(whole), device=looks.device)
             rows.append(whole)
@@ -224,6 +251,7 @@ class RecordedVision:
         for call in self._calls:
             if first < call.tokens:
                 return self._family.tiles_across(call, first, tiles)
+            # rows count through the calls
             first -= call.tokens
         return 0
 
@@ -258,6 +286,7 @@ class RecordedVision:
         values = []
         for call in self._calls:
             packed = self._family.pack(per_call(call), call, fill)
+            # a mismatch would shift every score by some tokens without a word
             if len(packed) != call.tokens:
                 raise RuntimeError(
                     f"{type(self._family).__name__}.pack made {len(packed)} tokens of a call that"

@@ -39,10 +39,10 @@ class Selection:
             with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
         sizes: ``[len(keep)]`` how many tokens each stands for, from stages that are weighted: later
             layers attend to it as often, in the prefill and while decoding. None is one each.
-        members: gives ``[2, M]`` pairs that say which tokens each merged one stands for: an index
-            into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
-            are asked for, a merged token takes the mean position of its members; one without any
-            stays where its anchor is.
+        members: gives ``[2, M]`` pairs that say which tokens each merged one, here or in the vision
+            tower, stands for: an index into ``keep`` and one into ``ctx.visual``. Under
+            ``positions=centre``, where alone they are asked for, a merged token takes the mean
+            position of its members; one without any stays where its anchor is.
         scores: the numbers that decided, where there were any; the engine refuses a choice by
             numbers that are not finite.
     """
@@ -113,6 +113,7 @@ class Needs:
         union: dict[str, Any] = {}
         for name in (field.name for field in fields(Needs)):
             ours, theirs = getattr(self, name), getattr(other, name)
+            # layers that two stages declare stand here twice; whoever records them makes a set
             union[name] = ours or theirs if isinstance(ours, bool) else ours + theirs
         return Needs(**union)
 
@@ -277,10 +278,11 @@ class Method:
         """
         who = f"{type(self).__name__}.score at layer {ctx.layer}"
         scores = shaped_scores(self.score(ctx), len(ctx.visual), who)
+        # with the scores, so that the engine refuses NaN, for which topk has an order of its own
         return Selection(top_k(scores, ctx.keep), scores=scores)
 
     def score(self, ctx: StageContext) -> Tensor:
-        """Importance of each visual token, ``[N]``, float32."""
+        """Importance of each visual token, ``[N]``, float32 and finite; the highest stay."""
         raise NotImplementedError(f"{type(self).__name__} defines neither score, select nor stages")
 
     def evict(self, ctx: StageContext) -> Tensor | None:
@@ -348,6 +350,7 @@ class Composite(Method):
         return next((reason for reason in reasons if reason is not None), None)
 
     def evict(self, ctx: StageContext) -> Tensor | None:
+        # evictions are not joined: the first part that answers decides
         kept = (part.evict(ctx) for part in self.parts if part.evicts)
         return next((rows for rows in kept if rows is not None), None)
 
@@ -425,6 +428,7 @@ def _of_total(budget: Budget, keep: int, total: int) -> tuple[int, int]:
 def _averaged(stages: Sequence[Stage], depth: int) -> list[Stage]:
     """The same cuts under a budget that is the mean of processed tokens over layers."""
 
+    # found by bisection, and asked for by every stage of every sample
     @cache
     def keep_for(average: int, total: int) -> int:
         return matched_keep(stages, average, total, depth)

@@ -102,6 +102,7 @@ class VisionRecorder:
         try:
             yield
         finally:
+            # the instance attribute goes, and the class's method is seen again
             delattr(core, name)
 
     def _run(
@@ -115,6 +116,7 @@ class VisionRecorder:
                 if self._merger is not None and call.modality == "image":
                     call.output = self._merger.run(original, call, prefill)
                 elif self._reuse is not None and not (
+                    # remembered features come without a run of the tower to look at
                     self._hidden or self._attention or self._projector
                 ):
                     call.output = self._reuse(compute, call)
@@ -123,8 +125,10 @@ class VisionRecorder:
         finally:
             prefill.open = None
         for module, index in self._index.items():
+            # a checkpoint's own code may compute attention itself, and then never reaches the tap
             if index not in call.attention:
                 raise UsageError(_HIDDEN.format(type(module).__name__))
+        # before transformers 5.0 the features themselves were the output
         call.tokens = _tokens(getattr(call.output, "pooler_output", call.output))
         prefill.calls[call.modality] = call
 

@@ -40,6 +40,7 @@ class Wrapper(Composite, Lens):
         return (self.inner,)
 
     def requires(self, family: type[Family], model: ModelFacts) -> str | None:
+        # a correction that nobody asks for would be a run of the plain method under another name
         if self.corrects not in self.inner.corrected:
             return (
                 f"{type(self).__name__} corrects {WHAT[self.corrects]}, for which"

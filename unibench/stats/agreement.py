@@ -1,4 +1,4 @@
-"""Whether a pruned model still says what the whole one said."""
+"""Whether a pruned model still gives the answers of the unpruned one."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def agreement(
     >>> agreement((["Yes.", "no"], ["yes", "2"]), ([1, 0], [1, 1]), ["a", "b"])
     Agreement(loyalty=0.5, interval=Interval(low=0.0, high=1.0), lost=0.0, won=0.5)
     """
+    # pictures are drawn as for scores, since questions share them here too
     same = [float(plain(one) == plain(two)) for one, two in zip(*answers, strict=True)]
     gains = [two - one for one, two in zip(*scores, strict=True)]
     lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
@@ -48,7 +49,7 @@ def agreement(
 
 
 def plain(answer: str) -> str:
-    """An answer without what nobody reads.
+    """An answer without case, repeated blanks and a final full stop.
 
     >>> plain(" A  red  car. ")
     'a red car'

@@ -1,4 +1,4 @@
-"""How sure a mean score is."""
+"""Confidence intervals of mean scores, by bootstrap over pictures."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ def picture_sums(columns: Sequence[Sequence[float]], groups: Sequence[str]) -> l
         ``len(columns) + 1`` arrays ``[pictures]``, pictures in the order of their first sample.
     """
     order = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    # by first appearance, so that draws do not depend on how pictures are named
     place = np.array([order[group] for group in groups])
     weights = [np.asarray(column, dtype=float) for column in (*columns, np.ones(len(place)))]
     return [np.bincount(place, weight, len(order)).astype(float) for weight in weights]
@@ -111,6 +112,7 @@ def estimate(
             ]
         )
     finite = np.isfinite(drawn)
+    # draws without a number are left out of the percentiles
     quantile = np.quantile if finite.all() else np.nanquantile  # the latter takes twice as long
     low, high = quantile(drawn, [0.025, 0.975]) if finite.any() else (np.nan, np.nan)
     return Estimate(value, float(low), float(high), drawn)

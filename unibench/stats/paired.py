@@ -71,7 +71,9 @@ def paired(
         draws=draws,
         seed=seed,
     )
+    # samples scored alike say nothing in McNemar's test
     won, lost = int((two > one).sum()), int((two < one).sum())
+    # as many pictures as samples: no two questions share one
     exact = len(sums[0]) == len(one) and bool(np.isin([one, two], (0.0, 1.0)).all())
     p = mcnemar_p(won, lost) if exact else shifted_p(found)
     means = float(one.mean()), float(two.mean())
@@ -104,6 +106,7 @@ def mcnemar_p(won: int, lost: int) -> float:
 def shifted_p(found: Estimate) -> float:
     """Two-sided p of a difference: how often draws lie as far from it as it lies from zero."""
     distances = np.abs(found.draws - found.value)
+    # plus one above and below: the sample itself counts as a draw, so that p is never 0
     return float((1 + (distances >= abs(found.value) - 1e-12).sum()) / (1 + len(distances)))
 
 

@@ -42,6 +42,7 @@ def holm(p: Sequence[float]) -> list[float]:
     order = np.argsort(p)
     steps = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))
+    # a greater p is never corrected to a smaller one
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     found: list[float] = corrected.tolist()
     return found
@@ -66,6 +67,7 @@ def ranking(scores: pd.DataFrame) -> Ranking:
     ).sort_values(kind="stable")
     test = stats.friedmanchisquare(*(scores[name] for name in scores))
     pairs = scikit_posthocs.posthoc_nemenyi_friedman(scores.reset_index(drop=True))
+    # Demsar 2006, section 3.2.2: the Studentized range over the root of 2
     width = stats.studentized_range.ppf(0.95, methods, np.inf) / np.sqrt(2)
     critical = float(width * np.sqrt(methods * (methods + 1) / (6 * tasks)))
     return Ranking(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from unibench.errors import UsageError
@@ -19,7 +19,7 @@ from unibench.store.claim import Watch, acquire
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, shown
 from unibench.store.files import disk_errors, fresh, refuse_links, replace
 from unibench.store.folder import read_samples, sample_files
-from unibench.store.index import STAGING, cells_below, identity_fault, sweep
+from unibench.store.index import CELL_FILES, STAGING, cells_below, identity_fault, sweep
 from unibench.store.lines import line_of, sound
 from unibench.store.unpack import LIMITS, MAX_SIZE, unpack
 
@@ -88,6 +88,7 @@ def export(folder: Path, file: Path) -> int:
         with tarfile.open(file.name, "w:gz", fileobj=stream) as archive:
             for member in members:
                 with _plain(member) as content:
+                    # of the open file: a path could be exchanged for a link in between
                     info = archive.gettarinfo(
                         arcname=str(member.relative_to(folder)), fileobj=content
                     )
@@ -119,8 +120,18 @@ def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
             found = unpack(file, staged, max_size)
         if not found.cells:
             raise UsageError(f"{shown(file)} holds no cell")
+        nested = next((path for path in found.cells if {*path.parents} & found.cells.keys()), None)
+        if nested is not None:
+            raise UsageError(
+                f"member '{shown(nested)}' lies inside of another cell; nothing was imported"
+            )
         merged = Merged(strays=found.strays)
         for path in found.cells:
+            if (outer := _outer(path, folder)) is not None:
+                what = f"it lies inside of another cell, {shown(outer)}"
+                merged.refused.append(f"{shown(path)}: {what}")
+                continue
+            # else a stranger's samples could stand under the key of another cell
             if (fault := identity_fault(staged / path)) is not None:
                 merged.refused.append(f"{shown(path)}: {fault}")
                 continue
@@ -132,6 +143,14 @@ def import_(file: Path, folder: Path, max_size: float = MAX_SIZE) -> Merged:
                 merged.new += 1
                 _move(staged / path, target)
     return merged
+
+
+def _outer(path: PurePosixPath, folder: Path) -> PurePosixPath | None:
+    """The cell of a store that a path leads into, where no reader would find another one."""
+    for place in path.parents[:-1]:
+        if any((folder / place / name).exists() for name in CELL_FILES):
+            return place
+    return None
 
 
 @contextmanager
@@ -151,14 +170,16 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _members(cell: Path) -> list[Path]:
-    """The files of a cell; the identity comes last, so that a part of a copy is no cell.
+    """The files of a cell; the identity comes last, so that a part of a copy is no cell. The
+    manifest comes after the samples: readers look into what was written after it.
 
     Raises:
         UnreadableError: one of them is a link or no plain file.
     """
-    *names, identity = LIMITS
+    *names, seals, identity = LIMITS
     files = [cell / name for name in names if name != "samples.jsonl"]
-    found = [file for file in (*files, *sample_files(cell), cell / identity) if _is_there(file)]
+    files += [*sample_files(cell), cell / seals, cell / identity]
+    found = [file for file in files if _is_there(file)]
     for file in found:
         if not stat.S_ISREG(file.lstat().st_mode):
             raise UnreadableError(f"{shown(file)} is a link or no plain file; it is not copied")
@@ -204,6 +225,7 @@ def _move(cell: Path, target: Path) -> None:
 def _join(cell: Path, target: Path, merged: Merged) -> None:
     """The samples of a cell that both stores have, and what else this one lacks."""
     theirs, environments = read_samples(cell)
+    # theirs were read first: both must be whole before anything is written
     ours, _ = read_samples(target)
     merged.conflicts += [
         f"{target.name} {shown(name)}"
@@ -214,6 +236,7 @@ def _join(cell: Path, target: Path, merged: Merged) -> None:
     with disk_errors(target):
         _add_replies(cell, target)
         for run in sorted({sample.get("run", 0) for sample in new}):
+            # a writer's file has one environment, so each run gets a file of its own
             lines = [line_of({"environment": environments[run]})] + [
                 line_of(sample) for sample in new if sample.get("run", 0) == run
             ]

@@ -49,6 +49,7 @@ def judged(folder: Path, trusted: Collection[str] = ()) -> Judged:
     unknown: dict[Path, str] = {}
     for cell in cells_below(folder):
         try:
+            # the folder's name is the key under which the cell was finished
             if cell_in(cell, trusted).key != cell.name:
                 outdated.append(cell)
         except UsageError as error:
@@ -144,6 +145,7 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
             )
     places = [model.get("path"), model.get("clip"), model.get("selector"), task.get("data")]
     for text in {*_texts(method), *(place for place in places if isinstance(place, str))}:
+        # names without a slash are cards or hub ids, and open nothing
         place = model_path(text)
         if "/" in text and place is not None and place.is_dir():
             check_bounded(place)

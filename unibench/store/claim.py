@@ -48,6 +48,7 @@ class Watch:
         """
         if _process_gone(content):
             return True
+        # the content as a whole: token and count, so that a claim made anew moves too
         before, since = self._seen.get(file, (None, 0.0))
         if before != content:
             self._seen[file] = (content, time.monotonic())
@@ -63,6 +64,7 @@ class Claim:
         stem, _, generation = file.name.rpartition(".")
         self._next = file.with_name(f"{stem}.{int(generation) + 1}")
         self._end = threading.Event()
+        # a thread beats while the main one is inside torch, which lets go of the interpreter
         self._thread = threading.Thread(target=self._beat, args=(beat,), daemon=True)
         self._thread.start()
 
@@ -96,6 +98,7 @@ class Claim:
         while not self._end.wait(seconds):
             count += 1
             try:
+                # in place and of one length, so that a reader sees a whole number
                 os.pwrite(self._descriptor, b"%012d" % count, 0)
                 os.fsync(self._descriptor)
             except OSError:
@@ -125,9 +128,8 @@ def acquire(folder: Path, part: str, watch: Watch, *, beat: float = BEAT_SECONDS
         return None
     generation = 0 if top is None else int(top.suffix[1:]) + 1
     claim = _created(folder / f"claim-{part}.{generation}", older, beat)
-    # the holder may have come back to life, or another taker come and gone, between the look
-    # and
-    # the claim
+    # between the look and the claim the holder may have come back to life, or another taker have
+    # come and gone
     if claim is not None and (
         (top is not None and _content(top) != before)
         or _generations(folder, part)[-1:] != [claim.file]
@@ -214,6 +216,7 @@ def _process_gone(content: bytes) -> bool:
     ):
         return False
     try:
+        # signal 0 only asks whether the process is there
         os.kill(about["pid"], 0)
     except (ProcessLookupError, OverflowError):
         return True

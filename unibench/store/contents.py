@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError
+from unibench.store import manifest
 from unibench.store.claim import Watch, holder
 from unibench.store.files import disk_errors, read_json
 from unibench.store.folder import count_samples, read_row
@@ -27,12 +28,14 @@ class Entry:
         state: done, failed, partial or damaged.
         samples: answered ones.
         row: of a done cell.
+        fault: why a finished cell counts as damaged.
     """
 
     folder: Path
     state: str
     samples: int
     row: dict[str, Any] | None
+    fault: str = ""
 
 
 def index(folder: Path) -> list[Entry]:
@@ -41,12 +44,18 @@ def index(folder: Path) -> list[Entry]:
 
 
 def entry_of(folder: Path) -> Entry:
-    """State of one cell; damaged if a file that says what it is cannot be read."""
+    """State of one cell; damaged if a file that says what it is cannot be read, or one of a
+    finished cell is not as it was.
+    """
     row, status = read_row(folder), read_json(folder / "status.json")
+    # lexists: a dangling link in its place is damage too
     torn = row is None and os.path.lexists(folder / "metrics.json")
     if torn or not isinstance(read_json(folder / "identity.json"), dict):
         return Entry(folder, "damaged", 0, None)
     if row is not None:
+        fault = manifest.changed(folder)
+        if fault is not None:
+            return Entry(folder, "damaged", row["n"], None, fault)
         return Entry(folder, "done", row["n"], row)
     try:
         count = count_samples(folder)

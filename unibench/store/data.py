@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from unibench import plainyaml
 from unibench.errors import UsageError
 from unibench.errors import shown as shown
 
@@ -29,14 +30,11 @@ MIB = 1 << 20
 LARGEST = 64 * MIB  # of a file that is read as a whole; files of samples have their own limit
 LARGEST_YAML = MIB
 SMALL = 4 * MIB  # of a file whose content is kept while its cell is looked at
+DEEPEST = 100  # of a JSON text
 FILES = 100_000  # of a folder that a stored configuration names
 HASHED = 1 << 37  # bytes of their content, for a digest
 _NEXT = re.compile(r"\n(?=[a-z_]+:(?: |\n|$))")  # before an entry of a configuration
 _MARKS = re.compile(r"(?m)^(---|\.\.\.|%)")  # of several documents, and of directives
-NODES = 20_000  # of a YAML file, each alias counted as all that it stands for
-DEPTH = 50  # of a YAML file
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 _read: ContextVar[dict[Path, bytes] | None] = ContextVar("_read", default=None)
@@ -78,6 +76,7 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
             else f"cannot be read: {error.strerror}"
         )
         raise UnreadableError(f"{shown(file)} {reason}") from None
+    # of what was opened, not of the path, which may be another file by now
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
@@ -88,6 +87,7 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
                 " read"
             )
+        # at most what was allowed, even if the file grows meanwhile
         content = stream.read(limit)
     if known is not None and len(content) <= SMALL:
         known[file] = content
@@ -117,9 +117,23 @@ def parsed_json(content: bytes) -> Any:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    # close to Python's limit, what was read here could not be written or hashed elsewhere
+    if content.count(b"[") + content.count(b"{") > DEEPEST and not _is_flat(value):
+        raise ValueError("nested too deep")
+    # looked for first, since encoding every line again would take as long as parsing it
     if b"\\ud" in content or b"\\uD" in content:
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
+
+
+def _is_flat(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEPEST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for part in inner for one in part if isinstance(one, (dict, list))]
+        if not level:
+            return True
+    return False
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -133,13 +147,19 @@ def read_mapping(file: Path) -> dict[str, Any]:
 
 
 def seen_mapping(file: Path) -> Mapping[str, Any]:
-    """The same for a reader that changes nothing of it, see :func:`read_mapping`."""
+    """The same for a reader that changes nothing of it, see :func:`read_mapping`.
+
+    Raises:
+        UnreadableError: see there.
+    """
     try:
         text = read_text(file, LARGEST_YAML)
-        plain = None if _MARKS.search(text) else _entries(text, file)
-        value = _loaded(text, file) if plain is None else plain
+        plain = None if _MARKS.search(text) else _entries(text)
+        value = plainyaml.loaded(text) if plain is None else plain
     except (FileNotFoundError, NotADirectoryError):
         raise UnreadableError(f"{shown(file)} is missing") from None
+    except plainyaml.TooLargeError as error:
+        raise UnreadableError(f"{shown(file)}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UnreadableError(f"{shown(file)} is no YAML") from None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -147,7 +167,7 @@ def seen_mapping(file: Path) -> Mapping[str, Any]:
     return value
 
 
-def _entries(text: str, file: Path) -> dict[str, Any] | None:
+def _entries(text: str) -> dict[str, Any] | None:
     """The mapping in a YAML text, read entry by entry; None where it is not written so plainly.
 
     Cells of a store have most of their entries in common, and to read one takes a millisecond.
@@ -160,7 +180,8 @@ def _entries(text: str, file: Path) -> dict[str, Any] | None:
             return None
         found |= entry.value
         total += entry.size
-    _check_size(total, 0, file)
+    if total > plainyaml.NODES:
+        raise plainyaml.TooLargeError
     return found
 
 
@@ -175,55 +196,12 @@ class _Entry:
 @lru_cache(maxsize=4096)
 def _entry(text: str) -> _Entry | None:
     try:
-        size, depth = _measured(text)
-        value = yaml.load(text, Loader=_Loader) if size <= NODES and depth <= DEPTH else None
+        value, size = plainyaml.sized(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or len(value) != 1 or not isinstance(next(iter(value)), str):
         return None
     return _Entry(value, size)
-
-
-def _loaded(text: str, file: Path) -> Any:
-    _check_size(*_measured(text), file)
-    # like safe_load, with libyaml: knows plain values only, and constructs no object
-    return yaml.load(text, Loader=_Loader)
-
-
-def _check_size(size: int, depth: int, file: Path) -> None:
-    if size > NODES or depth > DEPTH:
-        raise UnreadableError(
-            f"{shown(file)} stands for more than {NODES} values, or is nested deeper than"
-            f" {DEPTH}; a configuration never does"
-        )
-
-
-def _measured(text: str) -> tuple[int, int]:
-    """How many values a YAML text stands for, and how deep they are nested, before anything of it
-    is built; no more is counted than is allowed.
-    """
-    sizes: dict[str | None, int] = {}  # of each anchor's node
-    open_nodes: list[tuple[str | None, int]] = []  # its anchor, and what was there before it
-    total = depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            # an alias inside its own node has no size yet: it would have no end
-            total += sizes.get(event.anchor, NODES + 1)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append((event.anchor, total))
-            total += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_nodes.pop()
-            if anchor is not None:
-                sizes[anchor] = total - before
-        elif isinstance(event, yaml.ScalarEvent):
-            total += 1
-            if event.anchor is not None:
-                sizes[event.anchor] = 1
-        depth = max(depth, len(open_nodes))
-        if total > NODES or depth > DEPTH:
-            break
-    return total, depth
 
 
 def check_bounded(folder: Path) -> None:

@@ -36,11 +36,13 @@ def fresh(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     It is created exclusively under a name that nobody can guess, so that a link laid there before
     is never written through; of its mode the user's umask takes away.
     """
+    # beside the file: only a rename within one file system is atomic
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=mode)) as stream:
             yield stream
             stream.flush()
+            # before the rename, or a power cut could leave the new name on an empty file
             os.fsync(stream.fileno())
         temporary.replace(file)
     finally:

@@ -83,6 +83,7 @@ def walk(folder: Path, known: Container[str] = ()) -> Iterator[Seen]:
 
 def _walk(store: str, place: str, known: Container[str]) -> Iterator[Seen]:
     path = f"{store}/{place}" if place else store
+    # one look instead of a listing: stores have tens of thousands of cells
     if place in known and os.path.lexists(f"{path}/metrics.json"):
         yield Seen(place)
         return
@@ -138,6 +139,7 @@ def leftovers(folder: Path) -> list[Path]:
     for path, names, files in os.walk(folder):
         half = [Path(path, name) for name in names if name.startswith((STAGING, REMOVED))]
         found += [place for place in half if not place.is_symlink() and _is_left(place, watch)]
+        # in place, which is how os.walk is told where not to go
         names[:] = [name for name in names if not name.startswith(".")]
         torn = [Path(path, name) for name in files if _is_temporary(name)]
         if torn and holder(Path(path), watch) is None:

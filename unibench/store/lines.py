@@ -38,6 +38,7 @@ def _text(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
+    # type() and not isinstance: True is an int
     return type(value) in (int, float) and math.isfinite(value) and abs(value) <= LARGEST
 
 
@@ -77,7 +78,7 @@ OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
     **dict.fromkeys(("prompt_digest", "pixel_digest"), _text),
     "uncounted": _texts,
-    "seen": _list,
+    **dict.fromkeys(("seen", "frames"), _list),
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }
@@ -165,6 +166,7 @@ def sound(line: bytes) -> bytes | None:
     >>> sound(line), sound(line.replace(b"a", b"b")), sound(b'{"id":"a"}')
     (b'{"id":"a"}', None, b'{"id":"a"}')
     """
+    # JSON ends in no white space, so what follows is the checksum
     content = line.rstrip(_SIGNS)
     tail = line[len(content) :]
     return content if not tail or tail == _checksum(content) else None

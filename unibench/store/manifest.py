@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +43,13 @@ class Seal:
 
     @classmethod
     def of(cls, content: bytes) -> Seal:
+        """The seal of a file with this content."""
         return cls(len(content), hashlib.sha256(content).hexdigest())
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of the right types; it may have been read from anything."""
+        return type(self.size) is int and self.size >= 0 and isinstance(self.sha256, str)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ def renew(cell: Path, name: str, content: bytes) -> None:
     except UnreadableError:
         seals, whole = None, False
     replace(file, content)
+    # a damaged file that was replaced must not be vouched for by a new seal
     if seals is not None and whole:
         replace(cell / NAME, _text({**seals, name: Seal.of(content)}))
 
@@ -102,15 +110,21 @@ def read(cell: Path) -> dict[str, Seal] | None:
         content = read_bytes(cell / NAME, LIMITS[NAME])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        entry = parsed_json(sound(content) or b"")
-        seals = {str(name): Seal(**seal) for name, seal in entry["files"].items()}
-        whole = _text(seals) == content  # with its checksum
-    except (ValueError, TypeError, KeyError, AttributeError):
-        whole = False
-    if not whole:
+    seals = _seals(content)
+    if seals is None or _text(seals) != content:  # in another form, whatever it says
         raise UnreadableError(f"{cell / NAME} is damaged")
     return seals
+
+
+def _seals(content: bytes) -> dict[str, Seal] | None:
+    """What a manifest says; None if it is none."""
+    try:
+        entry = parsed_json(sound(content) or b"")
+        seals = {name: Seal(**seal) for name, seal in entry["files"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    # a name with a slash would have other files read than the cell's
+    return seals if all(_is_sealed(name) and seal.whole for name, seal in seals.items()) else None
 
 
 def faults(cell: Path, *, finished: bool = True) -> Iterator[Fault]:
@@ -144,16 +158,20 @@ def changed(cell: Path) -> str | None:
     takes ``store verify``.
     """
     try:
-        seals = read(cell)
-        if seals is None:
+        try:
+            seals = _seals(read_bytes(cell / NAME, LIMITS[NAME]))
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        finished = os.stat(cell / NAME).st_mtime_ns
+        if seals is None:
+            return f"{NAME} is damaged"
+        finished = os.lstat(cell / NAME).st_ctime_ns
         for name, seal in seals.items():
-            state = os.stat(cell / name, follow_symlinks=False)
+            state = os.lstat(cell / name)
             cut = state.st_size < seal.size if name in GROWING else state.st_size != seal.size
-            # the row follows the manifest, and a copy may have given each file another time
-            later = state.st_mtime_ns > finished and name not in GROWING
-            if cut or (later and _fault(cell / name, seal) is not None):
+            # a ctime is nobody's to set; the row follows the manifest, and a copy is of any order
+            later = state.st_ctime_ns > finished and name not in GROWING
+            whole = stat.S_ISREG(state.st_mode) and not cut
+            if not whole or (later and _fault(cell / name, seal) is not None):
                 return f"{name} is not as it was when the cell was finished"
     except UnreadableError as error:
         return str(error)

@@ -82,6 +82,7 @@ def part_of(sample: str, of: int) -> int:
     >>> part_of("test-50000000-color", 8), part_of("anything", 1)
     (4, 0)
     """
+    # by digest, since hash() of a text differs in every process
     return int.from_bytes(hashlib.blake2b(sample.encode(), digest_size=8).digest()) % of
 
 
@@ -116,6 +117,7 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
                 or _counted(folder.path, number, of) is not None
             ):
                 claim.close()
+            # a cell that was begun whole may be split while its only part is ours
             elif of == 1 < shards:  # nobody else can be at work in it now
                 replace(folder.path / "split", str(shards))
                 claim.close()
@@ -166,6 +168,7 @@ def _split(folder: Path, shards: int) -> int:
         replace(file, str(shards))
         return shards
     try:
+        # exclusive create: of several workers the first decides
         with file.open("x") as stream:
             stream.write(str(shards))
     except FileExistsError:

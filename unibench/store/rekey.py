@@ -109,6 +109,7 @@ def rekey(folder: Path, ask: Ask, trusted: Collection[str] = ()) -> Iterator[Gro
             reasons.setdefault(name, {})[path] = str(error)
             groups.setdefault(name, [])
             continue
+        # a row under today's key was measured, and goes before a lifted one
         if cell.key != path.name and read_row(cell.folder) is None:
             groups.setdefault(name, []).append(Finished(path, row, identity, cell))
     with tempfile.TemporaryDirectory(prefix="unibench-rekey-") as scratch:
@@ -188,6 +189,7 @@ def _differing(old: Finished) -> list[str]:
 def _within(stored: Any, today: Any) -> bool:
     """Whether today's value says all that the stored one says; a later schema may say more."""
     if isinstance(stored, dict) and isinstance(today, dict):
+        # entries that the stored schema did not have cannot differ
         return all(key in today and _within(value, today[key]) for key, value in stored.items())
     return bool(stored == today)
 

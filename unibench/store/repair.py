@@ -110,10 +110,12 @@ def verify(folder: Path, examine: Examine = lambda cell: ()) -> list[Problem]:
 def repair(folder: Path) -> int:
     """Set damaged lines of samples and damaged files aside as ``*.damaged``; returns how many.
 
-    What was set aside is answered or written again by the same run as before.
+    What was set aside is answered or written again by the same run as before. A cell that cannot
+    be mended keeps no other from it.
 
     Raises:
-        UsageError: the folder holds no cell.
+        UsageError: the folder holds no cell, or one of them cannot be read or written; the others
+            are mended all the same.
     """
     cells = list(cells_below(folder))
     if not cells:
@@ -122,7 +124,16 @@ def repair(folder: Path) -> int:
             " outputs/<model>/<task>/<method>/<key>"
         )
     sweep(folder)
-    return sum(_repair_cell(cell) for cell in cells)
+    count, failures = 0, list[UsageError]()
+    for cell in cells:
+        try:
+            count += _repair_cell(cell)
+        except UsageError as error:
+            failures.append(error)
+    if failures:
+        more = f"; {len(failures) - 1} more cells likewise" if failures[1:] else ""
+        raise UsageError(f"{failures[0]}{more}. {count} damaged lines and files were set aside")
+    return count
 
 
 def _verified(cell: Path, examine: Examine) -> Iterator[Problem]:
@@ -218,6 +229,7 @@ def _repair_cell(cell: Path) -> int:
         finished = read_row(cell) is not None
         changed = [fault.file for fault in manifest.faults(cell, finished=finished)]
         # of a file of lines each line is looked at
+        # a changed line is set aside by itself, the others stay
         whole = [file for file in changed if file.suffix != ".jsonl" and file.exists()]
         aside = dict.fromkeys([*_damaged_files(cell), *whole])
         for file in aside:  # a link is moved itself, whatever it points to
@@ -225,10 +237,11 @@ def _repair_cell(cell: Path) -> int:
         shape = _shape(cell)
         count = len(aside) + sum(_set_lines_aside(file, shape) for file in sample_files(cell))
         count += _set_replies_aside(cell / "judge.jsonl")
-        if changed and not count:  # something is gone, so that the row is of other files
+        if finished and changed and not count:  # something is gone: the row is of other files
             row.replace(row.with_name(f"{row.name}.damaged"))
             count = 1
         if count:
+            # the row and the manifest follow from files that have changed: the next run writes both
             row.unlink(missing_ok=True)
             (cell / manifest.NAME).unlink(missing_ok=True)
             forget_parts(cell)

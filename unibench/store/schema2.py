@@ -79,6 +79,8 @@ def _files(place: Path) -> str:
         below = file.relative_to(place.parent if place.is_file() else place)
         digest.update(f"{below}:{size}".encode())
         with file.open("rb") as stream:
+            # kept as schema 2 had it, blind to the middle of a file: it only tells whether a stored
+            # cell may be about the same files
             digest.update(stream.read(EDGE))
             if size > EDGE:
                 stream.seek(max(EDGE, size - EDGE))

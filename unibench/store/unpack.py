@@ -12,15 +12,17 @@ import io
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from unibench.errors import UsageError
 from unibench.store.data import MIB, shown
 
+T = TypeVar("T")
 GIB = 1024 * MIB
 MAX_SIZE = 4.0  # GiB that an archive may unpack to, unless the user allows more
 SMALL = 16 * MIB
@@ -30,13 +32,14 @@ LIMITS = {  # of the files of a cell, in the order in which they are copied: the
     "status.json": SMALL,
     "harness.json": 64 * MIB,
     "metrics.json": SMALL,
-    "manifest.json": SMALL,
     "run.log": 64 * MIB,
     "judge.jsonl": 256 * MIB,
     "samples.damaged": 256 * MIB,
     "samples.jsonl": 256 * MIB,
+    "manifest.json": SMALL,
     "identity.json": MIB,
 }
+HEADERS = 256 << 10  # bytes of the headers before a member
 DEPTH = 8  # folders above a cell, within an archive
 ACTIVE = set("<>&\"'`|$;*?[]{}\\")  # signs that pages, shells and terminals give a meaning
 _CHUNK = 1 << 16
@@ -84,15 +87,15 @@ def unpack(file: Path, into: Path, max_size: float = MAX_SIZE) -> Unpacked:
     try:
         with (
             _opened(file, round(max_size * GIB)) as stream,
-            # not mode "r|": its reads would follow the size that a header claims, into memory
-            tarfile.open(
-                fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape"
-            ) as archive,
+            stream.within(HEADERS, partial(_archive, stream)) as archive,
         ):
-            while (member := archive.next()) is not None:
+            while (member := stream.within(HEADERS, archive.next)) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each of them otherwise
+                if archive.pax_headers:
+                    raise tarfile.ReadError("headers for all members, which no export writes")
                 _take(archive, member, into, found)
-                if found.files * _BLOCK > max_size * GIB:
+                # many empty files unpack to nothing and still fill a disk
+                if (found.files + DEPTH * len(found.cells)) * _BLOCK > max_size * GIB:
                     raise _TooLargeError
             stream.finish()
     except _TooLargeError:
@@ -111,6 +114,11 @@ def unpack(file: Path, into: Path, max_size: float = MAX_SIZE) -> Unpacked:
     return found
 
 
+def _archive(stream: _Forward) -> tarfile.TarFile:
+    # not mode "r|": its reads would follow the size that a header claims, into memory
+    return tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape")
+
+
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path, found: Unpacked) -> None:
     """Write a member if it is a file of a cell.
 
@@ -125,6 +133,7 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path, found: 
     if limit is None or hidden or len(path.parts) < 2:
         found.strays += 1
         return
+    # a sparse file may claim any size with hardly any bytes
     if member.size > limit or member.issparse():
         what = "is sparse" if member.issparse() else f"has {member.size / MIB:.1f} MiB"
         raise UsageError(
@@ -182,6 +191,7 @@ class _TooLargeError(Exception):
 def _opened(file: Path, limit: int) -> Iterator[_Forward]:
     """The tar stream in a file, unpacked as it is read."""
     with file.open("rb") as raw:
+        # by the first bytes and not by the name
         start = raw.peek(2)[:2]
         if start != b"\x1f\x8b":
             yield _Forward(raw, limit)
@@ -200,11 +210,33 @@ class _Forward(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO | gzip.GzipFile, limit: int) -> None:
         self._stream, self._limit, self._place, self._last = stream, limit, 0, b""
+        self._left: int | None = None
+
+    def within(self, size: int, call: Callable[[], T]) -> T:
+        """What a call returns that reads no more than so many bytes; what it skips is not counted.
+
+        Raises:
+            tarfile.ReadError: it wants more. Headers may follow each other without end, and each
+                is kept in memory.
+        """
+        self._left = size
+        try:
+            return call()
+        finally:
+            self._left = None
 
     def read(self, size: int = -1) -> bytes:
         # tarfile reads a long name or an extended header at one go, whatever size it claims
-        if not 0 <= size <= MIB:
-            raise tarfile.ReadError("a header is larger than 1 MiB")
+        if size < 0:
+            raise tarfile.ReadError("a header of no size")
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                what = f"the headers of a member take more than {HEADERS >> 10} KiB"
+                raise tarfile.ReadError(what)
+        return self._read(size)
+
+    def _read(self, size: int) -> bytes:
         content = self._stream.read(size)
         self._place += len(content)
         if self._place > self._limit:
@@ -220,7 +252,7 @@ class _Forward(io.RawIOBase):
         if whence != 0 or place < self._place:
             raise tarfile.ReadError("a header points backwards")
         while self._place < place:
-            if not self.read(min(_CHUNK, place - self._place)):
+            if not self._read(min(_CHUNK, place - self._place)):
                 raise tarfile.ReadError("it ends within a file")
         return self._place
 

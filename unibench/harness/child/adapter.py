@@ -11,6 +11,7 @@ from unibench.config import RunConfig
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.workdir import WorkDirectory
 from unibench.identity import Cell
+from unibench.inference.verdict import Sampling
 from unibench.models import LoadedModel
 
 
@@ -51,6 +52,7 @@ class Scored:
         data: what was asked, with a digest.
         generation: settings of decoding.
         remarks: what of a published table cannot be scored.
+        sampling: of videos.
     """
 
     raw: dict[str, Any]
@@ -58,6 +60,7 @@ class Scored:
     data: str
     generation: dict[str, Any]
     remarks: tuple[str, ...] = ()
+    sampling: Sampling | None = None
 
 
 class Adapter(Protocol):

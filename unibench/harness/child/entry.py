@@ -29,7 +29,7 @@ SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 
 
 class Standing:
-    """What a harness's object holds for its model: ours, which decodes as the object says.
+    """Stands in for the model that a harness's object loads; decodes as the object says.
 
     Args:
         loaded: the model; hooks on it are in force.
@@ -50,6 +50,7 @@ class Standing:
         """It stays where it is, in the precision of the cell."""
         return self
 
+    # what classes call on a model they have just loaded
     eval = cuda = cpu = half = tie_weights = to
 
     def generate(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -58,10 +59,12 @@ class Standing:
         """
         model, decoding = self._loaded.model, self._decoding
         if decoding.max_new_tokens is not None:
+            # the cell's setting is in its key, so it goes before the object's
             kwargs["max_new_tokens"] = decoding.max_new_tokens
         if decoding.repetition_penalty is not None:
             kwargs["repetition_penalty"] = decoding.repetition_penalty
         own = model.generation_config
+        # top_k=1 is greedy decoding by another name
         samples = kwargs.get("do_sample", own.do_sample) and kwargs.get("top_k", own.top_k) != 1
         # what is drawn cannot be compared; the best of one is what greedy decoding takes
         kwargs |= {"do_sample": False, **dict.fromkeys(SAMPLING)}
@@ -72,6 +75,7 @@ class Standing:
             "repetition_penalty": 1.0 if penalty is None else penalty,
             **({"sampled_by_the_harness": True} if samples else {}),
         }
+        # the mode would look at every tensor function of a prefill that is timed
         with torch._C.DisableTorchFunction():  # ends OnDevice for the length of it
             answer: Tensor = model.generate(*args, **kwargs)
         return answer
@@ -100,11 +104,13 @@ class OnDevice(TorchFunctionMode):
         if func is Tensor.cuda:
             return args[0].to(self._device)
         if func is Tensor.to:
+            # .to takes device and dtype in either order, or another tensor
             args = [args[0], *(self._ours(value) for value in args[1:])]
             given = {key: self._ours(value) for key, value in given.items()}
         return func(*args, **given)
 
     def _ours(self, value: Any) -> Any:
+        # float32 and whole numbers are meant as they are
         if isinstance(value, torch.dtype) and value in (torch.float16, torch.bfloat16):
             return self._dtype
         named = isinstance(value, str) and value.partition(":")[0] == "cuda"
@@ -114,7 +120,7 @@ class OnDevice(TorchFunctionMode):
 
 
 class Worded:
-    """A processor under which other words stand where a cell says so.
+    """A processor with the system text and the beginning of the reply that a cell sets.
 
     Args:
         processor: of the harness's object.
@@ -179,6 +185,7 @@ def folder_of(spec: ModelConfig, loaded: LoadedModel, name: str, root: Path) -> 
     if folder.exists():
         return folder
     if spec.weights == "pretrained" and not given_processor(spec):
+        # a link, since classes read more of a checkpoint than its configuration
         folder.symlink_to(Path(source_of(spec)).absolute(), target_is_directory=True)
         return folder
     folder.mkdir()
@@ -190,5 +197,6 @@ def folder_of(spec: ModelConfig, loaded: LoadedModel, name: str, root: Path) -> 
 @contextmanager
 def standing_in(standing: Standing) -> Iterator[None]:
     """Whoever loads a checkpoint inside gets the model that is there."""
+    # on the base class, which every loader ends at
     with patch.object(PreTrainedModel, "from_pretrained", classmethod(lambda *_, **__: standing)):
         yield

@@ -16,6 +16,7 @@ def settings_kept() -> Iterator[None]:
     """What is imported inside the block leaves the default TLS context and the gradient mode as
     they were.
     """
+    # the module's default is what urllib takes for every later connection
     context, gradients = ssl._create_default_https_context, torch.is_grad_enabled()
     try:
         yield

@@ -45,6 +45,7 @@ class Chatting(Standing):
     ) -> str:
         """The answer to a question about tiles."""
         loaded = self._loaded
+        # as chat() in modeling_internvl_chat.py does
         if pixel_values is not None and "<image>" not in question:
             question = f"<image>\n{question}"
         inputs = tokenizer(self.query(question, num_patches_list), return_tensors="pt")
@@ -54,6 +55,7 @@ class Chatting(Standing):
             input_ids=ids,
             attention_mask=inputs["attention_mask"].to(loaded.device),
             pixel_values=pixels,
+            # the template's separator ends an answer, whatever the checkpoint's end token is
             eos_token_id=tokenizer.convert_tokens_to_ids(END),
             **generation_config,
         )
@@ -69,6 +71,7 @@ class Chatting(Standing):
         )
         start, context, end = PICTURE
         for count in tiles:
+            # one at a time, since each picture has a number of tiles of its own
             text = text.replace(
                 "<image>", f"{start}{context * (tokens_of(self._loaded) * count)}{end}", 1
             )

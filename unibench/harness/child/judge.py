@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from unibench.config import JudgeConfig
 from unibench.credentials import secret_of
@@ -34,6 +34,7 @@ from unibench.store.unpack import LIMITS
 
 log = logging.getLogger(__name__)
 
+LARGEST = 16 << 20  # bytes of a reply
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between attempts, doubled each time
 
 
@@ -66,7 +67,9 @@ class JudgedCell:
                 "any", f"the harness asked a judge although the judge is {self.judge.kind}"
             )
             return None
+        # harnesses name models of their own, which the endpoint may not have
         body = {**body, "model": self.judge.model}
+        # by content: the same question of a resumed run has its reply already
         name = hashlib.blake2b(
             json.dumps(body, sort_keys=True).encode(), digest_size=12
         ).hexdigest()
@@ -78,6 +81,7 @@ class JudgedCell:
         if found is not None:
             with self._lock:
                 self.answered += 1
+                # a harness may ask again by itself, and succeed
                 self._without.pop(name, None)
         return found
 
@@ -103,6 +107,7 @@ class JudgedCell:
                 wait = min(LONGEST_WAIT, 2 * wait)
             try:
                 return _completion(self.judge, self._key, body)
+            # HTTPError and time-outs are OSErrors
             except (OSError, ValueError) as error:
                 reason = (
                     f"HTTP {error.code}"
@@ -126,6 +131,7 @@ class JudgedCell:
     def _read(self) -> dict[str, dict[str, Any]]:
         """The replies so far; a line that is none is asked again."""
         try:
+            # what follows the last newline was cut off by a kill
             *lines, torn = read_bytes(self.file, LIMITS["judge.jsonl"]).split(b"\n")
         except FileNotFoundError:
             return {}
@@ -157,6 +163,7 @@ class JudgeProxy:
             UsageError: the key is missing; or, at the end, the judge left questions without a
                 reply.
         """
+        # from the environment of the start, since the block hides it
         key = secret_of(judge.key, self._environment)
         if judge.kind == "endpoint" and key is None:
             raise UsageError(
@@ -166,6 +173,7 @@ class JudgeProxy:
         url = f"http://127.0.0.1:{self._port()}/v1/chat/completions"
         self._cell = cell = JudgedCell(judge, folder, url, key or "")
         shown = {
+            # VLMEvalKit reads the first, lmms-eval's tasks the others
             "OPENAI_API_BASE": url,
             "OPENAI_API_URL": url,
             "API_TYPE": "openai",
@@ -187,6 +195,7 @@ class JudgeProxy:
                 def log_message(self, format: str, *args: Any) -> None:
                     log.debug(format, *args)
 
+            # port 0: the system picks a free one, also beside other children
             self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
             self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -198,11 +207,19 @@ class JudgeProxy:
         reply = None if self._cell is None else self._cell.reply(body)
         payload = json.dumps(reply or {"error": {"message": "the judge gave no reply"}}).encode()
         with contextlib.suppress(ConnectionError):  # a harness that no longer waits
+            # 502 makes a harness try again or give up, and check() refuses its score either way
             request.send_response(200 if reply else 502)
             request.send_header("content-type", "application/json")
             request.send_header("content-length", str(len(payload)))
             request.end_headers()
             request.wfile.write(payload)
+
+
+class _Straight(HTTPRedirectHandler):
+    """Follows no redirection, which would take the key along to another server."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def _completion(judge: JudgeConfig, key: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -216,12 +233,16 @@ def _completion(judge: JudgeConfig, key: str, body: dict[str, Any]) -> dict[str,
     request = Request(
         f"{str(judge.url).rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
     )
-    with urlopen(request, timeout=judge.timeout, context=ssl.create_default_context()) as response:
-        found = json.loads(response.read())
+    # a context of its own: importing VLMEvalKit may have switched verification off
+    opener = build_opener(_Straight, HTTPSHandler(context=ssl.create_default_context()))
+    with opener.open(request, timeout=judge.timeout) as response:
+        # some servers quote what they were sent, and a reply is kept
+        found = json.loads(response.read(LARGEST).decode().replace(key or "\0", "***"))
     try:
         content = found["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
         content = None
+    # an empty reply would be scored as wrong
     if not isinstance(content, str) or not content.strip():
         raise ValueError(f"no chat completion: {str(found)[:200]}")
     return {

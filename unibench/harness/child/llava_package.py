@@ -65,6 +65,7 @@ def process_images(pictures: Sequence[Image.Image], image_processor: Any, config
     if getattr(config, "image_aspect_ratio", "pad") != "pad":
         whole: Tensor = image_processor(list(pictures), return_tensors="pt")["pixel_values"]
         return whole
+    # the package floors, so that the padding is not quite zero after normalisation
     mean = tuple(int(255 * share) for share in image_processor.image_mean)
     # from whatever mode: PIL wants one value for a grey picture
     squares = [expand2square(picture.convert("RGB"), mean) for picture in pictures]
@@ -122,17 +123,20 @@ class Original(Standing):
     @property
     def config(self) -> Any:
         """With what LLaVA-1.5's own file says; lmms-eval's tasks would else say it."""
+        # a copy: the model itself goes on to other cells
         own = copy.copy(self._loaded.model.config)
         own.image_aspect_ratio = "pad"
         return own
 
     def generate(self, input_ids: Tensor, images: Any = None, **kwargs: Any) -> Tensor:
         loaded = self._loaded
+        # arguments of the package's generate; the mask counts -200 as one token
         for name in ("image_sizes", "attention_mask", "modalities"):
             kwargs.pop(name, None)
         ids = self._with_placeholders(input_ids[0]).to(loaded.device)
         more = {} if images is None else {"pixel_values": images.to(loaded.model.dtype)}
         out = super().generate(input_ids=ids, attention_mask=torch.ones_like(ids), **more, **kwargs)
+        # the package generates from embeddings, where transformers returns new tokens alone
         return out[:, ids.shape[1] :]
 
     def _with_placeholders(self, ids: Tensor) -> Tensor:
@@ -187,6 +191,7 @@ def modules(standing: Original, convention: Convention) -> dict[str, ModuleType]
                 loaded.processor.tokenizer,
                 standing,
                 image_processor_of(loaded),
+                # context_len, which the classes only pass on
                 2048,
             )
         },

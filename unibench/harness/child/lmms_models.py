@@ -18,8 +18,9 @@ from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child import llava_package
 from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
-from unibench.harness.child.native import device_of, loading_as, source_of
+from unibench.harness.child.native import device_of, loading_as, source_of, trusting
 from unibench.models import LoadedModel, wrap
+from unibench.models._template import check_template
 
 PROCESSORS = ("processor", "_image_processor")  # where classes keep theirs
 
@@ -73,7 +74,8 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     checkpoint = config.model.checkpoint or "unibench/model"
     options = _options(kind, convention, config)
     place = "cpu" if loaded.device.type == "cpu" else str(loaded.device)
-    with standing_in(standing), OnDevice(loaded.device, loaded.model.dtype):
+    place_of_ours = OnDevice(loaded.device, loaded.model.dtype)
+    with trusting(config.model), standing_in(standing), place_of_ours:
         inner = kind(
             pretrained=str(folder_of(config.model, loaded, checkpoint, root)),
             device=place,
@@ -81,6 +83,7 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
             batch_size=1,
             **options,
         )
+    # the classes read it when they move inputs
     inner._device = loaded.device
     if name in PACKAGED:
         inner._rank, inner._world_size = 0, 1
@@ -104,6 +107,7 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
             **_options(kind, convention, config),
         )
     processor = getattr(model, "processor", None) or model._image_processor
+    check_template(processor, f"the chat template of model={config.model.name}")
     return model, wrap(model.model, processor, clip=config.model.clip)
 
 
@@ -113,6 +117,7 @@ def class_of(name: str) -> Any:
     Raises:
         UsageError: this lmms-eval does not have it.
     """
+    # TF32 keeps ten bits of a mantissa, in every cell that this process answers later
     fast = torch.backends.cuda.matmul.allow_tf32
     try:
         return get_model(name)
@@ -148,6 +153,7 @@ def _prepare(request: Instance, convention: Convention, *, simple: bool) -> None
     arguments = list(request.arguments)
     settings, shown = (1, 2) if simple else (2, 1)
     if convention.max_new_tokens is not None:
+        # a task that says its own length keeps it
         arguments[settings].setdefault("max_new_tokens", convention.max_new_tokens)
     if convention.resize is not None:
         arguments[shown] = _resizing(arguments[shown], convention.resize)
@@ -159,6 +165,7 @@ def _resizing(shown: Any, multiple: int) -> Any:
 
     def resized(value: Any) -> Any:
         if isinstance(value, Image.Image):
+            # qwen_vl_utils' own rounding: sides in multiples of two patches
             return fetch_image({"image": value}, image_patch_size=multiple // 2)
         if isinstance(value, list):
             return [resized(one) for one in value]

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
+import base64
+import io
 import logging
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from unibench.benchmark import Benchmark
-from unibench.errors import UsageError
-from unibench.harness.child.workdir import USER
+from unibench.errors import UsageError, shown
+from unibench.harness.needs import not_here
+from unibench.pictures import PictureError, guarded
 
 log = logging.getLogger(__name__)
 
-HOMES = {
-    "vlmevalkit": ("LMUData", Path.home() / "LMUData"),
-    "lmms_eval": ("HF_HOME", Path.home() / ".cache" / "huggingface"),
-}
+BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")  # as VLMEvalKit tells pictures from names
 
 
 @contextmanager
@@ -38,16 +38,10 @@ def fetching(task: str, benchmark: Benchmark) -> Iterator[None]:
         yield
     except UsageError:
         raise
+    # downloads raise errors of many libraries
     except Exception as error:
         log.exception("fetching %s", benchmark.card.name)
-        variable, usual = HOMES[benchmark.harness]
-        where = f"${variable} ({USER[variable] or usual})"
-        raise UsageError(
-            f"task={task}: the data of {benchmark.card.name} ({benchmark.harness}) is not below"
-            f" {where} and cannot be fetched: {reason_of(error)}. Fetch it where there is a network"
-            f" with `python -m unibench prefetch task={task} harness={benchmark.harness}` and set"
-            f" {variable} to that folder, or give task.data=<folder> with tables of your own"
-        ) from None
+        raise not_here(task, benchmark, reason_of(error)) from None
 
 
 def reason_of(error: BaseException) -> str:
@@ -55,22 +49,8 @@ def reason_of(error: BaseException) -> str:
     attempt = getattr(error, "last_attempt", None)
     error = (attempt and attempt.exception()) or error
     said = str(error).strip().partition("\n")[0].rstrip(".")
+    # a plain Exception's name says nothing
     return said if type(error) is Exception else f"{type(error).__name__}: {said}"
-
-
-def check_requirements(task: str, benchmark: Benchmark) -> None:
-    """Refuse a benchmark whose scoring needs a program or package that is not here, before it is
-    asked.
-
-    Raises:
-        UsageError: names it.
-    """
-    for need in benchmark.card.requires:
-        if shutil.which(need) is None and importlib.util.find_spec(need) is None:
-            raise UsageError(
-                f"task={task}: {benchmark.harness} needs {need} to score {benchmark.card.name}, and"
-                " it is not installed"
-            )
 
 
 def check_table(table: Any, name: str) -> None:
@@ -90,6 +70,9 @@ def check_table(table: Any, name: str) -> None:
             " would give both rows one answer"
         )
     check_truths(truths_of(table), f"{name}.tsv")
+    if "image" in table:
+        for index, text in zip(table["index"], table["image"], strict=True):
+            _check_pictures(str(text), f"{name}.tsv index {shown(index)}")
 
 
 def check_truths(truths: Mapping[str, Any], where: str) -> None:
@@ -108,6 +91,21 @@ def check_truths(truths: Mapping[str, Any], where: str) -> None:
             f"{where}: {len(without)} of {len(truths)} rows have no answer to score against, for"
             f" example index {without[0]}"
         )
+
+
+def _check_pictures(text: str, place: str) -> None:
+    """Refuse pictures in a table that Pillow would take for something else, see
+    :func:`unibench.pictures.guarded`; a shorter text names a row or a file.
+    """
+    for piece in BASE64.findall(text):
+        try:
+            with guarded():
+                Image.open(io.BytesIO(base64.b64decode(piece)))
+        except PictureError as error:
+            raise PictureError(f"{place}: {error}") from None
+        except Exception as error:  # whatever Pillow makes of a broken file
+            said = shown(str(error).partition("\n")[0] or type(error).__name__)
+            raise PictureError(f"{place}: a picture is broken inside: {said}") from None
 
 
 def truths_of(table: Any) -> dict[str, Any]:

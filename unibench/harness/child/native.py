@@ -4,26 +4,59 @@ names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    PreTrainedModel,
+)
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from unibench import hub
 from unibench.config import ModelConfig, RunConfig, model_path
 from unibench.errors import UsageError
 from unibench.models._checkpoint import check_files, check_whole
 
+AUTOS = (
+    AutoConfig, AutoTokenizer, AutoProcessor, AutoImageProcessor, AutoFeatureExtractor,
+    AutoVideoProcessor, _BaseAutoModelClass,
+)  # fmt: skip
+
+
+@contextmanager
+def trusting(spec: ModelConfig) -> Iterator[None]:
+    """Inside, code that comes with a checkpoint runs only where the user said so. Classes of both
+    harnesses ask for it unasked (``trust_remote_code=True``).
+    """
+    with ExitStack() as stack:
+        for auto in () if spec.trust_remote_code else AUTOS:
+            distrusting = classmethod(_distrusting(auto.from_pretrained.__func__))
+            stack.enter_context(patch.object(auto, "from_pretrained", distrusting))
+        yield
+
+
+def _distrusting(original: Callable[..., Any]) -> Callable[..., Any]:
+    def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return original(cls, *args, **{**kwargs, "trust_remote_code": False})
+
+    return from_pretrained
+
 
 @contextmanager
 def loading_as(spec: ModelConfig) -> Iterator[None]:
     """Every checkpoint loaded inside the block gets the configured precision, kernel and device,
-    whatever its caller asks.
+    whatever its caller asks; code of its own only where the user said so.
     """
     original = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
     forced = {
@@ -33,13 +66,18 @@ def loading_as(spec: ModelConfig) -> Iterator[None]:
     }
 
     def from_pretrained(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
+        # classes still give dtype under its older name, which must not stand beside the new one
         kwargs.pop("torch_dtype", None)
         told = kwargs.pop("output_loading_info", False)
+        # forced last: classes ask for float16, flash attention and cuda
         model, info = original(cls, *args, **{**kwargs, **forced}, output_loading_info=True)
         check_whole(model, info, f"model={spec.name}")
         return (model, info) if told else model
 
-    with patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)):
+    with (
+        trusting(spec),
+        patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)),
+    ):
         yield
 
 
@@ -55,6 +93,7 @@ class OnDeviceProcessor:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         batch = self._processor(*args, **kwargs)
         move = batch.to
+        # on the batch, which is made by transformers and handed on by the class
         batch.to = lambda *_, **__: move(self._device)
         return batch
 
@@ -62,6 +101,9 @@ class OnDeviceProcessor:
 def source_of(spec: ModelConfig) -> str:
     """The folder of a checkpoint; of one on the hub, at the commit that the key names, since a
     harness's own model object takes no revision.
+
+    Raises:
+        UsageError: the card names no checkpoint, or it cannot be had.
     """
     path = model_path(spec.path)
     if path is None and spec.checkpoint is None:

@@ -26,7 +26,7 @@ from unibench.errors import UsageError
 from unibench.harness.child.adapter import Adapter, Run, Scored
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.judge import JudgedCell, JudgeProxy
-from unibench.harness.child.missing import check_requirements, reason_of
+from unibench.harness.child.missing import reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
 from unibench.harness.child.workdir import work_directory
 from unibench.harness.job import read_job, read_prefetch
@@ -34,6 +34,8 @@ from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
+from unibench.models._template import bounded
+from unibench.pictures import guarded
 from unibench.store import CellFolder
 from unibench.store.files import appending
 
@@ -83,13 +85,16 @@ class Child:
         benchmark = cell.benchmark
         assert benchmark is not None
         with self._errors_told(cell):
-            check_requirements(cell.config.task.name, benchmark)
             known = {record.id: record for record in _known(cell)}
             with (
+                guarded(),
+                bounded("the model's chat template"),
+                # before an adapter is imported, so that what it prints goes to the cell's log
                 work_directory(cell) as folders,
                 self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
             ):
                 adapter = self._adapter(benchmark.harness)
+                # data before weights: a missing table is told in seconds
                 adapter.ready(cell, benchmark)
                 native, loaded = self._model(cell, benchmark, adapter)
                 inference = CellInference(cell, loaded, known, self._say)
@@ -97,7 +102,7 @@ class Child:
                     run = Run(cell, benchmark, folders, inference, native, judge.url)
                     scored = adapter.run(run)
                 inference.end()
-            verdict = _verdict(benchmark, scored, inference.prompts, judge)
+            verdict = _verdict(benchmark, scored, inference, judge)
             self._say({"event": "result", **verdict.as_json()})
 
     @contextlib.contextmanager
@@ -105,6 +110,7 @@ class Child:
         """Say what goes wrong inside the block."""
         try:
             yield
+        # a refusal is the user's to mend, and has no traceback
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
         except Exception as error:
@@ -142,10 +148,12 @@ class Child:
     def _model(self, cell: Cell, benchmark: Benchmark, adapter: Adapter) -> tuple[Any, LoadedModel]:
         config = cell.config
         wrapper = config.harness_options.wrapper
+        # cells with one loading share the model that is there
         name = json.dumps([cell.loaded, wrapper, benchmark.harness])
         if wrapper == "native":  # it is made with the arguments of the convention
             name += json.dumps(benchmark.convention.as_identity(), sort_keys=True)
         if name not in self._models:
+            # before the next is loaded: two do not fit on one GPU
             self._models.clear()
             self._models[name] = (
                 adapter.native(config)
@@ -155,7 +163,9 @@ class Child:
         return self._models[name]
 
 
-def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCell) -> Verdict:
+def _verdict(
+    benchmark: Benchmark, scored: Scored, inference: CellInference, judge: JudgedCell
+) -> Verdict:
     """What the harness makes of the answers.
 
     Raises:
@@ -166,6 +176,7 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
     try:
         metrics = metrics_of(benchmark.card, scored.raw, scores)
     except UsageError as error:
+        # a score may lack a number since a judge answered beside the question
         if judge.answered:
             raise UsageError(
                 f"{error} If that is the judge's doing: delete {judge.file} to have it asked again"
@@ -176,11 +187,12 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
         scores=scores,
         raw=scored.raw,
         data=scored.data,
-        prompts=prompts,
+        prompts=inference.prompts,
         generation=scored.generation,
         judge=judge.label,
         judged=judge.answered,
-        remarks=scored.remarks,
+        remarks=(*inference.remarks, *scored.remarks),
+        sampling=scored.sampling,
     )
 
 
@@ -222,11 +234,13 @@ def _jobs(first: str) -> Iterator[Path]:
 
 def _channel() -> Say:
     """Standard output for events alone; what libraries print there goes to standard error."""
+    # the old descriptor 1 is the pipe to the parent
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def say(event: dict[str, Any]) -> None:
         try:
+            # a line each, flushed: the parent stores a sample as soon as it is answered
             stream.write(json.dumps(event, ensure_ascii=False) + "\n")
             stream.flush()
         except BrokenPipeError:  # the parent is gone

@@ -4,10 +4,11 @@ prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from inspect import signature
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,9 +22,16 @@ from unibench.harness.child import internvl_chat, llava_package
 from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
-from unibench.harness.child.native import OnDeviceProcessor, device_of, loading_as, source_of
+from unibench.harness.child.native import (
+    OnDeviceProcessor,
+    device_of,
+    loading_as,
+    source_of,
+    trusting,
+)
 from unibench.inference.ask import generated
-from unibench.models import LoadedModel, wrap
+from unibench.models import LoadedModel, Piece, wrap
+from unibench.models._template import check_template
 
 with settings_kept():
     from vlmeval.config import supported_VLM
@@ -44,6 +52,10 @@ class Plain(BaseModel):  # type: ignore[misc]
     Args:
         inference: has the model and how it decodes.
         max_new_tokens: of an answer.
+
+    Attributes:
+        as_video: whether pictures that follow one another are the frames of a video, to a model
+            that reads videos.
     """
 
     INTERLEAVE = True
@@ -51,10 +63,13 @@ class Plain(BaseModel):  # type: ignore[misc]
     def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
         super().__init__()
         self._inference, self._max_new_tokens = inference, max_new_tokens
+        self.as_video = False
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
         config = self._inference.decoding(self._max_new_tokens)
-        turns = [[_piece(part) for part in message]]
+        pieces: list[Piece] = [_piece(part) for part in message]
+        reads_videos = getattr(self._inference.loaded.processor, "video_token", None) is not None
+        turns = [_as_videos(pieces) if self.as_video and reads_videos else pieces]
         return generated(self._inference.loaded, turns, config).texts[0]
 
 
@@ -123,10 +138,13 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     switch = "use_custom_prompt"  # of the classes that have one; the others' prompts are always on
     if convention.prompt == "custom" and switch in signature(built.func.__init__).parameters:
         options[switch] = True
+    # classes choose prompts by the name of the checkpoint
     name = str(options.pop("model_path", built.keywords["model_path"]))
+    # no argument of the class, which sets it for each data set
     tiles = options.pop("max_patches", None)
     standing, around = _surroundings(built.func, loaded, config, convention)
-    with standing_in(standing), _without_gpu(), around():
+    # in this order, since constructors load a model and look at devices
+    with trusting(config.model), standing_in(standing), _without_gpu(), around():
         inner = built(model_path=str(folder_of(config.model, loaded, name, root)), **options)
     _put_in_place(inner, standing, convention, tiles)
     return Asking(inner, standing, convention, around)
@@ -147,6 +165,7 @@ def native(config: RunConfig) -> tuple[Any, LoadedModel]:
         stack.enter_context(loading_as(config.model))
         stack.enter_context(_without_gpu())
         model = built(**{**options, "model_path": source_of(config.model)})
+    check_template(model.processor, f"the chat template of model={config.model.name}")
     model.processor = OnDeviceProcessor(model.processor, device_of(config.model))
     return model, wrap(model.model, model.processor, clip=config.model.clip)
 
@@ -199,6 +218,7 @@ def _tiles_of(loaded: LoadedModel) -> Iterator[None]:
     are what its code says.
     """
     own, side = loaded.processor.image_processor, loaded.model.config.vision_config.image_size[0]
+    # tiles of 448 pixels with ImageNet's colours are written into the code
     load = internvl_module.load_image
     with (
         patch.object(internvl_module, "load_image", partial(load, input_size=side)),
@@ -258,6 +278,7 @@ class ByPlace:
 def _without_gpu() -> Iterator[None]:
     """Inside, the classes find the memory of a GPU that they insist on."""
     with (
+        # any number above 0: the classes only assert that there is a GPU
         patch.object(qwen2_module, "get_gpu_memory", lambda: [1]),
         patch.object(qwen3_module, "get_gpu_memory", lambda: [1]),
     ):
@@ -269,7 +290,14 @@ def _piece(part: dict[str, Any]) -> str | Image.Image:
         return str(part["value"])
     if part["type"] == "image":
         return Image.open(part["value"])
-    raise UsageError(
-        f"a {part['type']} in a prompt of VLMEvalKit; pictures alone are served, take"
-        " harness=lmms_eval for videos"
-    )
+    raise UsageError(f"a {part['type']} in a prompt of VLMEvalKit; pictures and videos are served")
+
+
+def _as_videos(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pictures that follow one another as the frames of a video."""
+    shown: list[Piece] = []
+    for is_text, neighbours in groupby(pieces, lambda piece: isinstance(piece, str)):
+        run = list(neighbours)
+        pictures = tuple(piece for piece in run if isinstance(piece, Image.Image))
+        shown.extend(run if is_text or len(run) == 1 else [pictures])
+    return shown

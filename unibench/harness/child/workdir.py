@@ -41,6 +41,7 @@ def work_directory(cell: Cell) -> Iterator[WorkDirectory]:
     folders = WorkDirectory(root / "work", root / "LMUData", root / "hf")
     for path in vars(folders).values():
         path.mkdir(parents=True)
+    # published data stays in the user's own cache
     home = {} if cell.config.task.data is None else {"HF_HOME": str(folders.hf)}
     with (
         _printing_to(folder / "run.log"),
@@ -80,6 +81,7 @@ def _inside(folder: Path) -> Iterator[None]:
 def _printing_to(file: Path) -> Iterator[None]:
     """File descriptors 1 and 2, so that libraries and their children are caught as well."""
     before = [(stream, os.dup(stream)) for stream in (1, 2)]
+    # O_NOFOLLOW: through a link in its place the log would be written anywhere
     log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     try:
         for stream, _ in before:
