@@ -43,7 +43,7 @@ that are equal, of those that both sides name, the card's metrics among them.
 SCORES = """
 ## Scores
 
-The first metric of each task out of its best, the harness's own / unibench's. A random checkpoint
+The first metric of each task out of 100, the harness's own / unibench's. A random checkpoint
 answers nothing right, so after the comparison of what it generated another answer is handed back,
 right or wrong in turn: on unibench's side by the sample, on the harness's by the ids and pixels
 of the call, and a call that unibench did not make is answered wrongly. {size} questions a task.

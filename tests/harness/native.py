@@ -79,5 +79,7 @@ def lmms_eval(entry: str, model: Path, tables: Path, task: str, out: Path, given
 if __name__ == "__main__":
     harness, entry, model, tables, name, out, given = sys.argv[1:]
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none", "HF_HOME": f"{out}/hf"}
-    run_it = {"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}[harness]
-    run_it(entry, Path(model), Path(tables), name, Path(out), json.loads(given))
+    command = {"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}[harness]
+    places = [Path(place).absolute() for place in (model, tables, out)]
+    os.chdir(out)  # tasks of lmms-eval leave files for submission in the current folder
+    command(entry, places[0], places[1], name, places[2], json.loads(given))

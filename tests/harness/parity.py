@@ -426,6 +426,7 @@ def cell(harness: str, family: str, method: str) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none"}
     with tempfile.TemporaryDirectory() as home:
         os.environ["HF_HOME"] = home
+        os.chdir(home)  # tasks of lmms-eval leave files for submission in the current folder
         result = compared(harness, family, method)
     os.write(stdout, json.dumps(result).encode() + b"\n")
 
