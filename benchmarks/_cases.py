@@ -74,8 +74,16 @@ class DrawnFamily:
 
         norm = torch.nn.Identity()
 
+    def __init__(self, qk: QueryKey | None = None) -> None:
+        self._qk = qk
+
     def project(self, features: Tensor) -> Tensor:
         return features
+
+    def unrotated(self, layer: int, hidden: Tensor) -> QueryKey:
+        """Drawn ones: what a layer projects is no part of a selection."""
+        assert self._qk is not None
+        return QueryKey(self._qk.query[None], self._qk.key[None], self._qk.scaling)
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ def case(count: int, kind: str) -> Case:
         torch.randn(HEADS, len(hidden), HEAD_DIM, generator=g),
         torch.randn(KV_HEADS, len(hidden), HEAD_DIM, generator=g),
     )
+    qk = QueryKey(query, key, HEAD_DIM**-0.5)
     ctx = StageContext(
         layer=2,
         keep=keep,
@@ -121,8 +130,8 @@ def case(count: int, kind: str) -> Case:
         vision_rows=torch.arange(count),
         items=(Item(0, count, (Part(1, *GRIDS[count]),)),),
         vision=DrawnVision(hidden[:count]),
-        family=DrawnFamily(),  # type: ignore[arg-type]
+        family=DrawnFamily(qk),  # type: ignore[arg-type]
         sample="drawn",
-        query_key=lambda layer: QueryKey(query, key, HEAD_DIM**-0.5),
+        query_key=lambda layer: qk,
     )
     return Case(ctx, hidden[:count], keep)

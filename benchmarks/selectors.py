@@ -31,8 +31,10 @@ NEEDED: dict[str, Callable[[Case], Any]] = {
         this.ctx.attention(1, part).amax(0) for part in this.ctx.visual.split(256)
     ],
 }
-# made of others, or of several stages; zoo_prune's time is that of the projector
-COMPOSED = {"vanilla", "two_stage", "schedule", "mustdrop", "zoo_prune"}
+# made of others, or of several stages; zoo_prune's time is that of the projector, ficoco_v's that
+# of the tower's blocks, pixelprune's that of pixels
+COMPOSED = {"vanilla", "two_stage", "schedule", "mustdrop", "zoo_prune", "ficoco_v", "pixelprune"}
+FIRST = {"vscan"}  # whose first stage is the work, and whose last one is fastv's
 SELECTOR = {"selector_path": "random:0"}
 OPTIONS = {"visionselector": SELECTOR, "idpruner": SELECTOR, "d2pruner": {"prior": "random:0"}}
 Run = Callable[[], Any]
@@ -140,6 +142,8 @@ def leader(name: str, names: Iterable[str]) -> str | None:
 def selection(name: str, this: Case) -> Run:
     """The selection of a method: its last stage, after the stages before."""
     *before, last = build_method(name, **OPTIONS.get(name, {})).stages(28)
+    if name in FIRST:
+        *before, last = before[:1]
     for stage in before:
         if stage.layer in (0, last.layer - 1):  # what they leave in the memory of the sample
             stage.select(this.ctx)
@@ -247,8 +251,17 @@ def main() -> None:
         ),
         (
             "from one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost"
-            " what their parts cost."
+            " what their parts cost. Left out:"
         ),
+        (
+            "zoo_prune (two passes of the projector for each of 64 directions and every token),"
+            " ficoco_v (N x N products in blocks of the"
+        ),
+        (
+            "vision tower, which gets shorter by it) and pixelprune (comparisons of pixels, O(N),"
+            " before the tower). Of vscan it is the part"
+        ),
+        "before the language model.",
         "",
         (
             "*reference / ours*: loops over K picks, both given the same finished matrix; of scope,"

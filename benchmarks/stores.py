@@ -73,18 +73,22 @@ class Shape:
         return f"{self.cells:,} cells of {self.samples:,}"
 
 
-def make(out: Path, cells: int, samples: int) -> list[str]:
-    """A store of so many cells; returns the words of the grid that it is."""
+def grid(out: Path, cells: int) -> list[str]:
+    """The words of a grid of at least so many cells."""
     seeds = ",".join(map(str, range(ceil(cells / PLACES))))
     words = ["-m", f"model={MODELS}", f"method={METHODS}", f"ratio={RATIOS}", f"seed={seeds}"]
-    words.append(f"out={out}")
+    return [*words, f"out={out}"]
+
+
+def make(out: Path, cells: int, samples: int) -> None:
+    """A store of so many cells of a grid."""
+    words = grid(out, cells)
     _cheaply()
     vanillas: dict[str, Row] = {}
     for number, cell in enumerate(cells_of(islice(_configs(words), cells))):
         if cell.setting not in vanillas:
             vanillas[cell.setting] = _written(vanilla_of(cell), samples, 0, None)
         _written(cell, samples, number + 1, vanillas[cell.setting])
-    return words
 
 
 def _configs(words: Sequence[str]) -> Iterator[Any]:
@@ -210,7 +214,10 @@ def verbs(out: Path, page: Path, words: Sequence[str]) -> Mapping[str, list[str]
 def measured(shape: Shape, folder: Path) -> dict[str, Taken]:
     """What each verb takes on a store of this many cells and samples."""
     out, page = folder / "out", folder / "page"
-    words = make(out, shape.cells, shape.samples)
+    # in a process of its own, which remembers what it asked of the methods, as a run does
+    one = ("--make", str(out), "--cells", str(shape.cells), "--samples", str(shape.samples))
+    subprocess.run([sys.executable, "-m", "benchmarks.stores", *one], check=True)
+    words = grid(out, shape.cells)
     found = {name: taken(command) for name, command in verbs(out, page, words).items()}
     size = (page / "index.html").stat().st_size / MIB
     return {**found, PAGE: replace(found[PAGE], written=size)}
@@ -233,7 +240,11 @@ def main() -> None:
     parser.add_argument("--cells", default="500,2000,8000", help="sizes of stores of 8 samples")
     parser.add_argument("--long", default="40x9000", help="a store of long cells")
     parser.add_argument("--samples", default="20000,200000", help="of one cell")
+    parser.add_argument("--make", type=Path, help="make a store there, and measure nothing")
     arguments = parser.parse_args()
+    if arguments.make is not None:
+        make(arguments.make, int(arguments.cells), int(arguments.samples))
+        return
     counts = [int(count) for count in arguments.cells.split(",")]
     shapes = [Shape(count, 8) for count in counts]
     shapes.append(Shape(*map(int, arguments.long.split("x"))))

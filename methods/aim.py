@@ -14,7 +14,7 @@ from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.methods.tome import halvings
-from unibench.ops import bipartite, mean_weights, product, shares, top_k
+from unibench.ops import bipartite, mean_weights, owned, product, shares, top_k
 from unibench.pruning.attention import QUERY_CHUNK, QueryKey, attention_rows
 
 TEMPERATURE = 0.1
@@ -58,6 +58,7 @@ class AIM(Method):
     layers: tuple[int, ...] = ()
     adaptive: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "hybrid"
     aim = "hybrid"
 
@@ -89,14 +90,18 @@ class AIM(Method):
         budget, staying = _video.counted(ctx)
         frames = [part.rows[frame] for part in parts for frame in range(len(part.rows))]
         kept, values = [staying], [features[staying]]
+        owner = torch.full_like(ctx.visual, -1)
         for rows, keep in zip(frames, shares(budget, [len(rows) for rows in frames]), strict=True):
             if keep or self.schedule:
-                anchors, merged = _alike(features[rows], self.schedule or halvings(len(rows), keep))
+                steps = self.schedule or halvings(len(rows), keep)
+                anchors, slot, merged = _alike(features[rows], steps)
                 kept.append(rows[anchors])
                 values.append(merged)
+                owner[rows] = kept[-1][slot]
         if self.schedule:
             ctx.note("aim: steps given, the budget is not used")
-        return Selection(torch.cat(kept), torch.cat(values))
+        places = torch.cat(kept)
+        return Selection(places, torch.cat(values), members=lambda: owned(owner, places))
 
     def _cut(self, part: float, ctx: StageContext) -> Selection:
         entered = ctx.memory.setdefault("entered", torch.tensor(len(ctx.visual)))
@@ -125,12 +130,14 @@ def importance(qk: QueryKey) -> Tensor:
     return mass.square().mean(0).sqrt()
 
 
-def _alike(features: Tensor, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The token that each row stands for, and the rows, after steps of bipartite matching."""
-    anchors = torch.arange(len(features), device=features.device)
+def _alike(features: Tensor, steps: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The token that each row stands at, the row that each token went into, and the rows, after
+    steps of bipartite matching.
+    """
+    anchors = slot = torch.arange(len(features), device=features.device)
     for merges in steps:
         match = bipartite(features, min(merges, len(features) // 2))
         weights = mean_weights(match.slot, len(match.anchor), torch.ones_like(match.slot))
         features = product(weights.to(features), features)
-        anchors = anchors[match.anchor]
-    return anchors, features
+        anchors, slot = anchors[match.anchor], match.slot[slot]
+    return anchors, slot, features

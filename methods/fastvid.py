@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.methods import _video
-from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
+from unibench.ops import complement, cosine, grouped_sum, into_rows, product, shares, top_k
 from unibench.ops.clustering import density_peaks
 
 NEIGHBOURS = 4  # rows in a density, the row itself among them
@@ -66,6 +66,7 @@ class FastVID(Method):
     retention: float | None = None
     newlines: Literal["counted", "rows"] = "counted"
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     corrected = frozenset({"saliency"})
     category = "ViT only"
     aim = "hybrid"
@@ -93,16 +94,23 @@ class FastVID(Method):
         else:
             budget, staying = _video.counted(ctx)
         kept, values = [staying], [features[staying]]
+        groups = list[Tensor]()
         budgets = _video.divided(budget, parts)
         for part, looks, keep in zip(parts, frames, budgets, strict=True):
             found = self._segments(looks, part.rows.shape[1], keep)
-            places, rows = self._kept(found, features[part.rows], attention[part.rows])
+            places, own, rows = self._kept(found, features[part.rows], attention[part.rows])
             kept.append(part.rows.flatten()[places])
             values.append(rows)
+            groups.append(part.rows.flatten()[own])
         if self.newlines == "rows":
             kept.append(_video.beyond(ctx, "rows", torch.cat(kept)))
             values.append(features[kept[-1]])
-        return Selection(torch.cat(kept), torch.cat(values))
+        left, count = torch.cat(kept), len(ctx.visual)
+        return Selection(
+            left,
+            torch.cat(values),
+            members=lambda: into_rows(torch.cat([left[:0].expand(2, 0), *groups], 1), left, count),
+        )
 
     def _signals(
         self, ctx: StageContext, features: Tensor, parts: Sequence[_video.Video]
@@ -169,8 +177,10 @@ class FastVID(Method):
 
     def _kept(
         self, found: Sequence[Segment], features: Tensor, attention: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Places in ``features [T, n, D]``, flattened over frames, and the rows kept there."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places in ``features [T, n, D]``, flattened over frames, that are kept, ``[2, M]`` of
+        anchors and what each gathers, and the rows.
+        """
         unchanged = torch.zeros_like(attention, dtype=torch.bool)
         is_anchor = torch.zeros_like(unchanged)
         anchors: dict[int, Tensor] = {}
@@ -186,17 +196,26 @@ class FastVID(Method):
         if self.variant == "default":
             unchanged |= _filled(found, attention, unchanged | is_anchor)
         places, rows = [unchanged.flatten().nonzero()[:, 0]], [features[unchanged]]
+        own = [places[0][:0].expand(2, 0)]
         for segment in found:
             for frame in segment.frames:
                 if frame in anchors:
-                    places.append(frame * attention.shape[1] + anchors[frame])
-                    rows.append(self._gathered(segment, frame, anchors[frame], features, unchanged))
-        return torch.cat(places), torch.cat(rows)
+                    at = frame * attention.shape[1] + anchors[frame]
+                    gathered, target, merged = self._gathered(
+                        segment, frame, anchors[frame], features, unchanged
+                    )
+                    places.append(at)
+                    rows.append(merged)
+                    others = at[target] != gathered  # the defective code gathers anchors too
+                    own += [torch.stack([at[target[others]], gathered[others]]), at.expand(2, -1)]
+        return torch.cat(places), torch.cat(own, 1), torch.cat(rows)
 
     def _gathered(
         self, segment: Segment, frame: int, anchors: Tensor, features: Tensor, unchanged: Tensor
-    ) -> Tensor:
-        """The anchors of a frame with the mean of what each gathers."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the anchors of a frame gather, places flattened over frames, which anchor it goes
+        to, and the anchors with the mean of it.
+        """
         part = slice(segment.frames.start, segment.frames.stop)
         free = ~unchanged[part]
         if self.variant != "official_ov":  # there, anchors gather themselves and each other
@@ -206,7 +225,8 @@ class FastVID(Method):
         size = torch.bincount(target, minlength=len(own)).to(own)[:, None]
         mean = grouped_sum(sources, target, len(own)) / size.clamp_min(1)
         weight = (1 / (size + 1)).clamp_min(self.beta)
-        return torch.where(size > 0, weight * own + (1 - weight) * mean, own)
+        places = free.flatten().nonzero()[:, 0] + part.start * free.shape[1]
+        return places, target, torch.where(size > 0, weight * own + (1 - weight) * mean, own)
 
 
 @dataclass(frozen=True)

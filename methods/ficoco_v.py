@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from unibench import (
     UsageError,
 )
 from unibench.facts import ModelFacts
+from unibench.methods._tower import left_by_tower
 from unibench.methods._variants import Reproduction
 from unibench.ops import Matching, complement, cosine, places_within, ranking, top_k
 from unibench.pruning import Family
@@ -63,6 +65,7 @@ class FiCoCoV(Method):
     weight: float = 0.35
     epsilon: float = 0.998
     variant: Reproduction = "default"
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "hybrid"
 
@@ -107,13 +110,12 @@ class FiCoCoV(Method):
         left = ctx.vision.merged
         if left is None:
             ctx.note("ficoco_v: nothing was merged in the vision tower")
-            rows = torch.arange(len(ctx.visual), device=ctx.visual.device)
-        else:
-            rows = left.nonzero()[:, 0]
-        if self.r is not None or len(rows) <= ctx.keep:
-            return Selection(rows)
-        redundant = cosine(ctx.visual_hidden[rows]).mean(1)
-        return Selection(rows[top_k(-redundant, ctx.keep)])
+            left = torch.ones_like(ctx.visual, dtype=torch.bool)
+        rows = left.nonzero()[:, 0]
+        if self.r is None and len(rows) > ctx.keep:
+            redundant = cosine(ctx.visual_hidden[rows]).mean(1)
+            rows = rows[top_k(-redundant, ctx.keep)]
+        return Selection(rows) if ctx.vision.merged is None else left_by_tower(ctx, rows)
 
     def _merge(self, ctx: EncoderContext) -> Matching | None:
         """The merge of one block."""

@@ -17,7 +17,7 @@ from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import rounded, spread
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
-from unibench.ops import membership, product, shares, top_k, unit
+from unibench.ops import membership, owned, product, shares, top_k, unit
 from unibench.ops.clustering import density_peaks
 
 NEIGHBOURS = 7  # most rows in a density, the row itself among them
@@ -76,6 +76,7 @@ class FlashVID(Method):
     expansion: float = 1.25
     variant: Reproduction = "default"
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(saliency=True, separators=True)
     category = "ViT only"
     aim = "hybrid"
@@ -124,14 +125,22 @@ class FlashVID(Method):
         features, parts = ctx.visual_hidden, _video.videos(ctx)
         budget, staying = _video.counted(ctx)
         kept, values = [staying], [features[staying]]
+        owner = torch.full_like(ctx.visual, -1)
         for part, keep in zip(parts, _video.divided(budget, parts), strict=True):
-            places, rows = self._video(features[part.rows], attention[part.rows], keep)
-            kept.append(part.rows.flatten()[places])
+            places, own, rows = self._video(features[part.rows], attention[part.rows], keep)
+            tokens = part.rows.flatten()
+            kept.append(tokens[places])
             values.append(rows)
-        return Selection(torch.cat(kept), torch.cat(values))
+            owner[tokens] = tokens[own].masked_fill(own < 0, -1)
+        left = torch.cat(kept)
+        return Selection(left, torch.cat(values), members=lambda: owned(owner, left))
 
-    def _video(self, features: Tensor, attention: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """Places in ``features [T, n, D]``, flattened over frames, and the rows kept there."""
+    def _video(
+        self, features: Tensor, attention: Tensor, keep: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places in ``features [T, n, D]``, flattened over frames, that are kept, the one that each
+        went into, -1 for none, and the rows.
+        """
         frames, size = attention.shape
         if self.counts == "official":
             retention = keep / attention.numel() if self.retention is None else self.retention
@@ -142,18 +151,20 @@ class FlashVID(Method):
         means = features.mean(1)
         alike = cosine_similarity(means[1:], means[:-1], dim=-1).tolist()  # waits for the device
         found = segments_of(alike, self.segment, self.segments)
-        places, rows = [], []
+        places, owners, rows = [], [], []
         for segment in found:
-            part = slice(segment.start, segment.stop)
+            part, before = slice(segment.start, segment.stop), segment.start * size
             inside = self._segment(features[part], attention[part], each[part], picks[part])
-            places.append(segment.start * size + inside[0])
-            rows.append(inside[1])
-        return torch.cat(places), torch.cat(rows)
+            places.append(before + inside[0])
+            owners.append((before + inside[1]).masked_fill(inside[1] < 0, -1))
+            rows.append(inside[2])
+        return torch.cat(places), torch.cat(owners), torch.cat(rows)
 
     def _segment(
         self, features: Tensor, attention: Tensor, each: Sequence[int], picks: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Places in a segment ``[L, n, D]``, flattened over frames, and the rows kept there.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places in a segment ``[L, n, D]``, flattened over frames, that are kept, the one that
+        each went into, -1 for none, and the rows.
 
         Args:
             features: of the segment.
@@ -166,8 +177,10 @@ class FlashVID(Method):
         if self.diversity == "v2":
             weight = weight * product(features, features.mean((0, 1))[:, None])[..., 0]
         picked = picked_of(features, weight, picks)
+        root = torch.arange(frames * size, device=features.device)
         if frames > 1:
-            stays, trees = self._trees(features, picked, sum(each))
+            root, trees = self._trees(features, picked, sum(each))
+            stays = root.view(frames, size) == torch.arange(size * frames).to(root).view_as(picked)
             free = stays & ~picked
         else:
             trees, free = features, ~picked
@@ -176,16 +189,20 @@ class FlashVID(Method):
         numbers = free.sum(1).tolist()  # waits for the device
         clusters = self._clusters(sum(each) - sum(picks), numbers)
         places, rows = [picked.flatten().nonzero()[:, 0]], [features[picked]]
+        owner = torch.full_like(root, -1)
         for frame, count in enumerate(clusters):
             open_to = free[frame].nonzero()[:, 0]
-            centre, means = _clustered(trees[frame, open_to], count)
+            centre, slot, means = _clustered(trees[frame, open_to], count)
             new = ~picked[frame, open_to[centre]]  # not both picked and a centre
             places.append(frame * size + open_to[centre[new]])
             rows.append(means[new])
-        return torch.cat(places), torch.cat(rows)
+            if count:
+                at = (frame * size + open_to[centre]).masked_fill(~new, -1)
+                owner[frame * size + open_to] = at[slot]
+        return torch.cat(places), owner[root], torch.cat(rows)
 
     def _trees(self, features: Tensor, picked: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-        """``[L, n]`` True on tokens that stay, and the rows of the trees ``[L, n, D]``."""
+        """``[L * n]`` the root of each token's tree, and the rows of the trees ``[L, n, D]``."""
         rows = unit(features)
         likeness = product(rows[1:], rows[:-1].transpose(1, 2))  # [L - 1, n, n]
         likeness = likeness.masked_fill(picked[:-1, None, :], -torch.inf)
@@ -196,6 +213,10 @@ class FlashVID(Method):
             most = best.numel() - budget
             limit = best.flatten().sort(descending=True).values[most - 1] if most else torch.inf
             moves = best > limit
+        root = torch.arange(moves.numel(), device=moves.device).view_as(moves)
+        for frame in range(1, len(features)):
+            above = root[frame - 1, parent[frame - 1]]
+            root[frame] = torch.where(moves[frame], above, root[frame])
         total, size = features.clone(), features.new_ones(features.shape[:2])
         for frame in range(len(features) - 1, 0, -1):
             going = membership(parent[frame - 1], features.shape[1], moves[frame]).to(features)
@@ -204,7 +225,7 @@ class FlashVID(Method):
                 carried = torch.ones_like(carried)
             total[frame - 1] += product(going, total[frame])
             size[frame - 1] += product(going, carried[:, None])[:, 0]
-        return ~moves, total / size[..., None]
+        return root.flatten(), total / size[..., None]
 
     def _clusters(self, budget: int, numbers: Sequence[int]) -> list[int]:
         """Clusters of each frame, from the tokens it has left."""
@@ -256,15 +277,16 @@ def picked_of(features: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor
     return picked
 
 
-def _clustered(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Centres of clusters among ``rows [m, D]``, and the mean of each cluster."""
+def _clustered(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres of clusters among ``rows [m, D]``, the cluster of each, and their means."""
+    each = torch.arange(len(rows), device=rows.device)
     if count >= len(rows):
-        return torch.arange(len(rows), device=rows.device), rows
+        return each, each, rows
     if not count:
-        return torch.arange(0, device=rows.device), rows[:0]
+        return each[:0], each, rows[:0]
     found = density_peaks(rows, count, min(count, NEIGHBOURS))
     inside = torch.nn.functional.one_hot(found.slot, count).T.to(rows)
-    return found.centre, product(inside, rows) / inside.sum(1, keepdim=True)
+    return found.centre, found.slot, product(inside, rows) / inside.sum(1, keepdim=True)
 
 
 def _ceiled(share: float, keep: int, total: int) -> int:

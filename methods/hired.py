@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -114,8 +115,12 @@ def divided(total: int, weights: Sequence[float], most: Sequence[int]) -> list[i
     >>> divided(7, [3.0, 1.0, 0.0], [9, 9, 9]), divided(8, [1.0, 0.0, 0.0], [4, 4, 4])
     ([5, 2, 0], [4, 2, 2])
     """
-    whole = sum(weights)
-    exact = [total * weight / whole if whole else total / len(weights) for weight in weights]
+    # fractions: rounded, remainders that are equal would not go to the first
+    parts = [Fraction(weight) for weight in weights]
+    if not any(parts):
+        parts = [Fraction(1)] * len(parts)
+    whole = sum(parts)
+    exact = [total * part / whole for part in parts]
     given = [min(int(part), bound) for part, bound in zip(exact, most, strict=True)]
     order = sorted(range(len(exact)), key=lambda i: (int(exact[i]) - exact[i], i))
     left = total - sum(given)

@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
 from unibench.methods import _video
-from unibench.ops import complement, cosine, grouped_sum, product, shares, top_k
+from unibench.ops import complement, cosine, grouped_sum, owned, product, shares, top_k
 from unibench.ops.clustering import density_peaks
 
 
@@ -68,6 +68,7 @@ class HoliTom(Method):
     layer: int | None = None
     removed: float = 0.5
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(saliency=True, separators=True)
     corrected = frozenset({"saliency"})
     category = "ViT only"
@@ -101,20 +102,25 @@ class HoliTom(Method):
         else:
             budget, staying = _video.counted(ctx)
         kept, values = [staying], [features[staying]]
+        owner = torch.full_like(ctx.visual, -1)
         for part, keep in zip(parts, _video.divided(budget, parts), strict=True):
             rows = part.rows.flatten()
-            places, merged = self._video(ctx, features[part.rows], attention[part.rows], keep)
+            places, own, merged = self._video(ctx, features[part.rows], attention[part.rows], keep)
             kept.append(rows[places])
             values.append(merged)
+            owner[rows] = rows[own].masked_fill(own < 0, -1)
         if self.newlines == "rows":
             kept.append(_video.beyond(ctx, "rows", torch.cat(kept)))
             values.append(features[kept[-1]])
-        return Selection(torch.cat(kept), torch.cat(values))
+        left = torch.cat(kept)
+        return Selection(left, torch.cat(values), members=lambda: owned(owner, left))
 
     def _video(
         self, ctx: StageContext, features: Tensor, attention: Tensor, keep: int
-    ) -> tuple[Tensor, Tensor]:
-        """Places in ``features [T, n, D]``, flattened over frames, and the rows kept there."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places in ``features [T, n, D]``, flattened over frames, that are kept, the one that each
+        went into, -1 for none, and the rows.
+        """
         frames, size = attention.shape
         alike = cosine_similarity(features[1:], features[:-1], dim=-1, eps=1e-8) > self.tau
         found, gone = scenes(alike, self.window)
@@ -130,16 +136,20 @@ class HoliTom(Method):
             more = top_k(attention.masked_fill(~spare, -torch.inf).flatten(), number)
             spare = torch.zeros_like(spare.flatten()).index_fill(0, more, True).view_as(spare)
         places, rows = [spare.flatten().nonzero()[:, 0]], [features[spare]]
+        own = torch.full_like(spare, -1, dtype=torch.long)
         for scene, (fixed, moving), (first, *others) in zip(found, groups, counts, strict=True):
             part = slice(scene.start, scene.stop)
-            centre, merged = self._still(features[part, fixed], ~spare[part, fixed], first)
+            joins = ~spare[part, fixed]
+            centre, slot, merged = self._still(features[part, fixed], joins, first)
             places.append(scene.start * size + fixed[centre])
             rows.append(merged)
+            if first:
+                own[part, fixed] = places[-1][slot].expand_as(joins).masked_fill(~joins, -1)
             for frame, count in zip(scene, others, strict=True):
                 seen = moving[top_k(attention[frame, moving], count)]
                 places.append(frame * size + seen)
                 rows.append(features[frame, seen])
-        return torch.cat(places), torch.cat(rows)
+        return torch.cat(places), own.flatten(), torch.cat(rows)
 
     def _counts(
         self,
@@ -175,8 +185,8 @@ class HoliTom(Method):
             for first, *others in sizes
         ]
 
-    def _still(self, features: Tensor, joins: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Cluster centres among ``n`` places of a scene, and the rows of the clusters.
+    def _still(self, features: Tensor, joins: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Cluster centres among ``n`` places of a scene, the cluster of each, and their rows.
 
         Args:
             features: ``[frames, n, D]``.
@@ -185,20 +195,22 @@ class HoliTom(Method):
         """
         weight = joins.to(features)[..., None]
         means = (features * weight).sum(0) / weight.sum(0)
+        each = torch.arange(len(means), device=means.device)
         if count == len(means):
-            return torch.arange(count, device=means.device), means
+            return each, each, means
         if not count:
-            return torch.arange(0, device=means.device), means[:0]
+            return each[:0], each, means[:0]
         clusters = density_peaks(means, count, min(self.neighbours, count))
         inside = torch.nn.functional.one_hot(clusters.slot, count).T.to(means)
         centres = means[clusters.centre]
         if self.plain:
-            return clusters.centre, product(inside, means) / inside.sum(1, keepdim=True)
+            mean = product(inside, means) / inside.sum(1, keepdim=True)
+            return clusters.centre, clusters.slot, mean
         inside[torch.arange(count, device=inside.device), clusters.centre] = 0
         members = inside.sum(1, keepdim=True)
         mean = product(inside, means) / members.clamp_min(1)
         joined = self.beta * centres + (1 - self.beta) * mean
-        return clusters.centre, torch.where(members > 0, joined, centres)
+        return clusters.centre, clusters.slot, torch.where(members > 0, joined, centres)
 
     def _merge(self, ctx: StageContext) -> Selection | None:
         """The cut inside the language model: each dropped token joins the kept one most like it."""
@@ -209,7 +221,9 @@ class HoliTom(Method):
         gone = complement(kept, len(ctx.visual))
         states = ctx.visual_hidden
         target = cosine(states[gone], states[kept]).argmax(1)
-        return Selection(kept, halved(states[kept], states[gone], target))
+        owner = torch.arange(len(states), device=kept.device).index_copy(0, gone, kept[target])
+        values = halved(states[kept], states[gone], target)
+        return Selection(kept, values, members=lambda: owned(owner, kept))
 
 
 def scenes(alike: Tensor, longest: int) -> tuple[list[range], int]:

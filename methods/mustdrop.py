@@ -59,6 +59,7 @@ class MustDrop(Method):
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     calibrated = "optional"
     corrected = frozenset({"attention"})
     category = "hybrid"

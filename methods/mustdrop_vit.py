@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, StageContext
 from unibench.errors import unknown
+from unibench.methods._tower import left_by_tower
 from unibench.ops import Matching, complement, product, ranking, unit
 
 
@@ -42,6 +43,7 @@ class MustDropVit(Method):
     threshold: float = 0.8
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(features=True)
     category = "ViT only"
     aim = "diversity"
@@ -61,7 +63,7 @@ class MustDropVit(Method):
     def select(self, ctx: StageContext) -> Selection:
         assert ctx.vision is not None
         if ctx.vision.merged is not None:
-            return Selection(ctx.vision.merged.nonzero()[:, 0])
+            return left_by_tower(ctx, ctx.vision.merged.nonzero()[:, 0])
         ctx.note("mustdrop_vit: windows merged after the vision tower")
         features, project = ctx.encoder_features()
         windows = torch.cat(
@@ -70,7 +72,12 @@ class MustDropVit(Method):
         merged = self._alike(features, windows, ctx.keep)
         single = complement(merged.flatten(), len(features))
         values = torch.cat([project(features[merged].mean(1)), ctx.visual_hidden[single]])
-        return Selection(torch.cat([merged[:, -1], single]), values)
+        row = torch.arange(len(merged), device=merged.device).repeat_interleave(self.window**2)
+        return Selection(
+            torch.cat([merged[:, -1], single]),
+            values,
+            members=lambda: torch.stack([row, merged.flatten()]),
+        )
 
     def _inside(self, ctx: EncoderContext) -> Matching | None:
         """The merge behind the first block of the tower."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from unibench import Method, Needs, Selection, Stage, StageContext
 from unibench.cost.accounting import rounded, spread
 from unibench.methods import _video
-from unibench.ops import product, shares, top_k, unit
+from unibench.ops import owned, product, shares, top_k, unit
 from unibench.ops.clustering import density_peaks
 from unibench.pruning.attention import attention_rows
 
@@ -63,6 +63,7 @@ class PruneVid(Method):
     alpha: float = 0.4
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
     category = "hybrid"
     aim = "hybrid"
@@ -92,19 +93,23 @@ class PruneVid(Method):
         separators = torch.cat(_video.separators(ctx))
         kept, values = [separators], [features[separators]]
         group = torch.full((_video.numbered(ctx),), -1, device=features.device)
-        number = 0
+        number, owner = 0, torch.full_like(ctx.visual, -1)
         for part in _video.videos(ctx):
-            for places, rows in self._groups(features[part.rows]):
-                kept.append(part.rows.flatten()[places])
+            tokens = part.rows.flatten()
+            for places, joining, slot, rows in self._groups(features[part.rows]):
+                kept.append(tokens[places])
                 values.append(rows)
+                owner[tokens[joining]] = kept[-1][slot]
                 group[ctx.vision_rows[kept[-1]]] = number
                 number += 1
         ctx.memory["group"] = group
-        return Selection(torch.cat(kept), torch.cat(values))
+        left = torch.cat(kept)
+        return Selection(left, torch.cat(values), members=lambda: owned(owner, left))
 
-    def _groups(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Places in ``features [T, n, D]``, flattened over frames, and the rows there, of the
-        static tokens of each segment and the others of each of its frames.
+    def _groups(self, features: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Places in ``features [T, n, D]``, flattened over frames, that stay, all places that go
+        into rows, the row that each goes into, and the rows; of the static tokens of each segment
+        and the others of each of its frames.
         """
         size = features.shape[1]
         found = []
@@ -112,11 +117,15 @@ class PruneVid(Method):
             frames = features[segment.start : segment.stop]
             static = stillness(frames) > self.tau
             still, moving = static.nonzero()[:, 0], (~static).nonzero()[:, 0]
-            centre, rows = self._clustered(frames[:, still].mean(0))
-            found.append((segment.start * size + still[centre], rows))
+            centre, slot, rows = self._clustered(frames[:, still].mean(0))
+            first = size * torch.arange(segment.start, segment.stop, device=still.device)
+            joining = (first[:, None] + still).flatten()
+            slot = slot.repeat(len(segment))
+            found.append((segment.start * size + still[centre], joining, slot, rows))
             for frame in segment:
-                centre, rows = self._clustered(features[frame, moving])
-                found.append((frame * size + moving[centre], rows))
+                centre, slot, rows = self._clustered(features[frame, moving])
+                places = frame * size + moving
+                found.append((places[centre], places, slot, rows))
         return found
 
     def _segments(self, means: Tensor) -> list[range]:
@@ -128,14 +137,15 @@ class PruneVid(Method):
         cuts = [place for place in range(count - 1) if smooth[place] != smooth[place + 1]]
         return _video.segments(cuts, count)
 
-    def _clustered(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Centres of clusters among ``rows [m, D]``, and the mean of each cluster."""
+    def _clustered(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Centres of clusters among ``rows [m, D]``, the cluster of each, and their means."""
         if len(rows) <= SINGLE:
-            return torch.arange(len(rows), device=rows.device), rows
+            each = torch.arange(len(rows), device=rows.device)
+            return each, each, rows
         count = max(1, int(len(rows) * self.clusters))
         found = density_peaks(rows, count, NEIGHBOURS)
         inside = torch.nn.functional.one_hot(found.slot, count).T.to(rows)
-        return found.centre, product(inside, rows) / inside.sum(1, keepdim=True)
+        return found.centre, found.slot, product(inside, rows) / inside.sum(1, keepdim=True)
 
     def _read(self, ctx: StageContext, depth: int | None = None) -> Selection | None:
         """The cut in the language model, by attention of the text after the video."""

@@ -17,7 +17,7 @@ from unibench import Method, Selection, Stage, StageContext
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
-from unibench.ops import grouped_sum, ranking
+from unibench.ops import grouped_sum, owned, ranking
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class STTM(Method):
     variant: Reproduction = "default"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "LLM only"
     aim = "diversity"
 
@@ -92,19 +93,25 @@ class STTM(Method):
             ctx.note("sttm: thresholds decide, not the budget")
             budget, staying = sum(map(len, parts)), torch.cat(_video.separators(ctx))
         kept, values = [staying], [features[staying]]
+        owner = torch.full_like(ctx.visual, -1)
         for part, keep in zip(parts, _video.divided(budget, parts), strict=True):
             if self.mode == "budget" and not keep:
                 continue
             frames = features[part.rows].unflatten(1, (part.height, part.width))
-            anchors, rows = self._video(frames, keep)
-            kept.append(part.rows.flatten()[anchors])
+            anchors, own, rows = self._video(frames, keep)
+            tokens = part.rows.flatten()
+            kept.append(tokens[anchors])
             values.append(rows)
+            owner[tokens] = tokens[own]
         if self.mode == "budget" and sum(map(len, kept)) != ctx.keep:
             ctx.note("sttm: no number of nodes meets this budget exactly")
-        return Selection(torch.cat(kept), torch.cat(values))
+        left = torch.cat(kept)
+        return Selection(left, torch.cat(values), members=lambda: owned(owner, left))
 
-    def _video(self, frames: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """First patches of the rows of a video ``[T, H, W, D]``, flattened, and the rows."""
+    def _video(self, frames: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
+        """First patches of the rows of a video ``[T, H, W, D]``, flattened, that of each patch, and
+        the rows.
+        """
         tree = self.tree(frames)
         if self.mode == "budget":
             nodes, group = self._within(tree, keep)
@@ -117,7 +124,8 @@ class STTM(Method):
         first, slot = group.unique(return_inverse=True)
         rows = grouped_sum(nodes.rows, slot, len(first))
         by = nodes.patches if self.weighted else torch.ones_like(nodes.patches)
-        return nodes.first[first], rows / grouped_sum(by[:, None], slot, len(first))
+        own = nodes.first[group[nodes.owner.flatten()]]
+        return nodes.first[first], own, rows / grouped_sum(by[:, None], slot, len(first))
 
     def tree(self, frames: Tensor) -> Tree:
         """The tree of every frame of ``[T, H, W, D]``."""

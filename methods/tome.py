@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, Stage, StageContext
-from unibench.ops import Matching, bipartite, mean_weights, product, shares
+from unibench.methods._tower import left_by_tower
+from unibench.ops import Matching, bipartite, mean_weights, owned, product, shares
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class ToMe(Method):
 
     schedule: tuple[int, ...] = ()
     class_token: bool = False
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "diversity"
 
@@ -60,20 +63,30 @@ class ToMe(Method):
             features, project = ctx.encoder_features()
             keys = ctx.vision.keys(ctx.family.saliency_layer).mean(1)
         elif int(left.sum()) <= ctx.keep:
-            return Selection(left.nonzero()[:, 0])
+            return left_by_tower(ctx, left.nonzero()[:, 0])
         else:
             features, project = ctx.visual_hidden, lambda rows: rows
             keys = features
         grids = [grid.rows if left is None else grid.rows[left[grid.rows]] for grid in ctx.grids()]
         anchors, rows = [], []
+        owner = torch.full_like(ctx.visual, -1)
         for places, keep in zip(
             grids, shares(ctx.keep, [len(places) for places in grids]), strict=True
         ):
             if keep:
-                anchor, merged = self._merged(features[places], keys[places], keep)
+                anchor, slot, merged = self._merged(features[places], keys[places], keep)
                 anchors.append(places[anchor])
                 rows.append(merged)
-        return Selection(torch.cat(anchors), project(torch.cat(rows)))
+                owner[places] = anchors[-1][slot]
+        kept = torch.cat(anchors)
+
+        def members() -> Tensor:
+            before = None if left is None else ctx.vision.owners
+            if before is None:
+                return owned(owner, kept)
+            return owned(owner[before.clamp_min(0)].masked_fill(before < 0, -1), kept)
+
+        return Selection(kept, project(torch.cat(rows)), members=members)
 
     def _inside(self, ctx: EncoderContext) -> Matching | None:
         """The merge of one block."""
@@ -84,12 +97,10 @@ class ToMe(Method):
         merges = min(merges, (len(ctx.tokens) - ctx.prefix) // 2)
         return bipartite(ctx.keys.mean(1), merges, ctx.prefix > 0) if merges else None
 
-    def _merged(self, features: Tensor, keys: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """The token each row stands for, and the rows."""
-        anchor, size = (
-            torch.arange(len(features), device=features.device),
-            features.new_ones(len(features)),
-        )
+    def _merged(self, features: Tensor, keys: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The token each row stands at, the row that each token went into, and the rows."""
+        anchor = slot = torch.arange(len(features), device=features.device)
+        size = features.new_ones(len(features))
         for merges in self.schedule or halvings(len(features), keep):
             match = bipartite(
                 keys, min(merges, (len(keys) - self.class_token) // 2), self.class_token
@@ -104,7 +115,8 @@ class ToMe(Method):
                 total,
                 anchor[match.anchor],
             )
-        return anchor, features
+            slot = match.slot[slot]
+        return anchor, slot, features
 
 
 def per_block(count: int, keep: int, blocks: int) -> list[int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
 from unibench.methods._cuts import Cuts, around_mean, text_attention, three_times
-from unibench.ops import complement, membership, product, top_k, unit
+from unibench.ops import complement, membership, pairs, product, top_k, unit
 from unibench.pruning.layout import Grid
 
 ITERATIONS = 3
@@ -56,6 +56,7 @@ class VisionTrim(Method):
     layer: int | None = None
     variant: Literal["released", "ltam"] = "released"
     text_aware: ClassVar[bool] = True
+    centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "importance"
 
@@ -94,7 +95,7 @@ class VisionTrim(Method):
         centres = top_k(product(shown, words.mean(0)), number)
         others = complement(centres, len(rest))
         spoken = product(shown[others], words.T)  # [n, L]
-        rows = gathered(
+        rows, times = gathered(
             features[rest[centres]],
             features[rest[others]],
             lambda centre: product(spoken, product(words, unit(common(centre)).T)),
@@ -102,6 +103,7 @@ class VisionTrim(Method):
         return Selection(
             torch.cat([dominant, rest[centres]]),
             torch.cat([ctx.visual_hidden[dominant], project(rows)]),
+            members=lambda: pairs(times, rest[others], rest[centres], len(dominant)),
         )
 
     def metric(self, ctx: StageContext, features: Tensor) -> Tensor:
@@ -135,26 +137,30 @@ class VisionTrim(Method):
         score = text_attention(ctx, ctx.layer - 1, ctx.instruction)
         centres = top_k(score, ctx.keep)
         states = ctx.visual_hidden
-        others = states[complement(centres, len(states))]
-        rows = gathered(states[centres], others, lambda centre: product(others, centre.T))
-        return Selection(centres, rows)
+        rest = complement(centres, len(states))
+        others = states[rest]
+        rows, times = gathered(states[centres], others, lambda centre: product(others, centre.T))
+        return Selection(centres, rows, members=lambda: pairs(times, rest, centres))
 
 
-def gathered(centres: Tensor, others: Tensor, agreement: Space) -> Tensor:
-    """Each centre with the means of the rows that agree with it most, added again and again.
+def gathered(centres: Tensor, others: Tensor, agreement: Space) -> tuple[Tensor, Tensor]:
+    """Each centre with the means of the rows that agree with it most, added again and again; and
+    how often each was added to each, ``[R, n]``.
 
     Args:
         centres: ``[R, C]``.
         others: ``[n, C]``; they stay what they are.
         agreement: of others ``[n]`` with centres as they are now ``[R, C]``, ``[n, R]``.
     """
-    if not len(centres) or not len(others):
-        return centres
     one = torch.ones(len(others), device=others.device)
+    times = one.new_zeros(len(centres), len(others))
+    if not len(centres) or not len(others):
+        return centres, times
     for _ in range(ITERATIONS):
         inside = membership(agreement(centres).argmax(1), len(centres), one).to(others)
         centres = centres + product(inside, others) / inside.sum(1, keepdim=True).clamp_min(1)
-    return centres
+        times += inside
+    return centres, times
 
 
 def local_affinity(features: Tensor, grids: Sequence[Grid]) -> Tensor:

@@ -26,6 +26,7 @@ from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
 from unibench.models._template import prompted
 from unibench.models._words import control_word_in, control_words, reads_as_its_own
+from unibench.pictures import all_shown
 from unibench.pruning.family import CommonSpace, Family
 from unibench.pruning.layout import WHOLE, Box, crop_seen
 
@@ -117,9 +118,13 @@ class LoadedModel:
             images: pictures of each prompt; or, if ``modality`` is ``"video"``, the frames of its
                 video, all of one size.
             modality: ``"image"`` or ``"video"``.
+
+        Raises:
+            UsageError: a picture cannot be shown; or see :meth:`read`.
         """
         turns: list[list[Piece]] = []
-        for question, pictures in zip(questions, images, strict=True):
+        for question, given in zip(questions, images, strict=True):
+            pictures = all_shown(given, f"question {question[:60]!r}")
             video = modality == "video" and pictures
             turns.append([*([tuple(pictures)] if video else pictures), question])
         return self.read(turns)

@@ -11,7 +11,11 @@ from unibench.pruning.layout import Part
 
 
 class Llava(Family):
-    """LlavaForConditionalGeneration."""
+    """LlavaForConditionalGeneration.
+
+    The tables that papers print for LLaVA were made with LLaVA's own code, which renumbers what is
+    left: ``positions=compact`` (the default is ``original``).
+    """
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     provides: ClassVar[frozenset[str]] = frozenset({

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,8 @@ from unibench.pictures import PictureError, read_picture
 from unibench.tasks._task import Sample
 
 FILE = "questions.jsonl"
+LETTERS = "ABCDEFGHIJKLMNOP"
+OPTION = re.compile(r"(?:^|(?<=\s)|(?<=\())([A-P])[.):]\s")
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,15 @@ def _line(file: Path, number: int, content: str) -> Line:
     question = entry["question"]
     if not isinstance(question, str) or not question.strip():
         raise UsageError(f"{where}: question is {_shown(question)}, a text is wanted")
+    answers = _answers(where, entry["answer"])
+    if (reason := _of_options(question, answers)) is not None:
+        raise UsageError(f"{where}: answer is {_shown(entry['answer'])}; {reason}")
     return Line(
         number,
         _name(where, "id", entry.get("id"), str(number)),
         _pictures(where, entry["image"]),
         question,
-        _answers(where, entry["answer"]),
+        answers,
         _name(where, "ability", entry.get("ability"), "all"),
     )
 
@@ -189,6 +194,24 @@ def _answers(where: str, value: Any) -> tuple[str, ...]:
                 " answers is wanted"
             )
     return tuple(map(str, accepted))
+
+
+def _of_options(question: str, answers: Sequence[str]) -> str | None:
+    """Why none of the accepted answers is one of the options that a question lists, each after its
+    letter; None if one is, or it lists none.
+
+    >>> _of_options("Which? A. red B. blue", ["E"])
+    'none of its options A, B is accepted, so no reply could be right'
+    >>> _of_options("Which? (A) red (B) blue", ["b"])
+    """
+    found = OPTION.findall(question)
+    letters = [letter for letter, wanted in zip(found, LETTERS, strict=False) if letter == wanted]
+    single = all(re.fullmatch(r"[A-Za-z]", answer.strip()) for answer in answers)
+    if len(letters) < 2 or len(letters) < len(found) or not single:
+        return None
+    if {answer.strip().upper() for answer in answers} & {*letters}:
+        return None
+    return f"none of its options {', '.join(letters)} is accepted, so no reply could be right"
 
 
 def _shown(value: Any) -> str:

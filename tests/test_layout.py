@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,21 +52,3 @@ def test_links_are_relative_and_lead_to_the_real_folders(folder: str) -> None:
             " fallback"
         )
     assert str(link.readlink()) == f"../{folder}"
-
-
-def test_a_checkout_without_links_works(tmp_path: Path) -> None:
-    for name in ("unibench", *FOLDERS):
-        ignore = shutil.ignore_patterns(
-            *(FOLDERS if name == "unibench" else ()), "__pycache__", "*.safetensors"
-        )
-        shutil.copytree(TOP / name, tmp_path / name, ignore=ignore)
-    for folder in FOLDERS:
-        (tmp_path / "unibench" / folder).write_text(
-            f"../{folder}"
-        )  # what git leaves where it may make no links
-    code = (
-        "import unibench.registry as r; print(sorted(r.methods())[:2],"
-        " r.method('divprune').load().__module__)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert run.stdout.strip().endswith("unibench.methods.divprune"), run.stderr

@@ -61,3 +61,50 @@ def test_files_that_are_no_tables_are_named(tmp_path: Path) -> None:
         (mistake,) = tables.mistakes(file)
         assert said in mistake and str(file) in mistake
     assert "cannot be read" in tables.mistakes(tmp_path)[0]
+
+
+def test_a_table_whose_splits_are_scored_apart_has_that_column(tmp_path: Path) -> None:
+    (mistake,) = tables.mistakes(table(tmp_path, *ROWS), ["index", "answer", "split"])
+    assert "has no column split" in mistake
+    both = [(*row, "dev") for row in ROWS]
+    assert not tables.mistakes(table(tmp_path, *both, header=(*HEADER, "split")), ["split"])
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"options": ["r", "b"], "answer": "C"}, "'C' is none of its options A, B, so"),
+        ({"options": ["r", "b"], "answer": "a"}, "Did you mean A"),
+        ({"options": ["r", "b"], "answer": "B "}, "'B ' is none of its options.*Did you mean B"),
+        ({"options": ["r", "b"], "answer": "2"}, "none of its 2 options, which are counted from 0"),
+        ({"choices": ["r", "b"], "answer": 2}, "none of its 2 options"),
+        ({"choices": "['r', 'b']", "answer": "E"}, "none of its options A, B"),
+        ({"options": ["r", "b"], "answer": None}, "its answer is empty"),
+        ({"A": "x", "B": "y", "C": "nan", "answer": "C"}, "none of its options A, B"),
+        ({"A": "x", "B": "y", "answer": "b"}, "Did you mean B"),
+    ],
+)
+def test_a_document_whose_label_is_no_option_is_named(
+    document: dict[str, object], said: str
+) -> None:
+    assert re.search(said, tables.mistake_of_document(document) or "")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"options": ["r", "b"], "answer": "A"},
+        {"options": ["r", "b"], "answer": "r"},
+        {"options": ["r", "b"], "answer": "1"},
+        {"choices": ["r", "b"], "answer": 0},
+        {"choices": "['r', 'b']", "answer": "B"},
+        {"options": "[]", "answer": "12 cm"},  # an open question of MMMU
+        {"options": "not a list", "answer": "12 cm"},
+        {"A": "x", "B": "y", "answer": "B"},
+        {"question": "q", "answer": "yes"},
+        {"question": "q", "answer": ["yes", "no"]},
+        {"question": "q"},
+    ],
+)
+def test_a_document_whose_label_is_an_option_is_no_mistake(document: dict[str, object]) -> None:
+    assert tables.mistake_of_document(document) is None

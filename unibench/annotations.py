@@ -99,7 +99,8 @@ def _fits(value: Any, kind: str) -> bool:
     if kind == "map":
         return isinstance(value, Mapping)
     if kind == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and value == value  # NaN would order nothing
     return KINDS.get(type(value)) == kind  # True is no int here
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
 from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
-from unibench.compose import compose_cells, options
+from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
 from unibench.models import LoadedModel, cached_processor, card_clip, family_of, whole_model
@@ -47,6 +47,8 @@ def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
         if model not in options("model"):
             raise unknown("model", model, options("model"), "python -m unibench list models")
         model = compose_cells([f"model={model}"], sweep=False)[0].model
+    if not isinstance(model, ModelConfig):
+        raise UsageError(f"load takes the name of a model or a ModelConfig, not {model!r}"[:200])
     if pixels not in model.pixels:
         raise unknown(f"pixels of model {model.name}", pixels, model.pixels)
     return load_model(model, pixels)
@@ -79,6 +81,7 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
 ) -> Iterator[Session]:
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
@@ -102,6 +105,9 @@ def prune(
         seed: for methods that draw.
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
             they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
+        wrap: wrappers around the method, the outermost first: names, or mappings with a name and
+            parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
+            line, vanilla is never wrapped.
         **parameters: of the method, when it is given by name.
 
     Raises:
@@ -118,6 +124,7 @@ def prune(
         raise unknown("keyword of prune() with a built method", next(iter(parameters)), _KEYWORDS)
     else:
         built = method
+    built = _wrapped(built, wrap)
     if scope not in get_args(Scope):
         raise unknown("budget scope", scope, get_args(Scope))
     if budget_mode not in get_args(BudgetMode):
@@ -136,6 +143,19 @@ def prune(
         )
     with session.installed():
         yield session
+
+
+def _wrapped(method: Method, wrap: Sequence[str | Mapping[str, Any]]) -> Method:
+    """A method inside wrappers, the first of which is the outermost."""
+    if isinstance(wrap, str | Mapping):
+        wrap = [wrap]
+    vanilla: type[Method] = registry.method("vanilla").load()
+    if isinstance(method, vanilla):
+        return method  # the reference of the others
+    for entry in reversed(wrap):
+        node = dict(wrapper_of(f"wrap={entry!r}", entry))
+        method = build_method(node.pop("name"), inner=method, **node)
+    return method
 
 
 _KEYWORDS = [

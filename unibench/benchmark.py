@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench import papers, tables
+from unibench import catalogue, papers, tables
 from unibench.config import (
     Harness,
     HarnessTask,
@@ -109,7 +109,7 @@ def _of_entry(spec: ModelConfig, harness: Harness) -> Convention:
     entry, note = getattr(card, harness), card.differs.get(harness)
     if entry is not None:
         return Convention("harness", entry, card.options.get(harness, {}), note=note)
-    note = (
+    note = note or (
         f"convention: the card of {spec.name} names no model object of {harness}: the data set's"
         " prompt under the model's own template and processor"
     )
@@ -198,7 +198,7 @@ def data_of(task: TaskConfig, harness: str) -> list[Path]:
         return []
     folder, name = Path(task.data).expanduser(), getattr(task, harness).name
     if harness == "vlmevalkit":
-        return [folder / f"{name}.tsv"]
+        return [folder / (catalogue.video_folder(name) or f"{name}.tsv")]
     return [
         folder / name,
         *sorted(folder.glob("*__*")),
@@ -250,7 +250,7 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
                 f"with the columns {', '.join(benchmark.card.columns)}"
             )
         elif path.suffix == ".tsv":
-            reasons = tables.mistakes(path)
+            reasons = tables.mistakes(path, benchmark.card.columns)
             yield from map(UsageError, reasons[:SHOWN])
             if len(reasons) > SHOWN:
                 yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")

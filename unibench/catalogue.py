@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +20,14 @@ from unibench.config import Harness
 from unibench.errors import UsageError, nearest
 
 MODULES: dict[Harness, str] = {"vlmevalkit": "vlmeval", "lmms_eval": "lmms_eval"}
+VARIANT = re.compile(
+    r"(?P<dataset>.+?)_(?:(?P<frames>\d+)frame|(?P<fps>\d+(?:\.\d+)?)fps)(?P<subtitles>_subs)?"
+    r"(?P<more>_.*)?"
+)
+"""VLMEvalKit's name of a data set of videos with its number of frames."""
+_TABLES = ("DATASET_URL", "DATASET_SETS")
+_PATH = re.compile(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
+_INCLUDE = re.compile(r"^include\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
 _TASK = re.compile(r"^task\s*:\s*[\"']?([\w.-]+)[\"']?\s*$", re.MULTILINE)
 
 
@@ -39,25 +47,43 @@ def card(choice: str) -> dict[str, Any] | None:
     return None
 
 
+def video_folder(name: str) -> str | None:
+    """The folder below ``task.data`` that serves VLMEvalKit's data set of videos, whatever its
+    frames; None for a name that is none.
+
+    >>> video_folder("Video-MME_64frame_subs"), video_folder("MLVU_MCQ_0.5fps")
+    ('Video-MME', 'MLVU_MCQ')
+    """
+    parts = VARIANT.fullmatch(name)
+    return parts and parts["dataset"]
+
+
 def where(name: str) -> str:
-    """Who has a benchmark of this name, whatever its case, as a hint; empty for nobody."""
+    """Who has a benchmark of this name, whatever its case and its dashes, as a hint; empty for
+    nobody.
+    """
     found = [
         f"task={harness}:{known}"
         for harness in get_args(Harness)
         for known in sorted(names(harness))
-        if known.lower() == name.lower()
+        if _plain(known) == _plain(name)
     ]
     return f". A harness has it: {', '.join(found)}" if found else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 @cache
 def names(harness: Harness) -> frozenset[str]:
     """The benchmarks of an installed harness; empty where it is not installed."""
+    if harness == "lmms_eval":
+        return frozenset(_task_files())
     spec = importlib.util.find_spec(MODULES[harness])
     if spec is None or spec.origin is None:
         return frozenset()
-    folder = Path(spec.origin).parent
-    return frozenset(_vlmevalkit(folder) if harness == "vlmevalkit" else _lmms_eval(folder))
+    return frozenset(_vlmevalkit(Path(spec.origin).parent))
 
 
 def _of_file(file: Path) -> dict[str, Any]:
@@ -74,7 +100,7 @@ def _of_file(file: Path) -> dict[str, Any]:
 
 def _of_harness(harness: Harness, name: str) -> dict[str, Any]:
     known = names(harness)
-    if known and name not in known:
+    if known and name not in known and video_folder(name) not in known:
         raise UsageError(f"{harness} has no benchmark {name!r}.{nearest(name, known)}")
     # which numbers it reports is known when it has scored; its rules come first, then a judge
     rules = "exact" if harness == "vlmevalkit" else "none"
@@ -83,20 +109,49 @@ def _of_harness(harness: Harness, name: str) -> dict[str, Any]:
 
 
 def _vlmevalkit(folder: Path) -> Iterator[str]:
-    """Every key of every ``DATASET_URL``."""
-    for file in sorted((folder / "dataset").glob("*.py")):
+    """What classes say that they have: keys of ``DATASET_URL`` and ``DATASET_SETS``, lists that
+    ``supported_datasets`` returns, and the data sets of videos with their frames.
+    """
+    for file in sorted((folder / "dataset").rglob("*.py")):
+        if "utils" in file.relative_to(folder).parts:
+            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            named = isinstance(node, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == "DATASET_URL"
-                for target in node.targets
-            )
-            if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-                for key in node.value.keys:
-                    if isinstance(key, ast.Constant):
-                        yield str(key.value)
+            if isinstance(node, ast.FunctionDef) and node.name == "supported_datasets":
+                for leaf in ast.walk(node):
+                    if isinstance(leaf, ast.Return) and isinstance(leaf.value, ast.List):
+                        yield from _texts(leaf.value.elts)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                if any(name in _TABLES or name.endswith("_dataset") for name in names):
+                    yield from _texts(node.value.keys)
 
 
-def _lmms_eval(folder: Path) -> Iterator[str]:
-    """Every ``task:`` of every file."""
-    for file in (folder / "tasks").rglob("*.yaml"):
-        yield from _TASK.findall(file.read_text(encoding="utf-8"))
+def _texts(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant):
+            yield str(node.value)
+
+
+def dataset_path(name: str) -> str | None:
+    """The repository with the data of a task of lmms-eval; None where its file does not say."""
+    file = _task_files().get(name)
+    while file is not None:
+        text = file.read_text(encoding="utf-8")
+        said, included = _PATH.search(text), _INCLUDE.search(text)
+        if said is not None:
+            return said[1]
+        file = None if included is None else file.parent / included[1]
+    return None
+
+
+@cache
+def _task_files() -> dict[str, Path]:
+    """The file of every ``task:`` of the installed lmms-eval."""
+    spec = importlib.util.find_spec(MODULES["lmms_eval"])
+    if spec is None or spec.origin is None:
+        return {}
+    return {
+        name: file
+        for file in (Path(spec.origin).parent / "tasks").rglob("*.yaml")
+        for name in _TASK.findall(file.read_text(encoding="utf-8"))
+    }

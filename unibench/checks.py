@@ -5,6 +5,7 @@ allowed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts
 from unibench.registry import answers
 from unibench.registry.cards import MethodCard
+
+DEVICE = r"auto|(cpu|cuda|mps|xpu)(:[0-9]+)?"  # torch has more names than kinds that run here
 
 
 @dataclass
@@ -52,10 +55,14 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from config.mistakes(cell)
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
-    if cell.share != "none" and cell.timing:
+    if cell.share in ("memory", "disk") and cell.timing:
         yield UsageError(
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
+        )
+    if re.fullmatch(DEVICE, cell.model.device) is None:
+        yield UsageError(
+            f"model.device={cell.model.device} is no device; for example auto, cpu, cuda, cuda:1"
         )
     yield from _control_mistakes(cell)
     yield from known.once(
@@ -64,8 +71,11 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from _method_mistakes(cell, known)
     yield from known.once(
         lambda: list(_task_mistakes(cell)),
-        *("task", cell.task, cell.harness_options),
-        more=(cell.harness, cell.shards, cell.batch_size),
+        *("task", cell.task, cell.harness_options, cell.model),
+        more=(
+            *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
+            *(cell.convention, cell.prompt, cell.system, cell.prefix),
+        ),
     )
 
 

@@ -192,7 +192,7 @@ def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame)
         (score, second[name][0], group) for name, (score, group) in first.items() if name in second
     ]
     if not both:
-        raise UsageError(f"{one['folder'][0]} and {two['folder'][0]} have no sample in common")
+        raise frame.no_common_sample(one["folder"][0], two["folder"][0])
     result = paired(*map(list, zip(*both, strict=True)))
     reference = vanilla["folder"].get(one["setting"])
     where = {name: one[name] for name in WHERE}
@@ -227,6 +227,8 @@ def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
         for sample, before in full.items()
         if sample in table
     ]
+    if not pairs:
+        raise frame.no_common_sample(reference[0], line["folder"][0])
     groups = [before.group for before, _ in pairs]
     scores = [before.score for before, _ in pairs], [after.score for _, after in pairs]
     answers = [before.answer for before, _ in pairs], [after.answer for _, after in pairs]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import logging
 import re
@@ -138,7 +137,7 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
         return rest
     line, value = str(given[-1].input_line), given[-1].value()
     entries = value if isinstance(value, list) else [value]
-    nodes = [dict(_wrapper(line, entry)) for entry in entries]
+    nodes = [dict(wrapper_of(line, entry)) for entry in entries]
     names = [str(override.value()) for override in rest if override.key_or_group == "method"]
     method = names[-1] if names else str(_written("method", _defaults())["name"])
     if not nodes or method == "vanilla":
@@ -155,8 +154,12 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
     return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
 
 
-def _wrapper(line: str, entry: Any) -> Mapping[str, Any]:
-    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters."""
+def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
+
+    Raises:
+        UsageError: it is none.
+    """
     node = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
         raise UsageError(
@@ -196,9 +199,17 @@ def _implied(overrides: Sequence[Override]) -> list[Override]:
 
 def _experiment(files: Iterable[Path], given: Sequence[list[Override]]) -> Iterator[list[Override]]:
     """The overrides of each cell of the experiments, with what the command line gives."""
-    for file, combination in itertools.product(files, given):
-        over = {name_of(override): str(override.input_line) for override in combination}
-        yield from ([parse(line) for line in lines] for lines in experiment.read(file).lines(over))
+    for file in files:
+        read, said = experiment.read(file), set[str]()
+        for combination in given:
+            over = {name_of(override): str(override.input_line) for override in combination}
+            replaced = read.replaced(over)
+            if replaced and replaced not in said and read.is_protocol:
+                said.add(replaced)
+                log.warning(
+                    "experiment=%s: %s, so its table will not be filled", file.stem, replaced
+                )
+            yield from ([parse(line) for line in lines] for lines in read.lines(over))
 
 
 def _experiment_file(name: str) -> Path:
@@ -473,7 +484,16 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _built(part: _Part) -> Any:
-    return schema.build(_hints()[part.key], part.plain)
+    built = schema.build(_hints()[part.key], part.plain)
+    return _placed(built) if part.key == "method" else built
+
+
+def _placed(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method with the files of this package (``pkg://...``) followed to their places."""
+    return {
+        key: str(model_path(value)) if str(value).startswith(INSIDE) else value
+        for key, value in method.items()
+    }
 
 
 @cache
@@ -494,8 +514,5 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
-        values["method"] = {
-            key: str(model_path(value)) if str(value).startswith(INSIDE) else value
-            for key, value in values["method"].items()
-        }
+        values["method"] = _placed(values["method"])
     return values

@@ -155,6 +155,7 @@ class HarnessTask:
         size: number of samples of the published data.
         columns: columns that a table of one's own (``task.data``) must have.
         requires: what the scoring needs beside Python, for example java.
+        by: a column whose values the scores are also given by, for example ``duration``.
         blank: lmms-eval: what the scoring is given for an empty answer, where it ends with an error
             on one; always wrong.
     """
@@ -165,6 +166,7 @@ class HarnessTask:
     size: int | None = None
     columns: list[str] = field(default_factory=list)
     requires: list[str] = field(default_factory=list)
+    by: str | None = None
     blank: str = ""
 
 

@@ -278,7 +278,7 @@ def samples(folder: str | Path) -> pd.DataFrame:
     file = Path(folder) / "samples.jsonl"
     if not file.is_file():
         raise _missing(file)
-    records = stored(Path(folder), read_samples(Path(folder))[0].values())
+    records = stored(Path(folder), _read(Path(folder)).values())
     table = pd.DataFrame([vars(record) for record in records], columns=list(RECORD))
     table["ability"] = table["ability"].map(shown)  # as the frame names it
     return table.set_index("id")
@@ -311,11 +311,31 @@ def answers(folder: str | Path) -> dict[str, Answer]:
 @lru_cache(maxsize=16)  # vanilla is compared with every method
 def _answers(folder: str, *_: int) -> dict[str, Answer]:
     found = {}
-    for name, line in read_samples(Path(folder))[0].items():
+    for name, line in _read(Path(folder)).items():
         score = np.nan if line["score"] is None else float(line["score"])
         # an ability as the frame names it
         found[name] = Answer(shown(line["ability"]), line["group"], line["answer"], score)
     return found
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The samples of a finished cell, which has some.
+
+    Raises:
+        UsageError: no line of the file can be read.
+    """
+    found = read_samples(folder)[0]
+    if not found:
+        raise UsageError(
+            f"{folder}/samples.jsonl holds no sample that can be read; python -m unibench store"
+            f" verify {folder} says more"
+        )
+    return found
+
+
+def no_common_sample(first: object, second: object) -> UsageError:
+    """The mistake of comparing cells that share no sample."""
+    return UsageError(f"{first} and {second} have no sample in common")
 
 
 def _missing(file: Path) -> UsageError:

@@ -1,4 +1,5 @@
-"""Pictures as every viewer shows them, read as data: one loader for all pictures of one's own.
+"""Pictures as every viewer shows them, read as data: one loader for all pictures of one's own, of
+embedded tasks and of the library.
 
 What a file may be is listed here. Pillow would try some forty more formats, whatever the name of
 the file says, and hands PostScript to Ghostscript, which runs it as a program.
@@ -9,14 +10,14 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from unittest.mock import patch
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from unibench.errors import UsageError, shown
 
@@ -131,8 +132,12 @@ def as_shown(picture: Image.Image) -> Image.Image:
     """A picture as viewers show it: turned as its EXIF data say, RGB, transparent parts white.
 
     Raises:
-        PictureError: its numbers have no agreed brightness.
+        PictureError: its numbers have no agreed brightness, it has too many pixels or too long a
+            side.
     """
+    _refuse_size(picture)
+    if picture.mode == "RGB" and is_plain(picture):
+        return picture
     try:
         picture = ImageOps.exif_transpose(picture)
     except Exception:  # damaged EXIF data turn no picture in any viewer
@@ -147,6 +152,46 @@ def as_shown(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def all_shown(pictures: Iterable[Image.Image], where: str) -> tuple[Image.Image, ...]:
+    """The pictures of a question as viewers show them.
+
+    Raises:
+        PictureError: one cannot be shown; the message begins with ``where``.
+    """
+    found = []
+    for number, picture in enumerate(pictures, 1):
+        try:
+            found.append(as_shown(picture))
+        except PictureError as error:
+            raise PictureError(f"{where}, picture {number}: {error}") from None
+    return tuple(found)
+
+
+def is_plain(picture: Image.Image) -> bool:
+    """Whether every reader takes a picture for the same one: it lies upright, nothing of it is
+    transparent, and its values have 8 bits.
+    """
+    try:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF data turn no picture in any viewer
+        turned = 1
+    eight_bits = picture.mode in ("1", "L", "P", "RGB", "CMYK", "YCbCr", "RGBX")
+    return turned in (0, 1) and eight_bits and not picture.has_transparency_data
+
+
+def read_otherwise(picture: Image.Image) -> bool:
+    """Whether ``convert("RGB")``, which is all that harnesses do, makes another picture of an
+    opened file than :func:`as_shown`.
+    """
+    if is_plain(picture):
+        return False
+    try:
+        ours, theirs = as_shown(picture), picture.convert("RGB")
+    except Exception:  # one of the two refuses it
+        return True
+    return ours.size != theirs.size or ours.tobytes() != theirs.tobytes()
+
+
 def _read(stream: BinaryIO, start: bytes) -> Image.Image:
     try:
         picture = Image.open(stream, formats=FORMATS)
@@ -156,16 +201,21 @@ def _read(stream: BinaryIO, start: bytes) -> Image.Image:
         raise PictureError(f"{reason}; a picture is one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"it has more than {PIXELS} pixels") from None
-    width, height = picture.size
-    if width * height > PIXELS:
-        raise PictureError(f"it has {width} x {height} pixels; at most {PIXELS} are read")
-    if max(width, height) > RATIO * min(width, height):
-        raise PictureError(f"it has {width} x {height} pixels; at most {RATIO}:1 can be shown")
+    _refuse_size(picture)
     if picture.format == "TIFF" and _has_pages(picture):
         raise PictureError("it has several pages; give each page as a file of its own")
     picture.seek(0)
     picture.load()
-    return as_shown(picture)
+    found = as_shown(picture)
+    return found.copy() if found is picture else found  # one that no longer knows its file
+
+
+def _refuse_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > PIXELS:
+        raise PictureError(f"it has {width} x {height} pixels; at most {PIXELS} are read")
+    if not width or not height or max(width, height) > RATIO * min(width, height):
+        raise PictureError(f"it has {width} x {height} pixels; at most {RATIO}:1 can be shown")
 
 
 def _has_pages(picture: Image.Image) -> bool:
@@ -186,6 +236,8 @@ def _of_16_bits(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65_535:
         raise PictureError("it has grey values of 32 bits, whose white nothing says")
+    if isinstance(clear := picture.info.get("transparency"), int):  # of a PNG: one value of grey
+        values[values == clear] = 65_535
     return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 

@@ -109,6 +109,12 @@ def _differing(
     except (ValueError, KeyError, ZeroDivisionError) as error:
         yield f"no row can be made of its samples: {shown(error)}"
         return
+    if verdict is not None:
+        # one more is of the convention, whose card may say something else by now
+        said = [*given["notes"], *verdict.remarks]
+        of_card = [note for note in row.notes if note not in said][:1]
+        given["notes"] = [note for note in row.notes if note in said or note in of_card]
+        given["notes"] += [note for note in said if note not in row.notes]
     given |= _of_identity(row)
     if row.drop_pct is not None and row.vanilla_100:
         given["drop_pct"] = 100 * (row.vanilla_100 - row.score_100) / row.vanilla_100

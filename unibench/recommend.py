@@ -187,6 +187,8 @@ def _candidate(group: pd.DataFrame, vanilla: Mapping[Any, pd.DataFrame], metric:
     for _, line in group.iterrows():
         full, pruned = vanilla[line["setting"]], _samples(line["folder"])
         both = full.join(pruned["score"], how="inner", rsuffix="_pruned")
+        if both.empty:
+            raise frame.no_common_sample("vanilla", line["folder"])
         drops.append(
             drop(both["score"].tolist(), both["score_pruned"].tolist(), both["group"].tolist())
         )

@@ -6,11 +6,14 @@ equality: a label that is no option is wrong whatever the model says.
 
 from __future__ import annotations
 
+import ast
 import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from unibench.errors import shown
 
@@ -22,26 +25,44 @@ EMPTY = frozenset(
 )
 
 
-def mistakes(table: Path) -> Sequence[str]:
-    """What is wrong with a table, tab-separated and with a header, each with its place."""
+def mistakes(table: Path, columns: Sequence[str] = ()) -> Sequence[str]:
+    """What is wrong with a table, tab-separated and with a header, each with its place.
+
+    Args:
+        table: a file.
+        columns: that the card names; of these, ``split`` is looked up when all is answered.
+    """
     try:
         state = table.stat()
     except OSError as error:
         return (f"{table} cannot be read: {error.strerror}",)
-    return _mistakes(table, state.st_mtime_ns, state.st_size)
+    return _mistakes(table, state.st_mtime_ns, state.st_size, "split" in columns)
 
 
 @cache
-def _mistakes(table: Path, changed: int, size: int) -> tuple[str, ...]:
+def _mistakes(table: Path, changed: int, size: int, is_split: bool) -> tuple[str, ...]:
     """Of a file in one state: the cells of a grid share it."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             csv.field_size_limit(sys.maxsize)  # pictures in base64 are longer than its default
-            return tuple(_of_rows(table, csv.DictReader(stream, delimiter="\t")))
+            reader = csv.DictReader(stream, delimiter="\t")
+            if is_split and reader.fieldnames and "split" not in reader.fieldnames:
+                return (f"{table} has no column split, whose parts are scored apart",)
+            return tuple(_of_rows(table, reader))
     except UnicodeDecodeError:
         return (f"{table} is not UTF-8; save the file as UTF-8",)
     except (OSError, csv.Error) as error:
         return (f"{table} cannot be read: {error}",)
+
+
+def questions_of(table: Path, limit: int | None = None) -> Iterator[tuple[str, str]]:
+    """What the first rows of a table ask, options included, each after its place."""
+    with table.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
+        csv.field_size_limit(sys.maxsize)
+        rows = islice(csv.DictReader(stream, delimiter="\t"), limit)
+        for number, row in enumerate(rows, 1):
+            asked = [row.get(column) for column in ("question", "hint", *LETTERS)]
+            yield f"{table} row {number}", "\n".join(filter(None, asked))
 
 
 def _of_rows(table: Path, reader: csv.DictReader[str]) -> Iterator[str]:
@@ -81,6 +102,36 @@ def _of_answer(row: Mapping[str, str | None]) -> str | None:
         f"its answer {shown(repr(answer))[:40]} is none of its options {', '.join(options)}, so no"
         f" reply could be right.{meant}"
     )
+
+
+def mistake_of_document(document: Mapping[str, Any]) -> str | None:
+    """Why the answer of a question of lmms-eval is none of its options, None if it is one or there
+    are no options: in columns A, B, ... or in a list, as which a column may hold a text.
+
+    >>> mistake_of_document({"options": ["red", "blue"], "answer": "b"})
+    "its answer 'b' is none of its options A, B, so no reply could be right. Did you mean B?"
+    >>> mistake_of_document({"choices": "['red', 'blue']", "answer": 1})
+    """
+    answer, listed = document.get("answer"), document.get("options", document.get("choices"))
+    if isinstance(listed, str):
+        try:
+            listed = ast.literal_eval(listed)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    if not isinstance(listed, (list, tuple)):
+        columns = {name: str(document.get(name) or "") for name in (*LETTERS, "answer")}
+        return _of_answer(columns) if isinstance(answer, str) else None
+    if not listed or isinstance(answer, (list, tuple, dict)) or answer in listed:
+        return None
+    if str(answer).isdecimal():
+        count = len(listed)
+        return (
+            None
+            if int(str(answer)) < count
+            else f"its answer {answer} is none of its {count} options, which are counted from 0"
+        )
+    named = zip(LETTERS, map(str, listed), strict=False)
+    return _of_answer({**dict(named), "answer": "" if answer is None else str(answer)})
 
 
 def _number(index: str) -> str:

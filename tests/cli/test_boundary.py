@@ -54,7 +54,9 @@ def test_an_error_in_a_method_of_ones_own_begins_with_its_place(
     card = SimpleNamespace(path=mine, outside=True)
     work = importlib.import_module("unibench.runner.work")  # beside a function of that name
     monkeypatch.setattr(work, "parts_of", lambda method: (card,))
-    cell: Any = SimpleNamespace(config=SimpleNamespace(method={}))
+    cell: Any = SimpleNamespace(
+        config=SimpleNamespace(method={}, task=SimpleNamespace(target=None))
+    )
     with pytest.raises(KeyError) as caught:
         space["score"]({})
     line = work._line(caught.value, cell)
@@ -66,3 +68,5 @@ def test_a_model_is_loaded_by_its_name_or_the_nearest_one_is_named() -> None:
         unibench.load("tiny_qwen2_5_v")
     with pytest.raises(UsageError, match="unknown pixels of model tiny_qwen2_5_vl 'papr'"):
         unibench.load("tiny_qwen2_5_vl", pixels="papr")
+    with pytest.raises(UsageError, match="load takes the name of a model or a ModelConfig, not 5"):
+        unibench.load(5)  # type: ignore[arg-type]

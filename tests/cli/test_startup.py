@@ -17,7 +17,14 @@ CODE = "import site, sys; {before}site.addsitedir(sys.argv[1]); {more}"
 REPAIR = "from unibench._compat import repair_torchvision; repair_torchvision(); "
 
 
-@pytest.mark.parametrize("before", ["", REPAIR], ids=["before unibench", "after its repair"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param("", id="before unibench"),
+        # as tests/conftest.py begins, so that every run of the tests shows it too
+        pytest.param(REPAIR, id="after its repair", marks=pytest.mark.slow),
+    ],
+)
 def test_torchvision_is_imported_in_any_order(before: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     _startup.install(tmp_path)

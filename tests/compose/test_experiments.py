@@ -131,7 +131,16 @@ def test_an_experiment_composes_exactly_the_cells_of_its_table(
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+# the cells of each table are composed above; here by default one table of each paper
+EXPERIMENTS = [
+    pytest.param(
+        name, marks=[pytest.mark.slow] if name in TABLES and not name.endswith("_table1") else []
+    )
+    for name in options("experiment")
+]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: str) -> None:
     cells = compose_cells([f"experiment={name}", *HERE], sweep=False)
     assert {(cell.model.name, cell.task.name, cell.pixels) for cell in cells} == {
@@ -144,6 +153,83 @@ def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: s
     }
     assert {cell.method["name"] for cell in cells} == wanted - ELSEWHERE
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
+
+
+def lines_of(name: str, *given: str) -> set[frozenset[str]]:
+    found = experiment.read(CONFIGS / "experiment" / f"{name}.yaml")
+    return {frozenset(line) for line in found.lines({g.partition("=")[0]: g for g in given})}
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_a_part_of_an_experiment_keeps_all_that_the_file_says(name: str) -> None:
+    whole = lines_of(name)
+    values = sorted({entry for line in whole for entry in line})
+    for entry in values:
+        if entry.startswith(("model=", "task=", "harness=", "convention=", "positions=")):
+            part = {line for line in whole if entry in line}
+            # what the file says of other cells alone is given to those that leave it open
+            others = {line for line in whole if entry.partition("=")[0] not in str(sorted(line))}
+            assert lines_of(name, entry) == part | {line | {entry} for line in others}
+        if entry.startswith("method="):
+            assert lines_of(name, entry) == {line for line in whole if entry in line}
+        if entry.startswith(("ratio=", "keep=", "retention=")):
+            found = {line for line in lines_of(name, entry) if "method=vanilla" not in line}
+            wanted = {line for line in whole if entry in line and "method=vanilla" not in line}
+            stated = {
+                line for line in whole if any(one.startswith(("ratio=", "keep=")) for one in line)
+            }
+            assert wanted <= found and found.isdisjoint(stated - wanted)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_part_of_a_table_has_its_keys(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    read = experiment.read(CONFIGS / "experiment" / f"{name}.yaml")
+    model, task = (read.grids[0][key][0] for key in ("model", "task"))
+    method = read.grids[-1]["method"][0]
+    words = [f"experiment={name}", WEIGHTS, *JUDGE, f"method={method}"]
+    with caplog.at_level(logging.WARNING, "unibench"):
+        part = compose_cells([*words, f"model={model}", f"task={task}"], sweep=False)
+        whole = compose_cells(words, sweep=False)
+    chosen = [cell for cell in whole if (cell.model.name, cell.task.name) == (model, task)]
+    assert part == chosen != []
+    assert "will not be filled" not in caplog.text
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_experiment_asked_in_another_way_says_that_its_table_is_not_filled(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = experiment.read(CONFIGS / "experiment" / f"{name}.yaml")
+    grid = read.grids[0]
+    other = {"lmms_eval": "vlmevalkit", "vlmevalkit": "lmms_eval"}[grid["harness"][0]]
+    for line in (
+        f"harness={other}",
+        "pixels=other",
+        "convention=other",
+        "model=other",
+        "ratio=0.1",
+    ):
+        said = read.replaced({line.partition("=")[0]: line})
+        assert said.startswith(line), line
+    assert not read.replaced({"out": "out=x", "task.limit": "task.limit=3"})
+    with caplog.at_level(logging.WARNING, "unibench"):
+        cells = compose_cells(
+            [f"experiment={name}", WEIGHTS, *JUDGE, "method=divprune", "task=pope", f"harness={other}"],
+            sweep=False,
+        )  # fmt: skip
+    assert {cell.harness for cell in cells} == {other}
+    assert caplog.text.count("its table will not be filled") == 1
+    assert f"harness={other}" in caplog.text
+
+
+def test_a_benchmark_that_a_table_lacks_is_asked_under_its_protocol_where_the_harness_has_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "unibench"):
+        words = ["experiment=idpruner_table1", "method=fastv", "ratio=9/10"]
+        (cell,) = compose_cells([*words, "task=seedbench"], sweep=False)
+    assert (cell.harness, cell.convention) == ("lmms_eval", "paper:idpruner")
+    assert "task=seedbench in place of task=ai2d" in caplog.text
 
 
 def test_the_pairs_of_table_5_are_compared_under_both_budgets() -> None:
@@ -170,13 +256,14 @@ VIDEO = {
 }  # fmt: skip
 
 
-def test_the_tiny_grid_holds_every_method_for_pictures_that_needs_no_file() -> None:
+def test_the_tiny_grid_holds_every_method_for_pictures() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
-    own_file = {"d2pruner"}  # needs a prior of each model
     wrappers = {"cen_prune", "debias", "stop"}  # around methods that are there themselves
     assert {cell.method["name"] for cell in cells} == set(
         registry.methods()
-    ) - own_file - wrappers - VIDEO - ELSEWHERE
+    ) - wrappers - VIDEO - ELSEWHERE
+    priors = {str(cell.method["prior"]) for cell in cells if cell.method["name"] == "d2pruner"}
+    assert len(priors) == 3 and all(Path(prior).is_file() for prior in priors)
     assert {cell.seed for cell in cells if cell.method["name"] == "random_pre"} == {0, 1, 2}
     assert {cell.task.limit for cell in cells} == {None} or all(
         (cell.task.limit or 0) <= 400 for cell in cells

@@ -49,7 +49,7 @@ def answered(words: Sequence[str]) -> None:
     assert "Traceback" not in said.getvalue()
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.lists(LINE, min_size=1, max_size=4))
 def test_no_words_end_in_a_traceback(words: list[str]) -> None:
     answered(words)

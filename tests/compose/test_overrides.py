@@ -124,7 +124,14 @@ def test_a_preset_is_its_method_under_other_parameters() -> None:
     assert own.method == {**preset.method, "recycle": 0.2}
 
 
-@pytest.mark.parametrize("name", sorted(registry.methods()))
+# test_hydra.py composes each of them by default
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if number % 8 == 0 else [pytest.mark.slow])
+        for number, name in enumerate(sorted(registry.methods()))
+    ],
+)
 def test_hydra_finds_every_method_under_its_name(name: str) -> None:
     node = OmegaConf.to_container(composed([f"method={name}"]).method)
     assert node == registry.methods()[name].config()

@@ -59,7 +59,7 @@ def read(control: Control, ratio: float, *pictures: Image.Image, **more: Any) ->
 def test_a_resized_picture_never_has_more_tokens_than_the_budget_and_few_less() -> None:
     """Fewer by less than the larger of rows and columns, whatever the shape."""
     draw, fills = random.Random(0), []
-    for _ in range(60):
+    for _ in range(20):
         aspect = 30 ** draw.uniform(-1, 1)
         pixels = draw.uniform(60, 400) ** 2
         width, height = (max(28, round((pixels * a) ** 0.5)) for a in (aspect, 1 / aspect))
@@ -127,7 +127,9 @@ def test_another_picture_is_never_ones_own_and_the_same_for_each_question() -> N
         others_of([pictures[0], pictures[0].copy()], seed=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [*MODELS[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in MODELS[2:])]
+)
 def test_the_floors_without_a_picture(name: str) -> None:
     vanilla = asked(name, 6, "method=vanilla")
     for control, kept in (("blind", 0), ("blind_grey", None), ("blind_other", None)):

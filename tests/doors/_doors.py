@@ -7,6 +7,7 @@ Each returns what it kept of every prompt and what the model answered.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -34,6 +35,7 @@ from unibench.compose import compose_cells
 from unibench.harness.child.inference import CellInference
 from unibench.identity import Cell, cell_of
 from unibench.inference.ask import generated
+from unibench.inference.session import method_of
 from unibench.models import LoadedModel, load
 from unibench.profile.passes import Contender, facts
 from unibench.registry import ROOT
@@ -44,6 +46,16 @@ PROMPTS, TOKENS, RATIO = 3, 4, 0.889
 _META = {"task": "doors", "repeats": 1}
 TINY = {family: ROOT / "models" / "tiny" / family for family in ("qwen2_5_vl", "llava", "internvl")}
 FAMILIES = (*TINY, "llava_onevision")
+# a method and words of the run beside it -> the same for prune()
+RUNS: dict[str, dict[str, Any]] = {
+    "divprune wrap=[cen_prune]": {"wrap": ["cen_prune"]},
+    "fastv wrap=[{name:debias,prior:'random:0'}] positions=compact": {
+        "wrap": [{"name": "debias", "prior": "random:0"}],
+        "positions": "compact",
+    },
+    "sparsevlm positions=compact": {"positions": "compact"},
+    "visionzip positions=centre": {"positions": "centre"},
+}
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ def _grained(image: Image.Image, seed: int) -> Image.Image:
 
 def options_of(name: str) -> tuple[str, dict[str, Any]]:
     """A method's name and parameters, from the name of one of its forms."""
+    name = name.partition(" ")[0]
     return FORMS.get(name, (name, OPTIONS.get(name, {})))
 
 
@@ -136,7 +149,8 @@ def command(name: str) -> list[str]:
     """The words of the command line for a method."""
     base, options = options_of(name)
     given = [f"method.{key}={json.dumps(value)}" for key, value in options.items()]
-    return [f"method={base}", *given, f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
+    words = [f"method={base}", *given, f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
+    return [*words, *name.split()[1:]]
 
 
 def library(house: House, name: str) -> list[Kept]:
@@ -152,7 +166,13 @@ def library(house: House, name: str) -> list[Kept]:
     kept = []
     clip = None if house.clip is None else str(house.clip)
     pruned = unibench.prune(
-        model, base, processor=processor, clip=clip, ratio=_ratio(name), **options
+        model,
+        base,
+        processor=processor,
+        clip=clip,
+        ratio=_ratio(name),
+        **options,
+        **RUNS.get(name, {}),
     )
     with pruned as session, torch.inference_mode():
         for sample in samples():
@@ -190,17 +210,18 @@ def command_line(house: House, names: Sequence[str]) -> dict[str, list[Kept]]:
         lines.append(json.dumps({**entry, "answer": list(sample.answers)}))
     (data / "questions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     common = [*house.words, "task=folder", f"task.data={data}"]
-    plain = [name for name in names if not options_of(name)[1]]
-    commands = {name: [*command(name), f"out={house.folder / name}"] for name in names}
+    plain = [name for name in names if not options_of(name)[1] and name not in RUNS]
+    places = {name: house.folder / re.sub(r"\W+", "_", name) for name in names}
     together = f"method={','.join(plain)}"
     budget = [f"ratio={RATIO}", f"generation.max_new_tokens={TOKENS}"]
-    assert main(["-m", together, *budget, *common, f"out={house.folder / 'plain'}"]) == 0
+    if plain:
+        assert main(["-m", together, *budget, *common, f"out={house.folder / 'plain'}"]) == 0
     for name in set(names) - set(plain):
-        assert main([*commands[name], *common]) == 0
+        assert main([*command(name), *common, f"out={places[name]}"]) == 0
     kept = {}
     for name in names:
-        place = house.folder / ("plain" if name in plain else name)
-        base = options_of(name)[0]
+        place = house.folder / "plain" if name in plain else places[name]
+        base = house.cell(name).method
         (file,) = (file for file in place.rglob("metrics.json") if _method(file) == base)
         rows = (file.parent / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         kept[name] = [_of_line(json.loads(row)) for row in rows]
@@ -214,7 +235,7 @@ def _method(file: Path) -> str:
 def profile(house: House, name: str) -> list[Kept]:
     """The pass of ``profile``, on these prompts instead of drawn noise."""
     cell, loaded = house.cell(name), house.loaded
-    method = unibench.api.build_method(*options_of(name)[:1], **options_of(name)[1])
+    method = method_of(cell)
     contender = Contender(name, name, cell, method)
     kept = []
     for sample in samples():

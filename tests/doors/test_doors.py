@@ -13,6 +13,7 @@ import pytest
 from tests.doors._doors import (
     DOORS,
     FAMILIES,
+    RUNS,
     House,
     Kept,
     again,
@@ -26,8 +27,13 @@ from tests.methods._contexts import FORMS, METHODS, VIDEO_ONLY
 from unibench import UsageError
 
 NAMES = (*METHODS, *FORMS)
-# text-aware methods and one of each other kind; the others are in the full run
-QUICK = ("cdpruner", "trimtokenator", "sparsevlm", "divprune", "fastv", "visionzip", "random_pre")
+slow = [pytest.mark.slow]
+# by default one method of each kind (question, attention inside, diversity, tower, draw) on Qwen,
+# and the one that reads a CLIP on LLaVA; the others are in the full run
+QUICK = {
+    "qwen2_5_vl": ("cdpruner", "sparsevlm", "divprune", "visionzip", "random_pre"),
+    "llava": ("cdpruner",),
+}
 
 # a draw depends on the sample's name, and the prompts of a profile have none
 DRAWN = ("random_pre", "random_intra", "dpp[random]", "zoo_prune", "zoo_prune[rank]")
@@ -38,12 +44,19 @@ def _product() -> list[object]:
     cases = []
     for family in FAMILIES:
         for name in NAMES:
-            often = name in QUICK and (
-                family == "qwen2_5_vl" or (family, name) == ("llava", "cdpruner")
-            )
-            marks = [] if often else [pytest.mark.slow]
+            marks = [] if name in QUICK.get(family, ()) else [pytest.mark.slow]
             cases.append(pytest.param(family, name, marks=marks, id=f"{name}-{family}"))
     return cases
+
+
+def _runs() -> list[object]:
+    """Wrappers and positions; the first of each on tiny LLaVA by default."""
+    quick = ("divprune wrap=[cen_prune]", "visionzip positions=centre")
+    return [
+        pytest.param(family, name, marks=[] if (family, name in quick) == ("llava", True) else slow)
+        for family in ("llava", "qwen2_5_vl")
+        for name in RUNS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +68,8 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> object:
 @cache
 def told(house: House, quick: bool) -> dict[str, list[Kept]]:
     """What the command line kept, of the quick or the other methods that the model can serve."""
-    names = [name for name in NAMES if (name in QUICK) == quick]
+    often = QUICK.get(house.family, ())
+    names = [name for name in NAMES if (name in often) == quick]
     return command_line(house, [name for name in names if _refusal(house, name) is None])
 
 
@@ -78,7 +92,7 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         with pytest.raises(UsageError):
             library(house, name)
         pytest.skip(f"refused at every door: {reason}")
-    expected = told(house, name in QUICK)[name]
+    expected = told(house, name in QUICK.get(family, ()))[name]
     assert len(expected) == 3 and all(kept.prompt and kept.pixels for kept in expected)
     for door, opened in DOORS.items():
         found = opened(house, name)
@@ -88,6 +102,21 @@ def test_every_door_keeps_the_same_tokens(houses: object, family: str, name: str
         if door == "profile" and name in DRAWN:
             wanted, found = ([replace(kept, last="") for kept in side] for side in (wanted, found))
         assert found == wanted, f"{door} differs from the command line"
+
+
+@pytest.mark.parametrize(("family", "name"), _runs())
+def test_wrappers_and_positions_are_the_same_at_every_door(
+    houses: object, family: str, name: str
+) -> None:
+    house: House = houses(family)  # type: ignore[operator]
+    expected = command_line(house, [name])[name]
+    for door, opened in DOORS.items():
+        # a profile says what was kept and when, not what was said
+        wanted = [replace(kept, answer="") if door == "profile" else kept for kept in expected]
+        assert opened(house, name) == wanted, f"{door} differs from the command line"
+    if "wrap=" in name:
+        plain = library(house, name.partition(" ")[0])
+        assert [kept.last for kept in plain] != [kept.last for kept in expected]
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from tests.support.models import (
     inputs_of,
     model_of,
 )
+from tests.support.turns import either_kernel, in_turn
 from unibench import Chain, Method, Stage, UsageError
 from unibench.pruning import StepContext
 
@@ -67,9 +68,7 @@ def unread(method: Third, inputs: dict[str, Any], visual: Tensor) -> dict[int, T
     return hidden
 
 
-@families
-@attentions
-@pytest.mark.parametrize("cut", [False, True])
+@in_turn("cut, family, attn", [False, True], either_kernel)
 def test_decoding_equals_a_forward_without_a_cache(family: str, attn: str, cut: bool) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, 2)
     method = Third()

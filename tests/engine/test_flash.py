@@ -19,7 +19,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import unibench
 from tests.support.methods import Fixed, MergeVit, Pyramid, every
-from tests.support.models import collate, families, generate, inputs_of, model_of
+from tests.support.models import collate, generate, inputs_of, model_of
+from tests.support.turns import in_turn, one_or_several
 from unibench import Chain
 
 CALLS = {"all": 0, "packed": 0}
@@ -82,9 +83,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("batch", ["single", "ragged"])
-@pytest.mark.parametrize("name", METHODS)
-@families
+@in_turn("name, family, batch", METHODS, one_or_several)
 def test_flash_attention_equals_sdpa(family: str, flash: Any, name: str, batch: str) -> None:
     inputs = (
         inputs_of(family, 0, 2)

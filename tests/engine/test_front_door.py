@@ -24,12 +24,9 @@ TINY = ROOT / "models" / "tiny" / "qwen2_5_vl"
 RATIO, PROMPTS = 0.889, 12
 
 
-# those that read the question, and one of each kind; the others are slow
-QUICK = (
-    *("cdpruner", "trimtokenator", "divprune", "fastv", "sparsevlm", "two_stage", "mustdrop"),
-    *("random_pre", "visionzip", "pyramiddrop", "idpruner", "vanilla"),
-)
-OTHERS = [name for name in METHODS if name not in QUICK]
+# by default one method: the doors of tests/doors open for others too
+OFTEN = ("divprune",)
+OTHERS = tuple(name for name in METHODS if name not in OFTEN)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +51,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]
             kept[method] = [json.loads(line)["last"] for line in lines]
         return kept
 
-    return lambda name: run(QUICK if name in QUICK else tuple(OTHERS))[name]
+    return lambda name: run(OFTEN if name in OFTEN else OTHERS)[name]
 
 
 @cache
@@ -80,10 +77,7 @@ def prompts() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name == "divprune" else [pytest.mark.slow])
-        for name in (*QUICK, *OTHERS)
-    ],  # the doors of tests/doors open for others too
+    [*OFTEN, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)],
 )
 def test_the_library_keeps_what_the_command_line_keeps(
     name: str, told: Callable[[str], list[str]]

@@ -25,18 +25,16 @@ from tests.support.methods import (
 )
 from tests.support.models import (
     ALONE,
-    FAMILIES,
     IMAGE,
     LAYERS,
-    QUICK,
     VIDEOS,
     collate,
-    families,
     generate,
     inputs_of,
     model_of,
     text_of,
 )
+from tests.support.turns import KERNELS, either_kernel, in_turn, kernels
 from unibench import Chain, Method
 from unibench.budget import Budget
 from unibench.pruning import Session
@@ -50,15 +48,22 @@ PROMPTS: dict[str, dict[str, Any]] = {
     "video": {"video": True},
 }
 
-pytestmark = pytest.mark.parametrize("attn", ["sdpa", "eager"])
-prompts = pytest.mark.parametrize(
-    ("family", "prompt"),
-    [
-        pytest.param(family, prompt, marks=[] if family in QUICK else [pytest.mark.slow])
-        for family in FAMILIES
-        for prompt in PROMPTS
-        if prompt != "video" or family in VIDEOS
-    ],
+
+def read(family: str) -> list[str]:
+    """The kinds of prompts that a family reads."""
+    return [prompt for prompt in PROMPTS if prompt != "video" or family in VIDEOS]
+
+
+def asked(name: str, family: str) -> list[tuple[str, str]]:
+    """A prompt of each kind with either kernel."""
+    return [(prompt, attn) for prompt in read(family) for (attn,) in KERNELS]
+
+
+# by default each kind of prompt on each of the quick families, with the kernels in turn
+prompts = in_turn(
+    "prompt, family, attn",
+    PROMPTS,
+    lambda prompt, family: KERNELS if prompt in read(family) else (),
 )
 
 METHODS: dict[str, Method] = {
@@ -137,8 +142,7 @@ def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings
         torch.testing.assert_close(cut, model.lm_head(text.last_hidden_state), atol=1e-5, rtol=1e-5)
 
 
-@prompts
-@pytest.mark.parametrize("name", METHODS)
+@in_turn("name, family, prompt, attn", METHODS, asked)
 def test_generation_equals_the_slow_reference(
     family: str, attn: str, prompt: str, name: str
 ) -> None:
@@ -181,9 +185,11 @@ def test_evicted_cache_entries_are_invisible_to_decoding_only(
     assert cache.layers[0].get_seq_length() < length - int(prefill[0].sum()) + STEPS - 1
 
 
-@prompts
-@pytest.mark.parametrize(
-    "name", [*METHODS, "evict", "divprune", "fastv", "random_pre", "random_intra"]
+@in_turn(
+    "name, family, prompt, attn",
+    [*METHODS, "evict", "divprune", "fastv", "random_pre", "random_intra"],
+    asked,
+    on=2,
 )
 def test_a_ragged_batch_equals_single_samples(
     family: str, attn: str, prompt: str, name: str
@@ -201,7 +207,7 @@ def test_a_ragged_batch_equals_single_samples(
         assert torch.equal(tokens[row], alone[0])
 
 
-@families
+@kernels
 def test_a_text_only_prompt_is_untouched(family: str, attn: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, images=0)
     plain, scores, _ = generate(model, inputs, STEPS)
@@ -211,7 +217,7 @@ def test_a_text_only_prompt_is_untouched(family: str, attn: str) -> None:
     assert session.take_records()[0].visual_tokens == 0
 
 
-@families
+@kernels
 def test_text_only_and_picture_prompts_share_a_batch(family: str, attn: str) -> None:
     model = model_of(family, attn)
     samples = [inputs_of(family, 0, 1), inputs_of(family, 1, 0), inputs_of(family, 2, 2)]
@@ -241,7 +247,7 @@ def test_a_plain_forward_loop_equals_generate(
     assert torch.equal(torch.stack(tokens, 1), expected)
 
 
-@families
+@kernels
 def test_several_new_tokens_in_one_forward_equal_single_steps(family: str, attn: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0)
     new = torch.tensor([[5, 9, 17, 3]])
@@ -257,7 +263,7 @@ def test_several_new_tokens_in_one_forward_equal_single_steps(family: str, attn:
     torch.testing.assert_close(together, torch.cat(singles, 1), atol=1e-4, rtol=1e-4)
 
 
-@families
+@kernels
 def test_two_prompts_in_one_block_do_not_touch_each_other(family: str, attn: str) -> None:
     model, method = model_of(family, attn), Fixed({0: every(2), 2: every(3, 1)})
     samples = [inputs_of(family, seed) for seed in range(2)]
@@ -271,8 +277,12 @@ def test_two_prompts_in_one_block_do_not_touch_each_other(family: str, attn: str
     assert len(session.take_records()) == 2
 
 
-@families
-@pytest.mark.parametrize("name", ["keep_all", "layer2", "merge_vit", "fastv", "divprune"])
+@in_turn(
+    "name, family, attn",
+    ["keep_all", "layer2", "merge_vit", "fastv", "divprune"],
+    either_kernel,
+    on=1,
+)
 def test_beam_search_and_generation_without_a_cache(family: str, attn: str, name: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0)
     method: Method | str = {**METHODS, "keep_all": KeepAll()}.get(name, name)
@@ -306,7 +316,7 @@ def test_beam_search_and_generation_without_a_cache(family: str, attn: str, name
     assert torch.equal(uncached, greedy)
 
 
-@families
+@kernels
 def test_beams_of_a_ragged_batch_with_vision_signals(family: str, attn: str) -> None:
     model, samples = model_of(family, attn), batch_of(family, "image")
     options: dict[str, Any] = dict(max_new_tokens=STEPS, num_beams=2, do_sample=False)
@@ -322,7 +332,7 @@ def test_beams_of_a_ragged_batch_with_vision_signals(family: str, attn: str) -> 
             assert torch.equal(together[row], alone[0])
 
 
-@families
+@kernels
 def test_text_between_images_is_never_pruned_and_each_image_has_its_own_budget(
     family: str, attn: str
 ) -> None:

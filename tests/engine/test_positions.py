@@ -19,12 +19,12 @@ from tests.support.models import (
     LAYERS,
     QUICK,
     collate,
-    families,
     generate,
     inputs_of,
     model_of,
     text_of,
 )
+from tests.support.turns import either_kernel, in_turn, kernels, once
 from unibench import Method, Selection, Stage, StageContext, UsageError
 from unibench.pruning.eviction import evict
 
@@ -79,9 +79,7 @@ def closed_up(model: Any, inputs: dict[str, Any], drops: reference.Drops) -> ref
     return moved
 
 
-@families
-@attentions
-@pytest.mark.parametrize("images", [1, 3])
+@in_turn("images, family, attn", [1, 3], either_kernel)
 def test_a_cut_before_the_model_is_the_plain_decoder_on_the_kept_rows(
     family: str, attn: str, images: int
 ) -> None:
@@ -116,9 +114,7 @@ def test_a_cut_before_the_model_is_the_plain_decoder_on_the_kept_rows(
     assert not torch.allclose(original, found, atol=1e-2)
 
 
-@families
-@attentions
-@pytest.mark.parametrize("name", FEW)
+@in_turn("name, family, attn", FEW, either_kernel)
 def test_closed_up_generation_equals_the_slow_reference(family: str, attn: str, name: str) -> None:
     check_closed_up(model_of(family, attn), inputs_of(family, 0, 2), METHODS[name], STEPS)
 
@@ -147,8 +143,7 @@ def check_closed_up(model: Any, inputs: dict[str, Any], inner: Method, steps: in
     assert tokens[0].tolist() == expected
 
 
-@families
-@attentions
+@kernels
 def test_what_leaves_the_cache_moves_nothing(
     family: str, attn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,8 +166,7 @@ def test_what_leaves_the_cache_moves_nothing(
     assert tokens[0].tolist() == expected
 
 
-@families
-@attentions
+@kernels
 def test_merged_tokens_stand_amid_those_they_stand_for(family: str, attn: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, 2)
     method = Recording(Runs())
@@ -199,9 +193,7 @@ def test_merged_tokens_stand_amid_those_they_stand_for(family: str, attn: str) -
     assert not torch.allclose(original[0, 0], scores[0, 0], atol=1e-3)
 
 
-@families
-@attentions
-@pytest.mark.parametrize("policy", ["compact", "centre"])
+@in_turn("policy, family, attn", ["compact", "centre"], either_kernel)
 def test_a_ragged_batch_equals_single_samples(family: str, attn: str, policy: Any) -> None:
     # one of text alone, and one of which the cuts drop nothing, beside others
     model = model_of(family, attn)
@@ -218,9 +210,7 @@ def test_a_ragged_batch_equals_single_samples(family: str, attn: str, policy: An
         assert torch.equal(tokens[row], alone[0])
 
 
-@families
-@attentions
-@pytest.mark.parametrize("policy", ["compact", "centre"])
+@in_turn("policy, family, attn", ["compact", "centre"], either_kernel)
 def test_keeping_everything_moves_nothing(family: str, attn: str, policy: Any) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0, 2)
     plain, scores, _ = generate(model, inputs, STEPS)
@@ -230,8 +220,7 @@ def test_keeping_everything_moves_nothing(family: str, attn: str, policy: Any) -
     assert torch.equal(tokens, plain) and torch.equal(again, scores)
 
 
-@families
-@pytest.mark.parametrize("policy", ["compact", "centre"])
+@in_turn("policy, family", ["compact", "centre"], once, on=2)
 def test_beams_several_tokens_and_no_cache_go_on_alike(family: str, policy: Any) -> None:
     model, inputs = model_of(family), inputs_of(family, 0)
     method: Method = Runs() if policy == "centre" else METHODS["schedule"]

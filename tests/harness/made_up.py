@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,13 @@ FORMS = (
 
 def answers(harness: str, name: str, folder: Path, forms: Sequence[str] = FORMS) -> dict[str, str]:
     """One made-up answer for each sample of a stand-in, by its id; the forms come in turn."""
+    return filled(harness, name, folder, cycle(forms))
+
+
+def filled(harness: str, name: str, folder: Path, forms: Iterable[str]) -> dict[str, str]:
+    """One form for each sample of a stand-in, by its id, filled in with what is right there."""
     made = {}
-    for (sample, row), form in zip(_samples(harness, name, folder), cycle(forms), strict=False):
+    for (sample, row), form in zip(_samples(harness, name, folder), forms, strict=False):
         right = _truth(row)
         other, words = OTHER.get(right, "something else"), _words(row, right)
         made[sample] = form.format(right=right, small=right.lower(), other=other, words=words)

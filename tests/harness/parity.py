@@ -1,28 +1,30 @@
-"""The harness's own command against unibench, call by call: what reaches ``generate``.
+"""The harness's own command against unibench, call by call: what reaches ``generate``, and scores.
 
     python -m tests.harness.parity vlmevalkit qwen2_5_vl divprune     # one cell of the matrix, as JSON
-    python -m tests.harness.parity run outputs/parity                 # all of them
-    python -m tests.harness.parity page outputs/parity > results/harness_parity.md
+    python -m benchmarks.harness_parity                               # all of them, and the page
 
 On the harness's side stands its own class, which loads a small random checkpoint by itself, in the
 harness's own loop; only "cuda" is replaced by the CPU and half precision by single. The two
 classes whose code no index has (the package ``llava``, OpenGVLab's remote code) run on what
 :mod:`tests.harness.shims` has written again, apart from what unibench has for them.
+
+A random checkpoint answers nothing right, and scores of 0 are equal whatever they are of. So what
+it generated is compared, and another answer is handed back: a made-up one for the sample on
+unibench's side, on the harness's the one that stands for the same ids and pixels.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import json
+import math
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,21 +35,20 @@ from unibench._compat import repair_torchvision
 repair_torchvision()
 
 import torch
-from transformers import (
-    BatchFeature,
-    GenerationMixin,
-    PreTrainedModel,
-    Qwen3VLForConditionalGeneration,
-)
+from transformers import AutoTokenizer, GenerationMixin, Qwen3VLForConditionalGeneration
 
 import unibench
-from tests.harness import shims
+from tests.harness import made_up, shims
+from tests.harness.official import lmms_eval as lmms_eval_side
+from tests.harness.official import vlmevalkit as vlmevalkit_side
 from tests.harness.running import card
+from tests.harness.running import compared as compared_paths
 from tests.harness.standins import write
 from tests.support.architectures import ARCHITECTURES
 from tests.support.checkpoints import save
 from unibench.compose import compose_cells
 from unibench.config import HarnessEntry, RunConfig
+from unibench.harness.child.inference import CellInference
 from unibench.harness.child.serve import Child
 from unibench.identity import cell_of
 
@@ -69,8 +70,9 @@ TASKS = {
     "lmms_eval": ("pope", "mmstar", "ocrbench", "mmmu", "chartqa", "textvqa", "mme", "docvqa"),
 }
 _QWEN3 = ARCHITECTURES["qwen3_vl"]
-QUESTIONS = 2
+QUESTIONS = 6  # of every category of a task some: their means are in the scores
 LENGTH = 3
+FORMS = ("{right}", "{other}", "The answer is {right}.", "{right}.", "{words}")
 RATIO = 0.75
 DECODING = ("max_new_tokens", "repetition_penalty", "num_beams", "no_repeat_ngram_size")
 
@@ -94,9 +96,33 @@ class Call:
     answer: tuple[int, ...]
 
 
+@dataclass
+class Answers:
+    """What is handed back in place of what a random checkpoint generates.
+
+    Attributes:
+        tokenizer: of the checkpoint.
+        known: by ids and pixels of a call.
+        next: the answer to a prompt that has none yet; None where such a prompt is a difference.
+    """
+
+    tokenizer: Any
+    known: dict[tuple[str, str], str] = field(default_factory=dict)
+    next: Callable[[], str] | None = None
+
+    def to(self, ids: str, pixels: str) -> torch.Tensor:
+        """Token ids, with the end."""
+        if self.next is not None:
+            # two rows that ask the same are answered the same, as a model would
+            self.known.setdefault((ids, pixels), self.next())
+        text = self.known.get((ids, pixels), "a prompt that unibench did not have")
+        found = self.tokenizer(text, add_special_tokens=False).input_ids
+        return torch.tensor([[*found, self.tokenizer.eos_token_id]])
+
+
 @contextmanager
-def recorded() -> Iterator[list[Call]]:
-    """The calls of every model inside the block."""
+def recorded(answers: Answers) -> Iterator[list[Call]]:
+    """The calls of every model inside the block, which hand back these answers."""
     calls: list[Call] = []
     generate = GenerationMixin.generate
 
@@ -112,57 +138,21 @@ def recorded() -> Iterator[list[Call]]:
             if values is not None:
                 state.update(f"{tuple(values.shape)}".encode())
                 state.update(values.float().contiguous().numpy().tobytes())
-        calls.append(
-            Call(
-                hashlib.blake2b(ids.numpy().tobytes(), digest_size=8).hexdigest(),
-                state.hexdigest() if any(values is not None for values in pixels) else "",
-                int((ids == model.config.image_token_id).sum()),
-                tuple(
-                    neutral.get(key, value) if value is None else value
-                    for key, value in zip(DECODING, settings, strict=True)
-                ),
-                tuple(out[0, ids.shape[1] :].tolist()),
-            )
+        call = Call(
+            hashlib.blake2b(ids.numpy().tobytes(), digest_size=8).hexdigest(),
+            state.hexdigest() if any(values is not None for values in pixels) else "",
+            int((ids == model.config.image_token_id).sum()),
+            tuple(
+                neutral.get(key, value) if value is None else value
+                for key, value in zip(DECODING, settings, strict=True)
+            ),
+            tuple(out[0, ids.shape[1] :].tolist()),
         )
-        return out
+        calls.append(call)
+        return torch.cat([ids, answers.to(call.ids, call.pixels)], dim=1)
 
     with patch.object(GenerationMixin, "generate", recording):
         yield calls
-
-
-@contextmanager
-def on_cpu() -> Iterator[None]:
-    """ "cuda" is the CPU, half precision is single, and no GPU is asked for."""
-    load, move, place = PreTrainedModel.from_pretrained.__func__, torch.Tensor.to, BatchFeature.to
-
-    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        for key in ("torch_dtype", "low_cpu_mem_usage", "use_flash_attention_2"):
-            kwargs.pop(key, None)
-        kwargs |= {"dtype": torch.float32, "attn_implementation": "sdpa", "device_map": None}
-        return load(cls, *args, **kwargs)
-
-    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
-        named = [str(value).partition(":")[0] for value in (*args, *kwargs.values())]
-        if "cuda" in named or {"torch.float16", "torch.bfloat16"} & {*named}:
-            return self
-        return move(self, *args, **kwargs)
-
-    def batch_to(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self if "cuda" in map(str, args) else place(self, *args, **kwargs)
-
-    with (
-        patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)),
-        patch.object(torch.Tensor, "to", to),
-        patch.object(torch.Tensor, "cuda", lambda self: self),
-        patch.object(torch.nn.Module, "cuda", lambda self, *_: self),
-        patch.object(BatchFeature, "to", batch_to),
-    ):
-        module_to = torch.nn.Module.to
-        keep = lambda self, *args, **kwargs: (  # noqa: E731
-            self if "cuda" in str(args) else module_to(self, *args, **kwargs)
-        )
-        with patch.object(torch.nn.Module, "to", keep):
-            yield
 
 
 def checkpoint(family: str, folder: Path) -> Path:
@@ -211,21 +201,54 @@ def cells(family: str, harness: str, method: str, folder: Path) -> list[RunConfi
     )
 
 
-def ours(configs: list[RunConfig]) -> dict[str, list[Call]]:
-    """Calls by task, as unibench makes them; tables of a few questions cannot all be scored."""
-    found: dict[str, list[Call]] = {}
+@dataclass(frozen=True)
+class Side:
+    """One side of a task.
+
+    Attributes:
+        calls: of ``generate``.
+        numbers: of the harness's result, by path.
+    """
+
+    calls: Sequence[Call]
+    numbers: Mapping[str, float]
+
+
+def ours(configs: list[RunConfig], harness: str, answers: Answers, data: Path) -> dict[str, Side]:
+    """Calls and scores by task, as unibench makes them; notes which answer stands for which
+    prompt.
+    """
+    found: dict[str, Side] = {}
     said: list[dict[str, Any]] = []
-    child = Child(said.append)
+    child, asking, now = Child(said.append), CellInference.asking, [""]
+
+    def noting(inference: CellInference, question: Any) -> Any:
+        now[0] = question.id
+        return asking(inference, question)
+
     for config in configs:
-        cell = cell_of(config)
+        cell, start = cell_of(config), len(said)
         cell.folder.mkdir(parents=True, exist_ok=True)
-        start = len(said)
-        with recorded() as calls:
+        made = made_up.answers(harness, _name(config, harness), data, FORMS)
+        answers.next = lambda made=made: made[now[0]]  # type: ignore[misc]
+        with recorded(answers) as calls, patch.object(CellInference, "asking", noting):
             child.answer(cell)
-        if not any(event["event"] == "answered" for event in said[start:]):
-            raise RuntimeError(f"{config.task.name}: {said[-1]['message']}")
-        found[config.task.name] = list(calls)
+        result = said[-1]
+        if result["event"] != "result":
+            raise RuntimeError(f"{config.task.name}: {result.get('message')}")
+        numbers = {
+            path: float(value)
+            for path, value in result["raw"].items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        assert len(said) - start > len(made), "every sample is asked"
+        found[config.task.name] = Side(calls, numbers)
+    answers.next = None
     return found
+
+
+def _name(config: RunConfig, harness: str) -> str:
+    return str(getattr(config.task, harness).name)
 
 
 @contextmanager
@@ -239,8 +262,8 @@ def pruned(model: Any, config: RunConfig, processor: Any) -> Iterator[None]:
         yield
 
 
-def theirs_vlmevalkit(configs: list[RunConfig], folder: Path) -> dict[str, list[Call]]:
-    """Calls by task, as VLMEvalKit's own loop and class make them."""
+def theirs_vlmevalkit(configs: list[RunConfig], folder: Path, answers: Answers) -> dict[str, Side]:
+    """Calls and scores by task, as VLMEvalKit's own loop, class and files make them."""
     from unibench.harness.child.vlmevalkit import accepted, build_dataset, infer_data_job, md5
     from unibench.harness.child.vlmevalkit_models import supported_VLM
 
@@ -251,10 +274,10 @@ def theirs_vlmevalkit(configs: list[RunConfig], folder: Path) -> dict[str, list[
     hub.symlink_to(folder / "model")
     lmu = folder / "LMUData"
     lmu.mkdir()
-    os.environ |= {"LMUData": str(lmu), "PRED_FORMAT": "tsv"}
+    os.environ["LMUData"] = str(lmu)  # noqa: SIM112
     found = {}
     with ExitStack() as stack:
-        stack.enter_context(on_cpu())
+        stack.enter_context(shims.on_cpu())
         for module in ("qwen2_vl", "qwen3_vl"):
             name = f"vlmeval.vlm.{module}.model.get_gpu_memory"
             stack.enter_context(patch(name, lambda: [1]))
@@ -273,16 +296,19 @@ def theirs_vlmevalkit(configs: list[RunConfig], folder: Path) -> dict[str, list[
             (lmu / table.name).symlink_to(table)
             work = folder / "work" / name
             work.mkdir(parents=True)
-            with accepted(name, md5(table)), recorded() as calls:
-                infer_data_job(
-                    model, work_dir=str(work), model_name="own", dataset=build_dataset(name)
-                )
-            found[config.task.name] = list(calls)
+            with accepted(name, md5(table)), recorded(answers) as calls:
+                dataset = build_dataset(name)
+                infer_data_job(model, work_dir=str(work), model_name="own", dataset=dataset)
+            # its own format: nothing asks for another here
+            result = dataset.evaluate(
+                str(work / f"own_{name}.xlsx"), model="exact_matching", nproc=2
+            )
+            found[config.task.name] = Side(calls, vlmevalkit_side.flat(result))
     return found
 
 
-def theirs_lmms_eval(configs: list[RunConfig], folder: Path) -> dict[str, list[Call]]:
-    """Calls by task, as lmms-eval's own evaluator and class make them."""
+def theirs_lmms_eval(configs: list[RunConfig], folder: Path, answers: Answers) -> dict[str, Side]:
+    """Calls and scores by task, as lmms-eval's own evaluator and class make them."""
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.models import get_model
     from lmms_eval.tasks import TaskManager
@@ -293,7 +319,7 @@ def theirs_lmms_eval(configs: list[RunConfig], folder: Path) -> dict[str, list[C
     entry = str(first.model.harness_entry.lmms_eval)
     found = {}
     with ExitStack() as stack:
-        stack.enter_context(on_cpu())
+        stack.enter_context(shims.on_cpu())
         kind = get_model(entry)
         stack.enter_context(shims.lmms_eval(entry, folder / "model"))
         model = kind(pretrained=str(folder / "model"), device="cpu", device_map="cpu", batch_size=1)
@@ -307,9 +333,10 @@ def theirs_lmms_eval(configs: list[RunConfig], folder: Path) -> dict[str, list[C
             name = str(config.task.lmms_eval.name)  # type: ignore[union-attr]
             data = {"dataset_path": str(folder / "data" / name), "dataset_name": None}
             task = task_of(manager, name, data, simple=kind.is_simple)
-            with recorded() as calls:
-                simple_evaluate(model=model, tasks=[task], task_manager=manager, batch_size=1, bootstrap_iters=0, log_samples=False, process_docs_parallel=1)  # fmt: skip
-            found[config.task.name] = list(calls)
+            lmms_eval_side.forget_points(task)
+            with recorded(answers) as calls:
+                result = simple_evaluate(model=model, tasks=[task], task_manager=manager, batch_size=1, bootstrap_iters=0, log_samples=False, process_docs_parallel=1)  # fmt: skip
+            found[config.task.name] = Side(calls, lmms_eval_side.flat(result["results"][name]))
     return found
 
 
@@ -323,23 +350,41 @@ def _shorten(model: Any) -> None:
     model.generate = generate
 
 
-def compared(harness: str, family: str, method: str) -> dict[str, Any]:
+def compared(harness: str, family: str, method: str) -> dict[str, dict[str, Any]]:
     """Of each task: calls, and how many of them have the same ids, pixels, visual tokens, decoding
-    and answers.
+    and answers; numbers of the score, how many of them are equal, and the first metric of both.
     """
     theirs = {"vlmevalkit": theirs_vlmevalkit, "lmms_eval": theirs_lmms_eval}[harness]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         checkpoint(family, folder / "model")
-        names = [str(card(task, harness).name) for task in TASKS[harness]]  # type: ignore[union-attr]
-        write(folder / "data", harness, names, QUESTIONS)
+        sides = {task: card(task, harness) for task in TASKS[harness]}
+        write(folder / "data", harness, [str(side.name) for side in sides.values() if side], QUESTIONS)  # fmt: skip
         configs = cells(family, harness, method, folder)
-        mine = ours(configs)
-        own = theirs(configs, folder)
-    return {task: _equal(mine[task], own[task]) for task in mine}
+        answers = Answers(AutoTokenizer.from_pretrained(folder / "model"))
+        mine = ours(configs, harness, answers, folder / "data")
+        own = theirs(configs, folder, answers)
+    return {
+        task: _equal(mine[task].calls, own[task].calls)
+        | _scored(sides[task], mine[task], own[task])
+        for task in mine
+    }
 
 
-def _equal(mine: list[Call], own: list[Call]) -> dict[str, int]:
+def _scored(side: Any, mine: Side, own: Side) -> dict[str, Any]:
+    """How many numbers of a result are equal, and the card's first metric of both."""
+    paths = compared_paths(side, mine.numbers, own.numbers)
+    same = [math.isclose(mine.numbers[path], own.numbers[path], rel_tol=1e-9) for path in paths]
+    first = side.metrics[0]
+    native, ours_ = (sum(one.numbers[path] for path in first.path) for one in (own, mine))
+    return {
+        "numbers": len(paths),
+        "scores": sum(same),
+        "score": {"of": first.name, "best": first.best, "native": native, "unibench": ours_},
+    }
+
+
+def _equal(mine: Sequence[Call], own: Sequence[Call]) -> dict[str, Any]:
     order = sorted if len(mine) == len(own) else list  # lmms-eval's classes sort their requests
     key = lambda call: (call.ids, call.pixels)  # noqa: E731
     pairs = (
@@ -347,7 +392,7 @@ def _equal(mine: list[Call], own: list[Call]) -> dict[str, int]:
         if len(mine) == len(own)
         else list(zip(mine, own, strict=False))
     )
-    same = {"calls": len(own), "asked": len(mine)}
+    same: dict[str, Any] = {"calls": len(own), "asked": len(mine)}
     for name in Call.__dataclass_fields__:
         same[name] = sum(getattr(one, name) == getattr(other, name) for one, other in pairs)
     return same
@@ -364,69 +409,14 @@ def entry_of(name: str) -> HarnessEntry:
     return config.model.harness_entry
 
 
-def equal(tasks: Mapping[str, Mapping[str, int]]) -> bool:
-    """Whether every call of every task is the same in every respect, and there are any."""
-    counts = [set(same.values()) for same in tasks.values()]
-    return bool(counts) and all(len(count) == 1 and 0 not in count for count in counts)
-
-
-HEAD = """# The harnesses' own commands and unibench, call by call
-
-    .venv/bin/python -m tests.harness.parity run outputs/parity      # {minutes}
-    .venv/bin/python -m tests.harness.parity page outputs/parity > results/harness_parity.md
-
-On one side VLMEvalKit's loop (`infer_data_job`) or lmms-eval's evaluator with the harness's own model class, which loads a small
-random checkpoint of the family by itself; on the other unibench with `convention=harness`. Counted are calls of `generate` with the
-same token ids, pixels (in single precision), visual tokens, decoding (length, repetition penalty, beams) and answer.
-Under *divprune* the harness's own model is pruned by `unibench.prune(model, "divprune", ratio={ratio})`. Two classes cannot be
-loaded here, since their code is on no index: VLMEvalKit's `LLaVA` and lmms-eval's `llava` (package `llava`), and
-VLMEvalKit's `InternVLChat` (OpenGVLab's remote code). They run, with everything that the harness has of them, on those functions
-written again for the test (`tests/harness/shims.py`), apart from unibench's. Of the resize by PIL alone both take transformers'.
-"""
-
-
-def page(folder: Path) -> str:
-    """The matrix as a page."""
-    lines = [HEAD.format(minutes="30 runs", ratio=RATIO)]
-    lines.append(
-        "| harness | family | entry | method | tasks | calls | ids | pixels | visual tokens | decoding | answers |"
-    )
-    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
-    for file in sorted(folder.glob("*.json")):
-        harness, family, method = _parts(file.stem)
-        tasks = json.loads(file.read_text())
-        total = {
-            key: sum(same[key] for same in tasks.values()) for key in next(iter(tasks.values()))
-        }
-        entry = getattr(entry_of(CARDS[family]), harness)
-        numbers = [str(total[key]) for key in ("calls", *Call.__dataclass_fields__)]
-        lines.append(
-            f"| {harness} | {family} | `{entry}` | {method} | {len(tasks)} | "
-            + " | ".join(numbers)
-            + " |"
-        )
-    return "\n".join([*lines, ""])
-
-
-def _parts(stem: str) -> tuple[str, str, str]:
-    harness = next(name for name in TASKS if stem.startswith(name))
-    family, _, method = stem.removeprefix(f"{harness}_").rpartition("_")
-    return harness, family, method
-
-
-def run(folder: Path) -> None:
-    """Every cell of the matrix that is not there yet, each in a process of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for harness, family, method in itertools.product(TASKS, CARDS, ("vanilla", "divprune")):
-        file = folder / f"{harness}_{family}_{method}.json"
-        if file.exists() or not asked_for(harness, family):
-            continue
-        words = [sys.executable, "-m", "tests.harness.parity", harness, family, method]
-        with (folder / f"{file.stem}.log").open("wb") as log:
-            done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, check=False)
-        print(f"{file.stem}: {'done' if done.returncode == 0 else 'failed, see the log beside it'}")
-        if done.returncode == 0:
-            file.write_bytes(done.stdout)
+def equal(tasks: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether every call of every task is the same in every respect, every score too, and there are
+    any.
+    """
+    counted = ("calls", "asked", *Call.__dataclass_fields__)
+    counts = [{same[name] for name in counted} for same in tasks.values()]
+    scores = [{same["numbers"], same["scores"]} for same in tasks.values()]
+    return bool(counts) and all(len(count) == 1 and 0 not in count for count in counts + scores)
 
 
 def cell(harness: str, family: str, method: str) -> None:
@@ -441,9 +431,4 @@ def cell(harness: str, family: str, method: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "run":
-        run(Path(sys.argv[2]))
-    elif sys.argv[1] == "page":
-        print(page(Path(sys.argv[2])), end="")
-    else:
-        cell(*sys.argv[1:])
+    cell(*sys.argv[1:])

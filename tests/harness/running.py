@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import made_up
+from tests.harness import made_up, standins
 from tests.harness.scoring import Scores, score
 from unibench.cli import main
 from unibench.compose import CONFIGS, compose_cells
@@ -43,12 +43,20 @@ def cards(harness: str) -> dict[str, str]:
         side = None if path.stem in ("synthvqa", "folder", *VIDEOS) else card(path.stem, harness)
         if (
             side is not None
+            and side.name in standins.NAMES[harness]
             and side.judges[0] != "endpoint"
             and "java" not in side.requires
             and not lacks(side)
         ):
             found[path.stem] = side.name
     return found
+
+
+def compared(side: Any, mine: Mapping[str, float], own: Mapping[str, float]) -> set[str]:
+    """The paths of two results that are compared: all of the card's, and whatever both have."""
+    wanted = {path for metric in side.metrics for path in metric.path}
+    assert wanted <= mine.keys() & own.keys(), wanted - (mine.keys() & own.keys())
+    return mine.keys() & own.keys()
 
 
 def lacks(side: HarnessTask) -> list[str]:

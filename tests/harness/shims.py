@@ -1,5 +1,6 @@
-"""What two classes of the harnesses need that no index has, in the few lines that matter: the
-package ``llava`` and ``chat`` of OpenGVLab's remote code, on checkpoints of transformers.
+"""What a machine without a GPU lacks for the harnesses' own classes, and what two of them need that
+no index has, in the few lines that matter: the package ``llava`` and ``chat`` of OpenGVLab's remote
+code, on checkpoints of transformers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from unittest.mock import patch
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedModel,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 VICUNA = (
@@ -22,6 +28,41 @@ VICUNA = (
     " helpful, detailed, and polite answers to the user's questions."
 )
 SHUSHENG = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """ "cuda" is the CPU, half precision is single, and no GPU is asked for."""
+    load, move, place = PreTrainedModel.from_pretrained.__func__, torch.Tensor.to, BatchFeature.to
+
+    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        for key in ("torch_dtype", "low_cpu_mem_usage", "use_flash_attention_2"):
+            kwargs.pop(key, None)
+        kwargs |= {"dtype": torch.float32, "attn_implementation": "sdpa", "device_map": None}
+        return load(cls, *args, **kwargs)
+
+    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        named = [str(value).partition(":")[0] for value in (*args, *kwargs.values())]
+        if "cuda" in named or {"torch.float16", "torch.bfloat16"} & {*named}:
+            return self
+        return move(self, *args, **kwargs)
+
+    def batch_to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self if "cuda" in map(str, args) else place(self, *args, **kwargs)
+
+    with (
+        patch.object(PreTrainedModel, "from_pretrained", classmethod(from_pretrained)),
+        patch.object(torch.Tensor, "to", to),
+        patch.object(torch.Tensor, "cuda", lambda self: self),
+        patch.object(torch.nn.Module, "cuda", lambda self, *_: self),
+        patch.object(BatchFeature, "to", batch_to),
+    ):
+        module_to = torch.nn.Module.to
+        keep = lambda self, *args, **kwargs: (  # noqa: E731
+            self if "cuda" in str(args) else module_to(self, *args, **kwargs)
+        )
+        with patch.object(torch.nn.Module, "to", keep):
+            yield
 
 
 def vlmevalkit(kind: str, folder: Path) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from tests.harness import standins
-from unibench.compose import CONFIGS
+from unibench import catalogue
+from unibench.compose import CONFIGS, compose_cells
 from unibench.config import HarnessTask, TaskConfig
+from unibench.errors import UsageError
 from unibench.schema import build, without_literals
 
 BENCHMARKS = (
@@ -32,6 +35,7 @@ FREE = {
 }  # filled in by the task itself; read only if there
 
 
+@cache
 def card(name: str) -> TaskConfig:
     merged = OmegaConf.merge(
         OmegaConf.structured(without_literals(TaskConfig)),
@@ -42,8 +46,14 @@ def card(name: str) -> TaskConfig:
     return found
 
 
-def sides(harness: str) -> list[Any]:
-    found = ((name, getattr(card(name), harness)) for name in BENCHMARKS)
+def every() -> list[str]:
+    """Every card of a benchmark that a harness asks."""
+    files = sorted((CONFIGS / "task").glob("*.yaml"))
+    return [file.stem for file in files if card(file.stem).kind == "harness"]
+
+
+def sides(harness: str, names: Sequence[str] = BENCHMARKS) -> list[Any]:
+    found = ((name, getattr(card(name), harness)) for name in names)
     return [pytest.param(side, id=name) for name, side in found if side is not None]
 
 
@@ -62,14 +72,16 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 @cache
+def task_files() -> dict[Path, str]:
+    """The text of every task of lmms-eval: thousands of files, read once."""
+    return {path: path.read_text() for path in (package("lmms_eval") / "tasks").rglob("*.yaml")}
+
+
+@cache
 def definition(task: str) -> dict[str, Any]:
     """An lmms-eval task with what it includes, and where it lies."""
-    line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(task)}[\"']?\s*$", re.MULTILINE)
-    (file,) = (
-        path
-        for path in (package("lmms_eval") / "tasks").rglob("*.yaml")
-        if line.search(path.read_text())
-    )
+    package("lmms_eval")
+    file = catalogue._task_files()[task]
     found = yaml.load(file.read_text(), Loader)
     if "include" in found:
         found = yaml.load((file.parent / found["include"]).read_text(), Loader) | found
@@ -117,25 +129,11 @@ def columns_read(task: str) -> set[str]:
 
 
 @cache
-def vlmevalkit_names() -> set[str]:
-    """Every key of every ``DATASET_URL``."""
-    names: set[str] = set()
-    for file in (package("vlmeval") / "dataset").glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Assign) and any(
-                isinstance(t, ast.Name) and t.id == "DATASET_URL" for t in node.targets
-            ):
-                keys = node.value.keys if isinstance(node.value, ast.Dict) else []
-                names |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
-    return names
-
-
-@cache
 def vlmevalkit_source() -> str:
     return "\n".join(file.read_text() for file in (package("vlmeval") / "dataset").rglob("*.py"))
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", every())
 def test_a_card_is_complete(name: str) -> None:
     found = card(name)
     present = [side for side in (found.vlmevalkit, found.lmms_eval) if side is not None]
@@ -147,13 +145,14 @@ def test_a_card_is_complete(name: str) -> None:
         assert len({metric.name for metric in side.metrics}) == len(side.metrics)
 
 
-@pytest.mark.parametrize("side", sides("lmms_eval"))
+@pytest.mark.parametrize("side", sides("lmms_eval", every()))
 def test_a_card_names_an_official_task_and_its_metrics(side: HarnessTask) -> None:
     reported = {entry["metric"] for entry in definition(side.name)["metric_list"]}
-    assert {path.partition(".")[0] for metric in side.metrics for path in metric.path} <= reported
+    paths = [path for metric in side.metrics for path in metric.path]
+    assert all(f"{path}.".startswith(tuple(f"{one}." for one in reported)) for path in paths)
 
 
-@pytest.mark.parametrize("side", sides("lmms_eval"))
+@pytest.mark.parametrize("side", sides("lmms_eval", every()))
 def test_a_card_lists_the_columns_that_the_task_reads(side: HarnessTask) -> None:
     assert columns_read(side.name) <= set(side.columns)
 
@@ -165,13 +164,40 @@ def test_a_stand_in_has_the_split_and_the_columns_of_the_card(side: HarnessTask)
     assert set(side.columns) <= set(standin.rows(4)[0])
 
 
-@pytest.mark.parametrize("side", sides("vlmevalkit"))
+@pytest.mark.parametrize("side", sides("vlmevalkit", every()))
 def test_a_card_names_an_official_data_set_and_its_columns(side: HarnessTask) -> None:
-    assert side.name in vlmevalkit_names()
+    name = catalogue.video_folder(side.name) or side.name
+    assert name in catalogue.names("vlmevalkit")
     letters = set("ABCD")  # read in a loop over the alphabet
-    assert {
-        column for column in side.columns if f"'{column}'" not in vlmevalkit_source()
-    } <= letters
+    source = vlmevalkit_source()
+    unread = {c for c in side.columns if f"'{c}'" not in source and f'"{c}"' not in source}
+    assert unread <= letters
+
+
+@pytest.mark.parametrize("side", sides("lmms_eval", every()))
+def test_a_card_s_task_has_a_split_and_a_repository(side: HarnessTask) -> None:
+    found = definition(side.name)
+    assert found["test_split"].strip()
+    assert catalogue.dataset_path(side.name) == found["dataset_path"]
+
+
+def test_what_papers_use_has_a_card() -> None:
+    wanted = {
+        *("mmvet", "mmbench_en_v11", "mmmu_pro", "blink", "muirbench", "mmvp", "cv_bench", "vstar"),
+        *("hrbench4k", "hrbench8k", "mathverse", "textcaps", "mvbench", "longvideobench_val_v"),
+        *("mlvu_dev", "mlvu_test", "egoschema_subset", "nextqa_mc", "perceptiontest_val_mc"),
+        *("videomme", "videomme_w_subtitle", "refcoco", "refcoco_plus", "refcocog"),
+        *("screenspot_v2", "coco_cap_chair", "ocrbench_v2", "mme_realworld"),
+    }
+    assert wanted <= set(every())
+
+
+@pytest.mark.parametrize("task", ["mm-vet", "AMBER", "mvbench_action_count"])
+def test_the_message_for_an_unknown_task_says_which_harness_has_it(task: str) -> None:
+    hint = {"mm-vet": "task=vlmevalkit:MMVet, task=lmms_eval:mmvet", "AMBER": "vlmevalkit:AMBER"}
+    with pytest.raises(UsageError) as caught:
+        compose_cells([f"task={task}"], sweep=False)
+    assert hint.get(task, f"lmms_eval:{task}") in str(caught.value)
 
 
 @pytest.mark.parametrize("side", sides("vlmevalkit"))

@@ -161,6 +161,13 @@ def test_a_model_that_no_harness_knows_is_asked_in_its_own_words_and_the_row_say
     assert "names no model object of vlmevalkit" in str(found.convention.note)
 
 
+def test_a_card_says_why_a_harness_s_prompts_are_not_for_its_checkpoint() -> None:
+    words = ["task=mmstar", "harness=vlmevalkit", "model=tiny_llava"]
+    found = benchmark_of(compose_cells(words, sweep=False)[0])
+    assert found is not None and found.convention.entry is None
+    assert "says nothing after the blank" in str(found.convention.note)
+
+
 def test_every_part_of_a_convention_is_in_the_key_and_its_note_is_not() -> None:
     keys = [
         key("task=pope", *words)
@@ -191,9 +198,14 @@ def test_a_checkpoint_in_a_folder_keeps_its_own_image_settings() -> None:
 
 
 def test_the_verified_versions_are_the_pinned_ones() -> None:
-    assert pins("harness-nodeps.txt") == {
-        DISTRIBUTIONS[harness]: version for harness, version in VERSIONS.items()
-    }
+    pinned = pins("harness-nodeps.txt")
+    assert {harness: pinned[name] for harness, name in DISTRIBUTIONS.items()} == VERSIONS
+
+
+def test_what_the_harnesses_own_commands_write_their_tables_with_is_pinned() -> None:
+    assert {"xlsxwriter", "pytablewriter"} <= pins("harness.txt").keys() | pins(
+        "harness-nodeps.txt"
+    ).keys()
 
 
 def test_the_installed_packages_are_the_pinned_ones() -> None:

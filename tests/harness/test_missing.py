@@ -13,7 +13,15 @@ import tenacity
 from unibench.benchmark import Benchmark, benchmark_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
-from unibench.harness.child.missing import check_requirements, check_table, fetching, reason_of
+from unibench.harness.child.missing import (
+    check_table,
+    check_truths,
+    fetching,
+    reason_of,
+    remarks_on,
+    truths_of,
+)
+from unibench.harness.needs import check_requirements
 
 
 def benchmark(*words: str) -> Benchmark:
@@ -111,3 +119,26 @@ def test_a_table_that_cannot_be_scored_is_refused(
 
 def test_a_table_that_a_judge_scores_without_answers_is_accepted() -> None:
     check_table(pd.DataFrame({"index": [1, 2]}), "MIA-Bench")
+
+
+def test_an_answer_is_looked_for_under_the_name_that_the_table_has() -> None:
+    table = pd.DataFrame({"index": [1, 2], "answers": ["['red']", None]})
+    with pytest.raises(UsageError, match="1 of 2 rows have no answer .* example index 2"):
+        check_table(table, "VizWiz")
+
+
+def test_documents_of_ones_own_without_an_answer_are_refused() -> None:
+    check_truths({"0": "Yes", "1": ["3", ""], "2": 0}, "task.data=here: pope")
+    with pytest.raises(UsageError, match="^task.data=here: pope: 2 of 3 rows .* example index 1$"):
+        check_truths({"0": "Yes", "1": "", "2": [" ", None]}, "task.data=here: pope")
+
+
+def test_what_a_published_table_lacks_is_said_in_its_row() -> None:
+    table = pd.DataFrame({"index": [1, 2, 2, 3], "answer": ["A", "B", "B", None]})
+    assert remarks_on(truths_of(table), len(table)) == (
+        "1 of 4 questions have no answer to score against",
+        "1 of 4 questions repeat the index of another and are given its answer",
+    )
+    assert remarks_on(truths_of(table[:2]), 2) == ()
+    # a test split whose answers were never published: nothing of it is scored by them
+    assert remarks_on({"1": None, "2": None}, 2) == remarks_on({}, 2) == ()

@@ -64,3 +64,17 @@ def test_scores_are_what_the_definitions_give(harness: str, tmp_path: Path) -> N
 def test_caption_scores_are_what_the_definitions_give(tmp_path: Path) -> None:
     official, ours = both("lmms_eval", CAPTIONS, tmp_path)
     assert_same(official, ours)
+
+
+@pytest.mark.slow
+def test_one_evaluation_of_ocrbench_adds_nothing_to_the_next(tmp_path: Path) -> None:
+    """lmms-eval adds the points of all evaluations of a task to one table."""
+    tables, work = tmp_path / "tables", tmp_path / "work"
+    work.mkdir()
+    standins.write(tables, "lmms_eval", ["ocrbench"], 9)
+    right, wrong = (
+        made_up.answers("lmms_eval", "ocrbench", tables, [form]) for form in ("{right}", "{other}")
+    )
+    found = evaluate("lmms_eval", tables, {"ocrbench": [right, right, wrong, right]}, work)
+    points = [score["ocrbench_accuracy"] for score in found.scores["ocrbench"]]
+    assert points == [9 / 1000, 9 / 1000, 0, 9 / 1000]

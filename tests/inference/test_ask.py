@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import GenerationConfig
 
 from unibench.compose import compose_cells
@@ -19,6 +21,7 @@ from unibench.inference.record import TIMES, Record
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, load
 from unibench.pruning import Session
+from unibench.tasks import Sample
 from unibench.tasks.synthvqa import SynthVQA
 
 
@@ -69,6 +72,37 @@ def test_a_batch_gives_the_records_of_its_samples(loaded: LoadedModel, method: s
     ]  # of a batch the mean
     assert untimed(close) == untimed(alone)
     assert [one.tflops for one in together] == pytest.approx([one.tflops for one in alone])
+
+
+class Opened(SynthVQA):
+    """The first question, its picture stored in ways that viewers show alike."""
+
+    def samples(self, limit: int | None = None) -> Iterator[Sample]:
+        (sample,) = super().samples(1)
+        (picture,) = sample.images
+        lying = picture.transpose(Image.Transpose.ROTATE_90)
+        lying.getexif()[0x0112] = 6
+        values = np.array(picture.convert("RGBA"))
+        values[(values[..., :3] == 255).all(-1), 3] = 0
+        clear = Image.fromarray(values)
+        for way, image in {"plain": picture, "lying": lying, "clear": clear}.items():
+            yield replace(sample, id=way, images=(image,))
+
+
+def test_the_pictures_of_a_task_and_of_the_library_are_read_as_viewers_show_them(
+    loaded: LoadedModel,
+) -> None:
+    samples = list(Opened().samples())
+    found = answer(cell("method=vanilla"), Opened(), loaded, enumerate(samples))
+    assert len({(record.pixel_digest, record.answer) for record in found}) == 1
+    read = [loaded.inputs([one.question], [one.images])["pixel_values"] for one in samples]
+    assert all(torch.equal(pixels, read[0]) for pixels in read)
+    wide = Image.new("RGB", (804, 4))
+    with pytest.raises(UsageError, match="question 'Why.', picture 1: it has 804 x 4 pixels"):
+        loaded.inputs(["Why?"], [[wide]])
+    with pytest.raises(UsageError, match="question odd, picture 1: it has 804 x 4 pixels"):
+        asked = [(0, replace(samples[0], id="odd", images=(wide,)))]
+        list(answer(cell("method=vanilla"), Opened(), loaded, iter(asked)))
 
 
 def test_a_record_holds_what_was_asked_and_what_the_model_read(loaded: LoadedModel) -> None:

@@ -66,10 +66,15 @@ def test_a_harness_gives_the_score_and_its_other_metrics() -> None:
         generation={"do_sample": False},
         judge="exact",
         judged=0,
+        remarks=("accuracy is of 2 of the 3 questions of n",),
     )
+    assert Verdict.from_json(json.loads(json.dumps(verdict.as_json()))) == verdict
+    before = {key: value for key, value in verdict.as_json().items() if key != "remarks"}
+    assert Verdict.from_json(before).remarks == ()
     one = cell("method=vanilla", "task=pope")
     row = row_of(one, [record(score=None)], [HERE], None, "accuracy", verdict)
     assert (row.score, row.ci_low, row.harness, row.judge) == (50, None, "vlmevalkit", "exact")
+    assert row.notes[-1] == "accuracy is of 2 of the 3 questions of n"
     assert Row.from_json(json.loads(json.dumps(row.as_json())), one.identity).metrics == row.metrics
     assert [line["metric"] for line in row.lines()] == ["accuracy", "f1"]
 

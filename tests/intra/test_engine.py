@@ -13,6 +13,7 @@ from torch import Tensor
 import unibench
 from tests.support.methods import At
 from tests.support.models import LAYERS, collate, families, inputs_of, model_of
+from tests.support.turns import either_kernel, in_turn
 from unibench import Chain, Method, Needs, Selection, StageContext, UsageError
 from unibench.api import build_method
 
@@ -25,9 +26,7 @@ def prefill(
     return session
 
 
-@families
-@pytest.mark.parametrize("attn", ["sdpa", "eager"])
-@pytest.mark.parametrize("layer", [0, 2, LAYERS - 2])
+@in_turn("layer, family, attn", [0, 2, LAYERS - 2], either_kernel)
 def test_attention_of_the_layer_about_to_run_is_what_it_then_computes(
     family: str, attn: str, layer: int
 ) -> None:

@@ -6,33 +6,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 
 import unibench
 from tests.engine.test_flash import CALLS, flash
 from tests.intra.test_generation import CASES, RATIO, STEPS, build
-from tests.support.models import FAMILIES, QUICK, collate, generate, inputs_of, model_of
+from tests.support.models import collate, generate, inputs_of, model_of
+from tests.support.turns import in_turn, one_or_several
 
 __all__ = ["flash"]  # a fixture
 
 
-def _cases() -> list[Any]:
-    families = list(FAMILIES)
-    return [
-        pytest.param(
-            name,
-            family,
-            batch,
-            marks=[] if family in QUICK and (i + j + k) % 4 == 0 else [pytest.mark.slow],
-        )
-        for i, name in enumerate(CASES)
-        for j, family in enumerate(families)
-        for k, batch in enumerate(("single", "ragged"))
-    ]
-
-
-@pytest.mark.parametrize(("name", "family", "batch"), _cases())
+@in_turn("name, family, batch", CASES, one_or_several, on=1)
 def test_flash_attention_equals_sdpa(name: str, family: str, batch: str, flash: Any) -> None:
     inputs = (
         inputs_of(family, 0, 2)

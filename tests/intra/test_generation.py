@@ -22,16 +22,16 @@ from tests.support.models import (
     LAYERS,
     QUICK,
     collate,
-    families,
     generate,
     inputs_of,
     model_of,
 )
+from tests.support.turns import either_kernel, in_turn, kernels
 from unibench import Method, Stage
 from unibench.api import build_method
 from unibench.pruning.eviction import evict
 
-STEPS = 5
+STEPS, FEW = 5, 3  # without a cache each step reads the whole prompt and its pictures again
 RATIO = 0.7
 MERGING = dict(
     similarity=-1.0, window=2, global_threshold=0.06, individual_threshold=0.3
@@ -69,8 +69,6 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "mustdrop": ("mustdrop", MERGING, "at_stage"),
 }
 UNEVICTED = [name for name in CASES if name != "mustdrop"]
-
-attentions = pytest.mark.parametrize("attn", ["sdpa", "eager"])
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,7 @@ def spread(names: Sequence[str], shift: int) -> dict[str, tuple[str, str]]:
     }
 
 
-@families
-@attentions
-@pytest.mark.parametrize("name", UNEVICTED)
+@in_turn("name, family, attn", UNEVICTED, either_kernel, on=1)
 def test_generation_equals_the_slow_reference(family: str, attn: str, name: str) -> None:
     model, inputs = model_of(family, attn), inputs_of(family, 0)
     inner, mode = build(name)
@@ -132,8 +128,7 @@ def test_generation_equals_the_slow_reference(family: str, attn: str, name: str)
         assert cache.layers[layer].get_seq_length() == length - gone + STEPS - 1
 
 
-@families
-@attentions
+@kernels
 def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(
     family: str, attn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +190,7 @@ def test_beams_and_generation_without_a_cache(name: str, family: str, attn: str)
     def tokens(**options: Any) -> torch.Tensor:
         with unibench.prune(model, method, ratio=RATIO, budget_mode=mode):
             out: torch.Tensor = model.generate(
-                **copy.deepcopy(inputs), max_new_tokens=STEPS, do_sample=False, **options
+                **copy.deepcopy(inputs), max_new_tokens=FEW, do_sample=False, **options
             )
             return out
 

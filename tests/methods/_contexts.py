@@ -131,6 +131,15 @@ def build(name: str) -> Method:
     return build_method(base, **options)
 
 
+@cache
+def serves(name: str, family: str) -> bool:
+    """Whether a family has what a method wants, so that the two are not refused."""
+    base, _ = FORMS.get(name, (name, {}))
+    if base in BEFORE_THE_TOWER and not family.startswith("qwen"):
+        return False
+    return build(name).wants <= registry.families()[family].provides
+
+
 def before_the_model(name: str) -> bool:
     """Whether a method is one cut at the input of the language model."""
     stages = build(name).stages(LAYERS)

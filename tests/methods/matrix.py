@@ -10,16 +10,16 @@ import torch
 import unibench
 from tests.methods._contexts import BESIDES, METHODS, OPTIONS
 from tests.support.models import FAMILIES, LAYERS, generate, inputs_of, model_of
-from unibench import UsageError
+from unibench import UsageError, registry
 from unibench.pruning.layout import separators_of
 
 RATIO = 0.667
 WITH_NEWLINES = ("llava_next", "llava_next_video", "llava_onevision")
 
 
-def outcome(method: str, family: str) -> tuple[str, str]:
-    """``runs``, with the method's remarks, or why it refuses; and what is left of the newline
-    tokens.
+def outcome(method: str, family: str) -> tuple[str, str, float | None]:
+    """``runs``, with the method's remarks, or why it refuses; what is left of the newline tokens;
+    and the share of all visual tokens that is left in the end.
     """
     try:
         with unibench.prune(
@@ -27,7 +27,7 @@ def outcome(method: str, family: str) -> tuple[str, str]:
         ) as session:
             generate(model_of(family), inputs_of(family, 0, 2), 4)
     except UsageError as error:
-        return f"refuses: {error}", "-"
+        return f"refuses: {error}", "-", None
     (record,) = session.take_records()
     said = "; ".join([f"runs, {record.kept} of {record.visual_tokens}", *sorted(session.notes)])
     prompt = session.prompt
@@ -41,6 +41,7 @@ def outcome(method: str, family: str) -> tuple[str, str]:
             f"{int(separators_of(prompt.items[0], rank).sum())} of"
             f" {sum(sum(item.separators) for item in prompt.items[0])}"
         ),
+        record.kept / record.visual_tokens,
     )
 
 
@@ -59,11 +60,27 @@ def main() -> None:
     print()
     print(f"| method | {' | '.join(FAMILIES)} |")
     print(f"|---|{'---|' * len(FAMILIES)}")
-    left = {}
+    left, counts = {}, {}
     for method in METHODS:
         found = {family: outcome(method, family) for family in FAMILIES}
         left[method] = [found[family][1] for family in WITH_NEWLINES]
+        counts[method] = [share for _, _, share in found.values() if share is not None]
         print(f"| {method} | {' | '.join(found[family][0] for family in FAMILIES)} |")
+    print()
+    print("## Counts")
+    print()
+    print(
+        "A method that is not declared adaptive keeps what the budget says, in every family; of the"
+        f" others, the share kept, mean over families (the budget: {1 - RATIO:.3f})."
+    )
+    print()
+    print("| method | declared | kept, mean over families | least | most |")
+    print("|---|---|---|---|---|")
+    for method, shares in counts.items():
+        if shares:
+            declared = "adaptive" if registry.method(method).adaptive else "exact"
+            mean = sum(shares) / len(shares)
+            print(f"| {method} | {declared} | {mean:.3f} | {min(shares):.3f} | {max(shares):.3f} |")
     print()
     print("## What is left of the newline tokens")
     print()
@@ -74,8 +91,8 @@ def main() -> None:
     print()
     print(f"| method | {' | '.join(WITH_NEWLINES)} |")
     print(f"|---|{'---|' * len(WITH_NEWLINES)}")
-    for method, counts in left.items():
-        print(f"| {method} | {' | '.join(counts)} |")
+    for method, lines in left.items():
+        print(f"| {method} | {' | '.join(lines)} |")
 
 
 if __name__ == "__main__":

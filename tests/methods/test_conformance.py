@@ -23,6 +23,7 @@ from tests.methods._contexts import (
     VIDEO_ONLY,
     build,
     recorded,
+    serves,
     under,
 )
 from tests.support.models import (
@@ -30,11 +31,11 @@ from tests.support.models import (
     HIDDEN,
     QUICK,
     collate,
-    families,
     generate,
     inputs_of,
     model_of,
 )
+from tests.support.turns import Ways, in_turn, once
 from unibench import Method, Selection, StageContext, UsageError, registry
 from unibench.api import family_of
 from unibench.budget import Budget
@@ -94,9 +95,11 @@ FORMULAS = {
 }
 
 
-@families
-@pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("name", PRE)
+def every_prompt(name: str, family: str) -> Ways:
+    return [(prompt,) for prompt in PROMPTS]
+
+
+@in_turn("name, family, prompt", PRE, every_prompt, on=1, serves=serves)
 def test_the_budget_is_met_with_distinct_tokens(name: str, family: str, prompt: str) -> None:
     method = build(name)
     for ratio in RATIOS:
@@ -116,8 +119,7 @@ def test_the_budget_is_met_with_distinct_tokens(name: str, family: str, prompt: 
             assert values.isfinite().all()
 
 
-@families
-@pytest.mark.parametrize("name", PRE)
+@in_turn("name, family", PRE, once, on=1, serves=serves)
 def test_the_same_seed_gives_the_same_choice(name: str, family: str) -> None:
     method, ctx = build(name), under(recorded(family, "images"), 0.667)
     keep, values = select(method, ctx)
@@ -129,8 +131,7 @@ def test_the_same_seed_gives_the_same_choice(name: str, family: str) -> None:
     assert torch.equal(keep, other) or "random" in name or name.startswith("zoo_prune")
 
 
-@families
-@pytest.mark.parametrize("name", PRE)
+@in_turn("name, family", PRE, once, on=1, serves=serves)
 def test_selections_are_made_in_float32_whatever_the_model(name: str, family: str) -> None:
     method, ctx = build(name), under(recorded(family, "grid", torch.bfloat16), 0.667)
     keep, values = select(method, ctx)
@@ -160,8 +161,7 @@ def test_only_text_aware_methods_read_the_question(name: str) -> None:
     assert any(moved) == method.text_aware
 
 
-@families
-@pytest.mark.parametrize("name", PRE)
+@in_turn("name, family", PRE, once, on=1, serves=serves)
 def test_everything_kept_is_everything(name: str, family: str) -> None:
     method, ctx = build(name), under(recorded(family, "grid"), 0)
     if not method.adaptive:
@@ -222,8 +222,7 @@ class _OnMeta:
         return lambda *args, **kwargs: value(*args, **kwargs).to("meta")
 
 
-@families
-@pytest.mark.parametrize("name", [*METHODS, *FORMS])
+@in_turn("name, family", [*METHODS, *FORMS], once, on=1, serves=serves)
 def test_a_run_meets_the_budget_and_leaves_the_model_as_it_was(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     inputs = inputs_of(family, 2, 2)
@@ -265,8 +264,7 @@ def test_a_family_without_the_signal_is_refused_with_what_is_missing(
         pass
 
 
-@families
-@pytest.mark.parametrize("name", METHODS)
+@in_turn("name, family", METHODS, once, on=1, serves=serves)
 def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]

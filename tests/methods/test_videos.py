@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from torch import Tensor
 
 import unibench
 from tests.methods._contexts import VIDEO_ONLY, video_of
-from tests.support.models import QUICK, VIDEOS, collate, generate, inputs_of, model_of
+from tests.support.models import VIDEOS, collate, generate, inputs_of, model_of
+from tests.support.turns import Ways, in_turn
 from unibench import Method, UsageError
 from unibench.api import build_method
 from unibench.budget import Budget
@@ -67,12 +69,19 @@ EXACT = (
     "flashvid[trees]",
     "aim[merge]",
 )
-# two families in the default tests: newlines and frames by an axis of their own, three axes of position
-READ = [
-    pytest.param(family, marks=[] if family in (*QUICK, "llava_onevision") else [pytest.mark.slow])
-    for family in VIDEOS
-]
-families = pytest.mark.parametrize("family", READ)
+# in the default tests: newlines and frames by an axis of their own, three axes of position, frames
+# as items
+OFTEN = ("qwen2_5_vl", "llava_onevision", "internvl")
+
+
+def read(name: Any, family: str) -> Ways:
+    """Families that read videos."""
+    return ((),) if family in VIDEOS else ()
+
+
+def whole(name: Any, family: str) -> Ways:
+    """Those for which a video is one item; a frame is to InternVL."""
+    return read(name, family) if family != "internvl" else ()
 
 
 def build(name: str) -> Method:
@@ -80,8 +89,7 @@ def build(name: str) -> Method:
     return build_method(method, **options)
 
 
-@families
-@pytest.mark.parametrize("name", EXACT)
+@in_turn("name, family", EXACT, read, on=1, quick=OFTEN)
 def test_the_budget_is_met_on_a_video(name: str, family: str) -> None:
     model, inputs = model_of(family), video_of(family)
     for ratio in RATIOS:
@@ -92,8 +100,7 @@ def test_the_budget_is_met_on_a_video(name: str, family: str) -> None:
         assert record.processed[-1] == Budget.parse(ratio=ratio).keep(record.visual_tokens)
 
 
-@families
-@pytest.mark.parametrize("name", EXACT)
+@in_turn("name, family", EXACT, read, on=1, quick=OFTEN)
 def test_a_video_kept_whole_is_the_unpruned_model(name: str, family: str) -> None:
     model, inputs = model_of(family), video_of(family)
     with torch.no_grad():
@@ -105,11 +112,8 @@ def test_a_video_kept_whole_is_the_unpruned_model(name: str, family: str) -> Non
     torch.testing.assert_close(whole, plain, atol=1e-4, rtol=1e-4)
 
 
-@families
-@pytest.mark.parametrize("name", CASES)
+@in_turn("name, family", CASES, whole, on=1, quick=OFTEN[:2])
 def test_a_video_may_have_a_budget_of_its_own(name: str, family: str) -> None:
-    if family == "internvl":
-        pytest.skip("its frames are items")
     model, inputs = model_of(family), video_of(family)
     with unibench.prune(model, build(name), ratio=0.5, scope="item") as session, torch.no_grad():
         model(**copy.deepcopy(inputs))
@@ -119,8 +123,7 @@ def test_a_video_may_have_a_budget_of_its_own(name: str, family: str) -> None:
     assert record.last == expected.last
 
 
-@families
-@pytest.mark.parametrize("name", CASES)
+@in_turn("name, family", CASES, read, on=1, quick=OFTEN)
 def test_a_batch_of_videos_chooses_as_single_ones_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [video_of(family, 0), video_of(family, 2)]
@@ -172,8 +175,7 @@ def test_aim_drops_an_eighth_of_what_entered_at_each_of_eight_layers() -> None:
     assert equivalent_tokens(processed(stages, 1568, 6272, 28)) == pytest.approx(1568, abs=1)
 
 
-@families
-@pytest.mark.parametrize("mode", ["at_stage", "layer_average"])
+@in_turn("mode, family", ["at_stage", "layer_average"], read, on=2, quick=OFTEN)
 def test_aim_leaves_the_model_without_a_visual_token(family: str, mode: str) -> None:
     model, inputs = model_of(family), video_of(family)
     with (
@@ -190,9 +192,13 @@ def test_aim_leaves_the_model_without_a_visual_token(family: str, mode: str) -> 
         assert equivalent_tokens(record.processed) == pytest.approx(keep, abs=1)
 
 
-@families
-@pytest.mark.parametrize("mode", ["at_stage", "layer_average"])
-@pytest.mark.parametrize("similarity", [0.3, 0.6, 0.95, 1.1])
+@in_turn(
+    "mode, similarity, family",
+    [*itertools.product(["at_stage", "layer_average"], [0.3, 0.6, 0.95, 1.1])],
+    read,
+    on=1,
+    quick=OFTEN,
+)
 def test_framefusion_meets_a_number_and_a_mean(family: str, mode: str, similarity: float) -> None:
     model, inputs = model_of(family), video_of(family)
     method = build_method("framefusion", similarity=similarity)
@@ -213,8 +219,7 @@ def test_framefusion_meets_a_number_and_a_mean(family: str, mode: str, similarit
             assert equivalent_tokens(record.processed) == pytest.approx(keep, abs=1)
 
 
-@families
-@pytest.mark.parametrize("layer", [0, 2])
+@in_turn("layer, family", [0, 2], read, on=2, quick=OFTEN)
 def test_sttm_meets_every_budget_of_a_node_in_each_corner(family: str, layer: int) -> None:
     model, inputs = model_of(family), video_of(family)
     for ratio in (0, *RATIOS):
@@ -232,8 +237,7 @@ def test_sttm_meets_every_budget_of_a_node_in_each_corner(family: str, layer: in
             torch.testing.assert_close(logits, plain, atol=1e-4, rtol=1e-4)
 
 
-@families
-@pytest.mark.parametrize("mode", ["at_stage", "layer_average"])
+@in_turn("mode, family", ["at_stage", "layer_average"], read, on=2, quick=OFTEN)
 def test_prunevid_meets_a_budget_that_its_first_stage_leaves(family: str, mode: str) -> None:
     model, inputs = model_of(family), video_of(family)
     method = build_method("prunevid", tau=0.5)

@@ -222,3 +222,46 @@ def test_the_key_knows_what_is_wrapped() -> None:
         (config,) = compose_cells(["method=cen_prune", f"method.inner={inner}"], sweep=False)
         keys.add(cell_of(config).key)
     assert len(keys) == 3
+
+
+def test_the_library_wraps_as_the_command_line_does() -> None:
+    model, inputs, lasts = model_of(FAMILY), inputs_of(FAMILY, 3, 2), []
+    debias = {"name": "debias", "prior": "random:0"}
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        ("divprune", {}),
+        ("divprune", {"wrap": ["cen_prune"]}),
+        (build_method("divprune"), {"wrap": "cen_prune"}),
+        (build_method("cen_prune", inner="divprune"), {}),
+        ("fastv", {"layer": 1, "wrap": [debias]}),
+        (build_method("debias", inner=build_method("fastv", layer=1), prior="random:0"), {}),
+    ]
+    for method, options in calls:
+        pruned = unibench.prune(model, method, ratio=0.667, **options, **BESIDES)
+        with pruned as session, torch.no_grad():
+            model(**copy.deepcopy(inputs), use_cache=True)
+        (record,) = session.take_records()
+        lasts.append(record.last)
+    assert lasts[0] != lasts[1] == lasts[2] == lasts[3]
+    assert lasts[4] == lasts[5]
+    # the reference of the others is never wrapped, so that it wants no budget
+    with unibench.prune(model, "vanilla", wrap=["cen_prune"], **BESIDES):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("method", "wrap", "message"),
+    [
+        ("divprune", ["fastv"], "fastv is no wrapper; known: cen_prune, debias, stop"),
+        ("divprune", ["cen_prun"], "Did you mean cen_prune"),
+        ("divprune", [3], "wrap takes names of wrappers"),
+        ("fastv", ["cen_prune"], "FastV does not ask, so that nothing would change"),
+    ],
+)
+def test_mistakes_about_wrappers_are_the_same_in_the_library(
+    method: str, wrap: list[Any], message: str
+) -> None:
+    with (
+        pytest.raises(UsageError, match=message),
+        unibench.prune(model_of(FAMILY), method, ratio=0.5, wrap=wrap, **BESIDES),
+    ):
+        pass

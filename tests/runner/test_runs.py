@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from unibench.registry import ROOT
 
 TINY = ROOT / "models" / "tiny" / "qwen2_5_vl"
 TIMES = {"total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"}
+ASKED = 16
+LIMIT = f"task.limit={ASKED}"
 
 
 def run(out: Path, *words: str) -> int:
@@ -39,14 +42,14 @@ def samples(row: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("default")
-    assert run(out, "task.limit=40") == 0
+    assert run(out, LIMIT) == 0
     return out
 
 
 def test_the_default_run_prints_and_writes_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, "task.limit=10") == 0
+    assert run(tmp_path, "task.limit=4") == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].startswith("No task given: asking the embedded task synthvqa")
     for word in (
@@ -66,7 +69,7 @@ def test_the_default_run_prints_and_writes_its_table(
 
 def test_a_row_says_what_was_measured(default: Path) -> None:
     pruned, vanilla = rows(default)["divprune@0.889"], rows(default)["vanilla@0"]
-    assert pruned["n"] == vanilla["n"] == 40
+    assert pruned["n"] == vanilla["n"] == ASKED
     assert (pruned["kept_min"], pruned["kept_max"], pruned["tokens_in"]) == (16, 16, 144)
     assert pruned["tokens_per_layer"] == [16] * 5 and vanilla["tokens_per_layer"] == [144] * 5
     assert vanilla["score_100"] == pruned["vanilla_100"] > 50
@@ -74,7 +77,9 @@ def test_a_row_says_what_was_measured(default: Path) -> None:
         100 * (vanilla["score"] - pruned["score"]) / vanilla["score"]
     )
     assert pruned["ci_low"] <= pruned["score_100"] <= pruned["ci_high"]
-    assert pruned["score"] == pytest.approx(sum(sample["score"] for sample in samples(pruned)) / 40)
+    assert pruned["score"] == pytest.approx(
+        sum(sample["score"] for sample in samples(pruned)) / ASKED
+    )
     assert 0 < pruned["tflops_ratio"] < 0.5 and vanilla["tflops_ratio"] == 1
     assert vanilla["method_ms"] == 0 < pruned["method_ms"] < pruned["prefill_ms"]
     assert 0 < pruned["vision_ms"] < pruned["prefill_ms"] and pruned["total_s"] > 0
@@ -93,19 +98,20 @@ def test_a_row_says_what_was_measured(default: Path) -> None:
 
 def test_the_same_command_again_answers_nothing_twice(default: Path) -> None:
     before = {file: file.read_bytes() for file in default.rglob("samples.jsonl")}
-    assert run(default, "task.limit=40") == 0
+    assert run(default, LIMIT) == 0
     assert {file: file.read_bytes() for file in default.rglob("samples.jsonl")} == before
 
 
 def test_a_run_continues_at_the_sample(default: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, "task.limit=40") == 0
-    row = rows(tmp_path)["divprune@0.889"]
-    file = Path(row["folder"]) / "samples.jsonl"
+    shutil.copytree(default, tmp_path, dirs_exist_ok=True)
+    (file,) = tmp_path.rglob("divprune@0.889/*/samples.jsonl")
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:7]) + lines[7][:20])
     (file.parent / "metrics.json").unlink()
-    assert run(tmp_path, "task.limit=40") == 0
+    assert run(tmp_path, LIMIT) == 0
     assert file.read_bytes().splitlines(keepends=True)[:7] == lines[:7]
+    row = rows(tmp_path)["divprune@0.889"]
+    assert Path(row["folder"]) == file.parent
     assert samples(row) == samples(rows(default)["divprune@0.889"])
 
 
@@ -117,7 +123,7 @@ def test_the_missions_own_line_with_a_checkpoint_on_disk(
         "method=divprune",
         "ratio=0.889",
         f"model.path={TINY}",
-        "task.limit=10",
+        "task.limit=4",
     ]
     assert run(tmp_path, *words) == 0
     assert rows(tmp_path)["divprune@0.889"]["model"] == "qwen2_5_vl_7b"
@@ -125,7 +131,7 @@ def test_the_missions_own_line_with_a_checkpoint_on_disk(
 
 
 def test_a_grid_shares_vanilla(default: Path) -> None:
-    assert run(default, "-m", "method=fastv,random_pre", "ratio=0.667,0.889", "task.limit=40") == 0
+    assert run(default, "-m", "method=fastv,random_pre", "ratio=0.667,0.889", LIMIT) == 0
     found = rows(default)
     assert {"fastv@0.667", "fastv@0.889", "random_pre@0.667", "random_pre@0.889"} <= found.keys()
     assert len({row["vanilla_100"] for row in found.values()}) == 1
@@ -134,12 +140,12 @@ def test_a_grid_shares_vanilla(default: Path) -> None:
 
 
 def test_a_random_draw_follows_the_seed_and_the_sample_alone(tmp_path: Path, default: Path) -> None:
-    run(tmp_path, "method=random_pre", "task.limit=20")
-    run(default, "method=random_pre", "task.limit=40")
-    run(tmp_path, "method=random_pre", "task.limit=20", "seed=1")
+    run(tmp_path, "method=random_pre", "task.limit=8")
+    run(default, "method=random_pre", LIMIT)
+    run(tmp_path, "method=random_pre", "task.limit=8", "seed=1")
     assert (
         samples(rows(tmp_path)["random_pre@0.889"])
-        == samples(rows(default)["random_pre@0.889"])[:20]
+        == samples(rows(default)["random_pre@0.889"])[:8]
     )
     assert samples(rows(tmp_path)["random_pre@0.889+1"]) != samples(
         rows(tmp_path)["random_pre@0.889"]
@@ -147,9 +153,9 @@ def test_a_random_draw_follows_the_seed_and_the_sample_alone(tmp_path: Path, def
 
 
 def test_batches_answer_as_single_samples(default: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, "task.limit=20", "batch_size=4") == 0
+    assert run(tmp_path, "task.limit=8", "batch_size=4") == 0
     for name in ("divprune@0.889", "vanilla@0"):
-        assert samples(rows(tmp_path)[name]) == samples(rows(default)[name])[:20]
+        assert samples(rows(tmp_path)[name]) == samples(rows(default)[name])[:8]
 
 
 MINE = '''

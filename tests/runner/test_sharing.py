@@ -21,6 +21,8 @@ from unibench.store.index import FEATURES
 
 # looks at nothing inside the tower; at its attention; at its hidden states
 METHODS = "method=divprune,fastv,visionzip,hiprune"
+ASKED = 6  # questions about two pictures: five abilities are asked about each
+LIMIT = f"task.limit={ASKED}"
 TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run")
 
 
@@ -37,7 +39,7 @@ def samples(outcome: Outcome) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    return samples(work(grid(tmp_path_factory.mktemp("own"), METHODS, "task.limit=8")))
+    return samples(work(grid(tmp_path_factory.mktemp("own"), METHODS, LIMIT)))
 
 
 @pytest.mark.parametrize("share", ["memory", "disk"])
@@ -45,12 +47,12 @@ def test_shared_features_change_no_answer_and_no_count(
     tmp_path: Path, own: dict[str, list[dict[str, Any]]], share: str
 ) -> None:
     embedded = Embedded()
-    cells = grid(tmp_path, METHODS, "task.limit=8", "timing=false", f"share={share}")
+    cells = grid(tmp_path, METHODS, LIMIT, "timing=false", f"share={share}")
     outcome = work(cells, executors={"embedded": embedded})
     assert samples(outcome) == own and len(own) == 5
     features = embedded._features
-    assert features is not None and features.computed == 2, "eight questions are about two pictures"
-    assert features.remembered == 3 * 8 - 2, (
+    assert features is not None and features.computed == 2
+    assert features.remembered == 3 * ASKED - 2, (
         "of vanilla, divprune and fastv; methods that look inside the tower run it themselves"
     )
     for row in outcome.rows.values():
@@ -58,8 +60,15 @@ def test_shared_features_change_no_answer_and_no_count(
     assert len(list((tmp_path / FEATURES).rglob("*.safetensors"))) == (2 if share == "disk" else 0)
 
 
-@pytest.mark.parametrize("model", ["tiny_llava", "tiny_internvl"])
-@pytest.mark.parametrize("share", ["memory", "disk"])
+@pytest.mark.parametrize(
+    ("model", "share"),
+    [
+        ("tiny_llava", "memory"),
+        ("tiny_internvl", "disk"),
+        pytest.param("tiny_llava", "disk", marks=pytest.mark.slow),
+        pytest.param("tiny_internvl", "memory", marks=pytest.mark.slow),
+    ],
+)
 def test_every_family_shares(tmp_path: Path, model: str, share: str) -> None:
     words = (f"model={model}", "method=divprune", "task.limit=4")
     alone = samples(work(grid(tmp_path / "alone", *words)))
@@ -78,7 +87,7 @@ def test_every_family_shares(tmp_path: Path, model: str, share: str) -> None:
 def test_features_on_disk_serve_another_process_and_damaged_ones_are_computed_again(
     tmp_path: Path, own: dict[str, list[dict[str, Any]]]
 ) -> None:
-    options = ("task.limit=8", "timing=false", "share=disk")
+    options = (LIMIT, "timing=false", "share=disk")
     work(grid(tmp_path, "method=vanilla", *options))
     (first, *_) = (tmp_path / FEATURES).rglob("*.safetensors")
     first.write_bytes(first.read_bytes()[:100])
@@ -88,7 +97,7 @@ def test_features_on_disk_serve_another_process_and_damaged_ones_are_computed_ag
     assert embedded._features is not None and (
         embedded._features.computed,
         embedded._features.remembered,
-    ) == (1, 7)
+    ) == (1, ASKED - 1)
 
 
 def test_choices_are_the_same_token_by_token(
@@ -120,11 +129,11 @@ def test_what_does_not_fit_is_computed_each_time(
 ) -> None:
     embedded = Embedded()
     embedded._features = cache = FeatureCache(torch.device("cpu"), 0, None)
-    cells = grid(tmp_path, "method=divprune", "task.limit=8", "timing=false", "share=memory")
+    cells = grid(tmp_path, "method=divprune", LIMIT, "timing=false", "share=memory")
     embedded.model_of(cells[0])
     embedded._features = cache
     assert samples(work(cells, executors={"embedded": embedded}))["divprune"] == own["divprune"]
-    assert (cache.computed, cache.remembered) == (16, 0)
+    assert (cache.computed, cache.remembered) == (2 * ASKED, 0)
 
 
 def test_features_of_other_pixels_are_others() -> None:
@@ -156,7 +165,7 @@ def test_out_of_memory_halves_the_batch_once_and_is_stamped(
     error: Exception,
 ) -> None:
     embedded = Embedded()
-    cells = grid(tmp_path, "method=divprune", "task.limit=8", "batch_size=4")
+    cells = grid(tmp_path, "method=divprune", LIMIT, "batch_size=4")
     loaded = embedded.model_of(cells[0])
     plain = loaded.model.generate
 
@@ -176,7 +185,7 @@ def test_memory_that_half_a_batch_does_not_fit_either_fails_the_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedded = Embedded()
-    cells = grid(tmp_path, "method=vanilla", "task.limit=8", "batch_size=4")
+    cells = grid(tmp_path, "method=vanilla", LIMIT, "batch_size=4")
     asked: list[int] = []
 
     def full(**inputs: Any) -> Any:

@@ -22,7 +22,16 @@ from PIL import Image, ImageFile, features
 
 from unibench.errors import UsageError
 from unibench.harness.child.missing import check_table
-from unibench.pictures import FORMATS, PIXELS, PictureError, as_shown, guarded, read_picture
+from unibench.pictures import (
+    FORMATS,
+    PIXELS,
+    PictureError,
+    all_shown,
+    as_shown,
+    guarded,
+    read_otherwise,
+    read_picture,
+)
 from unibench.registry import ROOT
 from unibench.tasks.folder import Folder
 
@@ -249,6 +258,54 @@ def test_a_picture_may_lie_behind_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (30, 1), (1, 30), (200, 1)])
 def test_small_and_long_pictures_are_read(size: tuple[int, int], tmp_path: Path) -> None:
     assert read_picture(saved(tmp_path, Image.new("L", size), "x.png")).size == size
+
+
+def kinds() -> dict[str, tuple[Image.Image, bool]]:
+    """Pictures of many kinds as a task may hold them, and whether all readers see them alike."""
+    turned, clear, palette = drawn(), drawn().convert("RGBA"), drawn().convert("P")
+    turned.getexif()[0x0112] = 6
+    upright = drawn()
+    upright.getexif()[0x0112] = 1
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    palette.info["transparency"] = palette.getpixel((2, 2))
+    grey = np.asarray(drawn().convert("L"))
+    deep, clear_deep = (Image.fromarray(grey.astype(np.uint16) * 257) for _ in range(2))
+    clear_deep.info["transparency"] = int(grey[2, 2]) * 257
+    return {
+        "RGB": (drawn(), True),
+        "upright": (upright, True),
+        "palette": (drawn().convert("P"), True),
+        "CMYK": (drawn().convert("CMYK"), True),
+        "one bit": (drawn().convert("1"), True),
+        "opaque": (drawn().convert("RGBA"), True),
+        "turned": (turned, False),
+        "transparent": (clear, False),
+        "transparent grey": (clear.convert("LA"), False),
+        "transparent palette": (palette, False),
+        "16 bits": (deep, False),
+        "16 bits, transparent": (clear_deep, False),
+        "floats": (Image.fromarray(grey.astype(np.float32) / 255), False),
+        "32 bits": (Image.fromarray(grey.astype(np.int32) * 70_000), False),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_whether_a_harness_reads_a_picture_otherwise_is_known(kind: str) -> None:
+    picture, alike = kinds()[kind]
+    assert read_otherwise(picture) is not alike
+
+
+def test_what_a_grey_of_16_bits_says_is_transparent_is_white() -> None:
+    found = np.asarray(as_shown(kinds()["16 bits, transparent"][0]))[..., 0]
+    wanted = np.asarray(drawn().convert("L")).copy()
+    wanted[wanted == wanted[2, 2]] = 255
+    assert (found == wanted).all()
+
+
+def test_a_picture_that_cannot_be_shown_is_named_by_question_and_place() -> None:
+    for wrong, said in ((kinds()["32 bits"][0], "32 bits"), (Image.new("L", (402, 2)), "200:1")):
+        with pytest.raises(PictureError, match=f"question 7, picture 2: .*{said}"):
+            all_shown([drawn(), wrong], "question 7")
 
 
 MEMORY = """

@@ -112,6 +112,8 @@ def test_a_long_cell_is_counted_as_it_is_parsed(out: Path, monkeypatch: pytest.M
     assert count_samples(place) == len(read_samples(place)[0]) == 6
     monkeypatch.setattr(folders, "PARSED", 0)
     assert count_samples(place) == 6
+    monkeypatch.setattr(folders, "BLOCK", 100)  # less than a line
+    assert count_samples(place) == 6
     (place / "samples-0.jsonl").write_bytes(b'{"id":"x"' + b"\n")
     with pytest.raises(DamagedError, match="line 1 is damaged"):
         count_samples(place)

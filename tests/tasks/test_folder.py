@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from unibench import UsageError
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.config import ModelConfig
+from unibench.identity import cell_of
 from unibench.models import control_word_in, control_words, load, processor_of
-from unibench.runner import embedded
+from unibench.runner import embedded, harnessed
 from unibench.tasks._task import Sample
 from unibench.tasks.folder import Folder
 
@@ -53,6 +55,43 @@ def test_texts_and_numbers_are_answers(tmp_path: Path, answer: Any) -> None:
     (sample,) = Folder(data=str(folder(tmp_path, {**GOOD, "answer": answer}))).samples()
     wanted = answer if isinstance(answer, list) else [answer]
     assert sample.answers == tuple(map(str, wanted))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which?\nA. red\nB. blue", "E"),
+        ("Which?\n(A) red\n(B) blue", ["c", "d"]),
+        ("Which? A) red B) blue C) green", "D"),
+        ("Which?\nA: red\nB: blue", "c "),
+    ],
+)
+def test_a_label_that_is_none_of_the_options_of_its_question_is_refused(
+    tmp_path: Path, question: str, answer: Any
+) -> None:
+    said = refusal(tmp_path, GOOD, {**GOOD, "question": question, "answer": answer})
+    assert "line 2: answer is" in said and "none of its options A, B" in said
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which?\nA. red\nB. blue", "b"),  # case and outer space make no other answer
+        ("Which?\nA. red\nB. blue", "B "),
+        ("Which?\nA. red\nB. blue", "blue"),
+        ("Which?\nA. red\nB. blue", ["E", "A"]),
+        ("Which letter is drawn, A, B or C?", "E"),
+        ("Is vitamin A. the one of I. Newton?", "E"),
+        ("Who?\nA. J. Smith\nB. K. Moe", "E"),  # initials are no options
+    ],
+)
+def test_labels_of_questions_with_and_without_options(
+    tmp_path: Path, question: str, answer: Any
+) -> None:
+    folder(tmp_path, {**GOOD, "question": question, "answer": answer})
+    (sample,) = Folder(data=str(tmp_path)).samples()
+    (first, *_) = answer if isinstance(answer, list) else [answer]
+    assert Folder(data=str(tmp_path)).score(sample, first.strip().lower()) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -162,3 +201,18 @@ def test_a_prompt_with_a_placeholder_in_its_text_is_refused() -> None:
     loaded = load(spec_of("tiny_llava"))
     with pytest.raises(UsageError, match="'<image>'"):
         loaded.read([[Image.new("RGB", (56, 56)), "What is <image>?"]])
+
+
+def test_a_table_with_a_word_of_the_models_own_is_refused_before_a_harness_starts(
+    tmp_path: Path,
+) -> None:
+    words = ["model=tiny_qwen2_5_vl", "task=mmstar", "harness=vlmevalkit", f"task.data={tmp_path}"]
+    rows = ["1\tWhich <b>one</b>?\tred\tblue\tA", "2\tIs it <|image_pad|>?\tred\tblue\tB"]
+    for count, said in ((1, ""), (2, "MMStar.tsv row 2: .*'<|image_pad|>'")):
+        text = "\n".join(["index\tquestion\tA\tB\tanswer", *rows[:count]])
+        (tmp_path / "MMStar.tsv").write_text(text)
+        (config,) = compose_cells(words, sweep=False)
+        with contextlib.ExitStack() as stack:
+            if said:
+                stack.enter_context(pytest.raises(UsageError, match=said.replace("|", r"\|")))
+            harnessed._refuse_words_of_tables(cell_of(config))

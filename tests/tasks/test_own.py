@@ -73,7 +73,7 @@ def test_an_edit_of_what_it_asks_changes_the_key_and_its_docstring_does_not(tmp_
         ([], SOURCE.replace("def score", "def scored"), "Colours is no task; it lacks score"),
         ([], SOURCE.replace("max_new_tokens = 4", ""), "no max_new_tokens"),
         ([], SOURCE.replace("class Colours", "class Colour"), "no class 'Colours'.*Colour"),
-        ([], SOURCE + "\n1 / 0\n", "line 25: ZeroDivisionError"),
+        ([], SOURCE + "\n1 / 0\n", "line 25: 1 / 0: ZeroDivisionError"),
     ],
 )
 def test_what_is_no_task_is_refused_with_its_place(

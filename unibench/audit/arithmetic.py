@@ -12,6 +12,8 @@ from unibench.report.published import Column
 FORMULAS = {"columns": "mean of the columns", "ratios": "mean of the ratios to vanilla"}
 SLACK = 1.2  # of the rounding error: some round twice
 MEAN_OF_RATIOS = 0.03  # a mean of ratios may be this far from the ratio of means
+RELATIVE = "relative_pct_printed"  # metric of a score in per cent of vanilla's
+SUM = "sum_printed"  # metric of a sum over the other metrics of its benchmark
 SAVED = {"memory_reduction_pct": "peak_memory_gb", "latency_reduction_pct": "latency_ms"}
 
 
@@ -63,6 +65,20 @@ def _wrong(sheet: Sheet, column: Column, formula: str) -> dict[int, float]:
     return found
 
 
+def sums(sheet: Sheet) -> Iterator[Finding]:
+    """Sums that are not those of the benchmark's other numbers in the line."""
+    for line, row in enumerate(sheet.rows):
+        for column in [column for column in row.values if column[1] == SUM]:
+            parts = [one for one in sheet.scores if one[0] == column[0] and one in row.values]
+            if len(parts) < 2:
+                continue
+            computed = sum(sheet.known(line, parts).values())
+            rounding = sum(half_digit(row.values[one].text) for one in [*parts, column])
+            if abs(computed - float(row.values[column].text)) > SLACK * rounding:
+                told = f"printed {row.values[column].text}, {len(parts)} parts give {computed:g}"
+                yield sheet.finding("sum", told, [line], [column])
+
+
 def ratios(sheet: Sheet) -> Iterator[Finding]:
     """Shares that do not follow from the counts or costs beside them."""
     for line, row in enumerate(sheet.rows):
@@ -92,8 +108,12 @@ def ratios(sheet: Sheet) -> Iterator[Finding]:
 
 
 def _cost_share(sheet: Sheet, line: int, full: int, column: Column) -> float | None:
-    """A printed share of costs, computed again; None for other columns."""
+    """A printed share of costs or of a score, computed again; None for other columns."""
     benchmark, metric = column
+    if metric == RELATIVE and benchmark != "avg":
+        score = next((one for one in sheet.scores if one[0] == benchmark), column)
+        value, best = sheet.value(line, score), sheet.value(full, score)
+        return 100 * value / best if score != column and value is not None and best else None
     of = (benchmark, SAVED.get(metric, "tflops" if metric == "flops_ratio_pct_printed" else ""))
     ours, whole = sheet.value(line, of), sheet.value(full, of)
     if ours is None or not whole:

@@ -2,30 +2,85 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from unibench.audit import RULES, SEVERITIES, Finding, Sheet, fitted, folded, known, sheets
 from unibench.audit import audit as findings
-from unibench.audit import sheets
 from unibench.cli.parser import Options
 from unibench.errors import UsageError
-from unibench.report import WRITERS, Block, Line, Table
+from unibench.report import WRITERS, Block, Entry, Line, Table
 
 
 def audit(options: Options) -> int:
-    """``audit CSV|FOLDER [format=md|tex|html|csv]``."""
+    """``audit CSV|FOLDER [view=findings|columns] [format=md|tex|html|csv]``."""
     path = Path(options.path).expanduser()
     if not path.exists():
         raise UsageError(f"{path}: there is no such file or folder")
     tables = sheets(path)
-    found = findings(tables)
+    result = _columns(tables) if options.view == "columns" else _findings(tables, findings(tables))
+    print(WRITERS[options.format](result), end="")
+    return 0
+
+
+def _findings(tables: Sequence[Sheet], found: Sequence[Finding]) -> Table:
+    """A block for each table, the gravest finding first, and what the rules compare."""
+    groups = folded(found)
     blocks = []
     for table in tables:
-        own = [finding for finding in found if finding.table == table.name]
-        lines = [Line((finding.rule, finding.where, finding.told), ()) for finding in own]
+        own = [group for group in groups if group.first.table == table.name]
+        lines = [Line((one.first.severity, one.first.rule, one.where, one.told), ()) for one in own]
         if lines:
             blocks.append(Block(table.name, tuple(lines)))
     numbers = sum(len(row.values) for table in tables for row in table.rows)
-    title = f"{len(found)} findings in {numbers} numbers of {len(tables)} tables"
-    result = Table("audit", title, ("rule", "where", "what"), (), tuple(blocks))
-    print(WRITERS[options.format](result), end="")
-    return 0
+    grave = Counter(group.first.severity for group in groups)
+    kinds = ", ".join(f"{grave[severity]} {severity}s" for severity in SEVERITIES)
+    title = (
+        f"{len(found)} findings in {numbers} numbers of {len(tables)} tables; equal ones folded,"
+        f" {len(groups)}: {kinds}"
+    )
+    said = {finding.rule for finding in found}
+    remarks = tuple(f"{name}: {rule.why}." for name, rule in RULES.items() if name in said)
+    return Table(
+        "audit", title, ("severity", "rule", "where", "what"), (), tuple(blocks), remarks=remarks
+    )
+
+
+def _columns(tables: Sequence[Sheet]) -> Table:
+    """Each column of scores against its number of questions."""
+    heads = ("column", "questions", "source of n")
+    columns = ("numbers that fit", "of", "by chance", "p (Holm)", "too few digits")
+    exact = fitted(tables)
+    blocks = []
+    for table in tables:
+        lines = [
+            Line(
+                (
+                    " ".join(one.column),
+                    f"{one.version.n:,}, {one.version.name}{'' if one.certain else ' (uncertain)'}",
+                    one.version.source,
+                ),
+                tuple(
+                    Entry(text)
+                    for text in (
+                        f"{one.count.fitting}",
+                        f"{one.count.cells}",
+                        f"{one.count.expected:.1f}",
+                        f"{one.p:.1g}",
+                        f"{one.blunt}",
+                    )
+                ),
+            )
+            for one in exact
+            if one.sheet is table
+        ]
+        if lines:
+            blocks.append(Block(table.name, tuple(lines)))
+    remarks = tuple(
+        f"Not tested, {questions.benchmark} {', '.join(questions.metrics)}: {questions.untestable}."
+        for questions in dict.fromkeys(known().values())
+        if questions.untestable
+    )
+    title = f"{len(exact)} columns of {len(tables)} tables against their numbers of questions"
+    return Table("audit_columns", title, heads, columns, tuple(blocks), remarks=remarks)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, Options, Parser
 from unibench.credentials import hidden
-from unibench.errors import UsageError, lines_shown, of_file, unknown
+from unibench.errors import UsageError, lines_shown, of_file, shown, unknown
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,9 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
     Raises:
         UsageError: there is no such verb, option or setting.
     """
+    for word in words:
+        if any("\ud800" <= sign <= "\udfff" for sign in word):  # a byte of another encoding
+            raise UsageError(f"{shown(word)} is no UTF-8; rename the file, or write it as UTF-8")
     asks = bool({"-h", "--help"} & set(words))
     page = ""
     if words == ["--version"]:

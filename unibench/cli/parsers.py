@@ -233,10 +233,16 @@ def report(parser: Parser) -> None:
 
 def audit(parser: Parser) -> None:
     """Suspicious numbers."""
-    parser.takes("FILE.csv|FOLDER [format=md|tex|html|csv]")
+    parser.takes("FILE.csv|FOLDER [key=value ...]")
     parser.add_argument("path", metavar="FILE", help="a table as CSV, or a folder of them")
+    parser.setting(
+        "view", "findings", "or columns: each against its number of questions",
+        default="findings", type=one_of("view", ("findings", "columns")),
+    )  # fmt: skip
     _format(parser)
-    parser.examples("results/published/as_printed", "mine.csv format=csv")
+    parser.examples(
+        "results/published/as_printed", "results/published view=columns", "mine.csv format=csv"
+    )
 
 
 def plot(parser: Parser) -> None:

@@ -19,6 +19,7 @@ from unibench.inference.batching import Batches
 from unibench.inference.record import TIMES, Record
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, Piece
+from unibench.pictures import all_shown
 from unibench.pruning import Session
 from unibench.pruning.layout import Box, written
 from unibench.pruning.record import PrefillTime, PromptRecord
@@ -251,7 +252,8 @@ def answer(
         decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
     )
     with session.installed():
-        batches = Batches(samples, batch_size, loaded)
+        shown = ((index, _shown(sample)) for index, sample in samples)
+        batches = Batches(shown, batch_size, loaded)
         for batch in batches:
             questions = [_question(loaded, index, sample) for index, sample in batch]
             turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
@@ -280,7 +282,7 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
         return None
     others = None
     if config.control == "blind_other" and task is not None:
-        shown = [one for sample in task.samples(config.task.limit) for one in sample.images]
+        shown = [one for sample in task.samples(config.task.limit) for one in _shown(sample).images]
         others = others_of(shown, config.seed)
     return Controller(config.control, cell.budget, config.budget.scope, others)
 
@@ -314,6 +316,15 @@ def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
         shown[1:] &= (kind[1:] == 0) | (ids[1:] != ids[:-1])
         texts.append(loaded.processor.tokenizer.decode(ids[shown], skip_special_tokens=False))
     return texts
+
+
+def _shown(sample: Sample) -> Sample:
+    """A sample with its pictures as viewers show them, whatever its task opened.
+
+    Raises:
+        UsageError: one cannot be shown.
+    """
+    return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
 
 
 def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:

@@ -46,6 +46,7 @@ class Record:
             :func:`unibench.pruning.layout.written`.
         seen: the part of each picture that the processor hands on: left, top, right, bottom as
             shares of its sides.
+        frames: of each video whose frames a harness read, their numbers in the file.
         new_tokens: tokens of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
@@ -79,6 +80,7 @@ class Record:
     last: str
     layout: tuple[Any, ...]
     seen: tuple[tuple[float, ...], ...] = ()
+    frames: tuple[tuple[int, ...], ...] = ()
     new_tokens: int
     total_ms: float | None
     vision_ms: float | None
@@ -151,7 +153,11 @@ def stored(folder: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 def of_checked(values: Mapping[str, Any]) -> Record:
     """The record of values that were checked, as a line is when it is parsed."""
-    return Record(**{name: _frozen(values[name]) for name in COLUMNS if name in values})
+    known = {name: values[name] for name in COLUMNS if name in values}
+    for name, value in known.items():
+        if isinstance(value, list):  # few are, and a store has millions of values
+            known[name] = _frozen(value)
+    return Record(**known)
 
 
 def _frozen(value: Any) -> Any:

@@ -27,7 +27,7 @@ from unibench.identity import (
     source_of,
 )
 from unibench.inference.record import Record
-from unibench.inference.verdict import Metric, Verdict
+from unibench.inference.verdict import Metric, Sampling, Verdict
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
@@ -192,6 +192,8 @@ class Row(Measured, Counted, Scored, Named):
         metrics: every number of the harness, by name.
         prompts: hash of all prompts, where a harness built them.
         generation: settings of decoding, where a harness chose them.
+        frames: of videos, how many were asked for and what was read back: frames of a sample, and
+            visual tokens of a frame, least and most; None for pictures.
         judge: who scored what rules cannot; None without a harness.
         judged: questions that the judge answered.
         data: what identifies the samples.
@@ -215,6 +217,7 @@ class Row(Measured, Counted, Scored, Named):
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     prompts: str | None = None
     generation: Mapping[str, Any] | None = None
+    frames: Mapping[str, Any] | None = None
     judge: str | None
     judged: int | None = None
     data: str
@@ -385,11 +388,11 @@ def row_of(
     reference = score if vanilla is None else vanilla.score
     return Row(
         **_named(cell, environments),
-        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell))},
+        **{**sampled, "notes": (*sampled["notes"], *_unkept(cell, verdict))},
         vanilla_100=score_100 if vanilla is None else vanilla.score_100,
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
-        **_harness(cell, verdict),
+        **_harness(cell, verdict, records),
         code=str(environments[-1]["code"]),
         key=cell.key,
         folder=str(cell.folder),
@@ -545,13 +548,30 @@ def _per_layer(records: Sequence[Record]) -> tuple[float, ...]:
     return tuple(round(fmean(layer), 3) for layer in layers)
 
 
-def _unkept(cell: Cell) -> tuple[str, ...]:
-    """What of the harness's or a paper's way to ask is not kept."""
+def _unkept(cell: Cell, verdict: Verdict | None) -> tuple[str, ...]:
+    """What of the harness's or a paper's way to ask is not kept, and what it could not score."""
     note = None if cell.benchmark is None else cell.benchmark.convention.note
-    return () if note is None else (note,)
+    remarks = () if verdict is None else verdict.remarks
+    return remarks if note is None else (note, *remarks)
 
 
-def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
+def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, Any] | None:
+    """What was asked for and what was read of videos. A grid of the layout is a frame, or the two
+    that a Qwen reads together.
+    """
+    if sampling is None:
+        return None
+    read = [len(numbers) for record in records for numbers in record.frames]
+    items = [item for record in records for item in record.layout if item[1]]
+    sizes = [length / sum(part[0] for part in parts) for length, parts in items]
+    return {
+        **vars(sampling),
+        "read": [min(read), max(read)] if read else None,
+        "tokens_a_grid": [min(sizes), max(sizes)] if sizes else None,
+    }
+
+
+def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> dict[str, Any]:
     """Who asked and scored."""
     if verdict is None:
         return {"harness": "none", "judge": None, "data": cell.identity["data"]}
@@ -565,6 +585,7 @@ def _harness(cell: Cell, verdict: Verdict | None) -> dict[str, Any]:
         "metrics": verdict.metrics,
         "prompts": verdict.prompts,
         "generation": verdict.generation,
+        "frames": _frames(verdict.sampling, records),
         "judge": verdict.judge,
         "judged": verdict.judged,
         "data": verdict.data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from unibench.errors import UsageError
 
@@ -25,6 +25,22 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How many frames of a video a harness asks for, and who takes them.
+
+    Attributes:
+        frames: of a video.
+        fps: frames a second instead.
+        shown: ``frames`` (cut by the harness and shown as pictures), ``video`` (taken by the model
+            object), or ``own`` (taken by unibench, evenly spaced from the first to the last).
+    """
+
+    frames: int | None
+    fps: float | None
+    shown: Literal["frames", "video", "own"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """A harness's scores of a cell: the content of ``harness.json``.
 
@@ -38,6 +54,8 @@ class Verdict:
         generation: settings of decoding.
         judge: who scored what rules could not.
         judged: questions that the judge answered.
+        remarks: on the questions, for the row: what of a published table cannot be scored.
+        sampling: of videos, None for pictures.
     """
 
     metrics: Mapping[str, Metric]
@@ -48,6 +66,8 @@ class Verdict:
     generation: Mapping[str, Any]
     judge: str
     judged: int
+    remarks: tuple[str, ...] = ()
+    sampling: Sampling | None = None
 
     @classmethod
     def from_json(cls, values: Any) -> Verdict:
@@ -58,7 +78,12 @@ class Verdict:
         """
         try:
             metrics = {name: Metric(**number) for name, number in values["metrics"].items()}
-            return cls(**{**values, "metrics": metrics})
+            # earlier results have neither
+            remarks = tuple(map(str, values.get("remarks", ())))
+            sampling = values.get("sampling")
+            told = None if sampling is None else Sampling(**sampling)
+            more = {"metrics": metrics, "remarks": remarks, "sampling": told}
+            return cls(**{**values, **more})
         except (TypeError, KeyError, AttributeError):
             raise UsageError("the result of the harness is damaged; run the cell again") from None
 

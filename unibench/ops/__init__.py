@@ -17,9 +17,11 @@ from unibench.ops.information import mutual_information as mutual_information
 from unibench.ops.merging import Matching as Matching
 from unibench.ops.merging import bipartite as bipartite
 from unibench.ops.merging import grouped_sum as grouped_sum
+from unibench.ops.merging import into_rows as into_rows
 from unibench.ops.merging import mean_weights as mean_weights
 from unibench.ops.merging import membership as membership
 from unibench.ops.merging import nearest_weights as nearest_weights
+from unibench.ops.merging import owned as owned
 from unibench.ops.merging import pairs as pairs
 from unibench.ops.merging import proportional_attention as proportional_attention
 from unibench.ops.outliers import outliers as outliers

@@ -87,6 +87,39 @@ def pairs(inside: Tensor, tokens: Tensor, own: Tensor | None = None, first: int 
     return torch.stack([torch.cat(into) + first, torch.cat(given)])
 
 
+def into_rows(groups: Tensor, keep: Tensor, count: int) -> Tensor:
+    """``[2, M]``: a row and a token that went into it, of pairs of tokens.
+
+    Args:
+        groups: ``[2, M]`` a token that rows may stand at, and one that it stands for.
+        keep: ``[rows]`` the token that each row stands at; pairs of others are left out.
+        count: number of tokens.
+
+    >>> into_rows(torch.tensor([[3, 3, 1], [0, 3, 2]]), torch.tensor([2, 3]), 4)
+    tensor([[1, 1],
+            [0, 3]])
+    """
+    place = torch.full((count,), -1, device=keep.device)
+    place[keep] = torch.arange(len(keep), device=keep.device)
+    into = place[groups[0]]
+    return torch.stack([into, groups[1]])[:, into >= 0]
+
+
+def owned(owner: Tensor, keep: Tensor) -> Tensor:
+    """The same for tokens that each belong to one row at most.
+
+    Args:
+        owner: ``[n]`` the token at whose place the row stands that each went into; -1 is none.
+        keep: as in :func:`into_rows`.
+
+    >>> owned(torch.tensor([3, -1, 2, 3]), torch.tensor([2, 3]))
+    tensor([[1, 0, 1],
+            [0, 2, 3]])
+    """
+    given = (owner >= 0).nonzero()[:, 0]
+    return into_rows(torch.stack([owner[given], given]), keep, len(owner))
+
+
 def mean_weights(slot: Tensor, rows: int, weight: Tensor) -> Tensor:
     """``[rows, n]``: the weighted mean of what goes into each row; an empty row stays zero."""
     inside = membership(slot, rows, weight)

@@ -31,7 +31,7 @@ from unibench.store.files import replace
 
 PER_CELL = 4
 # a page of thousands of cells is still opened by a browser; it says what it leaves out
-PLOTS, DIFFERENCES, DETAILS, LINES = 24, 100, 300, 5000
+PLOTS, DIFFERENCES, DETAILS, LINES = 12, 100, 300, 5000
 SCORES = columns(
     *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
     *("score_100", "low", "high", "drop_pct"),

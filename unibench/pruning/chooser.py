@@ -259,9 +259,11 @@ class Chooser:
 
     def _members(self, selection: Selection, ctx: StageContext) -> list[Tensor]:
         """Rows of merged tokens and of those that each stands for, where they are asked for."""
-        if self.plan.positions != "centre" or selection.values is None:
+        if self.plan.positions != "centre":
             return []
         if selection.members is None:
+            if selection.values is None:
+                return []
             raise UsageError(
                 f"{type(self.plan.method).__name__} does not say here which tokens its merged ones"
                 " stand for, so that positions=centre cannot place them"

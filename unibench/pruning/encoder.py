@@ -97,6 +97,7 @@ class Tile:
     Attributes:
         size: ``[n]`` patches that each token stands for.
         anchor: ``[n]`` the place of each token, prefix included, before any merge.
+        slot: ``[places]`` the token that what stood at each place has gone into; -1 is none.
         merges: the block of every merge, and the anchors that it left.
         keys: queries and keys of the block that runs.
         pending: rows that were merged between the halves of the block.
@@ -106,6 +107,7 @@ class Tile:
 
     size: Tensor
     anchor: Tensor
+    slot: Tensor
     merges: list[tuple[int, Tensor]] = field(default_factory=list)
     keys: list[QueryKey] = field(default_factory=list)
     pending: Tensor | None = None
@@ -182,12 +184,11 @@ class EncoderMerger:
         ``call.merged``.
         """
         prefix, patches = self.family.prefix_tokens, self._patches
-        features, merged, output = [], [], None
+        features, merged, owners, output = [], [], list[Tensor](), None
         for pixels in call.arguments["pixel_values"].split(1):
-            tile = prefill.tile = Tile(
-                torch.ones(patches + prefix, device=pixels.device),
-                torch.arange(patches + prefix, device=pixels.device),
-            )
+            places = torch.arange(patches + prefix, device=pixels.device)
+            size = torch.ones(patches + prefix, device=pixels.device)
+            tile = prefill.tile = Tile(size, places, places)
             try:
                 output = original(**{**call.arguments, "pixel_values": pixels})
             finally:
@@ -198,9 +199,13 @@ class EncoderMerger:
             call.anchors.append(tile.merges)
             mask = torch.zeros(patches, dtype=torch.bool, device=rows.device)
             merged.append(mask.index_fill(0, places, True))
+            slot = tile.slot[prefix:]
+            # what went into the prefix has none, as what went nowhere
+            own = tile.anchor[slot.clamp_min(0)] - prefix + patches * len(owners)
+            owners.append(own.masked_fill(slot < prefix, -1))
         assert output is not None
         output.pooler_output = features
-        call.merged = torch.cat(merged)
+        call.merged, call.owners = torch.cat(merged), torch.cat(owners)
         return output
 
     @property
@@ -256,6 +261,8 @@ class EncoderMerger:
                 return None
             match, rows, tile.size = merged
             tile.anchor = tile.anchor[match.anchor]
+            slot = match.slot.to(tile.slot.device)[tile.slot.clamp_min(0)]
+            tile.slot = slot.masked_fill(tile.slot < 0, -1)
             tile.merges.append((stage.block, tile.anchor))
             rows = rows.to(hidden)
             check_numbers(rows, tuple(rows.shape), f"the tokens that {who} merged")

@@ -38,6 +38,8 @@ class VisionCall:
             the tower.
         anchors: then, for each tile, the block of every merge and the place (prefix included) of
             each token that it left.
+        owners: ``[tokens]`` then, the token at whose place the row stands that each went into; -1
+            is none.
     """
 
     modality: str
@@ -49,6 +51,7 @@ class VisionCall:
     joined: list[Tensor] = field(default_factory=list)
     merged: Tensor | None = None
     anchors: list[list[tuple[int, Tensor]]] = field(default_factory=list)
+    owners: Tensor | None = None
 
     def spread(self, chunks: list[Tensor], block: int, prefix: int) -> list[Tensor]:
         """Values ``[1, n, ...]`` of the tokens that entered a block, per tile, at the places of all

@@ -87,6 +87,13 @@ class Vision(Protocol):
         """
         ...
 
+    @property
+    def owners(self) -> Tensor | None:
+        """``[N]`` the token at whose place the row stands that encoder stages made of each; -1 is
+        none. None where nothing was merged.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -187,6 +194,22 @@ class RecordedVision:
         if all(call.merged is None for call in self._calls):
             return None
         return torch.cat([mask.to(self._rows.device) for mask in found])[self._rows]
+
+    @property
+    def owners(self) -> Tensor | None:
+        if all(call.owners is None for call in self._calls):
+            return None
+        found, start = list[Tensor](), 0
+        for call in self._calls:
+            own = torch.arange(call.tokens) if call.owners is None else call.owners
+            found.append(torch.where(own < 0, own, own + start).to(self._rows.device))
+            start += call.tokens
+        whole = torch.cat(found)
+        # as indices into the tokens of the context
+        number = torch.full_like(whole, -1)
+        number[self._rows] = torch.arange(len(self._rows), device=whole.device)
+        own = whole[self._rows]
+        return number[own.clamp_min(0)].masked_fill(own < 0, -1)
 
     def hidden(self, layer: int) -> Tensor:
         def one(call: VisionCall) -> Tensor:

@@ -39,10 +39,10 @@ class Selection:
             with a new value: ``keep[i]`` is the anchor whose position (RoPE) ``values[i]`` takes.
         sizes: ``[len(keep)]`` how many tokens each stands for, from stages that are weighted: later
             layers attend to it as often, in the prefill and while decoding. None is one each.
-        members: gives ``[2, M]`` pairs that say which tokens each merged one stands for: an index
-            into ``keep`` and one into ``ctx.visual``. Under ``positions=centre``, where alone they
-            are asked for, a merged token takes the mean position of its members; one without any
-            stays where its anchor is.
+        members: gives ``[2, M]`` pairs that say which tokens each merged one, here or in the vision
+            tower, stands for: an index into ``keep`` and one into ``ctx.visual``. Under
+            ``positions=centre``, where alone they are asked for, a merged token takes the mean
+            position of its members; one without any stays where its anchor is.
         scores: the numbers that decided, where there were any; the engine refuses a choice by
             numbers that are not finite.
     """

@@ -21,7 +21,7 @@ from unibench import jsoncache, registry
 from unibench.budget import Budget, BudgetMode, Positions
 from unibench.errors import UsageError
 from unibench.facts import ModelFacts
-from unibench.registry.importing import place_of
+from unibench.registry.importing import own_line, place_of
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
@@ -63,10 +63,12 @@ def refusal(
             return refusal(method, budget, cls, model, mode=mode, positions=positions)
         except UsageError as error:
             return str(error)
-        except (TypeError, ValueError) as error:  # how Python code refuses a value
-            return f"method={node['name']}: {' '.join(str(error).split())}"
         except Exception as error:
             theirs = [card.path for card in registry.parts_of(node) if card.outside]
+            if own_line(error, theirs):
+                return place_of(error, theirs[0])
+            if isinstance(error, (TypeError, ValueError)):  # how Python code refuses a value
+                return f"method={node['name']}: {' '.join(str(error).split())}"
             if not theirs:
                 raise
             return f"method={node['name']}: {place_of(error, theirs[0])}"

@@ -17,10 +17,10 @@ from unibench.registry.cards import REQUIRED, FamilyCard, MethodCard, Parameter,
 from unibench.registry.importing import line_of
 
 if TYPE_CHECKING:
-    from unibench.pruning import Method
+    from unibench.pruning import Method, Stage
 
 TASK = ("metric", "samples", "score")  # of an embedded task's class
-DEPTH, TOWER = 32, 24  # layers of LLaVA-1.5-7B and blocks of its tower
+DEPTH, TOWER, TOKENS = 32, 24, 576  # LLaVA-1.5-7B: layers, blocks of its tower, visual tokens
 Names = Callable[[], Mapping[type, str]]
 
 
@@ -121,12 +121,19 @@ def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -
         "pixels": method.drops_pixels,
     }
     places = ["pixels"] if method.drops_pixels else ["tower"] if merges else []
-    layers = sorted({stage.layer for stage in stages})
+    layers = sorted({stage.layer for stage in stages if _cuts(stage)})
     return {
         "needs": tuple(word for word, needed in kinds.items() if needed),
         "cuts": (*places, *_runs(layers)),
         "flash": not any(stage.weighted for stage in (*stages, *merges)),
     }
+
+
+def _cuts(stage: Stage) -> bool:
+    """Whether a stage removes anything; others look, and remember for the next."""
+    if stage.count is None or not stage.exact:
+        return True
+    return any(stage.count(keep, TOKENS) < TOKENS for keep in (1, TOKENS // 2))
 
 
 def _runs(layers: Sequence[int]) -> list[str]:

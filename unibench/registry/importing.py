@@ -8,12 +8,14 @@ import inspect
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from unibench.errors import UsageError, nearest
+from unibench.paths import PACKAGE
 
 _EXTERNAL = "unibench_external_"
 # digests of the user's own modules when they were imported: an edited one is not imported again
@@ -122,19 +124,46 @@ def _refuse_stale(path: Path, module: str | None) -> None:
 
 
 def place_of(error: BaseException, path: Path) -> str:
-    """File, line and message of an error in a user's file."""
-    if isinstance(error, UnicodeDecodeError):
+    """File, line, source and message of an error in a user's file, or in one beside it that it
+    imports.
+    """
+    if isinstance(error, UnicodeDecodeError) and error.object == _bytes(path):
         line = error.object.count(b"\n", 0, error.start) + 1
         return f"{path} line {line}: byte {error.object[error.start]:#x} is no UTF-8"
     if isinstance(error, SyntaxError):
         file = error.filename if error.filename and Path(error.filename).is_file() else path
         place = f" line {error.lineno}" if error.lineno else ""
-        return f"{file}{place}: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
-    place = f" line {lines[-1]}" if lines else ""
+        source = " ".join((error.text or "").split())
+        return f"{file}{place}: {source + ': ' if source else ''}{error.msg}"
     message = " ".join(str(error).split()) or "no reason given"
-    return f"{path}{place}: {type(error).__name__}: {message}"
+    return f"{own_line(error, [path]) or path}: {type(error).__name__}: {message}"
+
+
+def own_line(error: BaseException, files: Iterable[Path]) -> str | None:
+    """File, line and source of the last call that an error passes in a user's files, or in others
+    of their folders; None if there is none.
+    """
+    folders = {file.resolve().parent for file in files}
+    named = {file.resolve() for file in files}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        beside = not _is_installed(file) and any(map(file.is_relative_to, folders))
+        if file in named or beside:
+            source = f": {frame.line}" if frame.line else ""
+            return f"{frame.filename} line {frame.lineno}{source}"
+    return None
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a file is of a package, or of unibench itself, wherever these lie."""
+    return "site-packages" in file.parts or file.is_relative_to(PACKAGE)
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def line_of(cls: type, pattern: str) -> int:

@@ -24,7 +24,14 @@ from unibench.registry.cards import (
     from_plain,
     to_plain,
 )
-from unibench.registry.importing import class_in, file_digest, import_part, own_files
+from unibench.registry.importing import (
+    class_in,
+    file_digest,
+    import_part,
+    own_files,
+    own_line,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from unibench.pruning import Method
@@ -201,7 +208,13 @@ def build_task(target: str, name: str, options: Mapping[str, Any]) -> Task:
             raise unknown(f"option of task {name}", key, card.options)
     try:
         built: Task = card.load()(**options)
-    except (TypeError, ValueError) as error:
+    except UsageError:
+        raise
+    except Exception as error:
+        if card.outside and own_line(error, [card.path]):
+            raise UsageError(place_of(error, card.path)) from None
+        if not isinstance(error, (TypeError, ValueError)):
+            raise
         raise UsageError(f"task.options of {name}: {' '.join(str(error).split())}") from None
     if not hasattr(built, "max_new_tokens"):
         raise UsageError(f"{card.path}: {card.class_name} has no max_new_tokens")
@@ -336,7 +349,7 @@ def _of_file(group: str, name: str) -> Card:
     if not class_name:
         raise UsageError(
             f"{group}={name}: name the class as well, for example"
-            f" {group}={name}:My{group.capitalize()}"
+            f" {group}={name.rstrip(':')}:My{group.capitalize()}"
         )
     return _external(group, class_name.lower(), file, None, class_name)
 
@@ -392,13 +405,22 @@ def _asked_external(
     from unibench.registry.declarations import method_card, task_card
 
     source = blake2b(f"{core_digest()}:{sorted(files.items())}".encode(), digest_size=8)
-    if group == "task":
-        cls = class_in(imported, path, object, class_name)
-        return task_card(name, cls, path, module, source.hexdigest())
-    from unibench.pruning import Method
+    base = object if group == "task" else _method_base()
+    cls = class_in(imported, path, base, class_name)
+    try:
+        if group == "task":
+            return task_card(name, cls, path, module, source.hexdigest())
+        return method_card(name, cls, path, module, source.hexdigest(), _names)
+    except UsageError:
+        raise
+    except Exception as error:  # it is made once, to see what holds under its defaults
+        raise UsageError(place_of(error, path)) from None
 
-    cls = class_in(imported, path, Method, class_name)
-    return method_card(name, cls, path, module, source.hexdigest(), _names)
+
+def _method_base() -> type:
+    from unibench.pruning import Method  # torch, which a task of one's own may do without
+
+    return Method
 
 
 def _names() -> dict[type, str]:

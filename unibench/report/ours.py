@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
 from unibench.errors import UsageError
+from unibench.experiment import read as read_experiment
+from unibench.inference.row import read_row
+from unibench.paths import PACKAGE
 from unibench.report.average import average
 from unibench.report.best import Beyond, Candidate, ranked
 from unibench.report.layout import (
@@ -26,6 +29,7 @@ from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
 SAVED = {"memory_reduction_pct": "peak_memory_gb", "latency_reduction_pct": "latency_ms"}
+FILES = PACKAGE / "configs" / "experiment"
 STATED = "flash_attention_compatible"  # a property that the paper states; nothing is measured
 
 
@@ -209,6 +213,7 @@ class Comparison:
                 "bold, underlined: best and second of a block, where the difference to the next"
                 " lies beyond the paired 95 % interval"
             )
+        remarks.extend(self._conventions())
         if averaged := dict.fromkeys(
             method_name(row.method) for row in self.lines if self.results.averaged(row)
         ):
@@ -223,6 +228,47 @@ class Comparison:
             "; ".join(_named(row, columns) for row, columns in missing) if gone < total else "all"
         )
         return [*remarks, f"{gone} of {total} numbers are missing; {command} fills them: {named}"]
+
+    def _conventions(self) -> list[str]:
+        """How a harness put the questions of our numbers, beside how the paper's code does."""
+        tokens: dict[str, list[float]] = {}
+        for row in self.lines:
+            for column in filter(_scored(self.folder), row.values):
+                found = self.results.find(row, column)
+                name = None if found is None else convention_in(Path(str(found["folder"])))
+                if found is not None and name is not None:
+                    tokens.setdefault(name, []).append(float(found["tokens_in"]))
+        theirs = _convention_of(experiment_of(self.name, self.folder))
+        paper = f"the paper's is convention={theirs}" if theirs else "the paper's is not known"
+        return [
+            f"asked under convention={name} ({_span(counts)} visual tokens a prompt before"
+            f" pruning)" + ("" if name == theirs else f"; {paper}")
+            for name, counts in tokens.items()
+        ]
+
+
+def _scored(folder: Path) -> Callable[[Column], bool]:
+    return lambda column: _measured(column) and not is_cost(column, folder)
+
+
+def convention_in(folder: Path) -> str | None:
+    """The convention of the cell in a folder; None without a harness, or where it is gone."""
+    try:
+        asked = read_row(folder).convention
+    except (OSError, UsageError):
+        return None
+    return None if asked is None else str(asked["name"])
+
+
+def _convention_of(experiment: str) -> str | None:
+    file = FILES / f"{experiment}.yaml"
+    grids = read_experiment(file).grids if file.exists() else ()
+    return next((grid["convention"][0] for grid in grids if "convention" in grid), None)
+
+
+def _span(counts: Sequence[float]) -> str:
+    low, high = round(min(counts)), round(max(counts))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _named(row: Row, missing: Sequence[Column]) -> str:

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, takewhile
@@ -23,23 +22,15 @@ from unibench.inference.environment import environment
 from unibench.inference.features import FeatureCache
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
-from unibench.models import (
-    LoadedModel,
-    control_word_in,
-    control_words,
-    load,
-    processor_of,
-    reads_as_its_own,
-)
+from unibench.models import LoadedModel, load
 from unibench.runner.listener import Listener
+from unibench.runner.questions import refuse_control_words, samples_of
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.index import FEATURES
 from unibench.tasks import Sample, Task
 
 log = logging.getLogger(__name__)
-
-BRACKETED = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")  # as all special words are
 
 
 class Embedded:
@@ -55,7 +46,8 @@ class Embedded:
         cell, task = part.folder.cell, load_task(part.folder.cell)
         batch, stamp = cell.config.batch_size, dict[str, Any]()
         while (samples := _missing(task, part, stop)) is not None:
-            _refuse_control_words(task, cell)
+            if (questions := getattr(task, "questions", None)) is not None:
+                refuse_control_words(questions(cell.config.task.limit), cell)
             loaded = self.model_of(cell)
             _begin(part, listener)
             try:
@@ -132,26 +124,6 @@ def load_task(cell: Cell) -> Task:
     return registry.build_task(str(task.target), task.name, options)
 
 
-def _refuse_control_words(task: Task, cell: Cell) -> None:
-    """Name the first question of one's own that the model would not read as text.
-
-    Raises:
-        UsageError: there is one.
-    """
-    questions = getattr(task, "questions", None)
-    if questions is None:
-        return
-    limit = cell.config.task.limit
-    # without a word in brackets, no processor need be read
-    suspects = [(place, text) for place, text in questions(limit) if BRACKETED.search(text)]
-    if not suspects:
-        return
-    words = control_words(processor_of(cell.config.model))
-    for place, text in suspects:
-        if (word := control_word_in(text, words)) is not None:
-            raise UsageError(f"{place}: {reads_as_its_own(cell.config.model.name, word)}")
-
-
 def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, Sample]] | None:
     """The samples still to be answered, each after its index in the task, until the user wants to
     stop; None if there are none.
@@ -162,7 +134,7 @@ def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, S
     config, done = part.folder.cell.config.task, part.answered()
     left = (
         (index, sample)
-        for index, sample in enumerate(task.samples(config.limit))
+        for index, sample in samples_of(task, config)
         if part.contains(sample.id) and sample.id not in done
     )
     wanted = takewhile(lambda _: not stop.asked, left)

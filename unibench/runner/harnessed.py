@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unibench.benchmark import data_of
 from unibench.errors import UsageError
-from unibench.harness import HarnessError, HarnessProcess
+from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
 from unibench.harness.job import write_job
 from unibench.identity import Cell
@@ -17,11 +18,13 @@ from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
 from unibench.inference.verdict import Verdict
 from unibench.runner.listener import Listener
+from unibench.runner.questions import refuse_control_words
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.folder import read_samples
 from unibench.store.lines import checked, line_of
+from unibench.tables import questions_of
 
 QUIET = {
     "TQDM_DISABLE": "1",
@@ -44,7 +47,9 @@ class Harnessed:
         cell = part.folder.cell
         if part.of > 1:
             raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
+        needs.check(cell)
         folder = cell.folder.absolute()
+        _refuse_words_of_tables(cell)
         part.folder.open()
         write_job([cell], folder / "job.json")
         with self._ended_unless_idle():
@@ -125,6 +130,14 @@ class Harnessed:
             self.close()
             self._process, self._name = HarnessProcess(python, QUIET), name
         return self._process
+
+
+def _refuse_words_of_tables(cell: Cell) -> None:
+    """See :func:`refuse_control_words`; of the user's own tables of VLMEvalKit."""
+    assert cell.benchmark is not None
+    for file in data_of(cell.config.task, cell.benchmark.harness):
+        if file.suffix == ".tsv":
+            refuse_control_words(questions_of(file, cell.config.task.limit), cell)
 
 
 def _keep(folder: Path, verdict: Verdict) -> None:

@@ -23,7 +23,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from unibench.errors import UsageError, of_file, unknown
@@ -32,7 +31,8 @@ from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, stored_row
 from unibench.plan import survey
 from unibench.plan.survey import PlannedCell
-from unibench.registry import parts_of
+from unibench.registry import Card, parts_of, task
+from unibench.registry.importing import own_line
 from unibench.runner.embedded import Embedded
 from unibench.runner.harnessed import Harnessed
 from unibench.runner.listener import Listener, Silent
@@ -323,13 +323,13 @@ def _set_damaged_row_aside(folder: CellFolder) -> None:
 
 
 def _line(error: Exception, cell: Cell) -> str:
-    """An error as one line; one that passes through a method of the user's begins with its file,
-    line and source.
+    """An error as one line; one that passes through a method or a task of the user's begins with
+    its file, line and source.
     """
     said = f"{type(error).__name__}: {error}".partition("\n")[0]
-    own = {card.path.resolve().parent for card in parts_of(cell.config.method) if card.outside}
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if Path(frame.filename).resolve().parent in own:
-            return f"{frame.filename} line {frame.lineno}: {frame.line}: {said}"
-    return said
+    cards: list[Card] = [*parts_of(cell.config.method)]
+    if cell.config.task.target is not None:
+        cards.append(task(cell.config.task.target))
+    own = [card.path for card in cards if card.outside]
+    place = own_line(error, own)
+    return f"{place}: {said}" if place else said

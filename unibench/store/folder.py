@@ -27,6 +27,7 @@ import logging
 import os
 import re
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -59,7 +60,8 @@ _DAMAGED = (
 )
 PARSED = 1 << 20  # bytes of samples that a look at a cell parses
 # a line as :func:`line_of` writes it, with its checksum of blanks or without
-_WRITTEN = re.compile(rb'\{"id":"([^"\\]*)",.*\}[ \t]*\Z')
+_WRITTEN = re.compile(rb'^\{"id":"([^"\\\n]*)",.*\}[ \t]*$', re.MULTILINE)
+BLOCK = 1 << 20  # bytes of a long file that are looked at together
 SAMPLES = 1 << 31  # bytes of a file of samples, at most
 
 
@@ -314,18 +316,31 @@ def count_samples(folder: Path) -> int:
     files = sample_files(folder)
     if sum(file.lstat().st_size for file in files) <= PARSED:
         return len(read_samples(folder)[0])
-    names: set[bytes] = set()
+    # hashes of the names, in parts of which one at a time is looked through: a cell may be long
+    parts = [array("q") for _ in range(64)]
     for file in files:
-        for number, line in enumerate(_streamed(file), 1):
-            if (whole := _WRITTEN.match(line)) is not None:
-                names.add(whole[1])
-            elif environment_of(line) is None:
-                names.add(json.dumps(_sample(file, number, line)["id"]).encode()[1:-1])
-    return len(names)
+        before = 0
+        for block in _blocks(file):
+            names, lines = _WRITTEN.findall(block), block.count(b"\n")
+            if len(names) != lines:
+                names = list(_names(file, before, block))
+            for name in map(hash, names):
+                parts[name & 63].append(name)
+            before += lines
+    return sum(len(set(part)) for part in parts)
 
 
-def _streamed(file: Path) -> Iterator[bytes]:
-    """The whole lines of a file of samples, without their ends; not all of them at a time.
+def _names(file: Path, before: int, block: bytes) -> Iterator[bytes]:
+    """The names of the samples in lines of which some have another form than the usual one."""
+    for number, line in enumerate(block.split(b"\n")[:-1], before + 1):
+        if (whole := _WRITTEN.fullmatch(line)) is not None:
+            yield whole[1]
+        elif environment_of(line) is None:
+            yield json.dumps(_sample(file, number, line)["id"]).encode()[1:-1]
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    """The whole lines of a file of samples, some at a time.
 
     Raises:
         DamagedError: it is a link or no plain file.
@@ -333,9 +348,11 @@ def _streamed(file: Path) -> Iterator[bytes]:
     if file.is_symlink() or not file.is_file():
         raise DamagedError(f"{shown(file)} is a link or no plain file")
     with open(file, "rb", opener=no_link) as stream:
-        for line in stream:
-            if line.endswith(b"\n"):
-                yield line[:-1]
+        rest = b""
+        while block := stream.read(BLOCK):
+            whole, end, rest = (rest + block).rpartition(b"\n")
+            if end:
+                yield whole + end
 
 
 def forget_parts(folder: Path) -> None:

@@ -77,7 +77,7 @@ OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
     **dict.fromkeys(("prompt_digest", "pixel_digest"), _text),
     "uncounted": _texts,
-    "seen": _list,
+    **dict.fromkeys(("seen", "frames"), _list),
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }

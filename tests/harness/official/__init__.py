@@ -30,7 +30,11 @@ class Official:
 
 
 def evaluate(
-    harness: str, folder: Path, answers: Mapping[str, Sequence[Mapping[str, str]]], work: Path
+    harness: str,
+    folder: Path,
+    answers: Mapping[str, Sequence[Mapping[str, str]]],
+    work: Path,
+    form: str = "tsv",
 ) -> Official:
     """Hand answers to a harness.
 
@@ -39,11 +43,18 @@ def evaluate(
         folder: of the stand-ins.
         answers: by official name, one or several sets by sample id.
         work: an empty folder.
+        form: of the table in which VLMEvalKit hands answers to its scoring: ``tsv`` as unibench
+            has it write them, or ``xlsx``, which its own command writes unless told otherwise.
 
     Raises:
         RuntimeError: the harness failed; its last lines are in the message.
     """
-    job = {"folder": str(folder.resolve()), "answers": answers, "work": str(work.resolve())}
+    job: dict[str, object] = {
+        "folder": str(folder.resolve()),
+        "answers": answers,
+        "work": str(work.resolve()),
+    }
+    job["form"] = form
     (work / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", f"tests.harness.official.{harness}", str(work / "job.json")]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

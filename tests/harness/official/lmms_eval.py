@@ -81,7 +81,7 @@ def _evaluate_all(folder: Path, answers: dict[str, list[dict[str, str]]]) -> dic
         task = manager._load_individual_task_or_group(config, task_type="chat")[name]
         scores[name] = []
         for model in map(MadeUp, given):
-            _forget_points()
+            forget_points(task)
             found = simple_evaluate(
                 model=model,
                 tasks=[task],
@@ -95,10 +95,14 @@ def _evaluate_all(folder: Path, answers: dict[str, list[dict[str, str]]]) -> dic
     return {"scores": scores, "prompts": prompts}
 
 
-def _forget_points() -> None:
-    """ocrbench adds the points of every evaluation of a process to one table."""
-    for module in list(sys.modules.values()):
-        points = vars(module).get("OCRBench_score", {})
+def forget_points(task: Any) -> None:
+    """Empty the table to which ocrbench adds the points of every evaluation of a task.
+
+    It is a global of the module that the task's file was read with, of which `sys.modules` knows
+    nothing: only the task's functions lead to it.
+    """
+    for aggregate in task.aggregation().values():
+        points = getattr(aggregate, "__globals__", {}).get("OCRBench_score", {})
         points |= dict.fromkeys(points, 0)
 
 

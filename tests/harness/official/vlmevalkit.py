@@ -50,7 +50,8 @@ class Judge(BaseHTTPRequestHandler):
 
 def main(path: Path) -> None:
     job = json.loads(path.read_text())
-    os.environ |= {"LMUData": job["folder"], "PRED_FORMAT": "tsv", "HF_HUB_OFFLINE": "1"}
+    form = job["form"]
+    os.environ |= {"LMUData": job["folder"], "PRED_FORMAT": form, "HF_HUB_OFFLINE": "1"}
     server = HTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ |= {
@@ -61,15 +62,16 @@ def main(path: Path) -> None:
     scores, prompts = {}, {}
     for name, answers in job["answers"].items():
         scores[name], prompts[name] = _evaluate(
-            name, answers, Path(job["work"]), Path(job["folder"])
+            name, answers, Path(job["work"]), Path(job["folder"]), form
         )
     (path.parent / "result.json").write_text(json.dumps({"scores": scores, "prompts": prompts}))
 
 
 def _evaluate(
-    name: str, answers: list[dict[str, str]], work: Path, folder: Path
+    name: str, answers: list[dict[str, str]], work: Path, folder: Path, form: str
 ) -> tuple[list[dict[str, float]], dict[str, str]]:
     from vlmeval.dataset import DATASET_CLASSES, build_dataset  # after the environment is set
+    from vlmeval.smp import dump
 
     digest = hashlib.md5((folder / f"{name}.tsv").read_bytes()).hexdigest()
     for kind in DATASET_CLASSES:
@@ -83,8 +85,8 @@ def _evaluate(
         table = dataset.data.drop(columns="image").assign(
             prediction=[given[str(line["index"])] for line in lines]
         )
-        file = work / f"set{number}_{name}.tsv"
-        table.to_csv(file, sep="\t", index=False)
+        file = work / f"set{number}_{name}.{form}"
+        dump(table, str(file))
         judged = name in ("MathVista_MINI", "MathVision", "MathVision_MINI", "MIA-Bench")
         scores.append(
             flat(

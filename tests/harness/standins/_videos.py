@@ -26,7 +26,7 @@ CLIPS = 24  # different pairs of clips; Vinoground's 500 pairs use them in turn
 def write_videomme(rows: list[dict[str, object]], home: Path) -> None:
     """Take the pictures out of the rows and write ``data/<videoID>.mp4``."""
     for row in rows:
-        _save(home / "data" / f"{row['videoID']}.mp4", row.pop("frames"), FRAMES["videomme"])  # type: ignore[arg-type]
+        save_clip(home / "data" / f"{row['videoID']}.mp4", row.pop("frames"), FRAMES["videomme"])  # type: ignore[arg-type]
 
 
 def write_vinoground(rows: list[dict[str, object]], home: Path) -> None:
@@ -40,12 +40,12 @@ def write_vinoground(rows: list[dict[str, object]], home: Path) -> None:
     tables: dict[str, list[dict[str, str]]] = {"text": [], "video": []}
     for number, pair in enumerate(pairs):
         for sign, shown in zip(("pos", "neg"), pair, strict=True):
-            _save(
+            save_clip(
                 home / "vinoground_videos" / f"{number}_{sign}.mp4",
                 [_small(shown)],
                 FRAMES["vinoground"],
             )
-        _save(
+        save_clip(
             home / "vinoground_videos_concated" / f"{number}.mp4",
             [_small(shown) for shown in pair],
             FRAMES["vinoground"],
@@ -89,7 +89,7 @@ def _small(shown: Asked) -> Image.Image:
     return shown.picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def _save(path: Path, pictures: Sequence[Image.Image], frames: int) -> None:
+def save_clip(path: Path, pictures: Sequence[Image.Image], frames: int) -> None:
     """An MPEG-4 clip in which each picture stands for some frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w") as container:

@@ -11,6 +11,7 @@ from unibench.config import RunConfig
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.workdir import WorkDirectory
 from unibench.identity import Cell
+from unibench.inference.verdict import Sampling
 from unibench.models import LoadedModel
 
 
@@ -50,12 +51,16 @@ class Scored:
         samples: its values by sample, as far as it has any.
         data: what was asked, with a digest.
         generation: settings of decoding.
+        remarks: what of a published table cannot be scored.
+        sampling: of videos.
     """
 
     raw: dict[str, Any]
     samples: dict[str, dict[str, Any]]
     data: str
     generation: dict[str, Any]
+    remarks: tuple[str, ...] = ()
+    sampling: Sampling | None = None
 
 
 class Adapter(Protocol):

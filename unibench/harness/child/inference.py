@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from transformers import GenerationConfig
 
 from unibench.identity import Cell
@@ -17,6 +18,7 @@ from unibench.inference.environment import environment
 from unibench.inference.record import Record
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel
+from unibench.pictures import read_otherwise
 
 
 @dataclass
@@ -25,9 +27,11 @@ class Answering:
 
     Attributes:
         text: the answer; set inside the block of :meth:`CellInference.asking`.
+        frames: numbers of the frames that were read of each video; set there too.
     """
 
     text: str = ""
+    frames: tuple[tuple[int, ...], ...] = ()
 
 
 class CellInference:
@@ -52,6 +56,7 @@ class CellInference:
         self._known, self._say = dict(known), say
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
         self._total: int | None = None
+        self._otherwise: dict[str, int] = {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -109,7 +114,7 @@ class CellInference:
                 yield answering
             decoded = ends[-1] if len(ends) > 1 else None
             asked.generation = Generation([answering.text], [len(ends)], decoded)
-        (record,) = asked.records
+        record = replace(asked.records[0], frames=answering.frames)
         self._known[question.id] = record
         self._say({"event": "sample", "record": record.as_json()})
 
@@ -121,6 +126,25 @@ class CellInference:
             self.end()
         return record.answer
 
+    def look_at(self, sample: str, pictures: Iterable[Image]) -> None:
+        """Note which pictures of a sample, as its data set has them, are not shown to the model as
+        unibench's own loader would show them.
+        """
+        if sample not in self._otherwise:
+            self._otherwise[sample] = sum(map(read_otherwise, pictures))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks for the row."""
+        count = sum(self._otherwise.values())
+        if not count:
+            return ()
+        verb = "is" if count == 1 else "are"
+        return (
+            f"{count} of the pictures {verb} read otherwise by the harness than by unibench, which"
+            " turns as EXIF says, puts transparent ones on white and scales 16 bits",
+        )
+
     def question(
         self,
         sample: str,
@@ -128,12 +152,22 @@ class CellInference:
         text: str | None,
         pictures: int,
         first_picture: bytes,
+        kind: Any = None,
     ) -> Question:
-        """A question of this cell's task; samples with the same first picture share a group."""
+        """A question of this cell's task; samples with the same first picture share a group.
+
+        Args:
+            sample: its name in the harness.
+            truth: the accepted answer, for a reader.
+            text: of the prompt.
+            pictures: pictures and videos in the prompt.
+            first_picture: its content, or the name of a video.
+            kind: what the card's ``by`` says of it, for scores by kind.
+        """
         return Question(
             id=sample,
             index=len(self._prompts),
-            ability=self.cell.config.task.ability or "all",
+            ability=str(kind) if kind is not None else self.cell.config.task.ability or "all",
             group=hashlib.blake2b(first_picture, digest_size=8).hexdigest(),
             truth=truth,
             text=text,

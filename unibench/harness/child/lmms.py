@@ -5,9 +5,9 @@ Imported by the child alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -22,17 +22,21 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from PIL import Image
 
+from unibench import tables
 from unibench.benchmark import VERSIONS, Benchmark
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
+from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
+from unibench.harness.child.documents import contents
 from unibench.harness.child.lmms_models import Asking, asking, class_of, native
-from unibench.harness.child.missing import fetching
+from unibench.harness.child.missing import check_truths, fetching, remarks_on
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
 from unibench.harness.job import plain
 from unibench.identity import Cell
 from unibench.inference.ask import Question, generated
+from unibench.inference.verdict import Sampling
 from unibench.models import LoadedModel, Piece
 
 datasets.disable_progress_bars()
@@ -60,14 +64,19 @@ class LmmsEval:
         convention = run.benchmark.convention
         manager = self._manager(convention.entry or "default")
         asked = _asked(run)
-        with _data(run) as options:
+        with _data(run) as options, frames.watching() as reading:
             if self._task is not None and self._task[0] is run.cell:
                 task, self._task = self._task[1], None
             else:
                 task = task_of(manager, name, options, simple=is_simple(asked))
             size = len(task.eval_docs)
+            if run.data is not None:
+                _check_labels(task, min(config.task.limit or size, size), run.data / name)
+                if run.benchmark.judge.kind != "endpoint":
+                    truths = _truths(task, config.task.limit)
+                    check_truths(truths, f"task.data={run.data}: {name}")
             run.inference.begin(min(config.task.limit or size, size))
-            model = Recording(run, task, asked)
+            model = Recording(run, task, asked, reading)
             length = config.generation.max_new_tokens
             result: Any = simple_evaluate(
                 model=model,
@@ -90,8 +99,16 @@ class LmmsEval:
         samples = {
             str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]
         }
-        data = run.cell.identity["data"] if run.data else f"published:{name}:{_fingerprint(task)}"
-        return Scored(plain(flat(raw)), samples, data, plain(_decoding(run, task, asked)))
+        targets = {str(one["doc_id"]): one.get("target") for one in result["samples"][name]}
+        published = f"published:{name}:{contents(task.eval_docs)}"
+        return Scored(
+            plain(flat(raw)),
+            samples,
+            run.cell.identity["data"] if run.data else published,
+            plain(_decoding(run, task, asked)),
+            remarks_on(targets, len(targets)),
+            _sampling(run, asked),
+        )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
@@ -109,8 +126,9 @@ class LmmsEval:
 class Recording(lmms):  # type: ignore[misc]
     """The model that lmms-eval sees: a chat model that asks through the store."""
 
-    def __init__(self, run: Run, task: Any, asked: Any) -> None:
+    def __init__(self, run: Run, task: Any, asked: Any, reading: frames.Reading) -> None:
         super().__init__()
+        self._reading, self._by = reading, run.benchmark.card.by
         self._inference, self._asked, self._task = run.inference, asked, task
         self._convention, self._blank = run.benchmark.convention, run.benchmark.card.blank
         self.is_simple = is_simple(asked)
@@ -124,8 +142,10 @@ class Recording(lmms):  # type: ignore[misc]
             arguments: Any = request.args
             number, task, split = arguments[3:]
             doc = self.task_dict[task][split][number]
+            self._inference.look_at(str(number), pictures_in(doc))
             if not self._inference.knows(str(number)):
                 content = self._content(arguments, doc)
+                own = self._reading.taken()  # an entry reads them again, by its own rule
                 with self._inference.asking(self._question(str(number), doc, content)) as answering:
                     if self._asked is None:
                         length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
@@ -135,6 +155,7 @@ class Recording(lmms):  # type: ignore[misc]
                         told = self._asked.generate_until([request])[0]
                         found = str(unwrap_generation_output(told)[0])
                     answering.text = found
+                    answering.frames = own if self._asked is None else self._reading.taken()
             answers.append(self._inference.answer(str(number)) or self._blank)
         return answers
 
@@ -151,12 +172,12 @@ class Recording(lmms):  # type: ignore[misc]
 
     def _content(self, arguments: Any, doc: Any) -> list[Piece]:
         """What is asked, in order."""
-        frames = self._convention.frames or 1  # an entry takes its own; the record has the first
+        count = self._convention.frames or 1  # an entry takes its own; the record has the first
         if not self.is_simple:
-            return content_of(arguments[1](doc), frames)
+            return content_of(arguments[1](doc), count)
         shown = arguments[2](doc) or []
         visuals = [
-            frames_of(visual, frames) if isinstance(visual, str) else visual
+            frames_of(visual, count) if isinstance(visual, str) else visual
             for visual in (shown if isinstance(shown, list) else [shown])
         ]
         return [*visuals, str(arguments[0])]
@@ -170,7 +191,37 @@ class Recording(lmms):  # type: ignore[misc]
             text="\n".join(piece for piece in content if isinstance(piece, str)),
             pictures=len(pictures),
             first_picture=pictures[0].tobytes() if pictures else b"",
+            kind=None if self._by is None else doc[self._by],
         )
+
+
+def _check_labels(task: Any, size: int, folder: Path) -> None:
+    """Refuse questions of one's own whose answer is none of their options.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    documents = task.eval_docs_no_media
+    wrong = [
+        (number, reason)
+        for number in range(size)
+        if (reason := tables.mistake_of_document(documents[number])) is not None
+    ]
+    if wrong:
+        number, reason = wrong[0]
+        more = f" ({len(wrong) - 1} more like it)" if wrong[1:] else ""
+        raise UsageError(f"{folder} question {number}, counted from 0: {reason}{more}")
+
+
+def pictures_in(value: Any) -> Iterator[Image.Image]:
+    """The pictures of a document, as its data set has them."""
+    if isinstance(value, Image.Image):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from pictures_in(entry)
+    elif isinstance(value, dict):
+        yield from pictures_in(list(value.values()))
 
 
 def _asked(run: Run) -> Any:
@@ -184,6 +235,17 @@ def _asked(run: Run) -> Any:
 def is_simple(asked: Any) -> bool:
     """Whether a model object takes text and pictures instead of a conversation."""
     return asked is not None and bool(asked.is_simple)
+
+
+def _sampling(run: Run, asked: Any) -> Sampling | None:
+    """How many frames of a video are asked for, None for pictures."""
+    if run.cell.config.task.modality != "video":
+        return None
+    if asked is None:
+        return Sampling(frames=run.benchmark.convention.frames, fps=None, shown="own")
+    inner = asked.inner if isinstance(asked, Asking) else asked
+    count, fps = getattr(inner, "max_num_frames", None), getattr(inner, "fps", None)
+    return Sampling(frames=count or getattr(inner, "max_frames_num", None), fps=fps, shown="video")
 
 
 def _decoding(run: Run, task: Any, asked: Any) -> dict[str, Any]:
@@ -292,10 +354,11 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
     task_module._resolve_hf_datasets_cache_dir.cache_clear()
 
 
-def _fingerprint(task: Any) -> str:
-    """A hash of the fingerprints of a data set's splits."""
-    splits = sorted(f"{split}:{data._fingerprint}" for split, data in task.dataset.items())
-    return hashlib.blake2b(" ".join(splits).encode(), digest_size=8).hexdigest()
+def _truths(task: Any, limit: int | None) -> dict[str, Any]:
+    """The answers that a task scores against, by document; no picture is opened for it."""
+    docs = task.eval_docs_no_media
+    size = min(limit or len(docs), len(docs))
+    return {str(number): task.doc_to_target(docs[number]) for number in range(size)}
 
 
 def _values(sample: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import logging
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from unibench.benchmark import Benchmark
 from unibench.errors import UsageError, shown
-from unibench.harness.child.workdir import USER
+from unibench.harness.needs import not_here
 from unibench.pictures import PictureError, guarded
 
 log = logging.getLogger(__name__)
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")  # as VLMEvalKit tells pictures from names
-HOMES = {
-    "vlmevalkit": ("LMUData", Path.home() / "LMUData"),
-    "lmms_eval": ("HF_HOME", Path.home() / ".cache" / "huggingface"),
-}
 
 
 @contextmanager
@@ -47,14 +40,7 @@ def fetching(task: str, benchmark: Benchmark) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("fetching %s", benchmark.card.name)
-        variable, usual = HOMES[benchmark.harness]
-        where = f"${variable} ({USER[variable] or usual})"
-        raise UsageError(
-            f"task={task}: the data of {benchmark.card.name} ({benchmark.harness}) is not below"
-            f" {where} and cannot be fetched: {reason_of(error)}. Fetch it where there is a network"
-            f" with `python -m unibench prefetch task={task} harness={benchmark.harness}` and set"
-            f" {variable} to that folder, or give task.data=<folder> with tables of your own"
-        ) from None
+        raise not_here(task, benchmark, reason_of(error)) from None
 
 
 def reason_of(error: BaseException) -> str:
@@ -65,23 +51,12 @@ def reason_of(error: BaseException) -> str:
     return said if type(error) is Exception else f"{type(error).__name__}: {said}"
 
 
-def check_requirements(task: str, benchmark: Benchmark) -> None:
-    """Refuse a benchmark whose scoring needs a program or package that is not here, before it is
-    asked.
-
-    Raises:
-        UsageError: names it.
-    """
-    for need in benchmark.card.requires:
-        if shutil.which(need) is None and importlib.util.find_spec(need) is None:
-            raise UsageError(
-                f"task={task}: {benchmark.harness} needs {need} to score {benchmark.card.name}, and"
-                " it is not installed"
-            )
-
-
 def check_table(table: Any, name: str) -> None:
     """Refuse a table of one's own whose rows VLMEvalKit would mix up or score against nothing.
+
+    Args:
+        table: of VLMEvalKit, read.
+        name: of the data set.
 
     Raises:
         UsageError: names the rows.
@@ -92,15 +67,28 @@ def check_table(table: Any, name: str) -> None:
             f"{name}.tsv: the index {repeated.iloc[0]} stands there more than once; VLMEvalKit"
             " would give both rows one answer"
         )
-    if "answer" in table and table["answer"].isna().any():
-        missing = table["index"][table["answer"].isna()].tolist()
-        raise UsageError(
-            f"{name}.tsv: {len(missing)} of {len(table)} rows have no answer to score against, for"
-            f" example index {missing[0]}"
-        )
+    check_truths(truths_of(table), f"{name}.tsv")
     if "image" in table:
         for index, text in zip(table["index"], table["image"], strict=True):
             _check_pictures(str(text), f"{name}.tsv index {shown(index)}")
+
+
+def check_truths(truths: Mapping[str, Any], where: str) -> None:
+    """Refuse questions of one's own that have no answer to score against.
+
+    Args:
+        truths: by sample.
+        where: they stand.
+
+    Raises:
+        UsageError: says how many, and names one.
+    """
+    without = [sample for sample, truth in truths.items() if is_missing(truth)]
+    if without:
+        raise UsageError(
+            f"{where}: {len(without)} of {len(truths)} rows have no answer to score against, for"
+            f" example index {without[0]}"
+        )
 
 
 def _check_pictures(text: str, place: str) -> None:
@@ -116,3 +104,44 @@ def _check_pictures(text: str, place: str) -> None:
         except Exception as error:  # whatever Pillow makes of a broken file
             said = shown(str(error).partition("\n")[0] or type(error).__name__)
             raise PictureError(f"{place}: a picture is broken inside: {said}") from None
+
+
+def truths_of(table: Any) -> dict[str, Any]:
+    """The answers of a table of VLMEvalKit by row; empty where a judge scores without any."""
+    column = next((name for name in ("answer", "answers") if name in table), None)
+    if column is None:
+        return {}
+    return dict(zip(map(str, table["index"]), table[column], strict=True))
+
+
+def is_missing(truth: Any) -> bool:
+    """Whether nothing can be equal to a truth: an empty cell, or a list of them.
+
+    >>> [is_missing(truth) for truth in (None, " ", float("nan"), [], ["", None], 0, ["a", ""])]
+    [True, True, True, True, True, False, False]
+    """
+    if isinstance(truth, (list, tuple)):
+        return all(is_missing(one) for one in truth)
+    if truth is None or (isinstance(truth, float) and truth != truth):
+        return True
+    return isinstance(truth, str) and not truth.strip()
+
+
+def remarks_on(truths: Mapping[str, Any], rows: int) -> tuple[str, ...]:
+    """What the row of a published table says of questions that cannot be right, which a harness
+    counts all the same.
+
+    Args:
+        truths: by sample; one of several rows with the same name.
+        rows: of the table.
+    """
+    without = sum(map(is_missing, truths.values()))
+    remarks = []
+    if 0 < without < len(truths):  # where none has one, a judge scores
+        remarks.append(f"{without} of {rows} questions have no answer to score against")
+    if truths and len(truths) < rows:
+        remarks.append(
+            f"{rows - len(truths)} of {rows} questions repeat the index of another and are given"
+            " its answer"
+        )
+    return tuple(remarks)

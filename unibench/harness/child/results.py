@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -14,19 +15,19 @@ from unibench.inference.verdict import Metric
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries, lists and tables as one level of dotted keys.
 
-    A table of one row gives its columns, one of several rows ``<first column>.<column>``; a list of
-    one is what it holds.
+    A table of one row gives its columns, one of several rows ``<first column>.<column>`` (with the
+    second column too where the first repeats itself); a list of one is what it holds.
 
     >>> flat({"a": {"b": 1}, "c": (2, 3), "d": [4]})
     {'a.b': 1, 'c.0': 2, 'c.1': 3, 'd': 4}
     """
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         rows = value.to_dict(orient="records")
-        first = str(value.columns[0])
+        names = [*value.columns[:1]]
+        if len(rows) > 1 and value[names[0]].duplicated().any():
+            names = [*value.columns[:2]]
         value = (
-            rows[0]
-            if len(rows) == 1
-            else {str(row[first]): {key: row[key] for key in row if key != first} for row in rows}
+            rows[0] if len(rows) == 1 else {_named(row, names): _left(row, names) for row in rows}
         )
     if isinstance(value, (list, tuple)):
         value = value[0] if len(value) == 1 else dict(enumerate(value))
@@ -36,6 +37,14 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, entry in value.items():
         found.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
     return found
+
+
+def _named(row: Mapping[Any, Any], names: Sequence[Any]) -> str:
+    return ".".join(str(row[name]) for name in names)
+
+
+def _left(row: Mapping[Any, Any], names: Sequence[Any]) -> dict[Any, Any]:
+    return {key: entry for key, entry in row.items() if key not in names}
 
 
 def metrics_of(
@@ -51,6 +60,8 @@ def metrics_of(
     found = {}
     for metric in card.metrics:
         score = sum(_number(card, metric, key, raw) for key in metric.path)
+        if score != score and metric is not card.metrics[0]:
+            continue  # of a part that has no questions, for example among the first twenty
         score_100 = 100 * score / metric.best
         is_mean = (
             metric is card.metrics[0]
@@ -84,7 +95,9 @@ def _all_numbers(card: HarnessTask, raw: Mapping[str, Any]) -> dict[str, Metric]
     if not numbers:
         raise UsageError(f"{card.name} gave no number: {', '.join(sorted(raw))[:600]}")
     scale = 100.0 if max(numbers.values()) <= 1 else 1.0
-    first = next((key for key in numbers if "overall" in key.lower()), next(iter(numbers)))
+    begin = (key for key in numbers if key.lower().startswith("overall"))
+    hold = (key for key in numbers if "overall" in key.lower())
+    first = next(chain(begin, hold, numbers))
     return {
         key: Metric(numbers[key], scale * numbers[key])
         for key in (first, *(k for k in numbers if k != first))

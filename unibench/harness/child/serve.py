@@ -26,7 +26,7 @@ from unibench.errors import UsageError
 from unibench.harness.child.adapter import Adapter, Run, Scored
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.judge import JudgedCell, JudgeProxy
-from unibench.harness.child.missing import check_requirements, reason_of
+from unibench.harness.child.missing import reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
 from unibench.harness.child.workdir import work_directory
 from unibench.harness.job import read_job, read_prefetch
@@ -85,7 +85,6 @@ class Child:
         benchmark = cell.benchmark
         assert benchmark is not None
         with self._errors_told(cell):
-            check_requirements(cell.config.task.name, benchmark)
             known = {record.id: record for record in _known(cell)}
             with (
                 guarded(),
@@ -101,7 +100,7 @@ class Child:
                     run = Run(cell, benchmark, folders, inference, native, judge.url)
                     scored = adapter.run(run)
                 inference.end()
-            verdict = _verdict(benchmark, scored, inference.prompts, judge)
+            verdict = _verdict(benchmark, scored, inference, judge)
             self._say({"event": "result", **verdict.as_json()})
 
     @contextlib.contextmanager
@@ -159,7 +158,9 @@ class Child:
         return self._models[name]
 
 
-def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCell) -> Verdict:
+def _verdict(
+    benchmark: Benchmark, scored: Scored, inference: CellInference, judge: JudgedCell
+) -> Verdict:
     """What the harness makes of the answers.
 
     Raises:
@@ -180,10 +181,12 @@ def _verdict(benchmark: Benchmark, scored: Scored, prompts: str, judge: JudgedCe
         scores=scores,
         raw=scored.raw,
         data=scored.data,
-        prompts=prompts,
+        prompts=inference.prompts,
         generation=scored.generation,
         judge=judge.label,
         judged=judge.answered,
+        remarks=(*inference.remarks, *scored.remarks),
+        sampling=scored.sampling,
     )
 
 

@@ -5,22 +5,27 @@ Imported by the child alone: it takes 15 s, and changes TLS, logging and gradien
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from unibench.benchmark import LENGTHS, VERSIONS, Benchmark
-from unibench.config import RunConfig
+from unibench.catalogue import video_folder
+from unibench.config import HarnessTask, RunConfig
 from unibench.errors import UsageError
+from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
-from unibench.harness.child.inference import CellInference
-from unibench.harness.child.missing import check_table, fetching
+from unibench.harness.child.missing import check_table, fetching, remarks_on, truths_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
 from unibench.harness.job import plain
@@ -31,8 +36,10 @@ from unibench.models import LoadedModel
 with settings_kept():
     from vlmeval.dataset import DATASET_CLASSES, build_dataset
     from vlmeval.inference import infer_data_job
+    from vlmeval.inference_video import infer_data_job_video
     from vlmeval.vlm.base import BaseModel
 
+    from unibench.harness.child import vlmevalkit_videos as videos
     from unibench.harness.child.vlmevalkit_models import Asking, Plain, asking, native
 
 MODEL = "unibench"
@@ -43,22 +50,30 @@ class VLMEvalKit:
 
     def ready(self, cell: Cell, benchmark: Benchmark) -> None:
         name = benchmark.card.name
-        _class_of(name)
-        if cell.config.task.data is None and not (_root() / f"{name}.tsv").exists():
+        video = videos.variant(name)
+        if video is None:
+            check_served(name)
+        if cell.config.task.data is not None:
+            return
+        if video is not None or not (_root() / f"{name}.tsv").exists():
             with fetching(cell.config.task.name, benchmark):
                 self.prefetch(name)
 
     def run(self, run: Run) -> Scored:
         config, name = run.cell.config, run.benchmark.card.name
+        video = videos.variant(name)
+        if video is not None:
+            return self._videos(run, video)
         with _data(run) as digest:
             dataset: Any = build_dataset(name)
             if run.data is not None:
                 check_table(dataset.data, name)
             if config.task.limit is not None:
                 dataset.data = dataset.data.iloc[: config.task.limit]
+            remarks = remarks_on(truths_of(dataset.data), len(dataset.data))
             run.inference.begin(len(dataset.data))
             inner = _asked(run)
-            model = Recording(inner, dataset, run.inference)
+            model = Recording(inner, dataset, run)
             infer_data_job(model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset)
             result = dataset.evaluate(
                 str(run.folders.work / f"{MODEL}_{name}.tsv"), **_judging(run.benchmark, run.judge)
@@ -66,12 +81,49 @@ class VLMEvalKit:
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
         settings = _decoding(run, inner)
-        return Scored(plain(flat(result)), _samples(run.folders.work), digest, plain(settings))
+        samples = _samples(run.folders.work)
+        remarks = (*remarks, *left_out(dataset.data, run.benchmark.card))
+        return Scored(plain(flat(result)), samples, digest, plain(settings), remarks)
+
+    def _videos(self, run: Run, built: partial[Any]) -> Scored:
+        name, limit = run.benchmark.card.name, run.cell.config.task.limit
+        folder = None if run.data is None else run.data / str(video_folder(name))
+        with (
+            videos.files(built, folder, run.folders.work / "files"),
+            frames.watching() as reading,
+        ):
+            dataset: Any = built()
+            if limit is not None:
+                dataset.data = dataset.data.iloc[:limit].copy()
+            run.inference.begin(len(dataset.data))
+            inner = _asked(run)
+            if isinstance(inner, Plain):
+                inner.as_video = True
+            model = RecordingVideos(inner, dataset, run, reading)
+            infer_data_job_video(
+                model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset
+            )
+            table = run.folders.work / f"{MODEL}_{dataset.dataset_name}.tsv"
+            result = dataset.evaluate(str(table), **_judging(run.benchmark, run.judge))
+        if result is None:
+            raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
+        return Scored(
+            plain(flat(videos.completed(result))),
+            _samples(run.folders.work),
+            run.cell.identity["data"] if folder else videos.published(dataset, name),
+            plain(_decoding(run, inner)),
+            remarks_on(truths_of(dataset.data), len(dataset.data)),
+            videos.sampling_of(dataset, "video" if model.VIDEO_LLM else "frames"),
+        )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
         return native(config)
 
     def prefetch(self, name: str) -> str:
+        video = videos.variant(name)
+        if video is not None:
+            with videos.files(video, None, Path()):
+                return videos.place_of(video())
         with variables({"LMUData": str(_root())}):
             if build_dataset(name) is None:
                 raise UsageError(f"VLMEvalKit {VERSIONS['vlmevalkit']} does not know {name}")
@@ -85,9 +137,10 @@ class Recording(BaseModel):  # type: ignore[misc]
 
     INTERLEAVE = True
 
-    def __init__(self, inner: Any, dataset: Any, inference: CellInference) -> None:
+    def __init__(self, inner: Any, dataset: Any, run: Run) -> None:
         super().__init__()
-        self._inner, self._inference = inner, inference
+        self._inner, self._inference = inner, run.inference
+        self._by = run.benchmark.card.by
         self._row: Any = None
         build = dataset.build_prompt
 
@@ -109,6 +162,7 @@ class Recording(BaseModel):  # type: ignore[misc]
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
         sample = str(self._row["index"])
+        self._inference.look_at(sample, opened(self._row, message))
         if not self._inference.knows(sample):
             with self._inference.asking(self._question(sample, message)) as answering:
                 answering.text = str(self._inner.generate(message, dataset))
@@ -122,7 +176,110 @@ class Recording(BaseModel):  # type: ignore[misc]
             text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
             pictures=len(pictures),
             first_picture=pictures[0].read_bytes() if pictures else b"",
+            kind=None if self._by is None else self._row[self._by],
         )
+
+
+class RecordingVideos(Recording):
+    """The same for videos: they reach the model as a file, or as the frames that VLMEvalKit cuts.
+
+    VLMEvalKit's loop reads and sets how many frames a model object takes; that is the inner one's.
+    """
+
+    def __init__(self, inner: Any, dataset: Any, run: Run, reading: frames.Reading) -> None:
+        self._object = inner.inner if isinstance(inner, Asking) else inner
+        self._data, self._reading = dataset.data, reading
+        # MVBench's scoring counts an empty answer as right, MLVU's ends with an error
+        self._blank = run.benchmark.card.blank or "-"
+        super().__init__(inner, dataset, run)
+
+    @property
+    def VIDEO_LLM(self) -> bool:  # noqa: N802
+        """As VLMEvalKit asks its classes."""
+        return bool(getattr(self._object, "VIDEO_LLM", False))
+
+    @property
+    def nframe(self) -> int | None:
+        """Frames that the inner object takes of a video."""
+        return getattr(self._object, "nframe", None)
+
+    @nframe.setter
+    def nframe(self, count: int | None) -> None:
+        self._object.nframe = count
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second instead."""
+        return getattr(self._object, "fps", None)
+
+    @fps.setter
+    def fps(self, rate: float | None) -> None:
+        self._object.fps = rate
+
+    def build_prompt(self, line: Any, dataset: Any, **options: Any) -> Any:
+        self._row = line
+        return self._object.build_prompt(line, dataset=dataset, **options)
+
+    def generate(self, message: Any, dataset: str | None = None) -> str:
+        if isinstance(self._row, int):  # its loop names rows by place
+            self._row = self._data.iloc[self._row]
+        sample = str(self._row["index"])
+        cut = self._reading.cut_into([p["value"] for p in message if p["type"] == "image"])
+        if not self._inference.knows(sample):
+            with self._inference.asking(self._question(sample, message)) as answering:
+                answering.text = str(self._inner.generate(message, dataset))
+                answering.frames = self._reading.taken() or cut
+        answer = self._inference.answer(sample)
+        return answer if answer.strip() else self._blank
+
+    def _question(self, sample: str, message: Any) -> Question:
+        shown = [str(part["value"]) for part in message if part["type"] != "text"]
+        return self._inference.question(
+            sample,
+            truth=str(self._row.get("answer", self._row.get("correct_choice", ""))),
+            text="\n".join(str(part["value"]) for part in message if part["type"] == "text"),
+            pictures=len(shown),
+            first_picture=frames.name_of(str(self._row["video"])),
+            kind=None if self._by is None else self._row[self._by],
+        )
+
+
+def opened(row: Any, message: Any) -> Iterator[Image.Image]:
+    """The pictures of a row as its table has them; where it names files, as these are.
+
+    VLMEvalKit writes those of the table into files, without transparency and EXIF data.
+    """
+    held = row.get("image")
+    texts = [text for text in (held if isinstance(held, list) else [held]) if isinstance(text, str)]
+    for source in texts or [part["value"] for part in message if part["type"] == "image"]:
+        with suppress(OSError, ValueError):  # what is no picture is the harness's to refuse
+            yield Image.open(BytesIO(base64.b64decode(source)) if texts else source)
+
+
+def left_out(table: Any, card: HarnessTask) -> tuple[str, ...]:
+    """A remark where the score is that of some splits of a table, whose other rows are asked too.
+
+    >>> from unibench.config import MetricConfig
+    >>> score = MetricConfig(name="accuracy", path=("validation.Overall",), best=1.0)
+    >>> card = HarnessTask(name="MMMU_DEV_VAL", metrics=(score,))
+    >>> left_out(pd.DataFrame({"split": ["dev", "validation", "validation"]}), card)[0]
+    'accuracy is of 2 of the 3 questions of n: 1 of split dev is asked and left out by VLMEvalKit'
+    """
+    if "split" not in table or not card.metrics:
+        return ()
+    first = card.metrics[0]
+    scored = {path.partition(".")[0] for path in first.path}
+    counts: dict[str, int] = table["split"].astype(str).value_counts().to_dict()
+    rest = {split: count for split, count in sorted(counts.items()) if split not in scored}
+    if not rest or len(rest) == len(counts):
+        return ()
+    total = sum(counts.values())
+    named = " and ".join(f"{count} of split {split}" for split, count in rest.items())
+    verb = "is" if sum(rest.values()) == 1 else "are"
+    return (
+        f"{first.name} is of {total - sum(rest.values())} of the {total} questions of n: {named}"
+        f" {verb} asked and left out by VLMEvalKit",
+    )
 
 
 def _asked(run: Run) -> Any:
@@ -189,6 +346,21 @@ def accepted(name: str, digest: str) -> Iterator[None]:
     finally:
         if known is not None:
             owner.DATASET_MD5 = known
+
+
+def check_served(name: str) -> None:
+    """Refuse a data set whose questions cannot be put to a model that looks and answers once.
+
+    Raises:
+        UsageError: says which and why.
+    """
+    kind = _class_of(name)
+    if getattr(kind, "MODALITY", "IMAGE") == "TEXT":
+        raise UsageError(f"{name} of VLMEvalKit shows no picture: there is nothing to prune")
+    if getattr(kind, "TYPE", "") == "MT":
+        raise UsageError(
+            f"{name} of VLMEvalKit is a conversation of several turns; one question is served"
+        )
 
 
 def _class_of(name: str) -> Any:

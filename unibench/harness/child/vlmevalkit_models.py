@@ -4,10 +4,11 @@ prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from inspect import signature
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +30,7 @@ from unibench.harness.child.native import (
     trusting,
 )
 from unibench.inference.ask import generated
-from unibench.models import LoadedModel, wrap
+from unibench.models import LoadedModel, Piece, wrap
 from unibench.models._template import check_template
 
 with settings_kept():
@@ -51,6 +52,10 @@ class Plain(BaseModel):  # type: ignore[misc]
     Args:
         inference: has the model and how it decodes.
         max_new_tokens: of an answer.
+
+    Attributes:
+        as_video: whether pictures that follow one another are the frames of a video, to a model
+            that reads videos.
     """
 
     INTERLEAVE = True
@@ -58,10 +63,13 @@ class Plain(BaseModel):  # type: ignore[misc]
     def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
         super().__init__()
         self._inference, self._max_new_tokens = inference, max_new_tokens
+        self.as_video = False
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
         config = self._inference.decoding(self._max_new_tokens)
-        turns = [[_piece(part) for part in message]]
+        pieces: list[Piece] = [_piece(part) for part in message]
+        reads_videos = getattr(self._inference.loaded.processor, "video_token", None) is not None
+        turns = [_as_videos(pieces) if self.as_video and reads_videos else pieces]
         return generated(self._inference.loaded, turns, config).texts[0]
 
 
@@ -236,9 +244,15 @@ def _internvl(inner: Any, standing: Any, convention: Convention, tiles: int | No
     if convention.system is not None:
         standing.system_message = convention.system
     standing.prefix = convention.prefix or ""
-    if tiles is not None:
-        # set_max_num chooses by data set
-        inner.set_max_num = lambda dataset: vars(inner).update(max_num=tiles, total_max_num=64)
+    if tiles is None:
+        return
+    choose = inner.set_max_num  # by data set; it sets the limit of all pictures together too
+
+    def set_max_num(dataset: str | None) -> None:
+        choose(dataset)
+        inner.max_num = tiles
+
+    inner.set_max_num = set_max_num
 
 
 class ByPlace:
@@ -271,7 +285,14 @@ def _piece(part: dict[str, Any]) -> str | Image.Image:
         return str(part["value"])
     if part["type"] == "image":
         return Image.open(part["value"])
-    raise UsageError(
-        f"a {part['type']} in a prompt of VLMEvalKit; pictures alone are served, take"
-        " harness=lmms_eval for videos"
-    )
+    raise UsageError(f"a {part['type']} in a prompt of VLMEvalKit; pictures and videos are served")
+
+
+def _as_videos(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pictures that follow one another as the frames of a video."""
+    shown: list[Piece] = []
+    for is_text, neighbours in groupby(pieces, lambda piece: isinstance(piece, str)):
+        run = list(neighbours)
+        pictures = tuple(piece for piece in run if isinstance(piece, Image.Image))
+        shown.extend(run if is_text or len(run) == 1 else [pictures])
+    return shown

@@ -1,0 +1,74 @@
+"""Which frames of which video a harness reads, whoever reads them: read back from decord."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from decord import VideoReader
+
+Frames = tuple[int, ...]
+
+
+@dataclass
+class Reading:
+    """The frames read since it was last asked, by file in the order of reading.
+
+    VLMEvalKit cuts a video into pictures once and shows them under every question about it, so what
+    a file gave is remembered by the pictures too.
+    """
+
+    _read: dict[str, list[int]] = field(default_factory=dict)
+    _cut: dict[tuple[str, ...], tuple[Frames, ...]] = field(default_factory=dict)
+
+    def taken(self) -> tuple[Frames, ...]:
+        """Numbers of the frames of each video; forgets them."""
+        found = tuple(tuple(numbers) for numbers in self._read.values() if numbers)
+        self._read.clear()
+        return found
+
+    def cut_into(self, pictures: Sequence[str]) -> tuple[Frames, ...]:
+        """The same, of a video that was, now or earlier, cut into these files."""
+        found, name = self.taken(), tuple(pictures)
+        if found:
+            self._cut[name] = found
+        return self._cut.get(name, ())
+
+    def note(self, file: str, numbers: Sequence[int]) -> None:
+        """Frames of a file were read."""
+        self._read.setdefault(file, []).extend(numbers)
+
+
+@contextmanager
+def watching() -> Iterator[Reading]:
+    """Note what decord reads inside the block. Its class is changed and not its name, which every
+    reader has imported in another way.
+    """
+    reading = Reading()
+    begin, single, several = VideoReader.__init__, VideoReader.__getitem__, VideoReader.get_batch
+
+    def opened(self: Any, uri: Any, *args: Any, **kwargs: Any) -> None:
+        begin(self, uri, *args, **kwargs)
+        self._file = str(uri)
+        reading._read.pop(self._file, None)  # a file that is opened again is read again
+
+    def one(self: Any, number: Any) -> Any:
+        if not isinstance(number, slice):  # a slice arrives in get_batch
+            reading.note(self._file, [int(number)])
+        return single(self, number)
+
+    def batch(self: Any, numbers: Any) -> Any:
+        reading.note(self._file, [int(number) for number in numbers])
+        return several(self, numbers)
+
+    with patch.multiple(VideoReader, __init__=opened, __getitem__=one, get_batch=batch):
+        yield reading
+
+
+def name_of(video: str) -> bytes:
+    """What tells a video from another without reading it: its file and the folder it lies in."""
+    return "/".join(Path(video).parts[-2:]).encode()
