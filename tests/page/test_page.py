@@ -15,6 +15,7 @@ from tests.page._results import ABILITY, EVIL, hostile
 from unibench import frame as frames
 from unibench.cli import main
 from unibench.page.gallery import differences
+from unibench.store import manifest
 
 
 class Reader(HTMLParser):
@@ -117,6 +118,7 @@ def test_pictures_that_are_gone_or_others_are_said_to_be(tmp_path: Path) -> None
     assert one.pictures == () and one.after == EVIL
     for file in out.rglob("identity.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "data": "files:0123"}))
+        manifest.write(file.parent, {})
     one, _ = differences(frames.build(out.rglob("metrics.json")), 4)
     assert "not those that this cell was asked about" in one.remark
 
