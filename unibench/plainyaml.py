@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+LARGEST = 1 << 20  # signs of a text
 NODES = 20_000  # of a text, each alias counted as all that it stands for
 DEPTH = 50
 
@@ -17,8 +18,8 @@ class TooLargeError(ValueError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"it stands for more than {NODES} values, or is nested deeper than {DEPTH}; a"
-            " configuration never does"
+            f"it has more than {LARGEST} signs, stands for more than {NODES} values, or is nested"
+            f" deeper than {DEPTH}; a configuration never does"
         )
 
 
@@ -34,7 +35,7 @@ def loaded(text: str) -> Any:
 
 def sized(text: str) -> tuple[Any, int]:
     """The same, and how many values that are."""
-    size, depth = measured(text)
+    size, depth = measured(text) if len(text) <= LARGEST else (NODES + 1, 0)
     if size > NODES or depth > DEPTH:
         raise TooLargeError
     return yaml.load(text, Loader=_Loader), size

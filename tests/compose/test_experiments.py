@@ -262,7 +262,8 @@ def test_the_tiny_grid_holds_every_method_for_pictures() -> None:
     assert {cell.method["name"] for cell in cells} == set(
         registry.methods()
     ) - wrappers - VIDEO - ELSEWHERE
-    priors = {str(cell.method["prior"]) for cell in cells if cell.method["name"] == "d2pruner"}
+    calibrated = compose_cells(["experiment=tiny_grid", "method=d2pruner"], sweep=False)
+    priors = {str(cell.method["prior"]) for cell in calibrated}
     assert len(priors) == 3 and all(Path(prior).is_file() for prior in priors)
     assert {cell.seed for cell in cells if cell.method["name"] == "random_pre"} == {0, 1, 2}
     assert {cell.task.limit for cell in cells} == {None} or all(

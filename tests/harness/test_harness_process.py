@@ -17,6 +17,7 @@ import pytest
 
 from unibench.cli import main
 from unibench.compose import compose_cells
+from unibench.harness import needs
 from unibench.harness.job import read_job, write_job
 from unibench.identity import Cell, cell_of
 from unibench.store import CellFolder
@@ -55,7 +56,10 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (tmp_path / "POPE.tsv").touch()  # only its being there is looked at before a child starts
+    monkeypatch.setenv("LMUData", str(tmp_path))
+    monkeypatch.setattr(needs, "LMU_DATA", str(tmp_path))
     child = tmp_path / "child"
     child.write_text(CHILD.format(python=sys.executable))
     child.chmod(0o755)

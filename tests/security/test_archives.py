@@ -82,6 +82,12 @@ def headers(archive: tarfile.TarFile, kind: bytes, content: bytes, count: int) -
         archive.offset += len(whole)
 
 
+def for_all(archive: tarfile.TarFile, add: Add) -> None:
+    """A header that is about every member that follows."""
+    headers(archive, tarfile.XGLTYPE, COMMENT, 1)
+    add("m/x")
+
+
 def old_sparse(archive: tarfile.TarFile) -> None:
     """A sparse member whose map goes on for 100 MiB."""
     info = tarfile.TarInfo("m/x")
@@ -117,7 +123,7 @@ REFUSED: dict[str, tuple[Callable[[tarfile.TarFile, Add], None], str]] = {
     "large": (lambda tar, add: add(f"{CELL}/config.yaml", size=2 * MIB), "at most 1 MiB"),
     "sparse": (lambda tar, add: sparse(tar, add, f"{CELL}/run.log"), "is sparse"),
     "endless map": (lambda tar, add: old_sparse(tar), "headers of a member take more than 256 KiB"),
-    "header for all": (lambda tar, add: headers(tar, tarfile.XGLTYPE, COMMENT, 1), "headers for all members"),
+    "header for all": (lambda tar, add: for_all(tar, add), "headers for all members"),
     "headers in a row": (lambda tar, add: headers(tar, tarfile.XHDTYPE, COMMENT, 5000), "more than 256 KiB"),
     "names in a row": (lambda tar, add: headers(tar, tarfile.GNUTYPE_LONGNAME, b"a" * 9000, 900), "more than 256 KiB"),
     "within a cell": (lambda tar, add: add(f"{CELL}/a/{KEY}/identity.json", b"{}"), "inside of another cell"),

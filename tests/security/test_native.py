@@ -62,13 +62,13 @@ def test_files_that_are_not_what_they_seem_are_refused_before_the_object_sees_th
     assert "\n" not in said and all(word in said for word in words), said
 
 
-LOADERS: dict[str, Callable[..., Any]] = {
-    "a configuration": AutoConfig.from_pretrained,
-    "a processor": AutoProcessor.from_pretrained,
-    "a tokenizer": AutoTokenizer.from_pretrained,
-    "an image processor": AutoImageProcessor.from_pretrained,
-    "a model": AutoModelForImageTextToText.from_pretrained,
-    "a model of a text": AutoModelForCausalLM.from_pretrained,
+LOADERS: dict[str, Any] = {
+    "a configuration": AutoConfig,
+    "a processor": AutoProcessor,
+    "a tokenizer": AutoTokenizer,
+    "an image processor": AutoImageProcessor,
+    "a model": AutoModelForImageTextToText,
+    "a model of a text": AutoModelForCausalLM,
 }
 
 
@@ -80,7 +80,7 @@ def test_an_object_that_trusts_a_checkpoint_does_not_run_its_code(
     monkeypatch.setattr("builtins.input", lambda text="": pytest.fail("it asks"))
     with loading_as(spec_of(FAMILY, path=str(folder))):
         with suppress(ValueError):  # of what transformers has no class of its own
-            LOADERS[loader](str(folder), trust_remote_code=True)
+            LOADERS[loader].from_pretrained(str(folder), trust_remote_code=True)
     assert not marker.exists()
 
 

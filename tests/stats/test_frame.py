@@ -149,6 +149,7 @@ def test_a_row_of_several_metrics_has_a_line_for_each(out: Path) -> None:
                 }
             )
         )
+        manifest.write(place.parent, {})
     cells = whole(frame.load(out))
     line = cells[(cells["method"] == "fastv") & (cells["metric"] == "f1")].iloc[0]
     assert (line["score_100"], line["vanilla_100"], line["drop_pct"], line["main"]) == (

@@ -278,7 +278,7 @@ class Row(Measured, Counted, Scored, Named):
             known["metrics"] = {key: Metric(**one) for key, one in known.get("metrics", {}).items()}
             for part in (*known["abilities"].values(), *known["metrics"].values()):
                 numbers = vars(part).values()
-                if not all(type(one) in (int, float) and _is_bounded(one) for one in numbers):
+                if not all(isinstance(one, (int, float)) and _is_bounded(one) for one in numbers):
                     raise ValueError("a score is no number")
             if max(map(len, (known["abilities"], known["metrics"]))) > PARTS:
                 raise ValueError(f"more than {PARTS} abilities or metrics")

@@ -21,7 +21,7 @@ from transformers import (
     AutoVideoProcessor,
     PreTrainedModel,
 )
-from transformers.models.auto.auto_factory import _BaseAutoModelClass
+from transformers.models.auto import auto_factory
 
 from unibench import hub
 from unibench.config import ModelConfig, RunConfig, model_path
@@ -30,7 +30,7 @@ from unibench.models._checkpoint import check_files, check_whole
 
 AUTOS = (
     AutoConfig, AutoTokenizer, AutoProcessor, AutoImageProcessor, AutoFeatureExtractor,
-    AutoVideoProcessor, _BaseAutoModelClass,
+    AutoVideoProcessor,
 )  # fmt: skip
 
 
@@ -39,10 +39,20 @@ def trusting(spec: ModelConfig) -> Iterator[None]:
     """Inside, code that comes with a checkpoint runs only where the user said so. Classes of both
     harnesses ask for it unasked (``trust_remote_code=True``).
     """
+    if spec.trust_remote_code:
+        yield
+        return
+    resolve = auto_factory.resolve_trust_remote_code
+
+    def distrusted(trust_remote_code: Any, *args: Any, **kwargs: Any) -> Any:
+        return resolve(False, *args, **kwargs)
+
     with ExitStack() as stack:
-        for auto in () if spec.trust_remote_code else AUTOS:
+        for auto in AUTOS:
             distrusting = classmethod(_distrusting(auto.from_pretrained.__func__))
             stack.enter_context(patch.object(auto, "from_pretrained", distrusting))
+        # each class of models has a copy of from_pretrained, and all of them ask here
+        stack.enter_context(patch.object(auto_factory, "resolve_trust_remote_code", distrusted))
         yield
 
 
