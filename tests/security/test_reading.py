@@ -104,12 +104,14 @@ def test_every_reading_verb_treats_a_store_as_data(
     found = walk(tmp_path, store)
     assert not marker.exists(), marker.read_text()
     assert (contents(store), contents(tmp_path / "lure")) == before
+    # an import may start a process (trio asks ldconfig), in whichever verb comes to it first
+    usual = {one for verb in plain["verbs"].values() for one in verb["started"]}
     for name, verb in found["verbs"].items():
         assert verb["code"] in (0, 1, 2), (name, verb["code"])
         assert "Traceback" not in verb["said"], name
         unseen = {sign for sign in verb["said"] if not sign.isprintable()} - {"\n"}
         assert not unseen, (name, unseen)
-        assert set(verb["started"]) <= set(plain["verbs"][name]["started"]), name
+        assert set(verb["started"]) <= usual, name
     assert set(found["modules"]) <= set(plain["modules"])
     allowed = [tmp_path / "work", store, Path(os.devnull), tmp_path / "report.json"]
     strange = [
