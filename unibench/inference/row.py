@@ -277,9 +277,12 @@ class Row(Measured, Counted, Scored, Named):
             known["abilities"] = {key: Score(**one) for key, one in known["abilities"].items()}
             known["metrics"] = {key: Metric(**one) for key, one in known.get("metrics", {}).items()}
             for part in (*known["abilities"].values(), *known["metrics"].values()):
-                numbers = vars(part).values()
-                if not all(isinstance(one, (int, float)) and _is_bounded(one) for one in numbers):
+                numbers = dict(vars(part))
+                is_mean = numbers.pop("mean", False)  # of a harness's metric: no number
+                if not all(type(n) in (int, float) and _is_bounded(n) for n in numbers.values()):
                     raise ValueError("a score is no number")
+                if type(is_mean) is not bool:
+                    raise ValueError("whether a metric is a mean is neither true nor false")
             if max(map(len, (known["abilities"], known["metrics"]))) > PARTS:
                 raise ValueError(f"more than {PARTS} abilities or metrics")
             _check_identity(identity)
