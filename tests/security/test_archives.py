@@ -270,6 +270,19 @@ def test_what_is_not_taken_costs_neither_memory_nor_disk(
     assert peak < good[1] + 20 and disk < 1
 
 
+def test_many_folders_count_as_what_they_take_of_a_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill(archive: tarfile.TarFile, add: Add) -> None:
+        for number in range(40):
+            add(f"{number}/b/c/d/e/f/{KEY}/identity.json", json.dumps(IDENTITY).encode())
+
+    file, store = pack(tmp_path / "a.tar.gz", fill), tmp_path / "store"
+    assert main(["store", "import", str(file), str(store), "--max-size=0.001"]) == 2
+    assert "unpacks to more than 0.001 GiB" in capsys.readouterr().err
+    assert not [place for place in store.rglob("*") if place.is_file()]
+
+
 @pytest.mark.slow
 def test_a_large_cell_takes_its_own_size_on_the_disk_and_no_memory(
     tmp_path: Path, good: tuple[int, float, float, int]
