@@ -115,7 +115,11 @@ def _differing(
         of_card = [note for note in row.notes if note not in said][:1]
         given["notes"] = [note for note in row.notes if note in said or note in of_card]
         given["notes"] += [note for note in said if note not in row.notes]
-    given |= _of_identity(row)
+    try:
+        given |= _of_identity(row)
+    except (KeyError, TypeError, ValueError) as error:
+        yield f"its identity cannot be compared with it: {shown(error)}"
+        return
     if row.drop_pct is not None and row.vanilla_100:
         given["drop_pct"] = 100 * (row.vanilla_100 - row.score_100) / row.vanilla_100
     if row.retention_pct is not None and row.vanilla_100:

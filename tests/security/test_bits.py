@@ -97,6 +97,22 @@ def test_a_flipped_bit_of_a_store_is_named(out: Path) -> None:
         check_found(out, file, bit)
 
 
+def test_an_identity_without_one_of_its_entries_is_named(out: Path) -> None:
+    cell = next(cell for cell in cells_below(out) if (cell / "metrics.json").exists())
+    file = cell / "identity.json"
+    whole = json.loads(file.read_text(encoding="utf-8"))
+    entries = [(name,) for name in whole]
+    entries += [
+        (name, inner) for name, part in whole.items() if isinstance(part, dict) for inner in part
+    ]
+    for name, *inner in entries:
+        damaged = json.loads(json.dumps(whole))
+        part = damaged[name] if inner else damaged
+        del part[inner[0] if inner else name]
+        file.write_text(json.dumps(damaged), encoding="utf-8")
+        assert file in {problem.file for problem in recheck(out).problems}, (name, inner)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_a_thousand_flipped_bits_of_a_store_are_named(seed: int, out: Path) -> None:
