@@ -129,7 +129,8 @@ def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:
         for cell in cells
         for card in registry.parts_of(cell.method)
     )
-    if "model.selector" in given and not takers:
+    named = "model.selector" in given and any(cell.model.selector for cell in cells)
+    if named and not takers:
         takes = [n for n, c in registry.methods().items() if "model.selector" in c.follows.values()]
         yield f"model.selector is not used: only {', '.join(takes)} take a trained scorer"
 

@@ -83,7 +83,8 @@ def damage(data: st.DataObject, file: Path) -> None:
     """Change a file by its bytes, or by what it says."""
     content = file.read_bytes()
     parsed: Any = None
-    with contextlib.suppress(ValueError, yaml.YAMLError):
+    # what was made too deep before is changed by its bytes
+    with contextlib.suppress(ValueError, yaml.YAMLError, RecursionError):
         if file.suffix == ".json":
             parsed = json.loads(content)
         elif file.suffix in (".yaml", ".yml"):
