@@ -74,6 +74,8 @@ def test_no_words_of_thousands_end_in_a_traceback(words: list[str]) -> None:
         ["~method"],
         ["-m", "seed=${eval:1}"],
         ["task.target=memory"],
+        ["task.target="],
+        ["task.target=.a:B"],
         ["++generation=${now:%Y}"],
         ["+task.vlmevalkit=${model.path}"],
         ["pixels=???"],

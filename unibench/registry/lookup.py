@@ -450,7 +450,7 @@ def _task(target: str) -> TaskCard:
     module, _, class_name = target.partition(":")
     try:
         spec = importlib.util.find_spec(module)
-    except ImportError:
+    except (ImportError, ValueError):  # ValueError: an empty name
         spec = None
     if spec is None or spec.origin is None:
         raise UsageError(f"task.target={target}: there is no module {module}")
