@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.golden._adapters_images import Words
 from tests.golden._context import StubFamily, StubVision
 from tests.methods import _plain as plain
 from unibench import EncoderContext, Selection, Stage, StageContext
@@ -588,20 +589,6 @@ def test_ficoco_v_discards_the_first_of_patches_that_are_as_redundant() -> None:
 
 
 @dataclass(frozen=True)
-class Common:
-    """A space of words and tower states."""
-
-    rows: Tensor
-    weight: Tensor
-
-    def words(self, ids: Tensor) -> Tensor:
-        return self.rows
-
-    def project(self, hidden: Tensor) -> Tensor:
-        return hidden @ self.weight.T
-
-
-@dataclass(frozen=True)
 class Trimmed(StubVision):
     """Attention of CLS, and of the other patches."""
 
@@ -622,7 +609,7 @@ def test_visiontrim_adds_clusters_to_its_centres(sizes: Sizes, keep: int, varian
     words = words / words.norm(dim=1, keepdim=True)
     weight, seen, received = drawn(3, 6, 10), attended(4, count), attended(5, count)
     family = StubFamily(cls=True)
-    family.clip = lambda: Common(words, weight)  # type: ignore[attr-defined]
+    family.clip = lambda: Words(words, weight)  # type: ignore[attr-defined]
     ctx = context(
         features,
         keep,

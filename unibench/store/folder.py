@@ -163,7 +163,8 @@ class CellFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handler = _Log(self.path / "run.log", encoding="utf-8")
         handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the samples
+        # a full disk is told by the samples
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
         logger = logging.getLogger("unibench")
         logger.addHandler(handler)
         try:

@@ -90,7 +90,8 @@ def unpack(file: Path, into: Path, max_size: float = MAX_SIZE) -> Unpacked:
             stream.within(HEADERS, partial(_archive, stream)) as archive,
         ):
             while (member := stream.within(HEADERS, archive.next)) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each of them otherwise
+                # tarfile keeps each of them otherwise
+                archive.members.clear()  # type: ignore[attr-defined]
                 if archive.pax_headers:
                     raise tarfile.ReadError("headers for all members, which no export writes")
                 _take(archive, member, into, found)

@@ -7,7 +7,7 @@ Tables: ms-vlmeval 0.0.20, ``generate_tsv`` of ``vlmeval/dataset/videomme.py``, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -82,39 +82,31 @@ def _mvbench(root: Path, size: int) -> list[Row]:
 def _mlvu_mcq(root: Path, size: int) -> list[Row]:
     rows: list[Row] = []
     for i, asked in enumerate(choices(size)):
-        kind, place = list(MLVU.items())[i % 3]
-        _clip(root, f"MLVU/video/{place}/{i}.mp4", asked)
-        rows.append(
-            {
-                "task_type": kind,
-                "prefix": f"./MLVU/video/{place}",
-                "duration": FRAMES / 2,
-                "video": f"{i}.mp4",
-                "question": asked.text,
-                "answer": asked.right,
-                "candidates": list(asked.options),
-            }
-        )
+        own = {"answer": asked.right, "candidates": list(asked.options)}
+        rows.append(_of_mlvu(root, MLVU, i, asked) | own)
     return rows
 
 
 def _mlvu_open(root: Path, size: int) -> list[Row]:
     rows: list[Row] = []
     for i, asked in enumerate(counts(size)):
-        kind, place = list(OPEN.items())[i % 2]
-        _clip(root, f"MLVU/video/{place}/{i}.mp4", asked)
-        rows.append(
-            {
-                "task_type": kind,
-                "prefix": f"./MLVU/video/{place}",
-                "duration": FRAMES / 2,
-                "video": f"{i}.mp4",
-                "question": asked.text,
-                "answer": asked.answer,
-                "scoring_points": f"['{asked.answer}']" if kind == "sub_scene" else "",
-            }
-        )
+        row = _of_mlvu(root, OPEN, i, asked)
+        points = f"['{asked.answer}']" if row["task_type"] == "sub_scene" else ""
+        rows.append(row | {"answer": asked.answer, "scoring_points": points})
     return rows
+
+
+def _of_mlvu(root: Path, kinds: Mapping[str, str], number: int, asked: Asked) -> Row:
+    """What both of its tables say of a clip, which is written; kinds of task take turns."""
+    kind, place = list(kinds.items())[number % len(kinds)]
+    _clip(root, f"MLVU/video/{place}/{number}.mp4", asked)
+    return {
+        "task_type": kind,
+        "prefix": f"./MLVU/video/{place}",
+        "duration": FRAMES / 2,
+        "video": f"{number}.mp4",
+        "question": asked.text,
+    }
 
 
 def _longvideobench(root: Path, size: int) -> list[Row]:
