@@ -215,7 +215,7 @@ class Run:
 
 
 def conclude(run: Run, folder: Path, family: str, accuracy: dict[str, float]) -> None:
-    """Adds a line to the log of the whole training: what a stage took, and what is learnt by then."""
+    """Adds a line to the log of the whole training: what a stage took, what is learnt by then."""
     line = {
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "family": family,

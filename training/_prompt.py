@@ -68,9 +68,11 @@ class Prompt:
 def make_prompt(family: str, sight: Sight) -> Prompt:
     """The conversation of a family, as its own processor writes it."""
     tokenizer = make_tokenizer(family)
-    shown, visual = _read(make_processor(family, tokenizer), sight)
-    role = WORDS[family].roles
-    marks = {tokenizer.convert_tokens_to_ids(role[name]) for name in visual if name in role}
+    roles = WORDS[family].roles
+    shown = _read(make_processor(family, tokenizer), sight)
+    marks = {
+        tokenizer.convert_tokens_to_ids(roles[role]) for role in ("image", "video") if role in roles
+    }
     parts: list[tuple[int, ...]] = [()]
     for seen, run in groupby(shown, key=marks.__contains__):
         ids = tuple(run)
@@ -85,8 +87,8 @@ def make_prompt(family: str, sight: Sight) -> Prompt:
     return prompt
 
 
-def _read(processor: Any, sight: Sight) -> tuple[list[int], tuple[str, ...]]:
-    """Token ids of a conversation with nothing but black pictures, and which roles stand for them."""
+def _read(processor: Any, sight: Sight) -> list[int]:
+    """Token ids of a conversation about black pictures."""
     kind = "video" if sight.frames else "image"
     number = 1 if sight.frames else sight.pictures
     content = [*({"type": kind} for _ in range(number)), {"type": "text", "text": "@@"}]
@@ -99,7 +101,8 @@ def _read(processor: Any, sight: Sight) -> tuple[list[int], tuple[str, ...]]:
     else:
         shown = {"images": [Image.new("RGB", (336, 336)) for _ in range(number)]}
     inputs = processor(text=[text], return_tensors="pt", **shown)
-    return inputs["input_ids"][0].tolist(), ("image", "video")
+    ids: list[int] = inputs["input_ids"][0].tolist()
+    return ids
 
 
 @dataclass(frozen=True)

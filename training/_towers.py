@@ -332,8 +332,8 @@ class InternTower:
 
 
 def _embedded(visual: Any, images: Tensor) -> Tensor:
-    """Pictures ``[S, frames, height, width, 3]`` to patches ``[S, patches, C]``, the four of a token
-    together.
+    """Pictures ``[S, frames, height, width, 3]`` to patches ``[S, patches, C]``, the four of a
+    token together.
     """
     projection = visual.patch_embed.proj
     kernel = projection.weight.to(images.dtype)  # [C, 3, 2, patch, patch]
