@@ -120,7 +120,8 @@ class Training:
         def watch(run: Run) -> None:
             if run.step % (2 * LOOK) == 0 or run.step == run.stage.steps:
                 asking = Answering(model, FAMILY, rotary_of(FAMILY))
-                shares = exact_worded(asking, wording, course, place, self.options.look)
+                batches = self.options.look * (4 if run.step == run.stage.steps else 1)
+                shares = exact_worded(asking, wording, course, place, batches)
                 conclude(run, self.options.folder, SHARED, shares)
 
         train_language(model, wording, course, place, watch)
@@ -153,7 +154,8 @@ class Training:
         def watch(run: Run) -> None:
             if run.step % LOOK == 0 or run.step == run.stage.steps:
                 kinds = (*shown, *(["clip"] if run.name == "video" else []))
-                shares = exact(model, recipe, place, kinds, self.options.look)
+                batches = self.options.look * (4 if run.step == run.stage.steps else 1)
+                shares = exact(model, recipe, place, kinds, batches)
                 conclude(run, self.options.folder, self.job.name, shares)
 
         names: tuple[StageName, ...] = ("joint", "video")

@@ -61,9 +61,8 @@ def make_scenes(
     form: str, kind: Kind, size: Size, seeds: Sequence[int], recipe: Language
 ) -> Scenes:
     """What tokens of a family show of as many of these seeds as make a step."""
-    side = (224, 224) if kind in ("several", "clip") else size
+    side = {"plain": size, "places": recipe.large}.get(kind, (224, 224))
     cell = _CELL[form]
-    # places are told in pictures of one size alone
     grid = _GRIDS.get((form, kind), (side[1] // cell, side[0] // cell))
     runs = runs_of(SIGHTS[kind], grid, form)
     number = batch_of(recipe.stage, sum(t * rows * columns for t, rows, columns in runs))

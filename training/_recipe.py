@@ -39,9 +39,9 @@ def batch_of(stage: Stage, visual: int) -> int:
 
     >>> stage = Stage(steps=1, pictures=8, rate=1.0, warmup=1, decay=0.0, first_seed=0)
     >>> [batch_of(stage, visual) for visual in (144, 432, 1152)]
-    [8, 4, 2]
+    [8, 7, 2]
     """
-    return max(2, min(stage.pictures, 2048 // visual))
+    return max(2, min(stage.pictures, 3072 // visual))
 
 
 Mix = dict[str, float]

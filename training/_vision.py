@@ -86,8 +86,7 @@ class Heads(nn.Module):
             named = functional.cross_entropy(
                 logits.flatten(0, 1), wanted, weights, ignore_index=IGNORE
             )
-            # without one clear token there is no mean
-            loss = loss + torch.nan_to_num(named) + missed
+            loss = loss + named + missed
             there = wanted > 0
             right = (logits.flatten(0, 1).argmax(-1) == wanted)[there]
             hits[field.name] = (float(right.sum()), float(there.sum()))
@@ -135,8 +134,8 @@ def _unexplained(guess: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     weights = weight[..., None] / weight.sum().clamp_min(1e-6)
     mean = (weights * wanted).sum((0, 1))
     spread = (weights * (wanted - mean) ** 2).sum()
-    # nothing to explain, where a batch has no sign, for example
-    return (weights * (guess - wanted) ** 2).sum() / spread.clamp_min(1e-3)
+    # a field that hardly any token of a batch shows, such as the sign of a clip, counts less
+    return (weights * (guess - wanted) ** 2).sum() / spread.clamp_min(0.02)
 
 
 def vision_parameters(model: Any) -> list[nn.Parameter]:
