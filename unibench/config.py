@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
 from unibench.schema import Least
@@ -298,6 +298,9 @@ class RunConfig:
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
             ``centre``: a merged one amid those it stands for. See
             :mod:`unibench.pruning.positions`.
+        text_after_video: where the text behind a video starts on Qwen2-VL and Qwen2.5-VL:
+            ``max_side`` (the longer side of a frame behind the video's first position, as
+            transformers has it) or ``last`` (behind its last position, as vLLM has it).
         pixels: preset of the model's image settings; ``native`` leaves them to the convention.
         convention: how a harness's questions are put: ``harness`` (as its own model object does,
             that the model's card names), ``model`` (the model's own template and processor), or
@@ -332,6 +335,7 @@ class RunConfig:
     seed: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
+    text_after_video: TextAfterVideo = "max_side"
     pixels: str = "native"
     convention: str = "harness"
     prompt: Prompts | None = None

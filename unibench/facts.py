@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,3 +82,19 @@ def layer_kinds(text: Mapping[str, Any]) -> tuple[str, ...] | None:
     # Qwen's files give a width that is not used
     slides = bool(text.get("sliding_window") and text.get("use_sliding_window", True))
     return ("sliding_attention" if slides else FULL,) * int(depth)
+
+
+def misplaced(rule: str, provides: Collection[str], name: str) -> str | None:
+    """Why a model cannot place the text behind a video by a rule, None if it can.
+
+    Args:
+        rule: ``text_after_video`` of the run.
+        provides: what the model's family provides.
+        name: of the model, for the message.
+    """
+    if rule == "max_side" or "video_time" in provides:
+        return None
+    return (
+        f"text_after_video={rule}: {name} has no positions in time, or text between its frames;"
+        " Qwen2-VL and Qwen2.5-VL have them"
+    )

@@ -19,6 +19,7 @@ from unibench.benchmark import VERSIONS
 from unibench.errors import UsageError
 from unibench.identity import (
     POSITIONS,
+    TEXT_AFTER_VIDEO,
     Cell,
     candidate_of,
     condition_of,
@@ -78,6 +79,8 @@ class Named:
         budget: as written, ``"0"`` for vanilla.
         budget_mode, budget_scope: what the budget means.
         positions: where the tokens that go on stand.
+        text_after_video: where the text behind a video starts, see
+            :class:`~unibench.config.RunConfig`.
         seed: of methods that draw.
     """
 
@@ -98,6 +101,7 @@ class Named:
     budget_mode: str
     budget_scope: str
     positions: str = POSITIONS  # rows of before there was another do not say it
+    text_after_video: str = TEXT_AFTER_VIDEO  # the same
     seed: int
 
 
@@ -475,6 +479,7 @@ def _named(cell: Cell, environments: Sequence[Mapping[str, Any]]) -> dict[str, A
         "budget_mode": config.budget.mode,
         "budget_scope": config.budget.scope,
         "positions": config.positions,
+        "text_after_video": config.text_after_video,
         "seed": config.seed,
     }
 
