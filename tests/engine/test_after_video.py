@@ -14,7 +14,7 @@ import unibench
 from tests.methods._contexts import video_of
 from tests.support import reference
 from tests.support.methods import Fixed, KeepAll, every
-from tests.support.models import VIDEO, collate, generate, model_of, text_of, text_of
+from tests.support.models import VIDEO, collate, generate, model_of, text_of
 from unibench import UsageError
 from unibench.compose import compose_cells
 from unibench.identity import cell_of, vanilla_of

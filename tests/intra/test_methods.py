@@ -341,7 +341,7 @@ def test_a_schedule_takes_shares_of_the_original_tokens() -> None:
     [
         ("fastv", {"layer": 0}, "at least 1"),
         ("dart", {"layer": 0}, "at least 1"),
-        ("dart", {"pivots_image": 0}, "needs a visual pivot"),
+        ("dart", {"pivots_image": 0}, "pivots_image=0: at least 1"),
         ("dart", {"variant": "x"}, "Known: default, official_bug"),
     ],
 )
