@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from unibench.config import Modality
 from unibench.controls import Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
@@ -263,7 +264,7 @@ def answer(
         batches = Batches(shown, batch_size, loaded)
         for batch in batches:
             questions = [_question(loaded, index, sample) for index, sample in batch]
-            turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
+            turns = [_turn(sample, cell.config.task.modality) for _, sample in batch]
             reader = loaded
             if control is not None:  # one prompt at a time
                 reader, turns, questions = _controlled(control, loaded, turns, questions)
@@ -335,6 +336,12 @@ def _shown(sample: Sample) -> Sample:
         UsageError: one cannot be shown.
     """
     return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
+
+
+def _turn(sample: Sample, modality: Modality) -> list[Piece]:
+    """What the user shows and asks; the pictures of a video are its frames."""
+    shown: Sequence[Piece] = [sample.images] if modality == "video" else sample.images
+    return [*shown, sample.question]
 
 
 def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
