@@ -78,7 +78,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
         # all that the harness part looks at: of a sweep over one of them each cell has its own
         more=(
             *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
-            *(cell.convention, cell.prompt, cell.system, cell.prefix),
+            *(cell.convention, cell.prompt, cell.system, cell.prefix, *vars(cell.video).values()),
         ),
     )
 

@@ -70,10 +70,12 @@ def mistakes(
             else (f"lmms-eval's {entry} reads videos itself; add convention=model")
         )
         yield UsageError(f"video.{key}={named[key]}: {whom}; known here: {', '.join(allowed)}")
-    yield from _contradictions(video, family)
+    yield from _contradictions(video, family, entry)
 
 
-def _contradictions(video: Mapping[str, Any], family: str) -> Iterator[UsageError]:
+def _contradictions(
+    video: Mapping[str, Any], family: str, entry: str | None
+) -> Iterator[UsageError]:
     """Settings that do not go together, or that a family cannot follow."""
     least, most = video.get("min_pixels"), video.get("max_pixels")
     if least is not None and most is not None and least > most:
@@ -85,6 +87,11 @@ def _contradictions(video: Mapping[str, Any], family: str) -> Iterator[UsageErro
             " leave it away"
         )
     reader, fps = video.get("reader"), video.get("fps")
+    if resizing and family.startswith("qwen3") and entry is None and reader != "qwen_vl_utils":
+        yield UsageError(
+            f"video.{resizing[0]}={video[resizing[0]]}: the processor of family {family} bounds a"
+            " video as a whole, not its frames; add video.reader=qwen_vl_utils"
+        )
     if reader in ("qwen_vl_utils", "processor") and not family.startswith("qwen"):
         yield UsageError(f"video.reader={reader} reads videos for Qwen's models, not for {family}")
     for key, wanted in (("thin", "fps"), ("most", "fps"), ("total_pixels", "reader")):
@@ -92,7 +99,7 @@ def _contradictions(video: Mapping[str, Any], family: str) -> Iterator[UsageErro
             yield UsageError(f"video.{key}={video[key]} wants video.{wanted} beside it")
     if "total_pixels" in video and reader not in (None, "qwen_vl_utils"):
         yield UsageError(
-            f"video.total_pixels is a rule of video.reader=qwen_vl_utils, not {reader}"
+            f"video.total_pixels is a rule of video.reader=qwen_vl_utils, not of {reader}"
         )
     if fps is not None and video.get("frames") is not None:
         yield UsageError(
@@ -125,6 +132,5 @@ def evenly(first: int, last: int, count: int) -> list[int]:
     """
     if count == 1:
         return [first]
-    return [int(first + place * ((last - first) / (count - 1))) for place in range(count - 1)] + [
-        last
-    ]
+    step = (last - first) / (count - 1)
+    return [int(first + place * step) for place in range(count - 1)] + [last]

@@ -502,7 +502,8 @@ class Session:
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
                     prompt_digest=prompts[row],
-                    pixel_digest=pixels[row],
+                    pixel_digest=pixels[row][0],
+                    pixel_shapes=pixels[row][1],
                     # counters report floating point operations, of which two make a multiply-add
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
