@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from unibench import Budget, EncoderStage, Method, Selection, Stage, StageContext, UsageError
-from unibench.annotations import NotAll, Share
+from unibench.annotations import Share, Weight
 from unibench.budget import as_fraction
 from unibench.cost.accounting import rounded
 from unibench.methods._variants import Reproduction
@@ -48,8 +48,8 @@ class TwoStage(Composite):
     pre: Method = field(default=DivPrune(), metadata={"options": "pre_options"})
     intra: Method = field(default=FastV(), metadata={"options": "intra_options"})
     split: Share = 0.5
-    pre_ratio: NotAll | None = None
-    intra_ratio: NotAll | None = None
+    pre_ratio: Weight | None = None
+    intra_ratio: Weight | None = None
     variant: Reproduction = "default"
     category = "two stages"
     aim = "hybrid"

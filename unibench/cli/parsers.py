@@ -22,7 +22,7 @@ KINDS = {
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
 MODES = ("published", "ours", "difference")
-PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size")
+PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
 STUDIES = ("tradeoff", "angles", "sweep", "size")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
@@ -261,6 +261,7 @@ def plot(parser: Parser) -> None:
         "ratio task=synthvqa to=ratio.svg",
         "pareto cost=tflops",
         "radar budget=0.889 spokes=ability",
+        "frames task=synthvideo budget=0.75",
     )
 
 

@@ -31,19 +31,23 @@ class Kept:
     newlines_before: int
 
 
-def kept_of(record: Record) -> Kept | None:
+def kept_of(layout: Sequence[Any], last: str, count: int) -> Kept | None:
     """What stayed of a sample; None where the layout of its tokens is not known, or a control
     changed them.
+
+    Args:
+        layout, last: columns of its record.
+        count: its visual tokens before pruning.
     """
-    if not record.last or not record.layout or not all(parts for _, parts in record.layout):
+    if not last or not layout or not all(parts for _, parts in layout):
         return None
     import numpy as np
 
-    packed = np.frombuffer(base64.b64decode(record.last), dtype=np.uint8)
-    left = np.unpackbits(packed, count=record.visual_tokens)
+    packed = np.frombuffer(base64.b64decode(last), dtype=np.uint8)
+    left = np.unpackbits(packed, count=count)
     grids, sizes = list[int](), list[int]()
     newlines, before, start = 0, 0, 0
-    for _, parts in record.layout:
+    for _, parts in layout:
         for frames, height, width, newline, *_ in parts:
             row = width + (newline == "row")
             for _ in range(frames):
@@ -62,11 +66,12 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     """Means over samples for a row: visual tokens that enter the language model, of a layer on
     average, and that leave it, all with newlines; and newlines alone.
     """
-    found = [kept for record in records if (kept := kept_of(record)) is not None]
+    kept = (kept_of(record.layout, record.last, record.visual_tokens) for record in records)
+    found = [one for one in kept if one is not None]
     return {
         "entering": fmean(record.processed[0] for record in records),
         "layer_mean": fmean(fmean(record.processed) for record in records),
         "leaving": fmean(record.kept for record in records),
-        "newlines": fmean(kept.newlines_before for kept in found) if found else None,
-        "newlines_left": fmean(kept.newlines for kept in found) if found else None,
+        "newlines": fmean(one.newlines_before for one in found) if found else None,
+        "newlines_left": fmean(one.newlines for one in found) if found else None,
     }

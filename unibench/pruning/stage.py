@@ -216,7 +216,8 @@ class Method:
             if allowed.choices and not allowed.fits(value):
                 raise unknown(f"method.{name}", str(value), map(str, allowed.choices))
             if limits := allowed.outside(value):
-                raise UsageError(f"method.{name}={value}: {limits} wanted")
+                written = list(value) if isinstance(value, tuple) else value
+                raise UsageError(f"method.{name}={written}: {limits} wanted")
 
     def requires(self, family: type[Family], model: ModelFacts) -> str | None:
         """Why this method with these parameters cannot run on a model, None if it can.
