@@ -77,3 +77,9 @@ def test_a_strip_has_a_row_for_each_method_and_time_from_left_to_right() -> None
     assert middle == [255, 0]
     below = 25 + 16 + 8  # a frame, a name and a gap
     assert [sheet[below + 16 + 12, 25], sheet[below + 16 + 12, 52 + 25]] == [0, 255]
+
+
+def test_the_page_says_how_the_videos_of_a_cell_were_read(results: Path, tmp_path: Path) -> None:
+    assert main(["report", "--html", f"out={results}", f"to={tmp_path / 'page'}"]) == 0
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "Videos: shown own, frames 4, read [4, 4]" in page
