@@ -122,7 +122,8 @@ def make_clip(seed: int, frames: int = 8) -> Clip:
         layout = _Layout((SIDE, SIDE), rng)
         speed = float(rng.uniform(60, 90)) / (frames - 1)
         mover = _mover(layout, kinds[0], direction, speed * (frames - 1))
-        advance = float(rng.uniform(27.5, 29.5))
+        # wider than in pictures: where 32 pixels make a token, each character has its own
+        advance = float(rng.uniform(33.0, 35.0))
         corner = layout.place(advance * len(text) + 2 * PADDING, SIGN_HEIGHT)
         placed = [_thing(layout, *kind) for kind in kinds[1:]]
         things = [thing for thing in placed if thing is not None]

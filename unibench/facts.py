@@ -11,6 +11,8 @@ SLIDING = frozenset({"sliding_attention"})
 # layers that carry a state from token to token, which nothing can be taken out of
 RECURRENT = frozenset({"linear_attention", "conv"})
 
+LAYERS = 10_000  # of a language model, far more than any has
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -77,11 +79,11 @@ def layer_kinds(text: Mapping[str, Any]) -> tuple[str, ...] | None:
     if kinds := text.get("layer_types"):
         return tuple(kinds)
     depth = text.get("num_hidden_layers")
-    if depth is None:
+    if not isinstance(depth, int) or not 0 < depth <= LAYERS:  # not said, or damage
         return None
     # Qwen's files give a width that is not used
     slides = bool(text.get("sliding_window") and text.get("use_sliding_window", True))
-    return ("sliding_attention" if slides else FULL,) * int(depth)
+    return ("sliding_attention" if slides else FULL,) * depth
 
 
 def misplaced(rule: str, provides: Collection[str], name: str) -> str | None:
