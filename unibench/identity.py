@@ -208,7 +208,7 @@ def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
 def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     if config.method["name"] == "vanilla":
         # one key for vanilla whatever budget or seed the command has
-        config = _of_vanilla(config) if config.control == NO_CONTROL else _of_control(config)
+        config = _of_vanilla(config) if config.control == NO_CONTROL else of_control(config)
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         # named, so that "auto" and the harness that it means have one key
@@ -254,7 +254,7 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
     return replace(config, ratio=None, retention=None, keep=None)
 
 
-def _of_control(config: RunConfig) -> RunConfig:
+def of_control(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern its control."""
     whole, control = _of_vanilla(config), config.control
     # only this control draws
