@@ -16,8 +16,7 @@ from unibench.budget import Budget
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.config import FITTED, Control
-from unibench.controls import Controller, others_of
-from unibench.controls.prompts import digest
+from unibench.controls.prompts import Controller, digest, others_of
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.inference.ask import answer

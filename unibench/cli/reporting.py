@@ -9,6 +9,7 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import against
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
 from unibench.report import Comparison, Results, StandIn, Table
@@ -31,13 +32,19 @@ def report(options: Options) -> int:
         tables = _of_papers(options)
     else:
         cells = frames.over_seeds(finished(options), intervals=False)
-        tables = list(reports.grid(cells, options.view or "tasks"))
+        tables = _of_results(cells, options.view or "tasks")
     texts = {table.name: reports.WRITERS[options.format](table) for table in tables}
     if options.to:
         _write(Path(options.to).expanduser(), options.format, texts)
     else:
         print("\n".join(texts.values()), end="")
     return 0
+
+
+def _of_results(cells: pd.DataFrame, view: str) -> list[Table]:
+    """Tables of one's own results, each method beside the best control."""
+    found = against(frames.whole(cells)) if view == "tasks" else {}
+    return [*reports.grid(cells, view, found), *reports.controls(cells, found)]
 
 
 def _of_papers(options: Options) -> list[Table]:

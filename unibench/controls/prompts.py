@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any
 
 from PIL.Image import Image, new
@@ -18,6 +19,8 @@ from unibench.controls import grids
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, Piece
 from unibench.ops import coarser_grid, shares
+from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Item
 
 # how VTC-Bench opens Qwen2-VL's processor, whatever the model's own limits
 OFFICIAL_LIMITS = {"shortest_edge": 3136, "longest_edge": 2408448}
@@ -89,6 +92,9 @@ class Controller:
         """The most tokens of each picture."""
         if self.scope == "item":
             return [self.budget.keep(count) for count in counts.each]
+        if self.scope == "tile":
+            # a smaller picture has other tiles: it may have as many tokens as all of them keep
+            return [sum(map(self.budget.keep, tiles)) for tiles in counts.tiles]
         most = self.budget.keep(counts.whole)
         return [max(1, part) for part in shares(most, counts.each)]
 
@@ -141,6 +147,25 @@ class _Counts:
             return [rows * columns for rows, columns in self.grids]
         pictures = [piece for piece in self.pieces if not isinstance(piece, str)]
         return [_visual(self.loaded, self.loaded.read([[picture, "?"]])) for picture in pictures]
+
+    @property
+    def tiles(self) -> list[list[int]]:
+        """Tokens of each tile of each picture."""
+        if self.grids is not None:
+            return [[count] for count in self.each]
+        found = []
+        for picture in (piece for piece in self.pieces if not isinstance(piece, str)):
+            inputs = self.loaded.read([[picture, "?"]])
+            length = _visual(self.loaded, inputs)
+            kinds = self.loaded.family.visual_kind(inputs["input_ids"])[0].tolist()
+            runs = [len(list(run)) for kind, run in groupby(kinds) if kind]
+            call = VisionCall("image", dict(inputs), tokens=length)
+            items = [
+                Item(0, sum(map(len, parts)), parts)
+                for parts in self.loaded.family.items(call, runs)
+            ]
+            found.append([len(tile) for item in items for tile in item.tiles()])
+        return found
 
     def fitted(self, kind: Control, most: Sequence[int]) -> Controlled:
         """The prompt whose pictures have at most so many tokens each."""

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import against
 from unibench.errors import UsageError
 from unibench.errors import shown as printable
 from unibench.inference.row import columns
@@ -130,11 +131,11 @@ def _first(found: Iterator[T], most: int) -> tuple[list[T], bool]:
 
 
 def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
-    for view in ("tasks", "abilities"):
-        if view == "abilities" and not (frame["ability"] != frames.ALL).any():
-            continue
-        for table in reports.grid(frame, view):
-            yield Markup(reports.WRITERS["html"](table))
+    found = against(frames.whole(frame))
+    views = ["tasks", *(["abilities"] if (frame["ability"] != frames.ALL).any() else [])]
+    tables = [table for view in views for table in reports.grid(frame, view, found)]
+    for table in (*tables, *reports.controls(frame, found)):
+        yield Markup(reports.WRITERS["html"](table))
 
 
 def _plots(frame: pd.DataFrame) -> Iterator[Plot]:

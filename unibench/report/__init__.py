@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from unibench.report.cells import details as details
+from unibench.report.controls import controls as controls
 from unibench.report.grid import grid as grid
+from unibench.report.groups import groups as groups
 from unibench.report.matching import Results as Results
 from unibench.report.matching import StandIn as StandIn
 from unibench.report.ours import Comparison as Comparison
