@@ -30,6 +30,7 @@ Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Prompts = Literal["dataset", "custom"]
+Diagnostics = Literal["default", "all"]
 Control = Literal[
     "none",
     "resize",
@@ -312,6 +313,9 @@ class RunConfig:
         generation: decoding.
         harness: who asks a benchmark; auto takes the harness that its card prefers.
         harness_options: how a harness is run.
+        diagnostics: what is measured of a choice beside its score: ``default``, where the kept
+            tokens lie; ``all``, also how alike they are and how much attention they have. See
+            :class:`unibench.diagnostics.Diagnosis`.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
@@ -342,6 +346,7 @@ class RunConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     harness: Harness | Literal["auto"] = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
+    diagnostics: Diagnostics = "default"
     out: str = "outputs"
     timing: bool = True
     share: Share = "none"

@@ -40,6 +40,7 @@ from unibench.inputs import model_digest as model_digest
 
 POSITIONS = RunConfig.positions  # of cells whose identity names none
 NO_CONTROL = RunConfig.control
+DIAGNOSTICS = RunConfig.diagnostics
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -251,7 +252,7 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
     # where nothing is removed, nothing moves
     config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
-    return replace(config, ratio=None, retention=None, keep=None)
+    return replace(config, ratio=None, retention=None, keep=None, diagnostics=DIAGNOSTICS)
 
 
 def of_control(config: RunConfig) -> RunConfig:
@@ -277,6 +278,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
+        **({} if config.diagnostics == DIAGNOSTICS else {"diagnostics": config.diagnostics}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
@@ -306,7 +308,8 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
+# what is compared; diagnostics change no answer, so that a cell with all of them is compared too
+CANDIDATE = ("method", "source", "budget", "positions", "control", "clip", "diagnostics")
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 

@@ -13,10 +13,11 @@ from transformers import GenerationConfig
 from unibench.controls.prompts import Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
+from unibench.diagnostics.places import diagnosis
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.batching import Batches
-from unibench.inference.record import TIMES, Record
+from unibench.inference.record import TIMES, Record, frozen
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, Piece
 from unibench.pictures import all_shown
@@ -38,6 +39,7 @@ class Question:
         pictures: pictures and videos in the prompt.
         seen: the part of each picture that the processor hands on, where that is known.
         visual_tokens: of the prompt before a control changed it; None without one.
+        boxes: of each picture, what the question is about, as shares of its sides.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Question:
     pictures: int = 0
     seen: tuple[Box, ...] = ()
     visual_tokens: int | None = None
+    boxes: tuple[tuple[Box, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,9 @@ def record_of(
     # a control is compared with the prompt that it changed, not with its own
     whole = prompt.visual_tokens if question.visual_tokens is None else question.visual_tokens
     full = [prompt.text_tokens + whole] * len(tokens)
+    layout = frozen(written(prompt.items))
+    # of a prompt that a control changed, no token is one of the task's picture
+    last = prompt.last if question.visual_tokens is None else ""
     return Record(
         id=question.id,
         index=question.index,
@@ -213,9 +219,8 @@ def record_of(
         visual_tokens=whole,
         kept=prompt.kept,
         processed=prompt.processed,
-        # of a prompt that a control changed, no token is one of the task's picture
-        last=prompt.last if question.visual_tokens is None else "",
-        layout=tuple(written(prompt.items)),
+        last=last,
+        layout=layout,
         seen=question.seen,
         new_tokens=new_tokens,
         tflops=shape.prefill_tflops(tokens) + tflops(prompt.method_macs),
@@ -226,6 +231,16 @@ def record_of(
         notes=notes,
         prompt_digest=prompt.prompt_digest,
         pixel_digest=prompt.pixel_digest,
+        diagnosis=diagnosis(
+            last,
+            prompt.visual_tokens,
+            layout,
+            question.seen,
+            question.boxes,
+            effective_rank=prompt.effective_rank,
+            nearest_cosine=prompt.nearest_cosine,
+            attention=prompt.attention,
+        ),
         **(dict.fromkeys(TIMES) if spans is None else spans),
     )
 
@@ -347,6 +362,7 @@ def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
         text=sample.question,
         pictures=len(sample.images),
         seen=tuple(loaded.seen(picture) for picture in sample.images),
+        boxes=sample.boxes,
     )
 
 

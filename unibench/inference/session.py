@@ -41,6 +41,7 @@ def session_of(
         seed=cell.config.seed,
         positions=cell.config.positions,
         reuse=reuse,
+        diagnose=cell.config.diagnostics == "all",
     )
 
 
