@@ -220,7 +220,7 @@ def report(parser: Parser) -> None:
     parser.setting("paper", "NAME", "tables of a paper: uniprunebench, idpruner, ..., or all")
     parser.setting("table", "K", "one table of it")
     parser.setting("mode", "published", "or ours, or the difference", type=one_of("mode", MODES))
-    parser.setting("view", "tasks", "own results by tasks, abilities, groups, place or aim")
+    parser.setting("view", "tasks", "or abilities, groups, diagnostics, place, aim")
     _format(parser)
     parser.setting("to", "FOLDER", "write files instead of printing")
     _results(parser)

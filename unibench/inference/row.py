@@ -30,7 +30,7 @@ from unibench.identity import (
 )
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
-from unibench.store import read_samples
+from unibench.store import DamagedError, read_samples
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
@@ -614,7 +614,10 @@ def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, A
 
 def _change(records: Sequence[Record], vanilla: Path) -> Change | None:
     """What became of the answers in vanilla's folder; None where its samples are gone."""
-    before = read_samples(vanilla)[0]
+    try:
+        before = read_samples(vanilla)[0]
+    except DamagedError:  # `store verify` names it; this row is of other samples
+        return None
     pairs = [
         (before[record.id], record)
         for record in records

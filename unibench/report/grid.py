@@ -20,13 +20,15 @@ from unibench.inference.row import columns as names
 from unibench.registry import category
 from unibench.report.controls import MARK, NOTE
 from unibench.report.groups import groups
+from unibench.report.overlap import diagnostics
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
 COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
 Result = Mapping[Hashable, Any]  # one line of the frame
-VIEWS = ("tasks", "abilities", "place", "aim", "groups")
+WHOLE = {"groups": groups, "diagnostics": diagnostics}  # views that are tables of their own
+VIEWS = ("tasks", "abilities", "place", "aim", *WHOLE)
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ def grid(
     Args:
         frame: finished cells with seeds joined, the columns of ``unibench.frame``.
         view: columns are ``tasks`` or ``abilities``; or the ``groups`` of samples that a smaller
-            picture makes; or methods are averaged by the ``place`` where they cut or by their
-            ``aim``.
+            picture makes; or the ``diagnostics`` of the choices; or methods are averaged by the
+            ``place`` where they cut or by their ``aim``.
         found: each method against the best control, see :func:`unibench.against.against`; scores of
             tasks that are not beyond their control are marked.
 
@@ -55,8 +57,8 @@ def grid(
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
-    if view == "groups" and len(frame):
-        return groups(frame)
+    if view in WHOLE and len(frame):
+        return WHOLE[view](frame)
     if not len(frame):
         raise UsageError(
             "there are no finished cells; out=<folder> names the results of earlier runs"
