@@ -23,7 +23,7 @@ ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size")
-STUDIES = ("tradeoff", "angles", "sweep", "size")
+STUDIES = ("tradeoff", "angles", "sweep", "size", "horizon")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
@@ -285,6 +285,7 @@ def analyze(parser: Parser) -> None:
         "tradeoff ratio=0.889 task.limit=200",
         "sweep experiment=sweep_lambda task.limit=100",
         "size experiment=sweep_size",
+        "horizon model=tiny_qwen2_5_vl method=fastv ratio=0.889 seed=0,1,2",
     )
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -134,7 +135,11 @@ def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
     found = against(frames.whole(frame))
     views = ["tasks", *(["abilities"] if (frame["ability"] != frames.ALL).any() else [])]
     tables = [table for view in views for table in reports.grid(frame, view, found)]
-    for table in (*tables, *reports.controls(frame, found)):
+    tables += reports.controls(frame, found)
+    with suppress(UsageError):  # without a smaller picture or a question asked blind
+        tables += reports.groups(frame)
+    tables += reports.diagnostics(frame)[:1]  # what each two methods have in common is too much
+    for table in tables:
         yield Markup(reports.WRITERS["html"](table))
 
 
