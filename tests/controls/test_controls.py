@@ -168,7 +168,8 @@ def test_a_control_is_a_candidate_beside_the_methods() -> None:
     [
         (["control=resize", "method=divprune"], "stands in the place of a method"),
         (["control=resize", "batch_size=2"], "leave batch_size=2 out"),
-        (["control=resize", "task=pope"], "embedded tasks"),
+        (["control=resize", "task=pope"], "add convention=model"),
+        (["control=blind_other", "task=pope", "convention=model"], "hands over"),
         (["control=resise"], "Did you mean resize"),
     ],
 )

@@ -69,6 +69,8 @@ class Controller:
         """
         if any(isinstance(piece, tuple) for piece in pieces):
             raise UsageError(f"control={self.kind} changes pictures, and this prompt has a video")
+        if not any(isinstance(piece, Image) for piece in pieces):
+            return Controlled(list(pieces), loaded, 0)  # some questions of a task may have none
         counts = _Counts(loaded, list(pieces))
         if self.kind == "blind":
             left: list[Piece] = [piece for piece in pieces if isinstance(piece, str)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from unibench.controls.prompts import Controller, others_of
+from unibench.controls.prompts import Controlled, Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
 from unibench.diagnostics.places import diagnosis
@@ -320,9 +320,13 @@ def _controlled(
     """The prompt under a control, who reads it, and what is known of it then."""
     (turn,), (question,) = turns, questions
     changed = control(loaded, turn)
+    return changed.loaded, [changed.pieces], [under(changed, question)]
+
+
+def under(changed: Controlled, question: Question) -> Question:
+    """A question as a control asks it."""
     shown = sum(not isinstance(piece, str) for piece in changed.pieces)
-    asked = replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
-    return changed.loaded, [changed.pieces], [asked]
+    return replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
 
 
 def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:

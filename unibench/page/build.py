@@ -138,7 +138,8 @@ def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
     tables += reports.controls(frame, found)
     with suppress(UsageError):  # without a smaller picture or a question asked blind
         tables += reports.groups(frame)
-    tables += reports.diagnostics(frame)[:1]  # what each two methods have in common is too much
+    if len(frames.whole(frame)) <= DETAILS:  # the samples of each cell are read
+        tables += reports.diagnostics(frame)[:1]
     for table in tables:
         yield Markup(reports.WRITERS["html"](table))
 

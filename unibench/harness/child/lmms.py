@@ -152,11 +152,14 @@ class Recording(lmms):  # type: ignore[misc]
             if not self._inference.knows(str(number)):
                 content = self._content(arguments, doc)
                 own = self._reading.taken()  # an entry reads them again, by its own rule
-                with self._inference.asking(self._question(str(number), doc, content)) as answering:
-                    if self._asked is None:
+                question, reader = self._question(str(number), doc, content), None
+                if self._asked is None:
+                    question, reader, content = self._inference.prompted(question, content)
+                with self._inference.asking(question) as answering:
+                    if reader is not None:
                         length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
                         config, turns = self._inference.decoding(length), [content]
-                        found = generated(self._inference.loaded, turns, config).texts[0]
+                        found = generated(reader, turns, config).texts[0]
                     else:
                         told = self._asked.generate_until([request])[0]
                         # newer classes wrap answers together with token counts
