@@ -15,13 +15,16 @@ from unibench.inference.row import columns
 from unibench.stats.interval import DRAWS
 from unibench.stats.paired import Paired, paired
 
-SMALLER = ("resize", "centre_crop")  # the picture itself, to at most the budget's tokens
+# the picture or video itself, to at most the budget's tokens
+SMALLER = ("resize", "centre_crop", "fewer_frames")
 UNSEEING = ("pooling", "uniform_grid", "random_pre")  # methods that look at no token
 LIKE = "random_like"
 BLIND = ("blind", "blind_grey", "blind_other")
 CONTROLS = (*SMALLER, *UNSEEING, LIKE, *BLIND)
-"""What a method must beat. ``resize_blur``, which reads every token, and ``resize_divisor``, which
-leaves another share of each picture, have no budget in common with a method."""
+"""What a method must beat. ``resize_blur``, which reads every token, and ``resize_divisor`` and
+``native_budget``, which leave another share of each picture, have no budget in common with a
+method."""
+APART = ("vanilla", "resize_blur", "resize_divisor", "native_budget")
 PLACE = columns("setting", "metric")
 BUDGET = columns("budget", "budget_scope")  # a control spends it at once, whatever its mode
 
@@ -73,7 +76,7 @@ def against(lines: pd.DataFrame) -> dict[str, Against]:
 
 
 def _is_method(line: Line) -> bool:
-    return line["method"] not in ("vanilla", "resize_blur", "resize_divisor")
+    return line["method"] not in APART
 
 
 def stands_beside(control: Line, line: Line) -> bool:

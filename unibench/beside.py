@@ -30,8 +30,8 @@ def beside(cells: Sequence[RunConfig]) -> Iterator[RunConfig]:
 
     Beside each method at each budget: the picture made smaller, where the model reads smaller
     pictures in fewer tokens; where it does not, or not always, ``pooling`` and ``resize_blur``, by
-    which samples are grouped; and random choice of as many tokens at the same layers. ``blind`` has
-    no budget.
+    which samples are grouped; of a video fewer frames and ``pooling``; and random choice of as many
+    tokens at the same layers. ``blind`` has no budget.
 
     Args:
         cells: of the grid, checked.
@@ -49,10 +49,14 @@ def beside(cells: Sequence[RunConfig]) -> Iterator[RunConfig]:
 
 
 def _of_cell(cell: RunConfig) -> Iterator[RunConfig]:
-    for control in _changed_pictures(cell.model, cell.pixels):
+    video = cell.task.modality == "video"
+    controls: tuple[Control, ...] = ("fewer_frames", "blind")
+    if not video:
+        controls = _changed_pictures(cell.model, cell.pixels)
+    for control in controls:
         yield of_control(replace(cell, method={"name": "vanilla"}, control=control))
     plain = replace(cell, positions=RunConfig.positions, seed=0, control=NO_CONTROL)
-    if _sizes(cell.model, cell.pixels) != "native":
+    if video or _sizes(cell.model, cell.pixels) != "native":
         scope = BudgetConfig(scope=cell.budget.scope)
         yield replace(plain, method=registry.method("pooling").config(), budget=scope)
     card = registry.method(str(cell.method.get("source") or cell.method["name"]))

@@ -37,11 +37,15 @@ Control = Literal[
     "resize_blur",
     "resize_divisor",
     "centre_crop",
+    "native_budget",
+    "fewer_frames",
     "blind",
     "blind_grey",
     "blind_other",
 ]
-FITTED = ("resize", "resize_blur", "resize_divisor", "centre_crop")
+FITTED = (
+    *("resize", "resize_blur", "resize_divisor", "centre_crop", "native_budget", "fewer_frames"),
+)
 """Controls that are given a budget."""
 
 
@@ -294,8 +298,10 @@ class RunConfig:
         control: what stands in a method's place: the picture is made smaller until it has the
             budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
             size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
-            (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
-            the picture of another question). See :mod:`unibench.controls`.
+            (``centre_crop``), read under the processor's own setting of so many tokens
+            (``native_budget``), shown in fewer frames (``fewer_frames``), or withheld (``blind``:
+            no picture, ``blind_grey``, ``blind_other``: the picture of another question). See
+            :mod:`unibench.controls`.
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
             ``centre``: a merged one amid those it stands for. See
             :mod:`unibench.pruning.positions`.

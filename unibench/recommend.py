@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from unibench import frame
-from unibench.against import BLIND, CONTROLS
+from unibench.against import APART, BLIND, CONTROLS
 from unibench.errors import UsageError, unknown
 from unibench.inference.record import TIMES
 from unibench.inference.row import columns
@@ -245,7 +245,7 @@ def _candidate(group: pd.DataFrame, vanilla: Mapping[Any, pd.DataFrame], metric:
         if first["budget_mode"] == "at_stage"
         else f"{first['budget']} {first['budget_mode']}"
     )
-    control = first["method"] in (*CONTROLS, "resize_blur")
+    control = first["method"] in (*CONTROLS, *APART)
     return Candidate(name, budget, len(group), _mean(drops), _mean(costs), control)
 
 

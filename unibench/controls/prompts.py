@@ -16,6 +16,8 @@ from PIL.Image import Image, new
 from unibench.budget import Budget, Scope
 from unibench.config import Control
 from unibench.controls import grids
+from unibench.controls.frames import fewer_frames
+from unibench.controls.native import native_budget, with_limits
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, Piece
 from unibench.ops import coarser_grid, shares
@@ -49,12 +51,14 @@ class Controller:
         kind: which one.
         budget, scope: how many tokens may be read.
         others: for ``blind_other``: the picture that each picture is replaced by, by digest.
+        median: for ``native_budget``: width and height of the task's picture of median size.
     """
 
     kind: Control
     budget: Budget
     scope: Scope = "sequence"
     others: Mapping[str, Image] | None = None
+    median: tuple[int, int] | None = None
 
     def __call__(self, loaded: LoadedModel, pieces: Sequence[Piece]) -> Controlled:
         """The prompt in place of a prompt.
@@ -67,16 +71,25 @@ class Controller:
             UsageError: the model offers no size of picture for so few tokens, or a piece is a
                 video.
         """
-        if any(isinstance(piece, tuple) for piece in pieces):
-            raise UsageError(f"control={self.kind} changes pictures, and this prompt has a video")
-        if not any(isinstance(piece, Image) for piece in pieces):
-            return Controlled(list(pieces), loaded, 0)  # some questions of a task may have none
+        if all(isinstance(piece, str) for piece in pieces):
+            return Controlled(list(pieces), loaded, 0)  # some questions of a task have no picture
         counts = _Counts(loaded, list(pieces))
         if self.kind == "blind":
             left: list[Piece] = [piece for piece in pieces if isinstance(piece, str)]
             return Controlled(left, loaded, counts.whole)
         if self.kind == "blind_grey":
             return Controlled(_each(pieces, partial(_grey, loaded)), loaded, counts.whole)
+        videos = [piece for piece in pieces if isinstance(piece, tuple)]
+        if self.kind == "fewer_frames":
+            return self._thinned(counts, len(videos))
+        if videos:
+            raise UsageError(
+                f"control={self.kind} changes pictures, and this prompt has a video: take"
+                " control=fewer_frames"
+            )
+        if self.kind == "native_budget":
+            own = native_budget(loaded, self._native(counts), counts.factor)
+            return Controlled(list(pieces), own, counts.whole)
         if self.kind == "blind_other":
             return Controlled(_each(pieces, self._other), loaded, counts.whole)
         if self.kind == "resize_divisor":
@@ -86,7 +99,7 @@ class Controller:
                     " control=resize_blur, or method=pooling"
                 )
             small = partial(grids.divided, divisor=self._divisor())
-            official = _with_limits(loaded, **OFFICIAL_LIMITS)
+            official = with_limits(loaded, **OFFICIAL_LIMITS)
             return Controlled(_each(pieces, small), official, _Counts(official, pieces).whole)
         return counts.fitted(self.kind, self._parts(counts))
 
@@ -99,6 +112,39 @@ class Controller:
             return [sum(map(self.budget.keep, tiles)) for tiles in counts.tiles]
         most = self.budget.keep(counts.whole)
         return [max(1, part) for part in shares(most, counts.each)]
+
+    def _native(self, counts: _Counts) -> int:
+        """The most tokens of any picture: the budget's of the picture of the task's median size."""
+        if self.budget.tokens is not None:
+            return self.budget.tokens
+        if self.median is None:
+            raise UsageError(
+                "control=native_budget has one setting for all pictures of a task, and a harness"
+                " hands them over one by one: give the tokens of a picture, keep=64 for example"
+            )
+        (usual,) = _Counts(counts.loaded, [new("RGB", self.median), "?"]).each
+        return self.budget.keep(usual)
+
+    def _thinned(self, counts: _Counts, videos: int) -> Controlled:
+        """The prompt with fewer frames of its videos."""
+        loaded, pieces = counts.loaded, counts.pieces
+        if videos != sum(not isinstance(piece, str) for piece in pieces):
+            raise UsageError("control=fewer_frames takes frames of videos, and this is a picture")
+
+        def tokens(frames: tuple[Image, ...]) -> int:
+            return _visual(loaded, loaded.read([[frames, "?"]]))
+
+        sizes = [tokens(piece) for piece in pieces if isinstance(piece, tuple)]
+        parts = [self.budget.keep(size) for size in sizes]
+        if self.scope == "sequence":
+            parts = [max(1, part) for part in shares(self.budget.keep(sum(sizes)), sizes)]
+        video = getattr(loaded.processor, "video_processor", None)
+        group, left = int(getattr(video, "temporal_patch_size", 1)), iter(parts)
+        thin: list[Piece] = [
+            fewer_frames(piece, next(left), group, tokens) if isinstance(piece, tuple) else piece
+            for piece in pieces
+        ]
+        return Controlled(thin, loaded, counts.whole)
 
     def _divisor(self) -> int:
         kept = float(self.budget.retention or 0)
@@ -182,7 +228,7 @@ class _Counts:
             return make(picture, (c / columns, r / rows), (c * self.factor, r * self.factor))
 
         settings = {} if kind == "resize_blur" else {"shortest_edge": self.factor**2}
-        loaded = _with_limits(self.loaded, **settings) if settings else self.loaded
+        loaded = with_limits(self.loaded, **settings) if settings else self.loaded
         return Controlled(_each(self.pieces, fit), loaded, self.whole)
 
     def _scaled(self, kind: Control, most: int) -> Controlled:
@@ -193,20 +239,24 @@ class _Counts:
             return Controlled(_each(self.pieces, blur), self.loaded, self.whole)
         scale = partial(_MAKERS[kind], size=None)
         tried: dict[float, list[Piece]] = {}
+        counts: list[int] = []
 
         def tokens(step: float) -> int:
             tried[step] = _each(self.pieces, partial(scale, shares=(step, step)))
-            return _visual(self.loaded, self.loaded.read([tried[step]]))
+            counts.append(_visual(self.loaded, self.loaded.read([tried[step]])))
+            return counts[-1]
 
         step = grids.largest(most, tokens)
         if step is not None:
             return Controlled(tried[step], self.loaded, self.whole)
         for loaded in _fewer_tiles(self.loaded) if kind == "resize" else ():
-            if _visual(loaded, loaded.read([self.pieces])) <= most:
+            counts.append(_visual(loaded, loaded.read([self.pieces])))
+            if counts[-1] <= most:
                 return Controlled(list(self.pieces), loaded, self.whole)
         raise UsageError(
-            f"control={kind}: this model reads {self.whole} tokens of this prompt, and of no"
-            f" smaller picture {most} or fewer; take control=resize_blur, or method=pooling"
+            f"control={kind}: this model reads {self.whole} tokens of this prompt, and of a smaller"
+            f" picture never fewer than {min(counts)}, where the budget is {most}; take"
+            " control=resize_blur, or method=pooling"
         )
 
 
@@ -234,13 +284,14 @@ def digest(picture: Image) -> str:
 
 
 def _each(pieces: Sequence[Piece], change: Callable[[Image], Image]) -> list[Piece]:
-    """A turn with its pictures changed."""
-    return [piece if isinstance(piece, str) else change(_picture(piece)) for piece in pieces]
-
-
-def _picture(piece: Piece) -> Image:
-    assert isinstance(piece, Image)
-    return piece
+    """A turn with its pictures changed, and the frames of its videos."""
+    changed: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, tuple):
+            changed.append(tuple(map(change, piece)))
+        else:
+            changed.append(piece if isinstance(piece, str) else change(piece))
+    return changed
 
 
 def _grey(loaded: LoadedModel, picture: Image) -> Image:
@@ -275,12 +326,6 @@ _MAKERS: Mapping[str, Callable[..., Image]] = {
     "resize_blur": _blurred,
     "centre_crop": _cropped,
 }
-
-
-def _with_limits(loaded: LoadedModel, **edges: int) -> LoadedModel:
-    """A model whose processor has other limits of a picture's size, in pixels."""
-    own = loaded.image_options.get("size") or dict(loaded.processor.image_processor.size)
-    return replace(loaded, image_options={**loaded.image_options, "size": {**own, **edges}})
 
 
 def _fewer_tiles(loaded: LoadedModel) -> list[LoadedModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -303,12 +304,16 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
     config = cell.config
     if config.control == "none":
         return None
-    others = None
-    if config.control == "blind_other" and task is not None:
+    others = median = None
+    if config.control in ("blind_other", "native_budget") and task is not None:
         # of the samples of this cell only, so that a limit decides which pictures there are
         shown = [one for sample in task.samples(config.task.limit) for one in _shown(sample).images]
-        others = others_of(shown, config.seed)
-    return Controller(config.control, cell.budget, config.budget.scope, others)
+        if config.control == "blind_other":
+            others = others_of(shown, config.seed)
+        else:
+            sizes = sorted((one.size for one in shown), key=math.prod)
+            median = sizes[(len(sizes) - 1) // 2] if sizes else None
+    return Controller(config.control, cell.budget, config.budget.scope, others, median)
 
 
 def _controlled(
