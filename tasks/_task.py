@@ -30,7 +30,7 @@ class Sample:
     answers: tuple[str, ...]
     ability: str
     group: str
-    boxes: tuple[tuple[tuple[float, float, float, float], ...], ...] = ()
+    boxes: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 class Task(Protocol):

@@ -52,7 +52,7 @@ class Question:
     pictures: int = 0
     seen: tuple[Box, ...] = ()
     visual_tokens: int | None = None
-    boxes: tuple[tuple[Box, ...], ...] = ()
+    boxes: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True)
