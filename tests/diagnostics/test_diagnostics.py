@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from unibench.compose import compose_cells
 from unibench.diagnostics import Diagnosis, mean_diagnosis
@@ -20,6 +23,7 @@ from unibench.diagnostics.places import (
     jaccard,
     mask,
 )
+from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.inference.ask import answer
 from unibench.inference.record import Record, parse
@@ -28,6 +32,7 @@ from unibench.ops import effective_rank, nearest_cosine
 from unibench.pruning.layout import read
 from unibench.pruning.record import packed
 from unibench.store.lines import line_of
+from unibench.tasks.folder import Folder
 from unibench.tasks.synthvqa import SynthVQA
 
 CASES = range(100)
@@ -190,3 +195,15 @@ def test_diagnostics_are_another_cell_of_the_same_setting_with_the_same_vanilla(
     assert plain.setting == whole.setting
     assert vanilla_of(plain).key == vanilla_of(whole).key
     assert cell("method=vanilla", "diagnostics=all").key == cell("method=vanilla").key
+
+
+def test_a_question_of_ones_own_may_say_where_its_answer_is(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    line = {"image": "a.png", "question": "What?", "answer": "yes"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps({**line, "box": [0.5, 0, 1, 0.25]}))
+    (sample,) = Folder(data=str(tmp_path)).samples()
+    assert sample.boxes == (((0.5, 0.0, 1.0, 0.25),),)
+    for box in ([0, 0, 2, 1], [0, 0, 1], "left", [1, 0, 0.5, 1]):
+        (tmp_path / "questions.jsonl").write_text(json.dumps({**line, "box": box}))
+        with pytest.raises(UsageError, match="box is .* is wanted"):
+            Folder(data=str(tmp_path))
