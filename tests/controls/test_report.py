@@ -113,6 +113,14 @@ def test_the_report_marks_what_no_control_is_worse_than(
     assert cells[7:] == ["30", "0", "yes"]
 
 
+def test_a_report_of_one_method_is_beside_its_controls_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "method=fastv", f"out={store(tmp_path)}"]) == 0
+    said = capsys.readouterr().out
+    assert "50.0<sup>c</sup>" in said and "| resize" not in said.partition("best control")[0]
+
+
 def test_a_report_without_controls_has_no_table_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
