@@ -426,7 +426,7 @@ def row_of(
         # a drop from nothing is no number
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
-        change=None if vanilla is None else _change(records, Path(vanilla.folder)),
+        change=None if vanilla is None else change_of(records, Path(vanilla.folder)),
         **_harness(cell, verdict, records),
         # of the last run, which made the row
         code=str(environments[-1]["code"]),
@@ -612,8 +612,13 @@ def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, A
     }
 
 
-def _change(records: Sequence[Record], vanilla: Path) -> Change | None:
-    """What became of the answers in vanilla's folder; None where its samples are gone."""
+def change_of(records: Sequence[Record], vanilla: Path) -> Change | None:
+    """What became of the answers in vanilla's folder; None where its samples are gone.
+
+    Args:
+        records: of the pruned cell, scored.
+        vanilla: folder of the unpruned one.
+    """
     try:
         before = read_samples(vanilla)[0]
     except DamagedError:  # `store verify` names it; this row is of other samples
