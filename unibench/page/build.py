@@ -33,7 +33,7 @@ from unibench.store.files import replace
 
 PER_CELL = 4
 # a page of thousands of cells is still opened by a browser; it says what it leaves out
-PLOTS, DIFFERENCES, DETAILS, LINES = 12, 100, 300, 5000
+PLOTS, DIFFERENCES, DETAILS, LINES = 16, 100, 300, 5000
 SCORES = columns(
     *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
     *("score_100", "low", "high", "drop_pct"),
@@ -176,6 +176,7 @@ def _of_tasks(lines: pd.DataFrame, name: str, mode: str) -> Iterator[Plot]:
             for what, draw in (
                 ("score by ratio", scores.by_ratio),
                 ("score and prefill time", costs.pareto),
+                ("score and tokens", partial(costs.pareto, cost="equiv_tokens")),
                 ("time and memory", costs.bars),
             ):
                 yield from _drawn(f"{place}: {what}, {mode}", partial(draw, part, str(task)))
