@@ -21,7 +21,7 @@ from unibench.controls.prompts import Controller, digest, others_of
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.inference.ask import answer
-from unibench.models import LoadedModel, load
+from unibench.models import Clip, LoadedModel, load
 from unibench.tasks.synthvqa import SynthVQA
 
 MODELS = ("tiny_qwen2_5_vl", "tiny_llava", "tiny_internvl")
@@ -222,15 +222,10 @@ def test_a_native_budget_is_one_setting_for_all_pictures() -> None:
 
 def test_fewer_frames_are_evenly_spaced_and_meet_the_budget() -> None:
     assert [spread(count, 5) for count in (1, 2, 3, 5)] == [[2], [0, 4], [0, 2, 4], [0, 1, 2, 3, 4]]
-    frames = tuple(picture(56, 56, seed) for seed in range(9))
-    chosen = fewer_frames(frames, 16, 1, lambda some: 4 * len(some) + 3)
-    assert [frames.index(frame) for frame in chosen] == [0, 4, 8]
-    pairs = fewer_frames(frames[:8], 9, 2, lambda some: 4 * ((len(some) + 1) // 2))
-    assert [frames.index(frame) for frame in pairs] == [0, 1, 6, 7]
+    assert fewer_frames(9, 16, 1, lambda some: 4 * len(some) + 3) == [0, 4, 8]
+    assert fewer_frames(8, 9, 2, lambda some: 4 * ((len(some) + 1) // 2)) == [0, 1, 6, 7]
     with pytest.raises(UsageError, match="fewest frames of this video have 7 tokens"):
-        fewer_frames(frames, 6, 1, lambda some: 4 * len(some) + 3)
-    with pytest.raises(UsageError, match="enlarges the frames"):
-        fewer_frames(frames, 20, 1, lambda some: 36)
+        fewer_frames(9, 6, 1, lambda some: 4 * len(some) + 3)
 
 
 def test_a_video_is_shown_in_fewer_frames_and_a_picture_has_none() -> None:
@@ -241,6 +236,11 @@ def test_a_video_is_shown_in_fewer_frames_and_a_picture_has_none() -> None:
     assert int((kinds != 0).sum()) * 2 == changed.visual_tokens
     (shown, _) = changed.pieces
     assert isinstance(shown, tuple) and len(shown) == 4 and shown[0] is clip[0]
+    assert changed.places == ((0, 1, 6, 7),)
+    told = {"total_num_frames": 80, "fps": 10.0, "frames_indices": list(range(0, 80, 10))}
+    (timed, _) = control(loaded(), [Clip(clip, range(0, 80, 10), told), "What?"]).pieces
+    assert isinstance(timed, Clip) and timed.numbers == (0, 10, 60, 70)
+    assert timed.metadata == {**told, "frames_indices": [0, 10, 60, 70]}
     with pytest.raises(UsageError, match="this is a picture"):
         control(loaded(), [picture(56, 56), "What?"])
     with pytest.raises(UsageError, match="take control=fewer_frames"):

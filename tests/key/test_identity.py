@@ -411,6 +411,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "control": "resize",
     "positions": "compact",
     "diagnostics": "all",
+    "text_after_video": "last",
     "pixels": "paper",
     "convention": "model",
     "prompt": "dataset",

@@ -16,7 +16,7 @@ from PIL.Image import Image, new
 from unibench.budget import Budget, Scope
 from unibench.config import Control
 from unibench.controls import grids
-from unibench.controls.frames import fewer_frames
+from unibench.controls.frames import fewer_frames, of_frames, pinned
 from unibench.controls.native import native_budget, with_limits
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, Piece
@@ -36,11 +36,13 @@ class Controlled:
         pieces: of the user turn.
         loaded: the model, with the settings of its image processor that the control wants.
         visual_tokens: of the prompt before the control.
+        places: of each video that has fewer frames now, which of them are left.
     """
 
     pieces: list[Piece]
     loaded: LoadedModel
     visual_tokens: int
+    places: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,20 +133,21 @@ class Controller:
         if videos != sum(not isinstance(piece, str) for piece in pieces):
             raise UsageError("control=fewer_frames takes frames of videos, and this is a picture")
 
-        def tokens(frames: tuple[Image, ...]) -> int:
-            return _visual(loaded, loaded.read([[frames, "?"]]))
-
-        sizes = [tokens(piece) for piece in pieces if isinstance(piece, tuple)]
+        videos = [piece for piece in pieces if isinstance(piece, tuple)]
+        sizes = [_visual(loaded, loaded.read([[video, "?"]])) for video in videos]
         parts = [self.budget.keep(size) for size in sizes]
         if self.scope == "sequence":
             parts = [max(1, part) for part in shares(self.budget.keep(sum(sizes)), sizes)]
-        video = getattr(loaded.processor, "video_processor", None)
-        group, left = int(getattr(video, "temporal_patch_size", 1)), iter(parts)
-        thin: list[Piece] = [
-            fewer_frames(piece, next(left), group, tokens) if isinstance(piece, tuple) else piece
-            for piece in pieces
-        ]
-        return Controlled(thin, loaded, counts.whole)
+        reader, found = loaded, list[tuple[int, ...]]()
+        thin = list[tuple[Image, ...]]()
+        for video, most in zip(videos, parts, strict=True):
+            reader, frames = pinned(loaded, video)
+            places = _places(reader, frames, most)
+            found.append(places)
+            thin.append(of_frames(video, [frames[place] for place in places], places))
+        left = iter(thin)
+        turn: list[Piece] = [piece if isinstance(piece, str) else next(left) for piece in pieces]
+        return Controlled(turn, reader, counts.whole, tuple(found))
 
     def _divisor(self) -> int:
         kept = float(self.budget.retention or 0)
@@ -281,6 +284,17 @@ def digest(picture: Image) -> str:
     """Hash of what a picture shows, and of its size."""
     shown = picture.convert("RGB")
     return blake2b(f"{shown.size}".encode() + shown.tobytes(), digest_size=16).hexdigest()
+
+
+def _places(loaded: LoadedModel, frames: tuple[Image, ...], most: int) -> tuple[int, ...]:
+    """Which frames of a video to show for so many tokens."""
+
+    def tokens(places: Sequence[int]) -> int:
+        chosen = tuple(frames[place] for place in places)
+        return _visual(loaded, loaded.read([[chosen, "?"]]))
+
+    group = int(getattr(loaded.processor.video_processor, "temporal_patch_size", 1))
+    return tuple(fewer_frames(len(frames), most, group, tokens))
 
 
 def _each(pieces: Sequence[Piece], change: Callable[[Image], Image]) -> list[Piece]:
