@@ -235,7 +235,7 @@ def test_a_video_is_shown_in_fewer_frames_and_a_picture_has_none() -> None:
     kinds = loaded().family.visual_kind(changed.loaded.read([changed.pieces])["input_ids"])
     assert int((kinds != 0).sum()) * 2 == changed.visual_tokens
     (shown, _) = changed.pieces
-    assert isinstance(shown, tuple) and len(shown) == 4 and shown[0] is clip[0]
+    assert isinstance(shown, tuple) and len(shown) == 4
     assert changed.places == ((0, 1, 6, 7),)
     told = {"total_num_frames": 80, "fps": 10.0, "frames_indices": list(range(0, 80, 10))}
     (timed, _) = control(loaded(), [Clip(clip, range(0, 80, 10), told), "What?"]).pieces

@@ -302,7 +302,7 @@ def _each(pieces: Sequence[Piece], change: Callable[[Image], Image]) -> list[Pie
     changed: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, tuple):
-            changed.append(tuple(map(change, piece)))
+            changed.append(of_frames(piece, list(map(change, piece)), range(len(piece))))
         else:
             changed.append(piece if isinstance(piece, str) else change(piece))
     return changed
