@@ -23,6 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from unibench import catalogue, config, experiment, paths, registry, schema, suites
+from unibench.beside import CONTROLS, beside
 from unibench.checks import Known, mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
@@ -32,6 +33,7 @@ from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 log = logging.getLogger(__name__)
 
 GROUPS = ("model", "method", "task")
+BESIDE = "controls"
 HERE = paths.PACKAGE
 CONFIGS = paths.part("configs")
 FREE = (
@@ -72,10 +74,14 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     # by text: a grid of a thousand cells has one mistake a thousand times
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
+    accompanied: list[RunConfig] = []
     known = Known()
     for combination in cell_overrides(overrides, sweep=sweep):
         try:
-            cells.append(_cell(combination, known))
+            cell = _cell([one for one in combination if one.key_or_group != BESIDE], known)
+            cells.append(cell)
+            if _is_accompanied(combination):
+                accompanied.append(cell)
         except UsageErrors as error:
             errors.update(error.errors)
     if errors and not (is_experiment(overrides) and cells):
@@ -87,7 +93,48 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
         log.warning(
             "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
         )
-    return cells
+    return [*cells, *_controls(accompanied, cells, known)]
+
+
+def _is_accompanied(overrides: Iterable[Override]) -> bool:
+    """Whether controls are to be added beside a cell.
+
+    Raises:
+        UsageErrors: ``controls`` has another value than :data:`~unibench.beside.CONTROLS`.
+    """
+    given = [str(one.value()) for one in overrides if one.key_or_group == BESIDE]
+    if wrong := [value for value in given if value not in CONTROLS]:
+        raise UsageErrors(
+            [unknown(BESIDE, wrong[0], CONTROLS, "one control alone: control=resize")]
+        )
+    return given[-1:] == ["standard"]
+
+
+def _controls(
+    accompanied: Sequence[RunConfig], cells: Sequence[RunConfig], known: Known
+) -> list[RunConfig]:
+    """The controls beside cells; those that cannot be are named by a warning.
+
+    Raises:
+        UsageErrors: none of them can be.
+    """
+    there = {repr(cell) for cell in cells}
+    added: list[RunConfig] = []
+    errors: Counter[str] = Counter()
+    for control in beside(accompanied):
+        if repr(control) in there:
+            continue
+        if wrong := list(mistakes(control, known)):
+            errors.update(map(str, wrong))
+        else:
+            added.append(control)
+    if errors and not added:
+        raise UsageErrors([UsageError(f"{BESIDE}=standard: {line}") for line in errors])
+    for line, count in errors.items():
+        log.warning(
+            "left out of %s=standard, %d cell%s: %s", BESIDE, count, "" if count == 1 else "s", line
+        )
+    return added
 
 
 def is_experiment(overrides: Iterable[str]) -> bool:
@@ -329,6 +376,7 @@ def hydra_lines(overrides: Sequence[Override]) -> list[str]:
         if override.key_or_group in GROUPS
         else str(override.input_line)
         for override in overrides
+        if override.key_or_group != BESIDE
     ]
 
 
