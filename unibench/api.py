@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Number, Positions, Rounding, Scope
 from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -81,6 +81,7 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    rounding: Rounding = "half_up",
     wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -104,7 +105,10 @@ def prune(
             per layer on average.
         seed: for methods that draw.
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
-            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
+            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for;
+            ``"original_then_compact"`` and ``"compact_then_original"`` as released code decodes.
+        rounding: ``"half_up"``, ``"python_round"`` or ``"python_int"``: of a share of tokens, see
+            :mod:`unibench.budget`.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
@@ -131,7 +135,9 @@ def prune(
         raise unknown("budget mode", budget_mode, get_args(BudgetMode))
     if positions not in get_args(Positions):
         raise unknown("positions", positions, get_args(Positions))
-    budget = Budget.parse(ratio, retention, keep)
+    if rounding not in get_args(Rounding):
+        raise unknown("rounding of the budget", rounding, get_args(Rounding))
+    budget = Budget.parse(ratio, retention, keep, rounding)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
         family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions

@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
 from unibench.schema import Least
@@ -213,10 +213,13 @@ class BudgetConfig:
             processed per decoder layer on average.
         scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each
             tile or frame.
+        rounding: of a share of tokens: ``half_up``, or ``python_round`` and ``python_int`` as
+            released code has it, see :mod:`unibench.budget`.
     """
 
     mode: BudgetMode = "at_stage"
     scope: Scope = "sequence"
+    rounding: Rounding = "half_up"
 
 
 @dataclass
@@ -426,7 +429,7 @@ def budget_of(cell: RunConfig) -> Budget:
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")
-    return Budget.parse(cell.ratio, cell.retention, cell.keep)
+    return Budget.parse(cell.ratio, cell.retention, cell.keep, cell.budget.rounding)
 
 
 def model_path(path: str | None) -> Path | None:

@@ -140,7 +140,8 @@ class Cell:
     @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``; behind them ``positions=compact``, so that every label says it.
+        ``layer=3``; behind them ``positions=compact`` and ``rounding=python_int``, so that every
+        label says them.
         """
         defaults = registry.method(
             self.config.method.get("source", self.config.method["name"])
@@ -153,8 +154,10 @@ class Cell:
             for key, default in defaults.items()
             if given[key] not in (_listed(default), *own)
         ]
-        places = self.config.positions
-        return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
+        places, budget = self.config.positions, self.budget
+        more = [f"positions={places}"] if places != POSITIONS else []
+        more += [] if budget.factor is None else [f"rounding={budget.rounding}"]
+        return ",".join([*changed, *more])
 
     @cached_property
     def folder(self) -> Path:
@@ -272,7 +275,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
-        "budget": {"label": budget.label, **asdict(config.budget)},
+        "budget": _budget(budget, config),
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
@@ -284,6 +287,18 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
     # what came from a variable of the environment is in the key by digest alone
     identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
+
+
+def _budget(budget: Budget, config: RunConfig) -> dict[str, Any]:
+    """What of the budget is in the key; keys of before there was another rounding stay what they
+    are.
+    """
+    rule = {"label": budget.label, **asdict(config.budget)}
+    del rule["rounding"]
+    if budget.factor is None:
+        return rule
+    # where Python rounds, ratio=0.889 and retention=0.111 may keep different numbers
+    return {**rule, "rounding": budget.rounding, "factor": repr(budget.factor)}
 
 
 def _clip_of(config: RunConfig, read: bool) -> dict[str, Any]:

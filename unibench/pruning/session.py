@@ -79,7 +79,8 @@ class Session:
             mean over layers of the tokens processed.
         seed: for methods that draw.
         positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
-            or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
+            or ``"centre"`` (a merged one amid its group); and two in which generated tokens go on
+            elsewhere, see :mod:`unibench.pruning.positions`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
