@@ -6,7 +6,7 @@ every N.
 
 Released code rounds otherwise, and on products of binary fractions: ``round(N * (1 - ratio))`` in
 AngelSlim, ``int(N * retention)`` in most of UniPruneBench. ``python_round`` and ``python_int`` give
-those numbers, at least 1; a ratio and its retention then need not agree.
+those numbers, at least 1; under ``python_round`` a ratio and its retention need not agree.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Budget:
         retention: share KEPT in (0, 1], or None when ``tokens`` is given.
         tokens: number kept, or None.
         rounding: how a share of a number of tokens becomes a whole number.
-        factor: that the number of tokens is multiplied by where Python rounds: ``1 - ratio`` or
-            the retention, as stated, in binary; None where it does not.
+        factor: that the number of tokens is multiplied by where Python rounds, in binary: the
+            share kept, or for ``python_round`` ``1 - ratio`` where a ratio was stated; None where
+            it does not.
     """
 
     retention: Fraction | None = None
@@ -97,8 +98,10 @@ class Budget:
         share = shares[0] if shares else Fraction(1)
         if rounding == "half_up" or share == 1:
             return cls(retention=share)
-        # in binary 1 - 0.889 is no 0.111, and the product with N may lie below a whole number
-        factor = float(share) if ratio is None else 1 - float(as_fraction(ratio, "ratio"))
+        # in binary 1 - 0.889 is no 0.111, and the product with N may lie below a whole number;
+        # AngelSlim is told what goes and rounds, UniPruneBench is told what stays and truncates
+        by_ratio = ratio is not None and rounding == "python_round"
+        factor = 1 - float(as_fraction(str(ratio), "ratio")) if by_ratio else float(share)
         return cls(retention=share, rounding=rounding, factor=factor)
 
     @property

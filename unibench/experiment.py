@@ -76,6 +76,16 @@ class Experiment:
                     seen.add(combination)
                     yield (*combination, *given.values())
 
+    def under(self, given: Mapping[str, str]) -> Experiment:
+        """The experiment without what the command line puts something else in the place of."""
+        others = self._others(given)
+        kept = [
+            {key: values for key, values in grid.items() if not _replaced(key, grid, others)}
+            for grid in self.grids
+            if _has(grid, given.keys() - others.keys(), given)
+        ]
+        return Experiment(self.title, tuple(kept))
+
     @property
     def is_protocol(self) -> bool:
         """Whether it fixes how questions are asked, as a paper's table does."""

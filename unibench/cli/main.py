@@ -70,6 +70,11 @@ VERBS: dict[str, Verb] = {
         parsers.report,
         "reporting:report",
     ),
+    "reproduce": Verb(
+        "a paper's table under its settings and ours, the unpruned model first",
+        parsers.reproduce,
+        "reproducing:reproduce",
+    ),
     "audit": Verb("suspicious numbers in a table of results", parsers.audit, "auditing:audit"),
     "plot": Verb("plots of finished cells", parsers.plot, "plotting:plot"),
     "overlay": Verb(

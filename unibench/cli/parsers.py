@@ -21,6 +21,7 @@ KINDS = {
 }
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
+SETTINGS = ("paper", "unibench", "both")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size")
 STUDIES = ("tradeoff", "angles", "sweep", "size")
@@ -228,6 +229,24 @@ def report(parser: Parser) -> None:
         "paper=uniprunebench table=1 mode=ours",
         "out=outputs view=abilities format=tex",
         "--html out=outputs to=page",
+    )
+
+
+def reproduce(parser: Parser) -> None:
+    """A paper's table, run."""
+    parser.takes("paper=P table=K [key=value ...] [--factors] [--json]", overrides=True)
+    parser.setting("paper", "NAME", "uniprunebench, idpruner, trimtokenator or stp")
+    parser.setting("table", "K", "one table of it")
+    parser.setting(
+        "settings", "both", "or paper, or unibench: how what the table compares is run",
+        type=one_of("settings", SETTINGS), default="both",
+    )  # fmt: skip
+    parser.flag("--factors", "run one setting of the paper at a time, all others unibench's")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples(
+        "paper=idpruner table=1",
+        "paper=idpruner table=2 model=tiny_llava task=synthvqa task.limit=20",
+        "paper=uniprunebench table=3 task=mme method=dart --factors",
     )
 
 

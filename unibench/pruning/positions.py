@@ -1,10 +1,11 @@
 """Where the tokens that go on stand: the positions by which rotary embeddings turn them.
 
-Three policies, and two that released code mixes of them. ``original``: every token stays where it was in the whole prompt. ``compact``: the
-tokens of a layer stand at 0, 1, 2, ... as if the others had never been there, on every axis where
-positions have three (time, height, width), since that is where a decoder puts rows that it is given
-without positions; a sample that has lost nothing stays as it is. ``centre``: a merged token stands
-at the mean position of the tokens it stands for, on each axis, all others where they were.
+Three policies, and two that released code mixes of them. ``original``: every token stays where it
+was in the whole prompt. ``compact``: the tokens of a layer stand at 0, 1, 2, ... as if the others
+had never been there, on every axis where positions have three (time, height, width), since that is
+where a decoder puts rows that it is given without positions; a sample that has lost nothing stays
+as it is. ``centre``: a merged token stands at the mean position of the tokens it stands for, on
+each axis, all others where they were.
 
 A layer's generated tokens continue its own sequence: under ``compact`` one that holds 40 tokens
 goes on at 40, and one before the cut where the whole prompt ended. What is removed from a cache

@@ -7,6 +7,7 @@ from unibench.report.grid import grid as grid
 from unibench.report.matching import Results as Results
 from unibench.report.matching import StandIn as StandIn
 from unibench.report.ours import Comparison as Comparison
+from unibench.report.ours import filled as filled
 from unibench.report.pairs import beyond as beyond
 from unibench.report.paper import published as published
 from unibench.report.published import names as names
