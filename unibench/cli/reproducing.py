@@ -152,7 +152,13 @@ def _sides(options: Options, experiment: Experiment, words: Sequence[str]) -> li
         kinds.setdefault(OURS, reproduction.of_unibench(experiment))
         for key in reproduction.factors(experiment.under(given_by(words)[0])):
             kinds[key] = reproduction.with_factor(experiment, key)
-    return [_Side(name, cells_of(compose_experiment(kind, words))) for name, kind in kinds.items()]
+    sides = []
+    for name, kind in kinds.items():
+        cells = cells_of(compose_experiment(kind, words))
+        # a part of the table has no unpruned line of its own
+        bases = [vanilla_of(cell) for cell in cells if cell.method != "vanilla"]
+        sides.append(_Side(name, list({cell.key: cell for cell in (*bases, *cells)}.values())))
+    return sides
 
 
 def _print_settings(
