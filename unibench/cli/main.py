@@ -48,7 +48,9 @@ VERBS: dict[str, Verb] = {
         "prefetching:prefetch",
     ),
     "doctor": Verb(
-        "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
+        "what is installed here or on a cluster; whether a run pruned",
+        parsers.doctor,
+        "doctor:doctor",
     ),
     "check": Verb(
         "whether a model keeps the rules that every method relies on",

@@ -103,15 +103,24 @@ def prefetch(parser: Parser) -> None:
 
 
 def doctor(parser: Parser) -> None:
-    """What is installed."""
-    parser.takes("[options] [[-m] key=value ... cluster=WHERE]", overrides=True)
+    """What is installed, or whether a run pruned."""
+    parser.takes("[options] [run=CELL | [-m] key=value ... cluster=WHERE]", overrides=True)
+    parser.setting("run", "CELL", "folder or key of a finished cell (out=): did it prune?")
+    parser.setting("sample", "ID", "with run=: the sample that is asked again (the first)")
+    parser.setting("to", "FILE", "with run=: a picture of it: svg, png or pdf")
+    parser.flag("--files", "with run=: look at its files only, load no model")
+    parser.flag("--json", "with run=: print everything as JSON")
     _sweep(parser)
     parser.flag("--import", "import both harnesses as well (half a minute)", dest="importing")
     parser.option(
         "--nodes", "N", "with cluster=: number of nodes to ask (1)", type=count, default=1
     )
     _resources(parser)
-    parser.examples("--import", "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu")
+    parser.examples(
+        "--import",
+        "run=0f3a out=outputs to=layers.svg",
+        "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu",
+    )
 
 
 def check(parser: Parser) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import yaml
 
-from unibench.audit import fits, known
+from unibench.audit import known
+from unibench.audit.granularity import fits
 from unibench.report import Comparison
 from unibench.report.average import best
 from unibench.report.layout import is_cost, shown
