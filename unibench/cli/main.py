@@ -77,6 +77,11 @@ VERBS: dict[str, Verb] = {
         parsers.reproduce,
         "reproducing:reproduce",
     ),
+    "import-run": Verb(
+        "what somebody else's code kept and answered, beside a cell of ours",
+        parsers.import_run,
+        "importing:import_run",
+    ),
     "audit": Verb("suspicious numbers in a table of results", parsers.audit, "auditing:audit"),
     "plot": Verb("plots of finished cells", parsers.plot, "plotting:plot"),
     "overlay": Verb(

@@ -259,6 +259,18 @@ def reproduce(parser: Parser) -> None:
     )
 
 
+def import_run(parser: Parser) -> None:
+    """Somebody else's run."""
+    parser.takes("FILE.jsonl cell=CELL [out=outputs] [--json]")
+    parser.add_argument(
+        "file", metavar="FILE.jsonl", help="a line a sample: id, visual_tokens, kept, answer"
+    )
+    parser.setting("cell", "CELL", "folder or key of our cell of the same method and budget")
+    parser.setting("out", "outputs", "folder to look for the key in", default="outputs")
+    parser.flag("--json", "print everything as JSON, sample by sample")
+    parser.examples("theirs.jsonl cell=0f3a out=outputs", "theirs.jsonl cell=0f3a --json")
+
+
 def audit(parser: Parser) -> None:
     """Suspicious numbers."""
     parser.takes("FILE.csv|FOLDER [key=value ...]")

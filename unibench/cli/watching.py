@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+from unibench import registry
 from unibench.cli.parser import COMMAND, Options
 from unibench.cli.terminal import console
-from unibench.config import TaskConfig
+from unibench.config import RunConfig, TaskConfig
 from unibench.errors import UsageError, lines_shown, unknown
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
@@ -27,7 +27,9 @@ def doctor_run(options: Options) -> int:
     """``doctor run=CELL [sample=ID] [to=FILE] [--files]``: exit code 1 if something is wrong."""
     from unibench import trace  # loads torch
 
-    folder = _folder(options)
+    # out= is a word of the cells of a cluster too, so the parser leaves it among the others
+    store = next((word[4:] for word in options.words if word.startswith("out=")), "outputs")
+    folder = cell_folder(options.run, store, "run")
     row = read_row(folder)
     records = stored(folder, read_samples(folder)[0].values())
     try:
@@ -51,29 +53,33 @@ def doctor_run(options: Options) -> int:
     return int(any(one.state == "wrong" for one in found))
 
 
-def _folder(options: Options) -> Path:
-    """The folder of the cell that ``run=`` names: itself, or by the first signs of its key.
+def cell_folder(given: str, store: str, key: str) -> Path:
+    """The folder of the finished cell that a word names: itself, or by the first signs of its key.
+
+    Args:
+        given: folder or key.
+        store: folder of results to look for a key in.
+        key: of the command line, for messages.
 
     Raises:
         UsageError: there is no such cell, or several.
     """
-    given = Path(options.run).expanduser()
-    if (given / "metrics.json").is_file():
-        return given
-    store = next((word[4:] for word in options.words if word.startswith("out=")), "outputs")
+    folder = Path(given).expanduser()
+    if (folder / "metrics.json").is_file():
+        return folder
     below = Path(store).expanduser()
     if not below.is_dir():
         raise UsageError(
-            f"run={options.run} is no finished cell, and there is no folder {store} to look for its"
-            f" key in; {COMMAND} store index FOLDER names cells"
+            f"{key}={given} is no finished cell, and there is no folder {store} to look for its key"
+            " in; out=FOLDER names the results"
         )
     cells = {cell.name: cell for cell in cells_below(below) if (cell / "metrics.json").is_file()}
-    named = [cell for key, cell in cells.items() if key.startswith(options.run)]
+    named = [cell for name, cell in cells.items() if name.startswith(given)]
     if len(named) == 1:
         return named[0]
     if named:
-        raise UsageError(f"run={options.run} names {len(named)} cells; give more of the key")
-    raise unknown("cell", options.run, cells, f"{COMMAND} store index {store}")
+        raise UsageError(f"{key}={given} names {len(named)} cells; give more of the key")
+    raise unknown("cell", given, cells, f"{COMMAND} store index {store}")
 
 
 def _asked(
@@ -103,13 +109,14 @@ def _asked(
             f"sample={options.sample}: task {cell.config.task.name} has no such sample; the first"
             f" of this cell is {next(iter(records))}"
         ) from None
-    known = records if cell.benchmark is None or found == [] else {}
+    # a drawn question is none of the harness's, whose records it is not compared with
+    known = {} if found else records
     return [*found, *trace.of_model(seen, cell, method_of(cell), known)], seen
 
 
-def _drawn_task(cell: Cell) -> Any:
+def _drawn_task(cell: Cell) -> RunConfig:
     """The configuration with a drawn question in place of a harness's."""
-    task = TaskConfig(name="synthvqa", target="unibench.tasks.synthvqa:SynthVQA", limit=1)
+    task = TaskConfig(name="synthvqa", target=registry.task("synthvqa").target, limit=1)
     return replace(cell.config, task=task, harness="auto")
 
 
