@@ -114,7 +114,7 @@ def _check(foreign: Foreign, ours: Mapping[str, Record], reference: Path) -> Non
     if missing:
         raise UsageError(
             f"{foreign.file} lacks {len(missing)} of the {len(ours)} samples of {reference}, for"
-            f" example {shown(missing[0])}; a cell of ours of fewer samples is made with task.limit="
+            f" example {shown(missing[0])}; task.limit= makes a cell of ours of fewer samples"
         )
 
 
@@ -126,7 +126,7 @@ def _made(foreign: Foreign, ours: Mapping[str, Record], cell: Cell) -> dict[str,
         depth = len(before.processed)
         if line.layer >= depth:
             raise UsageError(
-                f"sample {shown(name)}: layer={line.layer}, but the model has {depth} decoder layers"
+                f"sample {shown(name)}: layer={line.layer}, but the model has {depth} layers"
             )
         processed = (line.visual_tokens,) * line.layer + (len(line.kept),) * (depth - line.layer)
         if processed != before.processed and shape is None:
@@ -180,9 +180,9 @@ def _shape(model: ModelConfig) -> DecoderShape:
     file = hub.config_file(model) if path is None else path / "config.json"
     if file is None or not file.is_file():
         raise UsageError(
-            f"the run keeps another number of tokens than the cell, and the operations of {model.name}"
-            " cannot be counted without its config.json on this disk: python -m unibench prefetch"
-            f" model={model.name}"
+            "the run keeps another number of tokens than the cell, and the operations of"
+            f" {model.name} cannot be counted without its config.json on this disk: python -m"
+            f" unibench prefetch model={model.name}"
         )
     config = AutoConfig.from_pretrained(file.parent).get_text_config()
     return decoder_shape(config, BYTES[model.dtype])

@@ -4,8 +4,10 @@ import json
 
 
 class Recorder:
+    """One line a sample; ``layer`` is the decoder layer whose input is cut."""
+
     def __init__(self, path: str, layer: int = 0) -> None:
-        self.file, self.layer = open(path, "w", encoding="utf-8"), layer
+        self.file, self.layer = open(path, "w", encoding="utf-8"), layer  # noqa: SIM115
         self.line: dict = {}
 
     def sample(self, name: str) -> None:
