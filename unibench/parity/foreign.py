@@ -1,6 +1,6 @@
 """The lines of somebody else's run.
 
-One JSON object a sample and line (``docs/import_run.md``)::
+One JSON object a sample and line (``docs/reproduce.md``)::
 
     {"id": "test-1", "visual_tokens": 144, "kept": [3, 17, 40], "answer": "yes"}
 
