@@ -1,4 +1,4 @@
-"""Writes what your code keeps and answers, for `python -m unibench import-run`. Paste it in."""
+"""Writes what your code keeps and answers, for the verb import-run of unibench. Paste it in."""
 
 import json
 
