@@ -17,7 +17,7 @@ from unibench.compose import CONFIGS, compose_experiment, given_by
 from unibench.errors import UsageError, UsageErrors, lines_shown
 from unibench.experiment import Experiment
 from unibench.experiment import read as read_experiment
-from unibench.identity import Cell, cells_of, vanilla_of
+from unibench.identity import Cell, cells_of, settled, vanilla_of
 from unibench.inference.row import Row
 from unibench.report import Comparison, StandIn
 from unibench.report.layout import experiment_of
@@ -56,10 +56,10 @@ def reproduce(options: Options) -> int:
     """
     table, experiment = _table(options)
     words = [word for word in options.words if not word.startswith("hydra")]
-    standin = _standin(words)
+    given = given_by(words)[0]
+    standin = _standin(experiment, given)
     sides = _sides(options, experiment, words)
     run = _Run()
-    given = given_by(words)[0]
     limited = any(key.startswith("task.limit") for key in given)
     run.complete(sides, lambda cell: cell.method == "vanilla")
     bases = reproduction.bases(sides[0].comparison(table, standin), limited=limited)
@@ -101,13 +101,9 @@ class _Run:
         for failure in outcome.failures:
             self._failed[failure.cell.key] = f"{failure.cell.title}: {failure.error}"
             self.code = max(self.code, 0 if failure.usage else 1)
-        by_folder = {row.folder: row for row in outcome.rows.values()}
         for side in sides:
-            for cell in side.cells:
-                # a key that became known with a download is not the one that was planned
-                row = outcome.rows.get(cell.key) or by_folder.get(str(cell.folder))
-                if row is not None:
-                    side.rows[row.key] = row
+            keys = [cell.key for cell in side.cells if cell.key in outcome.rows]
+            side.rows |= {key: outcome.rows[key] for key in keys}
 
     def say_failures(self) -> None:
         for line in self._failed.values():
@@ -136,11 +132,14 @@ def _table(options: Options) -> tuple[str, Experiment]:
     return names[0], read_experiment(file)
 
 
-def _standin(words: Sequence[str]) -> StandIn:
-    """The model and task of the command, which take the place of the paper's."""
-    given = given_by(words)[0]
-    named = {key: given[key].partition("=")[2] for key in ("model", "task") if key in given}
-    return StandIn(named.get("model"), named.get("task"))
+def _standin(experiment: Experiment, given: Mapping[str, str]) -> StandIn:
+    """The model and task of the command, where they take the place of the paper's."""
+    others = {
+        key: given[key].partition("=")[2]
+        for key in ("model", "task")
+        if key in given and not experiment.lists(key, given[key])
+    }
+    return StandIn(others.get("model"), others.get("task"))
 
 
 def _sides(options: Options, experiment: Experiment, words: Sequence[str]) -> list[_Side]:
@@ -157,7 +156,9 @@ def _sides(options: Options, experiment: Experiment, words: Sequence[str]) -> li
         cells = cells_of(compose_experiment(kind, words))
         # a part of the table has no unpruned line of its own
         bases = [vanilla_of(cell) for cell in cells if cell.method != "vanilla"]
-        sides.append(_Side(name, list({cell.key: cell for cell in (*bases, *cells)}.values())))
+        whole = {cell.key: cell for cell in (*bases, *cells)}
+        # under the keys that they have once the checkpoint's commit is known
+        sides.append(_Side(name, settled(list(whole.values()))))
     return sides
 
 
@@ -189,7 +190,7 @@ def _print_bases(bases: Sequence[Base], settings: str) -> None:
         shown.add_row(
             one.model,
             one.benchmark,
-            f"{one.printed.value:g}",
+            "-" if one.printed.value is None else f"{one.printed.value:g}",
             one.printed.source,
             _text(one.ours, 2),
             "" if one.n is None else str(one.n),
@@ -212,7 +213,8 @@ def _print_bases(bases: Sequence[Base], settings: str) -> None:
 def _print_numbers(numbers: Sequence[Number], sides: Sequence[str]) -> None:
     heads = [head for name in sides for head in (f"settings={name}", "minus paper")]
     shown = new_table("the table", ("line", "column", "paper", *heads))
-    for one in numbers:
+    known = [one for one in numbers if any(one.ours[name] is not None for name in sides)]
+    for one in known:
         cells = [
             text
             for name in sides
@@ -220,6 +222,8 @@ def _print_numbers(numbers: Sequence[Number], sides: Sequence[str]) -> None:
         ]
         shown.add_row(one.line, one.column, one.printed or "-", *cells)
     print_table(shown, keys=2)
+    if left := len(numbers) - len(known):
+        console().print(f"{left} of {len(numbers)} numbers of the table have no finished cell here")
 
 
 def _print_factors(numbers: Sequence[Number], keys: Sequence[str]) -> None:

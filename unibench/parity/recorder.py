@@ -1,6 +1,7 @@
 """Writes what your code keeps and answers, for the verb import-run of unibench. Paste it in."""
 
 import json
+from typing import Any
 
 
 class Recorder:
@@ -8,13 +9,13 @@ class Recorder:
 
     def __init__(self, path: str, layer: int = 0) -> None:
         self.file, self.layer = open(path, "w", encoding="utf-8"), layer  # noqa: SIM115
-        self.line: dict = {}
+        self.line: dict[str, Any] = {}
 
     def sample(self, name: str) -> None:
         """Before the model reads a sample: its id, as in samples.jsonl of unibench's cell."""
         self.line = {"id": name, "layer": self.layer}
 
-    def kept(self, index, visual_tokens: int) -> None:
+    def kept(self, index: Any, visual_tokens: int) -> None:
         """Where tokens are dropped: indices, or a mask, among the visual tokens of the prompt."""
         index = index.tolist() if hasattr(index, "tolist") else list(index)
         if index and isinstance(index[0], bool):

@@ -49,11 +49,11 @@ class Published:
     """A printed score of an unpruned model.
 
     Attributes:
-        value: as printed.
+        value: as printed; None where a stand-in takes the benchmark's place.
         source: the paper's table, or the model's own card.
     """
 
-    value: float
+    value: float | None
     source: str
 
 
@@ -100,7 +100,8 @@ def bases(comparison: Comparison, *, limited: bool) -> list[Base]:
         for column, value in row.values.items():
             if column[0] == "avg" or is_cost(column, comparison.folder):
                 continue
-            table = Published(float(value.text), f"table {comparison.name.partition('_table')[2]}")
+            number = None if comparison.results.standin.task else float(value.text)
+            table = Published(number, f"table {comparison.name.partition('_table')[2]}")
             for printed, text in ((table, value.text), *_of_card(row, column)):
                 found.append(_base(comparison, row, column, printed, text, limited=limited))
     return found
@@ -128,7 +129,7 @@ def _base(
         why = "the metric is no share of questions, and no interval of ours is known"
         return Base(*names, printed, score, n, low, high, "", "cannot be tested", why)
     # the interval lies around the printed share, or around our mean
-    inside = low <= (score if interval == "binomial" else printed.value) <= high
+    inside = low <= (score if interval == "binomial" else float(text)) <= high
     if inside:
         return Base(*names, printed, score, n, low, high, interval, "within")
     causes = tuple(causes_of(column[0]))
