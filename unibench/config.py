@@ -293,13 +293,16 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
+        repeat: number of a repetition: cells that differ in it alone are one measurement made
+            several times, and averaged like seeds; vanilla, which no seed concerns, has it too.
         control: what stands in a method's place: the picture is made smaller until it has the
             budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
             size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
             (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
             the picture of another question). See :mod:`unibench.controls`.
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
-            ``centre``: a merged one amid those it stands for. See
+            ``centre``: a merged one amid those it stands for; ``original_then_compact`` and
+            ``compact_then_original``: generated ones elsewhere, as released code has them. See
             :mod:`unibench.pruning.positions`.
         pixels: preset of the model's image settings; ``native`` leaves them to the convention.
         convention: how a harness's questions are put: ``harness`` (as its own model object does,
@@ -333,6 +336,7 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    repeat: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
     pixels: str = "native"

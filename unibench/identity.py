@@ -180,6 +180,7 @@ class Cell:
         parts = [
             self.method,
             *([] if self.method == "vanilla" else more),
+            f"repeat {self.config.repeat}" if self.config.repeat else "",
         ]
         return (
             f"{self.config.model.name} x {' '.join(part for part in parts if part)} x"
@@ -246,7 +247,7 @@ def vanilla_of(cell: Cell) -> Cell:
     """The unpruned cell that a cell's drop is measured against: it differs in method, budget and
     seed alone.
     """
-    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}))
+    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}, repeat=0))
     return _made(config, cell.benchmark, cell.identity)
 
 
@@ -279,11 +280,12 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({} if config.repeat == 0 else {"repeat": config.repeat}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
-    identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = {**_without(setting, *CANDIDATE, *RUNS), **own}
     # what came from a variable of the environment is in the key by digest alone
     identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
@@ -323,27 +325,28 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
+RUNS = ("seed", "repeat")  # what tells runs of one series apart
 
 
 def setting_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but method, budget and seed: cells of one setting may be
-    compared, and a drop is measured against vanilla of the same setting.
+    """Hash of all that an identity says but method, budget, seed and repetition: cells of one
+    setting may be compared, and a drop is measured against vanilla of the same setting.
     """
-    return _hash(_without(identity, *CANDIDATE, "seed", code=("method",)))
+    return _hash(_without(identity, *CANDIDATE, *RUNS, code=("method",)))
 
 
 def series_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but the seed: cells of one series, and no others, are
-    averaged.
+    """Hash of all that an identity says but seed and repetition: cells of one series, and no
+    others, are averaged.
     """
-    return _hash(_without(identity, "seed"))
+    return _hash(_without(identity, *RUNS))
 
 
 def condition_of(identity: Mapping[str, Any]) -> str:
     """Hash of a setting without its questions: cells of one condition may stand in one line or
     average over tasks.
     """
-    kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
+    kept = _without(identity, *CANDIDATE, *QUESTIONS, *RUNS, code=("method", "task"))
     decoding = dict(kept.get("generation", {}))
     # two tasks differ in who decides the penalty, and still average
     if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none
