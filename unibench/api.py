@@ -99,8 +99,9 @@ def prune(
         ratio: share of visual tokens REMOVED; or
         retention: share kept; or
         keep: number kept.
-        scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or
-            one for each image or video, or for each tile or frame.
+        scope: ``"sequence"``, ``"item"``, ``"tile"`` or ``"first_tile"``: one budget for all images
+            of a prompt, one for each image or video, one for each tile or frame, or one for the
+            first tile and one for all others.
         budget_mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed
             per layer on average.
         seed: for methods that draw.

@@ -19,7 +19,7 @@ from unibench.errors import UsageError
 
 Number = int | float | str | Fraction
 BudgetMode = Literal["at_stage", "layer_average"]
-Scope = Literal["sequence", "item", "tile"]
+Scope = Literal["sequence", "item", "tile", "first_tile"]
 Positions = Literal[
     "original", "compact", "centre", "original_then_compact", "compact_then_original"
 ]

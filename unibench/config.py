@@ -212,7 +212,8 @@ class BudgetConfig:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
         scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each
-            tile or frame.
+            tile or frame; ``first_tile``: one for the first tile of the prompt and one for all
+            others, as UniPruneBench's code has it.
         rounding: of a share of tokens: ``half_up``, or ``python_round`` and ``python_int`` as
             released code has it, see :mod:`unibench.budget`.
     """

@@ -364,7 +364,11 @@ class Chooser:
             return [items]
         if self.plan.scope == "item":
             return [(item,) for item in items]
-        return [(tile,) for item in items for tile in item.tiles()]
+        tiles = [tile for item in items for tile in item.tiles()]
+        if self.plan.scope == "first_tile":
+            # UniPruneBench takes it for an overview, which stands last in InternVL's prompts
+            return [group for group in ((*tiles[:1],), (*tiles[1:],)) if group]
+        return [(tile,) for tile in tiles]
 
     def _in_clip(
         self, ids: Tensor | None, vision: Vision, visual: Tensor, origin: Tensor

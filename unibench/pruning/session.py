@@ -74,7 +74,8 @@ class Session:
         method: what to keep.
         budget: how much to keep.
         scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for
-            each image or video; ``"tile"``: one for each tile or frame.
+            each image or video; ``"tile"``: one for each tile or frame; ``"first_tile"``: one for
+            the first tile of the prompt and one for all others.
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
