@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Stage, StageContext, UsageError
+from unibench import Method, Needs, Stage, StageContext
+from unibench.annotations import Behind
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,12 @@ class FastV(Method):
             head; ``angelslim``: over the visual keys alone, so that every head counts the same.
     """
 
-    layer: int = 2
+    layer: Behind = 2
     variant: Literal["official", "angelslim"] = "official"
     text_aware: ClassVar[bool] = True
     corrected = frozenset({"attention"})
     category = "LLM only"
     aim = "importance"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layer < 1:
-            raise UsageError(
-                f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1"
-            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Positions, Rounding, Scope
+from unibench.budget import (
+    Budget,
+    BudgetMode,
+    Number,
+    Positions,
+    Rounding,
+    Scope,
+    TextAfterVideo,
+)
 from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -82,6 +90,7 @@ def prune(
     seed: int = 0,
     positions: Positions = "original",
     rounding: Rounding = "half_up",
+    text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -110,6 +119,8 @@ def prune(
             ``"original_then_compact"`` and ``"compact_then_original"`` as released code decodes.
         rounding: ``"half_up"``, ``"python_round"`` or ``"python_int"``: of a share of tokens, see
             :mod:`unibench.budget`.
+        text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
+            Qwen2-VL and Qwen2.5-VL, as transformers or as vLLM has it.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
@@ -136,12 +147,21 @@ def prune(
         raise unknown("budget mode", budget_mode, get_args(BudgetMode))
     if positions not in get_args(Positions):
         raise unknown("positions", positions, get_args(Positions))
+    if text_after_video not in get_args(TextAfterVideo):
+        raise unknown("text_after_video", text_after_video, get_args(TextAfterVideo))
     if rounding not in get_args(Rounding):
         raise unknown("rounding of the budget", rounding, get_args(Rounding))
     budget = Budget.parse(ratio, retention, keep, rounding)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
-        family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions
+        family,
+        built,
+        budget,
+        scope=scope,
+        mode=budget_mode,
+        seed=seed,
+        positions=positions,
+        text_after_video=text_after_video,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
         raise UsageError(

@@ -24,6 +24,7 @@ Positions = Literal[
     "original", "compact", "centre", "original_then_compact", "compact_then_original"
 ]
 Rounding = Literal["half_up", "python_round", "python_int"]
+TextAfterVideo = Literal["max_side", "last"]
 
 
 def as_fraction(value: Number, name: str) -> Fraction:

@@ -411,6 +411,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "repeat": 1,
     "control": "resize",
     "positions": "compact",
+    "text_after_video": "last",
     "pixels": "paper",
     "convention": "model",
     "prompt": "dataset",
