@@ -6,6 +6,8 @@ import pytest
 
 from unibench.compose import CONFIGS, compose_experiment, given_by, options
 from unibench.experiment import Experiment, read
+from unibench.report.published import FOLDER
+from unibench.report.settings import settings_of
 from unibench.reproduction import differences, factors, of_unibench, with_factor
 
 TABLES = sorted(name for name in options("experiment") if "_table" in name)
@@ -33,6 +35,13 @@ def test_without_the_papers_settings_no_difference_is_left(name: str) -> None:
     experiment = of(name)
     assert differences(of_unibench(experiment)) == []
     assert len(of_unibench(experiment).grids) == len(experiment.grids)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if (FOLDER / f"{name}.csv").is_file()])
+def test_every_setting_of_a_table_has_a_source_and_a_certainty(name: str) -> None:
+    known = {key for one in settings_of(name) for key in one.keys}
+    assert {one.key for one in differences(of(name))} <= known
+    assert all(one.source and one.certainty for one in settings_of(name))
 
 
 def test_one_setting_at_a_time_leaves_that_one() -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unibench.cli.parser import Options
+from unibench.cli.parser import COMMAND, Options
 from unibench.cli.terminal import console, new_table, print_table
 from unibench.cli.watching import cell_folder
 from unibench.errors import UsageError, lines_shown
@@ -32,6 +32,9 @@ def import_run(options: Options) -> int:
         return 0
     _print(found, f"{row.model} x {row.method} {row.budget} x {row.task}")
     console().print(lines_shown(f"imported into {row.folder}"), soft_wrap=True)
+    store = Path(row.folder).parents[3]
+    line = f"{COMMAND} compare {row.method} {row.method}+{row.variant} out={store}"
+    console().print(lines_shown(line), soft_wrap=True)
     return 0
 
 

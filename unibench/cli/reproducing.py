@@ -167,12 +167,18 @@ def _print_settings(
 ) -> None:
     screen = console()
     screen.print(f"{table}: {experiment.title}")
-    shown = new_table("the paper's own settings", ("setting", "methods", "paper", "unibench"))
+    columns = ("setting", "methods", "paper", "unibench", "certainty and source")
+    shown = new_table("the paper's own settings", columns)
     for one in differing:
         methods = ", ".join(one.methods) or "all"
-        shown.add_row(one.key, methods, ", ".join(one.paper), one.unibench)
+        known = [
+            f"{each.certainty}: {each.source}"
+            for each in settings_of(table)
+            if one.key in each.keys
+        ]
+        shown.add_row(one.key, methods, ", ".join(one.paper), one.unibench, "; ".join(known))
     if differing:
-        print_table(shown, keys=2)
+        print_table(shown, keys=2, sentence=True)
     else:
         screen.print("the paper's own settings: none that these cells hold differ from unibench's")
     if unkept:

@@ -105,7 +105,7 @@ def _line(text: bytes, where: str) -> Line:
 
 def _wrong(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with the values of a line."""
-    found = [f"{name} is no text" for name in ("id", "answer") if type(values[name]) is not str]
+    found = [f"{name} is no text" for name in ("id", "answer") if not _is_text(values[name])]
     for name in ("visual_tokens", "layer", "new_tokens"):
         if not _is_count(values.get(name, 0)):
             found.append(f"{name}={shown(values[name])} is no whole number from 0")
@@ -123,6 +123,11 @@ def _wrong(values: Mapping[str, Any]) -> list[str]:
     if score is not None and not (type(score) in (int, float) and 0 <= score <= 1):
         found.append(f"score={shown(score)} is outside 0 to 1")
     return found
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that can be stored: half of a surrogate pair cannot."""
+    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def _is_count(value: Any) -> bool:

@@ -45,7 +45,7 @@ def layers(
     if keys:
         axes[1].bar(range(len(keys)), keys, color=COLOURS[2])
         axes[1].axhline(text + whole, color=COLOURS[1], linestyle="--", label="unpruned prompt")
-        axes[1].set(xlabel="decoder layer", ylabel="keys read at the last step of decoding")
+        axes[1].set(xlabel="decoder layer", ylabel="keys, last step of decoding")
         axes[1].legend()
     title(figure, name, models)
     return save(figure, path)
