@@ -71,12 +71,46 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
         UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that
             cannot be are left out with a warning that says why, as long as there are others.
     """
-    # by text: a grid of a thousand cells has one mistake a thousand times
+    found = cell_overrides(overrides, sweep=sweep)
+    if is_experiment(overrides):
+        return _possible(found)
+    cells, errors = _checked(found)
+    if errors:
+        raise UsageErrors([UsageError(line) for line in errors])
+    for remark in remarks(cells, [name_of(parse(line)) for line in _lines(overrides)]):
+        log.warning("%s", remark)
+    return cells
+
+
+def compose_experiment(found: experiment.Experiment, overrides: Sequence[str]) -> list[RunConfig]:
+    """The checked configuration of every cell of an experiment that no file holds as it is.
+
+    Args:
+        found: the experiment.
+        overrides: beside it; they choose a part of it, or replace what it says.
+
+    Raises:
+        UsageErrors: every mistake, where no cell is left.
+    """
+    lines = (line for given in given_by(overrides) for line in found.lines(given))
+    return _possible(_with_implied(map(parse, line) for line in lines))
+
+
+def given_by(overrides: Sequence[str]) -> list[dict[str, str]]:
+    """What overrides give beside an experiment, key -> override; of a list each value by itself."""
+    found = combinations([parse(line) for line in _lines(overrides)], True, options)
+    return [{name_of(one): str(one.input_line) for one in combination} for combination in found]
+
+
+def _checked(found: Iterable[Sequence[Override]]) -> tuple[list[RunConfig], Counter[str]]:
+    """The cells without a mistake, and how often each mistake was made: a grid of a thousand cells
+    has one a thousand times.
+    """
     errors: Counter[str] = Counter()
     cells: list[RunConfig] = []
     accompanied: list[RunConfig] = []
     known = Known()
-    for combination in cell_overrides(overrides, sweep=sweep):
+    for combination in found:
         try:
             cell = _cell([one for one in combination if one.key_or_group != BESIDE], known)
             cells.append(cell)
@@ -84,11 +118,18 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
                 accompanied.append(cell)
         except UsageErrors as error:
             errors.update(error.errors)
-    if errors and not (is_experiment(overrides) and cells):
+    return cells, errors
+
+
+def _possible(found: Iterable[Sequence[Override]]) -> list[RunConfig]:
+    """The cells of an experiment that can be; what others are left out for is a warning.
+
+    Raises:
+        UsageErrors: none can be.
+    """
+    cells, errors = _checked(found)
+    if errors and not cells:
         raise UsageErrors([UsageError(line) for line in errors])
-    if not is_experiment(overrides):
-        for remark in remarks(cells, [name_of(parse(line)) for line in _lines(overrides)]):
-            log.warning("%s", remark)
     for line, count in errors.items():
         log.warning(
             "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
@@ -160,8 +201,12 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
         choices = [one for name in names for (one,) in combinations([name], True, options)]
         files = [_experiment_file(str(choice.value())) for choice in choices]
         cells = _experiment(files, list(cells))
-    for combination in cells:
-        inside = _unwrapped(combination)
+    yield from _with_implied(cells)
+
+
+def _with_implied(found: Iterable[Iterable[Override]]) -> Iterator[list[Override]]:
+    for combination in found:
+        inside = _unwrapped(list(combination))
         yield [*inside, *_implied(inside)]
 
 
