@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Block, Share
 from unibench.ops import top_k
 
 
@@ -29,7 +30,8 @@ class HiPrune(Method):
     Deviations: a token chosen as anchor or neighbour is barred from the deep choice, so exactly
         ``keep`` stay (the Qwen code only subtracts 1 and keeps fewer: variant=official_bug). As in
         the code, neighbours wrap around rows and are clamped to the picture. One pool for all
-        pictures.
+        pictures (AngelSlim: budget.scope=item); original positions (official on LLaVA:
+        positions=compact).
 
     Attributes:
         alpha: share of the budget for anchors and neighbours.
@@ -37,8 +39,8 @@ class HiPrune(Method):
         variant: official, angelslim or official_bug.
     """
 
-    alpha: float = 0.1
-    object_layer: int | None = None
+    alpha: Share = 0.1
+    object_layer: Block | None = None
     variant: Literal["official", "angelslim", "official_bug"] = "official"
     category = "ViT only"
     aim = "importance"

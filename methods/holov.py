@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Count, Weight
 from unibench.ops import product, ranks, top_k, unit
 
 
@@ -29,15 +30,15 @@ class HoloV(Method):
     Deviations: a run's budget beyond its size goes to the most attended tokens left, where the
         official code pads with zero vectors; sequence order; towers without a CLS token use
         received attention, and the row says so; the number of runs follows the formula of the Qwen
-        code everywhere.
+        code everywhere; original positions (official on LLaVA: positions=compact).
 
     Attributes:
         beta: weight of the variance.
         num_patches: number of runs; None is 1024/576 * N / keep.
     """
 
-    beta: float = 0.09
-    num_patches: int | None = None
+    beta: Weight = 0.09
+    num_patches: Count | None = None
     needs: ClassVar[Needs] = Needs(saliency=True)
     corrected = frozenset({"saliency"})
     category = "ViT only"

@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from unibench import Method, Needs, Stage, StageContext, UsageError
+from unibench.annotations import Natural, Share
 from unibench.cost.accounting import rounded, spread
 
 
@@ -26,7 +27,7 @@ class PyramidDrop(Method):
     Code: Cooperx521/PyramidDrop@6444f304 modeling_llama_pdrop.py:pdrop_rank_drop.
     Cost: at each cut the projections of one layer once more and one row of attention, O(T D^2 + H
         T).
-    Deviations: original positions are kept (the official code renumbers them); counts are rounded,
+    Deviations: original positions (official: positions=compact); counts are rounded,
         not floored, unless ``retentions`` are given; ties by lower index.
 
     Attributes:
@@ -36,8 +37,8 @@ class PyramidDrop(Method):
             (published: 0.5, 0.25, 0.125); rounded down.
     """
 
-    layers: tuple[int, ...] = ()
-    retentions: tuple[float, ...] = ()
+    layers: tuple[Natural, ...] = ()
+    retentions: tuple[Share, ...] = ()
     text_aware: ClassVar[bool] = True
     corrected = frozenset({"attention"})
     category = "LLM only"

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Weight
 from unibench.ops import cosine_pairs, coverage
 
 
@@ -25,7 +26,8 @@ class Scope(Method):
         depending on the data; all N on a GPU. N x N floats.
     Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers
         without a CLS token use received attention; families whose projector joins patches use
-        projected features. The row says which. One pool for all crops.
+        projected features. The row says which. One pool for all crops; original
+        positions (official on LLaVA: positions=compact).
 
     Attributes:
         alpha: exponent of the saliency.
@@ -33,7 +35,7 @@ class Scope(Method):
         variant: official or angelslim.
     """
 
-    alpha: float = 1.0
+    alpha: Weight = 1.0
     combined: Literal["multi", "add"] = "multi"
     variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # few gains are evaluated where few change

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Share
 from unibench.ops import Closest, cosine, ranking
 
 STEP = 8  # tokens removed at once
@@ -27,15 +28,16 @@ class VisPruner(Method):
         in raster order, projected features).
     Cost: O(N^2 C + N^3 / 96), N x N floats, after one row of attention.
     Deviations: float32; a step never removes more than half, where the official code fails; towers
-        without a CLS token use received attention, and the row says so. One pool for all crops. The
-        rule is chaotic: rounding decides between near ties.
+        without a CLS token use received attention, and the row says so. One pool for all crops
+        (AngelSlim: budget.scope=item); original positions (official on LLaVA: positions=compact).
+        The rule is chaotic: rounding decides between near ties.
 
     Attributes:
         important_ratio: share of the budget kept by attention.
         variant: official or angelslim.
     """
 
-    important_ratio: float = 0.5
+    important_ratio: Share = 0.5
     variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # rows whose neighbours are gone are read again
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from unibench.config import Modality
-from unibench.controls import Controller, others_of
+from unibench import videos
+from unibench.config import RunConfig
+from unibench.controls.prompts import Controlled, Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
+from unibench.diagnostics.places import diagnosis
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.batching import Batches
-from unibench.inference.record import TIMES, Record
+from unibench.inference.record import TIMES, Record, frozen
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, Piece
 from unibench.pictures import all_shown
@@ -39,6 +42,7 @@ class Question:
         pictures: pictures and videos in the prompt.
         seen: the part of each picture that the processor hands on, where that is known.
         visual_tokens: of the prompt before a control changed it; None without one.
+        boxes: of each picture, what the question is about, as shares of its sides.
     """
 
     id: str
@@ -50,6 +54,7 @@ class Question:
     pictures: int = 0
     seen: tuple[Box, ...] = ()
     visual_tokens: int | None = None
+    boxes: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,9 @@ def record_of(
     # a control is compared with the prompt that it changed, not with its own
     whole = prompt.visual_tokens if question.visual_tokens is None else question.visual_tokens
     full = [prompt.text_tokens + whole] * len(tokens)
+    layout = frozen(written(prompt.items))
+    # of a prompt that a control changed, no token is one of the task's picture
+    last = prompt.last if question.visual_tokens is None else ""
     return Record(
         id=question.id,
         index=question.index,
@@ -214,9 +222,8 @@ def record_of(
         visual_tokens=whole,
         kept=prompt.kept,
         processed=prompt.processed,
-        # of a prompt that a control changed, no token is one of the task's picture
-        last=prompt.last if question.visual_tokens is None else "",
-        layout=tuple(written(prompt.items)),
+        last=last,
+        layout=layout,
         seen=question.seen,
         new_tokens=new_tokens,
         tflops=shape.prefill_tflops(tokens) + tflops(prompt.method_macs),
@@ -227,6 +234,17 @@ def record_of(
         notes=notes,
         prompt_digest=prompt.prompt_digest,
         pixel_digest=prompt.pixel_digest,
+        pixel_shapes=prompt.pixel_shapes,
+        diagnosis=diagnosis(
+            last,
+            prompt.visual_tokens,
+            layout,
+            question.seen,
+            question.boxes,
+            effective_rank=prompt.effective_rank,
+            nearest_cosine=prompt.nearest_cosine,
+            attention=prompt.attention,
+        ),
         **(dict.fromkeys(TIMES) if spans is None else spans),
     )
 
@@ -254,6 +272,7 @@ def answer(
     Yields:
         One scored record per sample, as soon as its batch is done.
     """
+    loaded = loaded.showing(videos.given(cell.config))
     session, control = session_of(cell, loaded, reuse=reuse), controller_of(cell, task)
     decoding = cell.config.generation
     config = loaded.generation_config(
@@ -263,11 +282,20 @@ def answer(
         shown = ((index, _shown(sample)) for index, sample in samples)
         batches = Batches(shown, batch_size, loaded)
         for batch in batches:
+            numbers = [_frames(sample, cell.config) for _, sample in batch]
             questions = [_question(loaded, index, sample) for index, sample in batch]
-            turns = [_turn(sample, cell.config.task.modality) for _, sample in batch]
+            pairs = zip(batch, numbers, strict=True)
+            turns = [_turn(sample, frames) for (_, sample), frames in pairs]
             reader = loaded
             if control is not None:  # one prompt at a time
-                reader, turns, questions = _controlled(control, loaded, turns, questions)
+                (turn,), (question,) = turns, questions
+                changed = control(loaded, turn)
+                reader, turns, questions = (
+                    changed.loaded,
+                    [changed.pieces],
+                    [under(changed, question)],
+                )
+                numbers = [_left(numbers[0], changed)]
             try:
                 with asking(loaded, session, questions) as asked:
                     asked.generation = generated(reader, turns, config)
@@ -275,8 +303,10 @@ def answer(
                 # nothing of the batch was yielded, so it is asked again as a whole
                 batches.did_not_fit(batch, error)
                 continue
-            for (_, sample), record in zip(batch, asked.records, strict=True):
-                yield replace(record, score=float(task.score(sample, record.answer)))
+            for (_, sample), frames, record in zip(batch, numbers, asked.records, strict=True):
+                shown_as = () if frames is None else (frames,)
+                score = float(task.score(sample, record.answer))
+                yield replace(record, score=score, frames=shown_as)
 
 
 def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
@@ -289,26 +319,30 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
     config = cell.config
     if config.control == "none":
         return None
-    others = None
-    if config.control == "blind_other" and task is not None:
+    others = median = None
+    if config.control in ("blind_other", "native_budget") and task is not None:
         # of the samples of this cell only, so that a limit decides which pictures there are
         shown = [one for sample in task.samples(config.task.limit) for one in _shown(sample).images]
-        others = others_of(shown, config.seed)
-    return Controller(config.control, cell.budget, config.budget.scope, others)
+        if config.control == "blind_other":
+            others = others_of(shown, config.seed)
+        else:
+            sizes = sorted((one.size for one in shown), key=math.prod)
+            median = sizes[(len(sizes) - 1) // 2] if sizes else None
+    return Controller(config.control, cell.budget, config.budget.scope, others, median)
 
 
-def _controlled(
-    control: Controller,
-    loaded: LoadedModel,
-    turns: Sequence[Sequence[Piece]],
-    questions: Sequence[Question],
-) -> tuple[LoadedModel, list[list[Piece]], list[Question]]:
-    """The prompt under a control, who reads it, and what is known of it then."""
-    (turn,), (question,) = turns, questions
-    changed = control(loaded, turn)
+def under(changed: Controlled, question: Question) -> Question:
+    """A question as a control asks it."""
     shown = sum(not isinstance(piece, str) for piece in changed.pieces)
-    asked = replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
-    return changed.loaded, [changed.pieces], [asked]
+    return replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
+
+
+def _left(numbers: tuple[int, ...] | None, changed: Controlled) -> tuple[int, ...] | None:
+    """The frames of a sample that a control shows."""
+    if numbers is None or not changed.places:
+        return numbers
+    (places,) = changed.places
+    return tuple(numbers[place] for place in places)
 
 
 def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
@@ -338,10 +372,19 @@ def _shown(sample: Sample) -> Sample:
     return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
 
 
-def _turn(sample: Sample, modality: Modality) -> list[Piece]:
+def _frames(sample: Sample, config: RunConfig) -> tuple[int, ...] | None:
+    """Which pictures of a sample are the frames that are shown; None where they are no frames."""
+    if config.task.modality != "video" or not sample.images:
+        return None
+    whole = len(sample.images)
+    return tuple(videos.evenly(0, whole - 1, min(config.video.frames or whole, whole)))
+
+
+def _turn(sample: Sample, frames: Sequence[int] | None) -> list[Piece]:
     """What the user shows and asks; the pictures of a video are its frames."""
-    shown: Sequence[Piece] = [sample.images] if modality == "video" else sample.images
-    return [*shown, sample.question]
+    if frames is None:
+        return [*sample.images, sample.question]
+    return [tuple(sample.images[number] for number in frames), sample.question]
 
 
 def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
@@ -354,6 +397,7 @@ def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
         text=sample.question,
         pictures=len(sample.images),
         seen=tuple(loaded.seen(picture) for picture in sample.images),
+        boxes=sample.boxes,
     )
 
 

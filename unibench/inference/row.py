@@ -16,9 +16,12 @@ from types import NoneType
 from typing import Any
 
 from unibench.benchmark import VERSIONS
+from unibench.controls.groups import RIGHT
+from unibench.diagnostics import Diagnosis, mean_diagnosis
 from unibench.errors import UsageError
 from unibench.identity import (
     POSITIONS,
+    TEXT_AFTER_VIDEO,
     Cell,
     candidate_of,
     condition_of,
@@ -26,11 +29,14 @@ from unibench.identity import (
     setting_of,
     source_of,
 )
+from unibench.inference.over_time import summary
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
+from unibench.store import DamagedError, read_samples
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
+from unibench.videos import given
 
 ALL = "all"  # the ability of a line that covers every sample
 LONGEST = 10_000  # signs of a text
@@ -59,6 +65,21 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """What became of vanilla's answers, of the samples that both answered.
+
+    Attributes:
+        harm_pct: per cent of vanilla's right answers that are wrong now.
+        gain_pct: per cent of its wrong answers that are right now; None where there is none.
+        new_tokens: tokens of an answer more than vanilla's, mean.
+    """
+
+    harm_pct: float | None
+    gain_pct: float | None
+    new_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Named:
     """What a row is of.
 
@@ -78,6 +99,8 @@ class Named:
         budget: as written, ``"0"`` for vanilla.
         budget_mode, budget_scope: what the budget means.
         positions: where the tokens that go on stand.
+        text_after_video: where the text behind a video starts, see
+            :class:`~unibench.config.RunConfig`.
         seed: of methods that draw.
     """
 
@@ -98,6 +121,7 @@ class Named:
     budget_mode: str
     budget_scope: str
     positions: str = POSITIONS  # rows of before there was another do not say it
+    text_after_video: str = TEXT_AFTER_VIDEO  # the same
     seed: int
 
 
@@ -192,12 +216,16 @@ class Row(Measured, Counted, Scored, Named):
         metrics: every number of the harness, by name.
         prompts: hash of all prompts, where a harness built them.
         generation: settings of decoding, where a harness chose them.
-        frames: of videos, how many were asked for and what was read back: frames of a sample, and
-            visual tokens of a frame, least and most; None for pictures.
+        frames: of videos, what was asked for and what was read back: frames of a sample, visual
+            tokens of a frame and shapes of the pixels, least and most; who read them, by release;
+            tokens that enter the language model, of a layer on average, that leave it, and newlines
+            apart, see :mod:`unibench.inference.over_time`. None for pictures.
         judge: who scored what rules cannot; None without a harness.
         judged: questions that the judge answered.
         data: what identifies the samples.
         code: version and commit of unibench.
+        diagnosis: what the choices of tokens are like, means over samples.
+        change: what became of vanilla's answers; None of vanilla itself, and in rows of before.
         lifted: where ``store rekey`` took the row from, and which samples it asked again; None for
             a row that was measured under its key.
         key: of the cell.
@@ -222,6 +250,8 @@ class Row(Measured, Counted, Scored, Named):
     judged: int | None = None
     data: str
     code: str
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
+    change: Change | None = None
     lifted: Mapping[str, Any] | None = None
     key: str
     folder: str
@@ -285,6 +315,9 @@ class Row(Measured, Counted, Scored, Named):
                     raise ValueError("whether a metric is a mean is neither true nor false")
             if max(map(len, (known["abilities"], known["metrics"]))) > PARTS:
                 raise ValueError(f"more than {PARTS} abilities or metrics")
+            known["diagnosis"] = Diagnosis.from_json(known.get("diagnosis") or {})
+            if known.get("change") is not None:
+                known["change"] = _changed(known["change"])
             _check_identity(identity)
             # half of a surrogate pair, which cannot be printed, ends here
             "".join(value for value in known.values() if isinstance(value, str)).encode()
@@ -297,6 +330,8 @@ class Row(Measured, Counted, Scored, Named):
         values = {column: getattr(self, column) for column in _COLUMNS}
         for column in ("abilities", "metrics"):
             values[column] = {key: vars(one) for key, one in values[column].items()}
+        values["diagnosis"] = self.diagnosis.as_json()
+        values["change"] = None if self.change is None else vars(self.change)
         return values
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -399,6 +434,7 @@ def row_of(
         # a drop from nothing is no number
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
+        change=None if vanilla is None else change_of(records, Path(vanilla.folder)),
         **_harness(cell, verdict, records),
         # of the last run, which made the row
         code=str(environments[-1]["code"]),
@@ -432,6 +468,7 @@ def of_samples(
             (run["peak_mib"] for run in environments if run.get("peak_mib")), default=None
         ),
         "tokens_per_layer": _per_layer(records),
+        "diagnosis": mean_diagnosis(record.diagnosis for record in records),
         "uncounted": tuple(sorted({name for record in records for name in record.uncounted})),
         "notes": (
             *sorted({note for record in records for note in record.notes}),
@@ -475,6 +512,7 @@ def _named(cell: Cell, environments: Sequence[Mapping[str, Any]]) -> dict[str, A
         "budget_mode": config.budget.mode,
         "budget_scope": config.budget.scope,
         "positions": config.positions,
+        "text_after_video": config.text_after_video,
         "seed": config.seed,
     }
 
@@ -567,26 +605,76 @@ def _unkept(cell: Cell, verdict: Verdict | None) -> tuple[str, ...]:
     return remarks if note is None else (note, *remarks)
 
 
-def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, Any] | None:
+def _frames(
+    cell: Cell, sampling: Sampling | None, records: Sequence[Record]
+) -> dict[str, Any] | None:
     """What was asked for and what was read of videos. A grid of the layout is a frame, or the two
     that a Qwen reads together.
     """
-    if sampling is None:
+    if cell.config.task.modality != "video":
         return None
+    # a clip of an embedded task is shown whole, or evenly spaced frames of it
+    asked = vars(sampling) if sampling is not None else {"shown": "own", **given(cell.config)}
+    shapes = sorted({tuple(shape) for record in records for shape in record.pixel_shapes})
     read = [len(numbers) for record in records for numbers in record.frames]
     items = [item for record in records for item in record.layout if item[1]]
     sizes = [length / sum(part[0] for part in parts) for length, parts in items]
     return {
-        **vars(sampling),
+        **asked,
         "read": [min(read), max(read)] if read else None,
         "tokens_a_grid": [min(sizes), max(sizes)] if sizes else None,
+        "pixel_shapes": [list(shapes[0]), list(shapes[-1])] if shapes else None,
+        "readers": dict(cell.identity.get("video", {}).get("readers", {})),
+        **summary(records),
     }
+
+
+def change_of(records: Sequence[Record], vanilla: Path) -> Change | None:
+    """What became of the answers in vanilla's folder; None where its samples are gone.
+
+    Args:
+        records: of the pruned cell, scored.
+        vanilla: folder of the unpruned one.
+    """
+    try:
+        before = read_samples(vanilla)[0]
+    except DamagedError:  # `store verify` names it; this row is of other samples
+        return None
+    pairs = [
+        (before[record.id], record)
+        for record in records
+        if record.id in before and record.score is not None
+    ]
+    pairs = [(full, record) for full, record in pairs if full["score"] is not None]
+    if not pairs:
+        return None
+    right = [float(one.score or 0) for full, one in pairs if full["score"] >= RIGHT]
+    wrong = [float(one.score or 0) for full, one in pairs if full["score"] < RIGHT]
+    return Change(
+        harm_pct=100 * fmean(score < RIGHT for score in right) if right else None,
+        gain_pct=100 * fmean(score >= RIGHT for score in wrong) if wrong else None,
+        new_tokens=fmean(record.new_tokens - full["new_tokens"] for full, record in pairs),
+    )
+
+
+def _changed(values: Mapping[str, Any]) -> Change:
+    """The change of parsed JSON.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    change = Change(**values)
+    if not all(value is None or type(value) in (int, float) for value in vars(change).values()):
+        raise ValueError("a change is no number")
+    return change
 
 
 def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> dict[str, Any]:
     """Who asked and scored."""
+    frames = _frames(cell, None if verdict is None else verdict.sampling, records)
     if verdict is None:
-        return {"harness": "none", "judge": None, "data": cell.identity["data"]}
+        own = {"judge": None, "data": cell.identity["data"], "frames": frames}
+        return {"harness": "none", **own}
     asked = cell.identity["harness"]
     return {
         "harness": asked["name"],
@@ -597,7 +685,7 @@ def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> 
         "metrics": verdict.metrics,
         "prompts": verdict.prompts,
         "generation": verdict.generation,
-        "frames": _frames(verdict.sampling, records),
+        "frames": frames,
         "judge": verdict.judge,
         "judged": verdict.judged,
         "data": verdict.data,

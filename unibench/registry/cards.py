@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.annotations import Allowed
+from unibench.annotations import Allowed, Range
 from unibench.errors import UsageError, unknown
 from unibench.registry.importing import class_in, import_part
 
@@ -51,6 +51,8 @@ class Parameter:
             UsageError: it names the key, the value and what is allowed.
         """
         if self.allowed.fits(value):
+            if limits := self.allowed.outside(value):
+                raise UsageError(f"{key}={value}: {limits} wanted")
             return
         if self.allowed.choices and not self.allowed.kinds:
             raise unknown(key, str(value), map(str, self.allowed.choices))
@@ -207,11 +209,13 @@ class FamilyCard(Card):
         model_types: ``config.model_type`` values served.
         provides: capabilities that only some families have.
         batches: whether a batch may hold pictures of several prompts.
+        sizes: what a smaller picture is to the processor: ``native``, ``tiles`` or ``one``.
     """
 
     model_types: tuple[str, ...] = ()
     provides: frozenset[str] = frozenset()
     batches: bool = True
+    sizes: str = "one"
 
 
 @dataclass(frozen=True)
@@ -273,7 +277,7 @@ def from_plain(plain: Mapping[str, Any]) -> Card:
 def _plain(value: Any) -> Any:
     if value is REQUIRED:
         return {"__required__": True}
-    if isinstance(value, (Parameter, Allowed)):
+    if isinstance(value, (Parameter, Allowed, Range)):
         return {key: _plain(entry) for key, entry in vars(value).items() if key != "classes"}
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
@@ -285,7 +289,9 @@ def _plain(value: Any) -> Any:
 
 
 def _parameter(plain: Mapping[str, Any]) -> Parameter:
-    allowed = Allowed(tuple(plain["allowed"]["kinds"]), tuple(plain["allowed"]["choices"]))
+    kinds, choices = (tuple(plain["allowed"][key]) for key in ("kinds", "choices"))
+    limits = plain["allowed"]["range"]
+    allowed = Allowed(kinds, choices, range=None if limits is None else Range(**limits))
     return replace(Parameter(**{**plain, "allowed": allowed}), default=_default(plain["default"]))
 
 
