@@ -52,9 +52,9 @@ class Folder:
 
     ``image`` may be a list, ``answer`` a list of accepted answers; ``id``, ``ability`` and ``box``
     are optional: what the question is about, ``[left, top, right, bottom]`` as shares of the sides
-    of the only picture. All lines are read and checked at once, the pictures when they are asked about. A
-    picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM file and is shown as viewers show it,
-    see :func:`unibench.pictures.read_picture`.
+    of the only picture. All lines are read and checked at once, the pictures when they are asked
+    about. A picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM file and is shown as viewers
+    show it, see :func:`unibench.pictures.read_picture`.
 
     Args:
         data: the folder.
@@ -178,7 +178,8 @@ def _boxes(where: str, entry: dict[str, Any]) -> tuple[tuple[Box, ...], ...]:
     numbers = isinstance(box, list) and all(type(edge) in (int, float) for edge in box)
     if isinstance(entry["image"], list) and len(entry["image"]) != 1:
         raise UsageError(f"{where}: box is of one picture, and this question has several")
-    if not numbers or len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+    inside = numbers and len(box) == 4 and all(0 <= box[i] < box[i + 2] <= 1 for i in (0, 1))
+    if not inside:
         raise UsageError(
             f"{where}: box is {_shown(box)}; [left, top, right, bottom] as shares of the picture's"
             " sides is wanted"

@@ -142,7 +142,8 @@ class Cell:
     @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``; behind them ``positions=compact``, so that every label says it.
+        ``layer=3``; behind them ``positions=compact`` and ``rounding=python_int``, so that every
+        label says them.
         """
         defaults = registry.method(
             self.config.method.get("source", self.config.method["name"])
@@ -155,8 +156,10 @@ class Cell:
             for key, default in defaults.items()
             if given[key] not in (_listed(default), *own)
         ]
-        places = self.config.positions
-        return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
+        places, budget = self.config.positions, self.budget
+        more = [f"positions={places}"] if places != POSITIONS else []
+        more += [] if budget.factor is None else [f"rounding={budget.rounding}"]
+        return ",".join([*changed, *more])
 
     @cached_property
     def folder(self) -> Path:
@@ -179,6 +182,7 @@ class Cell:
         parts = [
             self.method,
             *([] if self.method == "vanilla" else more),
+            f"repeat {self.config.repeat}" if self.config.repeat else "",
         ]
         return (
             f"{self.config.model.name} x {' '.join(part for part in parts if part)} x"
@@ -245,7 +249,7 @@ def vanilla_of(cell: Cell) -> Cell:
     """The unpruned cell that a cell's drop is measured against: it differs in method, budget and
     seed alone.
     """
-    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}))
+    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}, repeat=0))
     return _made(config, cell.benchmark, cell.identity)
 
 
@@ -274,19 +278,32 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
-        "budget": {"label": budget.label, **asdict(config.budget)},
+        "budget": _budget(budget, config),
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({} if config.repeat == 0 else {"repeat": config.repeat}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
         **({} if config.diagnostics == DIAGNOSTICS else {"diagnostics": config.diagnostics}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
-    identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = {**_without(setting, *CANDIDATE, *RUNS), **own}
     # what came from a variable of the environment is in the key by digest alone
     identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
+
+
+def _budget(budget: Budget, config: RunConfig) -> dict[str, Any]:
+    """What of the budget is in the key; keys of before there was another rounding stay what they
+    are.
+    """
+    rule = {"label": budget.label, **asdict(config.budget)}
+    del rule["rounding"]
+    if budget.factor is None:
+        return rule
+    # where Python rounds, ratio=0.889 and retention=0.111 may keep different numbers
+    return {**rule, "rounding": budget.rounding, "factor": repr(budget.factor)}
 
 
 def _clip_of(config: RunConfig, read: bool) -> dict[str, Any]:
@@ -312,27 +329,28 @@ def key_of(identity: Mapping[str, Any]) -> str:
 # what is compared; diagnostics change no answer, so that a cell with all of them is compared too
 CANDIDATE = ("method", "source", "budget", "positions", "control", "clip", "diagnostics")
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
+RUNS = ("seed", "repeat")  # what tells runs of one series apart
 
 
 def setting_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but method, budget and seed: cells of one setting may be
-    compared, and a drop is measured against vanilla of the same setting.
+    """Hash of all that an identity says but method, budget, seed and repetition: cells of one
+    setting may be compared, and a drop is measured against vanilla of the same setting.
     """
-    return _hash(_without(identity, *CANDIDATE, "seed", code=("method",)))
+    return _hash(_without(identity, *CANDIDATE, *RUNS, code=("method",)))
 
 
 def series_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but the seed: cells of one series, and no others, are
-    averaged.
+    """Hash of all that an identity says but seed and repetition: cells of one series, and no
+    others, are averaged.
     """
-    return _hash(_without(identity, "seed"))
+    return _hash(_without(identity, *RUNS))
 
 
 def condition_of(identity: Mapping[str, Any]) -> str:
     """Hash of a setting without its questions: cells of one condition may stand in one line or
     average over tasks.
     """
-    kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
+    kept = _without(identity, *CANDIDATE, *QUESTIONS, *RUNS, code=("method", "task"))
     decoding = dict(kept.get("generation", {}))
     # two tasks differ in who decides the penalty, and still average
     if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none

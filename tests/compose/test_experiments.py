@@ -19,6 +19,7 @@ from unibench.compose import CONFIGS, compose_cells, options
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.identity import cell_of
+from unibench.report.layout import layout_of
 
 PUBLISHED = registry.ROOT.parent / "results" / "published"
 TABLES = [name for name in options("experiment") if "_table" in name]
@@ -72,7 +73,11 @@ def printed(table: str) -> set[Place]:
             for row in csv.DictReader(file)
             if row["benchmark"] not in ("avg", "efficiency") and "DUPLICATE" not in row["note"]
         ]
-    return {_printed(row) for row in rows}
+    asked = layout_of(table).tasks
+    return {
+        _printed({**row, "benchmark": asked.get(row["benchmark"], row["benchmark"])})
+        for row in rows
+    }
 
 
 def _printed(row: dict[str, str]) -> Place:

@@ -10,7 +10,7 @@ import torch
 import unibench
 from tests.methods._contexts import BESIDES
 from tests.support.models import inputs_of, model_of
-from unibench import Method, UsageError
+from unibench import Method, UsageError, registry
 from unibench.api import build_method
 from unibench.pruning.record import PromptRecord, unpacked
 
@@ -50,3 +50,8 @@ def test_methods_whose_counts_cannot_be_known_are_refused() -> None:
     for name in ("mustdrop", "prunevid"):
         with pytest.raises(UsageError, match="random_like knows no counts of"):
             read(build_method("random_like", inner=name))
+
+
+def test_beside_a_method_of_two_its_parts_are_the_defaults_of_that_method() -> None:
+    parts = registry.parts_of({"name": "random_like", "inner": "two_stage"})
+    assert [card.name for card in parts] == ["random_like", "two_stage", "divprune", "fastv"]

@@ -12,7 +12,7 @@ from unibench import report as reports
 from unibench.against import CONTROLS, against
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
-from unibench.report import Comparison, Results, StandIn, Table
+from unibench.report import StandIn, Table
 from unibench.store.files import replace
 
 
@@ -67,10 +67,7 @@ def _of_papers(options: Options) -> list[Table]:
     cells = _cells(options)
     difference = mode == "difference"
     return [
-        Comparison(
-            name, Results(cells, reports.rows(name), standin), reports.beyond, difference
-        ).table()
-        for name in names
+        reports.filled(name, cells, standin, reports.beyond, difference).table() for name in names
     ]
 
 

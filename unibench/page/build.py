@@ -25,7 +25,7 @@ from unibench import report as reports
 from unibench.against import against
 from unibench.errors import UsageError
 from unibench.errors import shown as printable
-from unibench.inference.row import columns
+from unibench.inference.row import RowError, columns, read_row
 from unibench.page.gallery import differences
 from unibench.plots import costs, ranks, scores
 from unibench.store.data import MIB, UnreadableError, read_text
@@ -61,6 +61,7 @@ class Cell:
         numbers: by column, as shown.
         folder: of its samples.
         config, environment: text of ``config.yaml`` and ``env.json``.
+        videos: how videos were read, and what stayed of them; empty for pictures.
         detailed: whether the page shows them.
     """
 
@@ -69,6 +70,7 @@ class Cell:
     folder: str
     config: str
     environment: str
+    videos: str
     detailed: bool
 
 
@@ -201,7 +203,19 @@ def _cell(line: Mapping[Any, Any], *, detailed: bool) -> Cell:
     config = _text(folder / "config.yaml") if detailed else ""
     environment = _text(folder / "env.json") if detailed else ""
     numbers = {name: _shown(line[name]) for name in (*SCORES, *COSTS)}
-    return Cell(line["key"], numbers, str(folder), config, environment, detailed=detailed)
+    videos = _videos(folder) if detailed else ""
+    return Cell(line["key"], numbers, str(folder), config, environment, videos, detailed=detailed)
+
+
+def _videos(folder: Path) -> str:
+    """How a cell's videos were read and what stayed of them, in one line."""
+    try:
+        told = read_row(folder).frames
+    except RowError:  # a damaged row is named elsewhere
+        return ""
+    known = {key: value for key, value in (told or {}).items() if value is not None}
+    # of a stranger's file anything may be there
+    return ", ".join(f"{key} {value}" for key, value in known.items())[:2000]
 
 
 def _text(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from unibench.budget import Budget, Positions, Scope
 from unibench.errors import UsageError
 from unibench.pruning.arithmetic import Answer, Arithmetic
-from unibench.pruning.attention import AttentionTap, QueryKey
+from unibench.pruning.attention import AttentionTap, QueryKey, Recorded
 from unibench.pruning.calls import full_precision
 from unibench.pruning.checking import (
     BudgetError,
@@ -118,7 +119,8 @@ class Chooser:
             self._pooling = family.pooling()
         entering = {stage.layer for stage in plan.stages if stage.needs.entering}
         layers = sorted({*plan.needs.llm_attention, *entering})
-        self.tap = AttentionTap([family.llm_attention(layer) for layer in layers], self._wanted)
+        modules = [family.llm_attention(layer) for layer in layers]
+        self.tap = AttentionTap(modules, self._wanted, alone=self._alone)
 
     def choices(
         self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor
@@ -197,9 +199,13 @@ class Chooser:
             return None
         return prefill.recorded.setdefault(module, [])
 
+    def _alone(self, module: nn.Module) -> bool:
+        prefill = self._reading.prefill
+        return prefill is not None and prefill.alone is module
+
     def _entering(self, prefill: Prefill, layer: int, hidden: Tensor) -> QueryKey:
-        """Queries and keys that a layer is about to compute, by its own attention module, whose
-        output is not used.
+        """Queries and keys that a layer is about to compute, by its own attention module, which is
+        left before it attends: the square of the prompt and the output projection would be wasted.
         """
         cos, sin = prefill.rotary_of(self.family.kinds[layer])
         module = self.family.llm_attention(layer)
@@ -207,12 +213,17 @@ class Chooser:
         device = next(before.parameters()).device
         if device.type != "meta":  # weights that accelerate brings when the module runs
             hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
-        module(
-            hidden_states=before(hidden),
-            position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
-            # only its queries and keys are read, so it may attend as it likes
-            attention_mask=None,
-        )
+        prefill.alone = module
+        try:
+            # weights that accelerate has brought stay for the layer itself, which runs next
+            with suppress(Recorded):
+                module(
+                    hidden_states=before(hidden),
+                    position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
+                    attention_mask=None,
+                )
+        finally:
+            prefill.alone = None
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
         return qk
 
@@ -369,7 +380,11 @@ class Chooser:
             return [items]
         if self.plan.scope == "item":
             return [(item,) for item in items]
-        return [(tile,) for item in items for tile in item.tiles()]
+        tiles = [tile for item in items for tile in item.tiles()]
+        if self.plan.scope == "first_tile":
+            # UniPruneBench takes it for an overview, which stands last in InternVL's prompts
+            return [group for group in ((*tiles[:1],), (*tiles[1:],)) if group]
+        return [(tile,) for tile in tiles]
 
     def _in_clip(
         self, ids: Tensor | None, vision: Vision, visual: Tensor, origin: Tensor

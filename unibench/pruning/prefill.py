@@ -45,6 +45,7 @@ class Prefill:
         counts: visual tokens that entered each decoder layer from the first cut on, by sample.
         recorded: queries and keys that attention modules of the decoder were given.
         entering: queries and keys of the layer about to run.
+        alone: the attention module that is called for its queries and keys alone.
         memory: what the stages of a method leave for each other, by sample and first token.
         deepstack: what the text model would add behind its first layers.
         replay: choices made when a shorter form of this prompt was read without a cache.
@@ -68,6 +69,7 @@ class Prefill:
     counts: list[list[int]] = field(default_factory=list)
     recorded: dict[nn.Module, list[QueryKey]] = field(default_factory=dict)
     entering: dict[int, QueryKey] = field(default_factory=dict)
+    alone: nn.Module | None = None
     memory: dict[tuple[int, int], dict[str, Tensor]] = field(default_factory=dict)
     deepstack: Added | None = None
     replay: list[list[Choice | None]] | None = None

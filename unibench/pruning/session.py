@@ -77,12 +77,14 @@ class Session:
         method: what to keep.
         budget: how much to keep.
         scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for
-            each image or video; ``"tile"``: one for each tile or frame.
+            each image or video; ``"tile"``: one for each tile or frame; ``"first_tile"``: one for
+            the first tile of the prompt and one for all others.
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
         positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
-            or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
+            or ``"centre"`` (a merged one amid its group); and two in which generated tokens go on
+            elsewhere, see :mod:`unibench.pruning.positions`.
         text_after_video: ``"max_side"`` (as transformers has it) or ``"last"``, see
             :mod:`unibench.pruning.after_video`.
         reuse: computes or remembers the features of a call of the vision tower, see

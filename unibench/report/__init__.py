@@ -9,6 +9,7 @@ from unibench.report.groups import groups as groups
 from unibench.report.matching import Results as Results
 from unibench.report.matching import StandIn as StandIn
 from unibench.report.ours import Comparison as Comparison
+from unibench.report.ours import filled as filled
 from unibench.report.overlap import diagnostics as diagnostics
 from unibench.report.pairs import beyond as beyond
 from unibench.report.paper import published as published
