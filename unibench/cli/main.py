@@ -48,7 +48,9 @@ VERBS: dict[str, Verb] = {
         "prefetching:prefetch",
     ),
     "doctor": Verb(
-        "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
+        "what is installed here or on a cluster; whether a run pruned",
+        parsers.doctor,
+        "doctor:doctor",
     ),
     "check": Verb(
         "whether a model keeps the rules that every method relies on",
@@ -69,6 +71,16 @@ VERBS: dict[str, Verb] = {
         "tables of the papers and of your own results, or a page of them",
         parsers.report,
         "reporting:report",
+    ),
+    "reproduce": Verb(
+        "a paper's table under its settings and ours, the unpruned model first",
+        parsers.reproduce,
+        "reproducing:reproduce",
+    ),
+    "import-run": Verb(
+        "what somebody else's code kept and answered, beside a cell of ours",
+        parsers.import_run,
+        "importing:import_run",
     ),
     "audit": Verb("suspicious numbers in a table of results", parsers.audit, "auditing:audit"),
     "plot": Verb("plots of finished cells", parsers.plot, "plotting:plot"),

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import against
 from unibench.errors import UsageError
 from unibench.errors import shown as printable
 from unibench.inference.row import RowError, columns, read_row
@@ -31,7 +33,7 @@ from unibench.store.files import replace
 
 PER_CELL = 4
 # a page of thousands of cells is still opened by a browser; it says what it leaves out
-PLOTS, DIFFERENCES, DETAILS, LINES = 12, 100, 300, 5000
+PLOTS, DIFFERENCES, DETAILS, LINES = 16, 100, 300, 5000
 SCORES = columns(
     *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
     *("score_100", "low", "high", "drop_pct"),
@@ -132,11 +134,16 @@ def _first(found: Iterator[T], most: int) -> tuple[list[T], bool]:
 
 
 def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
-    for view in ("tasks", "abilities"):
-        if view == "abilities" and not (frame["ability"] != frames.ALL).any():
-            continue
-        for table in reports.grid(frame, view):
-            yield Markup(reports.WRITERS["html"](table))
+    found = against(frames.whole(frame))
+    views = ["tasks", *(["abilities"] if (frame["ability"] != frames.ALL).any() else [])]
+    tables = [table for view in views for table in reports.grid(frame, view, found)]
+    tables += reports.controls(frame, found)
+    with suppress(UsageError):  # without a smaller picture or a question asked blind
+        tables += reports.groups(frame)
+    if len(frames.whole(frame)) <= DETAILS:  # the samples of each cell are read
+        tables += reports.diagnostics(frame)[:1]
+    for table in tables:
+        yield Markup(reports.WRITERS["html"](table))
 
 
 def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
@@ -171,6 +178,7 @@ def _of_tasks(lines: pd.DataFrame, name: str, mode: str) -> Iterator[Plot]:
             for what, draw in (
                 ("score by ratio", scores.by_ratio),
                 ("score and prefill time", costs.pareto),
+                ("score and tokens", partial(costs.pareto, cost="equiv_tokens")),
                 ("time and memory", costs.bars),
             ):
                 yield from _drawn(f"{place}: {what}, {mode}", partial(draw, part, str(task)))
