@@ -7,7 +7,7 @@ holds the difference of the bases too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -124,7 +124,7 @@ def _base(
         n = None if ours is None else int(ours["n"])
         return Base(*names, printed, score, n, math.nan, math.nan, "", "cannot be tested", why)
     assert ours is not None and score is not None
-    n, low, high, interval = _interval(column, text, ours, score)
+    n, low, high, interval = _interval(column, text, ours)
     if interval == "":
         why = "the metric is no share of questions, and no interval of ours is known"
         return Base(*names, printed, score, n, low, high, "", "cannot be tested", why)
@@ -146,8 +146,8 @@ def _untestable(comparison: Comparison, score: float | None, *, limited: bool) -
 
 
 def _interval(
-    column: Column, text: str, ours: dict[object, object], score: float
-) -> tuple[int | None, float, float, str]:
+    column: Column, text: str, ours: Mapping[Hashable, Any]
+) -> tuple[int, float, float, str]:
     """Questions, and the 95 % interval: binomial around a printed share of them, or our own."""
     about = known().get(column)
     versions = () if about is None else about.versions
@@ -157,11 +157,11 @@ def _interval(
         n = (fitting or list(versions))[0].n
         low, high = wilson(float(text) / 100, n)
         return n, 100 * low, 100 * high, "binomial"
-    low, high = float(str(ours["low"])), float(str(ours["high"]))
+    low, high = float(ours["low"]), float(ours["high"])
     if math.isnan(low):
-        return int(str(ours["n"])), math.nan, math.nan, ""
+        return int(ours["n"]), math.nan, math.nan, ""
     scale = best(*column) / 100
-    return int(str(ours["n"])), low * scale, high * scale, "bootstrap"
+    return int(ours["n"]), low * scale, high * scale, "bootstrap"
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
