@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unibench import registry
 from unibench.cli.parser import COMMAND, Options
 from unibench.cli.terminal import console
-from unibench.config import RunConfig, TaskConfig
+from unibench.config import HarnessOptions, RunConfig, TaskConfig
 from unibench.errors import UsageError, lines_shown, unknown
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
@@ -120,7 +120,8 @@ def _asked(
 def _drawn_task(cell: Cell) -> RunConfig:
     """The configuration with a drawn question in place of a harness's."""
     task = TaskConfig(name="synthvqa", target=registry.task("synthvqa").target, limit=1)
-    return replace(cell.config, task=task, harness="auto")
+    # nothing of the harness is started, so neither its interpreter nor its judge matters
+    return replace(cell.config, task=task, harness="auto", harness_options=HarnessOptions())
 
 
 def _print(row: Row, found: list[Finding], seen: Watched | None) -> None:
