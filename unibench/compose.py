@@ -23,6 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from unibench import catalogue, config, experiment, paths, registry, schema, suites
+from unibench.beside import CONTROLS, beside
 from unibench.checks import Known, mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
@@ -32,6 +33,7 @@ from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 log = logging.getLogger(__name__)
 
 GROUPS = ("model", "method", "task")
+BESIDE = "controls"
 HERE = paths.PACKAGE
 CONFIGS = paths.part("configs")
 FREE = (
@@ -72,12 +74,12 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
     found = cell_overrides(overrides, sweep=sweep)
     if is_experiment(overrides):
         return _possible(found)
-    cells, errors = _checked(found)
-    if errors:
-        raise UsageErrors([UsageError(line) for line in errors])
-    for remark in remarks(cells, [name_of(parse(line)) for line in _lines(overrides)]):
+    checked = _checked(found)
+    if checked.errors:
+        raise UsageErrors([UsageError(line) for line in checked.errors])
+    for remark in remarks(checked.cells, [name_of(parse(line)) for line in _lines(overrides)]):
         log.warning("%s", remark)
-    return cells
+    return [*checked.cells, *_controls(checked)]
 
 
 def compose_experiment(found: experiment.Experiment, overrides: Sequence[str]) -> list[RunConfig]:
@@ -100,19 +102,38 @@ def given_by(overrides: Sequence[str]) -> list[dict[str, str]]:
     return [{name_of(one): str(one.input_line) for one in combination} for combination in found]
 
 
-def _checked(found: Iterable[Sequence[Override]]) -> tuple[list[RunConfig], Counter[str]]:
-    """The cells without a mistake, and how often each mistake was made: a grid of a thousand cells
-    has one a thousand times.
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """What became of the cells that words name.
+
+    Attributes:
+        cells: those without a mistake.
+        accompanied: those of them that controls are to be added beside.
+        errors: how often each mistake was made: a grid of a thousand cells has one a thousand
+            times.
+        known: what was asked about models and methods on the way.
     """
-    errors: Counter[str] = Counter()
-    cells: list[RunConfig] = []
-    known = Known()
+
+    cells: list[RunConfig] = dataclasses.field(default_factory=list)
+    accompanied: list[RunConfig] = dataclasses.field(default_factory=list)
+    errors: Counter[str] = dataclasses.field(default_factory=Counter)
+    known: Known = dataclasses.field(default_factory=Known)
+
+
+def _checked(found: Iterable[Sequence[Override]]) -> _Checked:
+    checked = _Checked()
     for combination in found:
+        own = [one for one in combination if one.key_or_group != BESIDE]
         try:
-            cells.append(_cell(combination, known))
+            accompanied = _is_accompanied(combination)
+            cell = _cell(own, checked.known)
         except UsageErrors as error:
-            errors.update(error.errors)
-    return cells, errors
+            checked.errors.update(error.errors)
+            continue
+        checked.cells.append(cell)
+        if accompanied:
+            checked.accompanied.append(cell)
+    return checked
 
 
 def _possible(found: Iterable[Sequence[Override]]) -> list[RunConfig]:
@@ -121,14 +142,54 @@ def _possible(found: Iterable[Sequence[Override]]) -> list[RunConfig]:
     Raises:
         UsageErrors: none can be.
     """
-    cells, errors = _checked(found)
-    if errors and not cells:
-        raise UsageErrors([UsageError(line) for line in errors])
+    checked = _checked(found)
+    if checked.errors and not checked.cells:
+        raise UsageErrors([UsageError(line) for line in checked.errors])
+    _warn("the experiment", checked.errors)
+    return [*checked.cells, *_controls(checked)]
+
+
+def _warn(place: str, errors: Counter[str]) -> None:
+    """Say what is left out of a grid, and why."""
     for line, count in errors.items():
-        log.warning(
-            "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
+        plural = "" if count == 1 else "s"
+        log.warning("left out of %s, %d cell%s: %s", place, count, plural, line)
+
+
+def _is_accompanied(overrides: Iterable[Override]) -> bool:
+    """Whether controls are to be added beside a cell.
+
+    Raises:
+        UsageErrors: ``controls`` has another value than :data:`~unibench.beside.CONTROLS`.
+    """
+    given = [str(one.value()) for one in overrides if one.key_or_group == BESIDE]
+    if wrong := [value for value in given if value not in CONTROLS]:
+        raise UsageErrors(
+            [unknown(BESIDE, wrong[0], CONTROLS, "one control alone: control=resize")]
         )
-    return cells
+    return given[-1:] == ["standard"]
+
+
+def _controls(checked: _Checked) -> list[RunConfig]:
+    """The controls beside cells; those that cannot be are named by a warning.
+
+    Raises:
+        UsageErrors: none of them can be.
+    """
+    there = {repr(cell) for cell in checked.cells}
+    added: list[RunConfig] = []
+    errors: Counter[str] = Counter()
+    for control in beside(checked.accompanied):
+        if repr(control) in there:
+            continue
+        if wrong := list(mistakes(control, checked.known)):
+            errors.update(map(str, wrong))
+        else:
+            added.append(control)
+    if errors and not added:
+        raise UsageErrors([UsageError(f"{BESIDE}=standard: {line}") for line in errors])
+    _warn(f"{BESIDE}=standard", errors)
+    return added
 
 
 def is_experiment(overrides: Iterable[str]) -> bool:
@@ -374,6 +435,7 @@ def hydra_lines(overrides: Sequence[Override]) -> list[str]:
         if override.key_or_group in GROUPS
         else str(override.input_line)
         for override in overrides
+        if override.key_or_group != BESIDE
     ]
 
 

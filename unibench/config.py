@@ -30,6 +30,7 @@ Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Prompts = Literal["dataset", "custom"]
+Diagnostics = Literal["default", "all"]
 VideoReader = Literal["unibench", "qwen_vl_utils", "processor"]
 Control = Literal[
     "none",
@@ -37,11 +38,15 @@ Control = Literal[
     "resize_blur",
     "resize_divisor",
     "centre_crop",
+    "native_budget",
+    "fewer_frames",
     "blind",
     "blind_grey",
     "blind_other",
 ]
-FITTED = ("resize", "resize_blur", "resize_divisor", "centre_crop")
+FITTED = (
+    *("resize", "resize_blur", "resize_divisor", "centre_crop", "native_budget", "fewer_frames"),
+)
 """Controls that are given a budget."""
 
 
@@ -329,8 +334,10 @@ class RunConfig:
         control: what stands in a method's place: the picture is made smaller until it has the
             budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
             size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
-            (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
-            the picture of another question). See :mod:`unibench.controls`.
+            (``centre_crop``), read under the processor's own setting of so many tokens
+            (``native_budget``), shown in fewer frames (``fewer_frames``), or withheld (``blind``:
+            no picture, ``blind_grey``, ``blind_other``: the picture of another question). See
+            :mod:`unibench.controls`.
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
             ``centre``: a merged one amid those it stands for; ``original_then_compact`` and
             ``compact_then_original``: generated ones elsewhere, as released code has them. See
@@ -353,6 +360,9 @@ class RunConfig:
         generation: decoding.
         harness: who asks a benchmark; auto takes the harness that its card prefers.
         harness_options: how a harness is run.
+        diagnostics: what is measured of a choice beside its score: ``default``, where the kept
+            tokens lie; ``all``, also how alike they are and how much attention they have. See
+            :class:`unibench.diagnostics.Diagnosis`.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
@@ -386,6 +396,7 @@ class RunConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     harness: Harness | Literal["auto"] = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
+    diagnostics: Diagnostics = "default"
     out: str = "outputs"
     timing: bool = True
     share: Share = "none"

@@ -41,6 +41,7 @@ from unibench.inputs import model_digest as model_digest
 POSITIONS = RunConfig.positions  # of cells whose identity names none
 TEXT_AFTER_VIDEO = RunConfig.text_after_video  # the same
 NO_CONTROL = RunConfig.control
+DIAGNOSTICS = RunConfig.diagnostics
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -213,7 +214,7 @@ def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
 def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     if config.method["name"] == "vanilla":
         # one key for vanilla whatever budget or seed the command has
-        config = _of_vanilla(config) if config.control == NO_CONTROL else _of_control(config)
+        config = _of_vanilla(config) if config.control == NO_CONTROL else of_control(config)
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         # named, so that "auto" and the harness that it means have one key
@@ -256,10 +257,10 @@ def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
     # where nothing is removed, nothing moves
     config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
-    return replace(config, ratio=None, retention=None, keep=None)
+    return replace(config, ratio=None, retention=None, keep=None, diagnostics=DIAGNOSTICS)
 
 
-def _of_control(config: RunConfig) -> RunConfig:
+def of_control(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern its control."""
     whole, control = _of_vanilla(config), config.control
     # only this control draws
@@ -283,6 +284,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
         **({} if config.repeat == 0 else {"repeat": config.repeat}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
+        **({} if config.diagnostics == DIAGNOSTICS else {"diagnostics": config.diagnostics}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
@@ -324,7 +326,8 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
+# what is compared; diagnostics change no answer, so that a cell with all of them is compared too
+CANDIDATE = ("method", "source", "budget", "positions", "control", "clip", "diagnostics")
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 RUNS = ("seed", "repeat")  # what tells runs of one series apart
 

@@ -156,6 +156,8 @@ def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: s
         for grid in experiment.read(CONFIGS / "experiment" / f"{name}.yaml").grids
         for value in grid["method"]
     }
+    if name == "controls":  # which adds them beside each method
+        wanted |= {"random_like", "random_pre"}
     assert {cell.method["name"] for cell in cells} == wanted - ELSEWHERE
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
@@ -263,7 +265,12 @@ VIDEO = {
 
 def test_the_tiny_grid_holds_every_method_for_pictures() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
-    wrappers = {"cen_prune", "debias", "stop"}  # around methods that are there themselves
+    wrappers = {
+        "cen_prune",
+        "debias",
+        "random_like",
+        "stop",
+    }  # around methods that are there themselves
     assert {cell.method["name"] for cell in cells} == set(
         registry.methods()
     ) - wrappers - VIDEO - ELSEWHERE

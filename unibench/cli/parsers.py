@@ -24,7 +24,7 @@ FORMATS = ("md", "tex", "html", "csv")
 SETTINGS = ("paper", "unibench", "both")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
-STUDIES = ("tradeoff", "angles", "sweep", "size")
+STUDIES = ("tradeoff", "angles", "sweep", "size", "horizon")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
@@ -230,7 +230,7 @@ def report(parser: Parser) -> None:
     parser.setting("paper", "NAME", "tables of a paper: uniprunebench, idpruner, ..., or all")
     parser.setting("table", "K", "one table of it")
     parser.setting("mode", "published", "or ours, or the difference", type=one_of("mode", MODES))
-    parser.setting("view", "tasks", "own results: tasks, abilities, place or aim as columns")
+    parser.setting("view", "tasks", "or abilities, groups, diagnostics, place, aim")
     _format(parser)
     parser.setting("to", "FOLDER", "write files instead of printing")
     _results(parser)
@@ -326,6 +326,7 @@ def analyze(parser: Parser) -> None:
         "tradeoff ratio=0.889 task.limit=200",
         "sweep experiment=sweep_lambda task.limit=100",
         "size experiment=sweep_size",
+        "horizon model=tiny_qwen2_5_vl method=fastv ratio=0.889 seed=0,1,2",
     )
 
 

@@ -45,6 +45,7 @@ class Plan:
         scope: what shares a budget, see :class:`~unibench.pruning.session.Session`.
         seed: for methods that draw.
         positions: where the tokens that go on stand, see :mod:`unibench.pruning.positions`.
+        diagnose: whether to measure how much attention the kept tokens have.
     """
 
     method: Method
@@ -53,6 +54,7 @@ class Plan:
     scope: Scope
     seed: int
     positions: Positions
+    diagnose: bool = False
 
     @cached_property
     def needs(self) -> Needs:
@@ -248,6 +250,8 @@ class Chooser:
             chosen = True
             # sequence order: in score order a causal mask would let tokens see what follows them
             keep, order = selection.keep.to(hidden.device).sort()
+            if self.plan.diagnose:
+                self._attended(prefill, stage, ctx, keep, row)
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]
             values += [new, None]
@@ -274,6 +278,18 @@ class Chooser:
         origin = origin.to(hidden.device)
         groups = origin[torch.cat(members, 1)] if members else None
         return Choice(origin[rows], merged, weighed, groups)
+
+    def _attended(
+        self, prefill: Prefill, stage: Stage, ctx: StageContext, keep: Tensor, row: int
+    ) -> None:
+        """Note the share of attention on kept tokens at the layers that the method reads."""
+        layers = [*stage.needs.llm_attention, *([stage.layer] if stage.needs.entering else [])]
+        # no work of the method, and part of no time
+        with self._reading.timed(prefill.spans.excluded):
+            for layer in layers:
+                given = ctx.attention(layer)[:, 0]
+                shares = given[:, keep.to(given.device)].sum(1) / given.sum(1)
+                prefill.attended.setdefault(row, []).append(float(shares.mean()))
 
     def _members(self, selection: Selection, ctx: StageContext) -> list[Tensor]:
         """Rows of merged tokens and of those that each stands for, where they are asked for."""

@@ -52,6 +52,8 @@ class Prefill:
         spans: when its parts ran.
         work: what the stages of a method computed for each sample.
         together: what they computed for the whole batch.
+        embeds: ``[B, L, D]`` what the language model was given, where it is diagnosed.
+        attended: shares of attention on kept tokens, by sample, where it is diagnosed.
     """
 
     forward_start: Mark | None = None
@@ -74,6 +76,8 @@ class Prefill:
     spans: Spans = field(default_factory=Spans)
     work: dict[int, list[Work]] = field(default_factory=dict)
     together: list[Work] = field(default_factory=list)
+    embeds: Tensor | None = None
+    attended: dict[int, list[float]] = field(default_factory=dict)
     _prompt: Prompt | None = None
 
     @property

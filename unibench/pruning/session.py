@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from statistics import fmean
 from typing import Any
 from weakref import WeakSet
 
@@ -19,6 +20,7 @@ from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.facts import RECURRENT, SLIDING, misplaced
+from unibench.ops import effective_rank, nearest_cosine
 from unibench.pruning._transformers import (
     attention_of,
     cache_in,
@@ -87,6 +89,8 @@ class Session:
             :mod:`unibench.pruning.after_video`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
+        diagnose: also measure how alike the kept tokens are and how much attention they have,
+            outside of all times.
 
     Attributes:
         family: the adapter of the model.
@@ -111,6 +115,7 @@ class Session:
         positions: Positions = "original",
         text_after_video: TextAfterVideo = "max_side",
         reuse: Reuse | None = None,
+        diagnose: bool = False,
     ) -> None:
         if is_compiled(family.model):
             raise UsageError(
@@ -126,7 +131,7 @@ class Session:
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self._plan = Plan(method, stages, budget, scope, seed, positions)
+        self._plan = Plan(method, stages, budget, scope, seed, positions, diagnose)
         self._number = next(_NUMBERS)
         if self._plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
@@ -413,6 +418,7 @@ class Session:
             self._uncached[:] = [prompt, *self._uncached[: UNCACHED - 1]]
         self._note_length(prompt)
         self.prompt = self._reading.prompt = prefill.prompt = prompt
+        prefill.embeds = embeds.detach() if self._plan.diagnose else None
         if self._plan.positions != "original":
             rotate = functools.partial(self.family.rotary, embeds)
             prefill.places = Places(self._plan.positions, prompt, rotate)
@@ -491,6 +497,7 @@ class Session:
             rows = range(len(prompt.items))
             prompts = ["" if (ids := prompt.ids_of(row)) is None else digest(ids) for row in rows]
             pixels = pixel_digests(self.family, prompt, prefill.calls)
+            spreads = [_spread(prefill, row) for row in rows]
         for row, visual in enumerate(prompt.visual_counts):
             # layers before the first hooked one read every token
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
@@ -510,6 +517,9 @@ class Session:
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
                     uncounted=uncounted,
+                    effective_rank=spreads[row][0],
+                    nearest_cosine=spreads[row][1],
+                    attention=fmean(shares) if (shares := prefill.attended.get(row)) else None,
                 )
             )
 
@@ -589,6 +599,17 @@ class Session:
         end = self.prompt.length if segment.end is None else segment.end[0].to(places)
         after = end + torch.arange(grown, device=places.device)
         return torch.cat([places, after.expand(len(places), -1)], 1)
+
+
+def _spread(prefill: Prefill, row: int) -> tuple[float | None, float | None]:
+    """How alike the tokens of a sample are that were kept, as they came to the language model:
+    effective rank and mean nearest cosine; None where nothing is diagnosed.
+    """
+    if prefill.embeds is None or not prefill.prompt.items[row]:
+        return None, None
+    visual = prefill.prompt.visual[row].nonzero()[:, 0][prefill.left(row)]
+    kept = prefill.embeds[row, visual.to(prefill.embeds.device)]
+    return effective_rank(kept), nearest_cosine(kept)
 
 
 def _taken(argument: Any, segment: Segment, length: int) -> Any:
