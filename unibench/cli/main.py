@@ -60,6 +60,9 @@ VERBS: dict[str, Verb] = {
         "a method's own numbers, from a few samples", parsers.calibrate, "calibrating:calibrate"
     ),
     "compare": Verb("paired tests of methods or cells", parsers.compare, "comparing:compare"),
+    "lost": Verb(
+        "the samples that one method answers and another does not", parsers.lost, "losing:lost"
+    ),
     "recommend": Verb(
         "the Pareto-optimal methods within a limit of the drop",
         parsers.recommend,
@@ -89,7 +92,7 @@ VERBS: dict[str, Verb] = {
 ACTIONS: dict[str, Verb] = {
     "index": Verb("cells and samples below a folder", parsers.store_index, "storing:index"),
     "verify": Verb(
-        "what is damaged, and the command that repairs it", parsers.store_folder, "storing:verify"
+        "what is damaged, and the command that repairs it", parsers.store_verify, "storing:verify"
     ),
     "repair": Verb(
         "set damaged lines aside; the next run answers them again",
@@ -178,15 +181,24 @@ def _run(words: list[str]) -> int:
     place, options = _read(words)
     if options is None:
         code = 0
-    elif place:
-        module, _, function = place.partition(":")
-        code = getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options)
-    else:
-        from unibench.cli.grid import Grid
+    elif getattr(options, "wide", False):
+        from unibench.cli.terminal import widened
 
-        code = Grid(options).run()
+        with widened():
+            code = _do(place, options)
+    else:
+        code = _do(place, options)
     sys.stdout.flush()
     return int(code)
+
+
+def _do(place: str, options: Options) -> int:
+    if not place:
+        from unibench.cli.grid import Grid
+
+        return Grid(options).run()
+    module, _, function = place.partition(":")
+    return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options))
 
 
 def _fault(error: Exception) -> int:

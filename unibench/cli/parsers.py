@@ -21,6 +21,7 @@ KINDS = {
 }
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
+DETAILS = ("interval", "drop")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size")
 STUDIES = ("tradeoff", "angles", "sweep", "size")
@@ -43,6 +44,7 @@ def run(parser: Parser) -> None:
     parser.option(
         "--info", "WHAT", "what Hydra knows: all, config, defaults, ...", nargs="?", const="all"
     )
+    _wide(parser)
     parser.examples(
         "model=qwen2_5_vl_7b method=divprune ratio=0.889 task=pope harness=lmms_eval",
         "-m method=divprune,fastv ratio=0.667,0.889 task.limit=200",
@@ -57,6 +59,7 @@ def plan(parser: Parser) -> None:
     parser.flag("--failed", "list failed cells only")
     parser.flag("--json", "print everything as JSON")
     parser.option("--probe", "N", "answer N samples where no time is known", type=count)
+    _wide(parser)
     parser.examples(
         "-m method=divprune,fastv ratio=0.667,0.889",
         "experiment=uniprunebench_table5 --failed",
@@ -71,6 +74,7 @@ def work(parser: Parser) -> None:
     parser.option("--processes", "N", "number of worker processes (1)", type=count)
     parser.option("--gpus", "0,1", "one worker process for each of these GPUs", type=_gpus)
     _workers(parser)
+    _wide(parser)
     parser.examples(
         "-m method=divprune,fastv ratio=0.667,0.889 --processes 2",
         "experiment=idpruner_table1 --gpus 0,1,2,3 --retry",
@@ -138,6 +142,7 @@ def profile(parser: Parser) -> None:
         "or a paper's: uniprunebench, trimtokenator, idpruner, stp",
         type=one_of("protocol", ("unibench", "uniprunebench", "trimtokenator", "idpruner", "stp")),
     )
+    _wide(parser)
     parser.examples(
         "method=divprune,fastv ratio=0.667,0.889 image=336x336",
         "model=qwen2_5_vl_7b model.weights=random method=divprune ratio=0.889 batch=1,8",
@@ -157,6 +162,7 @@ def list_(parser: Parser) -> None:
         nargs="?",
         const="",
     )
+    _wide(parser)
     parser.examples("methods", "tasks --json", "methods --needs no-llm-attention,no-training")
 
 
@@ -178,12 +184,28 @@ def compare(parser: Parser) -> None:
         help="two or more methods (divprune, fastv+layer=3), or cells by key or folder",
     )
     parser.flag("--json", "print everything as JSON")
+    parser.setting("by", "ability", "a test for each ability", type=one_of("split", ("ability",)))
+    parser.setting("ability", "A,B", "a test for each of these")
     _results(parser)
+    _wide(parser)
     parser.examples(
         "divprune fastv",
         "vanilla divprune random_pre budget=0.889 model=qwen2_5_vl_7b",
         "fastv fastv+layer=3 dart --json",
+        "divprune fastv by=ability",
     )
+
+
+def lost(parser: Parser) -> None:
+    """Samples won and lost."""
+    parser.takes("A B [key=value ...] [--json]")
+    for name, said in (("first", "a method, or a cell by key or folder"), ("second", "another")):
+        parser.add_argument(name, metavar="AB"[name == "second"], help=said)
+    parser.flag("--json", "print everything as JSON")
+    parser.setting("ability", "A,B", "samples of these abilities")
+    _results(parser)
+    _wide(parser)
+    parser.examples("vanilla divprune budget=0.889", "divprune fastv task=pope --json")
 
 
 def recommend(parser: Parser) -> None:
@@ -197,6 +219,7 @@ def recommend(parser: Parser) -> None:
         default="prefill_ms",
     )
     _results(parser)
+    _wide(parser)
     parser.examples("--max-drop 2 --metric prefill_ms", "--max-drop 1 --metric tflops task=pope")
 
 
@@ -221,12 +244,19 @@ def report(parser: Parser) -> None:
     parser.setting("table", "K", "one table of it")
     parser.setting("mode", "published", "or ours, or the difference", type=one_of("mode", MODES))
     parser.setting("view", "tasks", "own results: tasks, abilities, place or aim as columns")
-    _format(parser)
+    parser.setting("sort", "average", "own results: a column, best first; -average: worst first")
+    parser.setting(
+        "show", "interval,drop", "own results: beside each score, where it is known", type=_details
+    )
+    parser.setting("names", "FILE.yaml", "own results: names to be written; paper: the papers'")
+    parser.setting("format", "md", f"or {', '.join(FORMATS[1:])}", type=one_of("format", FORMATS))
     parser.setting("to", "FOLDER", "write files instead of printing")
+    _wide(parser)
     _results(parser)
     parser.examples(
         "paper=uniprunebench table=1 mode=ours",
-        "out=outputs view=abilities format=tex",
+        "out=outputs sort=average show=interval",
+        "out=outputs view=abilities format=tex names=paper",
         "--html out=outputs to=page",
     )
 
@@ -299,8 +329,16 @@ def gallery(parser: Parser) -> None:
     parser.examples("synthvqa.html pictures=12", "pairs.html variant=pair split=dev")
 
 
+def store_verify(parser: Parser) -> None:
+    """``verify``."""
+    parser.takes("FOLDER [--score FILE.py:function]")
+    _folder(parser)
+    parser.option("--score", "FILE.py:function", "a scorer of your own that may be run again")
+    parser.examples("outputs", "outputs/tiny_llava --score ./mine.py:close")
+
+
 def store_folder(parser: Parser) -> None:
-    """``verify`` and ``repair``."""
+    """``repair``."""
     parser.takes("FOLDER")
     _folder(parser)
     parser.examples("outputs", "outputs/tiny_llava")
@@ -397,6 +435,10 @@ def _results(parser: Parser) -> None:
     parser.filters(*FILTERS)
 
 
+def _wide(parser: Parser) -> None:
+    parser.flag("--wide", "tables as wide as they are, though the terminal is narrower")
+
+
 def _format(parser: Parser) -> None:
     parser.setting(
         "format", "md", f"or {', '.join(FORMATS[1:])}", type=one_of("format", FORMATS), default="md"
@@ -437,6 +479,13 @@ def _expiry(text: str) -> float:
             f" {2 * BEAT_SECONDS:g}"
         )
     return seconds
+
+
+def _details(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    for word in words:
+        one_of("detail", DETAILS)(word)
+    return words
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -47,12 +47,14 @@ def _with_verified(entries: list[results.Entry], folder: Path) -> list[results.E
 
 
 def verify(options: Options) -> int:
-    """``store verify FOLDER``: exit code 1 if something is damaged."""
+    """``store verify FOLDER [--score FILE.py:function]``: exit code 1 if something is damaged."""
     from unibench import frame  # loads pandas
     from unibench.recheck import recheck
 
     folder = _path(options.folder)
-    checked = recheck(folder)
+    file, _, function = (options.score or "").rpartition(":")
+    trusted = [f"{_path(file).absolute()}:{function}"] if file else []
+    checked = recheck(folder, trusted)
     frame.note(folder, checked.damaged)
     problems = checked.problems
     if checked.unsealed:

@@ -16,7 +16,7 @@ from unibench.frame import conditions, difference, labels
 from unibench.inference.row import ALL
 from unibench.inference.row import columns as names
 from unibench.registry import category
-from unibench.report.table import Block, Entry, Line, Table
+from unibench.report.table import Block, Entry, Line, Source, Table
 
 MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
@@ -177,7 +177,15 @@ def _score(cell: Result | None) -> Entry:
     if cell is None:
         return Entry(MISSING)
     spread: str = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
-    return Entry(f"{cell['score_100']:.1f}{spread}")
+    return Entry(f"{cell['score_100']:.1f}{spread}", source=_source(cell))
+
+
+def _source(cell: Result) -> Source:
+    low, high, drop = (
+        None if pd.isna(cell[name]) else float(cell[name]) for name in ("low", "high", "drop_pct")
+    )
+    score, ability = float(cell["score_100"]), str(cell["ability"])
+    return Source(score, tuple(cell["folder"]), ability, low, high, drop)
 
 
 def _summary(scores: Sequence[Result | None]) -> list[Entry]:
