@@ -254,10 +254,12 @@ def _of_text(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     # without newline="", line ends inside quotes would be others
     lines = io.StringIO(_text(file), newline="")
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+    rows: list[dict[str | Any, Any]] = []
     try:
-        rows = list(reader)
+        rows.extend(reader)  # as far as it goes
     except csv.Error as error:
-        raise UsageError(f"{file} line {reader.line_num}: {error}") from None
+        said = f"{error}; a quotation mark that is part of a text is written twice, inside quotes"
+        raise UsageError(f"{file} row {len(rows) + 1}: {said}") from None
     heads = reader.fieldnames or []
     if twice := [name for name in heads if heads.count(name) > 1]:
         raise UsageError(f"{file} has two columns {twice[0]!r}")

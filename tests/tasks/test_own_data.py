@@ -192,7 +192,7 @@ def test_a_missing_and_a_broken_picture_are_named_by_line_before_a_model_is_load
         ("mine.csv", "", "holds no question"),
         ("mine.tsv", "index\timage\tquestion\tanswer\n", "holds no question"),
         ("mine.jsonl", "\n\n", "holds no question"),
-        ("mine.csv", 'image,question,answer\na.png,"What?,R1\n', "mine.csv line 2"),
+        ("mine.csv", 'image,question,answer\na.png,"What?,R1\n', "mine.csv row 1"),
         ("mine.csv", "image,question,answer\na.png,What?\n", "row 1 has 2 values"),
         ("mine.csv", "image,question,answer\na.png,What, now?,R1\n", "row 1 has 4 values"),
         ("mine.csv", "image,image,answer\n", "two columns 'image'"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unibench.cli import parsers
-from unibench.cli.parser import COMMAND, Options, Parser
+from unibench.cli.parser import COMMAND, OVERRIDES, Options, Parser
 from unibench.credentials import hidden
 from unibench.errors import UsageError, lines_shown, of_file, shown, unknown
 
@@ -84,12 +84,28 @@ VERBS: dict[str, Verb] = {
     "gallery": Verb(
         "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
     ),
+    "completion": Verb(
+        "what a shell offers while a command is typed", parsers.completion, "completing:completion"
+    ),
     "store": Verb(
-        "look after results: index, verify, repair, prune, rekey, merge, export, import",
+        "look after results: list, show, diff, why, index, verify, repair, prune, rekey, merge,"
+        " export, import",
         parsers.store_folder,
     ),
 }
 ACTIONS: dict[str, Verb] = {
+    "list": Verb(
+        "cells with state, score, date, host, user and size", parsers.store_list, "stored:list_"
+    ),
+    "show": Verb(
+        "configuration, environment and code of a cell", parsers.store_show, "stored:show"
+    ),
+    "diff": Verb("what tells two cells apart, and what it did", parsers.store_diff, "stored:diff"),
+    "why": Verb(
+        "why the cell of a command is not among those that are there",
+        parsers.store_why,
+        "stored:why",
+    ),
     "index": Verb("cells and samples below a folder", parsers.store_index, "storing:index"),
     "verify": Verb(
         "what is damaged, and the command that repairs it", parsers.store_verify, "storing:verify"
@@ -270,8 +286,16 @@ def _verb_of(words: list[str]) -> tuple[str, Verb, list[str]]:
         if rest[0] not in ACTIONS:
             raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
         return f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
+    if first == "show" and len(rest) == 1 and rest[0] not in parsers.KINDS.values():
+        raise UsageError(
+            f"show what {rest[0]}? {', '.join(parsers.KINDS.values())}; for example {COMMAND} show"
+            f" method {rest[0]}"
+        )
     if first in VERBS:
         return first, VERBS[first], rest
+    if rest and (first in OVERRIDES or rest[0] == "="):  # method divprune, ratio = 0.5
+        value = next((word for word in rest if word != "="), "...")
+        raise UsageError(f"overrides are written without spaces: {first}={value}")
     if first and "=" not in first and not first.startswith(("-", "~")):
         page = f"{COMMAND} --help; overrides are written key=value"
         raise unknown("verb", first, VERBS, page)

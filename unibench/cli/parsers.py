@@ -7,7 +7,9 @@ once.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import subprocess
 from collections.abc import Collection
 
 from unibench.cli.parser import Parser, count, natural, one_of, positive, real
@@ -19,6 +21,7 @@ KINDS = {
     "suites": "suite",
     "experiments": "experiment",
 }
+SHELLS = ("bash", "zsh", "fish", "words")
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
 DETAILS = ("interval", "drop")
@@ -32,6 +35,7 @@ FILTERS = (
     *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
     *("setting", "device", "key"),
 )  # columns of results; a test holds them to those that the frame knows
+LISTED = ("model", "task", "method", "budget", "seed", "state", "host", "user", "key")
 
 
 def run(parser: Parser) -> None:
@@ -59,6 +63,7 @@ def plan(parser: Parser) -> None:
     parser.flag("--failed", "list failed cells only")
     parser.flag("--json", "print everything as JSON")
     parser.option("--probe", "N", "answer N samples where no time is known", type=count)
+    parser.option("--workers", "N", "how long it takes so many", type=count)
     _wide(parser)
     parser.examples(
         "-m method=divprune,fastv ratio=0.667,0.889",
@@ -72,7 +77,7 @@ def work(parser: Parser) -> None:
     parser.takes("[-m] key=value ... [options]", overrides=True)
     _sweep(parser)
     parser.option("--processes", "N", "number of worker processes (1)", type=count)
-    parser.option("--gpus", "0,1", "one worker process for each of these GPUs", type=_gpus)
+    parser.option("--gpus", "0,1", "one worker for each of these GPUs; 0-7, all", type=_gpus)
     _workers(parser)
     _wide(parser)
     parser.examples(
@@ -329,6 +334,14 @@ def gallery(parser: Parser) -> None:
     parser.examples("synthvqa.html pictures=12", "pairs.html variant=pair split=dev")
 
 
+def completion(parser: Parser) -> None:
+    """Shell completion."""
+    _named(parser, "shell", "shell", SHELLS, "bash, zsh or fish: prints what the shell is to read")
+    parser.takes("SHELL")
+    parser.setting("line", "TEXT", "with words: what has been typed so far")
+    parser.examples("bash >> ~/.bash_completion", "fish > ~/.config/fish/completions/unibench.fish")
+
+
 def store_verify(parser: Parser) -> None:
     """``verify``."""
     parser.takes("FOLDER [--score FILE.py:function]")
@@ -342,6 +355,43 @@ def store_folder(parser: Parser) -> None:
     parser.takes("FOLDER")
     _folder(parser)
     parser.examples("outputs", "outputs/tiny_llava")
+
+
+def store_list(parser: Parser) -> None:
+    """``list``."""
+    parser.takes("FOLDER [key=value ...] [--sort COLUMN] [--json]")
+    _folder(parser)
+    parser.option("--sort", "COLUMN", "by a column; -score: the largest first")
+    parser.flag("--json", "print everything as JSON")
+    parser.filters(*LISTED)
+    _wide(parser)
+    parser.examples("outputs --sort -date", "outputs state=failed,damaged method=divprune --json")
+
+
+def store_show(parser: Parser) -> None:
+    """``show``."""
+    parser.takes("FOLDER KEY [--json]")
+    _folder(parser)
+    parser.add_argument("key", metavar="KEY", help="of a cell, its first signs, or its folder")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples("outputs 40f2b2", "outputs 40f2b2 --json")
+
+
+def store_diff(parser: Parser) -> None:
+    """``diff``."""
+    parser.takes("FOLDER A B [--json]")
+    _folder(parser)
+    parser.add_argument("first", metavar="A", help="key of a cell, its first signs, or its folder")
+    parser.add_argument("second", metavar="B", help="of another")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples("outputs 40f2b2 c9084f", "outputs 40f2b2 c9084f --json")
+
+
+def store_why(parser: Parser) -> None:
+    """``why``."""
+    parser.takes("[-m] key=value ...", overrides=True)
+    _sweep(parser)
+    parser.examples("method=divprune ratio=0.889 task=pope", "-m method=divprune,fastv out=outputs")
 
 
 def store_index(parser: Parser) -> None:
@@ -382,10 +432,11 @@ def store_merge(parser: Parser) -> None:
 
 def store_export(parser: Parser) -> None:
     """``export``."""
-    parser.takes("FOLDER FILE.tar.gz")
+    parser.takes("FOLDER FILE.tar.gz [key=value ...]")
     _folder(parser)
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive to write")
-    parser.examples("outputs grid.tar.gz", "outputs/tiny_llava llava.tar.gz")
+    parser.filters(*LISTED)
+    parser.examples("outputs grid.tar.gz", "outputs done.tar.gz state=done method=divprune,fastv")
 
 
 def store_import(parser: Parser) -> None:
@@ -457,9 +508,38 @@ def _named(parser: Parser, name: str, kind: str, names: Collection[str], help: s
 
 
 def _gpus(text: str) -> list[str]:
-    names = text.split(",")
-    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text}: numbers of GPUs, each once, such as --gpus 0,1")
+    if text == "all":
+        return _all_gpus()
+    names: list[str] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)-(\d+)", part)
+        names += [str(n) for n in range(int(ends[1]), int(ends[2]) + 1)] if ends else [part]
+    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names) or not names:
+        raise argparse.ArgumentTypeError(
+            f"{text}: numbers of GPUs, each once, such as --gpus 0,1 or 0-7, or all"
+        )
+    return names
+
+
+def _all_gpus() -> list[str]:
+    """The GPUs that this process may use; asked of the driver, since torch takes seconds to load.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        found = visible.split(",")
+    else:
+        query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        try:
+            answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        except (OSError, subprocess.SubprocessError):
+            raise argparse.ArgumentTypeError("all: nvidia-smi names no GPU here") from None
+        found = answer.stdout.split()
+    names = [name.strip() for name in found if name.strip().isdecimal()]
+    if not names:
+        raise argparse.ArgumentTypeError("all: there is no GPU that this process may use")
     return names
 
 
