@@ -216,6 +216,13 @@ def lost(parser: Parser) -> None:
 def recommend(parser: Parser) -> None:
     """The Pareto front."""
     parser.takes("[options] [key=value ...]")
+    parser.option(
+        "--max",
+        "COST=NUMBER",
+        "largest cost by a profile: prefill_ms=120, peak_mib=900, ...; may be repeated",
+        type=_limit,
+        action="append",
+    )
     parser.option("--max-drop", "PERCENT", "largest drop below vanilla (2)", type=real, default=2.0)
     parser.option(
         "--metric",
@@ -225,7 +232,7 @@ def recommend(parser: Parser) -> None:
     )
     _results(parser)
     _wide(parser)
-    parser.examples("--max-drop 2 --metric prefill_ms", "--max-drop 1 --metric tflops task=pope")
+    parser.examples("--max-drop 2 --metric prefill_ms", "--max prefill_ms=120 --max peak_mib=900")
 
 
 def calibrate(parser: Parser) -> None:
@@ -567,6 +574,13 @@ def _details(text: str) -> tuple[str, ...]:
     for word in words:
         one_of("detail", DETAILS)(word)
     return words
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, equals, number = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text}: a cost and its limit, such as prefill_ms=120")
+    return name, positive(number)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -19,6 +19,11 @@ def _spread(found: dict[str, float], unit: str = "") -> str:
     return f"{_short(found['median'])}{unit} ({_short(found['low'])}-{_short(found['high'])})"
 
 
+def _rate(row: dict[str, Any], count: int) -> str:
+    """So many things in the whole of a pass, by the second."""
+    return _short(1000 * count / row["total_ms"]["median"])
+
+
 def _short(value: float) -> str:
     """Three digits.
 
@@ -34,6 +39,8 @@ COLUMNS: dict[str, tuple[str, Cell]] = {
     "prefill": ("prefill ms", _span("prefill")),
     "method": ("method ms", _span("method")),
     "decode": ("decode ms/token", _span("decode")),
+    "samples/s": ("samples/s", lambda row: _rate(row, row["batch"])),
+    "tokens/s": ("tokens/s", lambda row: _rate(row, row["batch"] * row["new_tokens"])),
     "speed-up": ("speed-up", lambda row: _spread(row["speedup"], "x")),
     "prefill speed-up": ("prefill speed-up", lambda row: _spread(row["prefill_speedup"], "x")),
     "predicted": ("by FLOPs", lambda row: f"{row['predicted_speedup']:.2f}x"),
