@@ -134,7 +134,7 @@ def check(parser: Parser) -> None:
 def profile(parser: Parser) -> None:
     """Cost on fixed inputs."""
     parser.takes("key=value ...", overrides=True)
-    parser.setting("image", "1920x1080", "width x height of the picture in pixels", type=_size)
+    parser.setting("image", "1920x1080", "width x height, or the file of a picture", type=_size)
     parser.setting("text_tokens", "64", "tokens of the question", type=count)
     parser.setting("new_tokens", "32", "tokens that are decoded, always so many", type=count)
     parser.setting("batch", "1,8", "prompts read together; a table for each", type=_counts)
@@ -583,7 +583,9 @@ def _limit(text: str) -> tuple[str, float]:
     return name, positive(number)
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str) -> tuple[int, int] | str:
+    if os.path.isfile(text):
+        return text
     size = re.fullmatch(r"(\d+)x(\d+)", text)
     if size is None or min(int(size[1]), int(size[2])) < 1:
         raise argparse.ArgumentTypeError(f"{text}: width x height in pixels, such as 1920x1080")
