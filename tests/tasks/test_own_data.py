@@ -296,6 +296,18 @@ def test_own_data_are_asked_under_their_name_and_scorer(
     assert "not re-checked" not in capsys.readouterr().out
 
 
+def test_the_frames_of_a_clip_are_asked_as_one_video(place: Path) -> None:
+    out = place / "out"
+    data = written(place, "jsonl", [{**ENTRIES[0], "image": ["a.png", "b.png"] * 2}])
+    words = ["model=tiny_qwen2_5_vl", "method=vanilla", "task=folder", f"task.data={data}"]
+    tokens = {}
+    for name, more in (("pictures", []), ("clip", ["task.modality=video"])):
+        assert main([*words, *more, f"out={out / name}"]) == 0
+        (row,) = frame_of(out / name).query("ability == 'all'").to_dict("records")
+        tokens[name] = row["tokens_in"]
+    assert tokens["clip"] == tokens["pictures"] / 2  # Qwen reads two frames together
+
+
 def key(*words: str) -> str:
     (config,) = compose_cells(["method=vanilla", *words], sweep=False)
     return cell_of(config).key
