@@ -13,11 +13,11 @@ from unibench.registry.importing import import_part, place_of
 
 Scorer = Callable[[str, Sequence[str]], float]  # of an answer, with those that are accepted
 LETTERS = "ABCDEFGHIJKLMNOP"
-# "B", "(B)", "B.", "B: blue"; or a sentence that ends in or states one
-ALONE = re.compile(r"^\W*([A-P])(?:\W*$|[).:]\s|\s*$)")
+# "B", "(b)", "B."; or "B: blue"; or a sentence that states one
+ALONE = re.compile(r"^\W*([A-Pa-p])\W*$|^\W*([A-P])[).:]\s")
 STATED = re.compile(
-    r"(?:answer|option|choice)\s*(?:is|would be|:)?\s*:?\s*[\"'(*]*([A-P])\b(?!')", re.IGNORECASE
-)
+    r"(?i:answer|option|choice)\s*(?i:is|would be)?\s*:?\s*[\"'(*]*([A-P])\b(?!')"
+)  # in capitals: "the answer is a cat" names none
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 TOLERANCE = 0.05  # of ChartQA's relaxed accuracy
 LEAST_SIMILARITY = 0.5  # of ANLS: what is less alike counts as another answer
@@ -65,8 +65,8 @@ def _letter(answer: str) -> str | None:
     """The option that an answer names by its letter; None where it names none, or several."""
     text = unicodedata.normalize("NFKC", answer.strip())
     if found := ALONE.match(text):
-        return found[1]
-    letters = {letter.upper() for letter in STATED.findall(text)}
+        return str(found[1] or found[2]).upper()
+    letters = set(STATED.findall(text))
     return letters.pop() if len(letters) == 1 else None
 
 

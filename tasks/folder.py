@@ -238,7 +238,7 @@ def _line(entry: Entry, boxes: bool) -> Line:
     if not isinstance(question, str) or not question.strip():
         raise UsageError(f"{where}: question is {_shown(question)}, a text is wanted")
     options = _choices(where, values)
-    answer = [values["answer"]] if boxes and _is_box(values["answer"]) else values["answer"]
+    answer = str(values["answer"]) if boxes and _is_box(values["answer"]) else values["answer"]
     answers = _answers(where, answer, options)
     reason = _of_letters(options, answers) if options else _of_options(question, answers)
     if reason is not None:
