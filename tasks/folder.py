@@ -22,6 +22,7 @@ from unibench.tasks._scoring import exact, scorer
 from unibench.tasks._task import Sample
 
 FILE = "questions.jsonl"
+Box = tuple[float, ...]  # left, top, right, bottom
 OPTION = re.compile(r"(?:^|(?<=\s)|(?<=\())([A-P])[.):]\s")
 ON_BAD = ("stop", "skip")
 NAMED = 5  # pictures that cannot be read, of which a message says each
@@ -42,6 +43,7 @@ class Line:
         answers: accepted answers, at least one.
         ability: what is tested.
         options: what may be chosen, in the order of their letters; none of an open question.
+        boxes: of each picture, what the question is about.
     """
 
     where: str
@@ -51,6 +53,7 @@ class Line:
     answers: tuple[str, ...]
     ability: str
     options: tuple[str, ...] = ()
+    boxes: tuple[tuple[Box, ...], ...] = ()
 
     @property
     def group(self) -> str:
@@ -63,10 +66,12 @@ class Folder:
     saved; ``docs/own_data.md`` shows each.
 
     A question has ``image`` (a name or a list of them, or the picture itself), ``question`` and
-    ``answer`` (or a list of accepted answers); ``id``, ``ability``, ``hint`` and ``options`` (or
-    the columns A, B, C, ...) are optional. All questions are read and checked at once, and so are
-    the pictures before a model is loaded. A picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or
-    PPM file and is shown as viewers show it, see :func:`unibench.pictures.read_picture`.
+    ``answer`` (or a list of accepted answers). Optional are ``id``, ``ability``, ``hint``,
+    ``options`` (or the columns A, B, C, ...) and ``box``, what the question is about: ``[left, top,
+    right, bottom]`` as shares of the sides of the only picture. All questions are read and checked
+    at once, and so are the pictures before a model is loaded. A picture is a PNG, JPEG, WebP, GIF,
+    BMP, TIFF, AVIF or PPM file and is shown as viewers show it, see
+    :func:`unibench.pictures.read_picture`.
 
     Args:
         data: the file or folder.
@@ -121,7 +126,8 @@ class Folder:
                 if self._skip:
                     continue
                 raise
-            yield Sample(line.id, pictures, line.question, line.answers, line.ability, line.group)
+            asked = line.question, line.answers, line.ability
+            yield Sample(line.id, pictures, *asked, line.group, line.boxes)
 
     def questions(self, limit: int | None = None) -> Iterator[tuple[str, str]]:
         """Each question after the line that it stands in, without its pictures."""
@@ -251,6 +257,7 @@ def _line(entry: Entry, boxes: bool) -> Line:
         answers,
         _name(where, "ability", values.get("ability"), "all"),
         options,
+        _boxes(where, values),
     )
 
 
@@ -294,6 +301,23 @@ def _of_letters(options: Sequence[str], answers: Sequence[str]) -> str | None:
     if any(answer.strip().upper() in letters or answer.strip() in texts for answer in answers):
         return None
     return f"none of its options {', '.join(letters)} is accepted, so no reply could be right"
+
+
+def _boxes(where: str, entry: Mapping[str, Any]) -> tuple[tuple[Box, ...], ...]:
+    """The box of a line, of its only picture."""
+    box = entry.get("box")
+    if box is None:
+        return ()
+    numbers = isinstance(box, list) and all(type(edge) in (int, float) for edge in box)
+    if isinstance(entry["image"], list) and len(entry["image"]) != 1:
+        raise UsageError(f"{where}: box is of one picture, and this question has several")
+    inside = numbers and len(box) == 4 and all(0 <= box[i] < box[i + 2] <= 1 for i in (0, 1))
+    if not inside:
+        raise UsageError(
+            f"{where}: box is {_shown(box)}; [left, top, right, bottom] as shares of the picture's"
+            " sides is wanted"
+        )
+    return ((tuple(map(float, box)),),)
 
 
 def _name(where: str, key: str, value: Any, default: str) -> str:

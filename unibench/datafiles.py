@@ -38,6 +38,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "ability": ("ability", "category"),
     "options": ("options", "choices"),
     "hint": ("hint",),
+    "box": ("box",),
 }
 """What a question consists of, and the columns that hold it where ``columns=`` names no other."""
 
@@ -284,6 +285,8 @@ def _picture_columns(row: Mapping[str, str], shared: Mapping[Any, Any]) -> dict[
     for name, text in (("image", image), ("image_path", row.get("image_path", ""))):
         if name in row:
             made[name] = [_decoded(one) for one in _listed(text)] if text else None
+    if row.get("box"):
+        made["box"] = _listed(row["box"])
     if "options" in row or "choices" in row:
         made |= {name: _listed(row[name]) for name in ("options", "choices") if row.get(name)}
     return made

@@ -9,6 +9,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from training import __main__ as command
 from training import _loop
@@ -38,6 +39,12 @@ from training._towers import TOWERS, Looked
 from training._vision import Heads, train_vision
 from training._wording import Wording
 from training._words import make_tokenizer, role_ids, vocabulary_size
+from unibench import UsageError
+from unibench.compose import compose_cells
+from unibench.identity import cell_of
+from unibench.inference.ask import answer
+from unibench.models import load
+from unibench.runner.embedded import load_task
 from unibench.tasks.synthvqa._scene import make_scene
 
 FAMILIES = tuple(RECIPES)
@@ -355,6 +362,34 @@ def test_the_shared_decoder_turns_with_the_positions_of_each_family():
     turned = [rotary_of(form)(x, positions)[0] for form in ("qwen2_5_vl", "qwen3_vl")]
     assert turned[0].shape == turned[1].shape == (1, 1, 32)
     assert not torch.allclose(*turned)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_exported_checkpoint_answers_each_task(family, tmp_path):
+    recipe = small(family)
+    command.export(untrained(recipe), family, tmp_path)
+    plain = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
+    assert type(plain).__name__.lower().startswith(family.replace("_", ""))
+    cells = compose_cells(
+        [
+            *("method=divprune", "ratio=0.5", f"model=tiny_{family.replace('3_vl', '2_5_vl')}"),
+            *(f"model.path={tmp_path}", f"model.family={family}", "model.selector=null"),
+            "task=synthvqa,synthscene,synthvideo",
+        ],
+        sweep=True,
+    )
+    loaded = load(cells[0].model)
+    for config in cells:
+        cell = cell_of(config)
+        samples = list(load_task(cell).samples(5))
+        asked = answer(cell, load_task(cell), loaded, iter(enumerate(samples)))
+        if family == "llava" and config.task.modality == "video":
+            with pytest.raises(UsageError, match="reads no video"):
+                next(asked)
+            continue
+        records = list(asked)
+        assert [record.ability for record in records] == [sample.ability for sample in samples]
+        assert all(record.visual_tokens == 2 * record.kept for record in records)
 
 
 # -- the command

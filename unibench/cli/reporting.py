@@ -10,10 +10,11 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import CONTROLS, against
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
 from unibench.cli.terminal import console, print_table
-from unibench.report import Comparison, Results, StandIn, Table
+from unibench.report import StandIn, Table
 from unibench.store.files import replace
 
 
@@ -49,11 +50,16 @@ def report(options: Options) -> int:
 
 
 def _of_results(options: Options) -> list[Table]:
-    """Tables of one's own results, set as papers set theirs."""
-    show, names = options.show or (), reports.Names.of(options.names)
+    """Tables of one's own results, set as papers do, each method beside the best control."""
+    show, names, view = options.show or (), reports.Names.of(options.names), options.view or "tasks"
     cells = frames.over_seeds(finished(options), intervals="interval" in show)
-    tables = reports.grid(cells, options.view or "tasks")
-    return [reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables]
+    found = against(_with_controls(options, cells)) if view == "tasks" else {}
+    tables = reports.grid(cells, view, found)
+    if view not in ("groups", "diagnostics"):
+        tables = [
+            reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables
+        ]
+    return [*tables, *reports.controls(cells, found)]
 
 
 def _show(table: Table) -> None:
@@ -66,6 +72,16 @@ def _show(table: Table) -> None:
         screen.print(remark)
 
 
+def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:
+    """The lines that filters let pass, and the controls beside them, which a method= keeps out."""
+    if "method" not in options.filters:
+        return frames.whole(cells)
+    lines = frames.whole(frames.load(folder_of(options)))
+    beside = lines["setting"].isin(cells["setting"]) & lines["method"].isin(CONTROLS)
+    controls = frames.over_seeds(lines[beside], intervals=False)
+    return pd.concat([frames.whole(cells), controls], ignore_index=True).drop_duplicates("series")
+
+
 def _of_papers(options: Options) -> list[Table]:
     mode = options.mode or "published"
     names = reports.select(options.paper, options.table)
@@ -76,10 +92,7 @@ def _of_papers(options: Options) -> list[Table]:
     cells = _cells(options)
     difference = mode == "difference"
     return [
-        Comparison(
-            name, Results(cells, reports.rows(name), standin), reports.beyond, difference
-        ).table()
-        for name in names
+        reports.filled(name, cells, standin, reports.beyond, difference).table() for name in names
     ]
 
 

@@ -42,6 +42,7 @@ def session_of(
         positions=cell.config.positions,
         text_after_video=cell.config.text_after_video,
         reuse=reuse,
+        diagnose=cell.config.diagnostics == "all",
     )
 
 
