@@ -101,7 +101,9 @@ def arranged(
         blocks = [_marked(block) for block in blocks]
     if show:
         blocks = [_detailed(block, show) for block in blocks]
-    remarks = (*table.remarks, *([MARKED] if marks else []), *_meaning(show))
+    entries = [entry for block in blocks for line in block.lines for entry in line.entries]
+    marked = [MARKED] if any(entry.bold for entry in entries) else []
+    remarks = (*table.remarks, *marked, *_meaning(show))
     made = replace(table, blocks=tuple(blocks), remarks=remarks)
     return made if names is None else _renamed(made, names)
 
