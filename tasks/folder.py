@@ -340,8 +340,8 @@ def _pictures(where: str, value: Any) -> tuple[Picture, ...]:
 
 def _answers(where: str, value: Any, options: Sequence[str]) -> tuple[str, ...]:
     """Accepted answers as texts; what is no label is refused rather than taken by its spelling. Of
-    a question with options, a whole number counts them from 0, and a text that is one stands for
-    its letter too.
+    a question with options, a whole number counts them from 0; its letter and its text stand for
+    each other.
     """
     accepted = value if isinstance(value, list) else [value]
     for answer in accepted or [None]:
@@ -358,12 +358,14 @@ def _answers(where: str, value: Any, options: Sequence[str]) -> tuple[str, ...]:
     texts = [text.strip() for text in options]
     found: list[str] = []
     for answer in accepted:
+        text = str(answer).strip()
         place = answer if isinstance(answer, int) else None
         if place is not None and not 0 <= place < len(options):
             raise UsageError(f"{where}: answer is {place}; its options count from 0")
-        text = str(answer).strip()
         if place is None and text in texts:
             place = texts.index(text)
+        elif place is None and len(text) == 1 and text.upper() in LETTERS[: len(options)]:
+            place = LETTERS.index(text.upper())
         found += [text] if place is None else [LETTERS[place], options[place]]
     return tuple(dict.fromkeys(found))
 

@@ -64,13 +64,13 @@ def test_every_cell_is_listed_with_state_score_and_why(
 def test_filters_take_several_values_and_columns_sort(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("method=divprune,random_pre", "--sort", "-score")
+    words = ("method=divprune,random_pre", "sort=-score")
     assert [one["score"] for one in listed(capsys, out, *words)] == [60.0, 50.0, 40.0]
     assert len(listed(capsys, out, "state=failed")) == 1
     for wrong, told in (("method=divprun", "Did you mean divprune?"), ("methd=a", "method?")):
         assert main(["store", "list", str(out), wrong]) == 2
         assert told in capsys.readouterr().err
-    assert main(["store", "list", str(out), "--sort", "scor"]) == 2
+    assert main(["store", "list", str(out), "sort=scor"]) == 2
     assert "Did you mean score?" in capsys.readouterr().err
 
 

@@ -408,13 +408,13 @@ def store_folder(parser: Parser) -> None:
 
 def store_list(parser: Parser) -> None:
     """``list``."""
-    parser.takes("FOLDER [key=value ...] [--sort COLUMN] [--json]")
+    parser.takes("FOLDER [key=value ...] [--json]")
     _folder(parser)
-    parser.option("--sort", "COLUMN", "by a column; -score: the largest first")
+    parser.setting("sort", "score", "by a column; -score: the largest first")
     parser.flag("--json", "print everything as JSON")
     parser.filters(*LISTED)
     _wide(parser)
-    parser.examples("outputs --sort -date", "outputs state=failed,damaged method=divprune --json")
+    parser.examples("outputs sort=-date", "outputs state=failed,damaged method=divprune --json")
 
 
 def store_show(parser: Parser) -> None:

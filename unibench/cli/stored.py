@@ -30,7 +30,7 @@ RESULT = ("score_100", "n", "kept_mean", "tflops", "prefill_ms", "drop_pct")
 
 
 def list_(options: Options) -> int:
-    """``store list FOLDER [key=value ...] [--sort COLUMN] [--json]``."""
+    """``store list FOLDER [key=value ...] [sort=COLUMN] [--json]``."""
     found = listed(_path(options.folder), options.filters)
     if options.sort:
         found = _sorted(found, options.sort)
@@ -48,9 +48,7 @@ def list_(options: Options) -> int:
 def _sorted(found: Sequence[Listed], sort: str) -> list[Listed]:
     column = sort.removeprefix("-")
     if column not in COLUMNS:
-        raise unknown(
-            "column", column, COLUMNS, "--sort score, --sort -score for the largest first"
-        )
+        raise unknown("column", column, COLUMNS, "sort=score, sort=-score for the largest first")
     known = [one for one in found if getattr(one, column) is not None]
     rest = [one for one in found if getattr(one, column) is None]
     known.sort(key=lambda one: getattr(one, column), reverse=sort.startswith("-"))
