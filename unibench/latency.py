@@ -207,6 +207,41 @@ def within(
     return choices
 
 
+def priced(cells: pd.DataFrame, found: Sequence[Profiled], number: int | None) -> pd.DataFrame:
+    """The lines of methods that were profiled, with the costs of their profiles in place of those
+    of the runs.
+
+    Args:
+        cells: of one model, seeds joined.
+        found: profiles.
+        number: of the inputs, from 1, where the model was profiled with several.
+
+    Raises:
+        UsageError: the model has no profile, or several and no number.
+    """
+    place = tuple(str(cells.iloc[0][name]) for name in SAME)
+    same = [one for one in found if tuple(getattr(one.inputs, name) for name in SAME) == place]
+    inputs = list(dict.fromkeys(one.inputs for one in same))
+    if not inputs:
+        raise UsageError(f"{place[0]} has no profile with {', '.join(place[1:])}")
+    listed = "; ".join(f"{count}: {one}" for count, one in enumerate(inputs, 1))
+    if number is None and len(inputs) > 1:
+        raise UsageError(f"profiles of several inputs, choose one with inputs=1: {listed}")
+    if number is not None and number > len(inputs):
+        raise UsageError(f"inputs={number}: there are {listed}")
+    chosen = inputs[(number or 1) - 1]
+    costs = {(one.method, one.budget): one.costs for one in same if one.inputs == chosen}
+    names = (cells["method"] + " " + cells["variant"]).str.strip()
+    known = [costs.get(pair) for pair in zip(names, cells["budget"], strict=True)]
+    there = [one is not None for one in known]
+    lines = cells[there].copy()
+    for name in LIMITS:
+        if name in lines:
+            values = [one.get(name, float("nan")) for one in known if one is not None]
+            lines[name] = values
+    return lines
+
+
 def _choice(
     joined: pd.DataFrame,
     inputs: Inputs,

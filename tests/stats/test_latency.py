@@ -12,7 +12,8 @@ import pytest
 from tests.stats._cells import finished
 from unibench import frame
 from unibench.cli import main
-from unibench.latency import profiles, within
+from unibench.errors import UsageError
+from unibench.latency import priced, profiles, within
 
 N = 40
 SAME = {"image": "336x336", "batch": 1, "text_tokens": 20, "new_tokens": 8, "protocol": "unibench"}
@@ -105,6 +106,21 @@ def test_profiles_of_other_inputs_stay_apart(
     quick = {name: (prefill / 2, peak) for name, (prefill, peak) in COSTS.items()}
     profiled(tmp_path, quick, dtype="float16")  # another model, as far as times go
     assert len(within(frame.load(tmp_path), profiles(tmp_path), {"prefill_ms": 50.0}, 2.0)) == 2
+
+
+def test_a_plot_takes_its_costs_from_a_profile(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joined = frame.over_seeds(frame.whole(frame.load(out)), intervals=False)
+    lines = priced(joined, profiles(out), None)
+    shown = lines.set_index(["method", "budget"])["prefill_ms"].to_dict()
+    assert shown == {name: prefill for name, (prefill, _) in COSTS.items()}
+    with pytest.raises(UsageError, match=r"inputs=2: there are 1: tiny_qwen2_5_vl: 336x336"):
+        priced(joined, profiles(out), 2)
+    words = ["plot", "pareto", "cost=prefill_ms", "inputs=1", f"out={out}"]
+    assert main([*words, f"to={tmp_path}/p.svg"]) == 0
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,9 @@ def plot(parser: Parser) -> None:
     parser.setting(
         "cost", "prefill_ms", "pareto: cost on the horizontal axis", default="prefill_ms"
     )
+    parser.setting(
+        "inputs", "1", "pareto: costs of profiles, by number of their inputs", type=count
+    )
     parser.setting("value", "NAME", "heat: column of the frame", default="retention_pct")
     parser.setting("spokes", "task", "radar: task or ability", default="task")
     parser.setting("models", "A,B", "size: models from small to large")
