@@ -100,8 +100,7 @@ VERBS: dict[str, Verb] = {
         "what a shell offers while a command is typed", parsers.completion, "completing:completion"
     ),
     "store": Verb(
-        "look after results: list, show, diff, why, index, verify, repair, prune, rekey, merge,"
-        " export, import",
+        "look after results: list, show, diff, why, verify, repair, prune, merge, export, ...",
         parsers.store_folder,
     ),
 }
@@ -168,11 +167,8 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
-
   experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
-  --cfg job | --info                the configuration that Hydra composes
-  --help | --version
-
+  --cfg job | --info  the configuration that Hydra composes       --help | --version
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 

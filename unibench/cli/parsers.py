@@ -204,7 +204,6 @@ def compare(parser: Parser) -> None:
     _results(parser)
     _wide(parser)
     parser.examples(
-        "divprune fastv",
         "vanilla divprune random_pre budget=0.889 model=qwen2_5_vl_7b",
         "fastv fastv+layer=3 dart --json",
         "divprune fastv by=ability",
@@ -277,8 +276,7 @@ def report(parser: Parser) -> None:
     _results(parser)
     parser.examples(
         "paper=uniprunebench table=1 mode=ours",
-        "out=outputs sort=average show=interval",
-        "out=outputs view=abilities format=tex names=paper",
+        "out=outputs view=abilities sort=average show=interval format=tex",
         "--html out=outputs to=page",
     )
 
@@ -388,10 +386,16 @@ def gallery(parser: Parser) -> None:
 
 def completion(parser: Parser) -> None:
     """Shell completion."""
-    _named(parser, "shell", "shell", SHELLS, "bash, zsh or fish: prints what the shell is to read")
+    _named(
+        parser,
+        "shell",
+        "shell",
+        SHELLS,
+        "bash, zsh or fish; what it prints belongs into ~/.bashrc, ...",
+    )
     parser.takes("SHELL")
     parser.setting("line", "TEXT", "with words: what has been typed so far")
-    parser.examples("bash >> ~/.bash_completion", "fish > ~/.config/fish/completions/unibench.fish")
+    parser.examples("bash", "fish")
 
 
 def store_verify(parser: Parser) -> None:
