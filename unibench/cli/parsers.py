@@ -343,7 +343,6 @@ def plot(parser: Parser) -> None:
     parser.examples(
         "ratio task=synthvqa to=ratio.svg",
         "pareto cost=tflops",
-        "radar budget=0.889 spokes=ability",
         "frames task=synthvideo budget=0.75",
     )
 
