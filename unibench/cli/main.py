@@ -295,7 +295,8 @@ def _verb_of(words: list[str]) -> tuple[str, Verb, list[str]]:
         if rest[0] not in ACTIONS:
             raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
         return f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
-    if first == "show" and len(rest) == 1 and rest[0] not in parsers.KINDS.values():
+    alone = first == "show" and len(rest) == 1 and not rest[0].startswith("-")
+    if alone and rest[0] not in parsers.KINDS.values():
         raise UsageError(
             f"show what {rest[0]}? {', '.join(parsers.KINDS.values())}; for example {COMMAND} show"
             f" method {rest[0]}"

@@ -367,7 +367,6 @@ def analyze(parser: Parser) -> None:
     parser.examples(
         "tradeoff ratio=0.889 task.limit=200",
         "sweep experiment=sweep_lambda task.limit=100",
-        "size experiment=sweep_size",
         "horizon model=tiny_qwen2_5_vl method=fastv ratio=0.889 seed=0,1,2",
     )
 
