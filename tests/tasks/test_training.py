@@ -48,6 +48,11 @@ from unibench.runner.embedded import load_task
 from unibench.tasks.synthvqa._scene import make_scene
 
 FAMILIES = tuple(RECIPES)
+# one that has all parts, DeepStack and clips too, stands for the others in the default tests
+ONE = [
+    pytest.param(family, marks=[] if family == "qwen3_vl" else pytest.mark.slow)
+    for family in FAMILIES
+]
 VIDEO = tuple(family for family, recipe in RECIPES.items() if recipe.video)
 NO_PACKAGE = {"joint": ("plain", "places", "several"), "video": ("clip", "plain")}
 
@@ -270,7 +275,7 @@ def assert_equal(one, other):
         torch.testing.assert_close(value, other.state_dict()[name], msg=name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE)
 def test_each_later_stage_that_was_cut_short_ends_as_if_it_had_not_been(
     family, tmp_path, monkeypatch
 ):
@@ -318,8 +323,8 @@ def test_an_adopted_decoder_is_the_shared_one_and_can_be_tuned(tmp_path):
     cores = [one.model.language_model for one in (model, source)]
     torch.testing.assert_close(*(core.embed_tokens.weight for core in cores))
     torch.testing.assert_close(*(core.layers[1].mlp.up_proj.weight for core in cores))
-    norms = [layer.self_attn.q_norm.weight for layer in cores[0].layers]
-    assert all(float(norm.std()) == 0 and float(norm[0]) != 1 for norm in norms)
+    norms = [layer.self_attn.q_norm.weight.detach() for layer in cores[0].layers]
+    assert all(norm.std() < 1e-6 and norm[0] != 1 for norm in norms)
     wording = Wording(recipe.width, make_tokenizer(FAMILY), 0.05)
     before = norms[0].clone()
     tune_language(model, wording, recipe, language(4), place(tmp_path))
@@ -364,7 +369,7 @@ def test_the_shared_decoder_turns_with_the_positions_of_each_family():
     assert not torch.allclose(*turned)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE)
 def test_an_exported_checkpoint_answers_each_task(family, tmp_path):
     recipe = small(family)
     command.export(untrained(recipe), family, tmp_path)

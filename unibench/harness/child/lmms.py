@@ -154,7 +154,8 @@ class Recording(lmms):  # type: ignore[misc]
                 content = self._content(arguments, doc)
                 self._reading.taken()  # an entry reads them again, by its own rule
                 own: tuple[tuple[int, ...], ...] = ()
-                question, reader = self._question(str(number), doc, content), None
+                question = self._question(str(number), doc, content)
+                reader: LoadedModel | None = None
                 if self._asked is None:
                     question = replace(question, **self._places(doc, content))
                     question, reader, content = self._inference.prompted(question, content)
