@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from tests.stats._cells import finished
 from unibench import frame
-from unibench.cli import main
+from unibench.cli import main, profiling
 from unibench.errors import UsageError
 from unibench.latency import priced, profiles, within
+from unibench.profile import Request
+from unibench.profile.measure import Table
 
 N = 40
 SAME = {"image": "336x336", "batch": 1, "text_tokens": 20, "new_tokens": 8, "protocol": "unibench"}
@@ -147,8 +150,8 @@ def test_without_a_profile_nothing_is_promised(
     assert "costs are taken from one alone: python -m unibench profile" in capsys.readouterr().err
 
 
-def test_a_real_profile_joins_real_results(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_real_profile_joins_real_results_and_fits_into_eighty_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(tmp_path, [1.0] * N, "method=vanilla")
     finished(tmp_path, [1.0] * N, "method=divprune", "ratio=0.889")
@@ -159,3 +162,10 @@ def test_a_real_profile_joins_real_results(
     (found,) = within(frame.load(tmp_path), profiles(tmp_path), {"prefill_ms": 1e6}, 2.0)
     assert found.best is not None and found.best.name == "divprune"
     assert found.vanilla["prefill_ms"] > 0
+    (file,) = (tmp_path / "profile").glob("*.json")
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    profiling.show(Request(), Table(**json.loads(file.read_text())), "the command")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "tokens/s" in plain and max(map(len, plain.splitlines())) <= 80

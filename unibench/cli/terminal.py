@@ -106,7 +106,7 @@ def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
     screen = console()
     columns = [_Column.of(column) for column in table.columns]
     if table.title:
-        screen.print(table.title, style="italic", soft_wrap=True)
+        screen.print(table.title, style="italic")
     if _width(columns, sentence) > screen.width:
         columns, keys = _without_constants(columns, keys, screen)
     shown = columns[:keys]
