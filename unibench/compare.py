@@ -240,8 +240,8 @@ def _comparison(
     reference = vanilla["folder"].get(one["setting"])
     where = {name: one[name] for name in WHERE}
     where |= {name: _of_both(one, two, name) for name in BUDGET} | {"ability": ability}
-    sides = (_side(line, reference, ability) for line in (one, two))
-    return Comparison(where, *sides, result)
+    first_side, second_side = _side(one, reference, ability), _side(two, reference, ability)
+    return Comparison(where, first_side, second_side, result)
 
 
 def _of_both(one: pd.Series[Any], two: pd.Series[Any], name: str) -> Any:

@@ -152,7 +152,7 @@ def _saved(folder: Path) -> Source | None:
         return None
     listed = _json(folder / "state.json").get("_data_files", [])
     names = [entry.get("filename") for entry in listed if isinstance(entry, Mapping)]
-    files = tuple(folder / name for name in names if _is_name(name))
+    files = tuple(folder / str(name) for name in names if _is_name(name))
     return Source(files, "arrow", folder) if files else None
 
 

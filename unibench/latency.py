@@ -151,11 +151,9 @@ def _of_file(file: Path) -> Iterator[Profiled]:
         table = parsed_json(read_bytes(file, MAX_BYTES))
         device = str(table["environment"]["device"])
         for row in table["rows"]:
-            inputs = Inputs(
-                **{name: str(row[name]) for name in (*SAME, "image", "protocol")},
-                **{name: int(row[name]) for name in ("batch", "text_tokens", "new_tokens")},
-                device=device,
-            )
+            said: dict[str, Any] = {name: str(row[name]) for name in (*SAME, "image", "protocol")}
+            said |= {name: int(row[name]) for name in ("batch", "text_tokens", "new_tokens")}
+            inputs = Inputs(**said, device=device)
             costs = {name: _cost(row.get(name)) for name in LIMITS}
             known = {name: value for name, value in costs.items() if value is not None}
             yield Profiled(inputs, str(row["method"]), str(row["budget"]), known, file)

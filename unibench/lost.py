@@ -91,7 +91,7 @@ def _between(one: pd.Series[Any], two: pd.Series[Any]) -> Iterator[Changed]:
             change="lost" if other < score else "won",
             id=sample,
             ability=str(record["ability"]),
-            question=record["question"],
+            question=None if pd.isna(record["question"]) else str(record["question"]),
             truth=str(record["truth"]),
             first=name_of(one),
             second=name_of(two),

@@ -202,10 +202,12 @@ def _score(cell: Result | None, marked: Set[str]) -> Entry:
     return Entry(f"{cell['score_100']:.1f}{spread}", marks=marks, source=_source(cell))
 
 
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
 def _source(cell: Result) -> Source:
-    low, high, drop = (
-        None if pd.isna(cell[name]) else float(cell[name]) for name in ("low", "high", "drop_pct")
-    )
+    low, high, drop = (_known(cell[name]) for name in ("low", "high", "drop_pct"))
     score, ability = float(cell["score_100"]), str(cell["ability"])
     return Source(score, tuple(cell["folder"]), ability, low, high, drop)
 
