@@ -438,6 +438,8 @@ OTHER_NUMBERS: dict[str, Any] = {
     "timing": False,
 }
 SAME_NUMBERS: dict[str, Any] = {
+    "model.card": "another",
+    "task.card": "another",
     "model.device_map": "auto",
     "model.threads": 2,  # rounding alone, and the environment of a row says it
     "model.architecture": {"a": 1},  # of random weights, where it is in the key
