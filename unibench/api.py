@@ -81,6 +81,7 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    after_state: bool = False,
     wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -105,6 +106,8 @@ def prune(
         seed: for methods that draw.
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
             they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
@@ -134,7 +137,14 @@ def prune(
     budget = Budget.parse(ratio, retention, keep)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
-        family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions
+        family,
+        built,
+        budget,
+        scope=scope,
+        mode=budget_mode,
+        seed=seed,
+        positions=positions,
+        after_state=after_state,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
         raise UsageError(

@@ -250,13 +250,13 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
         return  # a mode of the budget that does not exist, for one
 
     def refused(family: str, facts: ModelFacts) -> str | None:
-        rules = cell.budget.mode, cell.positions
+        rules = cell.budget.mode, cell.positions, cell.after_state
         return answers.refusal(cell.method, budget, family, facts, *rules)
 
     reason = known.once(
         lambda: refused(cell.model.family, facts),
         *("refusal", cell.method, cell.model),
-        more=(budget, cell.budget.mode, cell.positions),
+        more=(budget, cell.budget.mode, cell.positions, cell.after_state),
     )
     if reason is None:
         return

@@ -298,6 +298,8 @@ class RunConfig:
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
             ``centre``: a merged one amid those it stands for. See
             :mod:`unibench.pruning.positions`.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays; otherwise such a cut is refused.
         pixels: preset of the model's image settings; ``native`` leaves them to the convention.
         convention: how a harness's questions are put: ``harness`` (as its own model object does,
             that the model's card names), ``model`` (the model's own template and processor), or
@@ -332,6 +334,7 @@ class RunConfig:
     seed: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
+    after_state: bool = False
     pixels: str = "native"
     convention: str = "harness"
     prompt: Prompts | None = None

@@ -140,7 +140,8 @@ class Cell:
     @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``; behind them ``positions=compact``, so that every label says it.
+        ``layer=3``; behind them ``positions=compact`` and ``after_state=true``, so that every label
+        says it.
         """
         defaults = registry.method(
             self.config.method.get("source", self.config.method["name"])
@@ -153,8 +154,9 @@ class Cell:
             for key, default in defaults.items()
             if given[key] not in (_listed(default), *own)
         ]
-        places = self.config.positions
-        return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
+        if self.config.positions != POSITIONS:
+            changed.append(f"positions={self.config.positions}")
+        return ",".join([*changed, *(["after_state=true"] if self.config.after_state else [])])
 
     @cached_property
     def folder(self) -> Path:
@@ -250,7 +252,8 @@ def vanilla_of(cell: Cell) -> Cell:
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
     # where nothing is removed, nothing moves
-    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
+    config = replace(config, positions=POSITIONS, after_state=False)
+    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig())
     return replace(config, ratio=None, retention=None, keep=None)
 
 
@@ -276,6 +279,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({"after_state": True} if config.after_state else {}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
@@ -306,7 +310,8 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
+# what is compared
+CANDIDATE = ("method", "source", "budget", "positions", "after_state", "control", "clip")
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 
 
@@ -341,7 +346,7 @@ def candidate_of(identity: Mapping[str, Any]) -> str:
     its tokens stand.
     """
     parts = [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
-    more = [identity["control"]] if "control" in identity else []
+    more = [identity[key] for key in ("control", "after_state") if key in identity]
     return _hash([*parts, identity.get("positions", POSITIONS), *more])
 
 

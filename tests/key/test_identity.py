@@ -410,6 +410,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "seed": 1,
     "control": "resize",
     "positions": "compact",
+    "after_state": True,
     "pixels": "paper",
     "convention": "model",
     "prompt": "dataset",

@@ -114,20 +114,24 @@ class Subject:
             found.append(Image.fromarray(draw.integers(0, 255, (height, width, 3), dtype=np.uint8)))
         return found
 
-    def session(self, method: Method, positions: Positions = "original") -> Session:
+    def session(
+        self, method: Method, positions: Positions = "original", *, after_state: bool = False
+    ) -> Session:
         """A session that keeps what the method says.
 
         Args:
             method: of the session.
             positions: where the tokens that go on stand.
+            after_state: whether a cut may come behind a state.
 
         Raises:
             SkippedError: the method is refused on this model.
         """
         family = self.loaded.family
-        if reason := refusal(method, WHOLE, type(family), facts_of(family)):
+        rules: dict[str, Any] = {"positions": positions, "after_state": after_state}
+        if reason := refusal(method, WHOLE, type(family), facts_of(family), **rules):
             raise SkippedError(f"refused: {reason}")
-        return Session(family, method, WHOLE, positions=positions)
+        return Session(family, method, WHOLE, **rules)
 
 
 def keep_all(subject: Subject, inputs: dict[str, Tensor]) -> None:
@@ -210,14 +214,16 @@ def _additive(seen: Tensor) -> Tensor:
 
 def slow_reference(subject: Subject, inputs: dict[str, Tensor]) -> None:
     """Generation after a cut is what comes out where nothing is cut and everything masked."""
-    _follows(subject, inputs, Every())
+    follows(subject, inputs, Every())
 
 
 def later_cuts(subject: Subject, inputs: dict[str, Tensor]) -> None:
-    """The same with cuts between the layers, as deep as the model allows."""
+    """The same with cuts between the layers, as deep as the model allows; behind a state too, which
+    the reference shows what the cut leaves and nothing else.
+    """
     for layers in ((1, 3), (1, 2), (1,)):
         try:
-            _follows(subject, inputs, Every(layers))
+            follows(subject, inputs, Every(layers), after_state=True)
             return
         except SkippedError as skipped:
             refused = skipped
@@ -226,16 +232,31 @@ def later_cuts(subject: Subject, inputs: dict[str, Tensor]) -> None:
 
 def compact(subject: Subject, inputs: dict[str, Tensor]) -> None:
     """The same where the tokens that go on stand at 0, 1, 2, ..."""
-    _follows(subject, inputs, Every(), "compact")
+    follows(subject, inputs, Every(), "compact")
 
 
-def _follows(
+def follows(
     subject: Subject,
     inputs: dict[str, Tensor],
     method: Method,
     positions: Positions = "original",
+    *,
+    after_state: bool = False,
 ) -> None:
-    session = subject.session(method, positions)
+    """Generation under a method is what the slow reference says.
+
+    Args:
+        subject: the model.
+        inputs: one prompt.
+        method: whose cuts keep tokens as they are.
+        positions: where the tokens that go on stand.
+        after_state: whether a cut may come behind a state.
+
+    Raises:
+        FailedError: it is not.
+        SkippedError: the method is refused on this model.
+    """
+    session = subject.session(method, positions, after_state=after_state)
     with session.installed():
         tokens, scores, _ = generate(subject.model, inputs)
     assert session.prompt is not None
@@ -243,12 +264,16 @@ def _follows(
     for layer, part in session.prompt.segments.items():
         drops[layer] = torch.ones(session.prompt.length, dtype=torch.bool)
         drops[layer][part.origin[0]] = False
+    if not any(bool(gone.any()) for gone in drops.values()):
+        raise FailedError("nothing was cut")
     moved = None
     if positions == "compact":
-        kept = ~drops[0]
-        at = torch.zeros(len(kept)).masked_scatter(kept, torch.arange(float(kept.sum())))
         three = session.prompt.positions is not None and session.prompt.positions.ndim == 3
-        moved = {0: at.expand(3, 1, -1) if three else at[None]}
+        moved = {}
+        for layer, gone in drops.items():
+            # tokens that are gone have a place too, which nobody sees
+            at = (~gone).cumsum(0).float() - 1
+            moved[layer] = at.expand(3, 1, -1) if three else at[None]
     expected, expected_scores = reference.greedy(subject.model, inputs, STEPS, drops, moved=moved)
     _near(scores[0], expected_scores)
     if tokens[0].tolist() != expected:

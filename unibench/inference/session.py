@@ -40,6 +40,7 @@ def session_of(
         mode=rule.mode,
         seed=cell.config.seed,
         positions=cell.config.positions,
+        after_state=cell.config.after_state,
         reuse=reuse,
     )
 

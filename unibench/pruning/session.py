@@ -55,7 +55,7 @@ from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
-from unibench.pruning.refusal import cuts, facts_of, refusal
+from unibench.pruning.refusal import after_states, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
@@ -80,6 +80,8 @@ class Session:
         seed: for methods that draw.
         positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
             or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
+        after_state: whether tokens may be dropped that an earlier layer holds in its state: they go
+            on in that layer, and :attr:`notes` say so.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
@@ -104,6 +106,7 @@ class Session:
         mode: BudgetMode = "at_stage",
         seed: int = 0,
         positions: Positions = "original",
+        after_state: bool = False,
         reuse: Reuse | None = None,
     ) -> None:
         if is_compiled(family.model):
@@ -112,7 +115,8 @@ class Session:
                 " prompt to prompt, and hooks are not called; give the model without torch.compile"
             )
         facts = facts_of(family)
-        if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
+        rules: dict[str, Any] = {"mode": mode, "positions": positions, "after_state": after_state}
+        if reason := refusal(method, budget, type(family), facts, **rules):
             raise UsageError(reason)
         self.family = family
         self.samples: Sequence[str] | None = None
@@ -126,6 +130,8 @@ class Session:
         arithmetic = Arithmetic(self._reading)
         merger = self._merger(arithmetic)
         self._chooser = Chooser(self._plan, family, self._reading, arithmetic)
+        if remark := after_states(method, len(family.text_model.layers), mode, family.kinds):
+            self.notes.add(remark)
         self._vision = VisionRecorder(family, self._plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
         self._rereading = Rereading(method, family)
