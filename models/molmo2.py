@@ -4,9 +4,9 @@ with a text token behind each row; all visual tokens see each other.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from unibench.errors import UsageError
@@ -18,6 +18,8 @@ class Molmo2(Family):
     """Molmo2ForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("molmo2",)
+    # the end of the last row, in one block with the picture's tokens and the mark behind it
+    closing: ClassVar[int] = 1
 
     def __init__(self, model: Any, processor: Any = None, **spaces: Any) -> None:
         super().__init__(model, processor, **spaces)
@@ -62,7 +64,7 @@ class Molmo2(Family):
         tokens = self.pooled(call).split([len(item) for item in items])
         # crops are numbered through the call, so the last patch of a picture tells its last crop
         ends = [0, *(int(rows.max()) // values.shape[1] + 1 for rows in tokens)]
-        return [values[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+        return [values[start:end] for start, end in itertools.pairwise(ends)]
 
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         rows, patches = self.pooled(call).to(values.device), values.flatten(0, 1)

@@ -128,6 +128,8 @@ class Family:
             one grid each; equal ones that follow each other are then numbered as one video.
         sees_ahead: whether the text of a prompt attends to what comes after it, so that attention
             from keys and queries with a causal mask is not the model's.
+        closing: text tokens behind the last visual one of a prompt that belong to its picture and
+            see what comes after them, as no instruction does.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
     """
@@ -140,6 +142,7 @@ class Family:
     batches: bool = True
     frames_are_pictures: bool = False
     sees_ahead: ClassVar[bool] = False
+    closing: ClassVar[int] = 0
     saliency_layer: int = -1
 
     def __init__(

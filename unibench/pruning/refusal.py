@@ -63,7 +63,9 @@ def refusal(
     if reason is not None:
         return reason
     depths = DEPTHS if model.depth is None else (model.depth,)
-    reasons = {_of_cuts(method, budget, mode, depth, model, family, after_state) for depth in depths}
+    reasons = {
+        _of_cuts(method, budget, mode, depth, model, family, after_state) for depth in depths
+    }
     # two depths that disagree mean that only the loaded model can say
     return reasons.pop() if len(reasons) == 1 else None
 
