@@ -24,6 +24,7 @@ Weights = Literal["pretrained", "random"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Quantization = Literal["8bit", "4bit"]
+AdapterMode = Literal["merge", "wrap"]
 TaskKind = Literal["embedded", "harness"]
 Modality = Literal["image", "video"]
 Harness = Literal["vlmevalkit", "lmms_eval"]
@@ -77,6 +78,10 @@ class ModelConfig:
         checkpoint: hub id.
         revision: branch, tag or commit of the hub repository.
         path: a local folder that is loaded instead; ``pkg://`` means inside this package.
+        adapter: folder of a LoRA adapter that peft saved, over the checkpoint's weights.
+        adapter_mode: ``merge``: added to the weights once; ``wrap``: run beside them, as peft does.
+        processor_path: folder or hub id that tokenizer and image processor are read from in place
+            of the checkpoint's, as of a fine-tuned model that was saved without them.
         weights: ``pretrained``, or ``random``: the real architecture without a download.
         dtype: precision of the weights; selections are float32 whatever it is.
         attn: attention implementation of transformers.
@@ -103,6 +108,9 @@ class ModelConfig:
     checkpoint: str | None = None
     revision: str | None = None
     path: str | None = None
+    adapter: str | None = None
+    adapter_mode: AdapterMode = "merge"
+    processor_path: str | None = None
     weights: Weights = "pretrained"
     dtype: Dtype = "bfloat16"
     attn: Attention = "sdpa"

@@ -20,6 +20,7 @@ from unibench.code.closure import Code
 from unibench.config import (
     FITTED,
     BudgetConfig,
+    ModelConfig,
     RunConfig,
     TaskConfig,
     budget_of,
@@ -418,12 +419,20 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "attn": model.attn,
             "quantization": model.quantization,
             "processor": pinned_processor(model),
+            **_processor_of(model),
             # pretrained weights bring their own, and do not read the card's
             "architecture": model.architecture if model.weights == "random" else None,
         },
         "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
         "data": samples_digest(task, config.harness),
     }
+
+
+def _processor_of(model: ModelConfig) -> dict[str, str]:
+    """Where tokenizer and image processor are from, if not from the checkpoint."""
+    if model.processor_path is None or model.weights == "random":
+        return {}
+    return {"processor_of": checkpoint_digest(model.processor_path, None)}
 
 
 def samples_digest(task: TaskConfig, harness: str) -> str:

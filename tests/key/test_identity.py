@@ -388,6 +388,8 @@ OTHER_NUMBERS: dict[str, Any] = {
     "model.revision": "v2",
     "model.path": "pkg://unibench.models/tiny/qwen2_5_vl",
     "model.weights": "random",
+    "model.adapter": "pkg://unibench.models/tiny/qwen2_5_vl",
+    "model.processor_path": "nobody/a-processor",
     "model.dtype": "float16",
     "model.attn": "eager",
     "model.device": "cuda",
@@ -428,6 +430,7 @@ OTHER_NUMBERS: dict[str, Any] = {
 }
 SAME_NUMBERS: dict[str, Any] = {
     "model.device_map": "auto",
+    "model.adapter_mode": "wrap",  # of an adapter, whose digest it stands before
     "model.threads": 2,  # rounding alone, and the environment of a row says it
     "model.architecture": {"a": 1},  # of random weights, where it is in the key
     "model.harness_entry.lmms_eval": "another",  # of the harness that does not ask
