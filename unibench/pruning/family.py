@@ -358,6 +358,12 @@ class Family:
         """
         raise NotImplementedError
 
+    def added(self, call: VisionCall) -> int:
+        """Tokens that the model itself puts behind the features of a call, which count among its
+        tokens too.
+        """
+        return 0
+
     def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
         """Tiles in a row of a picture, where they are not stitched; 0 if that is not known.
 
