@@ -236,7 +236,7 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
     else:
         model, processor, digest = pretrained(spec, options)
         model = with_adapter(model, spec)
-    if spec.device_map is None:
+    if spec.device_map is None and spec.quantization is None:
         model = model.to(device)
     loaded = wrap(
         model.eval(),

@@ -54,7 +54,9 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         revision = hub.commit_of(source, spec.revision) or spec.revision
         where |= {"revision": revision, "local_files_only": not hub.answers()}
     name = f"model.path={spec.path}" if path is not None else f"model={spec.name} ({source})"
-    more = {"device_map": spec.device_map, **_quantization(spec), **where}
+    # quantised weights are made on their device, and do not move
+    at = {"": device_of(spec)} if spec.quantization is not None else None
+    more = {"device_map": spec.device_map or at, **_quantization(spec), **where}
     try:
         if path is not None:
             check_files(path, name)
