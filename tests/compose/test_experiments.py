@@ -38,6 +38,8 @@ NOTES = {
     "intra-modal metric=cos": {"intra": "cos"},
 }
 VARIED = ("order", "align", "intra", "n1", "stage2", "mmr_lambda", "weight", "pre")
+# methods whose released code leaves the tokens of LLaVA where they stood
+KEPT_IN_PLACE = ("fastv", "dart", "vtw", "fitprune")
 Place = tuple[str, str, tuple[tuple[str, Any], ...], str, str]
 
 
@@ -179,6 +181,21 @@ def test_a_part_of_an_experiment_keeps_all_that_the_file_says(name: str) -> None
                 line for line in whole if any(one.startswith(("ratio=", "keep=")) for one in line)
             }
             assert wanted <= found and found.isdisjoint(stated - wanted)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_the_positions_that_its_code_gave(name: str) -> None:
+    """LLaVA's own code, and UniPruneBench's of InternVL, closes the kept tokens up; what cuts inside
+    LLaVA's decoder by FastV's code, and everything on Qwen, does not.
+    """
+    for line in lines_of(name):
+        said = dict(entry.split("=", 1) for entry in line)
+        method, model = said["method"], said["model"]
+        closed = model.startswith("llava") and method not in (*KEPT_IN_PLACE, "vanilla")
+        closed = closed and not name.startswith("idpruner")  # AngelSlim's code
+        if model.startswith("internvl"):
+            closed = name.startswith("uniprunebench")
+        assert said.get("positions", "original") == ("compact" if closed else "original"), said
 
 
 @pytest.mark.parametrize("name", TABLES)
