@@ -8,6 +8,7 @@ from unibench.budget import Budget, BudgetMode, Positions
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.facts import FULL, RECURRENT, SLIDING, ModelFacts
+from unibench.pruning._transformers import attention_of
 from unibench.pruning.family import Family
 from unibench.pruning.stage import Method, Stage, needs_of
 
@@ -80,7 +81,7 @@ def cuts(method: Method, depth: int, mode: BudgetMode) -> list[Stage]:
 def facts_of(family: Family) -> ModelFacts:
     """What a loaded model says of itself."""
     text = family.text_model.config
-    tower = getattr(family.vit_attentions[0], "config", None)
+    tower = family.vit_attentions[0]
     return ModelFacts(
         name=text.model_type,
         family=type(family).__module__.rpartition(".")[2],  # a family is a file
@@ -92,8 +93,8 @@ def facts_of(family: Family) -> ModelFacts:
         positions=getattr(text, "max_position_embeddings", None),
         tower_depth=len(family.vit_blocks),
         one_feature_layer=family.feature_layer is not None,
-        kernel=text._attn_implementation,
-        tower_kernel=getattr(tower, "_attn_implementation", None),
+        kernel=attention_of(family.text_model),
+        tower_kernel=attention_of(tower) if hasattr(tower, "config") else None,
         clip=family.clip is not None,
     )
 
