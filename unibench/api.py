@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Number, Positions, Scope, TextAfterVideo
 from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -82,6 +82,7 @@ def prune(
     seed: int = 0,
     positions: Positions = "original",
     after_state: bool = False,
+    text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -108,6 +109,8 @@ def prune(
             they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
         after_state: whether a cut may come after layers that carry a state (linear attention), in
             which what it drops stays.
+        text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
+            Qwen2-VL and Qwen2.5-VL, as transformers or as vLLM has it.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
@@ -134,6 +137,8 @@ def prune(
         raise unknown("budget mode", budget_mode, get_args(BudgetMode))
     if positions not in get_args(Positions):
         raise unknown("positions", positions, get_args(Positions))
+    if text_after_video not in get_args(TextAfterVideo):
+        raise unknown("text_after_video", text_after_video, get_args(TextAfterVideo))
     budget = Budget.parse(ratio, retention, keep)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
@@ -145,6 +150,7 @@ def prune(
         seed=seed,
         positions=positions,
         after_state=after_state,
+        text_after_video=text_after_video,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
         raise UsageError(

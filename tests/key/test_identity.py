@@ -413,6 +413,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "control": "resize",
     "positions": "compact",
     "after_state": True,
+    "text_after_video": "last",
     "pixels": "paper",
     "convention": "model",
     "prompt": "dataset",

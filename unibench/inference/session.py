@@ -41,6 +41,7 @@ def session_of(
         seed=cell.config.seed,
         positions=cell.config.positions,
         after_state=cell.config.after_state,
+        text_after_video=cell.config.text_after_video,
         reuse=reuse,
     )
 

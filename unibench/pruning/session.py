@@ -15,10 +15,10 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
 from unibench.cost import Clock
 from unibench.errors import UsageError
-from unibench.facts import RECURRENT, SLIDING
+from unibench.facts import RECURRENT, SLIDING, misplaced
 from unibench.pruning._transformers import (
     attention_of,
     cache_in,
@@ -26,6 +26,7 @@ from unibench.pruning._transformers import (
     checked_generation,
     is_compiled,
 )
+from unibench.pruning.after_video import text_behind
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.calls import (
     EAGER,
@@ -82,6 +83,8 @@ class Session:
             or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
         after_state: whether tokens may be dropped that an earlier layer holds in its state: they go
             on in that layer, and :attr:`notes` say so.
+        text_after_video: ``"max_side"`` (as transformers has it) or ``"last"``, see
+            :mod:`unibench.pruning.after_video`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
@@ -107,6 +110,7 @@ class Session:
         seed: int = 0,
         positions: Positions = "original",
         after_state: bool = False,
+        text_after_video: TextAfterVideo = "max_side",
         reuse: Reuse | None = None,
     ) -> None:
         if is_compiled(family.model):
@@ -118,7 +122,9 @@ class Session:
         rules: dict[str, Any] = {"mode": mode, "positions": positions, "after_state": after_state}
         if reason := refusal(method, budget, type(family), facts, **rules):
             raise UsageError(reason)
-        self.family = family
+        if reason := misplaced(text_after_video, type(family).provides, facts.name):
+            raise UsageError(reason)
+        self.family, self._behind = family, text_after_video
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
@@ -232,6 +238,7 @@ class Session:
                 hook = functools.partial(self._before_layer, index)
                 handle = text_model.layers[index].register_forward_pre_hook(hook, with_kwargs=True)
                 stack.callback(handle.remove)
+            stack.enter_context(text_behind(self.family, self._behind))
             stack.enter_context(self._vision.installed())
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
@@ -501,7 +508,8 @@ class Session:
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
                     prompt_digest=prompts[row],
-                    pixel_digest=pixels[row],
+                    pixel_digest=pixels[row][0],
+                    pixel_shapes=pixels[row][1],
                     # counters report floating point operations, of which two make a multiply-add
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
