@@ -4,11 +4,17 @@ into the weights or run beside them.
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from unibench.config import ModelConfig, model_path
-from unibench.errors import UsageError, shown
+from unibench.errors import UsageError
 from unibench.models._checkpoint import WRONG_FILES, check_adapter, check_whole, first_line
 
 
@@ -29,7 +35,7 @@ def with_adapter(model: Any, spec: ModelConfig) -> Any:
     name = f"model.adapter={spec.adapter}"
     if find_spec("peft") is None:
         raise UsageError(f"{name} needs the package peft: pip install peft")
-    wanted = check_adapter(folder, name)
+    weights = check_adapter(folder, name)
     from peft import PeftModel, get_peft_model_state_dict  # not there in every installation
 
     try:
@@ -37,17 +43,29 @@ def with_adapter(model: Any, spec: ModelConfig) -> Any:
         adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     except WRONG_FILES as error:
         raise UsageError(f"{name} does not fit the model: {first_line(error)}") from error
-    # what a file lacks peft leaves as it was drawn, with a warning
-    own = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(adapted)}
-    if strange := own ^ {key.removeprefix("base_model.model.") for key in wanted}:
+    # peft would ask the hub whether the base model's embeddings have been made longer
+    held = _digests(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    given = _digests(load_file(weights))
+    # what a file lacks peft leaves as it was drawn, and what has no place it passes over; names say
+    # little, since those of older releases of transformers are renamed
+    if given != held:
         raise UsageError(
-            f"{name} does not fit the model: of {len(wanted)} tensors {len(strange)} are missing or"
-            f" have no place, for example {shown(min(strange))}"
+            f"{name} does not fit the model: {(held - given).total()} of the"
+            f" {held.total()} tensors that it needs are not in {weights.name}, and"
+            f" {(given - held).total()} of those there have no place"
         )
     if spec.adapter_mode == "merge":
         adapted = adapted.merge_and_unload(safe_merge=True)
     check_whole(adapted, {}, name)
     return adapted.eval()
+
+
+def _digests(tensors: Mapping[str, Tensor]) -> Counter[bytes]:
+    """Digests of some tensors, in the precision in which peft holds adapters."""
+    return Counter(
+        hashlib.blake2b(tensor.detach().cpu().float().contiguous().numpy().tobytes()).digest()
+        for tensor in tensors.values()
+    )
 
 
 def base_of(model: Any) -> Any:

@@ -75,7 +75,7 @@ def check_files(folder: Path, name: str) -> None:
         _check_pickle(file, name)
 
 
-def check_adapter(folder: Path, name: str) -> set[str]:
+def check_adapter(folder: Path, name: str) -> Path:
     """Refuse a folder that holds no whole LoRA adapter.
 
     Args:
@@ -83,7 +83,7 @@ def check_adapter(folder: Path, name: str) -> set[str]:
         name: of the adapter, for messages.
 
     Returns:
-        The names of its tensors.
+        The file of its tensors.
 
     Raises:
         UsageError: which file, and what is wrong with it.
@@ -100,8 +100,8 @@ def check_adapter(folder: Path, name: str) -> set[str]:
     kind = _mapping(settings, name).get("peft_type")
     if kind != "LORA":
         raise UsageError(f"{name}: {settings} is of kind {shown(kind)}; LORA is the one known here")
-    header = _safetensors_header(weights, name)
-    return header.keys() - {"__metadata__"}
+    _safetensors_header(weights, name)
+    return weights
 
 
 def check_whole(model: nn.Module, info: Mapping[str, Any], name: str) -> None:
