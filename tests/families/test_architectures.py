@@ -200,3 +200,14 @@ def test_other_tiles_have_their_published_number_of_tokens() -> None:
     total, items = parts("smolvlm2_2b", (1536, 1536))
     assert set(items) == {81} and total == 81 * len(items) == 81 * 17
     assert parts("llava_onevision_7b", (384, 384), (500, 300)) == (2 * 730, [729, 729])
+
+
+def test_slices_and_crops_have_their_published_number_of_tokens() -> None:
+    # 448 x 448 pixels are 32 x 32 patches, of which 4 x 4 become a token
+    assert parts("minicpm_v_4_6", (448, 448)) == (64, [64])
+    total, items = parts("minicpm_v_4_6", (1344, 1344))
+    assert len(items) == 10 and total == sum(items) and max(items) <= 64
+    # 27 x 27 patches pooled 2 x 2, of the overview and of a single crop
+    assert parts("molmo2_8b", (378, 378)) == (2 * 14 * 14, [2 * 14 * 14])
+    total, (whole,) = parts("molmo2_8b", (1000, 700))
+    assert total == whole > 2 * 14 * 14
