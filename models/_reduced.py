@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
+import transformers
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
@@ -250,6 +251,8 @@ def reduced(spec: ModelConfig, attn: str = "sdpa", seed: int = 0) -> tuple[Any, 
             f" `architecture:` in its card and an entry for {kind} in"
             " models/_reduced.py"
         )
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"transformers {transformers.__version__} has no {kind}")
     config, processor = built(kind, *_settings(spec, SMALL[kind]))
     torch.manual_seed(seed)  # for what has no more than one axis
     model = AutoModelForImageTextToText.from_config(config, attn_implementation=attn)

@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+)
 from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench import hub
@@ -196,6 +202,11 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
         raise UsageError(
             f"model={spec.name} has no architecture to build with random weights; give"
             " model.path=<folder>"
+        )
+    if kind not in CONFIG_MAPPING:
+        raise UsageError(
+            f"model={spec.name}: transformers {transformers.__version__} has no {kind}; a newer"
+            " release of it may (docs/families.md)"
         )
     return built(kind, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
 
