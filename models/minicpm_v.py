@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from unibench.models.qwen3_5 import Qwen3_5
+from unibench.models.qwen3_5 import gated_query_key
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
@@ -20,7 +20,6 @@ class MiniCPMV(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("minicpmv4_6",)
     frames_are_pictures = True
-    unrotated = Qwen3_5.unrotated
 
     @property
     def vit_blocks(self) -> list[nn.Module]:
@@ -59,6 +58,9 @@ class MiniCPMV(Family):
         lengths = [height * width for height, width in grids]
         pairs = zip(query.split(lengths, 2), key.split(lengths, 2), strict=True)
         return [QueryKey(q, k, chunks[0].scaling) for q, k in pairs]
+
+    def unrotated(self, layer: int, hidden: Tensor) -> QueryKey:
+        return gated_query_key(self, layer, hidden)
 
     def strip(self, hidden: Tensor) -> Tensor:
         return hidden[0]
