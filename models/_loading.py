@@ -102,6 +102,11 @@ class LoadedModel:
             # by prompt: LLaVA-OneVision and SmolVLM treat several pictures of one prompt otherwise
             visual |= {"images": images, "images_kwargs": self.image_options}
         if videos:
+            if getattr(self.processor, "video_processor", None) is None:
+                raise UsageError(
+                    f"{type(self.model).__name__} reads no video; task.modality=image shows it the"
+                    " frames as pictures"
+                )
             # frames were sampled by the task, and a second sampling would thin them out
             clips = [piece for turn in turns for piece in turn if isinstance(piece, tuple)]
             rules = {**self.video_options, **told(clips), "do_sample_frames": False}

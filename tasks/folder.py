@@ -20,6 +20,7 @@ from unibench.tasks._task import Sample
 
 FILE = "questions.jsonl"
 LETTERS = "ABCDEFGHIJKLMNOP"
+Box = tuple[float, ...]  # left, top, right, bottom
 OPTION = re.compile(r"(?:^|(?<=\s)|(?<=\())([A-P])[.):]\s")
 
 
@@ -34,6 +35,7 @@ class Line:
         question: the whole text.
         answers: accepted answers, at least one.
         ability: what is tested.
+        boxes: of each picture, what the question is about.
     """
 
     number: int
@@ -42,15 +44,17 @@ class Line:
     question: str
     answers: tuple[str, ...]
     ability: str
+    boxes: tuple[tuple[Box, ...], ...] = ()
 
 
 class Folder:
     """One JSON object per line: ``{"image": "a.png", "question": "...", "answer": "..."}``.
 
-    ``image`` may be a list, ``answer`` a list of accepted answers; ``id`` and ``ability`` are
-    optional. All lines are read and checked at once, the pictures when they are asked about. A
-    picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM file and is shown as viewers show it,
-    see :func:`unibench.pictures.read_picture`.
+    ``image`` may be a list, ``answer`` a list of accepted answers; ``id``, ``ability`` and ``box``
+    are optional: what the question is about, ``[left, top, right, bottom]`` as shares of the sides
+    of the only picture. All lines are read and checked at once, the pictures when they are asked
+    about. A picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM file and is shown as viewers
+    show it, see :func:`unibench.pictures.read_picture`.
 
     Args:
         data: the folder.
@@ -74,7 +78,8 @@ class Folder:
         for line in islice(self._lines, limit):
             pictures = tuple(self._picture(line, name) for name in line.pictures)
             group = "+".join(line.pictures)
-            yield Sample(line.id, pictures, line.question, line.answers, line.ability, group)
+            asked = line.question, line.answers, line.ability
+            yield Sample(line.id, pictures, *asked, group, line.boxes)
 
     def questions(self, limit: int | None = None) -> Iterator[tuple[str, str]]:
         """Each question after the line that it stands in, without its pictures."""
@@ -161,7 +166,25 @@ def _line(file: Path, number: int, content: str) -> Line:
         question,
         answers,
         _name(where, "ability", entry.get("ability"), "all"),
+        _boxes(where, entry),
     )
+
+
+def _boxes(where: str, entry: dict[str, Any]) -> tuple[tuple[Box, ...], ...]:
+    """The box of a line, of its only picture."""
+    box = entry.get("box")
+    if box is None:
+        return ()
+    numbers = isinstance(box, list) and all(type(edge) in (int, float) for edge in box)
+    if isinstance(entry["image"], list) and len(entry["image"]) != 1:
+        raise UsageError(f"{where}: box is of one picture, and this question has several")
+    inside = numbers and len(box) == 4 and all(0 <= box[i] < box[i + 2] <= 1 for i in (0, 1))
+    if not inside:
+        raise UsageError(
+            f"{where}: box is {_shown(box)}; [left, top, right, bottom] as shares of the picture's"
+            " sides is wanted"
+        )
+    return ((tuple(map(float, box)),),)
 
 
 def _name(where: str, key: str, value: Any, default: str) -> str:

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Positions, Scope, TextAfterVideo
+from unibench.budget import (
+    Budget,
+    BudgetMode,
+    Number,
+    Positions,
+    Rounding,
+    Scope,
+    TextAfterVideo,
+)
 from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -82,6 +90,7 @@ def prune(
     seed: int = 0,
     positions: Positions = "original",
     after_state: bool = False,
+    rounding: Rounding = "half_up",
     text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
@@ -100,15 +109,19 @@ def prune(
         ratio: share of visual tokens REMOVED; or
         retention: share kept; or
         keep: number kept.
-        scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or
-            one for each image or video, or for each tile or frame.
+        scope: ``"sequence"``, ``"item"``, ``"tile"`` or ``"first_tile"``: one budget for all images
+            of a prompt, one for each image or video, one for each tile or frame, or one for the
+            first tile and one for all others.
         budget_mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed
             per layer on average.
         seed: for methods that draw.
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
-            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
+            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for;
+            ``"original_then_compact"`` and ``"compact_then_original"`` as released code decodes.
         after_state: whether a cut may come after layers that carry a state (linear attention), in
             which what it drops stays.
+        rounding: ``"half_up"``, ``"python_round"`` or ``"python_int"``: of a share of tokens, see
+            :mod:`unibench.budget`.
         text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
             Qwen2-VL and Qwen2.5-VL, as transformers or as vLLM has it.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
@@ -139,7 +152,9 @@ def prune(
         raise unknown("positions", positions, get_args(Positions))
     if text_after_video not in get_args(TextAfterVideo):
         raise unknown("text_after_video", text_after_video, get_args(TextAfterVideo))
-    budget = Budget.parse(ratio, retention, keep)
+    if rounding not in get_args(Rounding):
+        raise unknown("rounding of the budget", rounding, get_args(Rounding))
+    budget = Budget.parse(ratio, retention, keep, rounding)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
         family,

@@ -112,10 +112,18 @@ def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"control={cell.control} fits each prompt by itself: leave"
             f" batch_size={cell.batch_size} out"
         )
-    if cell.task.kind != "embedded":
+    if cell.task.kind == "embedded":
+        return
+    # a harness's own model object hands pictures to the processor itself
+    if cell.convention != "model" or cell.harness_options.wrapper != "unibench":
         yield UsageError(
-            f"control={cell.control} changes the pictures of embedded tasks, and"
-            f" task={cell.task.name} is asked by a harness: take task=synthvqa or task=folder"
+            f"control={cell.control} changes what unibench's own model object is asked, and"
+            f" task={cell.task.name} is asked by the harness's: add convention=model"
+        )
+    if cell.control == "blind_other":
+        yield UsageError(
+            "control=blind_other takes the pictures of other questions, which a harness hands over"
+            " one by one: take control=blind or blind_grey"
         )
 
 

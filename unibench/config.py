@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
+from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
 from unibench.schema import Least
@@ -31,6 +31,7 @@ Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Prompts = Literal["dataset", "custom"]
+Diagnostics = Literal["default", "all"]
 VideoReader = Literal["unibench", "qwen_vl_utils", "processor"]
 Control = Literal[
     "none",
@@ -38,11 +39,15 @@ Control = Literal[
     "resize_blur",
     "resize_divisor",
     "centre_crop",
+    "native_budget",
+    "fewer_frames",
     "blind",
     "blind_grey",
     "blind_other",
 ]
-FITTED = ("resize", "resize_blur", "resize_divisor", "centre_crop")
+FITTED = (
+    *("resize", "resize_blur", "resize_divisor", "centre_crop", "native_budget", "fewer_frames"),
+)
 """Controls that are given a budget."""
 
 
@@ -221,11 +226,15 @@ class BudgetConfig:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
         scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each
-            tile or frame.
+            tile or frame; ``first_tile``: one for the first tile of the prompt and one for all
+            others, as UniPruneBench's code has it.
+        rounding: of a share of tokens: ``half_up``, or ``python_round`` and ``python_int`` as
+            released code has it, see :mod:`unibench.budget`.
     """
 
     mode: BudgetMode = "at_stage"
     scope: Scope = "sequence"
+    rounding: Rounding = "half_up"
 
 
 @dataclass
@@ -328,13 +337,18 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
+        repeat: number of a repetition: cells that differ in it alone are one measurement made
+            several times, and averaged like seeds; vanilla, which no seed concerns, has it too.
         control: what stands in a method's place: the picture is made smaller until it has the
             budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
             size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
-            (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
-            the picture of another question). See :mod:`unibench.controls`.
+            (``centre_crop``), read under the processor's own setting of so many tokens
+            (``native_budget``), shown in fewer frames (``fewer_frames``), or withheld (``blind``:
+            no picture, ``blind_grey``, ``blind_other``: the picture of another question). See
+            :mod:`unibench.controls`.
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
-            ``centre``: a merged one amid those it stands for. See
+            ``centre``: a merged one amid those it stands for; ``original_then_compact`` and
+            ``compact_then_original``: generated ones elsewhere, as released code has them. See
             :mod:`unibench.pruning.positions`.
         after_state: whether a cut may come after layers that carry a state (linear attention), in
             which what it drops stays; otherwise such a cut is refused.
@@ -356,6 +370,9 @@ class RunConfig:
         generation: decoding.
         harness: who asks a benchmark; auto takes the harness that its card prefers.
         harness_options: how a harness is run.
+        diagnostics: what is measured of a choice beside its score: ``default``, where the kept
+            tokens lie; ``all``, also how alike they are and how much attention they have. See
+            :class:`unibench.diagnostics.Diagnosis`.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
@@ -374,6 +391,7 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    repeat: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
     after_state: bool = False
@@ -389,6 +407,7 @@ class RunConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     harness: Harness | Literal["auto"] = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
+    diagnostics: Diagnostics = "default"
     out: str = "outputs"
     timing: bool = True
     share: Share = "none"
@@ -473,7 +492,7 @@ def budget_of(cell: RunConfig) -> Budget:
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")
-    return Budget.parse(cell.ratio, cell.retention, cell.keep)
+    return Budget.parse(cell.ratio, cell.retention, cell.keep, cell.budget.rounding)
 
 
 def model_path(path: str | None) -> Path | None:

@@ -18,9 +18,9 @@ from unibench.asked import Scorer, scorer_of
 from unibench.errors import UsageError, shown
 from unibench.identity import POSITIONS
 from unibench.inference.record import Record, of_checked
-from unibench.inference.row import Row, of_samples, read_row
+from unibench.inference.row import Row, change_of, of_samples, read_row
 from unibench.inference.verdict import Verdict
-from unibench.store import Problem, verify
+from unibench.store import Problem, read_samples, verify
 from unibench.store.files import read_json
 from unibench.store.repair import Finished
 from unibench.store.unpack import limit_of
@@ -84,7 +84,20 @@ def recheck(folder: Path) -> Checked:
         if reference is not None and not _same(row.vanilla_100, reference.score_100):
             line = f"vanilla_100 is {row.vanilla_100}, vanilla here scores {reference.score_100}"
             checked.problems.append(_problem(folder_of_cell, line))
+        if reference is not None and row.change is not None and row is not reference:
+            checked.problems += _changed(folder_of_cell, row, Path(reference.folder))
     return checked
+
+
+def _changed(cell: Path, row: Row, vanilla: Path) -> Iterator[Problem]:
+    """Whether vanilla's answers became what a row says."""
+    try:
+        samples = read_samples(cell)[0].values()
+        found = change_of([of_checked(sample) for sample in samples], vanilla)
+    except UsageError:
+        return  # said already
+    if found is not None and not _same(row.change, found):
+        yield _problem(cell, f"change is {_brief(row.change)}, its samples give {_brief(found)}")
 
 
 def _problem(cell: Path, what: str) -> Problem:

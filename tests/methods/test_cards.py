@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 
+import unibench
 from tests.methods._contexts import PRE
 from unibench import registry
 
@@ -54,6 +56,16 @@ def test_a_card_says_what_is_kept_and_where_it_is_from(name: str) -> None:
         assert f"{parameter}:" in card.doc.partition("Attributes:")[2], (
             f"{parameter} is not described"
         )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_parameter_of_a_method_is_hidden_by_a_keyword_of_prune(name: str) -> None:
+    taken = {
+        key
+        for key, parameter in inspect.signature(unibench.prune).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    assert not taken & set(registry.method(name).parameters)
 
 
 def _listed(value: object) -> object:

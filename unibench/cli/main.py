@@ -48,7 +48,9 @@ VERBS: dict[str, Verb] = {
         "prefetching:prefetch",
     ),
     "doctor": Verb(
-        "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
+        "what is installed here or on a cluster; whether a run pruned",
+        parsers.doctor,
+        "doctor:doctor",
     ),
     "check": Verb(
         "whether a model keeps the rules that every method relies on",
@@ -69,6 +71,16 @@ VERBS: dict[str, Verb] = {
         "tables of the papers and of your own results, or a page of them",
         parsers.report,
         "reporting:report",
+    ),
+    "reproduce": Verb(
+        "a paper's table under its settings and ours, the unpruned model first",
+        parsers.reproduce,
+        "reproducing:reproduce",
+    ),
+    "import-run": Verb(
+        "what somebody else's code kept and answered, beside a cell of ours",
+        parsers.import_run,
+        "importing:import_run",
     ),
     "audit": Verb("suspicious numbers in a table of results", parsers.audit, "auditing:audit"),
     "plot": Verb("plots of finished cells", parsers.plot, "plotting:plot"),
@@ -134,6 +146,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
   positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
   after_state=true     allow cuts behind linear-attention layers, whose states keep what is dropped
+  video.frames=16 | video.fps=2       frames of a video            text_after_video=max_side|last
 
 verbs (python -m unibench VERB --help):
 {{verbs}}

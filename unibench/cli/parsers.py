@@ -21,9 +21,10 @@ KINDS = {
 }
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
+SETTINGS = ("paper", "unibench", "both")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
-STUDIES = ("tradeoff", "angles", "sweep", "size")
+STUDIES = ("tradeoff", "angles", "sweep", "size", "horizon")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
@@ -102,15 +103,24 @@ def prefetch(parser: Parser) -> None:
 
 
 def doctor(parser: Parser) -> None:
-    """What is installed."""
-    parser.takes("[options] [[-m] key=value ... cluster=WHERE]", overrides=True)
+    """What is installed, or whether a run pruned."""
+    parser.takes("[options] [run=CELL | [-m] key=value ... cluster=WHERE]", overrides=True)
+    parser.setting("run", "CELL", "folder or key of a finished cell (out=): did it prune?")
+    parser.setting("sample", "ID", "with run=: the sample that is asked again (the first)")
+    parser.setting("to", "FILE", "with run=: a picture of it: svg, png or pdf")
+    parser.flag("--files", "with run=: look at its files only, load no model")
+    parser.flag("--json", "with run=: print everything as JSON")
     _sweep(parser)
     parser.flag("--import", "import both harnesses as well (half a minute)", dest="importing")
     parser.option(
         "--nodes", "N", "with cluster=: number of nodes to ask (1)", type=count, default=1
     )
     _resources(parser)
-    parser.examples("--import", "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu")
+    parser.examples(
+        "--import",
+        "run=0f3a out=outputs to=layers.svg",
+        "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu",
+    )
 
 
 def check(parser: Parser) -> None:
@@ -220,7 +230,7 @@ def report(parser: Parser) -> None:
     parser.setting("paper", "NAME", "tables of a paper: uniprunebench, idpruner, ..., or all")
     parser.setting("table", "K", "one table of it")
     parser.setting("mode", "published", "or ours, or the difference", type=one_of("mode", MODES))
-    parser.setting("view", "tasks", "own results: tasks, abilities, place or aim as columns")
+    parser.setting("view", "tasks", "or abilities, groups, diagnostics, place, aim")
     _format(parser)
     parser.setting("to", "FOLDER", "write files instead of printing")
     _results(parser)
@@ -229,6 +239,36 @@ def report(parser: Parser) -> None:
         "out=outputs view=abilities format=tex",
         "--html out=outputs to=page",
     )
+
+
+def reproduce(parser: Parser) -> None:
+    """A paper's table, run."""
+    parser.takes("paper=P table=K [key=value ...] [--factors] [--json]", overrides=True)
+    parser.setting("paper", "NAME", "uniprunebench, idpruner, trimtokenator or stp")
+    parser.setting("table", "K", "one table of it")
+    parser.setting(
+        "settings", "both", "or paper, or unibench: how what the table compares is run",
+        type=one_of("settings", SETTINGS), default="both",
+    )  # fmt: skip
+    parser.flag("--factors", "run one setting of the paper at a time, all others unibench's")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples(
+        "paper=idpruner table=1",
+        "paper=idpruner table=2 model=tiny_llava task=synthvqa task.limit=20",
+        "paper=uniprunebench table=3 task=mme method=dart --factors",
+    )
+
+
+def import_run(parser: Parser) -> None:
+    """Somebody else's run."""
+    parser.takes("FILE.jsonl cell=CELL [out=outputs] [--json]")
+    parser.add_argument(
+        "file", metavar="FILE.jsonl", help="a line a sample: id, visual_tokens, kept, answer"
+    )
+    parser.setting("cell", "CELL", "folder or key of our cell of the same method and budget")
+    parser.setting("out", "outputs", "folder to look for the key in", default="outputs")
+    parser.flag("--json", "print everything as JSON, sample by sample")
+    parser.examples("theirs.jsonl cell=0f3a out=outputs", "theirs.jsonl cell=0f3a --json")
 
 
 def audit(parser: Parser) -> None:
@@ -286,6 +326,7 @@ def analyze(parser: Parser) -> None:
         "tradeoff ratio=0.889 task.limit=200",
         "sweep experiment=sweep_lambda task.limit=100",
         "size experiment=sweep_size",
+        "horizon model=tiny_qwen2_5_vl method=fastv ratio=0.889 seed=0,1,2",
     )
 
 

@@ -13,7 +13,8 @@ from unibench.config import RunConfig
 from unibench.errors import UsageError, UsageErrors
 from unibench.profile import Request
 
-NOT_HERE = ("task", "batch_size", "generation")  # keys of accuracy runs
+NOT_HERE = ("task", "batch_size", "generation", "diagnostics")  # keys of accuracy runs
+CONTROLS = ("control", "controls")
 
 
 def profile(options: Options) -> int:
@@ -52,6 +53,12 @@ def requested(options: Options) -> tuple[Request, list[RunConfig]]:
         if key.partition(".")[0] in NOT_HERE:
             inputs = "image, text_tokens, new_tokens, batch"
             errors.append(UsageError(f"{key}: profile asks no task; its inputs are {inputs}"))
+        elif key in CONTROLS:
+            errors.append(
+                UsageError(
+                    f"{word}: profile has inputs of its own; for a smaller picture give image="
+                )
+            )
         else:
             overrides.append(word)
     cells: list[RunConfig] = []

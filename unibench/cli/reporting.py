@@ -9,9 +9,10 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import CONTROLS, against
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
-from unibench.report import Comparison, Results, StandIn, Table
+from unibench.report import StandIn, Table
 from unibench.store.files import replace
 
 
@@ -31,13 +32,29 @@ def report(options: Options) -> int:
         tables = _of_papers(options)
     else:
         cells = frames.over_seeds(finished(options), intervals=False)
-        tables = list(reports.grid(cells, options.view or "tasks"))
+        tables = _of_results(options, cells, options.view or "tasks")
     texts = {table.name: reports.WRITERS[options.format](table) for table in tables}
     if options.to:
         _write(Path(options.to).expanduser(), options.format, texts)
     else:
         print("\n".join(texts.values()), end="")
     return 0
+
+
+def _of_results(options: Options, cells: pd.DataFrame, view: str) -> list[Table]:
+    """Tables of one's own results, each method beside the best control."""
+    found = against(_with_controls(options, cells)) if view == "tasks" else {}
+    return [*reports.grid(cells, view, found), *reports.controls(cells, found)]
+
+
+def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:
+    """The lines that filters let pass, and the controls beside them, which a method= keeps out."""
+    if "method" not in options.filters:
+        return frames.whole(cells)
+    lines = frames.whole(frames.load(folder_of(options)))
+    beside = lines["setting"].isin(cells["setting"]) & lines["method"].isin(CONTROLS)
+    controls = frames.over_seeds(lines[beside], intervals=False)
+    return pd.concat([frames.whole(cells), controls], ignore_index=True).drop_duplicates("series")
 
 
 def _of_papers(options: Options) -> list[Table]:
@@ -50,10 +67,7 @@ def _of_papers(options: Options) -> list[Table]:
     cells = _cells(options)
     difference = mode == "difference"
     return [
-        Comparison(
-            name, Results(cells, reports.rows(name), standin), reports.beyond, difference
-        ).table()
-        for name in names
+        reports.filled(name, cells, standin, reports.beyond, difference).table() for name in names
     ]
 
 

@@ -43,6 +43,7 @@ def session_of(
         after_state=cell.config.after_state,
         text_after_video=cell.config.text_after_video,
         reuse=reuse,
+        diagnose=cell.config.diagnostics == "all",
     )
 
 

@@ -16,6 +16,7 @@ COSTS = {
     "method_ms": "method, ms",
     "total_s": "whole cell, s",
     "tflops": "TFLOP of the prefill",
+    "equiv_tokens": "visual tokens that a layer reads, mean",
     "kv_mib": "KV cache, MiB",
     "peak_mib": "peak memory, MiB",
 }

@@ -159,6 +159,15 @@ class StageContext:
         return instruction_of(self._all_visual, len(self.hidden), self.closing)
 
     @property
+    def text(self) -> Tensor:
+        """Rows of all text: before, between and after the visual tokens of the sample."""
+        is_text = torch.ones(len(self.hidden), dtype=torch.bool, device=self.visual.device)
+        is_text[self._all_visual] = False
+        if self.share.withheld is not None:
+            is_text[self.share.withheld] = False
+        return is_text.nonzero()[:, 0]
+
+    @property
     def question(self) -> Tensor:
         """Rows of the question: the instruction without the chat template's own tokens. Declare
         ``Needs(question=True)``.
@@ -296,6 +305,12 @@ class StageContext:
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Hidden states through the norm in front of the language model's head, float32."""
         normed: Tensor = self.family.text_model.norm(at_least_float32(hidden))
+        return normed.float()
+
+    def input_norm(self, hidden: Tensor) -> Tensor:
+        """Hidden states through the norm in front of the layer about to run, float32."""
+        layer: Any = self.family.text_model.layers[self.layer]
+        normed: Tensor = layer.input_layernorm(at_least_float32(hidden))
         return normed.float()
 
     @property

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from unibench.pruning.layout import Item, Part
 
 if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
+
+Sizes = Literal["native", "tiles", "one"]
 
 
 @dataclass
@@ -120,6 +122,8 @@ class Family:
             ``"video_time"``: frames of a video stand in time, without text between them.
         tower_merging: whether tokens may be merged inside the vision tower where the projector
             reads one layer token by token: the family has :meth:`halves`, and one token per patch.
+        sizes: what a smaller picture is to the processor: ``native``, fewer tokens, one for each
+            patch; ``tiles``, fewer tiles; ``one``, nothing: all pictures are shown in one size.
         pixel_dropping: whether tokens may be dropped ahead of the vision tower: the family has
             :meth:`pixel_tokens`.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
@@ -138,6 +142,7 @@ class Family:
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     tower_merging: ClassVar[bool] = False
+    sizes: ClassVar[Sizes] = "one"
     pixel_dropping: bool = False
     prefix_tokens: int = 0
     batches: bool = True

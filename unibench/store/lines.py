@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unibench.diagnostics import is_diagnosis
 from unibench.store.data import parsed_json
 
 LARGEST = 1e15  # of a number: what is larger is damage, and would overflow in a mean
@@ -79,6 +80,7 @@ OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("prompt_digest", "pixel_digest"), _text),
     "uncounted": _texts,
     **dict.fromkeys(("seen", "frames", "pixel_shapes"), _list),
+    "diagnosis": lambda value: value is None or is_diagnosis(value),
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }

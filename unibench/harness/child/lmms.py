@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -153,11 +154,16 @@ class Recording(lmms):  # type: ignore[misc]
                 content = self._content(arguments, doc)
                 self._reading.taken()  # an entry reads them again, by its own rule
                 own: tuple[tuple[int, ...], ...] = ()
-                with self._inference.asking(self._question(str(number), doc, content)) as answering:
-                    if self._asked is None:
+                question = self._question(str(number), doc, content)
+                reader: LoadedModel | None = None
+                if self._asked is None:
+                    question = replace(question, **self._places(doc, content))
+                    question, reader, content = self._inference.prompted(question, content)
+                with self._inference.asking(question) as answering:
+                    if reader is not None:
                         length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
                         config, turns = self._inference.decoding(length), [content]
-                        found = generated(self._inference.loaded, turns, config).texts[0]
+                        found = generated(reader, turns, config).texts[0]
                     else:
                         told = self._asked.generate_until([request])[0]
                         # newer classes wrap answers together with token counts
@@ -192,6 +198,19 @@ class Recording(lmms):  # type: ignore[misc]
             for visual in (shown if isinstance(shown, list) else [shown])
         ]
         return [*visuals, str(arguments[0])]
+
+    def _places(self, doc: Any, content: Sequence[Piece]) -> dict[str, Any]:
+        """The box that a question of grounding is about, and the part of its picture that our own
+        processor hands on; nothing where a document has no box in shares of one picture.
+        """
+        box, pictures = doc.get("bbox"), [one for one in content if isinstance(one, Image.Image)]
+        if len(pictures) != 1 or not isinstance(box, (list, tuple)) or len(box) != 4:
+            return {}
+        left, top, right, bottom = map(float, box)
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            return {}
+        seen = self._inference.loaded.seen(pictures[0])
+        return {"boxes": (((left, top, right, bottom),),), "seen": (seen,)}
 
     def _clip(self, file: str) -> Clip:
         """A video as it is shown; to an entry, which reads it itself, the first frame."""
