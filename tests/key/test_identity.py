@@ -466,6 +466,15 @@ SAME_NUMBERS: dict[str, Any] = {
 ELSEWHERE = {"task.kind", "task.target", "task.data", "task.lmms_eval"}
 
 
+def test_a_label_says_that_a_cut_came_behind_a_state() -> None:
+    words = ["model=qwen3_5_9b", "model.weights=random", "method=fastv", "method.layer=4"]
+    (config,) = compose_cells([*words, "after_state=true", "ratio=0.5"], sweep=False)
+    cell = cell_of(config)
+    assert cell.variant == "layer=4,after_state=true" and cell.identity["after_state"] is True
+    # nothing is removed from the unpruned model
+    assert "after_state" not in vanilla_of(cell).identity
+
+
 def benchmark_config() -> RunConfig:
     words = ["model=qwen2_5_vl_7b", "model.device=cpu", "method=fastv", "task=pope"]
     (config,) = compose_cells([*words, "harness=vlmevalkit"], sweep=False)
