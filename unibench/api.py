@@ -89,6 +89,7 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    after_state: bool = False,
     rounding: Rounding = "half_up",
     text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
@@ -118,6 +119,8 @@ def prune(
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
             they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for;
             ``"original_then_compact"`` and ``"compact_then_original"`` as released code decodes.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays.
         rounding: ``"half_up"``, ``"python_round"`` or ``"python_int"``: of a share of tokens, see
             :mod:`unibench.budget`.
         text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
@@ -165,6 +168,7 @@ def prune(
         mode=budget_mode,
         seed=seed,
         positions=positions,
+        after_state=after_state,
         text_after_video=text_after_video,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
