@@ -96,7 +96,7 @@ class VisionRecorder:
                 return original(*args, **kwargs)
             given = dict(signature.bind(*args, **kwargs).arguments)
             if modality == "video" and "pixel_values" in given:
-                # LLaVA's classes had no name of their own for it before transformers 5.20
+                # LLaVA's classes have no name of their own for it in transformers 5.6
                 given["pixel_values_videos"] = given.pop("pixel_values")
             call = VisionCall(modality, given)
             self._run(call, original, functools.partial(original, *args, **kwargs))
