@@ -93,6 +93,7 @@ def prune(
     rounding: Rounding = "half_up",
     text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
+    method_options: Mapping[str, Any] | None = None,
     **parameters: Any,
 ) -> Iterator[Session]:
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
@@ -127,6 +128,8 @@ def prune(
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
+        method_options: parameters of the method that have the name of a keyword here, such as
+            fastvid's ``retention``, which is no budget: ``{"retention": 0.25}``.
         **parameters: of the method, when it is given by name.
 
     Raises:
@@ -134,6 +137,7 @@ def prune(
             family that cannot serve the method, a processor or a CLIP that cannot be found; inside
             the block, a way of calling the model that pruning cannot follow.
     """
+    parameters |= method_options or {}
     if "mode" in parameters and not _has_parameter(method, "mode"):
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
         budget_mode = parameters.pop("mode")

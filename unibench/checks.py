@@ -349,8 +349,10 @@ def _value_mistakes(card: MethodCard, node: Mapping[str, Any], prefix: str) -> I
 
 
 def _task_mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    if cell.task.data is not None and not Path(cell.task.data).expanduser().is_dir():
-        yield UsageError(f"task.data={cell.task.data}: there is no such folder")
+    data = None if cell.task.data is None else Path(cell.task.data).expanduser()
+    if data is not None and not (data.is_dir() or (cell.task.kind == "embedded" and data.exists())):
+        files = " or file" if cell.task.kind == "embedded" else ""
+        yield UsageError(f"task.data={cell.task.data}: there is no such folder{files}")
         return
     if cell.task.kind == "embedded" and cell.task.target is not None:
         options = dict(cell.task.options)

@@ -36,6 +36,9 @@ GROUPS = ("model", "method", "task")
 BESIDE = "controls"
 HERE = paths.PACKAGE
 CONFIGS = paths.part("configs")
+OPTIONS = ("score", "columns", "on_bad", "split")
+"""Options of a task that may be written without ``options``: ``task.score=anls``."""
+NAMES = ("task.name", "model.name")
 FREE = (
     "task.options.",
     "model.architecture.",
@@ -220,7 +223,7 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
 
 def _with_implied(found: Iterable[Iterable[Override]]) -> Iterator[list[Override]]:
     for combination in found:
-        inside = _unwrapped(list(combination))
+        inside = [_optional(override) for override in _unwrapped(list(combination))]
         yield [*inside, *_implied(inside)]
 
 
@@ -295,6 +298,20 @@ def _flow(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) and not value.isidentifier() else str(value)
 
 
+def _optional(override: Override) -> Override:
+    """``task.score=anls`` as ``++task.options.score=anls``, and a file of one's own by its whole
+    path, since a worker may run elsewhere.
+    """
+    group, _, key = name_of(override).partition(".")
+    if group != "task" or key not in OPTIONS:
+        return override
+    value = str(override.input_line).partition("=")[2]
+    if key == "score" and ".py:" in value:
+        file, _, function = value.strip("'\"").rpartition(":")
+        value = f"'{Path(file).expanduser().absolute()}:{function}'"
+    return parse(f"++task.options.{key}={value}")
+
+
 def _implied(overrides: Sequence[Override]) -> list[Override]:
     """The overrides that others imply: another way to state the budget replaces the ratio, and a
     control stands in the place of a method.
@@ -355,7 +372,7 @@ def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
     lines: dict[str, list[str]] = {key: [] for key in _hints()}
     for override in overrides:
         key, line = name_of(override).partition(".")[0], str(override.input_line)
-        if override.key_or_group in GROUPS or key in failed:
+        if name_of(override) in NAMES or override.key_or_group in GROUPS or key in failed:
             continue  # the keys below a choice that does not exist are unknown
         try:
             _part(key, chosen.get(key), (*lines.get(key, ()), line))
@@ -366,12 +383,37 @@ def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
                 failed |= set(BUDGETS)
                 lines |= {budget: [] for budget in BUDGETS}
     try:
-        cell = assembled(chosen, lines)
+        cell = _called(assembled(chosen, lines), overrides)
         errors += mistakes(cell, known)
     except UsageError as error:
         errors.append(error)
     if errors:
         raise UsageErrors(errors)
+    return cell
+
+
+def _called(cell: RunConfig, overrides: Sequence[Override]) -> RunConfig:
+    """A cell whose checkpoint or data have the name that the user gives them.
+
+    Raises:
+        UsageError: they are not his own, or the name is that of another card.
+    """
+    stated = {name_of(override): override.value() for override in overrides}
+    own = {"task": ("task.data",), "model": ("model.path", "model.checkpoint")}
+    for key in NAMES:
+        if key not in stated:
+            continue
+        group, name = key.partition(".")[0], str(stated[key])
+        part = cell.task if group == "task" else cell.model
+        if not {*own[group]} & stated.keys():
+            words = " or ".join(f"{word}=" for word in own[group])
+            raise UsageError(f"unknown key {key!r}: only your own can be named, with {words}")
+        if re.fullmatch(r"\w[\w.+-]{0,63}", name) is None:
+            raise UsageError(f"{key}={name}: a word of letters, digits, _ . + - is wanted")
+        if name in options(group) and name != part.name:
+            raise UsageError(f"{key}={name} is the name of another {group}; choose one of your own")
+        named: Any = dataclasses.replace(part, name=name, card=part.name)
+        cell = dataclasses.replace(cell, **{group: named})
     return cell
 
 
@@ -583,7 +625,7 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
     found: list[str] = []
     for key in map(str, node):
-        if key == "name":
+        if key in ("name", "card"):
             continue
         found.append(f"{prefix}{key}")
         # reading either would raise

@@ -107,6 +107,7 @@ class ModelConfig:
         selector: file or folder of a trained importance scorer for this model (visionselector,
             idpruner).
         harness_entry: what the harnesses call this model, see :class:`HarnessEntry`.
+        card: file name of the YAML, where a checkpoint of one's own has another name.
     """
 
     name: str = MISSING
@@ -131,6 +132,7 @@ class ModelConfig:
     clip: str | None = None
     selector: str | None = None
     harness_entry: HarnessEntry = field(default_factory=HarnessEntry)
+    card: str | None = None
 
 
 @dataclass
@@ -194,7 +196,7 @@ class TaskConfig:
             process).
         target: ``module:Class`` of an embedded task.
         limit: number of samples, null for all.
-        data: a local folder with the data.
+        data: a local folder with the data, or of questions of one's own their file.
         modality: what the pictures of a prompt are.
         options: arguments of an embedded task.
         ability: what a benchmark tests: comprehensive, mathematics, ocr, hallucination, ...
@@ -202,6 +204,8 @@ class TaskConfig:
         lmms_eval: the same in lmms-eval.
         prefer: the harness that ``harness=auto`` takes where both have it.
         differs: how the two differ in prompt, extraction or metric, in one sentence.
+        card: file name of the YAML or of the task's module, where data of one's own have another
+            name.
     """
 
     name: str = MISSING
@@ -216,6 +220,7 @@ class TaskConfig:
     lmms_eval: HarnessTask | None = None
     prefer: Harness = "vlmevalkit"
     differs: str | None = None
+    card: str | None = None
 
 
 @dataclass

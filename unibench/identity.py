@@ -434,11 +434,14 @@ def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[st
 def _files(config: RunConfig) -> dict[str, Any]:
     """What of a setting lies in files: the checkpoint, the data, the code."""
     model, task = config.model, config.task
+    given = task.options.items()
     code = {
         "engine": code_digest(ENGINE),
         "family": code_digest([_root(registry.families()[model.family])]),
         "task": code_digest(
-            HARNESSES[config.harness] if task.kind == "harness" else [_target(task)]
+            HARNESSES[config.harness]
+            if task.kind == "harness"
+            else [_target(task), *_own_scorer(task)]
         ),
     }
     return {
@@ -456,7 +459,13 @@ def _files(config: RunConfig) -> dict[str, Any]:
             # pretrained weights bring their own, and do not read the card's
             "architecture": model.architecture if model.weights == "random" else None,
         },
-        "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
+        "task": {
+            "name": task.name,
+            "limit": task.limit,
+            # the code of a scorer counts, wherever its file lies
+            "options": {k: Path(v).name if v in _own_scorer(task) else v for k, v in given},
+            "modality": task.modality,
+        },
         "data": samples_digest(task, config.harness),
     }
 
@@ -488,6 +497,12 @@ _CODE = Code(outside=OUTSIDE)
 
 def _root(card: registry.Card) -> str:
     return f"{card.module or card.path}:{card.class_name}"
+
+
+def _own_scorer(task: TaskConfig) -> list[str]:
+    """The scorer of one's own that a task is given, ``/path/mine.py:function``."""
+    score = task.options.get("score")
+    return [score] if isinstance(score, str) and ".py:" in score else []
 
 
 def _target(task: TaskConfig) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,12 @@ class Checked:
     damaged: dict[Path, str] = field(default_factory=dict)
 
 
-def recheck(folder: Path) -> Checked:
+def recheck(folder: Path, trusted: Collection[str] = ()) -> Checked:
     """Look for damage in a store, and recompute the rows of its finished cells from their samples.
+
+    Args:
+        folder: of results.
+        trusted: scorers in files of one's own, ``<path>:<function>``, that may be run.
 
     Raises:
         UsageError: there is no such folder.
@@ -68,7 +72,7 @@ def recheck(folder: Path) -> Checked:
         for line in _differing(row, records, cell.environments):
             yield _problem(cell.folder, line)
         try:
-            yield from _rescored(cell.folder, row, records, scorers)
+            yield from _rescored(cell.folder, row, records, scorers, trusted)
         except UsageError as error:
             checked.unverified[cell.folder] = str(error).removeprefix(f"{cell.folder}: ")
 
@@ -165,7 +169,11 @@ def _of_identity(row: Row) -> dict[str, Any]:
 
 
 def _rescored(
-    cell: Path, row: Row, records: Sequence[Record], scorers: dict[str, Scorer]
+    cell: Path,
+    row: Row,
+    records: Sequence[Record],
+    scorers: dict[str, Scorer],
+    trusted: Collection[str],
 ) -> Iterator[Problem]:
     """Samples whose score is not what their answer gets.
 
@@ -174,7 +182,7 @@ def _rescored(
     """
     if row.harness != "none":
         raise UsageError("its harness gave the scores")
-    scorer = scorer_of(cell, len(records), scorers)
+    scorer = scorer_of(cell, len(records), scorers, trusted)
     wrong = [
         record.id
         for record in records

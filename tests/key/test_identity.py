@@ -441,6 +441,8 @@ OTHER_NUMBERS: dict[str, Any] = {
     "timing": False,
 }
 SAME_NUMBERS: dict[str, Any] = {
+    "model.card": "another",
+    "task.card": "another",
     "model.device_map": "auto",
     "model.adapter_mode": "wrap",  # of an adapter, whose digest it stands before
     "model.threads": 2,  # rounding alone, and the environment of a row says it

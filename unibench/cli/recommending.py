@@ -16,6 +16,10 @@ from unibench.stats import Estimate
 
 def recommend(options: Options) -> int:
     """``recommend --max-drop 2 --metric prefill_ms [model=..] [task=..] [out=outputs]``."""
+    if options.max:
+        from unibench.cli import budgeting
+
+        return budgeting.recommend(options)
     screen, limit = console(), options.max_drop
     cells = finished(options)
     for found in recommending.recommend(cells, max_drop=limit, metric=options.metric):

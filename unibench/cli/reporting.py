@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from unibench import report as reports
 from unibench.against import CONTROLS, against
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
+from unibench.cli.terminal import console, print_table
 from unibench.report import StandIn, Table
 from unibench.store.files import replace
 
 
 def report(options: Options) -> int:
     """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv]
-    [out=outputs] [to=FOLDER]``.
+    [sort=COLUMN] [show=interval,drop] [names=FILE] [out=outputs] [to=FOLDER]``.
+
+    A terminal that is asked for no format gets a table of its own width.
 
     With ``--html`` a page of all results instead.
     """
@@ -31,8 +35,12 @@ def report(options: Options) -> int:
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)
     else:
-        cells = frames.over_seeds(finished(options), intervals=False)
-        tables = _of_results(options, cells, options.view or "tasks")
+        tables = _of_results(options)
+    if options.format is None and not options.to and sys.stdout.isatty():
+        for table in tables:
+            _show(table)
+        return 0
+    options.format = options.format or "md"
     texts = {table.name: reports.WRITERS[options.format](table) for table in tables}
     if options.to:
         _write(Path(options.to).expanduser(), options.format, texts)
@@ -41,10 +49,27 @@ def report(options: Options) -> int:
     return 0
 
 
-def _of_results(options: Options, cells: pd.DataFrame, view: str) -> list[Table]:
-    """Tables of one's own results, each method beside the best control."""
+def _of_results(options: Options) -> list[Table]:
+    """Tables of one's own results, set as papers do, each method beside the best control."""
+    show, names, view = options.show or (), reports.Names.of(options.names), options.view or "tasks"
+    cells = frames.over_seeds(finished(options), intervals="interval" in show)
     found = against(_with_controls(options, cells)) if view == "tasks" else {}
-    return [*reports.grid(cells, view, found), *reports.controls(cells, found)]
+    tables = reports.grid(cells, view, found)
+    if view not in ("groups", "diagnostics"):
+        tables = [
+            reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables
+        ]
+    return [*tables, *reports.controls(cells, found)]
+
+
+def _show(table: Table) -> None:
+    """A table for a terminal, with its notes."""
+    screen = console()
+    print_table(reports.terminal(table), keys=len(table.heads))
+    for letter, note in table.notes.items():
+        screen.print(f"{letter}: {note}")
+    for remark in table.remarks:
+        screen.print(remark)
 
 
 def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:

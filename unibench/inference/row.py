@@ -473,6 +473,7 @@ def of_samples(
         "notes": (
             *sorted({note for record in records for note in record.notes}),
             *_out_of_memory(environments),
+            *_left_out(environments),
         ),
         "device": " + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
     }
@@ -700,6 +701,14 @@ def _out_of_memory(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)
     ]
+
+
+def _left_out(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A remark where questions of one's own were not asked."""
+    count = max((run["left_out"] for run in environments if "left_out" in run), default=0)
+    plural = "" if count == 1 else "s"
+    said = f"{count} question{plural} left out, whose pictures are missing or broken"
+    return [said] if count else []
 
 
 def _is_bounded(value: Any) -> bool:

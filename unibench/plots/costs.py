@@ -53,6 +53,18 @@ def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
             marker=look["marker"],
             zorder=3,
         )
+        # the interval of the score; a cost has none here
+        known = group.dropna(subset=["low", "high"])
+        ends = [known["score_100"] - known["low"], known["high"] - known["score_100"]]
+        panel.errorbar(
+            known[cost],
+            known["score_100"],
+            yerr=[end.clip(lower=0) for end in ends],
+            fmt="none",
+            ecolor=look["color"],
+            elinewidth=0.6,
+            alpha=0.6,
+        )
         for _, point in group.iterrows():
             panel.annotate(
                 str(point["budget"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -118,7 +119,9 @@ def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | No
         target: ``module:Class`` or ``path/to/file.py:Class``.
         options: arguments of the class.
     """
-    files = {key: _state(value) for key, value in options.items() if isinstance(value, str)}
+    texts = {key: value for key, value in options.items() if isinstance(value, str)}
+    # ./mine.py:function is answered anew when the file was edited
+    files = {key: _state(re.sub(r"(\.py):\w+$", r"\1", value)) for key, value in texts.items()}
     own = registry.task(target).source if ".py" in target else ""
     question = [registry.tasks_digest(), own, target, dict(options), files]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unibench.report.arrange import Names as Names
+from unibench.report.arrange import arranged as arranged
 from unibench.report.cells import details as details
 from unibench.report.controls import controls as controls
 from unibench.report.grid import grid as grid

@@ -21,7 +21,7 @@ from unibench.registry import category
 from unibench.report.controls import MARK, NOTE
 from unibench.report.groups import groups
 from unibench.report.overlap import diagnostics
-from unibench.report.table import Block, Entry, Line, Table
+from unibench.report.table import Block, Entry, Line, Source, Table
 
 MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
@@ -199,7 +199,17 @@ def _score(cell: Result | None, marked: Set[str]) -> Entry:
         return Entry(MISSING)
     spread: str = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
     marks = (MARK,) if cell["series"] in marked and cell["main"] else ()
-    return Entry(f"{cell['score_100']:.1f}{spread}", marks=marks)
+    return Entry(f"{cell['score_100']:.1f}{spread}", marks=marks, source=_source(cell))
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _source(cell: Result) -> Source:
+    low, high, drop = (_known(cell[name]) for name in ("low", "high", "drop_pct"))
+    score, ability = float(cell["score_100"]), str(cell["ability"])
+    return Source(score, tuple(cell["folder"]), ability, low, high, drop)
 
 
 def _summary(scores: Sequence[Result | None]) -> list[Entry]:

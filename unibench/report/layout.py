@@ -51,6 +51,12 @@ def layout_of(name: str, folder: Path = FOLDER) -> Layout:
     return Layout(**_layouts(folder)["tables"][name])
 
 
+def names(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
+    """How the published tables write names, by kind and name."""
+    found: dict[str, dict[str, str]] = _layouts(folder)["names"]
+    return found
+
+
 def shown(kind: str, name: str, folder: Path = FOLDER) -> str:
     """How a model, method, benchmark, metric or category is written in a table."""
     return str(_layouts(folder)["names"][kind].get(name, name))

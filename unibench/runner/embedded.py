@@ -44,14 +44,15 @@ class Embedded:
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         """Answer what is missing; when memory runs out, once more with half the batch."""
         cell, task = part.folder.cell, load_task(part.folder.cell)
-        batch, stamp = cell.config.batch_size, dict[str, Any]()
+        batch, halved = cell.config.batch_size, dict[str, Any]()
+        stamp = _checked(task, cell)
         while (samples := _missing(task, part, stop)) is not None:
             if (questions := getattr(task, "questions", None)) is not None:
                 refuse_control_words(questions(cell.config.task.limit), cell)
             loaded = self.model_of(cell)
             _begin(part, listener)
             try:
-                with _watched(part, loaded, stamp), stop.answering():
+                with _watched(part, loaded, {**stamp, **halved}), stop.answering():
                     for record in answer(
                         cell,
                         task,
@@ -65,13 +66,13 @@ class Embedded:
                         listener.step(kept)
                 return
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if stamp or batch == 1 or isinstance(batch, str) or not _out_of_memory(error):
+                if halved or batch == 1 or isinstance(batch, str) or not _out_of_memory(error):
                     raise
                 half = batch // 2
                 log.warning(
                     "%s: out of memory at batch %d, going on with %d", cell.title, batch, half
                 )
-            batch, stamp = half, {"batch": half, "out_of_memory_at": batch}
+            batch, halved = half, {"batch": half, "out_of_memory_at": batch}
             # outside of the except clause, which keeps the tensors of the failed batch alive
             gc.collect()
             if torch.cuda.is_available():
@@ -122,6 +123,17 @@ def load_task(cell: Cell) -> Task:
     if task.data is not None:
         options["data"] = task.data
     return registry.build_task(str(task.target), task.name, options)
+
+
+def _checked(task: Task, cell: Cell) -> dict[str, Any]:
+    """What is to be said of a task's pictures, which are looked at before the model is loaded.
+
+    Raises:
+        UsageError: some cannot be read.
+    """
+    look = getattr(task, "left_out", None)
+    count = 0 if look is None else look(cell.config.task.limit)
+    return {"left_out": count} if count else {}
 
 
 def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, Sample]] | None:

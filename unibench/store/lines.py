@@ -86,7 +86,7 @@ OPTIONAL: dict[str, Check] = {
 }
 ENVIRONMENT: dict[str, Check] = {
     **dict.fromkeys(("device", "code"), _text),
-    **dict.fromkeys(("batch", "out_of_memory_at"), _count),
+    **dict.fromkeys(("batch", "out_of_memory_at", "left_out"), _count),
     "peak_mib": _time,
 }
 
