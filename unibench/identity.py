@@ -40,6 +40,7 @@ from unibench.inputs import model_digest as model_digest
 
 POSITIONS = RunConfig.positions  # of cells whose identity names none
 NO_CONTROL = RunConfig.control
+APART = RunConfig.fuse
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -52,6 +53,8 @@ ENGINE = (
     "unibench.models:wrap",
     "unibench.budget:Budget",
 )
+# What answers the cells of a grid together, beside that.
+FUSED = ("unibench.inference.together:Together",)
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (
@@ -214,7 +217,7 @@ def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
         # named, so that "auto" and the harness that it means have one key
         config = replace(config, harness=asked.harness)
     # by content, since cells of a grid may hold equal configurations of their own
-    places = repr((config.model, config.task, config.harness))
+    places = repr((config.model, config.task, config.harness, config.fuse))
     if places not in looked:
         looked[places] = _files(config)
     return _made(config, asked, {**looked[places], **_protocol(config, asked)})
@@ -380,6 +383,8 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         "batch_size": config.batch_size,
         "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
+        # what stands beside a row changes sums in half precision
+        **({} if config.fuse == APART else {"fuse": config.fuse}),
     }
 
 
@@ -396,7 +401,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
     """What of a setting lies in files: the checkpoint, the data, the code."""
     model, task = config.model, config.task
     code = {
-        "engine": code_digest(ENGINE),
+        "engine": code_digest(ENGINE if config.fuse == APART else (*ENGINE, *FUSED)),
         "family": code_digest([_root(registry.families()[model.family])]),
         "task": code_digest(
             HARNESSES[config.harness] if task.kind == "harness" else [_target(task)]

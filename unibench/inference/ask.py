@@ -259,10 +259,10 @@ def answer(
         decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
     )
     with session.installed():
-        shown = ((index, _shown(sample)) for index, sample in samples)
-        batches = Batches(shown, batch_size, loaded)
+        opened = ((index, shown(sample)) for index, sample in samples)
+        batches = Batches(opened, batch_size, loaded)
         for batch in batches:
-            questions = [_question(loaded, index, sample) for index, sample in batch]
+            questions = [question_of(loaded, index, sample) for index, sample in batch]
             turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
             reader = loaded
             if control is not None:  # one prompt at a time
@@ -291,8 +291,8 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
     others = None
     if config.control == "blind_other" and task is not None:
         # of the samples of this cell only, so that a limit decides which pictures there are
-        shown = [one for sample in task.samples(config.task.limit) for one in _shown(sample).images]
-        others = others_of(shown, config.seed)
+        samples = map(shown, task.samples(config.task.limit))
+        others = others_of([one for sample in samples for one in sample.images], config.seed)
     return Controller(config.control, cell.budget, config.budget.scope, others)
 
 
@@ -305,8 +305,8 @@ def _controlled(
     """The prompt under a control, who reads it, and what is known of it then."""
     (turn,), (question,) = turns, questions
     changed = control(loaded, turn)
-    shown = sum(not isinstance(piece, str) for piece in changed.pieces)
-    asked = replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
+    pictures = sum(not isinstance(piece, str) for piece in changed.pieces)
+    asked = replace(question, pictures=pictures, visual_tokens=changed.visual_tokens)
     return changed.loaded, [changed.pieces], [asked]
 
 
@@ -328,7 +328,7 @@ def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
     return texts
 
 
-def _shown(sample: Sample) -> Sample:
+def shown(sample: Sample) -> Sample:
     """A sample with its pictures as viewers show them, whatever its task opened.
 
     Raises:
@@ -337,7 +337,8 @@ def _shown(sample: Sample) -> Sample:
     return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
 
 
-def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
+def question_of(loaded: LoadedModel, index: int, sample: Sample) -> Question:
+    """What is known of a sample of an embedded task before it is asked."""
     return Question(
         id=sample.id,
         index=index,

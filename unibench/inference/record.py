@@ -61,6 +61,8 @@ class Record:
         notes: remarks of the method, for example that a substitute was used for a signal.
         prompt_digest: hash of the prompt's token ids.
         pixel_digest: hash of the pixels that the vision tower was given.
+        beside: bitmask of the cells that the model answered it in together (``fuse=cells``), itself
+            included, over the keys in ``fused`` of the run's environment; empty where it was alone.
         run: number of the run that answered it, an index into ``env.json``.
     """
 
@@ -95,6 +97,7 @@ class Record:
     notes: tuple[str, ...]
     prompt_digest: str = ""
     pixel_digest: str = ""
+    beside: str = ""
     run: int = 0
 
     @classmethod

@@ -76,7 +76,7 @@ REQUIRED: dict[str, Check] = {
 }
 OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
-    **dict.fromkeys(("prompt_digest", "pixel_digest"), _text),
+    **dict.fromkeys(("prompt_digest", "pixel_digest", "beside"), _text),
     "uncounted": _texts,
     **dict.fromkeys(("seen", "frames"), _list),
     "index": _count,
@@ -86,6 +86,7 @@ ENVIRONMENT: dict[str, Check] = {
     **dict.fromkeys(("device", "code"), _text),
     **dict.fromkeys(("batch", "out_of_memory_at"), _count),
     "peak_mib": _time,
+    "fused": _texts,
 }
 
 
