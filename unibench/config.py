@@ -320,9 +320,9 @@ class RunConfig:
             missing.
         share_mib: most memory for shared features; when it is full, further ones are computed each
             time.
-        fuse: ``cells``: the open cells of a model and a task are answered together, prompt by prompt;
-            needs ``timing=false``, since what they share is nobody's time. ``none``: one cell after
-            the other.
+        fuse: ``cells``: the open cells of a model and a task are answered together, prompt by
+            prompt; needs ``timing=false``, since what they share is nobody's time. ``none``: one
+            cell after the other.
         fuse_rows: most cells that are in memory together; it is halved when memory runs out.
         shards: number of parts that several workers may answer at once; an unfinished cell keeps
             the number it began with.

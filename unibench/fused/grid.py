@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from functools import reduce
 import torch
 from transformers import GenerationConfig
 
+from unibench.cost.memory import out_of_memory
 from unibench.fused.decoding import decoded
 from unibench.fused.opening import Opened, opened
 from unibench.fused.reading import Layers, Reading
@@ -19,6 +22,8 @@ from unibench.pruning.record import PromptRecord
 from unibench.pruning.session import attached
 from unibench.pruning.stage import Needs
 from unibench.pruning.vision import Reuse
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,18 @@ class Fusion:
                 now = left[: self.rows]
                 try:
                     replies.update(self._answered(prompt, now, config))
-                except torch.OutOfMemoryError:
-                    if self.rows == 1 or len(now) == 1:
+                except (RuntimeError, MemoryError) as error:
+                    if len(now) == 1 or not out_of_memory(error):
                         raise
                     self.rows = len(now) // 2
+                    log.warning("out of memory at %d cells, going on with %d", len(now), self.rows)
+                else:
+                    left = left[len(now) :]
                     continue
-                left = left[len(now) :]
+                # outside of the except clause, which keeps the tensors that did not fit alive
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
         return [replies[one] for one in wanted]
 
     def _first(self, session: Session) -> int:

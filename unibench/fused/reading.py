@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unibench.cost.memory import out_of_memory
 from unibench.fused.opening import Opened
 from unibench.fused.rows import Group, Held, Row, Track, grouped
 from unibench.pruning import Session
@@ -136,9 +137,9 @@ class Reading:
             if row.error is None and index in row.session.stages:
                 try:
                     self._branch(row, index)
-                except (torch.OutOfMemoryError, MemoryError):
-                    raise
                 except Exception as error:  # of this method; the others go on
+                    if out_of_memory(error):
+                        raise
                     row.error = error
                 finally:
                     self._calls = None
