@@ -25,6 +25,7 @@ METHODS = "divprune,fastv,random_pre,random_intra,dart,l2norm,dpp,stp,uniform_gr
 RATIOS = "0.667,0.778,0.889"
 TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run", "beside")
 # of 1, 4, 16 and 64 cells: vanilla, and three methods at so many ratios
+START = 2
 FEW = "divprune,fastv,random_pre"
 SIZES = {1: 0, 4: 1, 16: 5, 64: 21}
 
@@ -71,7 +72,7 @@ def main() -> None:
         planned = subprocess.run(
             plan, check=True, capture_output=True, text=True
         ).stdout.splitlines()[-2:]
-        taken = {cells: _of_size(cells, Path(folder), common) for cells in SIZES}
+        taken = {cells: _of_size(cells, Path(folder), arguments.samples) for cells in SIZES}
     rows = [
         ["one process, cells answered together", short(joined), short(joined_wall)],
         ["one process, one pass of the tower", short(shared), short(shared_wall)],
@@ -96,32 +97,32 @@ def main() -> None:
         "## Cells that stand together",
         "",
         (
-            "Vanilla, and divprune, fastv and random_pre at more and more ratios, answered together;"
-            " less what the same command takes for no sample that is not there yet (imports,"
-            " configuration, plan and tables)."
+            "Vanilla, and divprune, fastv and random_pre at more and more ratios, answered"
+            f" together: what a further sample costs, from {START} samples to {arguments.samples}."
         ),
         "",
         *table(
-            ["cells", "processor s", "exponent from the line above"],
-            [
-                [str(cells), short(seconds), _exponent(taken, cells)]
-                for cells, seconds in taken.items()
-            ],
+            ["cells", "processor ms for a sample", "exponent from the line above"],
+            [[str(cells), short(cost), _exponent(taken, cells)] for cells, cost in taken.items()],
         ),
     ]
     write("sharing", lines)
 
 
-def _of_size(cells: int, folder: Path, common: list[str]) -> float:
-    """Processor seconds of a grid of so many cells beyond those of looking at its results."""
-    out = folder / str(cells)
+def _of_size(cells: int, folder: Path, samples: int) -> float:
+    """Processor milliseconds of a further sample in a grid of so many cells."""
     methods = ["method=vanilla"]
     if SIZES[cells]:
         ratios = ",".join(f"{0.3 + 0.03 * step:.2f}" for step in range(SIZES[cells]))
         methods = [f"method={FEW}", f"ratio={ratios}"]
-    words = ["-m", *methods, "timing=false", "fuse=cells", *common, f"out={out}"]
-    first = processor_seconds(words)
-    return first - processor_seconds(words)
+    words = ["-m", *methods, "timing=false", "fuse=cells"]
+
+    def seconds(limit: int) -> float:
+        place = folder / f"{cells}-{limit}"
+        return processor_seconds([*words, f"task.limit={limit}", f"out={place}"])
+
+    # imports, loading, and what the first sample of each shape has counted are in both
+    return 1000 * (seconds(samples) - seconds(START)) / (samples - START)
 
 
 def _exponent(taken: dict[int, float], cells: int) -> str:
