@@ -54,7 +54,7 @@ ENGINE = (
     "unibench.budget:Budget",
 )
 # What answers the cells of a grid together, beside that.
-FUSED = ("unibench.inference.together:Together",)
+FUSED = ("unibench.inference.together:answer_together",)
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (

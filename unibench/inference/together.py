@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from transformers import GenerationConfig
 
 from unibench.cost.flops import decoder_shape
 from unibench.fused import Fusion, Reply, apart
@@ -20,7 +21,7 @@ from unibench.inference.ask import (
 )
 from unibench.inference.record import Record
 from unibench.inference.session import session_of
-from unibench.models import LoadedModel
+from unibench.models import LoadedModel, Piece
 from unibench.pruning import Session
 from unibench.pruning.record import packed, unpacked
 from unibench.pruning.vision import Reuse
@@ -33,7 +34,7 @@ class Given:
 
     Attributes:
         cell: number of the cell.
-        record: scored and without times; None where the method failed.
+        record: without times; None where the method failed.
         error: why it did.
     """
 
@@ -43,34 +44,31 @@ class Given:
 
 
 class Together:
-    """Answers samples of an embedded task in many cells at once.
+    """Cells that differ in what is compared alone, asked together.
 
     Args:
-        cells: of one setting; they differ in method, budget, seed and positions.
-        task: scores the answers.
+        cells: of one setting.
         loaded: the cells' model.
         rows: most cells that are in memory together.
         reuse: remembers vision features for later samples.
 
     Attributes:
         alone: by number of the cell, why it is answered by itself.
-        failed: by number of the cell, why it cannot be answered at all.
+        failed: by number of the cell, why it is not answered any more.
     """
 
     def __init__(
         self,
         cells: Sequence[Cell],
-        task: Task,
         loaded: LoadedModel,
         *,
         rows: int,
         reuse: Reuse | None = None,
     ) -> None:
-        self._task, self._loaded, self._size = task, loaded, len(cells)
+        self._loaded, self._size = loaded, len(cells)
         self.alone: dict[int, str] = {}
         self.failed: dict[int, Exception] = {}
-        # of the cells that share prompts, by number
-        self._sessions: dict[int, Session] = {}
+        sessions: dict[int, Session] = {}
         for number, cell in enumerate(cells):
             if cell.config.control != NO_CONTROL:
                 self.alone[number] = f"{cell.config.control} changes the prompt"
@@ -81,15 +79,11 @@ class Together:
                 self.failed[number] = error
                 continue
             if (reason := apart(session)) is None:
-                self._sessions[number] = session
+                sessions[number] = session
             else:
                 self.alone[number] = reason
-        self._numbers = list(self._sessions)
-        decoding = cells[0].config.generation
-        self._config = loaded.generation_config(
-            decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
-        )
-        self._fusion = Fusion(loaded.family, list(self._sessions.values()), rows=rows, reuse=reuse)
+        self._numbers = list(sessions)
+        self._fusion = Fusion(loaded.family, list(sessions.values()), rows=rows, reuse=reuse)
         self._shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
 
     @property
@@ -97,71 +91,108 @@ class Together:
         """The cells that are answered together."""
         return [number for number in self._numbers if number not in self.failed]
 
-    @property
-    def rows(self) -> int:
-        """Most cells that are in memory together, after what memory has refused."""
-        return self._fusion.rows
-
-    def answer(self, index: int, sample: Sample, wanted: Sequence[int]) -> Iterator[Given]:
-        """Answer a sample in some of the cells.
+    def ask(
+        self,
+        question: Question,
+        wanted: Sequence[int],
+        read: Callable[[], object],
+        config: GenerationConfig,
+        said: Callable[[Sequence[int]], str],
+    ) -> Iterator[Given]:
+        """Put a question in some of the cells.
 
         Args:
-            index: of the sample in the task.
-            sample: the sample.
-            wanted: numbers of cells, of :attr:`numbers`.
+            question: what is known of it.
+            wanted: cells, of :attr:`numbers`.
+            read: has the model read the prompt by ``generate``; it ends at the first decoder layer.
+            config: greedy decoding.
+            said: the text of an answer's tokens.
 
         Yields:
-            One answer or error for each, in the order of the cells.
+            A record without a score, or an error, for each; a cell with an error has failed.
 
         Raises:
-            Exception: the sample cannot be asked at all.
+            Exception: the question cannot be put at all.
         """
-        sample = shown(sample)
-        question = question_of(self._loaded, index, sample)
-        turns = [[*sample.images, sample.question]]
-        replies = self._fusion.answer(
-            question.id,
-            [self._numbers.index(number) for number in wanted],
-            # the model's own code reads the prompt, up to the first decoder layer
-            lambda: generated(self._loaded, turns, self._config),
-            self._config,
-        )
+        places = [self._numbers.index(number) for number in wanted]
         text: str | None = None
-        for number, reply in zip(wanted, replies, strict=True):
-            if reply.error is None and text is None:
-                (text,) = prompt_texts(self._loaded, reply.session)
+        for number, reply in zip(
+            wanted, self._fusion.answer(question.id, places, read, config), strict=True
+        ):
             try:
-                if reply.error is not None:
-                    raise reply.error
-                record = self._record(sample, question, reply, text)
-            except Exception as error:
-                self.failed[number] = error
-                yield Given(number, None, error)
+                if reply.error is not None or reply.prompt is None:
+                    raise reply.error or RuntimeError("a reply without a prompt")
+                if text is None:  # one prompt for all
+                    (text,) = prompt_texts(self._loaded, reply.session)
+                record = record_of(
+                    question,
+                    reply.prompt,
+                    said(reply.tokens),
+                    len(reply.tokens),
+                    self._shape,
+                    prompt_text=text,
+                    notes=tuple(sorted(reply.session.notes)),
+                )
+            except Exception as error:  # of this cell; the others have their answers
+                yield self.fail(number, error)
                 continue
-            yield Given(number, record)
+            yield Given(number, replace(record, beside=self._beside(reply)))
 
-    def _record(self, sample: Sample, question: Question, reply: Reply, text: str | None) -> Record:
-        assert reply.prompt is not None
-        tokens = torch.tensor([list(reply.tokens)])
-        (said,) = self._loaded.answers(tokens)
-        notes = tuple(sorted(reply.session.notes))
-        record = record_of(
-            question,
-            reply.prompt,
-            said,
-            len(reply.tokens),
-            self._shape,
-            prompt_text=text,
-            notes=notes,
-        )
+    def fail(self, number: int, error: Exception) -> Given:
+        """A cell is not answered any more."""
+        self.failed[number] = error
+        return Given(number, None, error)
+
+    def _beside(self, reply: Reply) -> str:
         company = torch.zeros(self._size, dtype=torch.bool)
-        company[[self._numbers[one] for one in reply.beside]] = True
-        score = float(self._task.score(sample, record.answer))
-        return replace(record, score=score, beside=packed(company))
+        company[[self._numbers[place] for place in reply.beside]] = True
+        return packed(company)
+
+
+def answer_together(
+    together: Together,
+    task: Task,
+    loaded: LoadedModel,
+    config: GenerationConfig,
+    index: int,
+    sample: Sample,
+    wanted: Sequence[int],
+) -> Iterator[Given]:
+    """Answer a sample of an embedded task in some of the cells, and score the answers.
+
+    Args:
+        together: the cells.
+        task: scores.
+        loaded: the cells' model.
+        config: greedy decoding.
+        index: of the sample in the task.
+        sample: the sample.
+        wanted: numbers of cells.
+    """
+    sample = shown(sample)
+    question = question_of(loaded, index, sample)
+    turn: list[Piece] = [*sample.images, sample.question]
+
+    def said(tokens: Sequence[int]) -> str:
+        return loaded.answers(torch.tensor([list(tokens)]))[0]
+
+    def read() -> object:
+        return generated(loaded, [turn], config)
+
+    for given in together.ask(question, wanted, read, config, said):
+        if given.record is None:
+            yield given
+            continue
+        try:
+            score = float(task.score(sample, given.record.answer))
+        except Exception as error:  # as in a cell that is answered alone
+            yield together.fail(given.cell, error)
+            continue
+        yield replace(given, record=replace(given.record, score=score))
 
 
 def company(keys: Sequence[str], beside: str) -> list[str]:
-    """The keys of the cells that stood beside a sample, its own included.
+    """The keys of the cells that a sample was answered in together.
 
     Args:
         keys: ``fused`` of the environment of the sample's run.

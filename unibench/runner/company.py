@@ -17,6 +17,9 @@ from unibench.runner.stopping import Stop
 from unibench.store import CellFolder, ClaimedPart, Watch, claim_part
 
 
+MOST = 256  # cells that one process holds a claim and a file of
+
+
 @runtime_checkable
 class TogetherExecutor(Protocol):
     """An executor that answers many cells at once."""
@@ -67,6 +70,8 @@ def claimed_beside(
         parts: list[ClaimedPart] = []
         for cell in others:
             folder = CellFolder(cell)
+            if len(parts) == MOST:
+                break
             if folder.row() is not None or folder.failure() is not None:
                 continue
             found = claim_part(folder, part.of, watch, only=part.number)

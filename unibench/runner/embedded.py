@@ -23,7 +23,7 @@ from unibench.inference.environment import environment
 from unibench.inference.features import FeatureCache
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
-from unibench.inference.together import Together
+from unibench.inference.together import Together, answer_together
 from unibench.models import LoadedModel, load
 from unibench.runner.listener import Listener
 from unibench.runner.questions import refuse_control_words, samples_of
@@ -90,7 +90,6 @@ class Embedded:
         loaded = self.model_of(cell)
         together = Together(
             [part.folder.cell for part in parts],
-            task,
             loaded,
             rows=cell.config.fuse_rows,
             reuse=self._sharing(cell, loaded),
@@ -161,6 +160,10 @@ def _answer_all(
     for record in stored(first.folder.path, [done[numbers[0]][name] for name in common]):
         listener.step(record)
     keys = [part.folder.cell.key for part in parts]
+    decoding = first.folder.cell.config.generation
+    config = loaded.generation_config(
+        decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
+    )
     with ExitStack() as stack:
         for number in numbers:
             where = {**environment(loaded.device), "fused": keys}
@@ -179,7 +182,7 @@ def _answer_all(
             if stop.asked:
                 break
             records = list[Record]()
-            for given in together.answer(index, sample, wanted):
+            for given in answer_together(together, task, loaded, config, index, sample, wanted):
                 if given.record is None:
                     continue  # the cell has failed, which is told at the end
                 try:
