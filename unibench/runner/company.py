@@ -16,7 +16,6 @@ from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.store import CellFolder, ClaimedPart, Watch, claim_part
 
-
 MOST = 256  # cells that one process holds a claim and a file of
 
 
