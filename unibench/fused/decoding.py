@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from unibench.fused.reading import Layers
 from unibench.fused.rows import Held, Row
 from unibench.pruning.cutting import Rotary, Segment, causal_mask
 from unibench.pruning.positions import positions_of
+
+Ended = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(eq=False)
@@ -147,13 +149,20 @@ class Decoding:
         return causal_mask(self._layers.kernel, valid, hidden, True, sizes)
 
 
-def decoded(layers: Layers, rows: Sequence[Row], config: GenerationConfig) -> list[list[int]]:
+def decoded(
+    layers: Layers,
+    rows: Sequence[Row],
+    config: GenerationConfig,
+    ended: Ended | None = None,
+) -> list[list[int]]:
     """The tokens that follow each row under greedy decoding, their end token included.
 
     Args:
         layers: of the decoder.
         rows: that have been read.
-        config: of :meth:`unibench.models.LoadedModel.generation_config`.
+        config: how many tokens at most, which ones end an answer, and the repetition penalty.
+        ended: transformers' stopping criteria: from ids ``[N, T]``, the prompt's included, and
+            scores ``[N, V]`` to ``[N]`` True on answers that have ended.
     """
     assert config.max_new_tokens is not None
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
@@ -172,15 +181,19 @@ def decoded(layers: Layers, rows: Sequence[Row], config: GenerationConfig) -> li
         tokens = (scores if penalty is None else penalty(said, scores)).argmax(-1)
         for row, token in zip(going, tokens.tolist(), strict=True):
             answers[row].append(token)
-        done = len(answers[going[0]]) == config.max_new_tokens
-        left = [place for place, row in enumerate(going) if answers[row][-1] not in stops]
-        if done or not left:
+        said = torch.cat([said, tokens[:, None].to(said)], 1)
+        over = [False] * len(going) if ended is None else ended(said, scores).tolist()
+        left = [
+            place
+            for place, row in enumerate(going)
+            if answers[row][-1] not in stops and not over[place]
+        ]
+        if not left or len(answers[going[0]]) == config.max_new_tokens:
             return answers
         if decoding is None:
             decoding = Decoding(layers, [rows[place] for place in left], config.max_new_tokens - 1)
         else:
             decoding.keep(left)
         going = [going[place] for place in left]
-        tokens = tokens[left]
-        said = torch.cat([said[left], tokens[:, None].to(said)], 1)
-        scores = decoding.step(tokens)
+        said = said[left]
+        scores = decoding.step(tokens[left])

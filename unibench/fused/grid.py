@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from unibench.cost.memory import out_of_memory
-from unibench.fused.decoding import decoded
+from unibench.fused.decoding import Ended, decoded
 from unibench.fused.opening import Opened, opened
 from unibench.fused.reading import Layers, Reading
 from unibench.pruning import Session
@@ -62,7 +62,12 @@ class Fusion:
         self.family, self.sessions, self.rows, self._reuse = family, sessions, rows, reuse
 
     def answer(
-        self, name: str, wanted: Sequence[int], read: Callable[[], object], config: GenerationConfig
+        self,
+        name: str,
+        wanted: Sequence[int],
+        read: Callable[[], object],
+        config: GenerationConfig,
+        ended: Ended | None = None,
     ) -> list[Reply]:
         """The replies of some of the methods to one prompt, in their order.
 
@@ -71,6 +76,7 @@ class Fusion:
             wanted: indices of the sessions.
             read: has the model read the prompt, as ``generate`` does.
             config: greedy decoding.
+            ended: stopping criteria, see :func:`~unibench.fused.decoding.decoded`.
 
         Raises:
             OutOfMemoryError: a single row is too much.
@@ -87,7 +93,7 @@ class Fusion:
             while left:
                 now = left[: self.rows]
                 try:
-                    replies.update(self._answered(prompt, now, config))
+                    replies.update(self._answered(prompt, now, config, ended))
                 except (RuntimeError, MemoryError) as error:
                     if len(now) == 1 or not out_of_memory(error):
                         raise
@@ -107,14 +113,18 @@ class Fusion:
         return min(session.stages, default=len(self.family.text_model.layers))
 
     def _answered(
-        self, prompt: Opened, wanted: Sequence[int], config: GenerationConfig
+        self,
+        prompt: Opened,
+        wanted: Sequence[int],
+        config: GenerationConfig,
+        ended: Ended | None,
     ) -> dict[int, Reply]:
         layers = Layers(self.family, prompt)
         prompt.prefill.recorded.clear()
         sessions = [self.sessions[one] for one in wanted]
         reading = Reading(layers, prompt, sessions)
         alive = reading.read()
-        tokens = decoded(layers, alive, config) if alive else []
+        tokens = decoded(layers, alive, config, ended) if alive else []
         said = dict(zip(map(id, alive), tokens, strict=True))
         digests = sessions[0].digests(prompt.prefill)
         replies = {}

@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from unibench.cost.flops import decoder_shape
 from unibench.fused import Fusion, Reply, apart
+from unibench.fused.decoding import Ended
 from unibench.identity import NO_CONTROL, Cell
 from unibench.inference.ask import (
     Question,
@@ -91,34 +92,45 @@ class Together:
         """The cells that are answered together."""
         return [number for number in self._numbers if number not in self.failed]
 
-    def ask(
+    def replies(
         self,
-        question: Question,
+        name: str,
         wanted: Sequence[int],
         read: Callable[[], object],
         config: GenerationConfig,
-        said: Callable[[Sequence[int]], str],
-    ) -> Iterator[Given]:
+        ended: Ended | None = None,
+    ) -> list[Reply]:
         """Put a question in some of the cells.
 
         Args:
-            question: what is known of it.
+            name: of the sample.
             wanted: cells, of :attr:`numbers`.
             read: has the model read the prompt by ``generate``; it ends at the first decoder layer.
             config: greedy decoding.
-            said: the text of an answer's tokens.
-
-        Yields:
-            A record without a score, or an error, for each; a cell with an error has failed.
+            ended: stopping criteria, see :func:`unibench.fused.decoding.decoded`.
 
         Raises:
             Exception: the question cannot be put at all.
         """
         places = [self._numbers.index(number) for number in wanted]
+        return self._fusion.answer(name, places, read, config, ended)
+
+    def records(
+        self,
+        question: Question,
+        wanted: Sequence[int],
+        replies: Sequence[Reply],
+        said: Callable[[Sequence[int]], str],
+    ) -> Iterator[Given]:
+        """The records of a question that was put, without a score; a cell with an error has failed.
+
+        Args:
+            question: what is known of it.
+            wanted, replies: of :meth:`replies`.
+            said: the text of an answer's tokens.
+        """
         text: str | None = None
-        for number, reply in zip(
-            wanted, self._fusion.answer(question.id, places, read, config), strict=True
-        ):
+        for number, reply in zip(wanted, replies, strict=True):
             try:
                 if reply.error is not None or reply.prompt is None:
                     raise reply.error or RuntimeError("a reply without a prompt")
@@ -176,10 +188,10 @@ def answer_together(
     def said(tokens: Sequence[int]) -> str:
         return loaded.answers(torch.tensor([list(tokens)]))[0]
 
-    def read() -> object:
-        return generated(loaded, [turn], config)
-
-    for given in together.ask(question, wanted, read, config, said):
+    replies = together.replies(
+        question.id, wanted, lambda: generated(loaded, [turn], config), config
+    )
+    for given in together.records(question, wanted, replies, said):
         if given.record is None:
             yield given
             continue
