@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from unibench.identity import APART, Cell
@@ -19,21 +20,31 @@ from unibench.store import CellFolder, ClaimedPart, Watch, claim_part
 MOST = 256  # cells that one process holds a claim and a file of
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What became of parts that were to be answered together, by number.
+
+    Attributes:
+        done: every sample is there.
+        failed: why a part cannot be answered. A part that is neither is left to a later visit.
+    """
+
+    done: frozenset[int]
+    failed: dict[int, Exception]
+
+
 @runtime_checkable
 class TogetherExecutor(Protocol):
     """An executor that answers many cells at once."""
 
     def answer_together(
         self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener
-    ) -> dict[int, Exception]:
+    ) -> Answered:
         """Answer every sample that the parts lack, each sample in all cells that lack it.
 
         Args:
-            parts: of cells of one setting, one of each.
+            parts: of cells of one setting, one of each. The first is done or fails.
             stop, listener: as of :meth:`unibench.runner.Executor.answer`.
-
-        Returns:
-            By number of the part, why it was not answered; the others are complete.
 
         Raises:
             KeyboardInterrupt: the work is to end.

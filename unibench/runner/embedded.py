@@ -25,6 +25,7 @@ from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
 from unibench.inference.together import Together, answer_together
 from unibench.models import LoadedModel, load
+from unibench.runner.company import Answered
 from unibench.runner.listener import Listener
 from unibench.runner.questions import refuse_control_words, samples_of
 from unibench.runner.stopping import Stop
@@ -82,7 +83,7 @@ class Embedded:
 
     def answer_together(
         self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener
-    ) -> dict[int, Exception]:
+    ) -> Answered:
         """See :class:`unibench.runner.company.TogetherExecutor`."""
         cell, task = parts[0].folder.cell, load_task(parts[0].folder.cell)
         if (questions := getattr(task, "questions", None)) is not None:
@@ -103,7 +104,8 @@ class Embedded:
                 raise
             except Exception as error:  # of this cell
                 lost[number] = error
-        return {**lost, **together.failed}
+        failed = {**lost, **together.failed}
+        return Answered(frozenset(range(len(parts))) - failed.keys(), failed)
 
     def row(
         self,

@@ -276,15 +276,15 @@ class _CellLoop:
         others = [plan.cell for plan in self.left.values() if may_join(cell, plan.cell)]
         with claimed_beside(part, others, self.watch) as beside:
             parts = [part, *beside]
-            errors = executor.answer_together(parts, self.stop, self.listener)
+            answered = executor.answer_together(parts, self.stop, self.listener)
             self.stop.heed()
-            for number, claimed in enumerate(parts):
-                if number not in errors:
-                    claimed.done()
-                elif number and not isinstance(errors[number], LostClaimError):
-                    _marked(claimed.folder, errors[number])  # its own visit will tell
-        if 0 in errors:
-            raise errors[0]
+            for number in answered.done:
+                parts[number].done()
+            for number, error in answered.failed.items():
+                if number and not isinstance(error, LostClaimError):
+                    _marked(parts[number].folder, error)  # its own visit will tell
+        if 0 in answered.failed:
+            raise answered.failed[0]
 
     def executor(self, cell: Cell) -> Executor:
         kind = cell.config.task.kind

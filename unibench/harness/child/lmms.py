@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -153,19 +154,22 @@ class Recording(lmms):  # type: ignore[misc]
                 content = self._content(arguments, doc)
                 own = self._reading.taken()  # an entry reads them again, by its own rule
                 with self._inference.asking(self._question(str(number), doc, content)) as answering:
-                    if self._asked is None:
-                        length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
-                        config, turns = self._inference.decoding(length), [content]
-                        found = generated(self._inference.loaded, turns, config).texts[0]
-                    else:
-                        told = self._asked.generate_until([request])[0]
-                        # newer classes wrap answers together with token counts
-                        found = str(unwrap_generation_output(told)[0])
-                    answering.text = found
+                    answering.say(partial(self._said, request, content), plain=self._asked is None)
                     answering.frames = own if self._asked is None else self._reading.taken()
             # the scoring of some tasks ends with an error on an empty answer
             answers.append(self._inference.answer(str(number)) or self._blank)
         return answers
+
+    def _said(self, request: Instance, content: Sequence[Piece]) -> str:
+        """The answer to a request, by our own model object or the one that is asked."""
+        if self._asked is None:
+            arguments: Any = request.args
+            length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
+            config, turns = self._inference.decoding(length), [content]
+            return generated(self._inference.loaded, turns, config).texts[0]
+        told = self._asked.generate_until([request])[0]
+        # newer classes wrap answers together with token counts
+        return str(unwrap_generation_output(told)[0])
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise UsageError(

@@ -172,7 +172,10 @@ class Recording(BaseModel):  # type: ignore[misc]
         self._inference.look_at(sample, opened(self._row, message))
         if not self._inference.knows(sample):
             with self._inference.asking(self._question(sample, message)) as answering:
-                answering.text = str(self._inner.generate(message, dataset))
+                answering.say(
+                    lambda: str(self._inner.generate(message, dataset)),
+                    plain=isinstance(self._inner, Plain),
+                )
         return self._inference.answer(sample)
 
     def _question(self, sample: str, message: Any) -> Question:
@@ -234,7 +237,10 @@ class RecordingVideos(Recording):
         cut = self._reading.cut_into([p["value"] for p in message if p["type"] == "image"])
         if not self._inference.knows(sample):
             with self._inference.asking(self._question(sample, message)) as answering:
-                answering.text = str(self._inner.generate(message, dataset))
+                answering.say(
+                    lambda: str(self._inner.generate(message, dataset)),
+                    plain=isinstance(self._inner, Plain),
+                )
                 answering.frames = self._reading.taken() or cut
         answer = self._inference.answer(sample)
         return answer if answer.strip() else self._blank
