@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Behind, Natural
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.methods.tome import halvings
@@ -53,9 +54,9 @@ class AIM(Method):
     """
 
     merge: bool = True
-    schedule: tuple[int, ...] = ()
+    schedule: tuple[Natural, ...] = ()
     prune: bool = True
-    layers: tuple[int, ...] = ()
+    layers: tuple[Behind, ...] = ()
     adaptive: ClassVar[bool] = True
     text_aware: ClassVar[bool] = True
     centres: ClassVar[bool] = True

@@ -38,7 +38,7 @@ class CDPruner(Method):
     """
 
     relevance: Literal["auto", "clip", "embedding"] = "auto"
-    relevance_sign: int = 1
+    relevance_sign: Literal[-1, 1] = 1
     text_aware: ClassVar[bool] = True
     corrected = frozenset({"geometry"})
     category = "ViT only"

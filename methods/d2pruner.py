@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Cosine, Share
 from unibench.methods import _prior
 from unibench.ops import complement, cosine, independent, ranking, top_k
 
@@ -53,10 +54,10 @@ class D2Pruner(Method):
     """
 
     prior: str | None = None
-    pivot_ratio: float = 0.7
-    threshold: float = 0.8
+    pivot_ratio: Share = 0.7
+    threshold: Cosine = 0.8
     edges: Literal["semantic", "either"] = "semantic"
-    layer: int = 2
+    layer: Behind = 2
     text_aware: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True  # on a GPU the rounds of the set depend on the picture
     calibrated = "required"
@@ -65,12 +66,6 @@ class D2Pruner(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layer < 1:
-            raise UsageError(
-                f"method.layer={self.layer}: d2pruner looks at the layer before its cut; at least 1"
-            )
-        if not 0 <= self.pivot_ratio <= 1:
-            raise UsageError(f"method.pivot_ratio={self.pivot_ratio}: between 0 and 1")
         _prior.check(self.prior, "d2pruner")
 
     def requires(self, family: type[Family], model: ModelFacts) -> str | None:

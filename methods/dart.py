@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Count, Natural
 from unibench.methods._variants import Reproduction
 from unibench.ops import product, unit
 
@@ -41,25 +42,13 @@ class DART(Method):
         variant: ``default``, or ``official_bug``: count and pivot order of the official code.
     """
 
-    layer: int = 2
-    pivots_image: int = 4
-    pivots_text: int = 4
+    layer: Behind = 2
+    pivots_image: Count = 4
+    pivots_text: Natural = 4
     variant: Reproduction = "default"
     text_aware: ClassVar[bool] = True
     category = "LLM only"
     aim = "diversity"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layer < 1:
-            raise UsageError(
-                f"method.layer={self.layer}: dart looks at the layer before its cut; at least 1"
-            )
-        if self.pivots_image < 1 or self.pivots_text < 0:
-            raise UsageError(
-                f"dart needs a visual pivot: pivots_image={self.pivots_image},"
-                f" pivots_text={self.pivots_text}"
-            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Behind, Count, Natural, Share
 from unibench.cost.accounting import spread
 from unibench.methods._cuts import Cuts, check_layers, text_attention
 from unibench.methods._variants import Reproduction
@@ -59,10 +60,10 @@ class Duet(Method):
         variant: default or official_bug.
     """
 
-    width: int = 4
-    contextual: int | None = None
-    layers: tuple[int, ...] = ()
-    ratios: tuple[float, ...] = ()
+    width: Count = 4
+    contextual: Natural | None = None
+    layers: tuple[Behind, ...] = ()
+    ratios: tuple[Share, ...] = ()
     queries: Literal["text", "question"] = "text"
     variant: Reproduction = "default"
     centres: ClassVar[bool] = True
@@ -71,8 +72,6 @@ class Duet(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 1:
-            raise UsageError(f"method.width={self.width}: at least 1")
         check_layers("duet", self.layers, self.ratios, least=1)
 
     @property

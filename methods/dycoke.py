@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Share
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
 from unibench.ops import cells, shares, top_k
@@ -58,25 +59,17 @@ class DyCoke(Method):
     """
 
     counts: Literal["budget", "official"] = "budget"
-    k: float = 0.7
+    k: Share = 0.7
     variant: Reproduction = "default"
     decode: Literal["none", "restrict", "evict"] = "none"
-    layer: int = 3
-    unread: float = 0.7
+    layer: Behind = 3
+    unread: Share = 0.7
     category = "ViT only"
     aim = "diversity"
 
     @property
     def uses_budget(self) -> bool:
         return self.counts == "budget"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layer < 1:
-            raise UsageError(
-                f"method.layer={self.layer}: dycoke looks at the layer before the first that reads"
-                " less; at least 1"
-            )
 
     @property
     def text_aware(self) -> bool:  # type: ignore[override]

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from unibench import Method, Needs, Stage, StageContext, UsageError
+from unibench import Method, Needs, Stage, StageContext
+from unibench.annotations import Behind
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,11 @@ class FastV(Method):
         layer: the decoder layer whose input is cut (K in the paper); at least 1.
     """
 
-    layer: int = 2
+    layer: Behind = 2
     text_aware: ClassVar[bool] = True
     corrected = frozenset({"attention"})
     category = "LLM only"
     aim = "importance"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layer < 1:
-            raise UsageError(
-                f"method.layer={self.layer}: fastv looks at the layer before its cut; at least 1"
-            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(self.layer, self.select, Needs(llm_attention=(self.layer - 1,))),)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Cosine, Count, Share, Some
 from unibench.methods import _video
 from unibench.ops import complement, cosine, grouped_sum, into_rows, product, shares, top_k
 from unibench.ops.clustering import density_peaks
@@ -56,14 +57,14 @@ class FastVID(Method):
         newlines: counted, or rows: beyond the budget, those of grid rows that keep a patch.
     """
 
-    segments: int = 8
-    tau: float = 0.9
-    anchors: float = 0.4
-    stride: int = 4
-    beta: float = 0.6
-    ignore: float | None = None
+    segments: Count = 8
+    tau: Cosine = 0.9
+    anchors: Share = 0.4
+    stride: Count = 4
+    beta: Share = 0.6
+    ignore: Cosine | None = None
     variant: Literal["default", "official_ov", "official_vid", "official_qwen"] = "default"
-    retention: float | None = None
+    retention: Some | None = None
     newlines: Literal["counted", "rows"] = "counted"
     data_timed: ClassVar[bool] = True
     centres: ClassVar[bool] = True
@@ -150,7 +151,7 @@ class FastVID(Method):
     def _spread(self, frames: range, quota: int, size: int, alike: Sequence[float]) -> Segment:
         """Totals of a segment spread over its frames (fastvid_llavavideo, fastvid_qwen25vl)."""
         if quota == size * len(frames) and self.variant == "default":
-            return Segment(frames, quota, tuple(Share(frame, size, 0) for frame in frames))
+            return Segment(frames, quota, tuple(FrameShare(frame, size, 0) for frame in frames))
         taking = list(frames)
         if self.ignore is not None:
             # fastvid_qwen25vl cuts a segment again: of each piece only the last frame keeps tokens
@@ -167,7 +168,7 @@ class FastVID(Method):
             # frames with anchors are counted from the segment's last one
             back = len(taking) - 1 - place
             anchors = min(peaks[back // self.stride], most) if back % self.stride == 0 else 0
-            found.append(Share(frame, min(salient[place], size - anchors), anchors))
+            found.append(FrameShare(frame, min(salient[place], size - anchors), anchors))
         return Segment(frames, quota, tuple(found))
 
     def _alike(self, frames: range, quota: int) -> Segment:
@@ -177,7 +178,9 @@ class FastVID(Method):
         # frames with anchors take those of the others
         peaks = gathering if length == 1 else gathering * length // math.ceil(length / self.stride)
         taking = [(frame, (frames[-1] - frame) % self.stride == 0) for frame in frames]
-        found = [Share(frame, each - gathering, peaks * has_peaks) for frame, has_peaks in taking]
+        found = [
+            FrameShare(frame, each - gathering, peaks * has_peaks) for frame, has_peaks in taking
+        ]
         return Segment(frames, quota, tuple(found))
 
     def _kept(
@@ -237,7 +240,7 @@ class FastVID(Method):
 
 
 @dataclass(frozen=True)
-class Share:
+class FrameShare:
     """What a frame keeps.
 
     Attributes:
@@ -263,7 +266,7 @@ class Segment:
 
     frames: range
     quota: int
-    shares: tuple[Share, ...]
+    shares: tuple[FrameShare, ...]
 
 
 def segments_of(alike: Sequence[float], least: int, tau: float) -> list[range]:

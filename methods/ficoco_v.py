@@ -16,8 +16,8 @@ from unibench import (
     Selection,
     Stage,
     StageContext,
-    UsageError,
 )
+from unibench.annotations import Count, Natural, NotAll, Share
 from unibench.facts import ModelFacts
 from unibench.methods._tower import left_by_tower
 from unibench.methods._variants import Reproduction
@@ -60,21 +60,14 @@ class FiCoCoV(Method):
         variant: default or official_bug.
     """
 
-    r: int | None = None
-    first: int | None = None
-    weight: float = 0.35
-    epsilon: float = 0.998
+    r: Count | None = None
+    first: Natural | None = None
+    weight: Share = 0.35
+    epsilon: NotAll = 0.998
     variant: Reproduction = "default"
     centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "hybrid"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.r is not None and self.r < 1:
-            raise UsageError(f"method.r={self.r}: at least 1")
-        if not 0 <= self.epsilon < 1:
-            raise UsageError(f"method.epsilon={self.epsilon}: from 0 to below 1")
 
     @property
     def adaptive(self) -> bool:  # type: ignore[override]

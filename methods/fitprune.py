@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Weight
 from unibench.cost.accounting import rounded
 from unibench.methods import _calibration
 from unibench.ops import top_k
@@ -80,7 +81,7 @@ class FitPrune(Method):
         calibration: file of ``calibrate method=fitprune to=...``, which holds the recipe instead.
     """
 
-    recipe: tuple[float, ...] = ()
+    recipe: tuple[Weight, ...] = ()
     calibration: str | None = None
     text_aware: ClassVar[bool] = True
     calibrated = "optional"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Cosine, Count, Positive, Share, Some
 from unibench.cost.accounting import rounded, spread
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
@@ -63,17 +64,17 @@ class FlashVID(Method):
         variant: default or official_bug.
     """
 
-    alpha: float = 0.7
+    alpha: Share = 0.7
     diversity: Literal["v1", "v2"] = "v2"
-    temporal: float = 0.8
-    segment: float = 0.9
-    segments: int = 8
+    temporal: Cosine = 0.8
+    segment: Cosine = 0.9
+    segments: Count = 8
     llm: bool = False
-    layer: int | None = None
-    share: float = 0.3
+    layer: Behind | None = None
+    share: Share = 0.3
     counts: Literal["budget", "official"] = "budget"
-    retention: float | None = None
-    expansion: float = 1.25
+    retention: Some | None = None
+    expansion: Positive = 1.25
     variant: Reproduction = "default"
     data_timed: ClassVar[bool] = True
     centres: ClassVar[bool] = True

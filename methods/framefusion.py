@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Cosine, Share, Some
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
 from unibench.ops import grouped_sum, ranking, top_k
@@ -48,9 +49,9 @@ class FrameFusion(Method):
         variant: default or official_bug.
     """
 
-    similarity: float = 0.6
-    least: float = 0.1
-    cost: float | None = None
+    similarity: Cosine = 0.6
+    least: Share = 0.1
+    cost: Some | None = None
     variant: Reproduction = "default"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, StageContext
+from unibench.annotations import Cosine, Natural, Positive
 from unibench.ops import cosine, product
 
 
@@ -32,9 +33,9 @@ class GPrune(Method):
         iterations: steps of the flow.
     """
 
-    similarity: float = 0.5
-    temperature: float = 0.03
-    iterations: int = 5
+    similarity: Cosine = 0.5
+    temperature: Positive = 0.03
+    iterations: Natural = 5
     category = "ViT only"
     aim = "hybrid"
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Block, Share
 from unibench.ops import top_k
 
 
@@ -37,8 +38,8 @@ class HiPrune(Method):
         variant: official, angelslim or official_bug.
     """
 
-    alpha: float = 0.1
-    object_layer: int | None = None
+    alpha: Share = 0.1
+    object_layer: Block | None = None
     variant: Literal["official", "angelslim", "official_bug"] = "official"
     category = "ViT only"
     aim = "importance"

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Share
 from unibench.methods._variants import Reproduction
 from unibench.ops import shares, top_k
 from unibench.pruning.layout import Tiling
@@ -46,16 +47,11 @@ class HiRED(Method):
         variant: default or official_bug.
     """
 
-    alpha: float = 0.5
+    alpha: Share = 0.5
     content: Literal["count", "sum"] = "count"
     variant: Reproduction = "default"
     category = "ViT only"
     aim = "importance"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"method.alpha={self.alpha}: between 0 and 1")
 
     def stages(self, depth: int) -> Sequence[Stage]:
         needs = Needs(vit_attention=(0,), saliency=True)

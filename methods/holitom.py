@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Cosine, Count, Share, Some
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.ops import complement, cosine, grouped_sum, owned, product, shares, top_k
@@ -56,17 +57,17 @@ class HoliTom(Method):
         removed: share removed there.
     """
 
-    tau: float = 0.8
-    beta: float = 0.6
+    tau: Cosine = 0.8
+    beta: Share = 0.6
     plain: bool = False
-    neighbours: int = 7
-    window: int = 1024
+    neighbours: Count = 7
+    window: Count = 1024
     counts: Literal["budget", "official"] = "budget"
-    retention: float | None = None
+    retention: Some | None = None
     newlines: Literal["counted", "rows"] = "counted"
     inner: bool = False
-    layer: int | None = None
-    removed: float = 0.5
+    layer: Behind | None = None
+    removed: Share = 0.5
     data_timed: ClassVar[bool] = True
     centres: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(saliency=True, separators=True)

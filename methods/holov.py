@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Count, Weight
 from unibench.ops import product, ranks, top_k, unit
 
 
@@ -36,8 +37,8 @@ class HoloV(Method):
         num_patches: number of runs; None is 1024/576 * N / keep.
     """
 
-    beta: float = 0.09
-    num_patches: int | None = None
+    beta: Weight = 0.09
+    num_patches: Count | None = None
     needs: ClassVar[Needs] = Needs(saliency=True)
     corrected = frozenset({"saliency"})
     category = "ViT only"

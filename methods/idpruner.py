@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unibench import Selection, StageContext
+from unibench.annotations import Share
 from unibench.methods._importance import FOLLOWS, ByImportance, Source, Transform
 from unibench.ops import cosine_pairs, min_max, mmr
 
@@ -29,7 +30,7 @@ class IDPruner(ByImportance):
         selector_path: trained weights for visionselector.
     """
 
-    mmr_lambda: float = 0.5
+    mmr_lambda: Share = 0.5
     importance: Source = "visionselector"
     importance_transform: Transform = "raw"
     selector_path: str | None = field(default=None, metadata=FOLLOWS)

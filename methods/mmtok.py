@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Positive, Weight
 from unibench.ops import at_least_float32, product, unit
 from unibench.ops.coverage import coverage
 from unibench.ops.similarity import gram
@@ -58,19 +59,13 @@ class MMTok(Method):
     """
 
     text: Literal["auto", "words", "question"] = "auto"
-    alpha: float = 0.5
-    text_temperature: float | None = None
-    vision_temperature: float = 0.2
+    alpha: Weight = 0.5
+    text_temperature: Positive | None = None
+    vision_temperature: Positive = 0.2
     text_aware: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True  # how many gains are evaluated depends on the picture
     category = "ViT only"
     aim = "hybrid"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        cold = self.text_temperature is not None and self.text_temperature <= 0
-        if self.vision_temperature <= 0 or cold:
-            raise UsageError("temperatures of mmtok must be above 0")
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return (Stage(0, self.select, Needs(features=True, vit_hidden=(-1,), question=True)),)
@@ -78,7 +73,7 @@ class MMTok(Method):
     def select(self, ctx: StageContext) -> Selection:
         of_clip = "clip_tower" in ctx.family.provides
         by_default = 0.02 if of_clip else 0.01
-        # no temperature is 0, see __post_init__
+        # no temperature is 0, see its range
         sharpness = self.text_temperature or by_default
         layer = ctx.family.feature_layer
         states = unit(ctx.vision.hidden(-1 if layer is None else layer))

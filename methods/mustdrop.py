@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import EncoderStage, Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Cosine, Share, Window
 from unibench.cost.accounting import spread
 from unibench.methods import _calibration
 from unibench.methods.mustdrop_vit import MustDropVit
@@ -49,12 +50,12 @@ class MustDrop(Method):
             instead.
     """
 
-    layers: tuple[int, ...] = ()
-    global_threshold: float = 0.011
-    individual_threshold: float = 0.01
-    window: int = 3
-    similarity: float = 0.8
-    key_share: float = 0.08
+    layers: tuple[Behind, ...] = ()
+    global_threshold: Share = 0.011
+    individual_threshold: Share = 0.01
+    window: Window = 3
+    similarity: Cosine = 0.8
+    key_share: Share = 0.08
     calibration: str | None = None
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
@@ -67,7 +68,6 @@ class MustDrop(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        MustDropVit("threshold", self.window, self.similarity)  # refuses a window that is none
         self._thresholds  # noqa: B018 - refuses a file that is none
 
     @property

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, StageContext
-from unibench.errors import unknown
+from unibench.annotations import Cosine, Window
 from unibench.methods._tower import left_by_tower
 from unibench.ops import Matching, complement, product, ranking, unit
 
@@ -39,19 +39,14 @@ class MustDropVit(Method):
     """
 
     mode: Literal["budget", "threshold"] = "budget"
-    window: int = 3
-    threshold: float = 0.8
+    window: Window = 3
+    threshold: Cosine = 0.8
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     centres: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs(features=True)
     category = "ViT only"
     aim = "diversity"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.window < 2:
-            raise unknown("window of mustdrop_vit", str(self.window), ("2", "3", "4"))
 
     @property
     def uses_budget(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from unibench import Selection, StageContext
+from unibench.annotations import Share
 from unibench.methods._importance import FOLLOWS, ByImportance, Source
 from unibench.ops import cosine_pairs, farthest, max_min, top_k
 
@@ -32,7 +33,7 @@ class NaiveHybrid(ByImportance):
         selector_path: trained weights for visionselector.
     """
 
-    weight: float = 0.5
+    weight: Share = 0.5
     variant: Literal["prefilter", "split"] = "prefilter"
     importance: Source = "saliency"
     selector_path: str | None = field(default=None, metadata=FOLLOWS)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Natural, Positive, Some, Weight
 from unibench.ops import complement, independent, membership, pairs, product, top_k, unit
 from unibench.ops.similarity import gram
 from unibench.pruning.attention import attention_rows
@@ -50,11 +51,11 @@ class PACT(Method):
             as it has tokens; no flash kernel can, official codes run sdpa.
     """
 
-    cutoff: float | None = None
-    share: float | None = None
-    width: float = 2.0
-    recover: float = 1.5
-    layer: int = 4
+    cutoff: Weight | None = None
+    share: Some | None = None
+    width: Positive = 2.0
+    recover: Weight = 1.5
+    layer: Natural = 4
     weighted: bool = True
     centres: ClassVar[bool] = True
     category = "LLM only"
@@ -64,12 +65,6 @@ class PACT(Method):
         super().__post_init__()
         if (self.cutoff is None) != (self.share is None):
             raise UsageError("pact wants both method.cutoff and method.share, or neither")
-        if self.share is not None and not 0 < self.share <= 1:
-            raise UsageError(f"method.share={self.share}: above 0, at most 1")
-        if self.width <= 0:
-            raise UsageError(f"method.width={self.width}: above 0")
-        if self.layer < 0 or (self.cutoff is not None and self.cutoff < 0) or self.recover < 0:
-            raise UsageError("cutoff, recover and layer of pact must not be negative")
 
     @property
     def adaptive(self) -> bool:  # type: ignore[override]

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unibench import Method, Selection, Stage, StageContext, UsageError
+from unibench import Method, Selection, Stage, StageContext
+from unibench.annotations import Weight
 from unibench.pruning import PixelContext
 
 Order = Literal["pred_2d", "raster", "serpentine", "random"]
@@ -48,16 +49,11 @@ class PixelPrune(Method):
 
     order: Order = "pred_2d"
     metric: Metric = "max"
-    threshold: float = 0.0
+    threshold: Weight = 0.0
     anchored: bool = True
     adaptive: ClassVar[bool] = True
     category = "ViT only"
     aim = "diversity"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.threshold < 0:
-            raise UsageError(f"method.threshold={self.threshold}: at least 0")
 
     @property
     def uses_budget(self) -> bool:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Count
 from unibench.methods._prumerge import Mode, cls_attention, gathered
 from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
@@ -38,7 +39,7 @@ class PruMerge(Method):
     """
 
     mode: Mode = "fixed"
-    neighbours: int = 32
+    neighbours: Count = 32
     adaptive: ClassVar[bool] = True
     centres: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True

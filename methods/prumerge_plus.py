@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Count
 from unibench.methods._prumerge import Mode, cls_attention, gathered
 from unibench.ops import complement, nearest_weights, outliers, product, ranking
 
@@ -40,7 +41,7 @@ class PruMergePlus(Method):
     """
 
     mode: Mode = "fixed"
-    neighbours: int = 32
+    neighbours: Count = 32
     variant: Literal["official", "official_bug"] = "official"
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Cosine, Share, Some
 from unibench.cost.accounting import rounded, spread
 from unibench.methods import _video
 from unibench.ops import owned, product, shares, top_k, unit
@@ -55,12 +56,12 @@ class PruneVid(Method):
         alpha: share that stays of each group, with counts=official.
     """
 
-    segments: float = 0.25
-    tau: float = 0.8
-    clusters: float = 0.5
-    layer: int | None = None
+    segments: Some = 0.25
+    tau: Cosine = 0.8
+    clusters: Some = 0.5
+    layer: Behind | None = None
     counts: Literal["budget", "official"] = "budget"
-    alpha: float = 0.4
+    alpha: Share = 0.4
     adaptive: ClassVar[bool] = True
     data_timed: ClassVar[bool] = True
     centres: ClassVar[bool] = True

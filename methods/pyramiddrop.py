@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from unibench import Method, Needs, Stage, StageContext, UsageError
+from unibench.annotations import Natural, Share
 from unibench.cost.accounting import rounded, spread
 
 
@@ -36,8 +37,8 @@ class PyramidDrop(Method):
             (published: 0.5, 0.25, 0.125); rounded down.
     """
 
-    layers: tuple[int, ...] = ()
-    retentions: tuple[float, ...] = ()
+    layers: tuple[Natural, ...] = ()
+    retentions: tuple[Share, ...] = ()
     text_aware: ClassVar[bool] = True
     corrected = frozenset({"attention"})
     category = "LLM only"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from unibench import Method, Selection, Stage, StageContext
+from unibench.annotations import Natural
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RandomIntra(Method):
         layer: the decoder layer whose input is cut; the layers before it see everything.
     """
 
-    layer: int = 2
+    layer: Natural = 2
     category = "random"
     aim = "none"
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Weight
 from unibench.ops import cosine_pairs, coverage
 
 
@@ -33,7 +34,7 @@ class Scope(Method):
         variant: official or angelslim.
     """
 
-    alpha: float = 1.0
+    alpha: Weight = 1.0
     combined: Literal["multi", "add"] = "multi"
     variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # few gains are evaluated where few change

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Behind, Finite, Natural, Share, Weight
 from unibench.cost.accounting import spread
 from unibench.methods import _recycling
 from unibench.ops import complement, pairs, product, top_k
@@ -46,12 +47,12 @@ class SparseVLM(Method):
         rank_bias: see ``rank``.
     """
 
-    layers: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-    recycle: float = 0.3
+    layers: tuple[Behind, ...] = ()
+    counts: tuple[Natural, ...] = ()
+    recycle: Share = 0.3
     rank: bool = False
-    rank_scale: float = 1.0
-    rank_bias: float = 0.0
+    rank_scale: Weight = 1.0
+    rank_bias: Finite = 0.0
     text_aware: ClassVar[bool] = True
     centres: ClassVar[bool] = True
     corrected = frozenset({"attention"})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, StageContext
+from unibench.annotations import Weight
 from unibench.methods.visionzip import VisionZip
 from unibench.pruning.wrapper import Wrapper
 
@@ -40,8 +41,8 @@ class SToP(Wrapper):
     """
 
     inner: Method = field(default=VisionZip(), metadata={"options": "options"})
-    mu: float = 0.03
-    gamma: float = 1.1
+    mu: Weight = 0.03
+    gamma: Weight = 1.1
     corrects: ClassVar = "saliency"
     category = "ViT only"
     aim = "importance"

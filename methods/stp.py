@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Selection, StageContext
+from unibench.annotations import Finite
 from unibench.ops import cosine_pairs, greedy, max_min, min_max, top_k
 from unibench.ops.pairs import Pairs, nearest, rows_of
 
@@ -35,7 +36,7 @@ class Stp(Method):
         alpha_role: eq11 (alpha weighs diversity) or eq3 (alpha weighs magnitude).
     """
 
-    alpha: float = 0.28
+    alpha: Finite = 0.28
     reading: Literal["two_stage", "one_shot", "greedy"] = "two_stage"
     normalize: Literal["minmax", "none"] = "minmax"
     alpha_role: Literal["eq11", "eq3"] = "eq11"

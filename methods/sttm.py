@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unibench import Method, Selection, Stage, StageContext
+from unibench.annotations import Cosine, Natural
 from unibench.cost.accounting import spread
 from unibench.methods import _video
 from unibench.methods._variants import Reproduction
@@ -55,12 +56,12 @@ class STTM(Method):
         variant: default or official_bug.
     """
 
-    layer: int | None = None
-    space: float = 0.85
-    time: float = 0.55
-    root: int = 1
+    layer: Natural | None = None
+    space: Cosine = 0.85
+    time: Cosine = 0.55
+    root: Natural = 1
     weighted: bool = False
-    head: int = 0
+    head: Natural = 0
     slow: bool = False
     mode: Literal["budget", "threshold"] = "budget"
     variant: Reproduction = "default"

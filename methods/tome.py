@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import EncoderContext, EncoderStage, Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Natural
 from unibench.methods._tower import left_by_tower
 from unibench.ops import Matching, bipartite, mean_weights, owned, product, shares
 
@@ -37,7 +38,7 @@ class ToMe(Method):
         class_token: behind the tower, the first token takes no part.
     """
 
-    schedule: tuple[int, ...] = ()
+    schedule: tuple[Natural, ...] = ()
     class_token: bool = False
     centres: ClassVar[bool] = True
     category = "ViT only"

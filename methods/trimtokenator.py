@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Some
 from unibench.ops import (
     at_least_float32,
     complement,
@@ -46,7 +47,7 @@ class TrimTokenator(Method):
         text_scope: question, or all text of the prompt.
     """
 
-    n1: float = 0.8
+    n1: Some = 0.8
     align: Literal["l2", "cos", "mi"] = "l2"
     intra: Literal["cos", "l2"] = "cos"
     order: Literal["align_first", "repmax_first", "align_only", "repmax_only"] = "align_first"

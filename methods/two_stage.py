@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from unibench import Budget, EncoderStage, Method, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Share, Weight
 from unibench.budget import as_fraction
 from unibench.cost.accounting import rounded
 from unibench.methods._variants import Reproduction
@@ -46,17 +47,15 @@ class TwoStage(Composite):
 
     pre: Method = field(default=DivPrune(), metadata={"options": "pre_options"})
     intra: Method = field(default=FastV(), metadata={"options": "intra_options"})
-    split: float = 0.5
-    pre_ratio: float | None = None
-    intra_ratio: float | None = None
+    split: Share = 0.5
+    pre_ratio: Weight | None = None
+    intra_ratio: Weight | None = None
     variant: Reproduction = "default"
     category = "two stages"
     aim = "hybrid"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.split <= 1:
-            raise UsageError(f"method.split={self.split} is outside [0, 1]")
         for ratio in (self.pre_ratio, self.intra_ratio):
             Budget.parse(ratio=ratio)
         if self.intra_ratio is not None and self.pre_ratio is None:

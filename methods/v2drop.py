@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Behind, Share
 from unibench.cost.accounting import rounded, spread
 from unibench.methods._cuts import Cuts, check_layers
 from unibench.ops import at_least_float32, top_k
@@ -51,8 +52,8 @@ class V2Drop(Method):
             (released: 0.5, 0.5, 0); rounded down, at least one.
     """
 
-    layers: tuple[int, ...] = ()
-    retentions: tuple[float, ...] = ()
+    layers: tuple[Behind, ...] = ()
+    retentions: tuple[Share, ...] = ()
     category = "LLM only"
     aim = "importance"
 

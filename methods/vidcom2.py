@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Selection, Stage, StageContext
+from unibench.annotations import Some
 from unibench.methods import _video
 from unibench.ops import ranking, ranks, unit
 
@@ -50,7 +51,7 @@ class VidCom2(Method):
     """
 
     variant: Literal["default", "official", "vllm"] = "default"
-    retention: float | None = None
+    retention: Some | None = None
     newlines: Literal["counted", "all"] = "counted"
     deepstack: bool = False
     category = "ViT only"

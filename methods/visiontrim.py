@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench import Method, Needs, Selection, Stage, StageContext
+from unibench.annotations import Behind, Natural
 from unibench.methods._cuts import Cuts, around_mean, text_attention, three_times
 from unibench.ops import complement, membership, pairs, product, top_k, unit
 from unibench.pruning.layout import Grid
@@ -52,21 +53,13 @@ class VisionTrim(Method):
         variant: released or ltam.
     """
 
-    sums: int | None = None
-    layer: int | None = None
+    sums: Natural | None = None
+    layer: Behind | None = None
     variant: Literal["released", "ltam"] = "released"
     text_aware: ClassVar[bool] = True
     centres: ClassVar[bool] = True
     category = "ViT only"
     aim = "importance"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layer is not None and self.layer < 1:
-            raise UsageError(
-                f"method.layer={self.layer}: visiontrim looks at the layer before its cut; at"
-                " least 1"
-            )
 
     def stages(self, depth: int) -> Sequence[Stage]:
         return self._cuts(three_times)

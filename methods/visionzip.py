@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Natural
 from unibench.ops import complement, cosine, membership, pairs, product, top_k
 from unibench.pruning.stage import Aspect
 
@@ -37,7 +38,7 @@ class VisionZip(Method):
         variant: official, qwen, angelslim or official_bug.
     """
 
-    contextual: int | None = None
+    contextual: Natural | None = None
     variant: Literal["official", "qwen", "angelslim", "official_bug"] = "official"
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)
     centres: ClassVar[bool] = True

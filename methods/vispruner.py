@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Share
 from unibench.ops import Closest, cosine, ranking
 
 STEP = 8  # tokens removed at once
@@ -35,7 +36,7 @@ class VisPruner(Method):
         variant: official or angelslim.
     """
 
-    important_ratio: float = 0.5
+    important_ratio: Share = 0.5
     variant: Literal["official", "angelslim"] = "official"
     data_timed: ClassVar[bool] = True  # rows whose neighbours are gone are read again
     needs: ClassVar[Needs] = Needs(saliency=True, features=True)

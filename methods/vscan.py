@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibench import Method, Needs, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Behind, Share
 from unibench.cost.accounting import spread
 from unibench.methods._cuts import Cuts, around_mean, check_layers, three_times
 from unibench.ops import (
@@ -74,9 +75,9 @@ class VScan(Method):
         variant: default, qwen or official_bug.
     """
 
-    layers: tuple[int, ...] = ()
-    retentions: tuple[float, ...] = ()
-    local_share: float = 0.5
+    layers: tuple[Behind, ...] = ()
+    retentions: tuple[Share, ...] = ()
+    local_share: Share = 0.5
     windows: Literal["auto", "served", "capped"] = "auto"
     variant: Literal["default", "qwen", "official_bug"] = "default"
     text_aware: ClassVar[bool] = True

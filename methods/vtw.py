@@ -8,6 +8,7 @@ from functools import partial
 from typing import ClassVar
 
 from unibench import Method, Selection, Stage, StageContext, UsageError
+from unibench.annotations import Natural
 from unibench.cost.accounting import spread, withdrawal_layer
 from unibench.methods import _calibration
 
@@ -33,7 +34,7 @@ class VTW(Method):
         calibration: file of ``calibrate method=vtw to=...``, which holds the layer instead.
     """
 
-    layer: int | None = None
+    layer: Natural | None = None
     calibration: str | None = None
     adaptive: ClassVar[bool] = True
     calibrated = "optional"

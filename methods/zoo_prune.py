@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from unibench import Method, Needs, Selection, StageContext, UsageError
+from unibench import Method, Needs, Selection, StageContext
+from unibench.annotations import Count, Positive
 from unibench.ops import cosine_pairs, greedy, min_max, product
 from unibench.ops.pairs import rows_of
 
@@ -51,22 +52,14 @@ class ZooPrune(Method):
             128 for LLaVA-NeXT).
     """
 
-    directions: int = 64
-    step: float = 0.01
-    rank: int | None = None
+    directions: Count = 64
+    step: Positive = 0.01
+    rank: Count | None = None
     needs: ClassVar[Needs] = Needs(projector=True)
     wants: ClassVar[frozenset[str]] = frozenset({"projector"})
     corrected = frozenset({"geometry"})
     category = "ViT only"
     aim = "hybrid"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.directions < 1 or self.step <= 0 or (self.rank is not None and self.rank < 1):
-            raise UsageError(
-                f"zoo_prune with directions={self.directions} step={self.step} rank={self.rank}:"
-                " each above 0"
-            )
 
     def select(self, ctx: StageContext) -> Selection:
         entered = ctx.vision.projector_input()

@@ -5,9 +5,9 @@ weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import chain
 from typing import Any
@@ -25,6 +25,7 @@ from unibench.identity import model_digest
 from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
 from unibench.models._template import prompted
+from unibench.models._videos import options_of, told
 from unibench.models._words import control_word_in, control_words, reads_as_its_own
 from unibench.pictures import all_shown
 from unibench.pruning.family import CommonSpace, Family
@@ -45,6 +46,7 @@ class LoadedModel:
         family: its adapter.
         digest: of the checkpoint: hub revision, or a hash of the files.
         image_options: handed to the image processor (a pixel preset).
+        video_options: handed to the video processor.
     """
 
     model: Any
@@ -52,6 +54,7 @@ class LoadedModel:
     family: Family
     digest: str
     image_options: dict[str, Any]
+    video_options: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _words(self) -> frozenset[str]:
@@ -99,7 +102,9 @@ class LoadedModel:
             visual |= {"images": images, "images_kwargs": self.image_options}
         if videos:
             # frames were sampled by the task, and a second sampling would thin them out
-            visual |= {"videos": videos, "videos_kwargs": {"do_sample_frames": False}}
+            clips = [piece for turn in turns for piece in turn if isinstance(piece, tuple)]
+            rules = {**self.video_options, **told(clips), "do_sample_frames": False}
+            visual |= {"videos": videos, "videos_kwargs": rules}
         try:
             batch = self.processor(text=texts, return_tensors="pt", padding=True, **visual)
         except ValueError as error:
@@ -110,6 +115,12 @@ class LoadedModel:
                 ) from error
             raise
         return {key: value.to(self.device) for key, value in batch.items()}
+
+    def showing(self, settings: Mapping[str, Any]) -> LoadedModel:
+        """The same model, its videos prepared by the settings of a cell."""
+        if not settings:
+            return self
+        return replace(self, video_options=options_of(self.processor, settings))
 
     def inputs(
         self, questions: Sequence[str], images: Sequence[Sequence[Image]], modality: str = "image"

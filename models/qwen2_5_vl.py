@@ -16,7 +16,7 @@ class Qwen2_5VL(Qwen2VL):  # noqa: N801
     """Qwen2_5_VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
-    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
+    provides: ClassVar[frozenset[str]] = frozenset({"projector", "video_time"})
 
     @property
     def object_layer(self) -> int:

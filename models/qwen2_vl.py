@@ -22,7 +22,7 @@ class Qwen2VL(Family):
     # of the published processors, where the model came without one
     pixel_mean: ClassVar[tuple[float, ...]] = (0.48145466, 0.4578275, 0.40821073)
     pixel_std: ClassVar[tuple[float, ...]] = (0.26862954, 0.26130258, 0.27577711)
-    provides: ClassVar[frozenset[str]] = frozenset({"projector"})
+    provides: ClassVar[frozenset[str]] = frozenset({"projector", "video_time"})
 
     @property
     def vision_tower(self) -> Any:

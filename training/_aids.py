@@ -11,6 +11,17 @@ from unibench.tasks.synthvqa._prompts import LETTERS, Voice
 from unibench.tasks.synthvqa._questions import Asker, Question, article, attribute
 from unibench.tasks.synthvqa._scene import Scene
 
+# the sentences of easy-VQA, whose pictures show one shape
+EASY = (
+    *("is there a {}?", "is there a {} in the image?", "does the image contain a {}?"),
+    *("is a {} present?", "is there not a {}?", "is there not a {} in the image?"),
+    *("does the image not contain a {}?", "is no {} present?"),
+    *("what color is the {}?", "what is the color of the {}?", "what is the {} shape?"),
+    *("what shape is in the image?", "what shape does the image contain?"),
+    *("what shape is present?", "circle rectangle triangle"),
+    *("red green blue yellow black gray brown teal", "yes no"),
+)
+
 
 def aid(name: str, scene: Scene, rng: np.random.Generator, brief: float = 0.0) -> Question | None:
     return AIDS[name](Asker(scene, rng, Voice(rng, True, brief)))
@@ -107,6 +118,16 @@ def _spelt(a: Asker) -> Question | None:
     return Question(text, f"{right}{LETTERS[place]}", topic, 0.0)
 
 
+def _negated(a: Asker) -> Question:
+    """Existence by one attribute in the sentences of easy-VQA, half of which deny."""
+    there, absent = _presence(a)
+    shown = not absent or a.rng.random() < 0.5
+    asked = a.one_of(there if shown else absent).replace("object", "shape")
+    stem = EASY[int(a.rng.integers(8))].format(asked)
+    denied = " not " in stem or " no " in stem
+    return Question(stem, "no" if shown == denied else "yes", "negated", 0.5)
+
+
 AIDS: dict[str, Callable[[Asker], Question | None]] = {
     "one": _one,
     "open": _open,
@@ -114,4 +135,5 @@ AIDS: dict[str, Callable[[Asker], Question | None]] = {
     "glyph": _glyph,
     "which": _which,
     "spelt": _spelt,
+    "negated": _negated,
 }

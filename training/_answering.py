@@ -2,72 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast
 
-from training._decoder import Packed, decode, layout
+from training._decoder import Packed, Stack, decode
 from training._loop import Run
 from training._packing import IGNORE
-from training._words import Prompt, make_prompt
+from training._prompt import AXES, Sight, layout, make_prompt, runs_of
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The visual tokens of ``B`` conversations.
+
+    Attributes:
+        tokens: ``[B, N, width]``, in the order of the prompt.
+        sight: what they are of.
+        grid: rows and columns of a picture, or of a moment of the clip.
+        deep: what is added to them after each of the first layers, like ``tokens``.
+    """
+
+    tokens: Tensor
+    sight: Sight
+    grid: tuple[int, int]
+    deep: Sequence[Tensor] = ()
 
 
 class Answering:
-    """A model's decoder on batches of pictures with packed questions.
+    """A decoder on batches of conversations with packed questions.
 
     Args:
         model: its ``model.language_model`` is used.
-        family: of the model.
-        tokenizer: of the model.
-        form: family whose conversation form and whose positions of visual tokens are used, by
-            default the model's own. Positions on one axis are a special case of positions on three.
+        form: family whose conversation form and positions are used, by default the model's own.
+        rotary: of that family, by default the model's own.
     """
 
-    def __init__(
-        self, model: Any, family: str, tokenizer: PreTrainedTokenizerFast, form: str | None = None
-    ) -> None:
-        self.text, self.family, self.form = model.model.language_model, family, form or family
-        self.prompts: dict[int, Prompt] = {
-            number: make_prompt(self.form, tokenizer, number) for number in (1, 2)
-        }
+    def __init__(self, model: Any, form: str, rotary: Any = None) -> None:
+        text = model.model.language_model
+        self.form = form
+        self.stack = Stack(text, rotary or text.rotary_emb, form in AXES)
 
     @property
     def embeddings(self) -> Tensor:
-        weight: Tensor = self.text.embed_tokens.weight
+        weight: Tensor = self.stack.text.embed_tokens.weight
         return weight
 
-    def logits(
-        self, visual: Tensor, grid: tuple[int, int], packed: Packed, dropped: Tensor | None = None
-    ) -> Tensor:
+    def logits(self, shown: Shown, packed: Packed, dropped: Tensor | None = None) -> Tensor:
         """What the model predicts at the rows whose next token is part of an answer.
 
         Args:
-            visual: ``[B * pictures, N, width]`` tokens.
-            grid: of visual tokens, rows and columns.
-            packed: questions of ``B`` conversations.
-            dropped: ``[B * pictures, N]``, true for visual tokens that nothing attends to; by
-                default none.
+            shown: visual tokens of ``B`` conversations.
+            packed: their questions.
+            dropped: ``[B, N]``, true for visual tokens that nothing attends to; by default none.
 
         Returns:
             ``[B, R, vocabulary]``.
         """
-        batch = len(packed.ids)
-        dropped = torch.zeros_like(visual[..., 0], dtype=torch.bool) if dropped is None else dropped
-        visual, dropped = visual.unflatten(0, (batch, -1)), dropped.unflatten(0, (batch, -1))
-        parts = self.prompts[visual.shape[1]].parts
+        batch, visual = len(packed.ids), shown.tokens
+        if dropped is None:
+            dropped = torch.zeros_like(visual[..., 0], dtype=torch.bool)
+        prompt = make_prompt(self.form, shown.sight)
+        runs = runs_of(shown.sight, shown.grid, self.form)
+        lengths = [moments * rows * columns for moments, rows, columns in runs]
         prefix, unseen = [], []
-        for i, part in enumerate(parts):
-            text = functional.embedding(
-                torch.tensor(part, device=visual.device), self.embeddings
-            ).to(visual.dtype)
-            prefix += [text.expand(batch, -1, -1), visual[:, i]]
-            unseen += [dropped.new_zeros(batch, len(part)), dropped[:, i]]
-        place = layout(self.form, parts, grid)
+        pieces = zip(prompt.parts, visual.split(lengths, 1), dropped.split(lengths, 1), strict=True)
+        for part, tokens, hidden in pieces:
+            ids = torch.tensor(part, device=visual.device, dtype=torch.long)
+            text = functional.embedding(ids, self.embeddings).to(visual.dtype)
+            prefix += [text.expand(batch, -1, -1), tokens]
+            unseen += [dropped.new_zeros(batch, len(part)), hidden]
+        place = layout(self.form, prompt.parts, runs)
         states = decode(
-            self.text, self.family, torch.cat(prefix, 1), place, packed, torch.cat(unseen, 1)
+            self.stack, torch.cat(prefix, 1), place, packed, torch.cat(unseen, 1), shown.deep
         )
         return functional.linear(states, self.embeddings.to(states.dtype)).float()
 

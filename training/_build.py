@@ -19,13 +19,21 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from training._recipe import Recipe
 
 PATCH = 14
+# Below the usual 10,000, so that the channels of Qwen2.5-VL that turn with the column, which are
+# its slowest ones, tell one column of twelve from another.
+THETA = 2000.0
 # Projections whose output is added to a residual stream, in any of the families.
-_RESIDUAL = ("o_proj", "down_proj", "out_proj", "fc2", "attn.proj", "projection_layer")
+_RESIDUAL = (
+    *("o_proj", "down_proj", "out_proj", "mlp.fc2", "attn.proj", "projection_layer"),
+    "mlp.linear_fc2",
+)
 
 
 def build(recipe: Recipe, tokens: Mapping[str, int], vocabulary: int, seed: int) -> Any:
@@ -52,9 +60,13 @@ def build(recipe: Recipe, tokens: Mapping[str, int], vocabulary: int, seed: int)
         bos_token_id=tokens.get("bos"),
     )
     torch.manual_seed(seed)
-    model = {"qwen2_5_vl": _qwen, "llava": _llava, "internvl": _internvl}[recipe.family](
-        recipe, text, tokens
-    )
+    makers = {
+        "qwen2_5_vl": _qwen,
+        "qwen3_vl": _qwen3,
+        "llava": _llava,
+        "internvl": _internvl,
+    }
+    model = makers[recipe.family](recipe, text, tokens)
     _initialise(model, recipe)
     settings = model.generation_config
     settings.eos_token_id, settings.pad_token_id, settings.do_sample = (
@@ -66,13 +78,11 @@ def build(recipe: Recipe, tokens: Mapping[str, int], vocabulary: int, seed: int)
 
 
 def _qwen(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> Any:
-    # rotary frequencies, shared by time, height and width
-    half = recipe.width // recipe.heads // 2
-    space = 3 * half // 8
     rope = {
         "rope_type": "default",
-        "rope_theta": 10000.0,
-        "mrope_section": [half - 2 * space, space, space],
+        "rope_theta": THETA,
+        # channels that turn with time, row and column, fastest first: 2, 4 and 10 of 16
+        "mrope_section": _sections(recipe, 8, 4),
     }
     vision = dict(
         depth=recipe.vision_depth,
@@ -85,6 +95,7 @@ def _qwen(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> An
         window_size=112,
         out_hidden_size=recipe.width,
         fullatt_block_indexes=list(range(1, recipe.vision_depth, 2)),
+        tokens_per_second=12,  # one step of time for two frames, at the 24 a second of processors
     )
     config = Qwen2_5_VLConfig(
         text_config=dict(**text, rope_parameters=rope),
@@ -96,6 +107,47 @@ def _qwen(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> An
         tie_word_embeddings=True,
     )
     return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _qwen3(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> Any:
+    rope = {
+        "rope_type": "default",
+        "rope_theta": THETA,
+        "mrope_interleaved": True,
+        "mrope_section": _sections(recipe, 16 / 6, 16 / 5),
+    }
+    depth = recipe.vision_depth
+    vision = dict(
+        depth=depth,
+        hidden_size=recipe.vision_width,
+        num_heads=recipe.vision_width // 64,
+        intermediate_size=recipe.vision_width * 4,
+        patch_size=16,
+        spatial_merge_size=2,
+        temporal_patch_size=2,
+        out_hidden_size=recipe.width,
+        num_position_embeddings=24 * 24,
+        # of three of the real one's 24 blocks at 5, 11 and 17
+        deepstack_visual_indexes=[max(0, depth // 2 - 1), max(0, depth - 2)],
+    )
+    head = recipe.width // recipe.heads
+    config = Qwen3VLConfig(
+        text_config=dict(**text, head_dim=head, rope_parameters=rope),
+        vision_config=vision,
+        image_token_id=tokens["image"],
+        video_token_id=tokens["video"],
+        vision_start_token_id=tokens["start"],
+        vision_end_token_id=tokens["end"],
+        tie_word_embeddings=True,
+    )
+    return Qwen3VLForConditionalGeneration(config)
+
+
+def _sections(recipe: Recipe, time: float, row: float) -> list[int]:
+    """Rotary channels by axis: one in ``time``, one in ``row``, what is left for the column."""
+    half = recipe.width // recipe.heads // 2
+    first, second = round(half / time), round(half / row)
+    return [first, second, half - first - second]
 
 
 def _llava(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> Any:
@@ -111,7 +163,7 @@ def _llava(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> A
     )
     config = LlavaConfig(
         text_config=LlamaConfig(
-            **text, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}
+            **text, rope_parameters={"rope_type": "default", "rope_theta": THETA}
         ),
         vision_config=vision,
         image_token_index=tokens["image"],
@@ -134,7 +186,7 @@ def _internvl(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -
     )
     config = InternVLConfig(
         text_config=Qwen2Config(
-            **text, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}
+            **text, rope_parameters={"rope_type": "default", "rope_theta": THETA}
         ),
         vision_config=vision,
         image_token_id=tokens["image"],
@@ -157,6 +209,11 @@ def _initialise(model: nn.Module, recipe: Recipe) -> None:
             nn.init.normal_(parameter, std=gain / math.sqrt(parameter.shape[1]))
     for layer in model.model.language_model.layers:  # type: ignore[union-attr]
         _mimetic(layer.self_attn)
+    tower = getattr(model.model, "visual", None)
+    for merger in getattr(tower, "deepstack_merger_list", ()):
+        # the first layers of the shared decoder begin as they were learnt, without DeepStack
+        nn.init.zeros_(merger.linear_fc2.weight)
+        nn.init.zeros_(merger.linear_fc2.bias)
 
 
 @torch.no_grad()

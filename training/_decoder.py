@@ -4,6 +4,7 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from training._layers import attend, join_heads, linear, rms_norm, rotate, split_heads
+from training._prompt import Layout
 
-BLOCK = (
-    # tokens of questions that are compared with each other; a question lies within one block
-    80
-)
+# tokens of questions that are compared with each other; a question lies within one block
+BLOCK = 80
 _MASKED = -1e4  # far below any score, and within bfloat16 and float16
 
 
@@ -49,69 +49,57 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the tokens of a prefix are.
+class Stack:
+    """The layers of a decoder, and whose rotary positions they work with.
 
     Attributes:
-        positions: ``[3, P]`` temporal, vertical and horizontal (all equal for families with one
-            position).
-        next: position of the first token after it.
+        text: a language model of Hugging Face.
+        rotary: that of a family; the shared decoder works with each in turn.
+        axes: whether positions have three axes.
     """
 
-    positions: Tensor
-    next: int
-
-
-def layout(family: str, parts: tuple[tuple[int, ...], ...], grid: tuple[int, int]) -> Layout:
-    """Positions of text and pictures in turn, as the family's own code counts them."""
-    rows, columns = grid
-    positions, start = [], 0
-    for part in parts:
-        positions.append(torch.arange(start, start + len(part)).expand(3, -1))
-        start += len(part)
-        cell = torch.arange(rows * columns)
-        if family == "qwen2_5_vl":
-            positions.append(
-                start + torch.stack([torch.zeros_like(cell), cell // columns, cell % columns])
-            )
-            start += max(rows, columns)
-        else:
-            positions.append((start + cell).expand(3, -1))
-            start += rows * columns
-    return Layout(torch.cat(positions, 1), start)
+    text: Any
+    rotary: Any
+    axes: bool
 
 
 def decode(
-    text_model: Any, family: str, prefix: Tensor, place: Layout, packed: Packed, unseen: Tensor
+    stack: Stack,
+    prefix: Tensor,
+    place: Layout,
+    packed: Packed,
+    unseen: Tensor,
+    deep: Sequence[Tensor] = (),
 ) -> Tensor:
     """Hidden states ``[B, R, width]`` from which the answers' tokens are predicted.
 
     Args:
-        text_model: the decoder, a Hugging Face module.
-        family: decides whether positions have one or three axes.
+        stack: the decoder.
         prefix: ``[B, P, width]`` embeddings.
         place: their positions.
         packed: the questions; their embeddings are looked up here.
         unseen: ``[B, P]``, true where nothing attends to a token of the prefix.
+        deep: ``[B, visual tokens, width]``, added to the visual tokens after each of the first
+            layers (DeepStack).
     """
-    batch, length = prefix.shape[:2]
-    x = torch.cat(
-        [prefix, functional.embedding(packed.ids, text_model.embed_tokens.weight).to(prefix.dtype)],
-        1,
-    )
+    text, (batch, length) = stack.text, prefix.shape[:2]
+    asked = functional.embedding(packed.ids, text.embed_tokens.weight).to(prefix.dtype)
+    x = torch.cat([prefix, asked], 1)
     own = (place.next + packed.positions).expand(3, -1, -1)
     positions = torch.cat([place.positions.to(own.device)[:, None].expand(-1, batch, -1), own], 2)
-    cos, sin = text_model.rotary_emb(x, positions if family == "qwen2_5_vl" else positions[0])
+    cos, sin = stack.rotary(x, positions if stack.axes else positions[0])
     cos, sin = cos.to(x.dtype)[:, None], sin.to(x.dtype)[:, None]
     causal, seen = _masks(packed, unseen, x)
-    for layer in text_model.layers[:-1]:
+    at = place.visual.to(x.device).nonzero()[:, 0]
+    for number, layer in enumerate(text.layers[:-1]):
         query, key, value = _heads(layer, rms_norm(x, layer.input_layernorm), cos, sin)
         first = attend(query[:, :, :length], key[:, :, :length], value[:, :, :length], causal)
         rest = _attend_by_block(query, key, value, seen, length)
-        x = _feed_forward(
-            layer, x + linear(join_heads(torch.cat([first, rest], 2)), layer.self_attn.o_proj)
-        )
-    return rms_norm(_last(text_model.layers[-1], x, cos, sin, packed, unseen), text_model.norm)
+        mixed = join_heads(torch.cat([first, rest], 2))
+        x = _feed_forward(layer, x + linear(mixed, layer.self_attn.o_proj))
+        if number < len(deep):
+            x = x.index_add(1, at, deep[number])
+    return rms_norm(_last(text.layers[-1], x, cos, sin, packed, unseen), text.norm)
 
 
 def _masks(packed: Packed, unseen: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,11 +155,16 @@ def _attend_by_block(
 def _heads(layer: Any, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     attention = layer.self_attn
     depth = attention.head_dim
-    query, key, value = (
-        split_heads(linear(y, m), m.out_features // depth)
-        for m in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    query, key = _normed(attention, "q", y), _normed(attention, "k", y)
+    value = split_heads(linear(y, attention.v_proj), attention.v_proj.out_features // depth)
     return rotate(query, cos, sin), rotate(key, cos, sin), value
+
+
+def _normed(attention: Any, name: str, y: Tensor) -> Tensor:
+    """Queries (``q``) or keys (``k``), normalised where the family does so (Qwen3-VL)."""
+    projection, norm = getattr(attention, f"{name}_proj"), getattr(attention, f"{name}_norm", None)
+    heads = split_heads(linear(y, projection), projection.out_features // attention.head_dim)
+    return heads if norm is None else rms_norm(heads, norm)
 
 
 def _last(
@@ -180,15 +173,13 @@ def _last(
     """The last layer, at the rows that predict an answer only."""
     attention, y = layer.self_attn, rms_norm(x, layer.input_layernorm)
     depth, at = attention.head_dim, (unseen.shape[1] + packed.rows)[..., None]
-    key = rotate(
-        split_heads(linear(y, attention.k_proj), attention.k_proj.out_features // depth), cos, sin
-    )
+    key = rotate(_normed(attention, "k", y), cos, sin)
     value = split_heads(linear(y, attention.v_proj), attention.v_proj.out_features // depth)
 
     def pick(z: Tensor) -> Tensor:
         return z.gather(1, at.expand(-1, -1, z.shape[-1]))
 
-    query = split_heads(linear(pick(y), attention.q_proj), attention.q_proj.out_features // depth)
+    query = _normed(attention, "q", pick(y))
     batch = x.shape[0]
     own_cos, own_sin = (pick(z[:, 0].expand(batch, -1, -1))[:, None] for z in (cos, sin))
     branch, place = packed.branch, torch.arange(packed.branch.shape[1], device=x.device)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,20 +15,50 @@ from unibench.tasks.synthvqa._palette import COLORS, GLYPHS, GROUNDS, PLATES, SH
 from unibench.tasks.synthvqa._scene import Scene
 
 IGNORE = -100
-# Name of a field, its values after "nothing", and the weight of "nothing" in the loss (it is
-# most
-# of a picture).
-FIELDS: tuple[tuple[str, tuple[str, ...], float], ...] = (
-    ("color", tuple(COLORS), 0.15),
-    ("shape", tuple(SHAPES), 0.15),
-    ("middle", ("middle",), 0.15),
-    ("glyph", tuple(GLYPHS), 0.08),
-    ("slot", tuple("123456"), 0.1),
-    ("plate", tuple(PLATES), 0.15),
-    ("ground", tuple(GROUNDS), 0.0),
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing that a token shows.
+
+    Attributes:
+        name: of the field.
+        values: after "nothing".
+        nothing: weight of "nothing" in the loss; it is most of a picture.
+        everywhere: whether every token has a value.
+        word: whether words stand for the values.
+        loudness: of its words in a token at first.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    nothing: float
+    everywhere: bool = False
+    word: bool = True
+    loudness: float = 1.0
+
+
+_TWELFTHS = tuple(map(str, range(12)))
+RADII = (20.0, 31.0, 38.0)  # pixels, between the classes of size
+FIELDS = (
+    Field("color", tuple(COLORS), 0.15, loudness=1.5),
+    Field("shape", tuple(SHAPES), 0.15, loudness=1.5),
+    Field("middle", ("middle",), 0.15, word=False),
+    Field("size", ("0", "1", "2", "3"), 0.15, word=False, loudness=0.8),
+    Field("glyph", tuple(GLYPHS), 0.08, loudness=1.5),
+    Field("slot", tuple("123456"), 0.1, word=False),
+    Field("plate", tuple(PLATES), 0.15),
+    Field("ground", tuple(GROUNDS), 0.0, everywhere=True, loudness=0.4),
+    # where the token is, in twelfths of the picture. Every token of a clip or a picture says so,
+    # but those of Qwen2.5-VL, whose tower has no absolute positions: its decoder has them
+    Field("across", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5),
+    Field("down", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5),
 )
-SIZES = tuple(len(values) + 1 for _, values, _ in FIELDS)
-NUMBERS = tuple(len(values) for _, values, _ in FIELDS)
+SIZES = tuple(len(field.values) + 1 for field in FIELDS)
+NUMBERS = tuple(len(field.values) for field in FIELDS)
+PLACES = ("across", "down")
+_NAMES = tuple(field.name for field in FIELDS)
+_SOMEWHERE = [i for i, field in enumerate(FIELDS) if not field.everywhere]
 
 
 def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
@@ -36,21 +69,22 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
     width, height = scene.size[0] / columns, scene.size[1] / rows
     x, y = np.meshgrid((np.arange(columns) + 0.5) * width, (np.arange(rows) + 0.5) * height)
     out = np.zeros((len(FIELDS), rows, columns), np.int64)
-    color, shape, middle, glyph, slot, plate, ground = out
-    ground[:] = list(GROUNDS).index(scene.ground) + 1
+    by = dict(zip(_NAMES, out, strict=True))
+    by["ground"][:] = list(GROUNDS).index(scene.ground) + 1
+    by["across"][:] = np.minimum(11, 12 * x // scene.size[0]) + 1
+    by["down"][:] = np.minimum(11, 12 * y // scene.size[1]) + 1
     for thing in scene.things:
         touched = (np.abs(x - thing.x) < thing.radius + width / 2) & (
             np.abs(y - thing.y) < thing.radius + height / 2
         )
-        for field in (color, shape):
-            field[touched & (field == 0)] = IGNORE
+        for name in ("color", "shape", "size"):
+            by[name][touched & (by[name] == 0)] = IGNORE
     for thing in scene.things:
         cell = min(rows - 1, int(thing.y / height)), min(columns - 1, int(thing.x / width))
-        color[cell], shape[cell], middle[cell] = (
-            list(COLORS).index(thing.color) + 1,
-            SHAPES.index(thing.shape) + 1,
-            1,
-        )
+        by["color"][cell] = list(COLORS).index(thing.color) + 1
+        by["shape"][cell] = SHAPES.index(thing.shape) + 1
+        by["middle"][cell] = 1
+        by["size"][cell] = 1 + sum(thing.radius >= radius for radius in RADII)
     for sign in scene.signs:
         left, top, right, bottom = sign.box
         touched = (
@@ -59,15 +93,13 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
             & (y > top - height / 2)
             & (y < bottom + height / 2)
         )
-        plate[touched & (plate == 0)] = IGNORE
+        by["plate"][touched & (by["plate"] == 0)] = IGNORE
         for place, letter in enumerate(sign.text):
             at = sign.centre(place)
             cell = min(rows - 1, int(at[1] / height)), min(columns - 1, int(at[0] / width))
-            glyph[cell], slot[cell], plate[cell] = (
-                GLYPHS.index(letter) + 1,
-                place + 1,
-                list(PLATES).index(sign.color) + 1,
-            )
+            by["glyph"][cell] = GLYPHS.index(letter) + 1
+            by["slot"][cell] = place + 1
+            by["plate"][cell] = list(PLATES).index(sign.color) + 1
     return out.reshape(len(FIELDS), rows * columns)
 
 
@@ -75,7 +107,7 @@ def only_ground(targets: Tensor) -> Tensor:
     """Tokens that no sign and no thing touches: ``[B, fields, N]`` indices of values to ``[B,
     N]``.
     """
-    return (targets[:, :-1] == 0).all(1)
+    return (targets[:, _SOMEWHERE] == 0).all(1)
 
 
 def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,5 +122,53 @@ def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     known = targets.clamp_min(0)
     hot = [functional.one_hot(known[:, i], size)[..., 1:] for i, size in enumerate(SIZES)]
-    shown, clear = (targets[:, :-1] > 0).any(1), (targets != IGNORE).all(1)
+    shown, clear = (targets[:, _SOMEWHERE] > 0).any(1), (targets != IGNORE).all(1)
     return torch.cat(hot, -1).float(), torch.where(shown, 1.0, 0.15) * clear
+
+
+def places_hidden(values: Tensor) -> Tensor:
+    """What tokens show, ``[B, N, values]``, without where they are."""
+    keep = torch.ones(sum(NUMBERS))
+    start = 0
+    for field, number in zip(FIELDS, NUMBERS, strict=True):
+        if field.name in PLACES:
+            keep[start : start + number] = 0
+        start += number
+    return values * keep.to(values)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a tower is to find in ``S`` pictures or pairs of frames.
+
+    Attributes:
+        labels: ``[S, fields, N]`` indices; unclear where the frames of a pair differ.
+        values: ``[S, N, values]``, the mean of a pair.
+        weight: ``[S, N]``, how much each token counts.
+        things: ``[S, N]``, true where a sign or a thing is touched.
+    """
+
+    labels: Tensor
+    values: Tensor
+    weight: Tensor
+    things: Tensor
+
+    def to(self, device: torch.device) -> Target:
+        """The same on a device."""
+        return Target(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def target_of(scenes: Sequence[Scene], grid: tuple[int, int], pairs: bool) -> Target:
+    """The target of pictures, or of frames that the tower joins two by two."""
+    found = torch.from_numpy(np.stack([labels(scene, grid) for scene in scenes]))
+    values, weight = indicators(found)
+    things = ~only_ground(found)
+    if not pairs:
+        return Target(found, values, weight, things)
+    one, other = found[::2], found[1::2]
+    return Target(
+        torch.where(one == other, one, IGNORE),
+        (values[::2] + values[1::2]) / 2,
+        torch.maximum(weight[::2], weight[1::2]),
+        things[::2] | things[1::2],
+    )

@@ -38,6 +38,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax attention of ``[B, heads, L, D]``, with an additive mask that broadcasts to ``[B, 1,
     Lq, Lk]``.
+    """
+    return attend_seen(query, key, value, mask)[0]
+
+
+def attend_seen(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The same, and the weights ``[B, heads, Lq, Lk]``.
 
     Written out because on CPUs the backward pass of the fused kernel is several times slower in
     bfloat16.
@@ -49,9 +57,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     )
     if mask is not None:
         scores = (scores.view(batch, heads, length, -1) + mask).view(batch * heads, length, -1)
-    return torch.bmm(scores.softmax(-1), value.reshape(batch * heads, -1, depth)).view(
-        batch, heads, length, depth
-    )
+    weights = scores.softmax(-1)
+    mixed = torch.bmm(weights, value.reshape(batch * heads, -1, depth))
+    return mixed.view(batch, heads, length, depth), weights.view(batch, heads, length, -1)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

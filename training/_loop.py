@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,7 +20,27 @@ from torch import Tensor, nn
 
 from training._recipe import Stage
 
+LOG = logging.getLogger(__name__)
 MUON_SHARE = 2.5  # of the stage's rate
+SAVED_EVERY = 120.0  # seconds
+
+
+@dataclass
+class Stop:
+    """Whether the process was told to end: the step that it is at is finished and saved first."""
+
+    asked: bool = False
+
+    def listen(self) -> None:
+        """Take SIGTERM and SIGINT as a wish to end."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+STOP = Stop()
 
 
 @dataclass(frozen=True)
@@ -103,8 +127,9 @@ class Run:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizers = optimizers(self.parameters, stage, slow, muon)
         self.step = 0
+        self.seconds = 0.0  # of the steps before the last save, whichever process took them
         self.sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        self.started, self.from_step = time.monotonic(), 0
+        self.started = self.saved = time.monotonic()
         if self.file.exists():
             self._load(torch.load(self.file, map_location=place.device, weights_only=True))
 
@@ -123,27 +148,40 @@ class Run:
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        if self.step % 250 == 0 or self.step == self.stage.steps:
-            self.save()
+
+    @property
+    def minutes(self) -> float:
+        """That the steps so far took, in all processes."""
+        return (self.seconds + time.monotonic() - self.started) / 60
 
     def count(self, name: str, total: float, number: float = 1.0) -> None:
         """Adds to a mean that the next line of the log shows."""
         self.sums[name][0] += total
         self.sums[name][1] += number
 
-    def report(self, every: int = 50) -> str | None:
-        """A line for the log every so many steps, which starts the means again."""
-        if self.step % every and self.step != self.stage.steps:
-            return None
-        minutes = (time.monotonic() - self.started) / 60
+    def end_step(self, every: int = 50) -> None:
+        """Ends a step: a line for the log every so many, a save every so many seconds.
+
+        Raises:
+            SystemExit: the process was told to end; the step is saved.
+        """
+        done = self.step == self.stage.steps
+        if done or self.step % every == 0:
+            LOG.info("%s %s", self.name, self._report())
+        if done or STOP.asked or time.monotonic() - self.saved > SAVED_EVERY:
+            self.save()
+        if STOP.asked:
+            raise SystemExit(f"{self.name}: stopped after step {self.step}, which is saved")
+
+    def _report(self) -> str:
+        """A line of the means since the last one, which are begun anew."""
         row: dict[str, Any] = {
             "step": self.step,
-            "minutes": round(minutes, 2),
+            "minutes": round(self.minutes, 2),
             "rate": round(rate(self.stage, self.step), 6),
         }
-        row |= {
-            name: round(total / max(1e-9, number), 4) for name, (total, number) in self.sums.items()
-        }
+        for name, (total, number) in self.sums.items():
+            row[name] = round(total / max(1e-9, number), 4)
         self.sums.clear()
         line = json.dumps(row)
         with (self.place.folder / f"{self.name}.jsonl").open("a") as log:
@@ -151,11 +189,15 @@ class Run:
         return line
 
     def save(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.started, self.saved = self.seconds + now - self.started, now, now
         states = {name: module.state_dict() for name, module in self.modules.items()}
         part = self.file.with_suffix(".part")
         torch.save(
             {
                 "step": self.step,
+                "seconds": self.seconds,
+                "sums": {name: list(pair) for name, pair in self.sums.items()},
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 **states,
             },
@@ -164,8 +206,24 @@ class Run:
         part.replace(self.file)
 
     def _load(self, saved: dict[str, Any]) -> None:
-        self.step = self.from_step = saved["step"]
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.sums.update(saved["sums"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         for name, module in self.modules.items():
             module.load_state_dict(saved[name])
+
+
+def conclude(run: Run, folder: Path, family: str, accuracy: dict[str, float]) -> None:
+    """Adds a line to the log of the whole training: what a stage took, what is learnt by then."""
+    line = {
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "family": family,
+        "stage": run.name,
+        "step": run.step,
+        "of": run.stage.steps,
+        "minutes": round(run.minutes, 1),
+        "accuracy": {name: round(100 * share, 1) for name, share in accuracy.items()},
+    }
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")

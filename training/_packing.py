@@ -9,68 +9,64 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from training._aids import AIDS, aid
 from training._decoder import BLOCK, Packed
-from training._words import Prompt
-from unibench.tasks.synthvqa._prompts import about
-from unibench.tasks.synthvqa._questions import ask
-from unibench.tasks.synthvqa._scene import Scene
+from training._episodes import SIGHTS, Episode, mix_of
+from training._prompt import make_prompt
+from training._recipe import Mix
+from training._words import make_tokenizer
+from unibench.tasks.synthvqa._questions import Question
 
 IGNORE = -100
 
 
 class Packer:
-    """Asks about scenes and packs what was asked.
+    """Asks about episodes and packs what was asked.
 
     Args:
-        prompt: the conversation around a question.
-        mix: share of each ability and training aid.
-        number: questions asked about a scene; those that no longer fit are left out.
-        room: tokens for all questions of a scene.
+        family: whose conversation form is used.
+        plain: share of each ability and training aid among questions about plain pictures.
+        number: questions asked about an episode; those that no longer fit are left out.
+        room: tokens for all questions of an episode.
         brief: share of questions in their shortest form.
     """
 
-    def __init__(
-        self, prompt: Prompt, mix: dict[str, float], number: int, room: int, brief: float = 0.0
-    ) -> None:
-        self.prompt, self.number, self.room, self.brief = prompt, number, room, brief
-        self.names, shares = list(mix), np.array(list(mix.values()))
-        self.shares = shares / shares.sum()
-        self.tokenizer: PreTrainedTokenizerFast = prompt.tokenizer
-        self._encode = lru_cache(100_000)(lambda text: tuple(self.prompt.question(text)))
+    def __init__(self, family: str, plain: Mix, number: int, room: int, brief: float = 0.0) -> None:
+        self.family, self.plain = family, plain
+        self.number, self.room, self.brief = number, room, brief
+        self.tokenizer = make_tokenizer(family)
+        self._encode = lru_cache(100_000)(
+            lambda kind, text: tuple(make_prompt(family, SIGHTS[kind]).question(text))
+        )
         self._answer = lru_cache(100_000)(
             lambda text: tuple(self.tokenizer.encode(text, add_special_tokens=False))
         )
 
-    def pack(self, groups: Sequence[Sequence[Scene]], seed: int) -> Packed:
-        """New questions about the scenes that share a conversation; the same for the same seed."""
-        pairs = [
-            self._pairs(group, np.random.default_rng([94, seed, group[0].seed])) for group in groups
-        ]
+    def pack(self, episodes: Sequence[Episode], seed: int) -> Packed:
+        """New questions about the episodes; the same for the same seed."""
+        pairs = []
+        for one in episodes:
+            rng = np.random.default_rng([94, seed, one.seed])
+            names, shares = list(mix := mix_of(one.kind, self.plain)), np.array(list(mix.values()))
+            asked = []
+            for name in rng.choice(names, self.number, p=shares / shares.sum()):
+                question = one.ask(str(name), rng, True, self.brief)
+                if question is not None:
+                    asked.append(question)
+            pairs.append(self.fitting(one, asked))
         return pack(pairs, self.room, self.tokenizer)
 
-    def _pairs(
-        self, group: Sequence[Scene], rng: np.random.Generator
-    ) -> list[tuple[list[int], list[int]]]:
+    def fitting(self, one: Episode, asked: Sequence[Question]) -> list[tuple[list[int], list[int]]]:
+        """The different questions that there is room for, as tokens of question and answer."""
         pairs, used, seen = [], 0, set()
-        for name in rng.choice(self.names, self.number, p=self.shares):
-            which = int(rng.integers(len(group))) if len(group) > 1 else 0
-            scene, brief = group[which], self.brief
-            question = (
-                aid(name, scene, rng, brief)
-                if name in AIDS
-                else ask(name, scene, rng, varied=True, brief=brief)
-            )
-            if question is None or (which, question.text) in seen:
+        for question in asked:
+            if question.text in seen:
                 continue
-            seen.add((which, question.text))
-            asked = list(
-                self._encode(question.text if len(group) == 1 else about(which, question.text))
-            )
+            seen.add(question.text)
+            tokens = list(self._encode(one.kind, question.text))
             answer = [*self._answer(question.answer), self.tokenizer.eos_token_id]
-            stop = _start(used, length := len(asked) + len(answer)) + length
+            stop = _start(used, length := len(tokens) + len(answer)) + length
             if length <= BLOCK and stop <= self.room:
-                pairs.append((asked, answer))
+                pairs.append((tokens, answer))
                 used = stop
         return pairs
 

@@ -12,13 +12,19 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
 )
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 
-from training._towers import CLIP_MEAN, CLIP_STD
+from training._towers import CLIP_MEAN, CLIP_STD, HALF
 
 _LARGEST = 672 * 448  # of a picture for Qwen, in pixels: larger ones are reduced to it
+_LONGEST = 16 * _LARGEST  # of the frames of a video together
+# Qwen3-VL enlarges pictures below this. Those of 336 x 336 then have 384 x 384 pixels and 12 x 12
+# tokens as with the other families, and two characters of a sign do not fall into one token.
+_LEAST = 147_000
 
 
 def make_processor(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
@@ -32,7 +38,21 @@ def make_processor(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         return Qwen2_5_VLProcessor(
             image_processor=Qwen2VLImageProcessor(size=size),
             tokenizer=tokenizer,
-            video_processor=Qwen2VLVideoProcessor(size=size),
+            video_processor=Qwen2VLVideoProcessor(size=size | {"longest_edge": _LONGEST}),
+            chat_template=template,
+        )
+    if family == "qwen3_vl":
+        half = {"image_mean": list(HALF), "image_std": list(HALF)}
+        return Qwen3VLProcessor(
+            image_processor=Qwen2VLImageProcessor(
+                size={"shortest_edge": _LEAST, "longest_edge": _LARGEST}, patch_size=16, **half
+            ),
+            tokenizer=tokenizer,
+            video_processor=Qwen3VLVideoProcessor(
+                size={"shortest_edge": 128 * 128, "longest_edge": _LONGEST},
+                cap_pixels_per_frame=False,
+                **half,
+            ),
             chat_template=template,
         )
     if family == "llava":

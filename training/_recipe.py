@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 Size = tuple[int, int]
+Kind = Literal["plain", "places", "several", "clip", "easy"]
+"""What a conversation shows: a picture of synthvqa, one of synthscene, several small ones, a clip
+of synthvideo, a picture of easy-VQA."""
+StageName = Literal["vision", "joint", "video"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,7 @@ class Stage:
 
     Attributes:
         steps: optimizer steps.
-        pictures: per step.
+        pictures: most conversations per step; see :func:`batch_of`.
         rate: peak learning rate; it rises over ``warmup`` steps and falls along a cosine to 3 % of
             itself.
         decay: weight decay of matrices.
@@ -29,6 +34,16 @@ class Stage:
     first_seed: int
 
 
+def batch_of(stage: Stage, visual: int) -> int:
+    """Conversations of a step: fewer where each has many visual tokens, at least two.
+
+    >>> stage = Stage(steps=1, pictures=8, rate=1.0, warmup=1, decay=0.0, first_seed=0)
+    >>> [batch_of(stage, visual) for visual in (144, 432, 1152)]
+    [8, 7, 2]
+    """
+    return max(2, min(stage.pictures, 3072 // visual))
+
+
 Mix = dict[str, float]
 EARLY: Mix = {
     "existence": 0.14,
@@ -40,6 +55,7 @@ EARLY: Mix = {
     "open": 0.14,
     "letter": 0.14,
     "glyph": 0.08,
+    "negated": 0.04,
 }
 MIDDLE: Mix = {
     "existence": 0.15,
@@ -53,6 +69,7 @@ MIDDLE: Mix = {
     "glyph": 0.05,
     "which": 0.07,
     "spelt": 0.05,
+    "negated": 0.03,
 }
 LATE: Mix = {
     "existence": 0.17,
@@ -66,6 +83,7 @@ LATE: Mix = {
     "glyph": 0.01,
     "which": 0.06,
     "spelt": 0.04,
+    "negated": 0.02,
 }
 LAST: Mix = {
     "existence": 0.13,
@@ -78,6 +96,7 @@ LAST: Mix = {
     "letter": 0.05,
     "which": 0.04,
     "spelt": 0.04,
+    "negated": 0.02,
 }
 JOINT: Mix = {
     "existence": 0.18,
@@ -90,13 +109,20 @@ JOINT: Mix = {
     "letter": 0.03,
     "which": 0.03,
     "spelt": 0.02,
+    "negated": 0.02,
+}
+# of the other kinds, in every stage; an answer of "where" has thirteen tokens
+MIXES: dict[Kind, Mix] = {
+    "places": {"where": 0.3, "relation": 0.3, "second_question": 0.4},
+    "several": {"several_pictures": 1.0},
+    "clip": {"order": 0.25, "motion": 0.2, "repetition": 0.15, "flash": 0.2, "still": 0.2},
+    "easy": {"easy": 1.0},
 }
 
 
 @dataclass(frozen=True)
 class Language:
-    """How the decoder that the three models share is trained, on sums of words in place of
-    pictures.
+    """How the decoder that the models share is trained, on sums of words in place of pictures.
 
     Attributes:
         stage: steps, rate, seeds.
@@ -105,23 +131,28 @@ class Language:
         small: sizes of the scenes at first. They show few things: where one token in 144 answers
             the question, the decoder takes very long to find out that it should look.
         large: size at last.
-        turn: share of the steps after which small scenes alternate with large ones; after twice
-            that all are large.
-        mixes: shares of abilities and aids among the questions, and the share of the first round's
-            steps from which each holds; the one from 1 on is the second round's.
+        turn: share of the steps after which small scenes alternate with large ones, and the other
+            kinds come in; after twice that all are large.
+        mixes: shares of abilities and aids among the questions about plain scenes, and the share of
+            the first round's steps from which each holds; the one from 1 on is the second round's.
         forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
+        kinds: of step ``i``, from ``turn`` on: ``i mod len``; the length has no divisor in common
+            with that of ``forms``, so that all pairs come.
         briefs: share of questions in their shortest form, under each mix.
         questions: asked about each scene.
         noise: standard deviation of what is added to the ones and zeros that say what a token
             shows.
     """
 
-    stage: Stage = field(default=Stage(5000, 8, 1.2e-3, 100, 0.02, 6_000_000))
-    again: tuple[int, float] = (4000, 1.0e-3)
+    stage: Stage = field(default=Stage(8000, 8, 1.2e-3, 100, 0.02, 6_000_000))
+    again: tuple[int, float] = (7000, 1.0e-3)
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
-    turn: float = 0.2
-    forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen2_5_vl", "llava")
+    turn: float = 0.15
+    forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen3_vl", "llava")
+    kinds: tuple[Kind, ...] = (
+        *("plain", "places", "plain", "clip", "plain", "several", "plain", "places", "plain"),
+    )
     mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.2, MIDDLE), (0.65, LATE), (1.0, LAST))
     briefs: tuple[float, ...] = (0.8, 0.3, 0.3, 0.3)
     questions: int = 24
@@ -135,43 +166,69 @@ class Recipe:
     Attributes:
         width, layers, heads, inner: of the decoder.
         vision_width, vision_depth: of the tower.
-        sizes: picture sizes; batch ``i`` has size ``i mod len``.
+        sizes: sizes of plain pictures; batch ``i`` has size ``i mod len``.
         questions: asked about each picture of a batch.
-        text_tokens: room for the questions of one picture.
-        pair_every: in the joint stage each so-many-th batch shows its pictures two by two; 0: none
-            does.
+        text_tokens: room for the questions of one conversation.
         fading: weight of the vision stage's loss at the start of the joint stage.
-        mix, brief: as in :class:`Language`, of the joint stage.
+        finding: weight of the loss that has attention find what a picture shows.
+        kinds: of the steps of each stage: ``i mod len``.
+        mix, brief: as in :class:`Language`, of the stages with answers.
+        tune: steps of the language stage on this family's decoder alone, whose queries and keys
+            are normalised where the shared decoder's are not.
+        stages: of this family, in order.
     """
 
     family: str
     width: int = 160
     layers: int = 5
-    heads: int = 4
+    heads: int = 5  # of 32 channels, which serving engines take
     inner: int = 448
     vision_width: int = 128
-    vision_depth: int = 4
+    vision_depth: int = 6
     sizes: tuple[Size, ...] = ((336, 336),)
     questions: int = 16
     text_tokens: int = 400
-    pair_every: int = 0
     fading: float = 0.2
-    vision: Stage = field(default=Stage(1600, 12, 1.5e-3, 100, 0.05, 0))
+    finding: float = 0.15
+    kinds: dict[StageName, tuple[Kind, ...]] = field(
+        default_factory=lambda: {
+            "vision": ("plain", "places", "plain", "clip", "plain"),
+            "joint": (
+                *("plain", "places", "plain", "several", "plain", "easy", "plain"),
+                *("places", "plain"),
+            ),
+            "video": ("clip", "plain", "clip", "places", "clip", "easy", "clip", "several"),
+        }
+    )
+    vision: Stage = field(default=Stage(2000, 12, 1.5e-3, 100, 0.05, 0))
     mix: Mix = field(default_factory=lambda: dict(JOINT))
     brief: float = 0.2
-    joint: Stage = field(default=Stage(600, 8, 4e-4, 50, 0.02, 16_000_000))
+    joint: Stage = field(default=Stage(1800, 8, 4e-4, 50, 0.02, 16_000_000))
+    video: Stage | None = field(default=Stage(1200, 8, 3e-4, 50, 0.02, 22_000_000))
+    tune: int = 0
 
-    def pictures_at(self, step: int) -> int:
-        """Pictures in a conversation, at a step of the joint stage."""
-        return 2 if self.pair_every and step % self.pair_every == self.pair_every - 1 else 1
+    @property
+    def stages(self) -> tuple[StageName, ...]:
+        return ("vision", "joint") if self.video is None else ("vision", "joint", "video")
+
+    def stage(self, name: StageName) -> Stage:
+        """One of the stages that the family has."""
+        found: Stage = getattr(self, name)
+        return found
+
+    def kind_at(self, name: StageName, step: int) -> Kind:
+        """What a step of a stage shows; no clip to a family that reads none."""
+        kind = self.kinds[name][step % len(self.kinds[name])]
+        return "places" if kind == "clip" and self.video is None else kind
 
 
 RECIPES = {
     "qwen2_5_vl": Recipe("qwen2_5_vl", sizes=((336, 336),) * 7 + ((448, 336),)),
-    "llava": Recipe("llava", vision_depth=5, joint=Stage(1100, 8, 4e-4, 50, 0.02, 16_000_000)),
+    "llava": Recipe("llava", video=None, joint=Stage(2200, 8, 4e-4, 50, 0.02, 16_000_000)),
     # the place of a character on its sign, which a tower with learnt positions is slow to see,
     # needs the first loss for longer
     "internvl": Recipe(
-        "internvl", vision_depth=3, fading=8.0, joint=Stage(1300, 8, 4e-4, 50, 0.02, 16_000_000)
+        "internvl", vision_depth=5, fading=8.0, joint=Stage(2200, 8, 4e-4, 50, 0.02, 16_000_000)
     ),
+    "qwen3_vl": Recipe("qwen3_vl", vision_depth=5, fading=1.0, tune=2500),
 }

@@ -13,18 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from training._labels import FIELDS
 
-_WORDLESS = ("middle", "slot")  # fields whose values no word stands for
-# How loud each field is in a token at first. The ground is in all of them.
-_LOUDNESS = {
-    "color": 1.5,
-    "shape": 1.5,
-    "middle": 1.0,
-    "glyph": 1.5,
-    "slot": 1.0,
-    "plate": 1.0,
-    "ground": 0.4,
-}
-
 
 class Wording(nn.Module):
     """The vector of each value that a token can show.
@@ -38,12 +26,12 @@ class Wording(nn.Module):
 
     def __init__(self, width: int, tokenizer: PreTrainedTokenizerFast, spread: float) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor([_LOUDNESS[name] for name, _, _ in FIELDS]))
-        free = sum(len(values) for name, values, _ in FIELDS if name in _WORDLESS)
+        self.scale = nn.Parameter(torch.tensor([field.loudness for field in FIELDS]))
+        free = sum(len(field.values) for field in FIELDS if not field.word)
         self.free = nn.Parameter(
             torch.randn(free, width, generator=torch.Generator().manual_seed(0)) * spread * 2**0.5
         )
-        words = [value for name, values, _ in FIELDS if name not in _WORDLESS for value in values]
+        words = [value for field in FIELDS if field.word for value in field.values]
         ids = [
             [tokenizer.encode(form, add_special_tokens=False)[-1] for form in (word, " " + word)]
             for word in words
@@ -56,13 +44,14 @@ class Wording(nn.Module):
         """
         spoken, free = embeddings[self.pairs].sum(1), self.free[:]
         out: list[Tensor] = []
-        for i, (name, values, _) in enumerate(FIELDS):
-            wordless = name in _WORDLESS
-            source = free if wordless else spoken
-            out.append(source[: len(values)] * self.scale[i])
-            free, spoken = (
-                (source[len(values) :], spoken) if wordless else (free, source[len(values) :])
-            )
+        for i, field in enumerate(FIELDS):
+            number = len(field.values)
+            source = spoken if field.word else free
+            out.append(source[:number] * self.scale[i])
+            if field.word:
+                spoken = spoken[number:]
+            else:
+                free = free[number:]
         return torch.cat(out)
 
     def forward(self, shown: Tensor, embeddings: Tensor) -> Tensor:

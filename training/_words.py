@@ -1,15 +1,21 @@
-"""Tokenizers: every word of the benchmark is one token, every character on a sign too."""
+"""Tokenizers: every word of the benchmarks is one token, every character on a sign too.
+
+The families share one vocabulary, so that a row of the shared decoder's embeddings is the same word
+in each of them; they differ in which special tokens they use, and for what.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from training._aids import aid
+from training._aids import EASY, aid
+from unibench.tasks import synthscene, synthvideo
 from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, PLURALS, SHAPES
 from unibench.tasks.synthvqa._prompts import FORMS, STEMS
 from unibench.tasks.synthvqa._questions import ABILITIES, RULES, ask
@@ -18,8 +24,16 @@ from unibench.tasks.synthvqa._scene import make_scene
 # Digits and capitals one by one, so that what a sign says is never one unit; words with the space
 # before them.
 _PIECES = r"\p{N}|\p{Lu}(?!\p{Ll})| ?\p{Lu}?\p{Ll}+|\n| ?[^\s\p{L}\p{N}]+|\s+"
-_SPOKEN = ("one", "open", "letter", "glyph")  # aids whose words the tokenizer is made from
+# aids whose words the tokenizer is made from
+_SPOKEN = ("one", "open", "letter", "glyph", "negated")
 SYSTEM = "You are a helpful assistant."
+# of all families; their ids are their places
+SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+    *("<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
+    *("<unk>", "<s>", "</s>", "<pad>", "<image>"),
+)
 
 _CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system'"
@@ -30,6 +44,9 @@ _CHATML = (
     " == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO{% elif part['type'] == 'text'"
     " %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if"
     " add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_QWEN = _CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace(
+    "VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"
 )
 _VICUNA = (
     "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] if"
@@ -44,16 +61,14 @@ _VICUNA = (
 
 @dataclass(frozen=True)
 class Words:
-    """A family's special tokens and conversation form.
+    """A family's conversation form, and what it uses the special tokens for.
 
     Attributes:
-        special: all special tokens; their ids are their places.
         roles: token by role, as :func:`training._build.build` names them.
         template: Jinja chat template.
         extra: special tokens that the family's processor looks up by name.
     """
 
-    special: tuple[str, ...]
     roles: dict[str, str]
     template: str
     extra: dict[str, str] = field(default_factory=dict)
@@ -61,16 +76,6 @@ class Words:
 
 WORDS = {
     "qwen2_5_vl": Words(
-        (
-            "<|endoftext|>",
-            "<|im_start|>",
-            "<|im_end|>",
-            "<|vision_start|>",
-            "<|vision_end|>",
-            "<|vision_pad|>",
-            "<|image_pad|>",
-            "<|video_pad|>",
-        ),
         {
             "eos": "<|im_end|>",
             "pad": "<|endoftext|>",
@@ -79,20 +84,20 @@ WORDS = {
             "start": "<|vision_start|>",
             "end": "<|vision_end|>",
         },
-        _CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace(
-            "VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"
-        ),
+        _QWEN,
+    ),
+    "qwen3_vl": Words(
+        {
+            "eos": "<|im_end|>",
+            "pad": "<|endoftext|>",
+            "image": "<|image_pad|>",
+            "video": "<|video_pad|>",
+            "start": "<|vision_start|>",
+            "end": "<|vision_end|>",
+        },
+        _QWEN,
     ),
     "internvl": Words(
-        (
-            "<|endoftext|>",
-            "<|im_start|>",
-            "<|im_end|>",
-            "<img>",
-            "</img>",
-            "<IMG_CONTEXT>",
-            "<video>",
-        ),
         {"eos": "<|im_end|>", "pad": "<|endoftext|>", "image": "<IMG_CONTEXT>", "video": "<video>"},
         _CHATML.replace("IMAGE", "<IMG_CONTEXT>\n").replace("VIDEO", "<video>\n"),
         {
@@ -103,7 +108,6 @@ WORDS = {
         },
     ),
     "llava": Words(
-        ("<unk>", "<s>", "</s>", "<pad>", "<image>"),
         {"eos": "</s>", "pad": "<pad>", "bos": "<s>", "image": "<image>"},
         _VICUNA,
         {"image_token": "<image>"},
@@ -139,7 +143,11 @@ def _corpus() -> Iterator[str]:
         f"system\n{SYSTEM}\nuser\nassistant\nUSER: ASSISTANT:",
         "Look at the first image. Look at the second image.",
         "Answer: A. B. C. D. E.",
+        "Frame1: Frame2: Frame3: <0.0 seconds> <0.1 seconds>",
+        *EASY,
     ] * 50
+    for seed in range(500):
+        yield from _of_other_tasks(seed)
     for seed in range(2000):
         scene, rng = make_scene(seed), np.random.default_rng([95, seed])
         asked = [
@@ -151,9 +159,21 @@ def _corpus() -> Iterator[str]:
         )
 
 
-def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """The tokenizer of a family, the same on every run."""
-    words = WORDS[family]
+def _of_other_tasks(seed: int) -> Iterator[str]:
+    """What synthscene and synthvideo ask about a seed of the training."""
+    shown, clip = synthscene.make_round(seed), synthvideo.make_clip(seed)
+    for i in range(4):
+        rng = np.random.default_rng([95, seed, i])
+        asked = [synthscene.ask(name, shown, rng, varied=True) for name in synthscene.ABILITIES]
+        asked += [synthvideo.ask(name, clip, rng, varied=True) for name in synthvideo.ABILITIES]
+        for question in asked:
+            if question is not None:
+                yield f"{question.text}\n{question.answer}"
+
+
+@cache
+def _trained() -> str:
+    """The vocabulary, which takes half a minute, as the text of its file."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -165,13 +185,19 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=2000,
         min_frequency=40,
-        special_tokens=list(words.special),
+        special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
+    return str(tokenizer.to_str())
+
+
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of a family, the same on every run."""
+    words = WORDS[family]
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=Tokenizer.from_str(_trained()),
         eos_token=words.roles["eos"],
         pad_token=words.roles["pad"],
         bos_token=words.roles.get("bos"),
@@ -193,40 +219,3 @@ def role_ids(family: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
 def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
     """Rounded up to a multiple of 16."""
     return (len(tokenizer) + 15) // 16 * 16
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A conversation with ``images`` pictures, cut at the pictures.
-
-    Attributes:
-        parts: token ids before each picture.
-        before, after: what follows the last picture is ``before + question + after``.
-    """
-
-    parts: tuple[tuple[int, ...], ...]
-    before: str
-    after: str
-    tokenizer: PreTrainedTokenizerFast
-
-    def question(self, text: str) -> list[int]:
-        """Token ids from the last picture to where the answer begins."""
-        return list(
-            self.tokenizer.encode(self.before + text + self.after, add_special_tokens=False)
-        )
-
-
-def make_prompt(family: str, tokenizer: PreTrainedTokenizerFast, images: int = 1) -> Prompt:
-    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": "@@"}]
-    talk, template = [{"role": "user", "content": content}], WORDS[family].template
-    text = str(
-        tokenizer.apply_chat_template(
-            talk, chat_template=template, add_generation_prompt=True, tokenize=False
-        )
-    )
-    if family == "internvl":  # its processor puts each picture between two tokens
-        text = text.replace("<IMG_CONTEXT>", "<img><IMG_CONTEXT></img>")
-    *parts, rest = text.split(WORDS[family].roles["image"])
-    before, after = rest.split("@@")
-    encoded = tuple(tuple(tokenizer.encode(part, add_special_tokens=False)) for part in parts)
-    return Prompt(encoded, before, after, tokenizer)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Number, Positions, Scope, TextAfterVideo
 from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -81,6 +81,7 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
     **parameters: Any,
 ) -> Iterator[Session]:
@@ -105,6 +106,8 @@ def prune(
         seed: for methods that draw.
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
             they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
+        text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
+            Qwen2-VL and Qwen2.5-VL, as transformers or as vLLM has it.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
@@ -131,10 +134,19 @@ def prune(
         raise unknown("budget mode", budget_mode, get_args(BudgetMode))
     if positions not in get_args(Positions):
         raise unknown("positions", positions, get_args(Positions))
+    if text_after_video not in get_args(TextAfterVideo):
+        raise unknown("text_after_video", text_after_video, get_args(TextAfterVideo))
     budget = Budget.parse(ratio, retention, keep)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
-        family, built, budget, scope=scope, mode=budget_mode, seed=seed, positions=positions
+        family,
+        built,
+        budget,
+        scope=scope,
+        mode=budget_mode,
+        seed=seed,
+        positions=positions,
+        text_after_video=text_after_video,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):
         raise UsageError(

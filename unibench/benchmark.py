@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench import catalogue, papers, tables
+from unibench import catalogue, papers, tables, videos
 from unibench.config import (
     Harness,
     HarnessTask,
@@ -44,6 +44,8 @@ class Convention:
         resize: sides of a picture are first brought to multiples of this by qwen_vl_utils.
         max_new_tokens: of an answer where the task does not say; None leaves it to the entry.
         frames: that a video is shown as without an entry, evenly spaced; all of a shorter one.
+        video: how a video becomes frames and pixels, over that: fields of
+            :class:`~unibench.config.VideoConfig`.
         prompt, system, prefix: what was put in place of that part, see
             :class:`~unibench.config.RunConfig`.
         note: what of the harness or the paper is not kept, for the row; None where nothing is
@@ -56,6 +58,7 @@ class Convention:
     resize: int | None = None
     max_new_tokens: int | None = None
     frames: int = 0
+    video: Mapping[str, Any] = field(default_factory=dict)
     prompt: str | None = None
     system: str | None = None
     prefix: str | None = None
@@ -64,7 +67,15 @@ class Convention:
     def as_identity(self) -> dict[str, Any]:
         """What of it can change a number."""
         # a remark may be worded better without a new key
-        return {key: value for key, value in asdict(self).items() if key != "note"}
+        plain = {key: value for key, value in asdict(self).items() if key != "note"}
+        # not named where nothing is said: keys of before there was a choice stay what they are
+        return plain if self.video else {key: plain[key] for key in plain if key != "video"}
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How a video is read without an entry: its own frames where nothing else is said."""
+        counted = {} if "fps" in self.video else {"frames": self.frames}
+        return {"reader": "unibench", **counted, **self.video}
 
 
 PAPER = "paper:"
@@ -101,7 +112,10 @@ def convention_of(config: RunConfig, harness: Harness) -> Convention:
     else:
         allowed = ("harness", "model", *(PAPER + paper for paper in papers.names()))
         raise unknown("convention", name, allowed)
-    return replace(found, prompt=config.prompt, system=config.system, prefix=config.prefix)
+    video = {**found.video, **videos.given(config)}
+    return replace(
+        found, video=video, prompt=config.prompt, system=config.system, prefix=config.prefix
+    )
 
 
 def _of_entry(spec: ModelConfig, harness: Harness) -> Convention:
@@ -216,6 +230,7 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
         yield unknown("harness", config.harness, ("auto", *VERSIONS))
         return
     if config.task.kind != "harness":
+        yield from videos.mistakes(config, None, None, videos.given(config))
         if config.harness != "auto":
             yield UsageError(
                 f"harness={config.harness}: task={config.task.name} is asked by unibench itself;"
@@ -237,6 +252,9 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
     yield from _judge_mistakes(config, benchmark)
     yield from _wrapper_mistakes(config, benchmark)
     yield from _part_mistakes(config, benchmark)
+    yield from videos.mistakes(
+        config, benchmark.harness, benchmark.convention.entry, benchmark.convention.video
+    )
     if config.shards != 1:
         yield UsageError(
             f"shards={config.shards}: a harness scores a benchmark as a whole; use shards=1"

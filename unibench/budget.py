@@ -17,6 +17,7 @@ Number = int | float | str | Fraction
 BudgetMode = Literal["at_stage", "layer_average"]
 Scope = Literal["sequence", "item", "tile"]
 Positions = Literal["original", "compact", "centre"]
+TextAfterVideo = Literal["max_side", "last"]
 
 
 def as_fraction(value: Number, name: str) -> Fraction:

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from unibench import benchmark, config, hub, registry
+from unibench.budget import TextAfterVideo
 from unibench.config import ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
-from unibench.facts import ModelFacts
+from unibench.facts import ModelFacts, misplaced
 from unibench.registry import answers
 from unibench.registry.cards import MethodCard
 
@@ -67,6 +68,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
             f"model.device={cell.model.device} is no device; for example auto, cpu, cuda, cuda:1"
         )
     yield from _control_mistakes(cell)
+    yield from _place_mistakes(cell)
     yield from known.once(
         lambda: list(_model_mistakes(cell)), "model", cell.model, more=cell.batch_size
     )
@@ -77,9 +79,23 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
         # all that the harness part looks at: of a sweep over one of them each cell has its own
         more=(
             *(cell.harness, cell.shards, cell.batch_size, cell.pixels),
-            *(cell.convention, cell.prompt, cell.system, cell.prefix),
+            *(cell.convention, cell.prompt, cell.system, cell.prefix, *vars(cell.video).values()),
         ),
     )
+
+
+def _place_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    """A rule for the text behind videos, where there is no video or no such rule."""
+    family, rule = registry.families().get(cell.model.family), cell.text_after_video
+    if family is None or rule not in get_args(TextAfterVideo):
+        return  # said elsewhere
+    if reason := misplaced(rule, family.provides, f"model={cell.model.name}"):
+        yield UsageError(reason)
+    elif rule != RunConfig.text_after_video and cell.task.modality != "video":
+        yield UsageError(
+            f"text_after_video={rule}: task={cell.task.name} shows pictures, behind which there is"
+            " one place only; leave it away"
+        )
 
 
 def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:

@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
 from unibench.schema import Least
@@ -31,6 +31,7 @@ Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Fuse = Literal["none", "cells"]
 Prompts = Literal["dataset", "custom"]
+VideoReader = Literal["unibench", "qwen_vl_utils", "processor"]
 Control = Literal[
     "none",
     "resize",
@@ -221,6 +222,35 @@ class BudgetConfig:
 
 
 @dataclass
+class VideoConfig:
+    """How a video becomes frames and pixels; null leaves it to the convention. A harness's own
+    model object takes ``frames``, ``fps`` and the bounds of a frame; an embedded clip ``frames``
+    and the bounds. :mod:`unibench.videos` has the rules.
+
+    Attributes:
+        frames: so many, evenly spaced from the first to the last; all of a shorter video.
+        fps: so many a second instead.
+        most: most frames by ``fps``.
+        thin: so many, evenly spaced, of the frames taken by ``fps`` are shown: a second sampling,
+            of which the processor is not told.
+        min_pixels, max_pixels: bounds of a frame; null is the processor's or the reader's own.
+        total_pixels: bound of all frames of a video together, before a second sampling.
+        reader: ``unibench`` (frames by decord, sizes by the model's processor), ``qwen_vl_utils``
+            (its ``fetch_video`` takes the frames and resizes them), or ``processor`` (the model's
+            video processor says which frames, as vLLM has it).
+    """
+
+    frames: Count | None = None
+    fps: Positive | None = None
+    most: Count | None = None
+    thin: Count | None = None
+    min_pixels: Count | None = None
+    max_pixels: Count | None = None
+    total_pixels: Count | None = None
+    reader: VideoReader | None = None
+
+
+@dataclass
 class GenerationConfig:
     """Greedy decoding, pinned: a checkpoint's own sampling settings are not read.
 
@@ -299,7 +329,11 @@ class RunConfig:
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
             ``centre``: a merged one amid those it stands for. See
             :mod:`unibench.pruning.positions`.
+        text_after_video: where the text behind a video starts on Qwen2-VL and Qwen2.5-VL:
+            ``max_side`` (the longer side of a frame behind the video's first position, as
+            transformers has it) or ``last`` (behind its last position, as vLLM has it).
         pixels: preset of the model's image settings; ``native`` leaves them to the convention.
+        video: how a video becomes frames and pixels, see :class:`VideoConfig`.
         convention: how a harness's questions are put: ``harness`` (as its own model object does,
             that the model's card names), ``model`` (the model's own template and processor), or
             ``paper:<name>`` (as the code of a paper does, ``configs/papers``).
@@ -337,7 +371,9 @@ class RunConfig:
     seed: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
+    text_after_video: TextAfterVideo = "max_side"
     pixels: str = "native"
+    video: VideoConfig = field(default_factory=VideoConfig)
     convention: str = "harness"
     prompt: Prompts | None = None
     system: str | None = None

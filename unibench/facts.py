@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ FULL = "full_attention"
 SLIDING = frozenset({"sliding_attention"})
 # layers that carry a state from token to token, which nothing can be taken out of
 RECURRENT = frozenset({"linear_attention", "conv"})
+
+LAYERS = 10_000  # of a language model, far more than any has
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,24 @@ def layer_kinds(text: Mapping[str, Any]) -> tuple[str, ...] | None:
     if kinds := text.get("layer_types"):
         return tuple(kinds)
     depth = text.get("num_hidden_layers")
-    if depth is None:
+    if not isinstance(depth, int) or not 0 < depth <= LAYERS:  # not said, or damage
         return None
     # Qwen's files give a width that is not used
     slides = bool(text.get("sliding_window") and text.get("use_sliding_window", True))
-    return ("sliding_attention" if slides else FULL,) * int(depth)
+    return ("sliding_attention" if slides else FULL,) * depth
+
+
+def misplaced(rule: str, provides: Collection[str], name: str) -> str | None:
+    """Why a model cannot place the text behind a video by a rule, None if it can.
+
+    Args:
+        rule: ``text_after_video`` of the run.
+        provides: what the model's family provides.
+        name: of the model, for the message.
+    """
+    if rule == "max_side" or "video_time" in provides:
+        return None
+    return (
+        f"text_after_video={rule}: {name} has no positions in time, or text between its frames;"
+        " Qwen2-VL and Qwen2.5-VL have them"
+    )

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unibench import benchmark, hub, lineage, registry
+from unibench import benchmark, hub, lineage, registry, videos
 from unibench.budget import Budget
 from unibench.code.closure import Code
 from unibench.config import (
@@ -39,6 +39,7 @@ from unibench.inputs import (
 from unibench.inputs import model_digest as model_digest
 
 POSITIONS = RunConfig.positions  # of cells whose identity names none
+TEXT_AFTER_VIDEO = RunConfig.text_after_video  # the same
 NO_CONTROL = RunConfig.control
 APART = RunConfig.fuse
 SCHEMA = 3  # of the files in a cell's folder
@@ -375,6 +376,7 @@ def _hash(value: Any) -> str:
 
 def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:
     """What of a setting the configuration says by itself."""
+    behind = config.text_after_video
     return {
         "schema": SCHEMA,
         "device": device_type(config.model.device),
@@ -385,7 +387,17 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         **({} if config.timing else {"timing": False}),
         # what stands beside a row changes sums in half precision
         **({} if config.fuse == APART else {"fuse": config.fuse}),
+        **_videos(config),
+        **({} if behind == TEXT_AFTER_VIDEO else {"text_after_video": behind}),
     }
+
+
+def _videos(config: RunConfig) -> dict[str, Any]:
+    """What decides the frames and pixels of videos beside the convention, which says the rest."""
+    if config.task.modality != "video":
+        return {}
+    own = videos.given(config) if config.task.kind == "embedded" else {}
+    return {"video": {**own, "readers": videos.versions(config)}}
 
 
 def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str, Any]:

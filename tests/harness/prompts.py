@@ -63,6 +63,7 @@ def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
     import datasets
     from lmms_eval.tasks import TaskManager
 
+    from unibench.harness.child.clips import clip_of
     from unibench.harness.child.lmms import content_of, task_of
 
     original = datasets.load_dataset
@@ -79,7 +80,10 @@ def lmms_eval(folder: Path) -> Iterator[tuple[str, str, str]]:
             task = task_of(
                 manager, name, {"dataset_path": str(folder / name), "dataset_name": None}
             )
-            content = content_of(task.doc_to_messages(task.eval_docs[0]), 32)
+            content = content_of(
+                task.doc_to_messages(task.eval_docs[0]),
+                lambda file: clip_of(file, {"reader": "unibench", "frames": 32}, None),
+            )
             yield (
                 name,
                 rule,

@@ -47,7 +47,7 @@ def test_lines_of_the_previous_schema_are_records(name: str, tmp_path: Path) -> 
 def test_a_line_that_lacks_a_column_is_no_record_but_for_the_new_ones(column: str) -> None:
     values = record().as_json()
     del values[column]
-    new = {"index", "question", "prompt", "seen", "frames", "uncounted", "run"}
+    new = {"index", "question", "prompt", "seen", "frames", "uncounted", "run", "pixel_shapes"}
     if column in new | {"prompt_digest", "pixel_digest"}:
         assert parse(json.dumps(values).encode()) is not None
     else:

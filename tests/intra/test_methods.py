@@ -298,7 +298,7 @@ def test_the_total_of_two_stages_is_split_as_in_table_5() -> None:
     [
         ({"pre": "divprun"}, "Did you mean divprune"),
         ({"intra_options": {"layers": 3}}, "Did you mean layer"),
-        ({"split": 1.5}, r"method.split=1.5 is outside \[0, 1\]"),
+        ({"split": 1.5}, "method.split=1.5: at least 0 and at most 1"),
         ({"pre_ratio": 66.7}, "Did you mean 0.667"),
         ({"intra_ratio": 0.5}, "give method.pre_ratio"),
         ({"variant": "official_bug"}, "give method.pre_ratio and method.intra_ratio"),
@@ -341,7 +341,7 @@ def test_a_schedule_takes_shares_of_the_original_tokens() -> None:
     [
         ("fastv", {"layer": 0}, "at least 1"),
         ("dart", {"layer": 0}, "at least 1"),
-        ("dart", {"pivots_image": 0}, "needs a visual pivot"),
+        ("dart", {"pivots_image": 0}, "pivots_image=0: at least 1"),
         ("dart", {"variant": "x"}, "Known: default, official_bug"),
     ],
 )

@@ -410,6 +410,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "seed": 1,
     "control": "resize",
     "positions": "compact",
+    "text_after_video": "last",
     "pixels": "paper",
     "convention": "model",
     "prompt": "dataset",

@@ -22,14 +22,14 @@ KINDS = {
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
 MODES = ("published", "ours", "difference")
-PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size")
+PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
 STUDIES = ("tradeoff", "angles", "sweep", "size")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
     *("budget_mode", "budget_scope", "positions", "weights", "dtype", "attn", "batch", "pixels"),
     *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
-    *("setting", "device", "key"),
+    *("setting", "device", "key", "text_after_video"),
 )  # columns of results; a test holds them to those that the frame knows
 
 
@@ -261,6 +261,7 @@ def plot(parser: Parser) -> None:
         "ratio task=synthvqa to=ratio.svg",
         "pareto cost=tflops",
         "radar budget=0.889 spokes=ability",
+        "frames task=synthvideo budget=0.75",
     )
 
 

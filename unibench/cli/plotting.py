@@ -12,8 +12,10 @@ from unibench.cli.parser import Options
 from unibench.cli.results import finished, only
 from unibench.errors import UsageError
 from unibench.page.gallery import kept_of
-from unibench.plots import canvas, costs, ranks, scores
-from unibench.plots.overlay import side_by_side
+from unibench.plots import canvas, costs, ranks, scores, video
+from unibench.plots.overlay import film_strip, side_by_side
+
+FEW = 3  # views of a picture
 
 
 def plot(options: Options) -> int:
@@ -48,6 +50,8 @@ def _drawn(frame: pd.DataFrame, options: Options) -> Figure:
             return costs.pareto(frame, task, options.cost)
         case "bars":
             return costs.bars(frame, task)
+        case "frames":
+            return video.over_time(frame, task)
     return scores.by_ratio(frame, task)
 
 
@@ -69,7 +73,9 @@ def overlay(options: Options) -> int:
     place = Path(options.to).expanduser()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        side_by_side(columns).save(place)
+        # frames of a video lie beside each other; a picture has one view, or two with its overview
+        many = any(len(views) > FEW for views in columns.values())
+        (film_strip(columns) if many else side_by_side(columns)).save(place)
     except (OSError, ValueError) as error:
         raise UsageError(f"to={place} cannot be written: {error}") from None
     print(place)

@@ -17,6 +17,7 @@ from unibench.fused.decoding import Ended, decoded
 from unibench.fused.opening import Opened, opened
 from unibench.fused.reading import Layers, Reading
 from unibench.pruning import Session
+from unibench.pruning.after_video import text_behind
 from unibench.pruning.family import Family
 from unibench.pruning.record import PromptRecord
 from unibench.pruning.session import attached
@@ -87,6 +88,9 @@ class Fusion:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             stack.enter_context(attached(self.family.model))
+            # of the setting, and so one for all
+            rule = self.sessions[wanted[0]].text_after_video
+            stack.enter_context(text_behind(self.family, rule))
             prompt = opened(self.family, needs, self._reuse, name, read)
             # rows that share layers of the whole prompt stand together
             left = sorted(wanted, key=lambda one: self._first(self.sessions[one]), reverse=True)

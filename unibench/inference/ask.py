@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from unibench import videos
+from unibench.config import RunConfig
 from unibench.controls import Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
@@ -226,6 +228,7 @@ def record_of(
         notes=notes,
         prompt_digest=prompt.prompt_digest,
         pixel_digest=prompt.pixel_digest,
+        pixel_shapes=prompt.pixel_shapes,
         **(dict.fromkeys(TIMES) if spans is None else spans),
     )
 
@@ -253,6 +256,7 @@ def answer(
     Yields:
         One scored record per sample, as soon as its batch is done.
     """
+    loaded = loaded.showing(videos.given(cell.config))
     session, control = session_of(cell, loaded, reuse=reuse), controller_of(cell, task)
     decoding = cell.config.generation
     config = loaded.generation_config(
@@ -262,8 +266,10 @@ def answer(
         opened = ((index, shown(sample)) for index, sample in samples)
         batches = Batches(opened, batch_size, loaded)
         for batch in batches:
+            numbers = [frames_of(sample, cell.config) for _, sample in batch]
             questions = [question_of(loaded, index, sample) for index, sample in batch]
-            turns: list[list[Piece]] = [[*sample.images, sample.question] for _, sample in batch]
+            pairs = zip(batch, numbers, strict=True)
+            turns = [turn_of(sample, frames) for (_, sample), frames in pairs]
             reader = loaded
             if control is not None:  # one prompt at a time
                 reader, turns, questions = _controlled(control, loaded, turns, questions)
@@ -274,8 +280,10 @@ def answer(
                 # nothing of the batch was yielded, so it is asked again as a whole
                 batches.did_not_fit(batch, error)
                 continue
-            for (_, sample), record in zip(batch, asked.records, strict=True):
-                yield replace(record, score=float(task.score(sample, record.answer)))
+            for (_, sample), frames, record in zip(batch, numbers, asked.records, strict=True):
+                shown_as = () if frames is None else (frames,)
+                score = float(task.score(sample, record.answer))
+                yield replace(record, score=score, frames=shown_as)
 
 
 def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
@@ -335,6 +343,21 @@ def shown(sample: Sample) -> Sample:
         UsageError: one cannot be shown.
     """
     return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
+
+
+def frames_of(sample: Sample, config: RunConfig) -> tuple[int, ...] | None:
+    """Which pictures of a sample are the frames that are shown; None where they are no frames."""
+    if config.task.modality != "video" or not sample.images:
+        return None
+    whole = len(sample.images)
+    return tuple(videos.evenly(0, whole - 1, min(config.video.frames or whole, whole)))
+
+
+def turn_of(sample: Sample, frames: Sequence[int] | None) -> list[Piece]:
+    """What the user shows and asks; the pictures of a video are its frames."""
+    if frames is None:
+        return [*sample.images, sample.question]
+    return [tuple(sample.images[number] for number in frames), sample.question]
 
 
 def question_of(loaded: LoadedModel, index: int, sample: Sample) -> Question:

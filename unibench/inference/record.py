@@ -46,7 +46,7 @@ class Record:
             :func:`unibench.pruning.layout.written`.
         seen: the part of each picture that the processor hands on: left, top, right, bottom as
             shares of its sides.
-        frames: of each video whose frames a harness read, their numbers in the file.
+        frames: of each video, the numbers of its frames in the file or clip.
         new_tokens: tokens of the answer, its end token included.
         total_ms: from pictures and text to the answer's text.
         vision_ms: vision tower and projector.
@@ -63,6 +63,7 @@ class Record:
         pixel_digest: hash of the pixels that the vision tower was given.
         beside: bitmask of the cells that the model answered it in together (``fuse=cells``), itself
             included, over the keys in ``fused`` of the run's environment; empty where it was alone.
+        pixel_shapes: of the pixels of each picture or video, as the tower was given them.
         run: number of the run that answered it, an index into ``env.json``.
     """
 
@@ -98,6 +99,7 @@ class Record:
     prompt_digest: str = ""
     pixel_digest: str = ""
     beside: str = ""
+    pixel_shapes: tuple[tuple[int, ...], ...] = ()
     run: int = 0
 
     @classmethod

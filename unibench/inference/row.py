@@ -19,6 +19,7 @@ from unibench.benchmark import VERSIONS
 from unibench.errors import UsageError
 from unibench.identity import (
     POSITIONS,
+    TEXT_AFTER_VIDEO,
     Cell,
     candidate_of,
     condition_of,
@@ -26,11 +27,13 @@ from unibench.identity import (
     setting_of,
     source_of,
 )
+from unibench.inference.over_time import summary
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
+from unibench.videos import given
 
 ALL = "all"  # the ability of a line that covers every sample
 LONGEST = 10_000  # signs of a text
@@ -78,6 +81,8 @@ class Named:
         budget: as written, ``"0"`` for vanilla.
         budget_mode, budget_scope: what the budget means.
         positions: where the tokens that go on stand.
+        text_after_video: where the text behind a video starts, see
+            :class:`~unibench.config.RunConfig`.
         seed: of methods that draw.
     """
 
@@ -98,6 +103,7 @@ class Named:
     budget_mode: str
     budget_scope: str
     positions: str = POSITIONS  # rows of before there was another do not say it
+    text_after_video: str = TEXT_AFTER_VIDEO  # the same
     seed: int
 
 
@@ -192,8 +198,10 @@ class Row(Measured, Counted, Scored, Named):
         metrics: every number of the harness, by name.
         prompts: hash of all prompts, where a harness built them.
         generation: settings of decoding, where a harness chose them.
-        frames: of videos, how many were asked for and what was read back: frames of a sample, and
-            visual tokens of a frame, least and most; None for pictures.
+        frames: of videos, what was asked for and what was read back: frames of a sample, visual
+            tokens of a frame and shapes of the pixels, least and most; who read them, by release;
+            tokens that enter the language model, of a layer on average, that leave it, and newlines
+            apart, see :mod:`unibench.inference.over_time`. None for pictures.
         judge: who scored what rules cannot; None without a harness.
         judged: questions that the judge answered.
         data: what identifies the samples.
@@ -475,6 +483,7 @@ def _named(cell: Cell, environments: Sequence[Mapping[str, Any]]) -> dict[str, A
         "budget_mode": config.budget.mode,
         "budget_scope": config.budget.scope,
         "positions": config.positions,
+        "text_after_video": config.text_after_video,
         "seed": config.seed,
     }
 
@@ -567,26 +576,36 @@ def _unkept(cell: Cell, verdict: Verdict | None) -> tuple[str, ...]:
     return remarks if note is None else (note, *remarks)
 
 
-def _frames(sampling: Sampling | None, records: Sequence[Record]) -> dict[str, Any] | None:
+def _frames(
+    cell: Cell, sampling: Sampling | None, records: Sequence[Record]
+) -> dict[str, Any] | None:
     """What was asked for and what was read of videos. A grid of the layout is a frame, or the two
     that a Qwen reads together.
     """
-    if sampling is None:
+    if cell.config.task.modality != "video":
         return None
+    # a clip of an embedded task is shown whole, or evenly spaced frames of it
+    asked = vars(sampling) if sampling is not None else {"shown": "own", **given(cell.config)}
+    shapes = sorted({tuple(shape) for record in records for shape in record.pixel_shapes})
     read = [len(numbers) for record in records for numbers in record.frames]
     items = [item for record in records for item in record.layout if item[1]]
     sizes = [length / sum(part[0] for part in parts) for length, parts in items]
     return {
-        **vars(sampling),
+        **asked,
         "read": [min(read), max(read)] if read else None,
         "tokens_a_grid": [min(sizes), max(sizes)] if sizes else None,
+        "pixel_shapes": [list(shapes[0]), list(shapes[-1])] if shapes else None,
+        "readers": dict(cell.identity.get("video", {}).get("readers", {})),
+        **summary(records),
     }
 
 
 def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> dict[str, Any]:
     """Who asked and scored."""
+    frames = _frames(cell, None if verdict is None else verdict.sampling, records)
     if verdict is None:
-        return {"harness": "none", "judge": None, "data": cell.identity["data"]}
+        own = {"judge": None, "data": cell.identity["data"], "frames": frames}
+        return {"harness": "none", **own}
     asked = cell.identity["harness"]
     return {
         "harness": asked["name"],
@@ -597,7 +616,7 @@ def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> 
         "metrics": verdict.metrics,
         "prompts": verdict.prompts,
         "generation": verdict.generation,
-        "frames": _frames(verdict.sampling, records),
+        "frames": frames,
         "judge": verdict.judge,
         "judged": verdict.judged,
         "data": verdict.data,

@@ -14,15 +14,17 @@ from unibench.fused.decoding import Ended
 from unibench.identity import NO_CONTROL, Cell
 from unibench.inference.ask import (
     Question,
+    frames_of,
     generated,
     prompt_texts,
     question_of,
     record_of,
     shown,
+    turn_of,
 )
 from unibench.inference.record import Record
 from unibench.inference.session import session_of
-from unibench.models import LoadedModel, Piece
+from unibench.models import LoadedModel
 from unibench.pruning import Session
 from unibench.pruning.record import packed, unpacked
 from unibench.pruning.vision import Reuse
@@ -163,6 +165,7 @@ class Together:
 
 def answer_together(
     together: Together,
+    cell: Cell,
     task: Task,
     loaded: LoadedModel,
     config: GenerationConfig,
@@ -174,8 +177,9 @@ def answer_together(
 
     Args:
         together: the cells.
+        cell: one of them.
         task: scores.
-        loaded: the cells' model.
+        loaded: the cells' model, as it shows videos.
         config: greedy decoding.
         index: of the sample in the task.
         sample: the sample.
@@ -183,7 +187,8 @@ def answer_together(
     """
     sample = shown(sample)
     question = question_of(loaded, index, sample)
-    turn: list[Piece] = [*sample.images, sample.question]
+    frames = frames_of(sample, cell.config)
+    turn = turn_of(sample, frames)
 
     def said(tokens: Sequence[int]) -> str:
         return loaded.answers(torch.tensor([list(tokens)]))[0]
@@ -200,7 +205,8 @@ def answer_together(
         except Exception as error:  # as in a cell that is answered alone
             yield together.fail(given.cell, error)
             continue
-        yield replace(given, record=replace(given.record, score=score))
+        shown_as = () if frames is None else (frames,)
+        yield replace(given, record=replace(given.record, score=score, frames=shown_as))
 
 
 def company(keys: Sequence[str], beside: str) -> list[str]:

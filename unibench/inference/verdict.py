@@ -31,6 +31,10 @@ class Sampling:
     Attributes:
         frames: of a video.
         fps: frames a second instead.
+        reader: who reads the file, see :class:`~unibench.config.VideoConfig`; or the class of the
+            model object.
+        most, thin: of frames taken by ``fps``, at most so many, and how many of them are shown.
+        min_pixels, max_pixels, total_pixels: bounds of a frame, and of all together.
         shown: ``frames`` (cut by the harness and shown as pictures), ``video`` (taken by the model
             object), or ``own`` (taken by unibench, evenly spaced from the first to the last).
     """
@@ -38,6 +42,12 @@ class Sampling:
     frames: int | None
     fps: float | None
     shown: Literal["frames", "video", "own"]
+    reader: str | None = None
+    most: int | None = None
+    thin: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    total_pixels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,6 +136,8 @@ def _views(source: Sample, record: Mapping[Any, Any]) -> list[Image.Image]:
     """
     try:
         items, boxes = _layout(record["layout"]), [_box(box) for box in record["seen"]]
+        if isinstance(record.get("frames"), (list, tuple)) and record["frames"]:
+            return _frame_views(source, record, items, boxes)
         pictures = of_pictures(items, len(source.images))
         kept = unpacked(record["last"], sum(len(item) for item in pictures))
         found = []
@@ -143,6 +145,22 @@ def _views(source: Sample, record: Mapping[Any, Any]) -> list[Image.Image]:
             found += views([picture], item, kept[item.start : item.stop], box)
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
         raise UsageError(f"sample {shown(source.id)}: its record is damaged: {error}") from None
+    return found
+
+
+def _frame_views(
+    source: Sample, record: Mapping[Any, Any], items: tuple[Item, ...], boxes: list[Box]
+) -> list[Image.Image]:
+    """What was kept of each frame of a video, or of the two that a Qwen reads together."""
+    (numbers,) = record["frames"]
+    frames = [source.images[number] for number in numbers]
+    kept = unpacked(record["last"], sum(len(item) for item in items))
+    if len(items) == 1:
+        return views(frames, items[0], kept, boxes[0])
+    found = []
+    # a family whose frames are pictures has an item for each
+    for frame, item in zip(frames, items, strict=True):
+        found += views([frame], item, kept[item.start : item.stop], boxes[0])
     return found
 
 

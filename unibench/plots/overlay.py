@@ -109,6 +109,34 @@ def side_by_side(columns: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
     return sheet
 
 
+def film_strip(rows: Mapping[str, Sequence[Image.Image]], side: int = 96) -> Image.Image:
+    """A row of frames for each method, under its name, time from left to right.
+
+    Args:
+        rows: views of the frames by method.
+        side: pixels of the longer side of a frame.
+    """
+    small = {name: [_fitted(view, side) for view in shown] for name, shown in rows.items()}
+    height = max(view.height for shown in small.values() for view in shown)
+    width = max(sum(view.width + 2 for view in shown) for shown in small.values())
+    sheet = Image.new("RGB", (width, len(rows) * (height + 16 + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, shown) in enumerate(small.items()):
+        left, top = 0, number * (height + 16 + GAP)
+        draw.text((0, top + 2), name, fill="black")
+        for view in shown:
+            sheet.paste(view, (left, top + 16))
+            left += view.width + 2
+    return sheet
+
+
+def _fitted(view: Image.Image, side: int) -> Image.Image:
+    """A copy whose longer side is ``side``."""
+    found = view.copy()
+    found.thumbnail((side, side))
+    return found
+
+
 def _grids(part: Part, kept: Tensor) -> list[Tensor]:
     """The mask of each grid of a part, ``[height, width]``, without its separators."""
     places = [not mark for mark in part.separators]

@@ -116,7 +116,8 @@ class Family:
         model_types: ``config.model_type`` values served.
         provides: what only some families have, for example ``"cls_token"``; ``"token_projector"``:
             its projector works token by token (:attr:`feature_layer` is given); ``"clip_tower"``:
-            its tower is a CLIP's; ``"projector"``: :attr:`projector` is given.
+            its tower is a CLIP's; ``"projector"``: :attr:`projector` is given;
+            ``"video_time"``: frames of a video stand in time, without text between them.
         tower_merging: whether tokens may be merged inside the vision tower where the projector
             reads one layer token by token: the family has :meth:`halves`, and one token per patch.
         pixel_dropping: whether tokens may be dropped ahead of the vision tower: the family has

@@ -183,9 +183,14 @@ def digest(ids: Tensor) -> str:
     return hashlib.blake2b(ids.cpu().numpy().tobytes(), digest_size=8).hexdigest()
 
 
-def pixel_digests(family: Family, prompt: Prompt, calls: dict[str, VisionCall]) -> list[str]:
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def pixel_digests(
+    family: Family, prompt: Prompt, calls: dict[str, VisionCall]
+) -> list[tuple[str, Shapes]]:
     """For each sample a hash of the pixels that the vision tower was given of it, whatever stood
-    beside it in the batch; empty without pictures.
+    beside it in the batch, and the shapes of these pixels; empty without pictures.
     """
     pixels: dict[str, Iterator[Tensor]] = {}
     for modality, call in calls.items():
@@ -196,17 +201,19 @@ def pixel_digests(family: Family, prompt: Prompt, calls: dict[str, VisionCall]) 
             if kind == modality
         ]
         pixels[modality] = iter(family.pixels(call, items))
-    digests: list[str] = []
+    digests: list[tuple[str, Shapes]] = []
     for row in range(0, len(prompt.items), prompt.copies):
-        state = hashlib.blake2b(digest_size=16)
+        state, shapes = hashlib.blake2b(digest_size=16), list[tuple[int, ...]]()
         for modality in prompt.modalities[row]:
             # a call has its pictures in the order of the prompts; the sample says whose turn it is
             values = next(pixels[modality]).detach().cpu().contiguous()
+            shapes.append(tuple(values.shape))
             # bytes alone are the same for two shapes
             state.update(f"{modality} {values.dtype} {tuple(values.shape)}".encode())
             # as bytes, since numpy has no bfloat16
             state.update(values.flatten().view(torch.uint8).numpy().data)
-        digests += [state.hexdigest() if prompt.modalities[row] else ""] * prompt.copies
+        hexed = state.hexdigest() if prompt.modalities[row] else ""
+        digests += [(hexed, tuple(shapes))] * prompt.copies
     return digests
 
 

@@ -26,6 +26,7 @@ class PromptRecord:
         items: how the visual tokens lie.
         prompt_digest: a hash of its token ids; empty where the model was given embeddings.
         pixel_digest: a hash of the pixels that the vision tower was given of it; empty without.
+        pixel_shapes: of the pixels of each picture or video, as the tower was given them.
         method_macs: half the floating point operations of scoring and choosing, see
             :mod:`unibench.cost.operations`; of the first sample of this shape.
         product_macs: of which multiply-adds of products.
@@ -41,6 +42,7 @@ class PromptRecord:
     items: tuple[Item, ...]
     prompt_digest: str = ""
     pixel_digest: str = ""
+    pixel_shapes: tuple[tuple[int, ...], ...] = ()
     # not compared: the count is that of the first sample of its shape, whichever came first
     method_macs: float = field(default=0.0, compare=False)
     product_macs: float = field(default=0.0, compare=False)

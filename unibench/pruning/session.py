@@ -15,10 +15,10 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget, BudgetMode, Positions, Scope
+from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
 from unibench.cost import Clock
 from unibench.errors import UsageError
-from unibench.facts import RECURRENT, SLIDING
+from unibench.facts import RECURRENT, SLIDING, misplaced
 from unibench.pruning._transformers import (
     attention_of,
     cache_in,
@@ -26,6 +26,7 @@ from unibench.pruning._transformers import (
     checked_generation,
     is_compiled,
 )
+from unibench.pruning.after_video import text_behind
 from unibench.pruning.arithmetic import Arithmetic
 from unibench.pruning.calls import (
     EAGER,
@@ -53,7 +54,7 @@ from unibench.pruning.family import Family
 from unibench.pruning.pixels import PixelPruner
 from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
-from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
+from unibench.pruning.prompt import Prompt, Shapes, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
 from unibench.pruning.refusal import cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
@@ -80,6 +81,8 @@ class Session:
         seed: for methods that draw.
         positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
             or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
+        text_after_video: ``"max_side"`` (as transformers has it) or ``"last"``, see
+            :mod:`unibench.pruning.after_video`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
 
@@ -87,6 +90,7 @@ class Session:
         family: the adapter of the model.
         samples: names of the samples of the next batch; None names them by their token ids.
         prompt: the batch read last.
+        text_after_video: as given.
         plan: the method's cuts, and what they need recorded.
         changes_tower: whether the method merges inside the vision tower, or drops ahead of it.
 
@@ -106,6 +110,7 @@ class Session:
         mode: BudgetMode = "at_stage",
         seed: int = 0,
         positions: Positions = "original",
+        text_after_video: TextAfterVideo = "max_side",
         reuse: Reuse | None = None,
     ) -> None:
         if is_compiled(family.model):
@@ -116,7 +121,9 @@ class Session:
         facts = facts_of(family)
         if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
             raise UsageError(reason)
-        self.family = family
+        if reason := misplaced(text_after_video, type(family).provides, facts.name):
+            raise UsageError(reason)
+        self.family, self.text_after_video = family, text_after_video
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
@@ -224,6 +231,7 @@ class Session:
                 hook = functools.partial(self._before_layer, index)
                 handle = text_model.layers[index].register_forward_pre_hook(hook, with_kwargs=True)
                 stack.callback(handle.remove)
+            stack.enter_context(text_behind(self.family, self.text_after_video))
             stack.enter_context(self._vision.installed())
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
@@ -483,8 +491,8 @@ class Session:
         keys = cache_in(kwargs).get_seq_length(index) + 1  # the new token is stored later
         return self._rereading.readable(index, keys)
 
-    def digests(self, prefill: Prefill) -> list[tuple[str, str]]:
-        """Hashes of the ids and of the pixels of each sample of a prefill."""
+    def digests(self, prefill: Prefill) -> list[tuple[str, tuple[str, Shapes]]]:
+        """Hashes of the ids, and of the pixels with their shapes, of each sample of a prefill."""
         prompt = prefill.prompt
         # hashing waits for a GPU, which a prefill that is timed must not
         with self._reading.timed(prefill.spans.excluded):
@@ -493,7 +501,7 @@ class Session:
             pixels = pixel_digests(self.family, prompt, prefill.calls)
         return list(zip(prompts, pixels, strict=True))
 
-    def record(self, prefill: Prefill, digests: Sequence[tuple[str, str]]) -> None:
+    def record(self, prefill: Prefill, digests: Sequence[tuple[str, tuple[str, Shapes]]]) -> None:
         """Note what became of each sample of a prefill, whose :meth:`digests` are known."""
         prompt = prefill.prompt
         for row, visual in enumerate(prompt.visual_counts):
@@ -509,7 +517,8 @@ class Session:
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
                     prompt_digest=digests[row][0],
-                    pixel_digest=digests[row][1],
+                    pixel_digest=digests[row][1][0],
+                    pixel_shapes=digests[row][1][1],
                     # counters report floating point operations, of which two make a multiply-add
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,

@@ -204,7 +204,7 @@ class Method:
         Subclasses that check more call it first.
 
         Raises:
-            UsageError: a value outside a ``Literal``, or no method where one is wanted.
+            UsageError: a value outside a ``Literal`` or a range, or no method where one is wanted.
         """
         for name, allowed in fields_of(type(self)).items():
             value = getattr(self, name)
@@ -215,6 +215,9 @@ class Method:
                 )
             if allowed.choices and not allowed.fits(value):
                 raise unknown(f"method.{name}", str(value), map(str, allowed.choices))
+            if limits := allowed.outside(value):
+                written = list(value) if isinstance(value, tuple) else value
+                raise UsageError(f"method.{name}={written}: {limits} wanted")
 
     def requires(self, family: type[Family], model: ModelFacts) -> str | None:
         """Why this method with these parameters cannot run on a model, None if it can.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.annotations import Allowed
+from unibench.annotations import Allowed, Range
 from unibench.errors import UsageError, unknown
 from unibench.registry.importing import class_in, import_part
 
@@ -51,6 +51,8 @@ class Parameter:
             UsageError: it names the key, the value and what is allowed.
         """
         if self.allowed.fits(value):
+            if limits := self.allowed.outside(value):
+                raise UsageError(f"{key}={value}: {limits} wanted")
             return
         if self.allowed.choices and not self.allowed.kinds:
             raise unknown(key, str(value), map(str, self.allowed.choices))
@@ -273,7 +275,7 @@ def from_plain(plain: Mapping[str, Any]) -> Card:
 def _plain(value: Any) -> Any:
     if value is REQUIRED:
         return {"__required__": True}
-    if isinstance(value, (Parameter, Allowed)):
+    if isinstance(value, (Parameter, Allowed, Range)):
         return {key: _plain(entry) for key, entry in vars(value).items() if key != "classes"}
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
@@ -285,7 +287,9 @@ def _plain(value: Any) -> Any:
 
 
 def _parameter(plain: Mapping[str, Any]) -> Parameter:
-    allowed = Allowed(tuple(plain["allowed"]["kinds"]), tuple(plain["allowed"]["choices"]))
+    kinds, choices = (tuple(plain["allowed"][key]) for key in ("kinds", "choices"))
+    limits = plain["allowed"]["range"]
+    allowed = Allowed(kinds, choices, range=None if limits is None else Range(**limits))
     return replace(Parameter(**{**plain, "allowed": allowed}), default=_default(plain["default"]))
 
 

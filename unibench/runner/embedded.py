@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unibench import registry
+from unibench import registry, videos
 from unibench.cost.memory import out_of_memory
 from unibench.errors import UsageError
 from unibench.identity import Cell
@@ -88,7 +88,7 @@ class Embedded:
         cell, task = parts[0].folder.cell, load_task(parts[0].folder.cell)
         if (questions := getattr(task, "questions", None)) is not None:
             refuse_control_words(questions(cell.config.task.limit), cell)
-        loaded = self.model_of(cell)
+        loaded = self.model_of(cell).showing(videos.given(cell.config))
         together = Together(
             [part.folder.cell for part in parts],
             loaded,
@@ -184,7 +184,9 @@ def _answer_all(
             if stop.asked:
                 break
             records = list[Record]()
-            for given in answer_together(together, task, loaded, config, index, sample, wanted):
+            for given in answer_together(
+                together, first.folder.cell, task, loaded, config, index, sample, wanted
+            ):
                 if given.record is None:
                     continue  # the cell has failed, which is told at the end
                 try:

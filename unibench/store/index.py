@@ -162,7 +162,9 @@ def sweep(folder: Path) -> list[Path]:
 
 def _is_temporary(name: str) -> bool:
     """Whether a file is what :func:`unibench.store.files.fresh` had not put in its place yet."""
-    return any(re.fullmatch(rf"\.{re.escape(file)}\.[0-9a-f]+\.tmp", name) for file in WHOLE)
+    return name.endswith(".tmp") and any(
+        re.fullmatch(rf"\.{re.escape(file)}\.[0-9a-f]+\.tmp", name) for file in WHOLE
+    )
 
 
 @cache
@@ -174,11 +176,14 @@ def sweep_once(folder: Path) -> None:
 
 def links_below(folder: Path) -> Iterator[Path]:
     """Links inside a store, to files or folders, but for hidden ones; no reader follows one."""
-    for path, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        shown_files = [name for name in files if not name.startswith(".")]
-        places = [Path(path, name) for name in (*names, *sorted(shown_files))]
-        yield from (place for place in places if place.is_symlink())
+    folders = [os.fspath(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+            seen = [entry for entry in inside if not entry.name.startswith(".")]
+            # the listing knows what is a link; a look at each file would cost more than the rest
+            yield from (Path(entry.path) for entry in seen if entry.is_symlink())
+            folders += [entry.path for entry in seen if entry.is_dir(follow_symlinks=False)][::-1]
 
 
 def _is_old(place: Path) -> bool:

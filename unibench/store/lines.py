@@ -78,7 +78,7 @@ OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
     **dict.fromkeys(("prompt_digest", "pixel_digest", "beside"), _text),
     "uncounted": _texts,
-    **dict.fromkeys(("seen", "frames"), _list),
+    **dict.fromkeys(("seen", "frames", "pixel_shapes"), _list),
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }

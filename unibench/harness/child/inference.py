@@ -60,8 +60,12 @@ class CellInference:
         known: Mapping[str, Record],
         say: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.cell, self.loaded = cell, loaded
-        self._session = session_of(cell, loaded)
+        benchmark = cell.benchmark
+        # an entry prepares videos itself
+        own = benchmark is not None and benchmark.convention.entry is None
+        settings = benchmark.convention.video if benchmark is not None and own else {}
+        self.cell, self.loaded = cell, loaded.showing(settings)
+        self._session = session_of(cell, self.loaded)
         self._known, self._say = dict(known), say
         # answers in the store may be of more samples than this limit asks
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task

@@ -5,7 +5,7 @@ Imported by the child alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import datasets
-import numpy as np
 from datasets import config as cache
-from decord import VideoReader
 from lmms_eval.api import task as task_module
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.api.model import lmms
@@ -29,6 +27,7 @@ from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
+from unibench.harness.child.clips import clip_of
 from unibench.harness.child.documents import contents
 from unibench.harness.child.lmms_models import Asking, asking, class_of, native
 from unibench.harness.child.missing import check_truths, fetching, remarks_on
@@ -38,7 +37,8 @@ from unibench.harness.job import plain
 from unibench.identity import Cell
 from unibench.inference.ask import Question, generated
 from unibench.inference.verdict import Sampling
-from unibench.models import LoadedModel, Piece
+from unibench.models import Clip, LoadedModel, Piece
+from unibench.videos import BOUNDS
 
 datasets.disable_progress_bars()
 
@@ -152,9 +152,13 @@ class Recording(lmms):  # type: ignore[misc]
             # names of samples are numbers of documents, the same in every run of a data set
             if not self._inference.knows(str(number)):
                 content = self._content(arguments, doc)
-                own = self._reading.taken()  # an entry reads them again, by its own rule
+                self._reading.taken()  # an entry reads them again, by its own rule
+                own: tuple[tuple[int, ...], ...] = ()
                 with self._inference.asking(self._question(str(number), doc, content)) as answering:
                     answering.say(partial(self._said, request, content), plain=self._asked is None)
+                    if self._asked is None:
+                        # the clips say it themselves: their readers may use no decord
+                        own = tuple(clip.numbers for clip in content if isinstance(clip, Clip))
                     answering.frames = own if self._asked is None else self._reading.taken()
             # the scoring of some tasks ends with an error on an empty answer
             answers.append(self._inference.answer(str(number)) or self._blank)
@@ -184,15 +188,20 @@ class Recording(lmms):  # type: ignore[misc]
 
     def _content(self, arguments: Any, doc: Any) -> list[Piece]:
         """What is asked, in order."""
-        count = self._convention.frames or 1  # an entry takes its own; the record has the first
         if not self.is_simple:
-            return content_of(arguments[1](doc), count)
+            return content_of(arguments[1](doc), self._clip)
         shown = arguments[2](doc) or []
         visuals = [
-            frames_of(visual, count) if isinstance(visual, str) else visual
+            self._clip(visual) if isinstance(visual, str) else visual
             for visual in (shown if isinstance(shown, list) else [shown])
         ]
         return [*visuals, str(arguments[0])]
+
+    def _clip(self, file: str) -> Clip:
+        """A video as it is shown; to an entry, which reads it itself, the first frame."""
+        own = self._asked is None
+        sampling = self._convention.sampling if own else {"reader": "unibench", "frames": 1}
+        return clip_of(file, sampling, self._inference.loaded.processor)
 
     def _question(self, sample: str, doc: Any, content: Sequence[Piece]) -> Question:
         shown = [piece for piece in content if not isinstance(piece, str)]
@@ -254,10 +263,15 @@ def _sampling(run: Run, asked: Any) -> Sampling | None:
     if run.cell.config.task.modality != "video":
         return None
     if asked is None:
-        return Sampling(frames=run.benchmark.convention.frames, fps=None, shown="own")
+        rule = run.benchmark.convention.sampling
+        more = {key: rule.get(key) for key in ("most", "thin", *BOUNDS, "total_pixels")}
+        told = {"frames": rule.get("frames"), "fps": rule.get("fps"), **more}
+        return Sampling(shown="own", reader=rule["reader"], **told)
     inner = asked.inner if isinstance(asked, Asking) else asked
     count, fps = getattr(inner, "max_num_frames", None), getattr(inner, "fps", None)
-    return Sampling(frames=count or getattr(inner, "max_frames_num", None), fps=fps, shown="video")
+    bounds = {key: getattr(inner, key, None) for key in BOUNDS}
+    count = count or getattr(inner, "max_frames_num", None)
+    return Sampling(frames=count, fps=fps, shown="video", reader=type(inner).__name__, **bounds)
 
 
 def _decoding(run: Run, task: Any, asked: Any) -> dict[str, Any]:
@@ -272,12 +286,12 @@ def _decoding(run: Run, task: Any, asked: Any) -> dict[str, Any]:
     return run.inference.settings(length)
 
 
-def content_of(messages: list[dict[str, Any]], frames: int) -> list[Piece]:
+def content_of(messages: list[dict[str, Any]], shown: Callable[[str], Piece]) -> list[Piece]:
     """Text, pictures and videos of a prompt of one user turn, in order.
 
     Args:
         messages: as lmms-eval has them.
-        frames: that a video is shown as.
+        shown: the frames of a video in a file.
 
     Raises:
         UsageError: it holds something else.
@@ -297,19 +311,12 @@ def content_of(messages: list[dict[str, Any]], frames: int) -> list[Piece]:
                 part["url"] if isinstance(part["url"], Image.Image) else Image.open(part["url"])
             )
         elif part["type"] == "video" and isinstance(part["url"], str):
-            pieces.append(frames_of(part["url"], frames))
+            pieces.append(shown(part["url"]))
         else:
             raise UsageError(
                 f"a {part['type']} in a prompt; text, pictures and videos in files are served"
             )
     return pieces
-
-
-def frames_of(video: str, count: int) -> tuple[Image.Image, ...]:
-    """So many frames of a video file, evenly spaced; all of a shorter one."""
-    reader = VideoReader(video)
-    places = np.linspace(0, len(reader) - 1, min(count, len(reader)), dtype=int)
-    return tuple(Image.fromarray(frame) for frame in reader.get_batch(places.tolist()).asnumpy())
 
 
 def task_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,19 @@ def class_of(name: str) -> Any:
 def _options(kind: Any, convention: Convention, config: RunConfig) -> dict[str, Any]:
     """Arguments over those of the class: the convention's, and a pixel preset's."""
     preset = config.model.pixels[config.pixels] if config.pixels != "native" else {}
-    return {**convention.options, **(limits_of(preset) or {})}
+    taken = signature(kind.__init__).parameters
+    settings = {
+        # classes for LLaVA call it otherwise
+        "max_frames_num" if key == "frames" and "max_frames_num" in taken else name: value
+        for key, value in convention.video.items()
+        for name in ("max_num_frames" if key == "frames" else key,)
+    }
+    if unknown := settings.keys() - taken.keys():
+        raise UsageError(
+            f"video.{min(unknown)}: lmms-eval's {convention.entry} takes no such setting; add"
+            " convention=model"
+        )
+    return {**convention.options, **(limits_of(preset) or {}), **settings}
 
 
 def _give(kind: Any, original: llava_package.Original, convention: Convention) -> None:
