@@ -5,6 +5,7 @@ shared.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from unibench.errors import UsageError
 from unibench.harness.child.fused import AnsweringAll
 from unibench.identity import Cell, cell_of
 from unibench.inference.ask import answer, generated
-from unibench.inference.together import Together
+from unibench.inference.record import Record
+from unibench.inference.together import Together, answer_together
 from unibench.models import LoadedModel, load
 from unibench.tasks.synthvqa import SynthVQA
 
@@ -24,12 +26,48 @@ WORDS = ("model=tiny_llava", "timing=false", "fuse=cells", "ratio=0.889")
 
 
 def cells(*words: str) -> list[Cell]:
-    return [cell_of(config) for config in compose_cells([*WORDS, *words], sweep=True)]
+    # a later model= takes the place of the first
+    given = {word.partition("=")[0]: word for word in (*WORDS, *words)}
+    return [cell_of(config) for config in compose_cells([*given.values()], sweep=True)]
 
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
     return load(cells("method=vanilla")[0].config.model)
+
+
+# by features, by attention of the tower, of the question, inside the decoder, in several cuts,
+# with draws, and merging: tokens that stand for several, in one cut and in many
+KINDS = "divprune,visionzip,cdpruner,sparsevlm,fastv,pyramiddrop,random_intra,prumerge,pact,vscan"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("tiny_llava", ()),
+        pytest.param("tiny_internvl", (), marks=pytest.mark.slow),
+        pytest.param("tiny_qwen2_5_vl", (), marks=pytest.mark.slow),
+        pytest.param("tiny_qwen2_5_vl", ("positions=compact",), marks=pytest.mark.slow),
+        pytest.param("tiny_llava", ("model.attn=eager",), marks=pytest.mark.slow),
+    ],
+)
+def test_every_kind_of_method_answers_as_it_does_alone(model: str, words: tuple[str, ...]) -> None:
+    grid = cells(f"model={model}", f"method=vanilla,{KINDS}", *words)
+    loaded, task = load(grid[0].config.model), SynthVQA()
+    together = Together(grid, loaded, rows=64)
+    assert not together.alone and not together.failed
+    config = loaded.generation_config(task.max_new_tokens, 1.0)
+    found: dict[int, list[Record]] = {}
+    for index, sample in enumerate(task.samples(2)):
+        given = answer_together(
+            together, grid[0], task, loaded, config, index, sample, together.numbers
+        )
+        for one in given:
+            assert one.record is not None, one.error
+            found.setdefault(one.cell, []).append(replace(one.record, beside=""))
+    for number, cell in enumerate(grid):
+        alone = answer(cell, task, loaded, iter(enumerate(task.samples(2))))
+        assert found[number] == [record.untimed() for record in alone], cell.title
 
 
 def said_alone(cell: Cell, loaded: LoadedModel) -> str:
