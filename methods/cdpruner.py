@@ -29,7 +29,8 @@ class CDPruner(Method):
     Deviations: the official relevance needs the CLIP that the vision tower comes from
         (``model.clip``); elsewhere it is the mean cosine between projected tokens and the
         embeddings of the question, with a plus sign, and the row says cdpruner-adapted. Residuals
-        are clamped and picks masked, so ``keep`` distinct tokens come back. One pool for all crops.
+        are clamped and picks masked, so ``keep`` distinct tokens come back. One pool for all crops;
+        original positions (official: positions=compact).
 
     Attributes:
         relevance: clip (official), embedding (ours, any model) or auto: clip where the model has

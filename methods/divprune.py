@@ -19,7 +19,8 @@ class DivPrune(Method):
     Code: vbdi/divprune@799e2d95 LLaVA/llava/model/llava_arch.py:DivPrune.
     Cost: O(N^2 D + K N), N x N floats.
     Deviations: float32 whatever the model's dtype; picked tokens are masked, so ``keep`` distinct
-        tokens come back also where fewer differ; original positions are kept.
+        tokens come back also where fewer differ; original positions (official on LLaVA:
+        positions=compact).
     """
 
     corrected = frozenset({"geometry"})

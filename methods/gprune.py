@@ -24,8 +24,9 @@ class GPrune(Method):
         TianfanPeng/VLMUniPruneBench@f93768fc methods/GPrune_PreLLM.py.
     Cost: O(N^2 D + iterations N^2), N x N floats.
     Deviations: float32 (fp16 loses edges); vector times matrix ``iterations`` times instead of a
-        matrix power; one pool per context, where LLaVA-NeXT keeps two and all newline tokens; ties
-        by lower index.
+        matrix power; one pool per context, where LLaVA-NeXT keeps two and all newline tokens (on
+        InternVL the official code has budget.scope=first_tile and positions=compact); ties by lower
+        index; original positions.
 
     Attributes:
         similarity: cosine from which two tokens are neighbours.

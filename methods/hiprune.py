@@ -30,7 +30,8 @@ class HiPrune(Method):
     Deviations: a token chosen as anchor or neighbour is barred from the deep choice, so exactly
         ``keep`` stay (the Qwen code only subtracts 1 and keeps fewer: variant=official_bug). As in
         the code, neighbours wrap around rows and are clamped to the picture. One pool for all
-        pictures.
+        pictures (AngelSlim: budget.scope=item); original positions (official on LLaVA:
+        positions=compact).
 
     Attributes:
         alpha: share of the budget for anchors and neighbours.

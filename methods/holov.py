@@ -30,7 +30,7 @@ class HoloV(Method):
     Deviations: a run's budget beyond its size goes to the most attended tokens left, where the
         official code pads with zero vectors; sequence order; towers without a CLS token use
         received attention, and the row says so; the number of runs follows the formula of the Qwen
-        code everywhere.
+        code everywhere; original positions (official on LLaVA: positions=compact).
 
     Attributes:
         beta: weight of the variance.

@@ -27,7 +27,7 @@ class PyramidDrop(Method):
     Code: Cooperx521/PyramidDrop@6444f304 modeling_llama_pdrop.py:pdrop_rank_drop.
     Cost: at each cut the projections of one layer once more and one row of attention, O(T D^2 + H
         T).
-    Deviations: original positions are kept (the official code renumbers them); counts are rounded,
+    Deviations: original positions (official: positions=compact); counts are rounded,
         not floored, unless ``retentions`` are given; ties by lower index.
 
     Attributes:

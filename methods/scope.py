@@ -26,7 +26,8 @@ class Scope(Method):
         depending on the data; all N on a GPU. N x N floats.
     Deviations: float32; saliency is the mean over heads, not the sum (equal for ``multi``); towers
         without a CLS token use received attention; families whose projector joins patches use
-        projected features. The row says which. One pool for all crops.
+        projected features. The row says which. One pool for all crops; original
+        positions (official on LLaVA: positions=compact).
 
     Attributes:
         alpha: exponent of the saliency.

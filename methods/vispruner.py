@@ -28,8 +28,9 @@ class VisPruner(Method):
         in raster order, projected features).
     Cost: O(N^2 C + N^3 / 96), N x N floats, after one row of attention.
     Deviations: float32; a step never removes more than half, where the official code fails; towers
-        without a CLS token use received attention, and the row says so. One pool for all crops. The
-        rule is chaotic: rounding decides between near ties.
+        without a CLS token use received attention, and the row says so. One pool for all crops
+        (AngelSlim: budget.scope=item); original positions (official on LLaVA: positions=compact).
+        The rule is chaotic: rounding decides between near ties.
 
     Attributes:
         important_ratio: share of the budget kept by attention.

@@ -20,6 +20,8 @@ class Sample:
         answers: accepted answers; the first is the one to print.
         ability: what is tested, for example ``"reading"``.
         group: name of the picture; samples that share it are not independent.
+        boxes: of each picture, the places that the question is about, if the task knows them:
+            left, top, right, bottom as shares of the picture's sides.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Sample:
     answers: tuple[str, ...]
     ability: str
     group: str
+    boxes: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 class Task(Protocol):

@@ -1,26 +1,34 @@
-"""Questions about one's own pictures: a folder with ``questions.jsonl``."""
+"""Questions about one's own pictures: a file of questions, or a folder with one."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL.Image import Image
 
-from unibench.errors import UsageError
-from unibench.pictures import PictureError, read_picture
+from unibench.datafiles import LETTERS, Entry, entries, source_of
+from unibench.errors import UsageError, unknown
+from unibench.pictures import PictureError, picture_of, read_picture
+from unibench.tasks._scoring import exact, scorer
 from unibench.tasks._task import Sample
 
 FILE = "questions.jsonl"
-LETTERS = "ABCDEFGHIJKLMNOP"
+Box = tuple[float, ...]  # left, top, right, bottom
 OPTION = re.compile(r"(?:^|(?<=\s)|(?<=\())([A-P])[.):]\s")
+ON_BAD = ("stop", "skip")
+NAMED = 5  # pictures that cannot be read, of which a message says each
+LETTER = "Answer with the letter of the option."
+
+Picture = str | bytes  # the name of a file, or what it would hold
 
 
 @dataclass(frozen=True)
@@ -28,33 +36,53 @@ class Line:
     """One question of the file, its pictures not yet opened.
 
     Attributes:
-        number: of the line, from 1.
+        where: it stands.
         id: its own, or the number of the line.
-        pictures: names of the picture files, relative to the folder.
-        question: the whole text.
+        pictures: names of the picture files, relative to the folder, or their contents.
+        question: the whole text, options included.
         answers: accepted answers, at least one.
         ability: what is tested.
+        options: what may be chosen, in the order of their letters; none of an open question.
+        boxes: of each picture, what the question is about.
     """
 
-    number: int
+    where: str
     id: str
-    pictures: tuple[str, ...]
+    pictures: tuple[Picture, ...]
     question: str
     answers: tuple[str, ...]
     ability: str
+    options: tuple[str, ...] = ()
+    boxes: tuple[tuple[Box, ...], ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The same for questions about the same pictures."""
+        return "+".join(map(_named, self.pictures))
 
 
 class Folder:
-    """One JSON object per line: ``{"image": "a.png", "question": "...", "answer": "..."}``.
+    """Questions in JSONL, CSV, TSV (as VLMEvalKit's), parquet, or a dataset that ``datasets``
+    saved; ``docs/own_data.md`` shows each.
 
-    ``image`` may be a list, ``answer`` a list of accepted answers; ``id`` and ``ability`` are
-    optional. All lines are read and checked at once, the pictures when they are asked about. A
-    picture is a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or PPM file and is shown as viewers show it,
-    see :func:`unibench.pictures.read_picture`.
+    A question has ``image`` (a name or a list of them, or the picture itself), ``question`` and
+    ``answer`` (or a list of accepted answers). Optional are ``id``, ``ability``, ``hint``,
+    ``options`` (or the columns A, B, C, ...) and ``box``, what the question is about: ``[left, top,
+    right, bottom]`` as shares of the sides of the only picture. All questions are read and checked
+    at once, and so are the pictures before a model is loaded. A picture is a PNG, JPEG, WebP, GIF,
+    BMP, TIFF, AVIF or PPM file and is shown as viewers show it, see
+    :func:`unibench.pictures.read_picture`.
 
     Args:
-        data: the folder.
+        data: the file or folder.
         max_new_tokens: length of the longest answer.
+        columns: column by what it holds: ``{question: prompt, answer: label}``.
+        split: of a folder with several.
+        score: exact, contains, choice, anls, relaxed, iou, or ``./mine.py:function`` of your own,
+            which takes the answer and the accepted ones; without it choice for a question with
+            options, exact for the others.
+        on_bad: ``skip`` leaves out questions whose pictures are missing or broken; ``stop`` names
+            them.
 
     Raises:
         UsageError: no such file, or a line that is no question; the message names the line.
@@ -62,106 +90,234 @@ class Folder:
 
     name: ClassVar[str] = "folder"
     metric: ClassVar[str] = "accuracy"
+    _score: Any = None
+    _options: Mapping[str, tuple[str, ...]] = {}
 
-    def __init__(self, *, data: str | None = None, max_new_tokens: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        data: str | None = None,
+        max_new_tokens: int = 16,
+        columns: Mapping[str, str] | None = None,
+        split: str | None = None,
+        score: str | None = None,
+        on_bad: str = "stop",
+    ) -> None:
         if data is None:
-            raise UsageError(f"task=folder needs task.data=<folder with {FILE}>")
-        self.folder, self.max_new_tokens = Path(data).expanduser(), max_new_tokens
-        self._lines = read(self.folder / FILE)
+            raise UsageError(f"task=folder needs task.data=<a file, or a folder with {FILE}>")
+        if on_bad not in ON_BAD:
+            raise unknown("on_bad", on_bad, ON_BAD)
+        if columns is not None and not isinstance(columns, Mapping):
+            raise UsageError(f"columns={columns!r}: a mapping is wanted: {{question: prompt}}")
+        source = source_of(Path(data).expanduser(), split)
+        self.folder, self.max_new_tokens = source.folder, max_new_tokens
+        self._skip = on_bad == "skip"
+        self._score = None if score is None else scorer(score)
+        boxes = score == "iou"
+        self._lines = _checked(entries(source, columns), source.files[0], boxes=boxes)
+        self._options = {line.id: line.options for line in self._lines if line.options}
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """The first ``limit`` questions of the file."""
         for line in islice(self._lines, limit):
-            pictures = tuple(self._picture(line, name) for name in line.pictures)
-            group = "+".join(line.pictures)
-            yield Sample(line.id, pictures, line.question, line.answers, line.ability, group)
+            try:
+                pictures = tuple(self._picture(line, one) for one in line.pictures)
+            except UsageError:
+                if self._skip:
+                    continue
+                raise
+            asked = line.question, line.answers, line.ability
+            yield Sample(line.id, pictures, *asked, line.group, line.boxes)
 
     def questions(self, limit: int | None = None) -> Iterator[tuple[str, str]]:
         """Each question after the line that it stands in, without its pictures."""
         for line in islice(self._lines, limit):
-            yield f"{self.folder / FILE} line {line.number}", line.question
+            yield line.where, line.question
+
+    def left_out(self, limit: int | None = None) -> int:
+        """How many of the first ``limit`` questions are left out for their pictures.
+
+        Raises:
+            UsageError: questions whose pictures cannot be read, and nothing says to leave them out.
+        """
+        wrong = [why for line in islice(self._lines, limit) if (why := self._wrong(line))]
+        if not self._skip and wrong:
+            more = f"; {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+            skip = "" if len(wrong) == 1 else ". task.on_bad=skip leaves such questions out"
+            raise UsageError("; ".join(wrong[:NAMED]) + more + skip)
+        return len(wrong)
 
     def score(self, sample: Sample, answer: str) -> float:
-        """1 where the whole answer is an accepted one, whatever the case and the Unicode form."""
-        return float(comparable(answer) in map(comparable, sample.answers))
+        """As the task was told; without that by the option that is named where there are some, and
+        1 where the whole answer is an accepted one otherwise.
+        """
+        if self._score is not None:
+            return float(self._score(answer, sample.answers))
+        if sample.id in self._options:
+            return scorer("choice")(answer, sample.answers)
+        return exact(answer, sample.answers)
 
-    def _picture(self, line: Line, name: str) -> Image:
+    def _wrong(self, line: Line) -> str | None:
+        """Why a picture of a question cannot be read."""
+        for one in line.pictures:
+            reason = _reason(self.folder, one)
+            if reason is not None:
+                return f"{line.where}: cannot read the picture {_named(one)}: {reason}"
+        return None
+
+    def _picture(self, line: Line, picture: Picture) -> Image:
         try:
-            return read_picture(self.folder / name)
+            return _opened(self.folder, picture)
         except PictureError as error:
-            raise UsageError(
-                f"{self.folder}/{FILE} line {line.number}: cannot read the picture {name}: {error}"
-            ) from None
+            named = _named(picture)
+            raise UsageError(f"{line.where}: cannot read the picture {named}: {error}") from None
 
 
-def comparable(text: str) -> str:
-    """A text without what does not make another answer: case, outer space, the Unicode form.
-
-    >>> comparable("Stra\\u00dfe ") == comparable("STRASSE")
-    True
-    """
-    return unicodedata.normalize("NFC", text.strip().casefold())
+def _opened(folder: Path, picture: Picture) -> Image:
+    return picture_of(picture) if isinstance(picture, bytes) else read_picture(folder / picture)
 
 
-def read(file: Path) -> list[Line]:
+def _reason(folder: Path, picture: Picture) -> str | None:
+    if isinstance(picture, bytes):
+        return _why(folder, picture, 0, 0)
+    try:
+        state = (folder / picture).stat()
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return _why(folder, picture, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=100_000)  # cells of a grid share their pictures
+def _why(folder: Path, picture: Picture, *_: int) -> str | None:
+    try:
+        _opened(folder, picture)
+    except PictureError as error:
+        return str(error)
+    return None
+
+
+def _named(picture: Picture) -> str:
+    """A picture's file name; of one that a table holds, a digest."""
+    if isinstance(picture, str):
+        return picture
+    return f"in the table ({blake2b(picture, digest_size=8).hexdigest()})"
+
+
+def _checked(found: Iterator[Entry], file: Path, *, boxes: bool) -> list[Line]:
     """The questions of a file, in order.
+
+    Args:
+        found: what the file holds.
+        file: for messages.
+        boxes: whether four numbers are one answer.
 
     Raises:
         UsageError: it cannot be read, a line is no question, or two have one id.
     """
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = f"there is no {FILE} in it" if not file.exists() else str(error.strerror)
-        raise UsageError(f"task.data={file.parent}: {reason}") from None
-    except UnicodeDecodeError as error:
-        number = error.object[: error.start].count(b"\n") + 1
-        raise UsageError(f"{file} line {number} is not UTF-8; save the file as UTF-8") from None
     lines: list[Line] = []
-    places: dict[str, int] = {}
-    # only a line feed ends a line: U+2028 or U+0085 inside of a question is part of it
-    for number, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
-            continue
-        line = _line(file, number, content)
+    places: dict[str, Entry] = {}
+    for entry in found:
+        line = _line(entry, boxes)
         if line.id in places:
+            first = places[line.id]
+            word = first.where.rsplit(" ", 2)[-2]
             raise UsageError(
-                f"{file}: lines {places[line.id]} and {number} have one id, {line.id!r} (a line"
-                " without an id has its number); give each question an id of its own"
+                f"{first.file}: {word}s {first.number} and {entry.number} have one id, {line.id!r}"
+                f" (a {word} without an id has its number); give each question an id of its own"
             )
-        places[line.id] = number
+        places[line.id] = entry
         lines.append(line)
     if not lines:
-        raise UsageError(f"{file} holds no question; one JSON object per line is wanted")
+        raise UsageError(f"{file} holds no question; docs/own_data.md shows what is wanted")
     return lines
 
 
-def _line(file: Path, number: int, content: str) -> Line:
-    where = f"{file} line {number}"
-    try:
-        entry = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}") from None
-    if re.search("[\ud800-\udfff]", json.dumps(entry, ensure_ascii=False)):
-        raise UsageError(f"{where} holds half of a surrogate pair, which is no character")
-    missing = {"image", "question", "answer"} - (entry.keys() if isinstance(entry, dict) else set())
+def _line(entry: Entry, boxes: bool) -> Line:
+    where, values = entry.where, entry.values
+    missing = [name for name in ("image", "question", "answer") if name not in values]
     if missing:
-        raise UsageError(f"{where}: {', '.join(sorted(missing))} missing; an object with image,"
-                         " question and answer is wanted")  # fmt: skip
-    question = entry["question"]
+        raise UsageError(
+            f"{where}: {', '.join(sorted(missing))} missing; image, question and answer are wanted"
+            " (other columns: task.columns={question: prompt})"
+        )
+    question = values["question"]
     if not isinstance(question, str) or not question.strip():
         raise UsageError(f"{where}: question is {_shown(question)}, a text is wanted")
-    answers = _answers(where, entry["answer"])
-    if (reason := _of_options(question, answers)) is not None:
-        raise UsageError(f"{where}: answer is {_shown(entry['answer'])}; {reason}")
+    options = _choices(where, values)
+    answer = str(values["answer"]) if boxes and _is_box(values["answer"]) else values["answer"]
+    answers = _answers(where, answer, options)
+    reason = _of_letters(options, answers) if options else _of_options(question, answers)
+    if reason is not None:
+        raise UsageError(f"{where}: answer is {_shown(values['answer'])}; {reason}")
     return Line(
-        number,
-        _name(where, "id", entry.get("id"), str(number)),
-        _pictures(where, entry["image"]),
-        question,
+        where,
+        _name(where, "id", values.get("id"), str(entry.number)),
+        _pictures(where, values["image"]),
+        _asked(values, question, options),
         answers,
-        _name(where, "ability", entry.get("ability"), "all"),
+        _name(where, "ability", values.get("ability"), "all"),
+        options,
+        _boxes(where, values),
     )
+
+
+def _is_box(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 4
+    return numbers and all(isinstance(one, (int, float)) for one in value)
+
+
+def _asked(values: Mapping[str, Any], question: str, options: Sequence[str]) -> str:
+    """The text of a question: its hint, itself, its options by letter."""
+    hint = values.get("hint")
+    listed = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
+    parts = [hint if isinstance(hint, str) else "", question, *listed, LETTER if listed else ""]
+    return "\n".join(part for part in parts if part)
+
+
+def _choices(where: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options of a question, in the order of their letters.
+
+    Raises:
+        UsageError: they are no texts, or a letter is left out.
+    """
+    given = values.get("options")
+    if given is None or given == "":
+        letters = [letter for letter in LETTERS if letter in values]
+        if letters != list(LETTERS[: len(letters)]):
+            raise UsageError(f"{where}: options {', '.join(letters)}: a letter is left out")
+        given = [values[letter] for letter in letters]
+    if not isinstance(given, list) or len(given) > len(LETTERS):
+        raise UsageError(f"{where}: options is {_shown(given)}, a list of texts is wanted")
+    for one in given:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)) or not str(one).strip():
+            raise UsageError(f"{where}: options is {_shown(given)}, a list of texts is wanted")
+    return tuple(map(str, given))
+
+
+def _of_letters(options: Sequence[str], answers: Sequence[str]) -> str | None:
+    """Why none of the accepted answers is one of a question's options; None if one is."""
+    letters = LETTERS[: len(options)]
+    texts = {text.strip() for text in options}
+    if any(answer.strip().upper() in letters or answer.strip() in texts for answer in answers):
+        return None
+    return f"none of its options {', '.join(letters)} is accepted, so no reply could be right"
+
+
+def _boxes(where: str, entry: Mapping[str, Any]) -> tuple[tuple[Box, ...], ...]:
+    """The box of a line, of its only picture."""
+    box = entry.get("box")
+    if box is None:
+        return ()
+    numbers = isinstance(box, list) and all(type(edge) in (int, float) for edge in box)
+    if isinstance(entry["image"], list) and len(entry["image"]) != 1:
+        raise UsageError(f"{where}: box is of one picture, and this question has several")
+    inside = numbers and len(box) == 4 and all(0 <= box[i] < box[i + 2] <= 1 for i in (0, 1))
+    if not inside:
+        raise UsageError(
+            f"{where}: box is {_shown(box)}; [left, top, right, bottom] as shares of the picture's"
+            " sides is wanted"
+        )
+    return ((tuple(map(float, box)),),)
 
 
 def _name(where: str, key: str, value: Any, default: str) -> str:
@@ -173,16 +329,20 @@ def _name(where: str, key: str, value: Any, default: str) -> str:
     return str(value)
 
 
-def _pictures(where: str, value: Any) -> tuple[str, ...]:
+def _pictures(where: str, value: Any) -> tuple[Picture, ...]:
     names = value if isinstance(value, list) else [value]
     for name in names:
-        if not isinstance(name, str) or not name or "\0" in name:
+        usable = isinstance(name, bytes) or (isinstance(name, str) and "\0" not in name)
+        if not usable or not name:
             raise UsageError(f"{where}: image is {_shown(value)}, names of files are wanted")
     return tuple(names)
 
 
-def _answers(where: str, value: Any) -> tuple[str, ...]:
-    """Accepted answers as texts; what is no label is refused rather than taken by its spelling."""
+def _answers(where: str, value: Any, options: Sequence[str]) -> tuple[str, ...]:
+    """Accepted answers as texts; what is no label is refused rather than taken by its spelling. Of
+    a question with options, a whole number counts them from 0; its letter and its text stand for
+    each other.
+    """
     accepted = value if isinstance(value, list) else [value]
     for answer in accepted or [None]:
         number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
@@ -193,7 +353,21 @@ def _answers(where: str, value: Any) -> tuple[str, ...]:
                 f"{where}: answer is {_shown(value)}; a text, a number or a list of accepted"
                 " answers is wanted"
             )
-    return tuple(map(str, accepted))
+    if not options:
+        return tuple(map(str, accepted))
+    texts = [text.strip() for text in options]
+    found: list[str] = []
+    for answer in accepted:
+        text = str(answer).strip()
+        place = answer if isinstance(answer, int) else None
+        if place is not None and not 0 <= place < len(options):
+            raise UsageError(f"{where}: answer is {place}; its options count from 0")
+        if place is None and text in texts:
+            place = texts.index(text)
+        elif place is None and len(text) == 1 and text.upper() in LETTERS[: len(options)]:
+            place = LETTERS.index(text.upper())
+        found += [text] if place is None else [LETTERS[place], options[place]]
+    return tuple(dict.fromkeys(found))
 
 
 def _of_options(question: str, answers: Sequence[str]) -> str | None:
@@ -215,5 +389,5 @@ def _of_options(question: str, answers: Sequence[str]) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."

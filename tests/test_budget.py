@@ -44,6 +44,28 @@ def test_ratio_and_retention_that_complement_each_other_agree(thousandths: int, 
     assert Budget.parse(ratio=ratio, retention=retention) == Budget.parse(ratio=ratio)
 
 
+@given(st.integers(1, 999), st.integers(1, 5000))
+def test_python_rounds_the_float_product_of_what_was_stated(thousandths: int, total: int) -> None:
+    ratio, retention = thousandths / 1000, (1000 - thousandths) / 1000
+    rounded = Budget.parse(ratio=ratio, rounding="python_round")
+    assert rounded.keep(total) == max(1, round(total * (1 - ratio)))
+    truncated = Budget.parse(ratio=ratio, rounding="python_int")
+    assert truncated.keep(total) == max(1, int(total * retention))
+    stated = Budget.parse(retention=retention, rounding="python_round")
+    assert stated.keep(total) == max(1, round(total * retention))
+
+
+def test_python_rounds_a_tenth_of_the_numbers_otherwise_than_the_rule() -> None:
+    rule, python = Budget.parse(ratio=0.75), Budget.parse(ratio=0.75, rounding="python_round")
+    other = [total for total in range(4, 3001) if rule.keep(total) != python.keep(total)]
+    assert len(other) == 374 and other[:3] == [10, 18, 26]
+    assert all(rule.keep(total) == python.keep(total) + 1 for total in other)
+
+
+def test_an_absolute_budget_has_nothing_to_round() -> None:
+    assert Budget.parse(keep=64, rounding="python_int") == Budget.parse(keep=64)
+
+
 def test_an_absolute_budget_is_at_most_everything() -> None:
     assert [Budget.parse(keep=64).keep(total) for total in (10, 64, 2880)] == [10, 64, 64]
 

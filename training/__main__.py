@@ -161,7 +161,10 @@ class Training:
         names: tuple[StageName, ...] = ("joint", "video")
         for name in names[: names.index(self.job.stage) + 1]:  # type: ignore[arg-type]
             train_joint(model, heads, recipe, place, name, self.options.drop_ground, watch)
-        export(model, recipe.family, self.options.export or place.folder / "export")
+        given: Path | None = None if self.job.seed else self.options.export
+        if given is not None and self.options.what == "all":
+            given /= recipe.family
+        export(model, recipe.family, given or place.folder / "export")
 
     def _recipe(self) -> Recipe:
         recipe = RECIPES[self.job.family]
@@ -229,7 +232,9 @@ def _parser() -> argparse.ArgumentParser:
         help="checkpoints and logs; what is there is continued",
     )
     parser.add_argument(
-        "--export", type=Path, help="where the finished checkpoint goes (<folder>/<family>/export)"
+        "--export",
+        type=Path,
+        help="where the finished checkpoint goes (<folder>/<family>/export); with all: its parent",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the weights and pictures of a family"

@@ -38,7 +38,10 @@ def make_processor(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         return Qwen2_5_VLProcessor(
             image_processor=Qwen2VLImageProcessor(size=size),
             tokenizer=tokenizer,
-            video_processor=Qwen2VLVideoProcessor(size=size | {"longest_edge": _LONGEST}),
+            # frames of clips stay as they are, whatever a later default of transformers says
+            video_processor=Qwen2VLVideoProcessor(
+                size=size | {"longest_edge": _LONGEST}, cap_pixels_per_frame=False
+            ),
             chat_template=template,
         )
     if family == "qwen3_vl":

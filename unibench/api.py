@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Final, get_args
 
 from unibench import registry
-from unibench.budget import Budget, BudgetMode, Number, Positions, Scope, TextAfterVideo
+from unibench.budget import (
+    Budget,
+    BudgetMode,
+    Number,
+    Positions,
+    Rounding,
+    Scope,
+    TextAfterVideo,
+)
 from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
@@ -81,8 +89,11 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    after_state: bool = False,
+    rounding: Rounding = "half_up",
     text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
+    method_options: Mapping[str, Any] | None = None,
     **parameters: Any,
 ) -> Iterator[Session]:
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
@@ -99,18 +110,26 @@ def prune(
         ratio: share of visual tokens REMOVED; or
         retention: share kept; or
         keep: number kept.
-        scope: ``"sequence"``, ``"item"`` or ``"tile"``: one budget for all images of a prompt, or
-            one for each image or video, or for each tile or frame.
+        scope: ``"sequence"``, ``"item"``, ``"tile"`` or ``"first_tile"``: one budget for all images
+            of a prompt, one for each image or video, one for each tile or frame, or one for the
+            first tile and one for all others.
         budget_mode: ``"at_stage"`` or ``"layer_average"``: tokens left after the cuts, or processed
             per layer on average.
         seed: for methods that draw.
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
-            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for.
+            they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for;
+            ``"original_then_compact"`` and ``"compact_then_original"`` as released code decodes.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays.
+        rounding: ``"half_up"``, ``"python_round"`` or ``"python_int"``: of a share of tokens, see
+            :mod:`unibench.budget`.
         text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
             Qwen2-VL and Qwen2.5-VL, as transformers or as vLLM has it.
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
+        method_options: parameters of the method that have the name of a keyword here, such as
+            fastvid's ``retention``, which is no budget: ``{"retention": 0.25}``.
         **parameters: of the method, when it is given by name.
 
     Raises:
@@ -118,6 +137,7 @@ def prune(
             family that cannot serve the method, a processor or a CLIP that cannot be found; inside
             the block, a way of calling the model that pruning cannot follow.
     """
+    parameters |= method_options or {}
     if "mode" in parameters and not _has_parameter(method, "mode"):
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
         budget_mode = parameters.pop("mode")
@@ -136,7 +156,9 @@ def prune(
         raise unknown("positions", positions, get_args(Positions))
     if text_after_video not in get_args(TextAfterVideo):
         raise unknown("text_after_video", text_after_video, get_args(TextAfterVideo))
-    budget = Budget.parse(ratio, retention, keep)
+    if rounding not in get_args(Rounding):
+        raise unknown("rounding of the budget", rounding, get_args(Rounding))
+    budget = Budget.parse(ratio, retention, keep, rounding)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(
         family,
@@ -146,6 +168,7 @@ def prune(
         mode=budget_mode,
         seed=seed,
         positions=positions,
+        after_state=after_state,
         text_after_video=text_after_video,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):

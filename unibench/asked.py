@@ -7,7 +7,7 @@ stranger's code; where no card fits, the page shows the answers without pictures
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from unibench import registry
 from unibench.config import TaskConfig
 from unibench.errors import UsageError
 from unibench.identity import samples_digest
-from unibench.store.cards import own_target
+from unibench.store.cards import is_code, own_target
 from unibench.store.data import (
     UnreadableError,
     check_bounded,
@@ -45,6 +45,9 @@ def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
             cell's task; or the data are not there any more or are others now.
     """
     config = _checked(folder)
+    # pictures and questions take no scorer, so that a stranger's need not be refused
+    options = {key: value for key, value in config.options.items() if key != "score"}
+    config = replace(config, options=options)
     task, found = _task(config), dict[str, Sample]()
     for sample in islice(task.samples(config.limit), count):
         if sample.id in wanted:
@@ -56,18 +59,27 @@ def asked(folder: Path, wanted: set[str], count: int) -> dict[str, Sample]:
     )
 
 
-def scorer_of(folder: Path, count: int, known: dict[str, Scorer]) -> Scorer:
+def scorer_of(
+    folder: Path, count: int, known: dict[str, Scorer], trusted: Collection[str] = ()
+) -> Scorer:
     """What scores the answers of a cell, by sample: the present task of this installation.
 
     Args:
         folder: of the cell.
         count: samples that the cell has.
         known: scorers of other cells, so that a task's samples are drawn once; added to.
+        trusted: scorers in files of one's own, ``<path>:<function>``, that the user names.
 
     Raises:
-        UsageError: as :func:`asked`.
+        UsageError: as :func:`asked`; or the scorer is a file that nobody named.
     """
     config = _checked(folder)
+    score = str(config.options.get("score") or "")
+    if is_code(score) and score not in trusted:
+        raise UsageError(
+            f"{folder}: score not re-checked: its scorer is a file of its own, {shown(score)};"
+            f" --score {shown(score)} runs it"
+        )
     name = f"{config} {count}"
     if name not in known:
         task = _task(config)
@@ -93,7 +105,7 @@ def _checked(folder: Path) -> TaskConfig:
         raise UsageError(f"{folder}: identity.json cannot be read") from None
     if config.data is not None:
         folder_of_data = Path(config.data).expanduser()
-        if not folder_of_data.is_dir():
+        if not folder_of_data.exists():
             raise UsageError(f"{shown(config.data)}: there is no such folder of pictures any more")
         check_bounded(folder_of_data)
     if known != samples_digest(config, "auto"):
@@ -123,12 +135,22 @@ def _config_of(folder: Path) -> TaskConfig:
         raise UsageError(f"{shown(folder)}: task {shown(name)} draws no pictures here")
     data, limit, given = stored.get("data"), stored.get("limit"), stored.get("options") or {}
     plain = isinstance(given, dict) and all(
-        isinstance(key, str) and isinstance(value, (str, int, float, bool, type(None)))
+        isinstance(key, str) and (_is_plain(value) or _is_columns(key, value))
         for key, value in given.items()
     )
     if not (plain and isinstance(data, (str, type(None))) and _is_count(limit)):
         raise UnreadableError(f"{shown(folder)}: task of config.yaml has values of other types")
     return TaskConfig(name=str(name), target=target, limit=limit, data=data, options=dict(given))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float, bool, type(None)))
+
+
+def _is_columns(key: str, value: Any) -> bool:
+    """Whether it says which columns of a table hold what."""
+    names = key == "columns" and isinstance(value, dict)
+    return names and all(isinstance(one, str) for pair in value.items() for one in pair)
 
 
 def _is_count(value: Any) -> bool:

@@ -3,6 +3,10 @@
 ``keep = max(1, floor((1 - ratio) * N + 1/2))``. Decimals are taken exactly as written (0.9 is nine
 tenths, not its nearest binary fraction), so a ratio and the retention that complements it agree for
 every N.
+
+Released code rounds otherwise, and on products of binary fractions: ``round(N * (1 - ratio))`` in
+AngelSlim, ``int(N * retention)`` in most of UniPruneBench. ``python_round`` and ``python_int`` give
+those numbers, at least 1; under ``python_round`` a ratio and its retention need not agree.
 """
 
 from __future__ import annotations
@@ -15,8 +19,11 @@ from unibench.errors import UsageError
 
 Number = int | float | str | Fraction
 BudgetMode = Literal["at_stage", "layer_average"]
-Scope = Literal["sequence", "item", "tile"]
-Positions = Literal["original", "compact", "centre"]
+Scope = Literal["sequence", "item", "tile", "first_tile"]
+Positions = Literal[
+    "original", "compact", "centre", "original_then_compact", "compact_then_original"
+]
+Rounding = Literal["half_up", "python_round", "python_int"]
 TextAfterVideo = Literal["max_side", "last"]
 
 
@@ -42,10 +49,16 @@ class Budget:
     Attributes:
         retention: share KEPT in (0, 1], or None when ``tokens`` is given.
         tokens: number kept, or None.
+        rounding: how a share of a number of tokens becomes a whole number.
+        factor: that the number of tokens is multiplied by where Python rounds, in binary: the
+            share kept, or for ``python_round`` ``1 - ratio`` where a ratio was stated; None where
+            it does not.
     """
 
     retention: Fraction | None = None
     tokens: int | None = None
+    rounding: Rounding = "half_up"
+    factor: float | None = None
 
     @classmethod
     def parse(
@@ -53,6 +66,7 @@ class Budget:
         ratio: Number | None = None,
         retention: Number | None = None,
         keep: Number | None = None,
+        rounding: Rounding = "half_up",
     ) -> Budget:
         """A budget stated in one of three ways; with none, everything is kept.
 
@@ -60,6 +74,7 @@ class Budget:
             ratio: share REMOVED, in [0, 1).
             retention: share KEPT, in (0, 1].
             keep: number of tokens kept, at least 1.
+            rounding: of a share of tokens.
 
         Raises:
             UsageError: out of range, not a number, or two statements that disagree.
@@ -81,7 +96,14 @@ class Budget:
                 f"ratio={ratio} removes {float(1 - shares[0]):g} but retention={retention} removes"
                 f" {float(1 - shares[1]):g}; give one"
             )
-        return cls(retention=shares[0] if shares else Fraction(1))
+        share = shares[0] if shares else Fraction(1)
+        if rounding == "half_up" or share == 1:
+            return cls(retention=share)
+        # in binary 1 - 0.889 is no 0.111, and the product with N may lie below a whole number;
+        # AngelSlim is told what goes and rounds, UniPruneBench is told what stays and truncates
+        by_ratio = ratio is not None and rounding == "python_round"
+        factor = 1 - float(as_fraction(str(ratio), "ratio")) if by_ratio else float(share)
+        return cls(retention=share, rounding=rounding, factor=factor)
 
     @property
     def everything(self) -> bool:
@@ -95,10 +117,17 @@ class Budget:
         (64, 640)
         >>> Budget.parse(keep=64).keep(50)
         50
+        >>> Budget.parse(ratio=0.75).keep(10)
+        3
+        >>> Budget.parse(ratio=0.75, rounding="python_round").keep(10)
+        2
         """
         if self.tokens is not None:
             return min(self.tokens, total)
         assert self.retention is not None
+        if self.factor is not None:
+            share = self.factor * total
+            return max(1, int(share) if self.rounding == "python_int" else round(share))
         return min(total, max(1, (self.retention * total + Fraction(1, 2)).__floor__()))
 
     @property

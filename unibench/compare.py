@@ -47,8 +47,8 @@ class Comparison:
     """Two methods on one task, at one budget; two certain cells perhaps at two.
 
     Attributes:
-        where: model, task, budget (``first / second`` where it is not the same) and what else
-            identifies the setting.
+        where: model, task, budget (``first / second`` where it is not the same), ability and what
+            else identifies the setting.
         first, second: the methods.
         result: of the paired test.
         p_holm: its p, corrected for the number of comparisons made together.
@@ -61,7 +61,13 @@ class Comparison:
     p_holm: float = field(default=float("nan"))
 
 
-def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
+def compare(
+    cells: pd.DataFrame,
+    words: Sequence[str],
+    *,
+    by_ability: bool = False,
+    abilities: Sequence[str] = (),
+) -> list[Comparison]:
     """Every pair of the given methods, wherever both were run with the same budget in the same
     setting.
 
@@ -69,28 +75,62 @@ def compare(cells: pd.DataFrame, words: Sequence[str]) -> list[Comparison]:
         cells: a frame of :func:`unibench.frame.load`.
         words: ``divprune``, ``fastv+layer=3``, a cell's key or its folder. Two cells are compared
             whatever their budgets; vanilla with any budget.
+        by_ability: whether each ability is a comparison of its own. One correction is made over
+            all of them.
+        abilities: the same of these alone.
 
     Raises:
-        UsageError: a word that names nothing or several versions of a method, or methods that
-            never meet.
+        UsageError: a word that names nothing or several versions of a method, methods that never
+            meet, or an ability that no sample has.
     """
     lines = frame.whole(cells)
-    chosen = [_chosen(lines, word) for word in words]
-    settings = pd.concat([side.lines["setting"] for side in chosen])
+    meetings = list(meet(lines, words))
+    settings = [one["setting"] for one, _ in meetings]
     vanilla = frame.vanillas(_joined(lines[lines["setting"].isin(settings)]))
-    found = [
-        _comparison(one, two, vanilla)
-        for first, second in itertools.combinations(chosen, 2)
-        for one, two in _meetings(first, second)
-    ]
+    if by_ability or abilities:
+        found = [
+            _comparison(one, two, vanilla, ability)
+            for one, two in meetings
+            for ability in _abilities(one, two, abilities)
+        ]
+    else:
+        found = [_comparison(one, two, vanilla) for one, two in meetings]
     if not found:
-        raise UsageError(
-            f"{' and '.join(words)} have no setting and budget in common; {_differences(chosen)}"
-        )
+        known = {name for one, two in meetings for name in _abilities(one, two, ())}
+        raise unknown("ability", abilities[0] if abilities else "", known)
     corrected = holm([one.result.p for one in found])
     return [
         Comparison(**{**vars(one), "p_holm": p}) for one, p in zip(found, corrected, strict=True)
     ]
+
+
+def meet(
+    lines: pd.DataFrame, words: Sequence[str]
+) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
+    """The pairs of lines that words name, see :func:`compare`.
+
+    Args:
+        lines: of :func:`unibench.frame.whole`.
+        words: as :func:`compare` takes them.
+
+    Raises:
+        UsageError: as :func:`compare`.
+    """
+    chosen = [_chosen(lines, word) for word in words]
+    pairs = itertools.combinations(chosen, 2)
+    found = [meeting for first, second in pairs for meeting in _meetings(first, second)]
+    if not found:
+        raise UsageError(
+            f"{' and '.join(words)} have no setting and budget in common; {_differences(chosen)}"
+        )
+    yield from found
+
+
+def _abilities(one: pd.Series[Any], two: pd.Series[Any], wanted: Sequence[str]) -> Iterator[str]:
+    """The abilities that both of two lines were asked about, of those that are wanted."""
+    first, second = frame.answers(one["folder"][0]), frame.answers(two["folder"][0])
+    there = dict.fromkeys(answer.ability for name, answer in first.items() if name in second)
+    yield from (name for name in there if not wanted or name in wanted)
 
 
 def rank(cells: pd.DataFrame, words: Sequence[str]) -> Ranking:
@@ -186,8 +226,11 @@ def _differences(chosen: Sequence[_Chosen]) -> str:
     return "; ".join(shown)
 
 
-def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame) -> Comparison:
-    first, second = frame.mean_scores(one["folder"]), frame.mean_scores(two["folder"])
+def _comparison(
+    one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame, ability: str = frame.ALL
+) -> Comparison:
+    first = frame.mean_scores(one["folder"], ability)
+    second = frame.mean_scores(two["folder"], ability)
     both = [
         (score, second[name][0], group) for name, (score, group) in first.items() if name in second
     ]
@@ -196,8 +239,9 @@ def _comparison(one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame)
     result = paired(*map(list, zip(*both, strict=True)))
     reference = vanilla["folder"].get(one["setting"])
     where = {name: one[name] for name in WHERE}
-    where |= {name: _of_both(one, two, name) for name in BUDGET}
-    return Comparison(where, _side(one, reference), _side(two, reference), result)
+    where |= {name: _of_both(one, two, name) for name in BUDGET} | {"ability": ability}
+    first_side, second_side = _side(one, reference, ability), _side(two, reference, ability)
+    return Comparison(where, first_side, second_side, result)
 
 
 def _of_both(one: pd.Series[Any], two: pd.Series[Any], name: str) -> Any:
@@ -207,16 +251,21 @@ def _of_both(one: pd.Series[Any], two: pd.Series[Any], name: str) -> Any:
     return values[0] if len(values) == 1 else " / ".join(map(str, values))
 
 
-def _budget_in_words(line: pd.Series[Any]) -> str:
+def name_of(line: pd.Series[Any]) -> str:
+    """A method with its parameters."""
+    return "+".join(part for part in (line["method"], line["variant"]) if part)
+
+
+def budget_in_words(line: pd.Series[Any]) -> str:
+    """A budget as written, with its mode and scope where they are not the default."""
     usual = BudgetConfig()
     mode = "" if line["budget_mode"] == usual.mode else str(line["budget_mode"])
     scope = "" if line["budget_scope"] == usual.scope else f"per {line['budget_scope']}"
     return " ".join(part for part in (str(line["budget"]), mode, scope) if part)
 
 
-def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
-    name = "+".join(part for part in (line["method"], line["variant"]) if part)
-    budget = _budget_in_words(line)
+def _side(line: pd.Series[Any], reference: Sequence[str] | None, ability: str) -> Side:
+    name, budget = name_of(line), budget_in_words(line)
     if reference is None or line["method"] == "vanilla":
         return Side(name, budget, tuple(line["folder"]), None, None)
     full = frame.answers(reference[0])
@@ -225,7 +274,7 @@ def _side(line: pd.Series[Any], reference: Sequence[str] | None) -> Side:
         (before, table[sample])
         for table in own
         for sample, before in full.items()
-        if sample in table
+        if sample in table and ability in (frame.ALL, before.ability)
     ]
     if not pairs:
         raise frame.no_common_sample(reference[0], line["folder"][0])

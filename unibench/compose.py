@@ -23,6 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from unibench import catalogue, config, experiment, paths, registry, schema, suites
+from unibench.beside import CONTROLS, beside
 from unibench.checks import Known, mistakes, remarks
 from unibench.config import BUDGETS, INSIDE, RunConfig, model_path
 from unibench.credentials import followed
@@ -32,8 +33,12 @@ from unibench.overrides import combinations, is_plain, name_of, parse, refusing
 log = logging.getLogger(__name__)
 
 GROUPS = ("model", "method", "task")
+BESIDE = "controls"
 HERE = paths.PACKAGE
 CONFIGS = paths.part("configs")
+OPTIONS = ("score", "columns", "on_bad", "split")
+"""Options of a task that may be written without ``options``: ``task.score=anls``."""
+NAMES = ("task.name", "model.name")
 FREE = (
     "task.options.",
     "model.architecture.",
@@ -69,25 +74,125 @@ def compose_cells(overrides: Sequence[str], *, sweep: bool) -> list[RunConfig]:
         UsageErrors: every mistake found, before anything is loaded. Cells of an experiment that
             cannot be are left out with a warning that says why, as long as there are others.
     """
-    # by text: a grid of a thousand cells has one mistake a thousand times
-    errors: Counter[str] = Counter()
-    cells: list[RunConfig] = []
-    known = Known()
-    for combination in cell_overrides(overrides, sweep=sweep):
+    found = cell_overrides(overrides, sweep=sweep)
+    if is_experiment(overrides):
+        return _possible(found)
+    checked = _checked(found)
+    if checked.errors:
+        raise UsageErrors([UsageError(line) for line in checked.errors])
+    for remark in remarks(checked.cells, [name_of(parse(line)) for line in _lines(overrides)]):
+        log.warning("%s", remark)
+    return [*checked.cells, *_controls(checked)]
+
+
+def compose_experiment(found: experiment.Experiment, overrides: Sequence[str]) -> list[RunConfig]:
+    """The checked configuration of every cell of an experiment that no file holds as it is.
+
+    Args:
+        found: the experiment.
+        overrides: beside it; they choose a part of it, or replace what it says.
+
+    Raises:
+        UsageErrors: every mistake, where no cell is left.
+    """
+    lines = (line for given in given_by(overrides) for line in found.lines(given))
+    return _possible(_with_implied(map(parse, line) for line in lines))
+
+
+def given_by(overrides: Sequence[str]) -> list[dict[str, str]]:
+    """What overrides give beside an experiment, key -> override; of a list each value by itself."""
+    found = combinations([parse(line) for line in _lines(overrides)], True, options)
+    return [{name_of(one): str(one.input_line) for one in combination} for combination in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """What became of the cells that words name.
+
+    Attributes:
+        cells: those without a mistake.
+        accompanied: those of them that controls are to be added beside.
+        errors: how often each mistake was made: a grid of a thousand cells has one a thousand
+            times.
+        known: what was asked about models and methods on the way.
+    """
+
+    cells: list[RunConfig] = dataclasses.field(default_factory=list)
+    accompanied: list[RunConfig] = dataclasses.field(default_factory=list)
+    errors: Counter[str] = dataclasses.field(default_factory=Counter)
+    known: Known = dataclasses.field(default_factory=Known)
+
+
+def _checked(found: Iterable[Sequence[Override]]) -> _Checked:
+    checked = _Checked()
+    for combination in found:
+        own = [one for one in combination if one.key_or_group != BESIDE]
         try:
-            cells.append(_cell(combination, known))
+            accompanied = _is_accompanied(combination)
+            cell = _cell(own, checked.known)
         except UsageErrors as error:
-            errors.update(error.errors)
-    if errors and not (is_experiment(overrides) and cells):
-        raise UsageErrors([UsageError(line) for line in errors])
-    if not is_experiment(overrides):
-        for remark in remarks(cells, [name_of(parse(line)) for line in _lines(overrides)]):
-            log.warning("%s", remark)
+            checked.errors.update(error.errors)
+            continue
+        checked.cells.append(cell)
+        if accompanied:
+            checked.accompanied.append(cell)
+    return checked
+
+
+def _possible(found: Iterable[Sequence[Override]]) -> list[RunConfig]:
+    """The cells of an experiment that can be; what others are left out for is a warning.
+
+    Raises:
+        UsageErrors: none can be.
+    """
+    checked = _checked(found)
+    if checked.errors and not checked.cells:
+        raise UsageErrors([UsageError(line) for line in checked.errors])
+    _warn("the experiment", checked.errors)
+    return [*checked.cells, *_controls(checked)]
+
+
+def _warn(place: str, errors: Counter[str]) -> None:
+    """Say what is left out of a grid, and why."""
     for line, count in errors.items():
-        log.warning(
-            "left out of the experiment, %d cell%s: %s", count, "" if count == 1 else "s", line
+        plural = "" if count == 1 else "s"
+        log.warning("left out of %s, %d cell%s: %s", place, count, plural, line)
+
+
+def _is_accompanied(overrides: Iterable[Override]) -> bool:
+    """Whether controls are to be added beside a cell.
+
+    Raises:
+        UsageErrors: ``controls`` has another value than :data:`~unibench.beside.CONTROLS`.
+    """
+    given = [str(one.value()) for one in overrides if one.key_or_group == BESIDE]
+    if wrong := [value for value in given if value not in CONTROLS]:
+        raise UsageErrors(
+            [unknown(BESIDE, wrong[0], CONTROLS, "one control alone: control=resize")]
         )
-    return cells
+    return given[-1:] == ["standard"]
+
+
+def _controls(checked: _Checked) -> list[RunConfig]:
+    """The controls beside cells; those that cannot be are named by a warning.
+
+    Raises:
+        UsageErrors: none of them can be.
+    """
+    there = {repr(cell) for cell in checked.cells}
+    added: list[RunConfig] = []
+    errors: Counter[str] = Counter()
+    for control in beside(checked.accompanied):
+        if repr(control) in there:
+            continue
+        if wrong := list(mistakes(control, checked.known)):
+            errors.update(map(str, wrong))
+        else:
+            added.append(control)
+    if errors and not added:
+        raise UsageErrors([UsageError(f"{BESIDE}=standard: {line}") for line in errors])
+    _warn(f"{BESIDE}=standard", errors)
+    return added
 
 
 def is_experiment(overrides: Iterable[str]) -> bool:
@@ -113,8 +218,12 @@ def cell_overrides(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[Ov
         choices = [one for name in names for (one,) in combinations([name], True, options)]
         files = [_experiment_file(str(choice.value())) for choice in choices]
         cells = _experiment(files, list(cells))
-    for combination in cells:
-        inside = _unwrapped(combination)
+    yield from _with_implied(cells)
+
+
+def _with_implied(found: Iterable[Iterable[Override]]) -> Iterator[list[Override]]:
+    for combination in found:
+        inside = [_optional(override) for override in _unwrapped(list(combination))]
         yield [*inside, *_implied(inside)]
 
 
@@ -189,6 +298,20 @@ def _flow(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) and not value.isidentifier() else str(value)
 
 
+def _optional(override: Override) -> Override:
+    """``task.score=anls`` as ``++task.options.score=anls``, and a file of one's own by its whole
+    path, since a worker may run elsewhere.
+    """
+    group, _, key = name_of(override).partition(".")
+    if group != "task" or key not in OPTIONS:
+        return override
+    value = str(override.input_line).partition("=")[2]
+    if key == "score" and ".py:" in value:
+        file, _, function = value.strip("'\"").rpartition(":")
+        value = f"'{Path(file).expanduser().absolute()}:{function}'"
+    return parse(f"++task.options.{key}={value}")
+
+
 def _implied(overrides: Sequence[Override]) -> list[Override]:
     """The overrides that others imply: another way to state the budget replaces the ratio, and a
     control stands in the place of a method.
@@ -249,7 +372,7 @@ def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
     lines: dict[str, list[str]] = {key: [] for key in _hints()}
     for override in overrides:
         key, line = name_of(override).partition(".")[0], str(override.input_line)
-        if override.key_or_group in GROUPS or key in failed:
+        if name_of(override) in NAMES or override.key_or_group in GROUPS or key in failed:
             continue  # the keys below a choice that does not exist are unknown
         try:
             _part(key, chosen.get(key), (*lines.get(key, ()), line))
@@ -260,12 +383,37 @@ def _cell(overrides: Sequence[Override], known: Known) -> RunConfig:
                 failed |= set(BUDGETS)
                 lines |= {budget: [] for budget in BUDGETS}
     try:
-        cell = assembled(chosen, lines)
+        cell = _called(assembled(chosen, lines), overrides)
         errors += mistakes(cell, known)
     except UsageError as error:
         errors.append(error)
     if errors:
         raise UsageErrors(errors)
+    return cell
+
+
+def _called(cell: RunConfig, overrides: Sequence[Override]) -> RunConfig:
+    """A cell whose checkpoint or data have the name that the user gives them.
+
+    Raises:
+        UsageError: they are not his own, or the name is that of another card.
+    """
+    stated = {name_of(override): override.value() for override in overrides}
+    own = {"task": ("task.data",), "model": ("model.path", "model.checkpoint")}
+    for key in NAMES:
+        if key not in stated:
+            continue
+        group, name = key.partition(".")[0], str(stated[key])
+        part = cell.task if group == "task" else cell.model
+        if not {*own[group]} & stated.keys():
+            words = " or ".join(f"{word}=" for word in own[group])
+            raise UsageError(f"unknown key {key!r}: only your own can be named, with {words}")
+        if re.fullmatch(r"\w[\w.+-]{0,63}", name) is None:
+            raise UsageError(f"{key}={name}: a word of letters, digits, _ . + - is wanted")
+        if name in options(group) and name != part.name:
+            raise UsageError(f"{key}={name} is the name of another {group}; choose one of your own")
+        named: Any = dataclasses.replace(part, name=name, card=part.name)
+        cell = dataclasses.replace(cell, **{group: named})
     return cell
 
 
@@ -329,6 +477,7 @@ def hydra_lines(overrides: Sequence[Override]) -> list[str]:
         if override.key_or_group in GROUPS
         else str(override.input_line)
         for override in overrides
+        if override.key_or_group != BESIDE
     ]
 
 
@@ -476,7 +625,7 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     """Every dotted key that may be set, inner nodes too; names are chosen, not set."""
     found: list[str] = []
     for key in map(str, node):
-        if key == "name":
+        if key in ("name", "card"):
             continue
         found.append(f"{prefix}{key}")
         # reading either would raise

@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unibench import schema
-from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
+from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
 from unibench.schema import Least
@@ -24,6 +24,7 @@ Weights = Literal["pretrained", "random"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Quantization = Literal["8bit", "4bit"]
+AdapterMode = Literal["merge", "wrap"]
 TaskKind = Literal["embedded", "harness"]
 Modality = Literal["image", "video"]
 Harness = Literal["vlmevalkit", "lmms_eval"]
@@ -31,6 +32,7 @@ Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Fuse = Literal["none", "cells"]
 Prompts = Literal["dataset", "custom"]
+Diagnostics = Literal["default", "all"]
 VideoReader = Literal["unibench", "qwen_vl_utils", "processor"]
 Control = Literal[
     "none",
@@ -38,11 +40,15 @@ Control = Literal[
     "resize_blur",
     "resize_divisor",
     "centre_crop",
+    "native_budget",
+    "fewer_frames",
     "blind",
     "blind_grey",
     "blind_other",
 ]
-FITTED = ("resize", "resize_blur", "resize_divisor", "centre_crop")
+FITTED = (
+    *("resize", "resize_blur", "resize_divisor", "centre_crop", "native_budget", "fewer_frames"),
+)
 """Controls that are given a budget."""
 
 
@@ -79,6 +85,10 @@ class ModelConfig:
         checkpoint: hub id.
         revision: branch, tag or commit of the hub repository.
         path: a local folder that is loaded instead; ``pkg://`` means inside this package.
+        adapter: folder of a LoRA adapter that peft saved, over the checkpoint's weights.
+        adapter_mode: ``merge``: added to the weights once; ``wrap``: run beside them, as peft does.
+        processor_path: folder or hub id that tokenizer and image processor are read from in place
+            of the checkpoint's, as of a fine-tuned model that was saved without them.
         weights: ``pretrained``, or ``random``: the real architecture without a download.
         dtype: precision of the weights; selections are float32 whatever it is.
         attn: attention implementation of transformers.
@@ -98,6 +108,7 @@ class ModelConfig:
         selector: file or folder of a trained importance scorer for this model (visionselector,
             idpruner).
         harness_entry: what the harnesses call this model, see :class:`HarnessEntry`.
+        card: file name of the YAML, where a checkpoint of one's own has another name.
     """
 
     name: str = MISSING
@@ -105,6 +116,9 @@ class ModelConfig:
     checkpoint: str | None = None
     revision: str | None = None
     path: str | None = None
+    adapter: str | None = None
+    adapter_mode: AdapterMode = "merge"
+    processor_path: str | None = None
     weights: Weights = "pretrained"
     dtype: Dtype = "bfloat16"
     attn: Attention = "sdpa"
@@ -119,6 +133,7 @@ class ModelConfig:
     clip: str | None = None
     selector: str | None = None
     harness_entry: HarnessEntry = field(default_factory=HarnessEntry)
+    card: str | None = None
 
 
 @dataclass
@@ -182,7 +197,7 @@ class TaskConfig:
             process).
         target: ``module:Class`` of an embedded task.
         limit: number of samples, null for all.
-        data: a local folder with the data.
+        data: a local folder with the data, or of questions of one's own their file.
         modality: what the pictures of a prompt are.
         options: arguments of an embedded task.
         ability: what a benchmark tests: comprehensive, mathematics, ocr, hallucination, ...
@@ -190,6 +205,8 @@ class TaskConfig:
         lmms_eval: the same in lmms-eval.
         prefer: the harness that ``harness=auto`` takes where both have it.
         differs: how the two differ in prompt, extraction or metric, in one sentence.
+        card: file name of the YAML or of the task's module, where data of one's own have another
+            name.
     """
 
     name: str = MISSING
@@ -204,6 +221,7 @@ class TaskConfig:
     lmms_eval: HarnessTask | None = None
     prefer: Harness = "vlmevalkit"
     differs: str | None = None
+    card: str | None = None
 
 
 @dataclass
@@ -214,11 +232,15 @@ class BudgetConfig:
         mode: ``at_stage``: ``keep`` tokens after the last cut; ``layer_average``: ``keep`` tokens
             processed per decoder layer on average.
         scope: ``sequence``, ``item`` or ``tile``: for all images of a prompt, for each, or for each
-            tile or frame.
+            tile or frame; ``first_tile``: one for the first tile of the prompt and one for all
+            others, as UniPruneBench's code has it.
+        rounding: of a share of tokens: ``half_up``, or ``python_round`` and ``python_int`` as
+            released code has it, see :mod:`unibench.budget`.
     """
 
     mode: BudgetMode = "at_stage"
     scope: Scope = "sequence"
+    rounding: Rounding = "half_up"
 
 
 @dataclass
@@ -321,14 +343,21 @@ class RunConfig:
         retention: share kept.
         keep: number kept.
         seed: seed of methods that draw.
+        repeat: number of a repetition: cells that differ in it alone are one measurement made
+            several times, and averaged like seeds; vanilla, which no seed concerns, has it too.
         control: what stands in a method's place: the picture is made smaller until it has the
             budget's number of tokens (``resize``; ``resize_blur`` makes it as coarse and leaves its
             size; ``resize_divisor`` divides both sides, as VTC-Bench does), cut to its middle
-            (``centre_crop``), or withheld (``blind``: no picture, ``blind_grey``, ``blind_other``:
-            the picture of another question). See :mod:`unibench.controls`.
+            (``centre_crop``), read under the processor's own setting of so many tokens
+            (``native_budget``), shown in fewer frames (``fewer_frames``), or withheld (``blind``:
+            no picture, ``blind_grey``, ``blind_other``: the picture of another question). See
+            :mod:`unibench.controls`.
         positions: where the tokens that go on stand: ``original``; ``compact``: at 0, 1, 2, ...;
-            ``centre``: a merged one amid those it stands for. See
+            ``centre``: a merged one amid those it stands for; ``original_then_compact`` and
+            ``compact_then_original``: generated ones elsewhere, as released code has them. See
             :mod:`unibench.pruning.positions`.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays; otherwise such a cut is refused.
         text_after_video: where the text behind a video starts on Qwen2-VL and Qwen2.5-VL:
             ``max_side`` (the longer side of a frame behind the video's first position, as
             transformers has it) or ``last`` (behind its last position, as vLLM has it).
@@ -347,6 +376,9 @@ class RunConfig:
         generation: decoding.
         harness: who asks a benchmark; auto takes the harness that its card prefers.
         harness_options: how a harness is run.
+        diagnostics: what is measured of a choice beside its score: ``default``, where the kept
+            tokens lie; ``all``, also how alike they are and how much attention they have. See
+            :class:`unibench.diagnostics.Diagnosis`.
         out: folder of the results.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
@@ -369,8 +401,10 @@ class RunConfig:
     retention: int | float | str | None = None
     keep: int | None = None
     seed: Natural = 0
+    repeat: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
+    after_state: bool = False
     text_after_video: TextAfterVideo = "max_side"
     pixels: str = "native"
     video: VideoConfig = field(default_factory=VideoConfig)
@@ -383,6 +417,7 @@ class RunConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     harness: Harness | Literal["auto"] = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
+    diagnostics: Diagnostics = "default"
     out: str = "outputs"
     timing: bool = True
     share: Share = "none"
@@ -469,7 +504,7 @@ def budget_of(cell: RunConfig) -> Budget:
         return Budget.parse()
     if cell.ratio is None and cell.retention is None and cell.keep is None:
         raise UsageError("no budget: give ratio=0.889, retention=0.111 or keep=64")
-    return Budget.parse(cell.ratio, cell.retention, cell.keep)
+    return Budget.parse(cell.ratio, cell.retention, cell.keep, cell.budget.rounding)
 
 
 def model_path(path: str | None) -> Path | None:

@@ -33,7 +33,8 @@ def contents(place: Path, also: Iterable[str] = ()) -> str:
 
     Args:
         place: a file or a folder.
-        also: further files, as they are named from the folder, that count wherever they lie.
+        also: further files, as they are named from the folder, or from that of the file, that
+            count wherever they lie.
 
     Raises:
         UsageError: a file cannot be read.
@@ -44,9 +45,10 @@ def contents(place: Path, also: Iterable[str] = ()) -> str:
         _known.update({path: (stamp, digest) for path, (stamp, digest) in _read(name)})
     files = {"": place} if place.is_file() else dict(_files(place))
     inside = {os.path.normpath(file) for file in files.values()}
+    base = place.parent if place.is_file() else place
     for named in also:
-        if os.path.normpath(place / named) not in inside:
-            files[f"../{named}"] = place / named
+        if os.path.normpath(base / named) not in inside:
+            files[f"../{named}"] = base / named
     paths = [str(file.absolute()) for file in files.values()]
     before = [_known.get(path) for path in paths]
     whole = hashlib.blake2b(digest_size=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class UsageError(Exception):
@@ -65,9 +65,18 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """
     names = {name.lower(): name for name in allowed}
     match = [name for name in names.values() if len(given) > 2 and name.startswith(given)] or [
-        names[low] for low in get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+        names[low] for low in _closest(given.lower(), names)
     ]
     return f" Did you mean {match[0]}?" if match else ""
+
+
+def _closest(given: str, names: Iterable[str]) -> list[str]:
+    """The names most like a word, in the order of the alphabet; difflib alone would take the last
+    of them (``lst``: lost, not list).
+    """
+    close = get_close_matches(given, names, n=3, cutoff=0.5)
+    likeness = {name: SequenceMatcher(None, name, given).ratio() for name in close}
+    return sorted(name for name in close if likeness[name] == max(likeness.values()))
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str], command: str = "") -> UsageError:

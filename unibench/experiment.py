@@ -76,6 +76,20 @@ class Experiment:
                     seen.add(combination)
                     yield (*combination, *given.values())
 
+    def under(self, given: Mapping[str, str]) -> Experiment:
+        """The experiment without what the command line puts something else in the place of."""
+        others = self._others(given)
+        kept = [
+            {key: values for key, values in grid.items() if not _replaced(key, grid, others)}
+            for grid in self.grids
+            if _has(grid, given.keys() - others.keys(), given)
+        ]
+        return Experiment(self.title, tuple(kept))
+
+    def lists(self, key: str, line: str) -> bool:
+        """Whether an override names a value of the file, and so a part of it."""
+        return any(_among(line, grid.get(key, ())) for grid in self.grids)
+
     @property
     def is_protocol(self) -> bool:
         """Whether it fixes how questions are asked, as a paper's table does."""
@@ -105,11 +119,7 @@ class Experiment:
 
     def _others(self, given: Mapping[str, str]) -> dict[str, str]:
         """The overrides that name no value of the file, and so no part of it."""
-        return {
-            key: line
-            for key, line in given.items()
-            if not any(_among(line, grid.get(key, ())) for grid in self.grids)
-        }
+        return {key: line for key, line in given.items() if not self.lists(key, line)}
 
 
 def read(file: Path) -> Experiment:

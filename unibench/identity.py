@@ -20,6 +20,7 @@ from unibench.code.closure import Code
 from unibench.config import (
     FITTED,
     BudgetConfig,
+    ModelConfig,
     RunConfig,
     TaskConfig,
     budget_of,
@@ -42,6 +43,7 @@ POSITIONS = RunConfig.positions  # of cells whose identity names none
 TEXT_AFTER_VIDEO = RunConfig.text_after_video  # the same
 NO_CONTROL = RunConfig.control
 APART = RunConfig.fuse
+DIAGNOSTICS = RunConfig.diagnostics
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
 
@@ -144,7 +146,8 @@ class Cell:
     @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``; behind them ``positions=compact``, so that every label says it.
+        ``layer=3``; behind them ``positions=compact``, ``after_state=true`` and
+        ``rounding=python_int``, so that every label says them.
         """
         defaults = registry.method(
             self.config.method.get("source", self.config.method["name"])
@@ -157,8 +160,11 @@ class Cell:
             for key, default in defaults.items()
             if given[key] not in (_listed(default), *own)
         ]
-        places = self.config.positions
-        return ",".join([*changed, *([f"positions={places}"] if places != POSITIONS else [])])
+        places, budget = self.config.positions, self.budget
+        more = [f"positions={places}"] if places != POSITIONS else []
+        more += ["after_state=true"] if self.config.after_state else []
+        more += [] if budget.factor is None else [f"rounding={budget.rounding}"]
+        return ",".join([*changed, *more])
 
     @cached_property
     def folder(self) -> Path:
@@ -181,6 +187,7 @@ class Cell:
         parts = [
             self.method,
             *([] if self.method == "vanilla" else more),
+            f"repeat {self.config.repeat}" if self.config.repeat else "",
         ]
         return (
             f"{self.config.model.name} x {' '.join(part for part in parts if part)} x"
@@ -212,7 +219,7 @@ def cells_of(configs: Iterable[RunConfig]) -> list[Cell]:
 def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
     if config.method["name"] == "vanilla":
         # one key for vanilla whatever budget or seed the command has
-        config = _of_vanilla(config) if config.control == NO_CONTROL else _of_control(config)
+        config = _of_vanilla(config) if config.control == NO_CONTROL else of_control(config)
     asked = benchmark.benchmark_of(config)
     if asked is not None:
         # named, so that "auto" and the harness that it means have one key
@@ -247,18 +254,19 @@ def vanilla_of(cell: Cell) -> Cell:
     """The unpruned cell that a cell's drop is measured against: it differs in method, budget and
     seed alone.
     """
-    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}))
+    config = _of_vanilla(replace(cell.config, method={"name": "vanilla"}, repeat=0))
     return _made(config, cell.benchmark, cell.identity)
 
 
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
     # where nothing is removed, nothing moves
-    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
-    return replace(config, ratio=None, retention=None, keep=None)
+    config = replace(config, positions=POSITIONS, after_state=False)
+    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig())
+    return replace(config, ratio=None, retention=None, keep=None, diagnostics=DIAGNOSTICS)
 
 
-def _of_control(config: RunConfig) -> RunConfig:
+def of_control(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern its control."""
     whole, control = _of_vanilla(config), config.control
     # only this control draws
@@ -276,18 +284,33 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
     parameters = {key: value for key, value in config.method.items() if key != "source"}
     own = {
         "method": value_digest(parameters),
-        "budget": {"label": budget.label, **asdict(config.budget)},
+        "budget": _budget(budget, config),
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({"after_state": True} if config.after_state else {}),
+        **({} if config.repeat == 0 else {"repeat": config.repeat}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
+        **({} if config.diagnostics == DIAGNOSTICS else {"diagnostics": config.diagnostics}),
         "code": {**setting["code"], "method": code_digest(map(_root, cards))},
         **_clip_of(config, any(card.text_aware for card in cards)),
     }
-    identity = {**_without(setting, *CANDIDATE, "seed"), **own}
+    identity = {**_without(setting, *CANDIDATE, *RUNS), **own}
     # what came from a variable of the environment is in the key by digest alone
     identity = undisclosed(identity)
     return Cell(config, asked, budget, identity, key_of(identity))
+
+
+def _budget(budget: Budget, config: RunConfig) -> dict[str, Any]:
+    """What of the budget is in the key; keys of before there was another rounding stay what they
+    are.
+    """
+    rule = {"label": budget.label, **asdict(config.budget)}
+    del rule["rounding"]
+    if budget.factor is None:
+        return rule
+    # where Python rounds, ratio=0.889 and retention=0.111 may keep different numbers
+    return {**rule, "rounding": budget.rounding, "factor": repr(budget.factor)}
 
 
 def _clip_of(config: RunConfig, read: bool) -> dict[str, Any]:
@@ -310,29 +333,33 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 # -- what stored identities have in common, of every readable schema
 
-CANDIDATE = ("method", "source", "budget", "positions", "control", "clip")  # what is compared
+# what is compared; diagnostics change no answer, so that a cell with all of them is compared too
+CANDIDATE = (
+    *("method", "source", "budget", "positions", "after_state", "control", "clip", "diagnostics"),
+)
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
+RUNS = ("seed", "repeat")  # what tells runs of one series apart
 
 
 def setting_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but method, budget and seed: cells of one setting may be
-    compared, and a drop is measured against vanilla of the same setting.
+    """Hash of all that an identity says but method, budget, seed and repetition: cells of one
+    setting may be compared, and a drop is measured against vanilla of the same setting.
     """
-    return _hash(_without(identity, *CANDIDATE, "seed", code=("method",)))
+    return _hash(_without(identity, *CANDIDATE, *RUNS, code=("method",)))
 
 
 def series_of(identity: Mapping[str, Any]) -> str:
-    """Hash of all that an identity says but the seed: cells of one series, and no others, are
-    averaged.
+    """Hash of all that an identity says but seed and repetition: cells of one series, and no
+    others, are averaged.
     """
-    return _hash(_without(identity, "seed"))
+    return _hash(_without(identity, *RUNS))
 
 
 def condition_of(identity: Mapping[str, Any]) -> str:
     """Hash of a setting without its questions: cells of one condition may stand in one line or
     average over tasks.
     """
-    kept = _without(identity, *CANDIDATE, *QUESTIONS, "seed", code=("method", "task"))
+    kept = _without(identity, *CANDIDATE, *QUESTIONS, *RUNS, code=("method", "task"))
     decoding = dict(kept.get("generation", {}))
     # two tasks differ in who decides the penalty, and still average
     if decoding.get("repetition_penalty") in (None, 1.0):  # the harness's own, or none
@@ -345,7 +372,7 @@ def candidate_of(identity: Mapping[str, Any]) -> str:
     its tokens stand.
     """
     parts = [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
-    more = [identity["control"]] if "control" in identity else []
+    more = [identity[key] for key in ("control", "after_state") if key in identity]
     return _hash([*parts, identity.get("positions", POSITIONS), *more])
 
 
@@ -412,11 +439,14 @@ def _generation(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[st
 def _files(config: RunConfig) -> dict[str, Any]:
     """What of a setting lies in files: the checkpoint, the data, the code."""
     model, task = config.model, config.task
+    given = task.options.items()
     code = {
         "engine": code_digest(ENGINE if config.fuse == APART else (*ENGINE, *FUSED)),
         "family": code_digest([_root(registry.families()[model.family])]),
         "task": code_digest(
-            HARNESSES[config.harness] if task.kind == "harness" else [_target(task)]
+            HARNESSES[config.harness]
+            if task.kind == "harness"
+            else [_target(task), *_own_scorer(task)]
         ),
     }
     return {
@@ -430,12 +460,26 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "attn": model.attn,
             "quantization": model.quantization,
             "processor": pinned_processor(model),
+            **_processor_of(model),
             # pretrained weights bring their own, and do not read the card's
             "architecture": model.architecture if model.weights == "random" else None,
         },
-        "task": {key: getattr(task, key) for key in ("name", "limit", "options", "modality")},
+        "task": {
+            "name": task.name,
+            "limit": task.limit,
+            # the code of a scorer counts, wherever its file lies
+            "options": {k: Path(v).name if v in _own_scorer(task) else v for k, v in given},
+            "modality": task.modality,
+        },
         "data": samples_digest(task, config.harness),
     }
+
+
+def _processor_of(model: ModelConfig) -> dict[str, str]:
+    """Where tokenizer and image processor are from, if not from the checkpoint."""
+    if model.processor_path is None or model.weights == "random":
+        return {}
+    return {"processor_of": checkpoint_digest(model.processor_path, None)}
 
 
 def samples_digest(task: TaskConfig, harness: str) -> str:
@@ -458,6 +502,12 @@ _CODE = Code(outside=OUTSIDE)
 
 def _root(card: registry.Card) -> str:
     return f"{card.module or card.path}:{card.class_name}"
+
+
+def _own_scorer(task: TaskConfig) -> list[str]:
+    """The scorer of one's own that a task is given, ``/path/mine.py:function``."""
+    score = task.options.get("score")
+    return [score] if isinstance(score, str) and ".py:" in score else []
 
 
 def _target(task: TaskConfig) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from unibench import benchmark, digests, hub, paths
+from unibench import benchmark, datafiles, digests, hub, paths
 from unibench.config import ModelConfig, TaskConfig, model_path
 
 UNKNOWN = "?"  # stands after a branch of the hub whose commit is not on this disk
@@ -35,11 +34,15 @@ def value_digest(value: Any) -> Any:
 
 def model_digest(model: Mapping[str, Any]) -> str:
     """What identifies the weights without loading them: a hash of the files, or hub id and
-    commit.
+    commit; in front of them the adapter, and how it is applied.
     """
+    adapter = model_path(model.get("adapter"))
+    if adapter is not None:
+        base = model_digest({**model, "adapter": None})
+        return f"{model['adapter_mode']}:{digests.contents(adapter)}+{base}"
     path = model_path(model["path"])
     if model["weights"] == "random":
-        return f"random:{model['name']}"
+        return f"random:{model.get('card') or model['name']}"
     if path is not None and (path / "snapshots").is_dir():
         path = hub.snapshot(path, model["revision"])
     return checkpoint_digest(str(path or model["checkpoint"]), model["revision"])
@@ -65,7 +68,7 @@ def pinned_processor(model: ModelConfig) -> dict[str, Any]:
 
 def given_processor(model: ModelConfig) -> dict[str, Any]:
     """Image settings that a command says beyond those of the model's card."""
-    card = _card_processor(model.name)
+    card = _card_processor(model.card or model.name)
     return {key: value for key, value in model.processor.items() if card.get(key) != value}
 
 
@@ -107,22 +110,11 @@ def data_digest(task: TaskConfig, harness: str) -> str | None:
         local = ",".join(digests.contents(place, _in_table(place)) for place in places)
         return f"local:{local}" if local else f"published:{getattr(task, asker).name}"
     if task.data is not None:
-        folder = Path(task.data).expanduser()
-        return f"files:{digests.contents(folder, _in_questions(folder / 'questions.jsonl'))}"
+        data, options = Path(task.data).expanduser(), task.options
+        columns, split = options.get("columns"), options.get("split")
+        named = datafiles.pictures_named(data, columns, split)
+        return f"files:{digests.contents(data, (n for n in named if len(n) <= LONGEST_PATH))}"
     return None
-
-
-def _in_questions(file: Path) -> Iterator[str]:
-    """The pictures that a file of questions names; what is no question names none."""
-    for line in digests.text(file).split("\n"):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        images = entry.get("image") if isinstance(entry, dict) else None
-        for image in images if isinstance(images, list) else [images]:
-            if isinstance(image, str) and len(image) <= LONGEST_PATH:
-                yield image
 
 
 def _in_table(table: Path) -> Iterator[str]:

@@ -19,6 +19,7 @@ PATHS = (
     "method",
     "experiment",
     "task.data",
+    "task.score",
     "model.path",
     "model.clip",
     "model.selector",

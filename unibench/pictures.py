@@ -7,6 +7,7 @@ the file says, and hands PostScript to Ghostscript, which runs it as a program.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
@@ -62,20 +63,33 @@ def read_picture(file: Path) -> Image.Image:
         os.close(descriptor)
         raise PictureError("it is no plain file")
     with os.fdopen(descriptor, "rb") as stream:
-        if state.st_size > BYTES:
-            raise PictureError(f"it has {state.st_size >> 20} MiB; at most {BYTES >> 20} are read")
-        start = stream.read(4096)
-        stream.seek(0)
-        try:
-            with warnings.catch_warnings(), _whole_pictures():
-                warnings.simplefilter("ignore")  # what is wrong with a picture is said below
-                return _read(stream, start)
-        except PictureError:
-            raise
-        # a file that is broken inside makes Pillow raise nearly anything, SyntaxError included
-        except Exception as error:
-            text = str(error).partition("\n")[0] or type(error).__name__
-            raise PictureError(f"it is broken inside: {text}") from None
+        return _read_stream(stream, state.st_size)
+
+
+def picture_of(content: bytes) -> Image.Image:
+    """The same of a picture that a table holds.
+
+    Raises:
+        PictureError: as :func:`read_picture`.
+    """
+    return _read_stream(io.BytesIO(content), len(content))
+
+
+def _read_stream(stream: BinaryIO, size: int) -> Image.Image:
+    if size > BYTES:
+        raise PictureError(f"it has {size >> 20} MiB; at most {BYTES >> 20} are read")
+    start = stream.read(4096)
+    stream.seek(0)
+    try:
+        with warnings.catch_warnings(), _whole_pictures():
+            warnings.simplefilter("ignore")  # what is wrong with a picture is said below
+            return _read(stream, start)
+    except PictureError:
+        raise
+    # a file that is broken inside makes Pillow raise nearly anything, SyntaxError included
+    except Exception as error:
+        text = str(error).partition("\n")[0] or type(error).__name__
+        raise PictureError(f"it is broken inside: {text}") from None
 
 
 @contextmanager

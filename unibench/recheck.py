@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from unibench.asked import Scorer, scorer_of
 from unibench.errors import UsageError, shown
 from unibench.identity import POSITIONS
 from unibench.inference.record import Record, of_checked
-from unibench.inference.row import Row, of_samples, read_row
+from unibench.inference.row import Row, change_of, of_samples, read_row
 from unibench.inference.verdict import Verdict
-from unibench.store import Problem, verify
+from unibench.store import Problem, read_samples, verify
 from unibench.store.files import read_json
 from unibench.store.repair import Finished
 from unibench.store.unpack import limit_of
@@ -47,8 +47,12 @@ class Checked:
     damaged: dict[Path, str] = field(default_factory=dict)
 
 
-def recheck(folder: Path) -> Checked:
+def recheck(folder: Path, trusted: Collection[str] = ()) -> Checked:
     """Look for damage in a store, and recompute the rows of its finished cells from their samples.
+
+    Args:
+        folder: of results.
+        trusted: scorers in files of one's own, ``<path>:<function>``, that may be run.
 
     Raises:
         UsageError: there is no such folder.
@@ -68,7 +72,7 @@ def recheck(folder: Path) -> Checked:
         for line in _differing(row, records, cell.environments):
             yield _problem(cell.folder, line)
         try:
-            yield from _rescored(cell.folder, row, records, scorers)
+            yield from _rescored(cell.folder, row, records, scorers, trusted)
         except UsageError as error:
             checked.unverified[cell.folder] = str(error).removeprefix(f"{cell.folder}: ")
 
@@ -84,7 +88,20 @@ def recheck(folder: Path) -> Checked:
         if reference is not None and not _same(row.vanilla_100, reference.score_100):
             line = f"vanilla_100 is {row.vanilla_100}, vanilla here scores {reference.score_100}"
             checked.problems.append(_problem(folder_of_cell, line))
+        if reference is not None and row.change is not None and row is not reference:
+            checked.problems += _changed(folder_of_cell, row, Path(reference.folder))
     return checked
+
+
+def _changed(cell: Path, row: Row, vanilla: Path) -> Iterator[Problem]:
+    """Whether vanilla's answers became what a row says."""
+    try:
+        samples = read_samples(cell)[0].values()
+        found = change_of([of_checked(sample) for sample in samples], vanilla)
+    except UsageError:
+        return  # said already
+    if found is not None and not _same(row.change, found):
+        yield _problem(cell, f"change is {_brief(row.change)}, its samples give {_brief(found)}")
 
 
 def _problem(cell: Path, what: str) -> Problem:
@@ -152,7 +169,11 @@ def _of_identity(row: Row) -> dict[str, Any]:
 
 
 def _rescored(
-    cell: Path, row: Row, records: Sequence[Record], scorers: dict[str, Scorer]
+    cell: Path,
+    row: Row,
+    records: Sequence[Record],
+    scorers: dict[str, Scorer],
+    trusted: Collection[str],
 ) -> Iterator[Problem]:
     """Samples whose score is not what their answer gets.
 
@@ -161,7 +182,7 @@ def _rescored(
     """
     if row.harness != "none":
         raise UsageError("its harness gave the scores")
-    scorer = scorer_of(cell, len(records), scorers)
+    scorer = scorer_of(cell, len(records), scorers, trusted)
     wrong = [
         record.id
         for record in records

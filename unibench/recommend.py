@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from unibench import frame
+from unibench.against import APART, BLIND, CONTROLS
 from unibench.errors import UsageError, unknown
 from unibench.inference.record import TIMES
 from unibench.inference.row import columns
@@ -72,6 +73,7 @@ class Candidate:
         tasks: number of them.
         drop: mean over tasks, per cent.
         cost: mean over tasks, in the unit of the metric.
+        control: whether it is no method but a control, see :mod:`unibench.controls`.
     """
 
     name: str
@@ -79,6 +81,25 @@ class Candidate:
     tasks: int
     drop: Estimate
     cost: Estimate
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A control that costs no more than a candidate of the front, which is not better than it
+    beyond doubt.
+
+    Attributes:
+        candidate: of the front.
+        control: the rival of the least drop.
+        low, high: 95 % interval of the control's drop minus the candidate's, paired, in per cent
+            of vanilla.
+    """
+
+    candidate: Candidate
+    control: Candidate
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,8 @@ class Recommendation:
         admissible, tried: numbers of candidates.
         nearest: the candidate of the least drop, for the case that none is admissible.
         incomplete: candidates left out because they were not run on all tasks.
+        rivals: of the methods of the front, those that do not beat a control.
+        controlled: whether any control was run on all tasks.
     """
 
     model: str
@@ -104,6 +127,8 @@ class Recommendation:
     tried: int
     nearest: Candidate
     incomplete: list[str]
+    rivals: list[Rival]
+    controlled: bool
 
 
 def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Recommendation]:
@@ -161,7 +186,11 @@ def _recommendation(
             " on; choose with task="
         )
     full = _mean([cost(table, metric) for table in tables.values()])
-    candidates = [_candidate(group, tables, metric) for group in complete]
+    contenders = [_candidate(group, tables, metric) for group in complete]
+    # a floor is no way to answer, and a blurred picture costs what the whole one does
+    candidates = [one for one in contenders if one.name not in (*BLIND, "resize_blur")]
+    if not candidates:
+        raise UsageError(f"{model}: nothing but vanilla and floors was run; add a method")
     if not all(isfinite(one.cost.value) for one in candidates) or not isfinite(full.value):
         raise UsageError(
             f"{metric} was not measured in all of these results (timing=false); take one that is"
@@ -169,6 +198,7 @@ def _recommendation(
         )
     good = [one for one in candidates if one.drop.value <= max_drop]
     front = [one for one in good if not any(_beats(other, one) for other in good)]
+    controls = [one for one in contenders if one.control]
     missing = [group.iloc[0] for _, group in groups if set(group["setting"]) != set(vanilla.index)]
     return Recommendation(
         model=model,
@@ -179,7 +209,22 @@ def _recommendation(
         tried=len(candidates),
         nearest=min(candidates, key=lambda one: one.drop.value),
         incomplete=[f"{first['method']} {first['budget']}" for first in missing],
+        rivals=[rival for one in front if (rival := _rival(one, controls)) is not None],
+        controlled=bool(controls),
     )
+
+
+def _rival(one: Candidate, controls: Sequence[Candidate]) -> Rival | None:
+    """The strongest control that a method of the front does not beat at its own cost."""
+    found = []
+    for control in () if one.control else controls:
+        if control.cost.value > one.cost.value:
+            continue
+        # both drops were drawn with one seed over the same pictures, so the draws are pairs
+        low, high = np.nanquantile(control.drop.draws - one.drop.draws, [0.025, 0.975])
+        if not low > 0:
+            found.append(Rival(one, control, float(low), float(high)))
+    return min(found, key=lambda rival: rival.control.drop.value, default=None)
 
 
 def _candidate(group: pd.DataFrame, vanilla: Mapping[Any, pd.DataFrame], metric: str) -> Candidate:
@@ -200,7 +245,8 @@ def _candidate(group: pd.DataFrame, vanilla: Mapping[Any, pd.DataFrame], metric:
         if first["budget_mode"] == "at_stage"
         else f"{first['budget']} {first['budget_mode']}"
     )
-    return Candidate(name, budget, len(group), _mean(drops), _mean(costs))
+    control = first["method"] in (*CONTROLS, *APART)
+    return Candidate(name, budget, len(group), _mean(drops), _mean(costs), control)
 
 
 def cost(samples: pd.DataFrame, metric: str) -> Estimate:

@@ -19,6 +19,7 @@ from unibench.compose import CONFIGS, compose_cells, options
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.identity import cell_of
+from unibench.report.layout import layout_of
 
 PUBLISHED = registry.ROOT.parent / "results" / "published"
 TABLES = [name for name in options("experiment") if "_table" in name]
@@ -38,6 +39,9 @@ NOTES = {
     "intra-modal metric=cos": {"intra": "cos"},
 }
 VARIED = ("order", "align", "intra", "n1", "stage2", "mmr_lambda", "weight", "pre")
+# methods whose released code leaves the tokens of LLaVA where they stood
+KEPT_IN_PLACE = ("fastv", "dart", "vtw", "fitprune")
+INSIDE = ("fastv", "random_intra")  # of UniPruneBench on InternVL
 Place = tuple[str, str, tuple[tuple[str, Any], ...], str, str]
 
 
@@ -72,7 +76,11 @@ def printed(table: str) -> set[Place]:
             for row in csv.DictReader(file)
             if row["benchmark"] not in ("avg", "efficiency") and "DUPLICATE" not in row["note"]
         ]
-    return {_printed(row) for row in rows}
+    asked = layout_of(table).tasks
+    return {
+        _printed({**row, "benchmark": asked.get(row["benchmark"], row["benchmark"])})
+        for row in rows
+    }
 
 
 def _printed(row: dict[str, str]) -> Place:
@@ -151,6 +159,8 @@ def test_an_experiment_composes_for_the_model_and_the_task_that_run_here(name: s
         for grid in experiment.read(CONFIGS / "experiment" / f"{name}.yaml").grids
         for value in grid["method"]
     }
+    if name == "controls":  # which adds them beside each method
+        wanted |= {"random_like", "random_pre"}
     assert {cell.method["name"] for cell in cells} == wanted - ELSEWHERE
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
@@ -179,6 +189,26 @@ def test_a_part_of_an_experiment_keeps_all_that_the_file_says(name: str) -> None
                 line for line in whole if any(one.startswith(("ratio=", "keep=")) for one in line)
             }
             assert wanted <= found and found.isdisjoint(stated - wanted)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_the_positions_that_its_code_gave(name: str) -> None:
+    """LLaVA's own code, and UniPruneBench's of InternVL, closes the kept tokens up; what cuts inside
+    LLaVA's decoder by FastV's code, and everything on Qwen, does not. Two decode elsewhere than they
+    read.
+    """
+    for line in lines_of(name):
+        said = dict(entry.split("=", 1) for entry in line)
+        method, model = said["method"], said["model"]
+        placed = "original"
+        if model.startswith("llava_1_5") and name.startswith("idpruner"):  # AngelSlim's code
+            placed = "original" if method in KEPT_IN_PLACE else "original_then_compact"
+        elif model.startswith("llava") and not name.startswith("idpruner"):
+            placed = "original" if method in KEPT_IN_PLACE else "compact"
+        elif model.startswith("internvl"):
+            placed = "compact_then_original" if method in INSIDE else "compact"
+        if method != "vanilla":
+            assert said.get("positions", "original") == placed, said
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -258,7 +288,12 @@ VIDEO = {
 
 def test_the_tiny_grid_holds_every_method_for_pictures() -> None:
     cells = compose_cells(["experiment=tiny_grid", *HERE], sweep=False)
-    wrappers = {"cen_prune", "debias", "stop"}  # around methods that are there themselves
+    wrappers = {
+        "cen_prune",
+        "debias",
+        "random_like",
+        "stop",
+    }  # around methods that are there themselves
     assert {cell.method["name"] for cell in cells} == set(
         registry.methods()
     ) - wrappers - VIDEO - ELSEWHERE

@@ -16,12 +16,12 @@ from unibench.budget import Budget
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.config import FITTED, Control
-from unibench.controls import Controller, others_of
-from unibench.controls.prompts import digest
+from unibench.controls.frames import fewer_frames, spread
+from unibench.controls.prompts import Controller, digest, others_of
 from unibench.errors import UsageError, UsageErrors
 from unibench.identity import Cell, cell_of, vanilla_of
 from unibench.inference.ask import answer
-from unibench.models import LoadedModel, load
+from unibench.models import Clip, LoadedModel, load
 from unibench.tasks.synthvqa import SynthVQA
 
 MODELS = ("tiny_qwen2_5_vl", "tiny_llava", "tiny_internvl")
@@ -48,9 +48,16 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(noise)
 
 
-def read(control: Control, ratio: float, *pictures: Image.Image, **more: Any) -> tuple[int, int]:
+def read(
+    control: Control,
+    ratio: float | None,
+    *pictures: Image.Image,
+    keep: int | None = None,
+    **more: Any,
+) -> tuple[int, int]:
     """Tokens before a control, and after it."""
-    changed = Controller(control, Budget.parse(ratio=ratio), **more)(loaded(), [*pictures, "What?"])
+    budget = Budget.parse(ratio=ratio, keep=keep)
+    changed = Controller(control, budget, **more)(loaded(), [*pictures, "What?"])
     inputs = changed.loaded.read([changed.pieces])
     kinds = changed.loaded.family.visual_kind(inputs["input_ids"])
     return changed.visual_tokens, int((kinds != 0).sum())
@@ -82,7 +89,7 @@ def test_several_pictures_share_a_budget_or_have_their_own() -> None:
     assert own == 25 + 9
 
 
-@pytest.mark.parametrize("control", FITTED)
+@pytest.mark.parametrize("control", FITTED[:4])
 def test_a_fitted_control_keeps_the_question_and_the_number_of_pictures(control: Control) -> None:
     changed = Controller(control, Budget.parse(ratio=0.75))(loaded(), [picture(112, 84), "What?"])
     shown, text = changed.pieces
@@ -169,7 +176,8 @@ def test_a_control_is_a_candidate_beside_the_methods() -> None:
     [
         (["control=resize", "method=divprune"], "stands in the place of a method"),
         (["control=resize", "batch_size=2"], "leave batch_size=2 out"),
-        (["control=resize", "task=pope"], "embedded tasks"),
+        (["control=resize", "task=pope"], "add convention=model"),
+        (["control=blind_other", "task=pope", "convention=model"], "hands over"),
         (["control=resise"], "Did you mean resize"),
     ],
 )
@@ -192,3 +200,48 @@ def test_a_grid_of_controls_gives_rows_that_verify(
     assert main(["compare", "resize", "vanilla", out]) == 0
     assert main(["report", out]) == 0
     assert "resize" in capsys.readouterr().out
+
+
+def test_a_native_budget_is_one_setting_for_all_pictures() -> None:
+    for keep, sizes in ((36, ((336, 336), (100, 60))), (9, ((336, 112), (40, 300)))):
+        for width, height in sizes:
+            before, after = read("native_budget", None, picture(width, height), keep=keep)
+            assert 1 <= after <= keep
+            if before <= keep / 4:  # a smaller picture keeps its tokens
+                assert after == before
+    share = Controller("native_budget", Budget.parse(ratio=0.75), median=(336, 336))
+    changed = share(loaded(), [picture(168, 168), "?"])
+    assert changed.loaded.image_options["size"]["longest_edge"] == 36 * 28**2
+    with pytest.raises(UsageError, match="give the tokens of a picture"):
+        Controller("native_budget", Budget.parse(ratio=0.75))(loaded(), [picture(84, 84), "?"])
+    with pytest.raises(UsageError, match="this model's has none"):
+        Controller("native_budget", Budget.parse(keep=9))(
+            loaded("tiny_llava"), [picture(84, 84), ""]
+        )
+
+
+def test_fewer_frames_are_evenly_spaced_and_meet_the_budget() -> None:
+    assert [spread(count, 5) for count in (1, 2, 3, 5)] == [[2], [0, 4], [0, 2, 4], [0, 1, 2, 3, 4]]
+    assert fewer_frames(9, 16, 1, lambda some: 4 * len(some) + 3) == [0, 4, 8]
+    assert fewer_frames(8, 9, 2, lambda some: 4 * ((len(some) + 1) // 2)) == [0, 1, 6, 7]
+    with pytest.raises(UsageError, match="fewest frames of this video have 7 tokens"):
+        fewer_frames(9, 6, 1, lambda some: 4 * len(some) + 3)
+
+
+def test_a_video_is_shown_in_fewer_frames_and_a_picture_has_none() -> None:
+    clip = tuple(picture(112, 84, seed) for seed in range(8))
+    control = Controller("fewer_frames", Budget.parse(ratio=0.5))
+    changed = control(loaded(), [clip, "What?"])
+    kinds = loaded().family.visual_kind(changed.loaded.read([changed.pieces])["input_ids"])
+    assert int((kinds != 0).sum()) * 2 == changed.visual_tokens
+    (shown, _) = changed.pieces
+    assert isinstance(shown, tuple) and len(shown) == 4
+    assert changed.places == ((0, 1, 6, 7),)
+    told = {"total_num_frames": 80, "fps": 10.0, "frames_indices": list(range(0, 80, 10))}
+    (timed, _) = control(loaded(), [Clip(clip, range(0, 80, 10), told), "What?"]).pieces
+    assert isinstance(timed, Clip) and timed.numbers == (0, 10, 60, 70)
+    assert timed.metadata == {**told, "frames_indices": [0, 10, 60, 70]}
+    with pytest.raises(UsageError, match="this is a picture"):
+        control(loaded(), [picture(56, 56), "What?"])
+    with pytest.raises(UsageError, match="take control=fewer_frames"):
+        Controller("resize", Budget.parse(ratio=0.5))(loaded(), [clip, "What?"])

@@ -126,7 +126,15 @@ def test_work_outside_of_torch_is_added_where_it_is_declared() -> None:
 
 ITERATIVE = {"linalg_eigh", "linalg_svd"}  # how many steps they take depends on the matrix
 WITHOUT_ARITHMETIC = {
-    *("vanilla", "keep_borders", "random_intra", "random_pre", "uniform_grid", "vtw"),
+    *(
+        "vanilla",
+        "keep_borders",
+        "random_intra",
+        "random_like",
+        "random_pre",
+        "uniform_grid",
+        "vtw",
+    ),
     "pooling[square]",  # of maxima
 }
 

@@ -55,6 +55,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "sparsevlm positions=compact": {"positions": "compact"},
     "visionzip positions=centre": {"positions": "centre"},
+    "divprune budget.rounding=python_int": {"rounding": "python_int"},
 }
 
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import unibench
 from tests.methods._contexts import METHODS, OPTIONS, prompt_for
 from tests.support.models import Bare, inputs_of, model_of
-from unibench import UsageError
+from unibench import UsageError, registry
+from unibench.annotations import fields_of
 from unibench.cli import main
 from unibench.registry import ROOT
 from unibench.tasks.synthvqa import SynthVQA
@@ -236,3 +237,21 @@ def test_counting_is_in_no_time_of_a_sample_and_its_result_is_in_the_record(tmp_
         2e-12 * record["visual_tokens"] ** 2 * width, abs=1e-6
     )
     assert not record.get("uncounted")
+
+
+MODES = [name for name in METHODS if "mode" in registry.method(name).parameters]
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_mode_of_a_method_is_its_own_and_not_the_budgets(
+    name: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    allowed = fields_of(registry.method(name).load())["mode"].choices
+    default = registry.method(name).parameters["mode"]
+    (other, *_) = [str(choice) for choice in allowed if choice != default]
+    with unibench.prune(
+        model_of("llava"), name, mode=other, ratio=0.5, processor=Bare(), clip=None
+    ) as session:
+        (stage, *_) = session.stages[0]
+    assert stage[1].select.__self__.mode == other  # type: ignore[attr-defined]
+    assert not [warning for warning in recwarn if warning.category is DeprecationWarning]

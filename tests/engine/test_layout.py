@@ -101,6 +101,21 @@ def test_every_tile_has_a_budget_of_its_own_when_asked(family: str) -> None:
         assert int(((kept >= tile.start) & (kept < tile.stop)).sum()) == budget.keep(len(tile))
 
 
+@pytest.mark.parametrize("family", ["internvl", "qwen2_5_vl"])
+def test_the_first_tile_of_a_prompt_and_all_others_have_two_budgets(family: str) -> None:
+    model, budget = model_of(family), Budget.parse(ratio=0.7)
+    with unibench.prune(model, "divprune", ratio=0.7, scope="first_tile") as session:
+        with torch.no_grad():
+            model(**copy.deepcopy(inputs_of(family, 0, 2)))
+    prompt = session.prompt
+    assert prompt is not None
+    origin = prompt.segments[0].origin[0]
+    kept = (prompt.visual[0].cumsum(0) - 1)[origin[prompt.visual[0][origin]]]
+    first, *others = [tile for item in prompt.items[0] for tile in item.tiles()]
+    assert int((kept < first.stop).sum()) == budget.keep(len(first))
+    assert int((kept >= first.stop).sum()) == budget.keep(sum(map(len, others)))
+
+
 def test_frames_are_tiles_and_the_last_keeps_the_end() -> None:
     video = Item(5, 5 + 3 * 4 + 1, (Part(3, 2, 2, newline="end"),))
     assert [(tile.start, tile.stop) for tile in video.tiles()] == [(5, 9), (9, 13), (13, 18)]

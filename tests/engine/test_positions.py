@@ -193,7 +193,38 @@ def test_merged_tokens_stand_amid_those_they_stand_for(family: str, attn: str) -
     assert not torch.allclose(original[0, 0], scores[0, 0], atol=1e-3)
 
 
-@in_turn("policy, family, attn", ["compact", "centre"], either_kernel)
+RELEASED = ["original_then_compact", "compact_then_original"]
+
+
+@in_turn("policy, family, attn", RELEASED, either_kernel)
+def test_released_decoding_goes_on_where_that_code_goes_on(
+    family: str, attn: str, policy: Any
+) -> None:
+    model, inputs, handed = model_of(family, attn), inputs_of(family, 0, 2), list[Any]()
+
+    def look(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        handed.append(kwargs["position_embeddings"])
+
+    with unibench.prune(model, Fixed({1: every(3, 1)}), positions=policy) as session:
+        handle = text_of(model).layers[2].register_forward_pre_hook(look, with_kwargs=True)
+        generate(model, inputs, 3)
+        handle.remove()
+    assert session.prompt is not None
+    whole, origin = at(model, inputs), session.prompt.segments[2].origin[0]
+    closed = torch.arange(len(origin)).expand(len(whole), 1, -1).float()
+    kept, end = whole[:, :, origin], whole[..., -1:] + 1
+    if policy == "original_then_compact":
+        end = torch.full_like(end, len(origin))
+    else:
+        kept = closed
+    for found, place in zip(handed, (kept, end, end + 1), strict=False):
+        hidden = torch.zeros(1, place.shape[-1], 1)
+        wanted = session.family.rotary(hidden, turned(place), session.family.kinds[2])
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+@in_turn("policy, family, attn", ["compact", "centre", *RELEASED], either_kernel)
 def test_a_ragged_batch_equals_single_samples(family: str, attn: str, policy: Any) -> None:
     # one of text alone, and one of which the cuts drop nothing, beside others
     model = model_of(family, attn)

@@ -50,6 +50,10 @@ class Stored(StageContext):
         assert self.normed is not None
         return self.normed
 
+    def input_norm(self, hidden: Tensor) -> Tensor:
+        assert self.normed is not None
+        return self.normed
+
 
 def stored(call: Call, stage: Stage, hidden: Tensor, start: int, stop: int, **more: Any) -> Stored:
     """The context of one stage: visual tokens at ``start:stop`` of ``hidden``."""
@@ -173,6 +177,33 @@ def dart(call: Call) -> Answer:
     return Answer(
         chosen(one_stage(method), context(method, call.case.params["requested"])).keep, None
     )
+
+
+@adapter
+def dart_angelslim(call: Call) -> Answer:
+    """Keys and normed states of the layer before the cut, as its first stage remembers them."""
+    arrays = _context.tensors(call.case, call.dtype)
+    start, stop = span(arrays)
+    first, cut = call.build().stages(32)
+    more = dict(stored_keys=arrays["keys"], normed=arrays["states"])
+    ctx = stored(call, cut, torch.zeros_like(arrays["states"]), start, stop, **more)
+    assert first.select(ctx) is None
+    return Answer(chosen(cut, ctx).keep, None)
+
+
+@adapter
+def visual_softmax(call: Call) -> Answer:
+    """Queries of the last token and all keys of the layer before the cut."""
+    arrays = _context.tensors(call.case, call.dtype)
+    start, stop = span(arrays)
+    keys, last = arrays["keys"], arrays["query"]
+    query = torch.zeros(len(last), keys.shape[1], last.shape[-1], dtype=last.dtype)
+    query[:, -1] = last
+    found = QueryKey(query, keys, last.shape[-1] ** -0.5)
+    (cut,) = call.build().stages(32)
+    states = torch.zeros(keys.shape[1], 1, dtype=last.dtype)
+    ctx = stored(call, cut, states, start, stop, query_key=lambda layer: found)
+    return Answer(chosen(cut, ctx).keep, None)
 
 
 @adapter

@@ -44,10 +44,13 @@ BESIDES: dict[str, Any] = {"processor": Bare(), "clip": None}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "cdpruner[clip]": ("cdpruner", {"relevance": "clip"}),
     "d2pruner[either]": ("d2pruner", {"prior": "random:0", "edges": "either"}),
+    "dart[angelslim]": ("dart", {"layer": 1, "variant": "angelslim"}),
+    "dart[layer]": ("dart", {"norm": "layer", "variant": "official_bug"}),
     "dpp[random]": ("dpp", {"importance": "random"}),
     "duet[ratios]": ("duet", {"ratios": (0.5, 0.25)}),
     "duet[question]": ("duet", {"ratios": (0.5, 0.0), "queries": "question"}),
     "duet[official_bug]": ("duet", {"variant": "official_bug"}),
+    "fastv[angelslim]": ("fastv", {"layer": 1, "variant": "angelslim"}),
     "ficoco_v[official_bug]": ("ficoco_v", {"variant": "official_bug"}),
     "greedy_importance[l2norm]": ("greedy_importance", {"importance": "l2norm"}),
     "hired[sum]": ("hired", {"content": "sum", "alpha": 0.2}),

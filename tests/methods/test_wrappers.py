@@ -203,7 +203,10 @@ def test_a_sweep_wraps_each_of_its_methods() -> None:
     ("words", "message"),
     [
         (["method=fastv", "wrap=[cen_prune]"], "FastV does not ask, so that nothing would change"),
-        (["wrap=[divprune]"], "divprune is no wrapper; known: cen_prune, debias, stop"),
+        (
+            ["wrap=[divprune]"],
+            "divprune is no wrapper; known: cen_prune, debias, random_like, stop",
+        ),
         (["wrap=[cen_prun]"], "Did you mean cen_prune"),
         (["wrap=[3]"], "wrap takes names of wrappers"),
         (["method=fastv", "wrap=[debias]"], "calibrate method=d2pruner"),

@@ -59,7 +59,8 @@ COLUMNS: dict[str, Any] = {
     "tokens_per_layer": [1.0, 1.0], "notes": ["well done"], "abilities": {}, "device": "H100", "n": 5,
     "method": "fastv", "model": "tiny_llava", "task": "folder", "seed": 7, "budget": "0.5", "budget_mode": "x",
     "budget_scope": "item", "weights": "files:0", "dtype": "float16", "attn": "eager", "key": "0123456789abcdef",
-    "method_options": {"x": 1}, "uncounted": ["x"],
+    "method_options": {"x": 1}, "uncounted": ["x"], "diagnosis": {"coverage": 0.9},
+    "change": {"harm_pct": 0.0, "gain_pct": 100.0, "new_tokens": 0.0},
 }  # fmt: skip
 
 

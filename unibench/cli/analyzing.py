@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from unibench import frame as frames
-from unibench.analysis import angles, sweep, tradeoff
+from unibench import registry
+from unibench.analysis import angles, horizon, sweep, tradeoff
 from unibench.analysis.pictures import contexts, pictures
+from unibench.checks import facts_of
 from unibench.cli.grid import Grid
 from unibench.cli.parser import COMMAND, Options
 from unibench.compose import is_experiment
@@ -26,7 +28,7 @@ PICTURES = 200
 
 def analyze(options: Options) -> int:
     """``analyze tradeoff|angles [importance=random] <overrides>``, ``analyze sweep [PARAMETER]
-    <overrides>``, ``analyze size``.
+    <overrides>``, ``analyze size``, ``analyze horizon [method=fastv,dart] <overrides>``.
     """
     names = [word for word in options.words if "=" not in word]
     options.words = [word for word in options.words if word not in names]
@@ -36,6 +38,8 @@ def analyze(options: Options) -> int:
         return _tradeoff(_one(options), options.importance)
     if options.study == "angles":
         return _angles(_one(options))
+    if options.study == "horizon":
+        return _horizon(options)
     grid = Grid(options, sweep=not is_experiment(options.words))
     if options.study == "size":
         return _size(grid)
@@ -87,6 +91,44 @@ def _size(grid: Grid) -> int:
     for budget in frame.loc[frame["method"] != "vanilla", "budget"].unique():
         table = scores.size_table(joined, models, budget).reset_index()
         _write(grid.cells[0], f"size_{budget}", table, scores.sizes(joined, models, budget))
+    return code
+
+
+def _horizon(options: Options) -> int:
+    """Random choice at every layer against vanilla, and against methods that cut there."""
+    given = [word for word in options.words if word.startswith("method=")]
+    names = [name for word in given for name in word.partition("=")[2].split(",")]
+    for name in names:
+        if "layer" not in registry.method(name).parameters:
+            raise UsageError(f"method={name} has no parameter layer, so it cuts at one place alone")
+    if not any(word.startswith("method.layer=") for word in options.words):
+        models = {
+            cell.config.model.name: cell.config.model for cell in Grid(options, sweep=True).cells
+        }
+        depths = {facts_of(model).depth for model in models.values()}
+        depth = depths.pop()
+        if depths or depth is None:
+            raise UsageError(
+                f"{' and '.join(models)}: how many layers there are is not one known number; give"
+                " method.layer=1,2,3"
+            )
+        options.words.append(f"method.layer={','.join(map(str, range(1, depth)))}")
+    options.words = [word for word in options.words if word not in given]
+    options.words.append(f"method={','.join(dict.fromkeys([horizon.RANDOM, *names]))}")
+    grid = Grid(options, sweep=True)
+    code = grid.run()
+    settings = {cell.setting for cell in grid.cells}
+    lines = frames.whole(frames.load(Path(grid.cells[0].config.out)))
+    whole = lines["setting"].isin(settings) & (lines["method"] == "vanilla")
+    ours = lines["key"].isin({cell.key for cell in grid.cells})
+    table = horizon.horizon(frames.over_seeds(lines[whole | ours], intervals=False))
+    _write(grid.cells[0], "horizon", table, studies.horizon(table))
+    for _, found in horizon.first_layers(table).iterrows():
+        where = f"{found['model']} on {found['task']} at {found['budget']}"
+        if pd.isna(found["horizon"]):
+            print(f"{where}: no horizon up to layer {found['to']}: random choice differs there")
+        else:
+            print(f"{where}: from layer {int(found['horizon'])} on random choice equals everything")
     return code
 
 

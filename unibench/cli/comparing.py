@@ -27,7 +27,9 @@ SIDES = (
 
 
 def compare(options: Options) -> int:
-    """``compare A B [C ...] [model=..] [task=..] [budget=..] [out=outputs] [--json]``."""
+    """``compare A B [C ...] [by=ability | ability=A,B] [model=..] [task=..] [budget=..]
+    [out=outputs] [--json]``.
+    """
     names = options.words
     if len(names) < 2:
         raise UsageError(
@@ -35,14 +37,17 @@ def compare(options: Options) -> int:
             " divprune fastv"
         )
     cells = finished(options)
-    comparisons = comparing.compare(cells, names)
+    wanted = tuple(filter(None, (options.ability or "").split(",")))
+    by_ability = options.by == "ability"
+    comparisons = comparing.compare(cells, names, by_ability=by_ability, abilities=wanted)
     if options.json:
         print(json.dumps([comparing.as_record(one) for one in comparisons], indent=1))
         return 0
-    print_table(_pairs(comparisons), keys=5)
-    print_table(_sides(comparisons), keys=4)
+    apart = by_ability or bool(wanted)
+    print_table(_pairs(comparisons, apart), keys=5 + apart)
+    print_table(_sides(comparisons, apart), keys=4 + apart)
     pruned = [name for name in names if name != "vanilla"]
-    if len(pruned) > 2:
+    if len(pruned) > 2 and not apart:
         _print_ranking(cells, pruned)
     count = f"{len(comparisons)} comparison{'' if len(comparisons) == 1 else 's'}"
     console().print(
@@ -53,11 +58,13 @@ def compare(options: Options) -> int:
     return 0
 
 
-def _pairs(comparisons: Sequence[Comparison]) -> Table:
-    table = new_table("paired comparison", PAIRS)
+def _pairs(comparisons: Sequence[Comparison], apart: bool) -> Table:
+    """The comparisons; with their abilities where those are taken apart."""
+    table = new_table("paired comparison", (*(["ability"] if apart else []), *PAIRS))
     for one in comparisons:
         result = one.result
         table.add_row(
+            *([one.where["ability"]] if apart else []),
             *_where(one),
             one.first.name,
             one.second.name,
@@ -73,14 +80,16 @@ def _pairs(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def _sides(comparisons: Sequence[Comparison]) -> Table:
-    """Each method against vanilla, once."""
-    table = new_table("against vanilla", SIDES)
-    sides: dict[tuple[str, ...], tuple[tuple[str, str, str], Side]] = {}
+def _sides(comparisons: Sequence[Comparison], apart: bool) -> Table:
+    """Each method against vanilla, once; or once for each ability."""
+    table = new_table("against vanilla", (*(["ability"] if apart else []), *SIDES))
+    sides: dict[tuple[str, ...], tuple[tuple[str, ...], Side]] = {}
     for one in comparisons:
+        ability = [one.where["ability"]] if apart else []
         for side in (one.first, one.second):
             model, task, _ = _where(one)
-            sides.setdefault(side.folders, ((model, task, side.budget), side))
+            where = (*ability, model, task, side.budget)
+            sides.setdefault((*ability, *side.folders), (where, side))
     for where, side in sides.values():
         if side.agreement is not None:
             same = side.agreement

@@ -10,8 +10,15 @@ from unibench.errors import UsageError, UsageErrors
 def doctor(options: Options) -> int:
     """``doctor [--import]``: exit code 1 if something that every run needs is missing.
 
-    With ``cluster=slurm|ray|local`` the nodes of a cluster are asked.
+    With ``cluster=slurm|ray|local`` the nodes of a cluster are asked; with ``run=CELL`` it is asked
+    whether that cell was pruned.
     """
+    if options.run is not None:
+        if options.mistakes:
+            raise UsageErrors(options.mistakes)
+        from unibench.cli.watching import doctor_run
+
+        return doctor_run(options)
     if options.cluster is not None:
         from unibench.cli.nodes import ask_nodes  # composes cells
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unibench.cli import parsers
-from unibench.cli.parser import COMMAND, Options, Parser
+from unibench.cli.parser import COMMAND, OVERRIDES, Options, Parser
 from unibench.credentials import hidden
 from unibench.errors import UsageError, lines_shown, of_file, shown, unknown
 
@@ -48,7 +48,9 @@ VERBS: dict[str, Verb] = {
         "prefetching:prefetch",
     ),
     "doctor": Verb(
-        "what is installed here, or on the nodes of a cluster", parsers.doctor, "doctor:doctor"
+        "what is installed here or on a cluster; whether a run pruned",
+        parsers.doctor,
+        "doctor:doctor",
     ),
     "check": Verb(
         "whether a model keeps the rules that every method relies on",
@@ -60,6 +62,9 @@ VERBS: dict[str, Verb] = {
         "a method's own numbers, from a few samples", parsers.calibrate, "calibrating:calibrate"
     ),
     "compare": Verb("paired tests of methods or cells", parsers.compare, "comparing:compare"),
+    "lost": Verb(
+        "the samples that one method answers and another does not", parsers.lost, "losing:lost"
+    ),
     "recommend": Verb(
         "the Pareto-optimal methods within a limit of the drop",
         parsers.recommend,
@@ -69,6 +74,16 @@ VERBS: dict[str, Verb] = {
         "tables of the papers and of your own results, or a page of them",
         parsers.report,
         "reporting:report",
+    ),
+    "reproduce": Verb(
+        "a paper's table under its settings and ours, the unpruned model first",
+        parsers.reproduce,
+        "reproducing:reproduce",
+    ),
+    "import-run": Verb(
+        "what somebody else's code kept and answered, beside a cell of ours",
+        parsers.import_run,
+        "importing:import_run",
     ),
     "audit": Verb("suspicious numbers in a table of results", parsers.audit, "auditing:audit"),
     "plot": Verb("plots of finished cells", parsers.plot, "plotting:plot"),
@@ -81,15 +96,30 @@ VERBS: dict[str, Verb] = {
     "gallery": Verb(
         "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
     ),
+    "completion": Verb(
+        "what a shell offers while a command is typed", parsers.completion, "completing:completion"
+    ),
     "store": Verb(
-        "look after results: index, verify, repair, prune, rekey, merge, export, import",
+        "look after results: list, show, diff, why, verify, repair, prune, merge, export, ...",
         parsers.store_folder,
     ),
 }
 ACTIONS: dict[str, Verb] = {
+    "list": Verb(
+        "cells with state, score, date, host, user and size", parsers.store_list, "stored:list_"
+    ),
+    "show": Verb(
+        "configuration, environment and code of a cell", parsers.store_show, "stored:show"
+    ),
+    "diff": Verb("what tells two cells apart, and what it did", parsers.store_diff, "stored:diff"),
+    "why": Verb(
+        "why the cell of a command is not among those that are there",
+        parsers.store_why,
+        "stored:why",
+    ),
     "index": Verb("cells and samples below a folder", parsers.store_index, "storing:index"),
     "verify": Verb(
-        "what is damaged, and the command that repairs it", parsers.store_folder, "storing:verify"
+        "what is damaged, and the command that repairs it", parsers.store_verify, "storing:verify"
     ),
     "repair": Verb(
         "set damaged lines aside; the next run answers them again",
@@ -133,14 +163,13 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
   positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
+  after_state=true     allow cuts behind linear-attention layers, whose states keep what is dropped
+  video.frames=16 | video.fps=2       frames of a video            text_after_video=max_side|last
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
-
   experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
-  --cfg job | --info                the configuration that Hydra composes
-  --help | --version
-
+  --cfg job | --info  the configuration that Hydra composes       --help | --version
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
@@ -178,15 +207,24 @@ def _run(words: list[str]) -> int:
     place, options = _read(words)
     if options is None:
         code = 0
-    elif place:
-        module, _, function = place.partition(":")
-        code = getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options)
-    else:
-        from unibench.cli.grid import Grid
+    elif getattr(options, "wide", False):
+        from unibench.cli.terminal import widened
 
-        code = Grid(options).run()
+        with widened():
+            code = _do(place, options)
+    else:
+        code = _do(place, options)
     sys.stdout.flush()
     return int(code)
+
+
+def _do(place: str, options: Options) -> int:
+    if not place:
+        from unibench.cli.grid import Grid
+
+        return Grid(options).run()
+    module, _, function = place.partition(":")
+    return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options))
 
 
 def _fault(error: Exception) -> int:
@@ -258,8 +296,17 @@ def _verb_of(words: list[str]) -> tuple[str, Verb, list[str]]:
         if rest[0] not in ACTIONS:
             raise unknown("store action", rest[0], ACTIONS, f"{COMMAND} store --help")
         return f"store {rest[0]}", ACTIONS[rest[0]], rest[1:]
+    alone = first == "show" and len(rest) == 1 and not rest[0].startswith("-")
+    if alone and rest[0] not in parsers.KINDS.values():
+        raise UsageError(
+            f"show what {rest[0]}? {', '.join(parsers.KINDS.values())}; for example {COMMAND} show"
+            f" method {rest[0]}"
+        )
     if first in VERBS:
         return first, VERBS[first], rest
+    if rest and (first in OVERRIDES or rest[0] == "="):  # method divprune, ratio = 0.5
+        value = next((word for word in rest if word != "="), "...")
+        raise UsageError(f"overrides are written without spaces: {first}={value}")
     if first and "=" not in first and not first.startswith(("-", "~")):
         page = f"{COMMAND} --help; overrides are written key=value"
         raise unknown("verb", first, VERBS, page)

@@ -123,7 +123,7 @@ class Parser(argparse.ArgumentParser):
             loose = getattr(options, "words", [])
             more += [word for word in loose if re.match(r"[^\W\d]\w*=", word)]
         dashed = [word for word in more if word.startswith("-")]
-        mistakes += [self._unknown(word) for word in dashed or more]
+        mistakes += [self._unknown(_with_value(word, words)) for word in dashed or more]
         # after an unknown option, another word may be its value
         if mistakes and (dashed or not self.overrides):
             raise UsageErrors(mistakes)
@@ -168,6 +168,15 @@ class Parser(argparse.ArgumentParser):
         close = get_close_matches(key.lstrip("-"), known, n=1)
         meant = f" Did you mean {known[close[0]]}?" if close else ""
         return UsageError(f"unknown option {key}.{meant} See {self.prog} --help")
+
+
+def _with_value(option: str, words: Sequence[str]) -> str:
+    """An unknown option with the word behind it, which is likely to be its value."""
+    place = words.index(option) + 1 if option in words else len(words)
+    follows = words[place] if place < len(words) else "-"
+    if "=" in option or "=" in follows or follows.startswith("-"):
+        return option
+    return f"{option}={follows}"
 
 
 def count(text: str) -> int:

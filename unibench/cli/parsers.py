@@ -7,7 +7,9 @@ once.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import subprocess
 from collections.abc import Collection
 
 from unibench.cli.parser import Parser, count, natural, one_of, positive, real
@@ -19,11 +21,14 @@ KINDS = {
     "suites": "suite",
     "experiments": "experiment",
 }
+SHELLS = ("bash", "zsh", "fish", "words")
 ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
+DETAILS = ("interval", "drop")
+SETTINGS = ("paper", "unibench", "both")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
-STUDIES = ("tradeoff", "angles", "sweep", "size")
+STUDIES = ("tradeoff", "angles", "sweep", "size", "horizon")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
@@ -31,6 +36,7 @@ FILTERS = (
     *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
     *("setting", "device", "key", "text_after_video"),
 )  # columns of results; a test holds them to those that the frame knows
+LISTED = ("model", "task", "method", "budget", "seed", "state", "host", "user", "key")
 
 
 def run(parser: Parser) -> None:
@@ -43,6 +49,7 @@ def run(parser: Parser) -> None:
     parser.option(
         "--info", "WHAT", "what Hydra knows: all, config, defaults, ...", nargs="?", const="all"
     )
+    _wide(parser)
     parser.examples(
         "model=qwen2_5_vl_7b method=divprune ratio=0.889 task=pope harness=lmms_eval",
         "-m method=divprune,fastv ratio=0.667,0.889 task.limit=200",
@@ -57,6 +64,8 @@ def plan(parser: Parser) -> None:
     parser.flag("--failed", "list failed cells only")
     parser.flag("--json", "print everything as JSON")
     parser.option("--probe", "N", "answer N samples where no time is known", type=count)
+    parser.option("--workers", "N", "how long it takes so many", type=count)
+    _wide(parser)
     parser.examples(
         "-m method=divprune,fastv ratio=0.667,0.889",
         "experiment=uniprunebench_table5 --failed",
@@ -69,8 +78,9 @@ def work(parser: Parser) -> None:
     parser.takes("[-m] key=value ... [options]", overrides=True)
     _sweep(parser)
     parser.option("--processes", "N", "number of worker processes (1)", type=count)
-    parser.option("--gpus", "0,1", "one worker process for each of these GPUs", type=_gpus)
+    parser.option("--gpus", "0,1", "one worker for each of these GPUs; 0-7, all", type=_gpus)
     _workers(parser)
+    _wide(parser)
     parser.examples(
         "-m method=divprune,fastv ratio=0.667,0.889 --processes 2",
         "experiment=idpruner_table1 --gpus 0,1,2,3 --retry",
@@ -102,15 +112,24 @@ def prefetch(parser: Parser) -> None:
 
 
 def doctor(parser: Parser) -> None:
-    """What is installed."""
-    parser.takes("[options] [[-m] key=value ... cluster=WHERE]", overrides=True)
+    """What is installed, or whether a run pruned."""
+    parser.takes("[options] [run=CELL | [-m] key=value ... cluster=WHERE]", overrides=True)
+    parser.setting("run", "CELL", "folder or key of a finished cell (out=): did it prune?")
+    parser.setting("sample", "ID", "with run=: the sample that is asked again (the first)")
+    parser.setting("to", "FILE", "with run=: a picture of it: svg, png or pdf")
+    parser.flag("--files", "with run=: look at its files only, load no model")
+    parser.flag("--json", "with run=: print everything as JSON")
     _sweep(parser)
     parser.flag("--import", "import both harnesses as well (half a minute)", dest="importing")
     parser.option(
         "--nodes", "N", "with cluster=: number of nodes to ask (1)", type=count, default=1
     )
     _resources(parser)
-    parser.examples("--import", "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu")
+    parser.examples(
+        "--import",
+        "run=0f3a out=outputs to=layers.svg",
+        "-m method=divprune,fastv cluster=slurm --nodes 2 --partition gpu",
+    )
 
 
 def check(parser: Parser) -> None:
@@ -125,7 +144,7 @@ def check(parser: Parser) -> None:
 def profile(parser: Parser) -> None:
     """Cost on fixed inputs."""
     parser.takes("key=value ...", overrides=True)
-    parser.setting("image", "1920x1080", "width x height of the picture in pixels", type=_size)
+    parser.setting("image", "1920x1080", "width x height, or the file of a picture", type=_size)
     parser.setting("text_tokens", "64", "tokens of the question", type=count)
     parser.setting("new_tokens", "32", "tokens that are decoded, always so many", type=count)
     parser.setting("batch", "1,8", "prompts read together; a table for each", type=_counts)
@@ -138,6 +157,7 @@ def profile(parser: Parser) -> None:
         "or a paper's: uniprunebench, trimtokenator, idpruner, stp",
         type=one_of("protocol", ("unibench", "uniprunebench", "trimtokenator", "idpruner", "stp")),
     )
+    _wide(parser)
     parser.examples(
         "method=divprune,fastv ratio=0.667,0.889 image=336x336",
         "model=qwen2_5_vl_7b model.weights=random method=divprune ratio=0.889 batch=1,8",
@@ -157,6 +177,7 @@ def list_(parser: Parser) -> None:
         nargs="?",
         const="",
     )
+    _wide(parser)
     parser.examples("methods", "tasks --json", "methods --needs no-llm-attention,no-training")
 
 
@@ -178,17 +199,39 @@ def compare(parser: Parser) -> None:
         help="two or more methods (divprune, fastv+layer=3), or cells by key or folder",
     )
     parser.flag("--json", "print everything as JSON")
+    parser.setting("by", "ability", "a test for each ability", type=one_of("split", ("ability",)))
+    parser.setting("ability", "A,B", "a test for each of these")
     _results(parser)
+    _wide(parser)
     parser.examples(
-        "divprune fastv",
         "vanilla divprune random_pre budget=0.889 model=qwen2_5_vl_7b",
         "fastv fastv+layer=3 dart --json",
+        "divprune fastv by=ability",
     )
+
+
+def lost(parser: Parser) -> None:
+    """Samples won and lost."""
+    parser.takes("A B [key=value ...] [--json]")
+    for name, said in (("first", "a method, or a cell by key or folder"), ("second", "another")):
+        parser.add_argument(name, metavar="AB"[name == "second"], help=said)
+    parser.flag("--json", "print everything as JSON")
+    parser.setting("ability", "A,B", "samples of these abilities")
+    _results(parser)
+    _wide(parser)
+    parser.examples("vanilla divprune budget=0.889", "divprune fastv task=pope --json")
 
 
 def recommend(parser: Parser) -> None:
     """The Pareto front."""
     parser.takes("[options] [key=value ...]")
+    parser.option(
+        "--max",
+        "COST=NUMBER",
+        "largest cost by a profile: prefill_ms=120, peak_mib=900, ...; may be repeated",
+        type=_limit,
+        action="append",
+    )
     parser.option("--max-drop", "PERCENT", "largest drop below vanilla (2)", type=real, default=2.0)
     parser.option(
         "--metric",
@@ -197,7 +240,8 @@ def recommend(parser: Parser) -> None:
         default="prefill_ms",
     )
     _results(parser)
-    parser.examples("--max-drop 2 --metric prefill_ms", "--max-drop 1 --metric tflops task=pope")
+    _wide(parser)
+    parser.examples("--max-drop 2 --metric prefill_ms", "--max prefill_ms=120 --max peak_mib=900")
 
 
 def calibrate(parser: Parser) -> None:
@@ -220,15 +264,51 @@ def report(parser: Parser) -> None:
     parser.setting("paper", "NAME", "tables of a paper: uniprunebench, idpruner, ..., or all")
     parser.setting("table", "K", "one table of it")
     parser.setting("mode", "published", "or ours, or the difference", type=one_of("mode", MODES))
-    parser.setting("view", "tasks", "own results: tasks, abilities, place or aim as columns")
-    _format(parser)
+    parser.setting("view", "tasks", "or abilities, groups, diagnostics, place, aim")
+    parser.setting("sort", "average", "own results: a column, best first; -average: worst first")
+    parser.setting(
+        "show", "interval,drop", "own results: beside each score, where it is known", type=_details
+    )
+    parser.setting("names", "FILE.yaml", "own results: names to be written; paper: the papers'")
+    parser.setting("format", "md", f"or {', '.join(FORMATS[1:])}", type=one_of("format", FORMATS))
     parser.setting("to", "FOLDER", "write files instead of printing")
+    _wide(parser)
     _results(parser)
     parser.examples(
         "paper=uniprunebench table=1 mode=ours",
-        "out=outputs view=abilities format=tex",
+        "out=outputs view=abilities sort=average show=interval format=tex",
         "--html out=outputs to=page",
     )
+
+
+def reproduce(parser: Parser) -> None:
+    """A paper's table, run."""
+    parser.takes("paper=P table=K [key=value ...] [--factors] [--json]", overrides=True)
+    parser.setting("paper", "NAME", "uniprunebench, idpruner, trimtokenator or stp")
+    parser.setting("table", "K", "one table of it")
+    parser.setting(
+        "settings", "both", "or paper, or unibench: how what the table compares is run",
+        type=one_of("settings", SETTINGS), default="both",
+    )  # fmt: skip
+    parser.flag("--factors", "run one setting of the paper at a time, all others unibench's")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples(
+        "paper=idpruner table=1",
+        "paper=idpruner table=2 model=tiny_llava task=synthvqa task.limit=20",
+        "paper=uniprunebench table=3 task=mme method=dart --factors",
+    )
+
+
+def import_run(parser: Parser) -> None:
+    """Somebody else's run."""
+    parser.takes("FILE.jsonl cell=CELL [out=outputs] [--json]")
+    parser.add_argument(
+        "file", metavar="FILE.jsonl", help="a line a sample: id, visual_tokens, kept, answer"
+    )
+    parser.setting("cell", "CELL", "folder or key of our cell of the same method and budget")
+    parser.setting("out", "outputs", "folder to look for the key in", default="outputs")
+    parser.flag("--json", "print everything as JSON, sample by sample")
+    parser.examples("theirs.jsonl cell=0f3a out=outputs", "theirs.jsonl cell=0f3a --json")
 
 
 def audit(parser: Parser) -> None:
@@ -252,6 +332,9 @@ def plot(parser: Parser) -> None:
     parser.setting(
         "cost", "prefill_ms", "pareto: cost on the horizontal axis", default="prefill_ms"
     )
+    parser.setting(
+        "inputs", "1", "pareto: costs of profiles, by number of their inputs", type=count
+    )
     parser.setting("value", "NAME", "heat: column of the frame", default="retention_pct")
     parser.setting("spokes", "task", "radar: task or ability", default="task")
     parser.setting("models", "A,B", "size: models from small to large")
@@ -260,7 +343,6 @@ def plot(parser: Parser) -> None:
     parser.examples(
         "ratio task=synthvqa to=ratio.svg",
         "pareto cost=tflops",
-        "radar budget=0.889 spokes=ability",
         "frames task=synthvideo budget=0.75",
     )
 
@@ -285,7 +367,7 @@ def analyze(parser: Parser) -> None:
     parser.examples(
         "tradeoff ratio=0.889 task.limit=200",
         "sweep experiment=sweep_lambda task.limit=100",
-        "size experiment=sweep_size",
+        "horizon model=tiny_qwen2_5_vl method=fastv ratio=0.889 seed=0,1,2",
     )
 
 
@@ -300,11 +382,70 @@ def gallery(parser: Parser) -> None:
     parser.examples("synthvqa.html pictures=12", "pairs.html variant=pair split=dev")
 
 
+def completion(parser: Parser) -> None:
+    """Shell completion."""
+    _named(
+        parser,
+        "shell",
+        "shell",
+        SHELLS,
+        "bash, zsh or fish; what it prints belongs into ~/.bashrc, ...",
+    )
+    parser.takes("SHELL")
+    parser.setting("line", "TEXT", "with words: what has been typed so far")
+    parser.examples("bash", "fish")
+
+
+def store_verify(parser: Parser) -> None:
+    """``verify``."""
+    parser.takes("FOLDER [--score FILE.py:function]")
+    _folder(parser)
+    parser.option("--score", "FILE.py:function", "a scorer of your own that may be run again")
+    parser.examples("outputs", "outputs/tiny_llava --score ./mine.py:close")
+
+
 def store_folder(parser: Parser) -> None:
-    """``verify`` and ``repair``."""
+    """``repair``."""
     parser.takes("FOLDER")
     _folder(parser)
     parser.examples("outputs", "outputs/tiny_llava")
+
+
+def store_list(parser: Parser) -> None:
+    """``list``."""
+    parser.takes("FOLDER [key=value ...] [--json]")
+    _folder(parser)
+    parser.setting("sort", "score", "by a column; -score: the largest first")
+    parser.flag("--json", "print everything as JSON")
+    parser.filters(*LISTED)
+    _wide(parser)
+    parser.examples("outputs sort=-date", "outputs state=failed,damaged method=divprune --json")
+
+
+def store_show(parser: Parser) -> None:
+    """``show``."""
+    parser.takes("FOLDER KEY [--json]")
+    _folder(parser)
+    parser.add_argument("key", metavar="KEY", help="of a cell, its first signs, or its folder")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples("outputs 40f2b2", "outputs 40f2b2 --json")
+
+
+def store_diff(parser: Parser) -> None:
+    """``diff``."""
+    parser.takes("FOLDER A B [--json]")
+    _folder(parser)
+    parser.add_argument("first", metavar="A", help="key of a cell, its first signs, or its folder")
+    parser.add_argument("second", metavar="B", help="of another")
+    parser.flag("--json", "print everything as JSON")
+    parser.examples("outputs 40f2b2 c9084f", "outputs 40f2b2 c9084f --json")
+
+
+def store_why(parser: Parser) -> None:
+    """``why``."""
+    parser.takes("[-m] key=value ...", overrides=True)
+    _sweep(parser)
+    parser.examples("method=divprune ratio=0.889 task=pope", "-m method=divprune,fastv out=outputs")
 
 
 def store_index(parser: Parser) -> None:
@@ -345,10 +486,11 @@ def store_merge(parser: Parser) -> None:
 
 def store_export(parser: Parser) -> None:
     """``export``."""
-    parser.takes("FOLDER FILE.tar.gz")
+    parser.takes("FOLDER FILE.tar.gz [key=value ...]")
     _folder(parser)
     parser.add_argument("file", metavar="FILE.tar.gz", help="archive to write")
-    parser.examples("outputs grid.tar.gz", "outputs/tiny_llava llava.tar.gz")
+    parser.filters(*LISTED)
+    parser.examples("outputs grid.tar.gz", "outputs done.tar.gz state=done method=divprune,fastv")
 
 
 def store_import(parser: Parser) -> None:
@@ -398,6 +540,10 @@ def _results(parser: Parser) -> None:
     parser.filters(*FILTERS)
 
 
+def _wide(parser: Parser) -> None:
+    parser.flag("--wide", "tables as wide as they are, though the terminal is narrower")
+
+
 def _format(parser: Parser) -> None:
     parser.setting(
         "format", "md", f"or {', '.join(FORMATS[1:])}", type=one_of("format", FORMATS), default="md"
@@ -416,9 +562,38 @@ def _named(parser: Parser, name: str, kind: str, names: Collection[str], help: s
 
 
 def _gpus(text: str) -> list[str]:
-    names = text.split(",")
-    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text}: numbers of GPUs, each once, such as --gpus 0,1")
+    if text == "all":
+        return _all_gpus()
+    names: list[str] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)-(\d+)", part)
+        names += [str(n) for n in range(int(ends[1]), int(ends[2]) + 1)] if ends else [part]
+    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names) or not names:
+        raise argparse.ArgumentTypeError(
+            f"{text}: numbers of GPUs, each once, such as --gpus 0,1 or 0-7, or all"
+        )
+    return names
+
+
+def _all_gpus() -> list[str]:
+    """The GPUs that this process may use; asked of the driver, since torch takes seconds to load.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        found = visible.split(",")
+    else:
+        query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        try:
+            answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        except (OSError, subprocess.SubprocessError):
+            raise argparse.ArgumentTypeError("all: nvidia-smi names no GPU here") from None
+        found = answer.stdout.split()
+    names = [name.strip() for name in found if name.strip().isdecimal()]
+    if not names:
+        raise argparse.ArgumentTypeError("all: there is no GPU that this process may use")
     return names
 
 
@@ -440,7 +615,23 @@ def _expiry(text: str) -> float:
     return seconds
 
 
-def _size(text: str) -> tuple[int, int]:
+def _details(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    for word in words:
+        one_of("detail", DETAILS)(word)
+    return words
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, equals, number = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text}: a cost and its limit, such as prefill_ms=120")
+    return name, positive(number)
+
+
+def _size(text: str) -> tuple[int, int] | str:
+    if os.path.isfile(text):
+        return text
     size = re.fullmatch(r"(\d+)x(\d+)", text)
     if size is None or min(int(size[1]), int(size[2])) < 1:
         raise argparse.ArgumentTypeError(f"{text}: width x height in pixels, such as 1920x1080")

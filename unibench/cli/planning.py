@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
@@ -23,6 +24,7 @@ from unibench.plan.survey import STATES
 
 # in the place of the key of a hub model that is not on this disk: its commit is not known
 AFTER_DOWNLOAD = "key after download"
+STYLES = {"done": "green", "partial": "cyan", "failed": "red", "blocked": "yellow"}
 COLUMNS = ("model", "task", "samples", "method", "budget", "seed", "state", "time left", "remark")
 
 
@@ -128,7 +130,7 @@ def plan(options: Options) -> int:
     if options.json:
         print(json.dumps(asdict(report), indent=1))
     else:
-        _print(report)
+        _print(report, options.workers or 1)
     return 0
 
 
@@ -150,7 +152,7 @@ def _report(plans: Sequence[PlannedCell], history: History) -> Report:
     )
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, workers: int) -> None:
     """The table; reasons that several cells have stand below it, once."""
     counts = Counter(entry.reason for entry in report.cells if entry.reason)
     repeated = [reason for reason, count in counts.items() if count > 1]
@@ -163,7 +165,7 @@ def _print(report: Report) -> None:
     print_table(table, keys=len(COLUMNS) - 3, sentence=True)
     screen = console()
     for number, reason in enumerate(repeated, 1):
-        screen.print(f"{number}: {reason}")
+        screen.print(f"{number}: {counts[reason]} cells: {reason}")
     screen.print(", ".join(f"{count} {state}" for state, count in report.states.items()))
     unknown, more = report.cells_of_unknown_time, ""
     if unknown:
@@ -174,6 +176,10 @@ def _print(report: Report) -> None:
     known = clock(report.seconds) if report.seconds or not unknown else "unknown"
     most = "at most " if report.together and report.seconds else ""
     screen.print(f"time left for one worker: {most}{known}{more}")
+    if workers > 1 and report.seconds:
+        screen.print(
+            f"with {workers} workers: about {clock(report.seconds / workers)}, loading not counted"
+        )
     if report.together:
         screen.print(f"{report.together} cells are answered together, which takes less")
     for what in report.downloads:
@@ -185,7 +191,7 @@ def _print(report: Report) -> None:
         )
 
 
-def _cells_of(entry: Entry, notes: Mapping[str, str]) -> tuple[str, ...]:
+def _cells_of(entry: Entry, notes: Mapping[str, str]) -> tuple[str | Text, ...]:
     """What the table shows of a line, in the order of :data:`COLUMNS`."""
     state, left = entry.state, "?"
     if state == "partial":
@@ -198,7 +204,7 @@ def _cells_of(entry: Entry, notes: Mapping[str, str]) -> tuple[str, ...]:
     total, seed = str(entry.total or "?"), str(entry.seed)
     return (
         *(entry.model, entry.task, total, entry.method, entry.budget, seed),
-        *(state, left, remark or ""),
+        *(Text(state, style=STYLES.get(entry.state, "")), left, remark or ""),
     )
 
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from unibench import frame as frames
 from unibench.cli.parser import Options
-from unibench.cli.results import finished, only
+from unibench.cli.results import finished, folder_of, only
 from unibench.errors import UsageError
+from unibench.latency import priced, profiles
 from unibench.page.gallery import kept_of
 from unibench.plots import canvas, costs, ranks, scores, video
 from unibench.plots.overlay import film_strip, side_by_side
@@ -47,6 +48,8 @@ def _drawn(frame: pd.DataFrame, options: Options) -> Figure:
     task = only(frame, "task")
     match options.kind:
         case "pareto":
+            if options.inputs is not None:
+                frame = priced(frame, profiles(folder_of(options)), options.inputs)
             return costs.pareto(frame, task, options.cost)
         case "bars":
             return costs.bars(frame, task)

@@ -6,14 +6,20 @@ import json
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unibench.cli.parser import Options
+from unibench.cli.terminal import console, new_table, print_table
 from unibench.compose import compose_cells
 from unibench.config import RunConfig
 from unibench.errors import UsageError, UsageErrors
 from unibench.profile import Request
 
-NOT_HERE = ("task", "batch_size", "generation")  # keys of accuracy runs
+if TYPE_CHECKING:
+    from unibench.profile.measure import Table as Measured
+
+NOT_HERE = ("task", "batch_size", "generation", "diagnostics")  # keys of accuracy runs
+CONTROLS = ("control", "controls")
 
 
 def profile(options: Options) -> int:
@@ -28,7 +34,10 @@ def profile(options: Options) -> int:
     tables = measure.profile(request, cells, lambda line: print(line, file=sys.stderr))
     for number, measured in enumerate(tables):
         text = table.markdown(request, measured, command)
-        print(text)
+        if sys.stdout.isatty():
+            show(request, measured, command)
+        else:
+            print(text)
         out.mkdir(parents=True, exist_ok=True)
         first = measured.rows[0]
         image, batch = first["image"], first["batch"]
@@ -37,6 +46,19 @@ def profile(options: Options) -> int:
         (out / f"{name}.json").write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
         print(f"{out / name}.md and .json\n")
     return 0
+
+
+def show(request: Request, measured: Measured, command: str) -> None:
+    """Print a table of the width of the terminal, with its remarks."""
+    from unibench.profile import table  # loads torch
+
+    heads, *rows = table.cells(request, measured)
+    shown = new_table(measured.title, heads)
+    for row in rows:
+        shown.add_row(*row)
+    print_table(shown)
+    for remark in table.remarks(request, measured, command):
+        console().print(remark)
 
 
 def requested(options: Options) -> tuple[Request, list[RunConfig]]:
@@ -52,6 +74,12 @@ def requested(options: Options) -> tuple[Request, list[RunConfig]]:
         if key.partition(".")[0] in NOT_HERE:
             inputs = "image, text_tokens, new_tokens, batch"
             errors.append(UsageError(f"{key}: profile asks no task; its inputs are {inputs}"))
+        elif key in CONTROLS:
+            errors.append(
+                UsageError(
+                    f"{word}: profile has inputs of its own; for a smaller picture give image="
+                )
+            )
         else:
             overrides.append(word)
     cells: list[RunConfig] = []

@@ -10,12 +10,16 @@ from unibench import recommend as recommending
 from unibench.cli.parser import Options
 from unibench.cli.results import finished
 from unibench.cli.terminal import console, new_table, print_table
-from unibench.recommend import Recommendation
+from unibench.recommend import Recommendation, Rival
 from unibench.stats import Estimate
 
 
 def recommend(options: Options) -> int:
     """``recommend --max-drop 2 --metric prefill_ms [model=..] [task=..] [out=outputs]``."""
+    if options.max:
+        from unibench.cli import budgeting
+
+        return budgeting.recommend(options)
     screen, limit = console(), options.max_drop
     cells = finished(options)
     for found in recommending.recommend(cells, max_drop=limit, metric=options.metric):
@@ -29,6 +33,13 @@ def recommend(options: Options) -> int:
                 f"none of {found.tried} loses so little; the least is {near.name} at {near.budget}:"
                 f" {near.drop.value:.1f} %"
             )
+        for rival in found.rivals:
+            screen.print(_said(rival))
+        if not found.controlled:
+            screen.print(
+                "no control was run on these tasks, so nothing says that a smaller picture does"
+                " not do as well: add controls=standard to the command that made these results"
+            )
         if found.incomplete:
             screen.print(f"left out, not run on all tasks: {', '.join(found.incomplete)}")
     screen.print(
@@ -38,13 +49,22 @@ def recommend(options: Options) -> int:
     return 0
 
 
+def _said(rival: Rival) -> str:
+    one, control = rival.candidate, rival.control
+    return (
+        f"{one.name} at {one.budget} does not beat the control {control.name} at {control.budget},"
+        f" which costs no more: drop {one.drop.value:.1f} against {control.drop.value:.1f} %, 95 %"
+        f" of the difference {rival.low:+.1f} to {rival.high:+.1f}"
+    )
+
+
 def _front(found: Recommendation, limit: float, metric: str) -> Table:
     title = f"{found.model} on {found.device}: at most {limit:g} % below vanilla, least {metric}"
     columns = ("method", "budget", "tasks", "drop %", "95 %", "sure", metric, "95 %", "of vanilla")
     table = new_table(title, columns)
     for one in found.front:
         table.add_row(
-            one.name,
+            f"{one.name} (control)" if one.control else one.name,
             one.budget,
             str(one.tasks),
             f"{one.drop.value:.1f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import CONTROLS, against
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
-from unibench.report import Comparison, Results, StandIn, Table
+from unibench.cli.terminal import console, print_table
+from unibench.report import StandIn, Table
 from unibench.store.files import replace
 
 
 def report(options: Options) -> int:
     """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv]
-    [out=outputs] [to=FOLDER]``.
+    [sort=COLUMN] [show=interval,drop] [names=FILE] [out=outputs] [to=FOLDER]``.
+
+    A terminal that is asked for no format gets a table of its own width.
 
     With ``--html`` a page of all results instead.
     """
@@ -30,14 +35,51 @@ def report(options: Options) -> int:
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)
     else:
-        cells = frames.over_seeds(finished(options), intervals=False)
-        tables = list(reports.grid(cells, options.view or "tasks"))
+        tables = _of_results(options)
+    if options.format is None and not options.to and sys.stdout.isatty():
+        for table in tables:
+            _show(table)
+        return 0
+    options.format = options.format or "md"
     texts = {table.name: reports.WRITERS[options.format](table) for table in tables}
     if options.to:
         _write(Path(options.to).expanduser(), options.format, texts)
     else:
         print("\n".join(texts.values()), end="")
     return 0
+
+
+def _of_results(options: Options) -> list[Table]:
+    """Tables of one's own results, set as papers do, each method beside the best control."""
+    show, names, view = options.show or (), reports.Names.of(options.names), options.view or "tasks"
+    cells = frames.over_seeds(finished(options), intervals="interval" in show)
+    found = against(_with_controls(options, cells)) if view == "tasks" else {}
+    tables = reports.grid(cells, view, found)
+    if view not in ("groups", "diagnostics"):
+        tables = [
+            reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables
+        ]
+    return [*tables, *reports.controls(cells, found)]
+
+
+def _show(table: Table) -> None:
+    """A table for a terminal, with its notes."""
+    screen = console()
+    print_table(reports.terminal(table), keys=len(table.heads))
+    for letter, note in table.notes.items():
+        screen.print(f"{letter}: {note}")
+    for remark in table.remarks:
+        screen.print(remark)
+
+
+def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:
+    """The lines that filters let pass, and the controls beside them, which a method= keeps out."""
+    if "method" not in options.filters:
+        return frames.whole(cells)
+    lines = frames.whole(frames.load(folder_of(options)))
+    beside = lines["setting"].isin(cells["setting"]) & lines["method"].isin(CONTROLS)
+    controls = frames.over_seeds(lines[beside], intervals=False)
+    return pd.concat([frames.whole(cells), controls], ignore_index=True).drop_duplicates("series")
 
 
 def _of_papers(options: Options) -> list[Table]:
@@ -50,10 +92,7 @@ def _of_papers(options: Options) -> list[Table]:
     cells = _cells(options)
     difference = mode == "difference"
     return [
-        Comparison(
-            name, Results(cells, reports.rows(name), standin), reports.beyond, difference
-        ).table()
-        for name in names
+        reports.filled(name, cells, standin, reports.beyond, difference).table() for name in names
     ]
 
 

@@ -13,6 +13,7 @@ from unibench import registry
 from unibench import store as results
 from unibench.cli.parser import Options
 from unibench.cli.terminal import say
+from unibench.store.listing import listed
 
 
 def index(options: Options) -> int:
@@ -47,12 +48,14 @@ def _with_verified(entries: list[results.Entry], folder: Path) -> list[results.E
 
 
 def verify(options: Options) -> int:
-    """``store verify FOLDER``: exit code 1 if something is damaged."""
+    """``store verify FOLDER [--score FILE.py:function]``: exit code 1 if something is damaged."""
     from unibench import frame  # loads pandas
     from unibench.recheck import recheck
 
     folder = _path(options.folder)
-    checked = recheck(folder)
+    file, _, function = (options.score or "").rpartition(":")
+    trusted = [f"{_path(file).absolute()}:{function}"] if file else []
+    checked = recheck(folder, trusted)
     frame.note(folder, checked.damaged)
     problems = checked.problems
     if checked.unsealed:
@@ -122,8 +125,11 @@ def merge(options: Options) -> int:
 
 
 def export(options: Options) -> int:
-    """``store export FOLDER FILE.tar.gz``."""
-    count = results.export(_path(options.folder), _path(options.file))
+    """``store export FOLDER FILE.tar.gz [key=value ...]``."""
+    folder, wanted = _path(options.folder), None
+    if options.filters:
+        wanted = {Path(one.folder) for one in listed(folder, options.filters)}
+    count = results.export(folder, _path(options.file), wanted)
     say(f"{_counted(count, 'cell', 'cells')} in {options.file}")
     return 0
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,9 @@ from unibench.errors import lines_shown
 
 UNLIMITED = 100_000  # columns of an output that is no terminal: nothing is wrapped
 WORDS = ("model", "task", "first", "second", "method", "test")  # columns of text
+LABEL = "italic"  # style of a line that is one text across all columns
 NARROWEST = 24  # columns that a sentence at the end of a line is folded to
+_WIDE: ContextVar[bool] = ContextVar("wide", default=False)
 
 
 class Terminal(Console):  # type: ignore[misc]
@@ -43,7 +46,17 @@ class Terminal(Console):  # type: ignore[misc]
 
 def console() -> Terminal:
     """The standard output. Only a terminal has a width: ``| grep`` and files get whole lines."""
-    return Terminal(width=None if sys.stdout.isatty() else UNLIMITED)
+    return Terminal(width=None if sys.stdout.isatty() and not _WIDE.get() else UNLIMITED)
+
+
+@contextmanager
+def widened() -> Iterator[None]:
+    """Inside the block, tables are as wide as they are, though the terminal is narrower."""
+    token = _WIDE.set(True)
+    try:
+        yield
+    finally:
+        _WIDE.reset(token)
 
 
 def say(text: object) -> None:
@@ -79,7 +92,8 @@ def lenient() -> Iterator[None]:
 
 
 def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
-    """Print a table; where it is too wide for the terminal, several ones below each other.
+    """Print a table. Where it is too wide for the terminal, what is the same in all lines is said
+    once above it; what then is too wide still, as several tables below each other.
 
     The lines are those that rich sets of a table without markup, which takes it seconds for
     thousands of them.
@@ -92,7 +106,9 @@ def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
     screen = console()
     columns = [_Column.of(column) for column in table.columns]
     if table.title:
-        screen.print(table.title, style="italic", soft_wrap=True)
+        screen.print(table.title, style="italic")
+    if _width(columns, sentence) > screen.width:
+        columns, keys = _without_constants(columns, keys, screen)
     shown = columns[:keys]
     for column in columns[keys:]:
         folded = sentence and column is columns[-1]
@@ -104,6 +120,23 @@ def print_table(table: Table, *, keys: int = 2, sentence: bool = False) -> None:
         others = _width(shown, True) - min(NARROWEST, shown[-1].width)
         shown[-1] = shown[-1].folded(max(NARROWEST, screen.width - others))
     _print(shown, screen)
+
+
+def _without_constants(
+    columns: list[_Column], keys: int, screen: Terminal
+) -> tuple[list[_Column], int]:
+    """The columns but those keys that have one value, which are said in a line; how many keys
+    are left.
+    """
+    same = [column for column in columns[:keys] if column.constant]
+    if len(columns[0].cells) < 2 or len(same) == len(columns):
+        return columns, keys
+    if len(same) == keys:  # the lines need a name
+        same = same[:-1]
+    said = [f"{' '.join(one.cells[0])} {' '.join(one.cells[1])}" for one in same]
+    if said:
+        screen.print(", ".join(said))
+    return [column for column in columns if column not in same], keys - len(same)
 
 
 @dataclass(frozen=True)
@@ -132,8 +165,16 @@ class _Column:
         ]
         styles = ["bold", *(str(cell.style) if isinstance(cell, Text) else "" for cell in cells)]
         lines = [text.split("\n") for text in texts]
-        width = max(cell_len(line) for cell in lines for line in cell)
+        # a label runs across the columns and makes none of them wider
+        inside = [cell for cell, style in zip(lines, styles, strict=True) if style != LABEL]
+        width = max(cell_len(line) for cell in inside for line in cell)
         return cls(lines, styles, column.justify == "right", width)
+
+    @property
+    def constant(self) -> bool:
+        """Whether all cells below the head are alike."""
+        first, *others = self.cells[1:]
+        return all(cell == first for cell in others) and LABEL not in self.styles
 
     def folded(self, width: int) -> _Column:
         """The column with its text folded to a width."""
@@ -199,6 +240,7 @@ def _styled(line: str, columns: Sequence[_Column], row: int) -> Text:
     for column in columns if row >= 0 else ():
         # styles lie on texts of one cell a sign, so that columns of the terminal count signs
         if column.styles[row]:
-            text.stylize(column.styles[row], start, start + column.width)
+            end = len(line) if column.styles[row] == LABEL else start + column.width
+            text.stylize(column.styles[row], start, end)
         start += column.width + 3
     return text

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any
 
 from PIL.Image import Image, new
@@ -15,9 +16,13 @@ from PIL.Image import Image, new
 from unibench.budget import Budget, Scope
 from unibench.config import Control
 from unibench.controls import grids
+from unibench.controls.frames import fewer_frames, of_frames, pinned
+from unibench.controls.native import native_budget, with_limits
 from unibench.errors import UsageError
 from unibench.models import LoadedModel, Piece
 from unibench.ops import coarser_grid, shares
+from unibench.pruning.family import VisionCall
+from unibench.pruning.layout import Item
 
 # how VTC-Bench opens Qwen2-VL's processor, whatever the model's own limits
 OFFICIAL_LIMITS = {"shortest_edge": 3136, "longest_edge": 2408448}
@@ -31,11 +36,13 @@ class Controlled:
         pieces: of the user turn.
         loaded: the model, with the settings of its image processor that the control wants.
         visual_tokens: of the prompt before the control.
+        places: of each video that has fewer frames now, which of them are left.
     """
 
     pieces: list[Piece]
     loaded: LoadedModel
     visual_tokens: int
+    places: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,14 @@ class Controller:
         kind: which one.
         budget, scope: how many tokens may be read.
         others: for ``blind_other``: the picture that each picture is replaced by, by digest.
+        median: for ``native_budget``: width and height of the task's picture of median size.
     """
 
     kind: Control
     budget: Budget
     scope: Scope = "sequence"
     others: Mapping[str, Image] | None = None
+    median: tuple[int, int] | None = None
 
     def __call__(self, loaded: LoadedModel, pieces: Sequence[Piece]) -> Controlled:
         """The prompt in place of a prompt.
@@ -64,14 +73,25 @@ class Controller:
             UsageError: the model offers no size of picture for so few tokens, or a piece is a
                 video.
         """
-        if any(isinstance(piece, tuple) for piece in pieces):
-            raise UsageError(f"control={self.kind} changes pictures, and this prompt has a video")
+        if all(isinstance(piece, str) for piece in pieces):
+            return Controlled(list(pieces), loaded, 0)  # some questions of a task have no picture
         counts = _Counts(loaded, list(pieces))
         if self.kind == "blind":
             left: list[Piece] = [piece for piece in pieces if isinstance(piece, str)]
             return Controlled(left, loaded, counts.whole)
         if self.kind == "blind_grey":
             return Controlled(_each(pieces, partial(_grey, loaded)), loaded, counts.whole)
+        videos = [piece for piece in pieces if isinstance(piece, tuple)]
+        if self.kind == "fewer_frames":
+            return self._thinned(counts, len(videos))
+        if videos:
+            raise UsageError(
+                f"control={self.kind} changes pictures, and this prompt has a video: take"
+                " control=fewer_frames"
+            )
+        if self.kind == "native_budget":
+            own = native_budget(loaded, self._native(counts), counts.factor)
+            return Controlled(list(pieces), own, counts.whole)
         if self.kind == "blind_other":
             return Controlled(_each(pieces, self._other), loaded, counts.whole)
         if self.kind == "resize_divisor":
@@ -81,7 +101,7 @@ class Controller:
                     " control=resize_blur, or method=pooling"
                 )
             small = partial(grids.divided, divisor=self._divisor())
-            official = _with_limits(loaded, **OFFICIAL_LIMITS)
+            official = with_limits(loaded, **OFFICIAL_LIMITS)
             return Controlled(_each(pieces, small), official, _Counts(official, pieces).whole)
         return counts.fitted(self.kind, self._parts(counts))
 
@@ -89,8 +109,45 @@ class Controller:
         """The most tokens of each picture."""
         if self.scope == "item":
             return [self.budget.keep(count) for count in counts.each]
+        if self.scope == "tile":
+            # a smaller picture has other tiles: it may have as many tokens as all of them keep
+            return [sum(map(self.budget.keep, tiles)) for tiles in counts.tiles]
         most = self.budget.keep(counts.whole)
         return [max(1, part) for part in shares(most, counts.each)]
+
+    def _native(self, counts: _Counts) -> int:
+        """The most tokens of any picture: the budget's of the picture of the task's median size."""
+        if self.budget.tokens is not None:
+            return self.budget.tokens
+        if self.median is None:
+            raise UsageError(
+                "control=native_budget has one setting for all pictures of a task, and a harness"
+                " hands them over one by one: give the tokens of a picture, keep=64 for example"
+            )
+        (usual,) = _Counts(counts.loaded, [new("RGB", self.median), "?"]).each
+        return self.budget.keep(usual)
+
+    def _thinned(self, counts: _Counts, videos: int) -> Controlled:
+        """The prompt with fewer frames of its videos."""
+        loaded, pieces = counts.loaded, counts.pieces
+        if videos != sum(not isinstance(piece, str) for piece in pieces):
+            raise UsageError("control=fewer_frames takes frames of videos, and this is a picture")
+
+        videos = [piece for piece in pieces if isinstance(piece, tuple)]
+        sizes = [_visual(loaded, loaded.read([[video, "?"]])) for video in videos]
+        parts = [self.budget.keep(size) for size in sizes]
+        if self.scope == "sequence":
+            parts = [max(1, part) for part in shares(self.budget.keep(sum(sizes)), sizes)]
+        reader, found = loaded, list[tuple[int, ...]]()
+        thin = list[tuple[Image, ...]]()
+        for video, most in zip(videos, parts, strict=True):
+            reader, frames = pinned(loaded, video)
+            places = _places(reader, frames, most)
+            found.append(places)
+            thin.append(of_frames(video, [frames[place] for place in places], places))
+        left = iter(thin)
+        turn: list[Piece] = [piece if isinstance(piece, str) else next(left) for piece in pieces]
+        return Controlled(turn, reader, counts.whole, tuple(found))
 
     def _divisor(self) -> int:
         kept = float(self.budget.retention or 0)
@@ -142,6 +199,25 @@ class _Counts:
         pictures = [piece for piece in self.pieces if not isinstance(piece, str)]
         return [_visual(self.loaded, self.loaded.read([[picture, "?"]])) for picture in pictures]
 
+    @property
+    def tiles(self) -> list[list[int]]:
+        """Tokens of each tile of each picture."""
+        if self.grids is not None:
+            return [[count] for count in self.each]
+        found = []
+        for picture in (piece for piece in self.pieces if not isinstance(piece, str)):
+            inputs = self.loaded.read([[picture, "?"]])
+            length = _visual(self.loaded, inputs)
+            kinds = self.loaded.family.visual_kind(inputs["input_ids"])[0].tolist()
+            runs = [len(list(run)) for kind, run in groupby(kinds) if kind]
+            call = VisionCall("image", dict(inputs), tokens=length)
+            items = [
+                Item(0, sum(map(len, parts)), parts)
+                for parts in self.loaded.family.items(call, runs)
+            ]
+            found.append([len(tile) for item in items for tile in item.tiles()])
+        return found
+
     def fitted(self, kind: Control, most: Sequence[int]) -> Controlled:
         """The prompt whose pictures have at most so many tokens each."""
         if self.grids is None:
@@ -155,7 +231,7 @@ class _Counts:
             return make(picture, (c / columns, r / rows), (c * self.factor, r * self.factor))
 
         settings = {} if kind == "resize_blur" else {"shortest_edge": self.factor**2}
-        loaded = _with_limits(self.loaded, **settings) if settings else self.loaded
+        loaded = with_limits(self.loaded, **settings) if settings else self.loaded
         return Controlled(_each(self.pieces, fit), loaded, self.whole)
 
     def _scaled(self, kind: Control, most: int) -> Controlled:
@@ -166,20 +242,24 @@ class _Counts:
             return Controlled(_each(self.pieces, blur), self.loaded, self.whole)
         scale = partial(_MAKERS[kind], size=None)
         tried: dict[float, list[Piece]] = {}
+        counts: list[int] = []
 
         def tokens(step: float) -> int:
             tried[step] = _each(self.pieces, partial(scale, shares=(step, step)))
-            return _visual(self.loaded, self.loaded.read([tried[step]]))
+            counts.append(_visual(self.loaded, self.loaded.read([tried[step]])))
+            return counts[-1]
 
         step = grids.largest(most, tokens)
         if step is not None:
             return Controlled(tried[step], self.loaded, self.whole)
         for loaded in _fewer_tiles(self.loaded) if kind == "resize" else ():
-            if _visual(loaded, loaded.read([self.pieces])) <= most:
+            counts.append(_visual(loaded, loaded.read([self.pieces])))
+            if counts[-1] <= most:
                 return Controlled(list(self.pieces), loaded, self.whole)
         raise UsageError(
-            f"control={kind}: this model reads {self.whole} tokens of this prompt, and of no"
-            f" smaller picture {most} or fewer; take control=resize_blur, or method=pooling"
+            f"control={kind}: this model reads {self.whole} tokens of this prompt, and of a smaller"
+            f" picture never fewer than {min(counts)}, where the budget is {most}; take"
+            " control=resize_blur, or method=pooling"
         )
 
 
@@ -206,14 +286,26 @@ def digest(picture: Image) -> str:
     return blake2b(f"{shown.size}".encode() + shown.tobytes(), digest_size=16).hexdigest()
 
 
+def _places(loaded: LoadedModel, frames: tuple[Image, ...], most: int) -> tuple[int, ...]:
+    """Which frames of a video to show for so many tokens."""
+
+    def tokens(places: Sequence[int]) -> int:
+        chosen = tuple(frames[place] for place in places)
+        return _visual(loaded, loaded.read([[chosen, "?"]]))
+
+    group = int(getattr(loaded.processor.video_processor, "temporal_patch_size", 1))
+    return tuple(fewer_frames(len(frames), most, group, tokens))
+
+
 def _each(pieces: Sequence[Piece], change: Callable[[Image], Image]) -> list[Piece]:
-    """A turn with its pictures changed."""
-    return [piece if isinstance(piece, str) else change(_picture(piece)) for piece in pieces]
-
-
-def _picture(piece: Piece) -> Image:
-    assert isinstance(piece, Image)
-    return piece
+    """A turn with its pictures changed, and the frames of its videos."""
+    changed: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, tuple):
+            changed.append(of_frames(piece, list(map(change, piece)), range(len(piece))))
+        else:
+            changed.append(piece if isinstance(piece, str) else change(piece))
+    return changed
 
 
 def _grey(loaded: LoadedModel, picture: Image) -> Image:
@@ -248,12 +340,6 @@ _MAKERS: Mapping[str, Callable[..., Image]] = {
     "resize_blur": _blurred,
     "centre_crop": _cropped,
 }
-
-
-def _with_limits(loaded: LoadedModel, **edges: int) -> LoadedModel:
-    """A model whose processor has other limits of a picture's size, in pixels."""
-    own = loaded.image_options.get("size") or dict(loaded.processor.image_processor.size)
-    return replace(loaded, image_options={**loaded.image_options, "size": {**own, **edges}})
 
 
 def _fewer_tiles(loaded: LoadedModel) -> list[LoadedModel]:

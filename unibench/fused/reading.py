@@ -15,6 +15,7 @@ from unibench.pruning import Session
 from unibench.pruning._transformers import attention_of
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.family import Family
+from unibench.pruning.prefill import Prefill
 
 
 class Layers:
@@ -96,6 +97,7 @@ class Reading:
             session.begin(prefill, prompt, opened.hidden)
             self.rows.append(Row(session, prefill, self.trunk, modules))
         self._calls: dict[nn.Module, list[QueryKey]] | None = None
+        self._asked: Prefill | None = None  # of the row whose method is being asked
         # a text alone is never cut
         pictured = opened.prefill.prompt.has_visual
         self._cuts = {layer for one in sessions for layer in one.stages} if pictured else set()
@@ -112,7 +114,7 @@ class Reading:
             for stage in row.session.plan.stages
             if stage.needs.entering
         }
-        tap = AttentionTap(self.trunk.wanted | entering, self._listening)
+        tap = AttentionTap(self.trunk.wanted | entering, self._listening, alone=self._alone)
         groups = [Group.of([self.trunk], self._kind, self._layers.kernel)]
         with tap.installed():
             for index in range(len(self._layers)):
@@ -131,6 +133,10 @@ class Reading:
     def _listening(self, module: nn.Module) -> list[QueryKey] | None:
         return None if self._calls is None else self._calls.setdefault(module, [])
 
+    def _alone(self, module: nn.Module) -> bool:
+        """Whether a method calls an attention module for its queries and keys."""
+        return self._asked is not None and self._asked.alone is module
+
     def _cut(self, index: int) -> None:
         """Ask every method that cuts in front of a layer."""
         for row in self.rows:
@@ -142,7 +148,7 @@ class Reading:
                         raise
                     row.error = error
                 finally:
-                    self._calls = None
+                    self._calls = self._asked = None
 
     def _branch(self, row: Row, index: int) -> None:
         prefill, before = row.prefill, row.track.hidden
@@ -150,7 +156,7 @@ class Reading:
             # what the layers of the whole prompt have recorded so far, for this method's eyes
             seen = self.trunk.prefill.recorded.items()
             prefill.recorded = {key: list(calls) for key, calls in seen if key in row.wanted}
-        self._calls = prefill.recorded
+        self._calls, self._asked = prefill.recorded, prefill
         hidden = before
         for number, stage in row.session.stages[index]:
             hidden = row.session.cut(prefill, number, stage, hidden)

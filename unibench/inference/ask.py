@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,14 @@ from transformers import GenerationConfig
 
 from unibench import videos
 from unibench.config import RunConfig
-from unibench.controls import Controller, others_of
+from unibench.controls.prompts import Controlled, Controller, others_of
 from unibench.cost import Clock, Mark
 from unibench.cost.flops import DecoderShape, decoder_shape, tflops
+from unibench.diagnostics.places import diagnosis
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.batching import Batches
-from unibench.inference.record import TIMES, Record
+from unibench.inference.record import TIMES, Record, frozen
 from unibench.inference.session import session_of
 from unibench.models import LoadedModel, Piece
 from unibench.pictures import all_shown
@@ -40,6 +42,7 @@ class Question:
         pictures: pictures and videos in the prompt.
         seen: the part of each picture that the processor hands on, where that is known.
         visual_tokens: of the prompt before a control changed it; None without one.
+        boxes: of each picture, what the question is about, as shares of its sides.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Question:
     pictures: int = 0
     seen: tuple[Box, ...] = ()
     visual_tokens: int | None = None
+    boxes: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,9 @@ def record_of(
     # a control is compared with the prompt that it changed, not with its own
     whole = prompt.visual_tokens if question.visual_tokens is None else question.visual_tokens
     full = [prompt.text_tokens + whole] * len(tokens)
+    layout = frozen(written(prompt.items))
+    # of a prompt that a control changed, no token is one of the task's picture
+    last = prompt.last if question.visual_tokens is None else ""
     return Record(
         id=question.id,
         index=question.index,
@@ -215,9 +222,8 @@ def record_of(
         visual_tokens=whole,
         kept=prompt.kept,
         processed=prompt.processed,
-        # of a prompt that a control changed, no token is one of the task's picture
-        last=prompt.last if question.visual_tokens is None else "",
-        layout=tuple(written(prompt.items)),
+        last=last,
+        layout=layout,
         seen=question.seen,
         new_tokens=new_tokens,
         tflops=shape.prefill_tflops(tokens) + tflops(prompt.method_macs),
@@ -229,6 +235,16 @@ def record_of(
         prompt_digest=prompt.prompt_digest,
         pixel_digest=prompt.pixel_digest,
         pixel_shapes=prompt.pixel_shapes,
+        diagnosis=diagnosis(
+            last,
+            prompt.visual_tokens,
+            layout,
+            question.seen,
+            question.boxes,
+            effective_rank=prompt.effective_rank,
+            nearest_cosine=prompt.nearest_cosine,
+            attention=prompt.attention,
+        ),
         **(dict.fromkeys(TIMES) if spans is None else spans),
     )
 
@@ -272,7 +288,14 @@ def answer(
             turns = [turn_of(sample, frames) for (_, sample), frames in pairs]
             reader = loaded
             if control is not None:  # one prompt at a time
-                reader, turns, questions = _controlled(control, loaded, turns, questions)
+                (turn,), (question,) = turns, questions
+                changed = control(loaded, turn)
+                reader, turns, questions = (
+                    changed.loaded,
+                    [changed.pieces],
+                    [under(changed, question)],
+                )
+                numbers = [_left(numbers[0], changed)]
             try:
                 with asking(loaded, session, questions) as asked:
                     asked.generation = generated(reader, turns, config)
@@ -296,26 +319,31 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
     config = cell.config
     if config.control == "none":
         return None
-    others = None
-    if config.control == "blind_other" and task is not None:
+    others = median = None
+    if config.control in ("blind_other", "native_budget") and task is not None:
         # of the samples of this cell only, so that a limit decides which pictures there are
         samples = map(shown, task.samples(config.task.limit))
-        others = others_of([one for sample in samples for one in sample.images], config.seed)
-    return Controller(config.control, cell.budget, config.budget.scope, others)
+        pictures = [one for sample in samples for one in sample.images]
+        if config.control == "blind_other":
+            others = others_of(pictures, config.seed)
+        else:
+            sizes = sorted((one.size for one in pictures), key=math.prod)
+            median = sizes[(len(sizes) - 1) // 2] if sizes else None
+    return Controller(config.control, cell.budget, config.budget.scope, others, median)
 
 
-def _controlled(
-    control: Controller,
-    loaded: LoadedModel,
-    turns: Sequence[Sequence[Piece]],
-    questions: Sequence[Question],
-) -> tuple[LoadedModel, list[list[Piece]], list[Question]]:
-    """The prompt under a control, who reads it, and what is known of it then."""
-    (turn,), (question,) = turns, questions
-    changed = control(loaded, turn)
-    pictures = sum(not isinstance(piece, str) for piece in changed.pieces)
-    asked = replace(question, pictures=pictures, visual_tokens=changed.visual_tokens)
-    return changed.loaded, [changed.pieces], [asked]
+def under(changed: Controlled, question: Question) -> Question:
+    """A question as a control asks it."""
+    count = sum(not isinstance(piece, str) for piece in changed.pieces)
+    return replace(question, pictures=count, visual_tokens=changed.visual_tokens)
+
+
+def _left(numbers: tuple[int, ...] | None, changed: Controlled) -> tuple[int, ...] | None:
+    """The frames of a sample that a control shows."""
+    if numbers is None or not changed.places:
+        return numbers
+    (places,) = changed.places
+    return tuple(numbers[place] for place in places)
 
 
 def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
@@ -371,6 +399,7 @@ def question_of(loaded: LoadedModel, index: int, sample: Sample) -> Question:
         text=sample.question,
         pictures=len(sample.images),
         seen=tuple(loaded.seen(picture) for picture in sample.images),
+        boxes=sample.boxes,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from unibench.diagnostics import Diagnosis
 from unibench.errors import UsageError
 from unibench.store.lines import OPTIONAL, REQUIRED, parsed
 
@@ -64,6 +65,7 @@ class Record:
         beside: bitmask of the cells that the model answered it in together (``fuse=cells``), itself
             included, over the keys in ``fused`` of the run's environment; empty where it was alone.
         pixel_shapes: of the pixels of each picture or video, as the tower was given them.
+        diagnosis: what the choice of tokens is like; None in lines of before there was one.
         run: number of the run that answered it, an index into ``env.json``.
     """
 
@@ -100,6 +102,7 @@ class Record:
     pixel_digest: str = ""
     beside: str = ""
     pixel_shapes: tuple[tuple[int, ...], ...] = ()
+    diagnosis: Diagnosis | None = None
     run: int = 0
 
     @classmethod
@@ -128,7 +131,7 @@ class Record:
             # six digits are below any clock's, and halve the line
             column: round(value, 6) if isinstance(value, float) else _listed(value)
             for column, value in vars(self).items()
-        }
+        } | {"diagnosis": None if self.diagnosis is None else self.diagnosis.as_json()}
 
     def untimed(self) -> Record:
         """The record without its times, for cells that are not measured (``timing=false``)."""
@@ -163,13 +166,15 @@ def of_checked(values: Mapping[str, Any]) -> Record:
     known = {name: values[name] for name in COLUMNS if name in values}
     for name, value in known.items():
         if isinstance(value, list):  # few are, and a store has millions of values
-            known[name] = _frozen(value)
+            known[name] = frozen(value)
+    if known.get("diagnosis") is not None:
+        known["diagnosis"] = Diagnosis.from_json(known["diagnosis"])
     return Record(**known)
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Lists as tuples, lists in lists too."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def _listed(value: Any) -> Any:

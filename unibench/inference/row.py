@@ -16,6 +16,8 @@ from types import NoneType
 from typing import Any
 
 from unibench.benchmark import VERSIONS
+from unibench.controls.groups import RIGHT
+from unibench.diagnostics import Diagnosis, mean_diagnosis
 from unibench.errors import UsageError
 from unibench.identity import (
     POSITIONS,
@@ -30,6 +32,7 @@ from unibench.identity import (
 from unibench.inference.over_time import summary
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
+from unibench.store import DamagedError, read_samples
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
@@ -59,6 +62,21 @@ class Score:
     score_100: float
     ci_low: float
     ci_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What became of vanilla's answers, of the samples that both answered.
+
+    Attributes:
+        harm_pct: per cent of vanilla's right answers that are wrong now.
+        gain_pct: per cent of its wrong answers that are right now; None where there is none.
+        new_tokens: tokens of an answer more than vanilla's, mean.
+    """
+
+    harm_pct: float | None
+    gain_pct: float | None
+    new_tokens: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +224,8 @@ class Row(Measured, Counted, Scored, Named):
         judged: questions that the judge answered.
         data: what identifies the samples.
         code: version and commit of unibench.
+        diagnosis: what the choices of tokens are like, means over samples.
+        change: what became of vanilla's answers; None of vanilla itself, and in rows of before.
         lifted: where ``store rekey`` took the row from, and which samples it asked again; None for
             a row that was measured under its key.
         key: of the cell.
@@ -230,6 +250,8 @@ class Row(Measured, Counted, Scored, Named):
     judged: int | None = None
     data: str
     code: str
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
+    change: Change | None = None
     lifted: Mapping[str, Any] | None = None
     key: str
     folder: str
@@ -293,6 +315,9 @@ class Row(Measured, Counted, Scored, Named):
                     raise ValueError("whether a metric is a mean is neither true nor false")
             if max(map(len, (known["abilities"], known["metrics"]))) > PARTS:
                 raise ValueError(f"more than {PARTS} abilities or metrics")
+            known["diagnosis"] = Diagnosis.from_json(known.get("diagnosis") or {})
+            if known.get("change") is not None:
+                known["change"] = _changed(known["change"])
             _check_identity(identity)
             # half of a surrogate pair, which cannot be printed, ends here
             "".join(value for value in known.values() if isinstance(value, str)).encode()
@@ -305,6 +330,8 @@ class Row(Measured, Counted, Scored, Named):
         values = {column: getattr(self, column) for column in _COLUMNS}
         for column in ("abilities", "metrics"):
             values[column] = {key: vars(one) for key, one in values[column].items()}
+        values["diagnosis"] = self.diagnosis.as_json()
+        values["change"] = None if self.change is None else vars(self.change)
         return values
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -407,6 +434,7 @@ def row_of(
         # a drop from nothing is no number
         drop_pct=100 * (reference - score) / reference if reference else None,
         retention_pct=100 * score / reference if reference else None,
+        change=None if vanilla is None else change_of(records, Path(vanilla.folder)),
         **_harness(cell, verdict, records),
         # of the last run, which made the row
         code=str(environments[-1]["code"]),
@@ -440,10 +468,12 @@ def of_samples(
             (run["peak_mib"] for run in environments if run.get("peak_mib")), default=None
         ),
         "tokens_per_layer": _per_layer(records),
+        "diagnosis": mean_diagnosis(record.diagnosis for record in records),
         "uncounted": tuple(sorted({name for record in records for name in record.uncounted})),
         "notes": (
             *sorted({note for record in records for note in record.notes}),
             *_out_of_memory(environments),
+            *_left_out(environments),
         ),
         "device": " + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
     }
@@ -600,6 +630,46 @@ def _frames(
     }
 
 
+def change_of(records: Sequence[Record], vanilla: Path) -> Change | None:
+    """What became of the answers in vanilla's folder; None where its samples are gone.
+
+    Args:
+        records: of the pruned cell, scored.
+        vanilla: folder of the unpruned one.
+    """
+    try:
+        before = read_samples(vanilla)[0]
+    except DamagedError:  # `store verify` names it; this row is of other samples
+        return None
+    pairs = [
+        (before[record.id], record)
+        for record in records
+        if record.id in before and record.score is not None
+    ]
+    pairs = [(full, record) for full, record in pairs if full["score"] is not None]
+    if not pairs:
+        return None
+    right = [float(one.score or 0) for full, one in pairs if full["score"] >= RIGHT]
+    wrong = [float(one.score or 0) for full, one in pairs if full["score"] < RIGHT]
+    return Change(
+        harm_pct=100 * fmean(score < RIGHT for score in right) if right else None,
+        gain_pct=100 * fmean(score >= RIGHT for score in wrong) if wrong else None,
+        new_tokens=fmean(record.new_tokens - full["new_tokens"] for full, record in pairs),
+    )
+
+
+def _changed(values: Mapping[str, Any]) -> Change:
+    """The change of parsed JSON.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    change = Change(**values)
+    if not all(value is None or type(value) in (int, float) for value in vars(change).values()):
+        raise ValueError("a change is no number")
+    return change
+
+
 def _harness(cell: Cell, verdict: Verdict | None, records: Sequence[Record]) -> dict[str, Any]:
     """Who asked and scored."""
     frames = _frames(cell, None if verdict is None else verdict.sampling, records)
@@ -631,6 +701,14 @@ def _out_of_memory(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"out of memory at batch {asked}: went on with {taken}" for asked, taken in sorted(halved)
     ]
+
+
+def _left_out(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A remark where questions of one's own were not asked."""
+    count = max((run["left_out"] for run in environments if "left_out" in run), default=0)
+    plural = "" if count == 1 else "s"
+    said = f"{count} question{plural} left out, whose pictures are missing or broken"
+    return [said] if count else []
 
 
 def _is_bounded(value: Any) -> bool:

@@ -35,6 +35,8 @@ from unibench.ops.similarity import cosine as cosine
 from unibench.ops.similarity import euclidean as euclidean
 from unibench.ops.similarity import min_max as min_max
 from unibench.ops.similarity import unit as unit
+from unibench.ops.spread import effective_rank as effective_rank
+from unibench.ops.spread import nearest_cosine as nearest_cosine
 from unibench.ops.topk import complement as complement
 from unibench.ops.topk import places_within as places_within
 from unibench.ops.topk import ranking as ranking

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -21,9 +22,10 @@ from matplotlib.figure import Figure
 
 from unibench import frame as frames
 from unibench import report as reports
+from unibench.against import against
 from unibench.errors import UsageError
 from unibench.errors import shown as printable
-from unibench.inference.row import columns
+from unibench.inference.row import RowError, columns, read_row
 from unibench.page.gallery import differences
 from unibench.plots import costs, ranks, scores
 from unibench.store.data import MIB, UnreadableError, read_text
@@ -31,7 +33,7 @@ from unibench.store.files import replace
 
 PER_CELL = 4
 # a page of thousands of cells is still opened by a browser; it says what it leaves out
-PLOTS, DIFFERENCES, DETAILS, LINES = 12, 100, 300, 5000
+PLOTS, DIFFERENCES, DETAILS, LINES = 16, 100, 300, 5000
 SCORES = columns(
     *("model", "task", "method", "variant", "budget", "budget_mode", "seed", "n"),
     *("score_100", "low", "high", "drop_pct"),
@@ -59,6 +61,7 @@ class Cell:
         numbers: by column, as shown.
         folder: of its samples.
         config, environment: text of ``config.yaml`` and ``env.json``.
+        videos: how videos were read, and what stayed of them; empty for pictures.
         detailed: whether the page shows them.
     """
 
@@ -67,6 +70,7 @@ class Cell:
     folder: str
     config: str
     environment: str
+    videos: str
     detailed: bool
 
 
@@ -130,11 +134,16 @@ def _first(found: Iterator[T], most: int) -> tuple[list[T], bool]:
 
 
 def _tables(frame: pd.DataFrame) -> Iterator[Markup]:
-    for view in ("tasks", "abilities"):
-        if view == "abilities" and not (frame["ability"] != frames.ALL).any():
-            continue
-        for table in reports.grid(frame, view):
-            yield Markup(reports.WRITERS["html"](table))
+    found = against(frames.whole(frame))
+    views = ["tasks", *(["abilities"] if (frame["ability"] != frames.ALL).any() else [])]
+    tables = [table for view in views for table in reports.grid(frame, view, found)]
+    tables += reports.controls(frame, found)
+    with suppress(UsageError):  # without a smaller picture or a question asked blind
+        tables += reports.groups(frame)
+    if len(frames.whole(frame)) <= DETAILS:  # the samples of each cell are read
+        tables += reports.diagnostics(frame)[:1]
+    for table in tables:
+        yield Markup(reports.WRITERS["html"](table))
 
 
 def _plots(frame: pd.DataFrame) -> Iterator[Plot]:
@@ -169,6 +178,7 @@ def _of_tasks(lines: pd.DataFrame, name: str, mode: str) -> Iterator[Plot]:
             for what, draw in (
                 ("score by ratio", scores.by_ratio),
                 ("score and prefill time", costs.pareto),
+                ("score and tokens", partial(costs.pareto, cost="equiv_tokens")),
                 ("time and memory", costs.bars),
             ):
                 yield from _drawn(f"{place}: {what}, {mode}", partial(draw, part, str(task)))
@@ -193,7 +203,19 @@ def _cell(line: Mapping[Any, Any], *, detailed: bool) -> Cell:
     config = _text(folder / "config.yaml") if detailed else ""
     environment = _text(folder / "env.json") if detailed else ""
     numbers = {name: _shown(line[name]) for name in (*SCORES, *COSTS)}
-    return Cell(line["key"], numbers, str(folder), config, environment, detailed=detailed)
+    videos = _videos(folder) if detailed else ""
+    return Cell(line["key"], numbers, str(folder), config, environment, videos, detailed=detailed)
+
+
+def _videos(folder: Path) -> str:
+    """How a cell's videos were read and what stayed of them, in one line."""
+    try:
+        told = read_row(folder).frames
+    except RowError:  # a damaged row is named elsewhere
+        return ""
+    known = {key: value for key, value in (told or {}).items() if value is not None}
+    # of a stranger's file anything may be there
+    return ", ".join(f"{key} {value}" for key, value in known.items())[:2000]
 
 
 def _text(file: Path) -> str:

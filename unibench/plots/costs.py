@@ -16,6 +16,7 @@ COSTS = {
     "method_ms": "method, ms",
     "total_s": "whole cell, s",
     "tflops": "TFLOP of the prefill",
+    "equiv_tokens": "visual tokens that a layer reads, mean",
     "kv_mib": "KV cache, MiB",
     "peak_mib": "peak memory, MiB",
 }
@@ -51,6 +52,18 @@ def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
             color=look["color"],
             marker=look["marker"],
             zorder=3,
+        )
+        # the interval of the score; a cost has none here
+        known = group.dropna(subset=["low", "high"])
+        ends = [known["score_100"] - known["low"], known["high"] - known["score_100"]]
+        panel.errorbar(
+            known[cost],
+            known["score_100"],
+            yerr=[end.clip(lower=0) for end in ends],
+            fmt="none",
+            ecolor=look["color"],
+            elinewidth=0.6,
+            alpha=0.6,
         )
         for _, point in group.iterrows():
             panel.annotate(

@@ -93,3 +93,34 @@ def sweep(lines: pd.DataFrame, parameter: str, model: str) -> Figure:
     )
     title(figure, model, [model])
     return figure
+
+
+def horizon(table: pd.DataFrame) -> Figure:
+    """Random choice minus everything it is compared with, by the layer of the cut, with paired 95 %
+    intervals.
+
+    Args:
+        table: of :func:`unibench.analysis.horizon.horizon`.
+    """
+    places = table[["model", "task", "budget"]].drop_duplicates()
+    figure, axes = canvas(1, len(places))
+    look = looks(table["against"])
+    for panel, (model, task, budget) in zip(axes, places.itertuples(index=False), strict=True):
+        same = (table["model"] == model) & (table["task"] == task) & (table["budget"] == budget)
+        for name, group in table[same].groupby("against", sort=False):
+            below, above = group["difference"] - group["low"], group["high"] - group["difference"]
+            panel.errorbar(
+                group["layer"],
+                group["difference"],
+                yerr=[below, above],
+                label=f"against {name}",
+                linewidth=1,
+                capsize=2,
+                **look[name],
+            )
+        panel.axhline(0, color="0.4", linestyle="--", linewidth=1)
+        panel.set(xlabel="layer of the cut", ylabel="random minus the other, points")
+        panel.set_title(f"{task} at {budget}", fontsize=8)
+        panel.legend(fontsize=7)
+    title(figure, ", ".join(dict.fromkeys(table["model"])), list(table["model"]))
+    return figure

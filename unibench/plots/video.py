@@ -50,7 +50,12 @@ def mean_shares(folders: Iterable[str]) -> list[float]:
     found: list[list[float]] = []
     for folder in folders:
         for _, sample in frames.samples(folder).iterrows():
-            kept = kept_of(sample["layout"], sample["last"], int(sample["visual_tokens"]))
+            # tiles of a picture are no frames
+            kept = (
+                kept_of(sample["layout"], sample["last"], int(sample["visual_tokens"]))
+                if sample["frames"]
+                else None
+            )
             if kept is not None:
                 pairs = zip(kept.grids, kept.sizes, strict=True)
                 found.append([left / size for left, size in pairs])

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from unibench.errors import UsageError
 from unibench.models import LoadedModel
+from unibench.pictures import PictureError, read_picture
 
 WORD = " the"
 
 
 def fixed_inputs(
-    loaded: LoadedModel, size: tuple[int, int], text_tokens: int, batch: int, number: int
+    loaded: LoadedModel, image: tuple[int, int] | str, text_tokens: int, batch: int, number: int
 ) -> dict[str, Tensor]:
     """A batch of prompts, each with one picture.
 
     Args:
         loaded: the model.
-        size: width and height of the picture in pixels.
+        image: width and height of the picture in pixels, or the file of one.
         text_tokens: of the question; the chat template comes on top.
         batch: prompts.
-        number: of the batch; each has pictures of its own.
+        number: of the batch; each has pictures of its own, unless there is a file.
+
+    Raises:
+        UsageError: the file is no picture, or no question has so many tokens.
     """
     asked = question(loaded, text_tokens)
+    if isinstance(image, str):
+        try:
+            shown = read_picture(Path(image))
+        except PictureError as error:
+            raise UsageError(f"image={image}: {error}") from None
+        return loaded.inputs([asked] * batch, [[shown]] * batch)
+    width, height = image
     generator = np.random.default_rng(number)
     pictures = [
-        [Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))]
+        [Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))]
         for _ in range(batch)
     ]
     return loaded.inputs([asked] * batch, pictures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -16,6 +17,7 @@ from unibench.models import LoadedModel, load
 from unibench.profile.inputs import fixed_inputs
 from unibench.profile.passes import Contender, Facts, KeepAll, Times, facts, steps_to_the_end, timed
 from unibench.profile.request import Request
+from unibench.pruning._transformers import attention_of
 
 SPANS = tuple(field.name for field in fields(Times))
 
@@ -118,11 +120,10 @@ def _table(
         _row(*each, times[0], known[0]) | common
         for each in zip(contenders, times, known, strict=True)
     ]
-    width, height = request.image
     model = (
         f"{config.model.name} ({config.model.weights} weights, {common['layers']} decoder layers)"
     )
-    title = f"{model}, {width}x{height} {config.pixels}, batch {batch}, {steps} new tokens"
+    title = f"{model}, {common['image']} {config.pixels}, batch {batch}, {steps} new tokens"
     return Table(title, rows, environment(loaded.device))
 
 
@@ -144,9 +145,11 @@ def _common(
         "weights_mib": weights / 2**20,
         "layers": len(loaded.family.text_model.layers),
         "dtype": config.model.dtype,
-        "attn": str(loaded.family.text_model.config._attn_implementation),
+        "attn": attention_of(loaded.family.text_model),
         "pixels": config.pixels,
-        "image": "x".join(map(str, request.image)),
+        "image": Path(request.image).name
+        if isinstance(request.image, str)
+        else "x".join(map(str, request.image)),
         "batch": batch,
         "new_tokens": steps,
         "samples": samples,

@@ -36,6 +36,8 @@ PROTOCOLS = {
             "prefill",
             "method",
             "decode",
+            "samples/s",
+            "tokens/s",
             "prefill speed-up",
             "predicted",
             "TFLOP",

@@ -12,7 +12,7 @@ class Request:
     """Inputs and repetitions; models, methods and budgets are the cells'.
 
     Attributes:
-        image: width x height of the picture in pixels.
+        image: width x height of the picture in pixels, or the file of one.
         text_tokens: tokens of the question.
         new_tokens: decoded, always so many.
         batch: prompts read together, one table each.
@@ -23,7 +23,7 @@ class Request:
         protocol: see :data:`~unibench.profile.protocol.PROTOCOLS`.
     """
 
-    image: tuple[int, int] = (1920, 1080)
+    image: tuple[int, int] | str = (1920, 1080)
     text_tokens: int = 64
     new_tokens: int = 32
     batch: tuple[int, ...] = (1,)

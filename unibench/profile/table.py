@@ -19,6 +19,11 @@ def _spread(found: dict[str, float], unit: str = "") -> str:
     return f"{_short(found['median'])}{unit} ({_short(found['low'])}-{_short(found['high'])})"
 
 
+def _rate(row: dict[str, Any], count: int) -> str:
+    """So many things in the whole of a pass, by the second."""
+    return _short(1000 * count / row["total_ms"]["median"])
+
+
 def _short(value: float) -> str:
     """Three digits.
 
@@ -34,6 +39,8 @@ COLUMNS: dict[str, tuple[str, Cell]] = {
     "prefill": ("prefill ms", _span("prefill")),
     "method": ("method ms", _span("method")),
     "decode": ("decode ms/token", _span("decode")),
+    "samples/s": ("samples/s", lambda row: _rate(row, row["batch"])),
+    "tokens/s": ("tokens/s", lambda row: _rate(row, row["batch"] * row["new_tokens"])),
     "speed-up": ("speed-up", lambda row: _spread(row["speedup"], "x")),
     "prefill speed-up": ("prefill speed-up", lambda row: _spread(row["prefill_speedup"], "x")),
     "predicted": ("by FLOPs", lambda row: f"{row['predicted_speedup']:.2f}x"),
@@ -47,29 +54,34 @@ COLUMNS: dict[str, tuple[str, Cell]] = {
 }
 
 
-def markdown(request: Request, table: Table, command: str) -> str:
-    """One table with its protocol, its machine and the command that made it."""
-    rule, first = request.rule, table.rows[0]
-    shown = [COLUMNS[name] for name in rule.columns]
-    heads = ["method", "ratio", "tokens kept", *(title for title, _ in shown)]
-    lines = [
-        f"### {table.title}",
-        "",
-        _line(heads),
-        _line(["---"] * 2 + ["---:"] * (len(heads) - 2)),
-    ]
+def cells(request: Request, table: Table) -> list[list[str]]:
+    """The titles of a table and its lines."""
+    shown = [COLUMNS[name] for name in request.rule.columns]
+    lines = [["method", "ratio", "tokens kept", *(title for title, _ in shown)]]
     for row in table.rows:
         mark = " *" if row["timing_depends_on_data"] else ""
         kept = f"{row['kept']} of {row['tokens_in']}"
-        lines.append(
-            _line([row["method"] + mark, row["budget"], kept, *(cell(row) for _, cell in shown)])
-        )
+        found = [cell(row) for _, cell in shown]
+        lines.append([row["method"] + mark, row["budget"], kept, *found])
+    return lines
+
+
+def markdown(request: Request, table: Table, command: str) -> str:
+    """One table with its protocol, its machine and the command that made it."""
+    heads, *rows = cells(request, table)
+    align = _line(["---"] * 2 + ["---:"] * (len(heads) - 2))
+    lines = [f"### {table.title}", "", _line(heads), align, *map(_line, rows)]
+    return "\n".join([*lines, "", *remarks(request, table, command), ""])
+
+
+def remarks(request: Request, table: Table, command: str) -> list[str]:
+    """What stands below a table: protocol, machine, notes, the command."""
+    rule, first = request.rule, table.rows[0]
     notes = sorted({f"{row['method']}: {note}" for row in table.rows for note in row["notes"]})
     if any(row["timing_depends_on_data"] for row in table.rows):
         notes.append("* the time of the selection depends on the picture; this one is noise")
     where, clock = table.environment, "CUDA events" if table.environment["cuda"] else "perf_counter"
-    lines += [
-        "",
+    return [
         f"Protocol {request.protocol} ({rule.source}). {rule.text}",
         (
             f"{first['repeats']} repeats of {first['samples']} prompt(s) x batch {first['batch']},"
@@ -95,9 +107,7 @@ def markdown(request: Request, table: Table, command: str) -> str:
         *notes,
         "",
         f"    {command}",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:

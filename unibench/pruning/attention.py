@@ -109,6 +109,10 @@ def received_attention(qk: QueryKey, *, others: int | None = None) -> Tensor:
     return total / (heads * count)
 
 
+class Recorded(Exception):  # noqa: N818
+    """Ends a call of an attention module whose queries and keys were all that was wanted."""
+
+
 class AttentionTap:
     """Shows the queries and keys of chosen attention modules to whoever wants them.
 
@@ -120,6 +124,8 @@ class AttentionTap:
         wanted: where the calls of a module go that runs now; None where it is not listened to.
         bias: added to the attention logits of a module, broadcastable to ``[batch, heads, queries,
             keys]``.
+        alone: whether a module is called for its queries and keys alone: it then attends to
+            nothing, and its caller meets :class:`Recorded`.
     """
 
     def __init__(
@@ -127,10 +133,11 @@ class AttentionTap:
         modules: Iterable[nn.Module],
         wanted: Callable[[nn.Module], list[QueryKey] | None],
         bias: Callable[[nn.Module], Tensor | None] = lambda module: None,
+        alone: Callable[[nn.Module], bool] = lambda module: False,
     ) -> None:
         self.modules = list(modules)
         self._known = set(self.modules)
-        self._wanted, self._bias = wanted, bias
+        self._wanted, self._bias, self._alone = wanted, bias, alone
 
     def installed(self) -> AbstractContextManager[None]:
         """Wrap the attention functions for the length of the block."""
@@ -151,6 +158,8 @@ class AttentionTap:
                     QueryKey(q, k, scaling)
                     for q, k in _unpacked(query, key, kwargs.get("cu_seq_lens_q"))
                 )
+                if self._alone(module):
+                    raise Recorded
             return attention(module, query, key, *args, **kwargs)
 
         return tapped

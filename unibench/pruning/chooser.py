@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from unibench.budget import Budget, Positions, Scope
 from unibench.errors import UsageError
 from unibench.pruning.arithmetic import Answer, Arithmetic
-from unibench.pruning.attention import AttentionTap, QueryKey
+from unibench.pruning.attention import AttentionTap, QueryKey, Recorded
 from unibench.pruning.calls import full_precision
 from unibench.pruning.checking import (
     BudgetError,
@@ -44,6 +45,7 @@ class Plan:
         scope: what shares a budget, see :class:`~unibench.pruning.session.Session`.
         seed: for methods that draw.
         positions: where the tokens that go on stand, see :mod:`unibench.pruning.positions`.
+        diagnose: whether to measure how much attention the kept tokens have.
     """
 
     method: Method
@@ -52,6 +54,7 @@ class Plan:
     scope: Scope
     seed: int
     positions: Positions
+    diagnose: bool = False
 
     @cached_property
     def needs(self) -> Needs:
@@ -116,7 +119,8 @@ class Chooser:
             self._pooling = family.pooling()
         entering = {stage.layer for stage in plan.stages if stage.needs.entering}
         layers = sorted({*plan.needs.llm_attention, *entering})
-        self.tap = AttentionTap([family.llm_attention(layer) for layer in layers], self._wanted)
+        modules = [family.llm_attention(layer) for layer in layers]
+        self.tap = AttentionTap(modules, self._wanted, alone=self._alone)
 
     def choices(
         self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor
@@ -195,9 +199,13 @@ class Chooser:
             return None
         return prefill.recorded.setdefault(module, [])
 
+    def _alone(self, module: nn.Module) -> bool:
+        prefill = self._reading.prefill
+        return prefill is not None and prefill.alone is module
+
     def _entering(self, prefill: Prefill, layer: int, hidden: Tensor) -> QueryKey:
-        """Queries and keys that a layer is about to compute, by its own attention module, whose
-        output is not used.
+        """Queries and keys that a layer is about to compute, by its own attention module, which is
+        left before it attends: the square of the prompt and the output projection would be wasted.
         """
         cos, sin = prefill.rotary_of(self.family.kinds[layer])
         module = self.family.llm_attention(layer)
@@ -205,12 +213,17 @@ class Chooser:
         device = next(before.parameters()).device
         if device.type != "meta":  # weights that accelerate brings when the module runs
             hidden = hidden.to(device)  # accelerate moves it in front of the whole layer only
-        module(
-            hidden_states=before(hidden),
-            position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
-            # only its queries and keys are read, so it may attend as it likes
-            attention_mask=None,
-        )
+        prefill.alone = module
+        try:
+            # weights that accelerate has brought stay for the layer itself, which runs next
+            with suppress(Recorded):
+                module(
+                    hidden_states=before(hidden),
+                    position_embeddings=(cos.to(hidden.device), sin.to(hidden.device)),
+                    attention_mask=None,
+                )
+        finally:
+            prefill.alone = None
         (qk,) = prefill.recorded.pop(module)  # the layer itself is about to be recorded there
         return qk
 
@@ -237,6 +250,8 @@ class Chooser:
             chosen = True
             # sequence order: in score order a causal mask would let tokens see what follows them
             keep, order = selection.keep.to(hidden.device).sort()
+            if self.plan.diagnose:
+                self._attended(prefill, stage, ctx, keep, row)
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]
             values += [new, None]
@@ -263,6 +278,18 @@ class Chooser:
         origin = origin.to(hidden.device)
         groups = origin[torch.cat(members, 1)] if members else None
         return Choice(origin[rows], merged, weighed, groups)
+
+    def _attended(
+        self, prefill: Prefill, stage: Stage, ctx: StageContext, keep: Tensor, row: int
+    ) -> None:
+        """Note the share of attention on kept tokens at the layers that the method reads."""
+        layers = [*stage.needs.llm_attention, *([stage.layer] if stage.needs.entering else [])]
+        # no work of the method, and part of no time
+        with self._reading.timed(prefill.spans.excluded):
+            for layer in layers:
+                given = ctx.attention(layer)[:, 0]
+                shares = given[:, keep.to(given.device)].sum(1) / given.sum(1)
+                prefill.attended.setdefault(row, []).append(float(shares.mean()))
 
     def _members(self, selection: Selection, ctx: StageContext) -> list[Tensor]:
         """Rows of merged tokens and of those that each stands for, where they are asked for."""
@@ -334,6 +361,7 @@ class Chooser:
             vision=vision,
             family=self.family,
             margins=None,
+            closing=self.family.closing,
             seed=self.plan.seed,
             # draws are seeded by the name: two pictures of a prompt must not draw alike
             sample=name if whole else f"{name}/{start}",
@@ -353,7 +381,11 @@ class Chooser:
             return [items]
         if self.plan.scope == "item":
             return [(item,) for item in items]
-        return [(tile,) for item in items for tile in item.tiles()]
+        tiles = [tile for item in items for tile in item.tiles()]
+        if self.plan.scope == "first_tile":
+            # UniPruneBench takes it for an overview, which stands last in InternVL's prompts
+            return [group for group in ((*tiles[:1],), (*tiles[1:],)) if group]
+        return [(tile,) for tile in tiles]
 
     def _in_clip(
         self, ids: Tensor | None, vision: Vision, visual: Tensor, origin: Tensor
@@ -364,7 +396,7 @@ class Chooser:
             return None
 
         def compared() -> tuple[Tensor, Tensor]:
-            asked = question_of(visual, len(origin), self.family.margins)
+            asked = question_of(visual, len(origin), self.family.margins, self.family.closing)
             words = ids[origin[asked].to(ids.device)]
             patches, text = clip.patches(vision.hidden(layer)), clip.question(words)
             return patches.to(visual.device), text.to(visual.device)

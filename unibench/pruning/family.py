@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from unibench.pruning.layout import Item, Part
 
 if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
+
+Sizes = Literal["native", "tiles", "one"]
 
 
 @dataclass
@@ -120,6 +122,8 @@ class Family:
             ``"video_time"``: frames of a video stand in time, without text between them.
         tower_merging: whether tokens may be merged inside the vision tower where the projector
             reads one layer token by token: the family has :meth:`halves`, and one token per patch.
+        sizes: what a smaller picture is to the processor: ``native``, fewer tokens, one for each
+            patch; ``tiles``, fewer tiles; ``one``, nothing: all pictures are shown in one size.
         pixel_dropping: whether tokens may be dropped ahead of the vision tower: the family has
             :meth:`pixel_tokens`.
         prefix_tokens: tokens in front of the patches of a tile (CLS, registers).
@@ -129,6 +133,8 @@ class Family:
             one grid each; equal ones that follow each other are then numbered as one video.
         sees_ahead: whether the text of a prompt attends to what comes after it, so that attention
             from keys and queries with a causal mask is not the model's.
+        closing: text tokens behind the last visual one of a prompt that belong to its picture and
+            see what comes after them, as no instruction does.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
     """
@@ -136,11 +142,13 @@ class Family:
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     tower_merging: ClassVar[bool] = False
+    sizes: ClassVar[Sizes] = "one"
     pixel_dropping: bool = False
     prefix_tokens: int = 0
     batches: bool = True
     frames_are_pictures: bool = False
     sees_ahead: ClassVar[bool] = False
+    closing: ClassVar[int] = 0
     saliency_layer: int = -1
 
     def __init__(
@@ -355,6 +363,12 @@ class Family:
                 batch.
         """
         raise NotImplementedError
+
+    def added(self, call: VisionCall) -> int:
+        """Tokens that the model itself puts behind the features of a call, which count among its
+        tokens too.
+        """
+        return 0
 
     def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
         """Tiles in a row of a picture, where they are not stitched; 0 if that is not known.

@@ -1,14 +1,21 @@
 """Where the tokens that go on stand: the positions by which rotary embeddings turn them.
 
-Three policies. ``original``: every token stays where it was in the whole prompt. ``compact``: the
-tokens of a layer stand at 0, 1, 2, ... as if the others had never been there, on every axis where
-positions have three (time, height, width), since that is where a decoder puts rows that it is given
-without positions; a sample that has lost nothing stays as it is. ``centre``: a merged token stands
-at the mean position of the tokens it stands for, on each axis, all others where they were.
+Three policies, and two that released code mixes of them. ``original``: every token stays where it
+was in the whole prompt. ``compact``: the tokens of a layer stand at 0, 1, 2, ... as if the others
+had never been there, on every axis where positions have three (time, height, width), since that is
+where a decoder puts rows that it is given without positions; a sample that has lost nothing stays
+as it is. ``centre``: a merged token stands at the mean position of the tokens it stands for, on
+each axis, all others where they were.
 
 A layer's generated tokens continue its own sequence: under ``compact`` one that holds 40 tokens
 goes on at 40, and one before the cut where the whole prompt ended. What is removed from a cache
 after the prefill moves nothing, for its keys have been turned already.
+
+The mixtures differ in where generated tokens go on, which is a fault of the code that they
+reproduce. ``original_then_compact``: the prompt keeps its positions, generated tokens count the
+tokens that are left, and so stand inside the prompt (AngelSlim's LLaVA, cut before the language
+model). ``compact_then_original``: the prompt closes up, generated tokens go on where the whole
+prompt ended (UniPruneBench's InternVL, cut inside the language model).
 """
 
 from __future__ import annotations
@@ -30,7 +37,7 @@ class Places:
     """Positions of the tokens of one batch of prompts, under a policy that moves them.
 
     Args:
-        policy: compact or centre.
+        policy: any but original.
         prompt: as it was read.
         rotate: cos and sin at positions ``[B, L]``, or ``[3, B, L]`` where there are three axes,
             for a kind of decoder layer.
@@ -56,13 +63,15 @@ class Places:
             choices: what the cut kept of each sample, with the groups of merged tokens.
         """
         for row, choice in enumerate(choices):
-            if self.policy == "compact":
+            if self.policy in ("compact", "compact_then_original"):
                 self._close_up(row, segment)
             elif choice is not None and choice.members is not None:
                 self._centre(row, choice.members)
         at = self.at.to(segment.origin.device)
         at = at.gather(2, segment.origin.expand(len(at), -1, -1))
         end = at[..., -1:] + 1 if self.policy == "compact" else self._end
+        if self.policy == "original_then_compact":
+            end = segment.valid.sum(1, keepdim=True).to(at).expand_as(end)
         # cos and sin differ by kind of layer: those that run ask for theirs
         return replace(segment, rotary={}, at=at, end=end)
 

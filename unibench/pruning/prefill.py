@@ -45,12 +45,15 @@ class Prefill:
         counts: visual tokens that entered each decoder layer from the first cut on, by sample.
         recorded: queries and keys that attention modules of the decoder were given.
         entering: queries and keys of the layer about to run.
+        alone: the attention module that is called for its queries and keys alone.
         memory: what the stages of a method leave for each other, by sample and first token.
         deepstack: what the text model would add behind its first layers.
         replay: choices made when a shorter form of this prompt was read without a cache.
         spans: when its parts ran.
         work: what the stages of a method computed for each sample.
         together: what they computed for the whole batch.
+        embeds: ``[B, L, D]`` what the language model was given, where it is diagnosed.
+        attended: shares of attention on kept tokens, by sample, where it is diagnosed.
     """
 
     forward_start: Mark | None = None
@@ -66,12 +69,15 @@ class Prefill:
     counts: list[list[int]] = field(default_factory=list)
     recorded: dict[nn.Module, list[QueryKey]] = field(default_factory=dict)
     entering: dict[int, QueryKey] = field(default_factory=dict)
+    alone: nn.Module | None = None
     memory: dict[tuple[int, int], dict[str, Tensor]] = field(default_factory=dict)
     deepstack: Added | None = None
     replay: list[list[Choice | None]] | None = None
     spans: Spans = field(default_factory=Spans)
     work: dict[int, list[Work]] = field(default_factory=dict)
     together: list[Work] = field(default_factory=list)
+    embeds: Tensor | None = None
+    attended: dict[int, list[float]] = field(default_factory=dict)
     _prompt: Prompt | None = None
 
     @property

@@ -31,6 +31,8 @@ class PromptRecord:
             :mod:`unibench.cost.operations`; of the first sample of this shape.
         product_macs: of which multiply-adds of products.
         uncounted: operators of the method that have no formula.
+        effective_rank, nearest_cosine, attention: of a session that diagnoses, see
+            :class:`unibench.diagnostics.Diagnosis`.
     """
 
     sample: str
@@ -47,6 +49,9 @@ class PromptRecord:
     method_macs: float = field(default=0.0, compare=False)
     product_macs: float = field(default=0.0, compare=False)
     uncounted: tuple[str, ...] = field(default=(), compare=False)
+    effective_rank: float | None = field(default=None, compare=False)
+    nearest_cosine: float | None = field(default=None, compare=False)
+    attention: float | None = field(default=None, compare=False)
 
     @property
     def kept(self) -> int:

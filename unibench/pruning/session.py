@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from statistics import fmean
 from typing import Any
 from weakref import WeakSet
 
@@ -19,6 +20,7 @@ from unibench.budget import Budget, BudgetMode, Positions, Scope, TextAfterVideo
 from unibench.cost import Clock
 from unibench.errors import UsageError
 from unibench.facts import RECURRENT, SLIDING, misplaced
+from unibench.ops import effective_rank, nearest_cosine
 from unibench.pruning._transformers import (
     attention_of,
     cache_in,
@@ -56,7 +58,7 @@ from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, Shapes, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
-from unibench.pruning.refusal import cuts, facts_of, refusal
+from unibench.pruning.refusal import after_states, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
@@ -75,16 +77,22 @@ class Session:
         method: what to keep.
         budget: how much to keep.
         scope: ``"sequence"``: one budget for all visual tokens of a prompt; ``"item"``: one for
-            each image or video; ``"tile"``: one for each tile or frame.
+            each image or video; ``"tile"``: one for each tile or frame; ``"first_tile"``: one for
+            the first tile of the prompt and one for all others.
         mode: ``"at_stage"``: the budget is what is left after the cuts; ``"layer_average"``: the
             mean over layers of the tokens processed.
         seed: for methods that draw.
         positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
-            or ``"centre"`` (a merged one amid its group), see :mod:`unibench.pruning.positions`.
+            or ``"centre"`` (a merged one amid its group); and two in which generated tokens go on
+            elsewhere, see :mod:`unibench.pruning.positions`.
+        after_state: whether tokens may be dropped that an earlier layer holds in its state: they go
+            on in that layer, and :attr:`notes` say so.
         text_after_video: ``"max_side"`` (as transformers has it) or ``"last"``, see
             :mod:`unibench.pruning.after_video`.
         reuse: computes or remembers the features of a call of the vision tower, see
             :class:`~unibench.pruning.vision.VisionRecorder`.
+        diagnose: also measure how alike the kept tokens are and how much attention they have,
+            outside of all times.
 
     Attributes:
         family: the adapter of the model.
@@ -110,8 +118,10 @@ class Session:
         mode: BudgetMode = "at_stage",
         seed: int = 0,
         positions: Positions = "original",
+        after_state: bool = False,
         text_after_video: TextAfterVideo = "max_side",
         reuse: Reuse | None = None,
+        diagnose: bool = False,
     ) -> None:
         if is_compiled(family.model):
             raise UsageError(
@@ -119,7 +129,8 @@ class Session:
                 " prompt to prompt, and hooks are not called; give the model without torch.compile"
             )
         facts = facts_of(family)
-        if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
+        rules: dict[str, Any] = {"mode": mode, "positions": positions, "after_state": after_state}
+        if reason := refusal(method, budget, type(family), facts, **rules):
             raise UsageError(reason)
         if reason := misplaced(text_after_video, type(family).provides, facts.name):
             raise UsageError(reason)
@@ -127,7 +138,7 @@ class Session:
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self.plan = Plan(method, stages, budget, scope, seed, positions)
+        self.plan = Plan(method, stages, budget, scope, seed, positions, diagnose)
         self._number = next(_NUMBERS)
         if self.plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
@@ -136,6 +147,8 @@ class Session:
         merger = self._merger(arithmetic)
         self.changes_tower = merger is not None
         self._chooser = Chooser(self.plan, family, self._reading, arithmetic)
+        if remark := after_states(method, len(family.text_model.layers), mode, family.kinds):
+            self.notes.add(remark)
         self._vision = VisionRecorder(family, self.plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
         self._rereading = Rereading(method, family)
@@ -420,6 +433,7 @@ class Session:
         """
         self._note_length(prompt)
         self.prompt = self._reading.prompt = prefill.prompt = prompt
+        prefill.embeds = embeds.detach() if self.plan.diagnose else None
         if self.plan.positions != "original":
             rotate = functools.partial(self.family.rotary, embeds)
             prefill.places = Places(self.plan.positions, prompt, rotate)
@@ -504,6 +518,8 @@ class Session:
     def record(self, prefill: Prefill, digests: Sequence[tuple[str, tuple[str, Shapes]]]) -> None:
         """Note what became of each sample of a prefill, whose :meth:`digests` are known."""
         prompt = prefill.prompt
+        with self._reading.timed(prefill.spans.excluded):
+            spreads = [_spread(prefill, row) for row in range(len(prompt.items))]
         for row, visual in enumerate(prompt.visual_counts):
             # layers before the first hooked one read every token
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
@@ -523,6 +539,9 @@ class Session:
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
                     uncounted=uncounted,
+                    effective_rank=spreads[row][0],
+                    nearest_cosine=spreads[row][1],
+                    attention=fmean(shares) if (shares := prefill.attended.get(row)) else None,
                 )
             )
 
@@ -620,6 +639,17 @@ def attached(model: Any) -> Iterator[None]:
         yield
     finally:
         _ATTACHED.discard(model)
+
+
+def _spread(prefill: Prefill, row: int) -> tuple[float | None, float | None]:
+    """How alike the tokens of a sample are that were kept, as they came to the language model:
+    effective rank and mean nearest cosine; None where nothing is diagnosed.
+    """
+    if prefill.embeds is None or not prefill.prompt.items[row]:
+        return None, None
+    visual = prefill.prompt.visual[row].nonzero()[:, 0][prefill.left(row)]
+    kept = prefill.embeds[row, visual.to(prefill.embeds.device)]
+    return effective_rank(kept), nearest_cosine(kept)
 
 
 def _taken(argument: Any, segment: Segment, length: int) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -34,6 +35,7 @@ def refusal(
     model: ModelFacts,
     mode: BudgetMode,
     positions: Positions,
+    after_state: bool,
 ) -> str | None:
     """Why a configured method cannot run on a model under a budget, None if it can.
 
@@ -44,14 +46,15 @@ def refusal(
         model: what is known of the model.
         mode: how the budget counts.
         positions: where the tokens that go on stand.
+        after_state: whether tokens may be dropped that are in the state of an earlier layer.
     """
+    rules: dict[str, Any] = {"mode": mode, "positions": positions, "after_state": after_state}
     question = {
         "method": _method_key(node),
         "budget": [str(budget.retention), budget.tokens],
         "family": family,
         "model": asdict(model) | {"selector": _state(model.selector)},
-        "mode": mode,
-        "positions": positions,
+        **rules,
     }
 
     def ask() -> str | None:
@@ -60,7 +63,7 @@ def refusal(
         try:
             method = _method(node)
             cls = registry.families()[family].load()
-            return refusal(method, budget, cls, model, mode=mode, positions=positions)
+            return refusal(method, budget, cls, model, **rules)
         except UsageError as error:
             return str(error)
         except Exception as error:
@@ -116,7 +119,9 @@ def task_refusal(name: str, target: str, options: Mapping[str, Any]) -> str | No
         target: ``module:Class`` or ``path/to/file.py:Class``.
         options: arguments of the class.
     """
-    files = {key: _state(value) for key, value in options.items() if isinstance(value, str)}
+    texts = {key: value for key, value in options.items() if isinstance(value, str)}
+    # ./mine.py:function is answered anew when the file was edited
+    files = {key: _state(re.sub(r"(\.py):\w+$", r"\1", value)) for key, value in texts.items()}
     own = registry.task(target).source if ".py" in target else ""
     question = [registry.tasks_digest(), own, target, dict(options), files]
 

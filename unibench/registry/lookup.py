@@ -125,7 +125,9 @@ def parts_of(node: Mapping[str, Any]) -> list[MethodCard]:
     card = method(str(node.get("source") or node["name"]))
     cards = [card]
     for key, options in card.submethods.items():
-        cards += parts_of(submethod_node(node.get(key), node.get(options) if options else None))
+        # a method inside another may be a name alone, its own parts the defaults
+        inner = node.get(key, card.parameters[key])
+        cards += parts_of(submethod_node(inner, node.get(options) if options else None))
     return list({(part.path, part.class_name): part for part in cards}.values())
 
 

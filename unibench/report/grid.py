@@ -4,25 +4,31 @@ columns.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from unibench.against import Against
 from unibench.errors import UsageError, unknown
 from unibench.frame import conditions, difference, labels
 from unibench.inference.row import ALL
 from unibench.inference.row import columns as names
 from unibench.registry import category
-from unibench.report.table import Block, Entry, Line, Table
+from unibench.report.controls import MARK, NOTE
+from unibench.report.groups import groups
+from unibench.report.overlap import diagnostics
+from unibench.report.table import Block, Entry, Line, Source, Table
 
 MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
 COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
 Result = Mapping[Hashable, Any]  # one line of the frame
-VIEWS = ("tasks", "abilities", "place", "aim")
+WHOLE = {"groups": groups, "diagnostics": diagnostics}  # views that are tables of their own
+VIEWS = ("tasks", "abilities", "place", "aim", *WHOLE)
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,26 @@ class Column:
     key: tuple[Hashable, ...]
 
 
-def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
+def grid(
+    frame: pd.DataFrame, view: str = "tasks", found: Mapping[str, Against] = MappingProxyType({})
+) -> list[Table]:
     """Tables of results, one for each budget mode and scope: these never share a table.
 
     Args:
         frame: finished cells with seeds joined, the columns of ``unibench.frame``.
-        view: columns are ``tasks`` or ``abilities``; or methods are averaged by the ``place`` where
-            they cut or by their ``aim``.
+        view: columns are ``tasks`` or ``abilities``; or the ``groups`` of samples that a smaller
+            picture makes; or the ``diagnostics`` of the choices; or methods are averaged by the
+            ``place`` where they cut or by their ``aim``.
+        found: each method against the best control, see :func:`unibench.against.against`; scores of
+            tasks that are not beyond their control are marked.
 
     Raises:
         UsageError: no such view, no results, or a column with results of several settings.
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
+    if view in WHOLE and len(frame):
+        return WHOLE[view](frame)
     if not len(frame):
         raise UsageError(
             "there are no finished cells; out=<folder> names the results of earlier runs"
@@ -53,7 +66,8 @@ def grid(frame: pd.DataFrame, view: str = "tasks") -> list[Table]:
     pruned = frame[frame["method"] != "vanilla"]
     budgets = (pruned if len(pruned) else frame)[list(BUDGET)].drop_duplicates()
     modes = [(str(mode), str(scope)) for mode, scope in budgets.itertuples(index=False, name=None)]
-    return [_table(_of_mode(frame, mode), view, mode, len(modes) > 1) for mode in modes]
+    marked = {series for series, one in found.items() if not one.beaten and view == "tasks"}
+    return [_table(_of_mode(frame, mode), view, mode, len(modes) > 1, marked) for mode in modes]
 
 
 def _of_mode(frame: pd.DataFrame, mode: tuple[str, str]) -> pd.DataFrame:
@@ -62,14 +76,17 @@ def _of_mode(frame: pd.DataFrame, mode: tuple[str, str]) -> pd.DataFrame:
     return frame[same | (frame["method"] == "vanilla")]
 
 
-def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool) -> Table:
+def _table(
+    frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool, marked: Set[str]
+) -> Table:
     lines = frame[frame["main"] & ((frame["ability"] == ALL) != (view == "abilities"))]
     if not len(lines):
         raise UsageError("no result has abilities; leave view=abilities out")
     lines = lines.sort_values("method", key=lambda methods: methods != "vanilla", kind="stable")
     columns = list(_columns(lines, view))
     blocks = tuple(
-        Block(label, tuple(_lines(part, columns, view))) for label, part in conditions(lines)
+        Block(label, tuple(_lines(part, columns, view, marked)))
+        for label, part in conditions(lines)
     )
     title = "score out of 100" + (
         f", budget.mode={mode[0]} budget.scope={mode[1]}"
@@ -88,7 +105,8 @@ def _table(frame: pd.DataFrame, view: str, mode: tuple[str, str], several: bool)
         ),
     )
     titles = (*(column.title for column in columns), "average", "of vanilla %", "same budget as")
-    return Table("_".join(("results", *mode)), title, heads, titles, blocks, remarks=remarks)
+    notes = {MARK: NOTE} if marked & set(lines["series"]) else {}
+    return Table("_".join(("results", *mode)), title, heads, titles, blocks, notes, remarks)
 
 
 def _columns(lines: pd.DataFrame, view: str) -> Iterator[Column]:
@@ -112,7 +130,9 @@ def _several(found: pd.DataFrame, task: str, key: str) -> bool:
     return int(found.loc[found["task"] == task, key].nunique(dropna=False)) > 1
 
 
-def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator[Line]:
+def _lines(
+    part: pd.DataFrame, columns: Sequence[Column], view: str, marked: Set[str]
+) -> Iterator[Line]:
     """The lines of one model under one condition.
 
     Raises:
@@ -137,7 +157,8 @@ def _lines(part: pd.DataFrame, columns: Sequence[Column], view: str) -> Iterator
         for candidate, found in versions.items():
             scores = [_cell(found, column) for column in columns]
             label = " ".join(filter(None, (method, variant, apart[candidate]))), budget
-            yield Line(label, (*map(_score, scores), *_summary(scores)))
+            entries = [_score(cell, marked) for cell in scores]
+            yield Line(label, (*entries, *_summary(scores)))
 
 
 def _versions(part: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, list[Result]]]:
@@ -173,11 +194,22 @@ def _cell(candidate: Sequence[Result], column: Column) -> Result | None:
     return None
 
 
-def _score(cell: Result | None) -> Entry:
+def _score(cell: Result | None, marked: Set[str]) -> Entry:
     if cell is None:
         return Entry(MISSING)
     spread: str = "" if pd.isna(cell["std"]) else f" ± {cell['std']:.1f}"
-    return Entry(f"{cell['score_100']:.1f}{spread}")
+    marks = (MARK,) if cell["series"] in marked and cell["main"] else ()
+    return Entry(f"{cell['score_100']:.1f}{spread}", marks=marks, source=_source(cell))
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _source(cell: Result) -> Source:
+    low, high, drop = (_known(cell[name]) for name in ("low", "high", "drop_pct"))
+    score, ability = float(cell["score_100"]), str(cell["ability"])
+    return Source(score, tuple(cell["folder"]), ability, low, high, drop)
 
 
 def _summary(scores: Sequence[Result | None]) -> list[Entry]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ class Layout:
         changes: below each method its change against vanilla, in per cent.
         bold: the best of each block and column is bold.
         experiment: whose cells fill it, where that is not the table's own.
+        tasks: benchmark -> the task that asks its questions, where that is not the one of its name.
+        defaults: method -> parameters that the experiment varies; those at their defaults fill it.
     """
 
     title: str
@@ -34,6 +36,8 @@ class Layout:
     changes: bool = False
     bold: bool = False
     experiment: str | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @cache
@@ -45,6 +49,12 @@ def _layouts(folder: Path) -> dict[str, Any]:
 def layout_of(name: str, folder: Path = FOLDER) -> Layout:
     """The layout of a table."""
     return Layout(**_layouts(folder)["tables"][name])
+
+
+def names(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
+    """How the published tables write names, by kind and name."""
+    found: dict[str, dict[str, str]] = _layouts(folder)["names"]
+    return found
 
 
 def shown(kind: str, name: str, folder: Path = FOLDER) -> str:

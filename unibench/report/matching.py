@@ -15,6 +15,7 @@ from unibench.errors import UsageError
 from unibench.frame import difference
 from unibench.inference.row import ALL
 from unibench.report.average import best
+from unibench.report.layout import Layout
 from unibench.report.published import Column, Row
 
 SAME_RATIO = 6e-4  # papers round shares to three or four digits
@@ -106,10 +107,18 @@ class Results:
         lines: of the table: parameters that tell lines of one method apart must be at their
             defaults where a line does not set them.
         standin: model or task that takes the paper's place.
+        layout: of the table; None where every task has the name of its benchmark.
     """
 
-    def __init__(self, frame: pd.DataFrame, lines: Sequence[Row], standin: StandIn) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        lines: Sequence[Row],
+        standin: StandIn,
+        layout: Layout | None = None,
+    ) -> None:
         self.standin = standin
+        self._tasks = {} if layout is None else layout.tasks
         self._cells: dict[tuple[str, str], list[Record]] = {}
         self._settings: dict[tuple[str, str], Record] = {}  # the first result used of each column
         for record in frame[frame["ability"] == ALL].to_dict("records"):
@@ -117,7 +126,8 @@ class Results:
             self._cells.setdefault((record["model"], record["method"]), []).append(
                 {**record, "params": params}
             )
-        self._apart: dict[str, set[str]] = {}
+        varied = {} if layout is None else layout.defaults
+        self._apart = {method: set(names) for method, names in varied.items()}
         for row in lines:
             method, wanted = method_of(row)
             self._apart.setdefault(method, set()).update(wanted)
@@ -129,7 +139,7 @@ class Results:
             UsageError: several do; or the result is of another setting than those of other lines,
                 for example of another checkpoint or other data.
         """
-        task = self.standin.task or column[0]
+        task = self.standin.task or self._tasks.get(column[0], column[0])
         found = [record for record in self._line(row) if record["task"] == task]
         named = None if self.standin.task else METRICS.get(column)
         found = [
@@ -151,7 +161,9 @@ class Results:
     def cost(self, row: Row, column: Column) -> float | None:
         """Our number where the paper prints a cost; over all benchmarks where it names none."""
         benchmark, metric = column
-        task = self.standin.task or (None if benchmark == "efficiency" else benchmark)
+        task = self.standin.task or (
+            None if benchmark == "efficiency" else self._tasks.get(benchmark, benchmark)
+        )
         tasks: dict[str, list[Record]] = {}
         for record in self._line(row):
             if record["main"] and task in (None, record["task"]):

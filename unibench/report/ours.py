@@ -8,6 +8,8 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
+
 from unibench.errors import UsageError
 from unibench.experiment import read as read_experiment
 from unibench.inference.row import read_row
@@ -22,7 +24,7 @@ from unibench.report.layout import (
     layout_of,
     method_name,
 )
-from unibench.report.matching import Results
+from unibench.report.matching import Results, StandIn
 from unibench.report.paper import arranged
 from unibench.report.published import FOLDER, Column, Row, Value, rows
 from unibench.report.settings import unstated
@@ -247,6 +249,18 @@ class Comparison:
             f" pruning)" + ("" if name == theirs else f"; {paper}")
             for name, counts in tokens.items()
         ]
+
+
+def filled(
+    name: str,
+    cells: pd.DataFrame,
+    standin: StandIn,
+    beyond: Beyond,
+    difference: bool = False,
+) -> Comparison:
+    """A paper's table filled from our finished cells, whose seeds are joined."""
+    results = Results(cells, rows(name), standin, layout_of(name))
+    return Comparison(name, results, beyond, difference)
 
 
 def _scored(folder: Path) -> Callable[[Column], bool]:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 from unibench.errors import UsageError
 from unibench.frame import mean_scores
+from unibench.inference.row import ALL
 
 
-def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
+def beyond(one: Sequence[str], other: Sequence[str], ability: str = ALL) -> bool:
     """Whether the 95 % interval of the paired difference, clustered by picture, leaves 0 out.
 
     Args:
         one: folders of a cell, one for each seed.
         other: those of the other.
+        ability: whose samples are compared.
 
     Returns:
         False also where a harness stored no score per sample, so that no interval exists.
@@ -22,7 +24,7 @@ def beyond(one: Sequence[str], other: Sequence[str]) -> bool:
     from unibench.stats.paired import paired
 
     try:
-        left, right = mean_scores(one), mean_scores(other)
+        left, right = mean_scores(one, ability), mean_scores(other, ability)
     except UsageError:
         return False
     both = [

@@ -32,6 +32,7 @@ class Setting:
         certainty: how that is known.
         source: where it stands.
         here: what the experiment of the table does.
+        keys: of the experiment, which hold the value.
     """
 
     tables: tuple[int, ...]
@@ -40,6 +41,7 @@ class Setting:
     certainty: Certainty
     source: str
     here: str
+    keys: tuple[str, ...] = ()
 
 
 @cache
@@ -55,7 +57,14 @@ def settings(folder: Path = FOLDER) -> dict[str, tuple[Setting, ...]]:
     found = {}
     for paper, entries in yaml.safe_load(file.read_text(encoding="utf-8")).items():
         found[paper] = tuple(
-            Setting(**{**entry, "tables": tuple(entry["tables"])}) for entry in entries
+            Setting(
+                **{
+                    **entry,
+                    "tables": tuple(entry["tables"]),
+                    "keys": tuple(entry.get("keys", ())),
+                }
+            )
+            for entry in entries
         )
         for one in found[paper]:
             if one.certainty not in get_args(Certainty):

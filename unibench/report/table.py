@@ -7,6 +7,26 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a score of one's own was measured on.
+
+    Attributes:
+        score: out of 100.
+        folders: of its cells, one for each seed.
+        ability: that it covers.
+        low, high: its 95 % interval, where it has one.
+        drop: against vanilla in per cent, where that is known.
+    """
+
+    score: float
+    folders: tuple[str, ...]
+    ability: str
+    low: float | None = None
+    high: float | None = None
+    drop: float | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One number as it is shown.
 
@@ -15,12 +35,14 @@ class Entry:
         bold: the best of its block.
         underline: the second.
         marks: letters of the notes that belong to it.
+        source: of a score of one's own; no format shows it.
     """
 
     text: str = ""
     bold: bool = False
     underline: bool = False
     marks: tuple[str, ...] = ()
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

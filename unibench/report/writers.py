@@ -245,7 +245,7 @@ def terminal(table: Table) -> RichTable:
         made.add_column(title, justify="right")
     for block in table.blocks:
         if block.label:
-            made.add_row(Text(block.label, style="italic"))
+            made.add_row(Text(block.label, style="italic"))  # a label across all columns
         for line in block.lines:
             made.add_row(
                 *(_rich(label, Entry()) for label in line.labels),

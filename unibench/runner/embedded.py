@@ -48,14 +48,15 @@ class Embedded:
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         """Answer what is missing; when memory runs out, once more with half the batch."""
         cell, task = part.folder.cell, load_task(part.folder.cell)
-        batch, stamp = cell.config.batch_size, dict[str, Any]()
+        batch, halved = cell.config.batch_size, dict[str, Any]()
+        stamp = _checked(task, cell)
         while (samples := _missing(task, part, stop)) is not None:
             if (questions := getattr(task, "questions", None)) is not None:
                 refuse_control_words(questions(cell.config.task.limit), cell)
             loaded = self.model_of(cell)
             _begin(part, listener)
             try:
-                with _watched(part, loaded, stamp), stop.answering():
+                with _watched(part, loaded, {**stamp, **halved}), stop.answering():
                     for record in answer(
                         cell,
                         task,
@@ -69,13 +70,13 @@ class Embedded:
                         listener.step(kept)
                 return
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if stamp or batch == 1 or isinstance(batch, str) or not out_of_memory(error):
+                if halved or batch == 1 or isinstance(batch, str) or not out_of_memory(error):
                     raise
                 half = batch // 2
                 log.warning(
                     "%s: out of memory at batch %d, going on with %d", cell.title, batch, half
                 )
-            batch, stamp = half, {"batch": half, "out_of_memory_at": batch}
+            batch, halved = half, {"batch": half, "out_of_memory_at": batch}
             # outside of the except clause, which keeps the tensors of the failed batch alive
             gc.collect()
             if torch.cuda.is_available():
@@ -86,6 +87,7 @@ class Embedded:
     ) -> Answered:
         """See :class:`unibench.runner.company.TogetherExecutor`."""
         cell, task = parts[0].folder.cell, load_task(parts[0].folder.cell)
+        stamp = _checked(task, cell)
         if (questions := getattr(task, "questions", None)) is not None:
             refuse_control_words(questions(cell.config.task.limit), cell)
         loaded = self.model_of(cell).showing(videos.given(cell.config))
@@ -95,7 +97,7 @@ class Embedded:
             rows=cell.config.fuse_rows,
             reuse=self._sharing(cell, loaded),
         )
-        lost = _answer_all(together, task, loaded, parts, stop, listener)
+        lost = _answer_all(together, task, loaded, parts, stamp, stop, listener)
         for number, reason in together.alone.items():
             log.info("%s is answered by itself: %s", parts[number].folder.cell.title, reason)
             try:
@@ -146,6 +148,7 @@ def _answer_all(
     task: Task,
     loaded: LoadedModel,
     parts: Sequence[ClaimedPart],
+    stamp: Mapping[str, Any],
     stop: Stop,
     listener: Listener,
 ) -> dict[int, Exception]:
@@ -168,7 +171,7 @@ def _answer_all(
     )
     with ExitStack() as stack:
         for number in numbers:
-            where = {**environment(loaded.device), "fused": keys}
+            where = {**environment(loaded.device), **stamp, "fused": keys}
             stack.enter_context(parts[number].appending(where))
         stack.enter_context(stop.answering())
         for index, sample in samples_of(task, first.folder.cell.config.task):
@@ -210,6 +213,17 @@ def load_task(cell: Cell) -> Task:
     if task.data is not None:
         options["data"] = task.data
     return registry.build_task(str(task.target), task.name, options)
+
+
+def _checked(task: Task, cell: Cell) -> dict[str, Any]:
+    """What is to be said of a task's pictures, which are looked at before the model is loaded.
+
+    Raises:
+        UsageError: some cannot be read.
+    """
+    look = getattr(task, "left_out", None)
+    count = 0 if look is None else look(cell.config.task.limit)
+    return {"left_out": count} if count else {}
 
 
 def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, Sample]] | None:

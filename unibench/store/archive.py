@@ -7,7 +7,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -71,17 +71,22 @@ def merge(source: Path, into: Path) -> Merged:
     return merged
 
 
-def export(folder: Path, file: Path) -> int:
+def export(folder: Path, file: Path, wanted: Collection[Path] | None = None) -> int:
     """Pack the cells of a store into one ``.tar.gz``; returns how many.
+
+    Args:
+        folder: of results.
+        file: the archive.
+        wanted: folders of the cells to pack; all of them without it.
 
     Where a file of a cell is hidden from others, the archive is so too.
 
     Raises:
         UsageError: no such folder, it holds no cell, or a cell holds a link.
     """
-    cells = list(cells_below(folder))
+    cells = [cell for cell in cells_below(folder) if wanted is None or cell in wanted]
     if not cells:
-        raise UsageError(f"{folder} holds no cell")
+        raise UsageError(f"{folder} holds no cell" + (" that fits" if wanted is not None else ""))
     members = [member for cell in cells for member in _members(cell)]
     shared = min((member.stat().st_mode & 0o066 for member in members), default=0)
     with disk_errors(file.parent), fresh(file, 0o600 | shared) as stream:

@@ -100,7 +100,8 @@ def own_target(task: Mapping[str, Any]) -> str | None:
     Raises:
         UsageError: there is no such card, or the stored task has another target.
     """
-    name, given = task.get("name"), task.get("target")
+    # data of one's own may have a name of their own
+    name, given = task.get("card") or task.get("name"), task.get("target")
     # a name is looked up among the files there are and never made into a path
     known = name in options("task")
     target = _target_of(str(name)) if known else None
@@ -131,6 +132,12 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
     ):
         raise UnreadableError("config.yaml lacks its task, model or method")
     own_target(task)
+    for text in _texts(task.get("options")):
+        if is_code(text) and text not in trusted:
+            raise UsageError(
+                f"its scorer is a file of its own, {shown(text)}, which is not opened; run the cell"
+                " again instead"
+            )
     for text in _texts(stored):
         if "${" in text:
             raise UsageError(
@@ -138,7 +145,7 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
                 " for a stored one"
             )
     for text in _texts(method):
-        if (".py:" in text or text.endswith(".py")) and text not in trusted:
+        if is_code(text) and text not in trusted:
             raise UsageError(
                 f"its method is a file of its own, {shown(text)}, which is not opened unless the"
                 f" command names it: --method {shown(text)}"
@@ -149,6 +156,11 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
         place = model_path(text)
         if "/" in text and place is not None and place.is_dir():
             check_bounded(place)
+
+
+def is_code(text: str) -> bool:
+    """Whether a stored text names a file of code."""
+    return ".py:" in text or text.endswith(".py")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -205,12 +205,15 @@ def _entry(text: str) -> _Entry | None:
 
 
 def check_bounded(folder: Path) -> None:
-    """Refuse a folder that a stored configuration names and that would take long to hash (``/``).
+    """Refuse a file or folder that a stored configuration names and that would take long to hash
+    (``/``).
 
     Raises:
         UnreadableError: it holds too much.
     """
-    files = size = 0
+    files, size = 0, folder.stat().st_size if folder.is_file() else 0
+    if size > HASHED:
+        raise UnreadableError(f"{shown(folder)} has more than {HASHED >> 30} GiB to be hashed")
     for place, _, names in os.walk(folder, followlinks=True):  # as the digest does
         for name in names:
             file = Path(place, name)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unibench.diagnostics import is_diagnosis
 from unibench.store.data import parsed_json
 
 LARGEST = 1e15  # of a number: what is larger is damage, and would overflow in a mean
@@ -79,12 +80,13 @@ OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("prompt_digest", "pixel_digest", "beside"), _text),
     "uncounted": _texts,
     **dict.fromkeys(("seen", "frames", "pixel_shapes"), _list),
+    "diagnosis": lambda value: value is None or is_diagnosis(value),
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }
 ENVIRONMENT: dict[str, Check] = {
     **dict.fromkeys(("device", "code"), _text),
-    **dict.fromkeys(("batch", "out_of_memory_at"), _count),
+    **dict.fromkeys(("batch", "out_of_memory_at", "left_out"), _count),
     "peak_mib": _time,
     "fused": _texts,
 }

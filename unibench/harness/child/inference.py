@@ -13,11 +13,18 @@ from PIL.Image import Image
 from transformers import GenerationConfig
 
 from unibench.identity import Cell
-from unibench.inference.ask import Generation, Question, asking, forwards
+from unibench.inference.ask import (
+    Generation,
+    Question,
+    asking,
+    controller_of,
+    forwards,
+    under,
+)
 from unibench.inference.environment import environment
 from unibench.inference.record import Record
 from unibench.inference.session import session_of
-from unibench.models import LoadedModel
+from unibench.models import LoadedModel, Piece
 from unibench.pictures import read_otherwise
 
 
@@ -51,6 +58,9 @@ class CellInference:
         loaded: the model and its processor.
         known: records by sample.
         say: sends an event to the parent.
+
+    Attributes:
+        control: changes what our own model object is asked; None without one.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class CellInference:
         settings = benchmark.convention.video if benchmark is not None and own else {}
         self.cell, self.loaded = cell, loaded.showing(settings)
         self._session = session_of(cell, self.loaded)
+        self.control = controller_of(cell)
         self._known, self._say = dict(known), say
         # answers in the store may be of more samples than this limit asks
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
@@ -140,6 +151,17 @@ class CellInference:
         record = replace(asked.records[0], frames=answering.frames)
         self._known[question.id] = record
         self._say({"event": "sample", "record": record.as_json()})
+
+    def prompted(
+        self, question: Question, pieces: list[Piece]
+    ) -> tuple[Question, LoadedModel, list[Piece]]:
+        """What our own model object is asked, outside of any time: the question, who reads it and
+        the pieces of the user turn, as a control changes them.
+        """
+        if self.control is None:
+            return question, self.loaded, pieces
+        changed = self.control(self.loaded, pieces)
+        return under(changed, question), changed.loaded, changed.pieces
 
     def answer(self, sample: str) -> str:
         """The answer to a sample, which is now used."""

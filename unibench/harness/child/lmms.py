@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,14 @@ class Recording(lmms):  # type: ignore[misc]
                 content = self._content(arguments, doc)
                 self._reading.taken()  # an entry reads them again, by its own rule
                 own: tuple[tuple[int, ...], ...] = ()
-                with self._inference.asking(self._question(str(number), doc, content)) as answering:
-                    answering.say(partial(self._said, request, content), plain=self._asked is None)
+                question = self._question(str(number), doc, content)
+                reader: LoadedModel | None = None
+                if self._asked is None:
+                    question = replace(question, **self._places(doc, content))
+                    question, reader, content = self._inference.prompted(question, content)
+                with self._inference.asking(question) as answering:
+                    said = partial(self._said, request, content, reader)
+                    answering.say(said, plain=reader is not None)
                     if self._asked is None:
                         # the clips say it themselves: their readers may use no decord
                         own = tuple(clip.numbers for clip in content if isinstance(clip, Clip))
@@ -164,13 +171,15 @@ class Recording(lmms):  # type: ignore[misc]
             answers.append(self._inference.answer(str(number)) or self._blank)
         return answers
 
-    def _said(self, request: Instance, content: Sequence[Piece]) -> str:
-        """The answer to a request, by our own model object or the one that is asked."""
-        if self._asked is None:
+    def _said(self, request: Instance, content: Sequence[Piece], reader: LoadedModel | None) -> str:
+        """The answer to a request: of the reader, our own model object, or of the one that is
+        asked.
+        """
+        if reader is not None:
             arguments: Any = request.args
             length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
             config, turns = self._inference.decoding(length), [content]
-            return generated(self._inference.loaded, turns, config).texts[0]
+            return generated(reader, turns, config).texts[0]
         told = self._asked.generate_until([request])[0]
         # newer classes wrap answers together with token counts
         return str(unwrap_generation_output(told)[0])
@@ -196,6 +205,19 @@ class Recording(lmms):  # type: ignore[misc]
             for visual in (shown if isinstance(shown, list) else [shown])
         ]
         return [*visuals, str(arguments[0])]
+
+    def _places(self, doc: Any, content: Sequence[Piece]) -> dict[str, Any]:
+        """The box that a question of grounding is about, and the part of its picture that our own
+        processor hands on; nothing where a document has no box in shares of one picture.
+        """
+        box, pictures = doc.get("bbox"), [one for one in content if isinstance(one, Image.Image)]
+        if len(pictures) != 1 or not isinstance(box, (list, tuple)) or len(box) != 4:
+            return {}
+        left, top, right, bottom = map(float, box)
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            return {}
+        seen = self._inference.loaded.seen(pictures[0])
+        return {"boxes": (((left, top, right, bottom),),), "seen": (seen,)}
 
     def _clip(self, file: str) -> Clip:
         """A video as it is shown; to an entry, which reads it itself, the first frame."""

@@ -25,6 +25,7 @@ from unibench.errors import UsageError
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
+from unibench.harness.child.inference import Answering
 from unibench.harness.child.missing import check_table, fetching, remarks_on, truths_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
@@ -171,12 +172,25 @@ class Recording(BaseModel):  # type: ignore[misc]
         sample = str(self._row["index"])
         self._inference.look_at(sample, opened(self._row, message))
         if not self._inference.knows(sample):
-            with self._inference.asking(self._question(sample, message)) as answering:
-                answering.say(
-                    lambda: str(self._inner.generate(message, dataset)),
-                    plain=isinstance(self._inner, Plain),
-                )
+            with self._asking(sample, message, dataset):
+                pass
         return self._inference.answer(sample)
+
+    @contextmanager
+    def _asking(self, sample: str, message: Any, dataset: str | None) -> Iterator[Answering]:
+        """A question and its answer, to which the block may add."""
+        question = self._question(sample, message)
+        if self._inference.control is None or not isinstance(self._inner, Plain):
+            with self._inference.asking(question) as answering:
+                plain = isinstance(self._inner, Plain)
+                answering.say(lambda: str(self._inner.generate(message, dataset)), plain=plain)
+                yield answering
+            return
+        turn = self._inner.pieces(message)
+        question, loaded, turn = self._inference.prompted(question, turn)
+        with self._inference.asking(question) as answering:
+            answering.text = self._inner.answered(loaded, turn)
+            yield answering
 
     def _question(self, sample: str, message: Any) -> Question:
         pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
@@ -236,11 +250,7 @@ class RecordingVideos(Recording):
         sample = str(self._row["index"])
         cut = self._reading.cut_into([p["value"] for p in message if p["type"] == "image"])
         if not self._inference.knows(sample):
-            with self._inference.asking(self._question(sample, message)) as answering:
-                answering.say(
-                    lambda: str(self._inner.generate(message, dataset)),
-                    plain=isinstance(self._inner, Plain),
-                )
+            with self._asking(sample, message, dataset) as answering:
                 answering.frames = self._reading.taken() or cut
         answer = self._inference.answer(sample)
         return answer if answer.strip() else self._blank

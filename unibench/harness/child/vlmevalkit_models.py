@@ -66,11 +66,18 @@ class Plain(BaseModel):  # type: ignore[misc]
         self.as_video = False
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
-        config = self._inference.decoding(self._max_new_tokens)
+        return self.answered(self._inference.loaded, self.pieces(message))
+
+    def pieces(self, message: list[dict[str, Any]]) -> list[Piece]:
+        """The user turn of a message."""
         pieces: list[Piece] = [_piece(part) for part in message]
         reads_videos = getattr(self._inference.loaded.processor, "video_token", None) is not None
-        turns = [_as_videos(pieces) if self.as_video and reads_videos else pieces]
-        return generated(self._inference.loaded, turns, config).texts[0]
+        return _as_videos(pieces) if self.as_video and reads_videos else pieces
+
+    def answered(self, loaded: LoadedModel, pieces: list[Piece]) -> str:
+        """The answer of a model to a user turn."""
+        config = self._inference.decoding(self._max_new_tokens)
+        return generated(loaded, [pieces], config).texts[0]
 
 
 class Asking(BaseModel):  # type: ignore[misc]
