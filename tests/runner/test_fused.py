@@ -150,11 +150,11 @@ def test_memory_that_runs_out_halves_the_rows(
 ) -> None:
     plain, sizes = Fusion._answered, list[int]()
 
-    def small(self: Fusion, prompt: Any, wanted: Any, config: Any) -> Any:
+    def small(self: Fusion, prompt: Any, wanted: Any, *more: Any) -> Any:
         sizes.append(len(wanted))
         if len(wanted) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(self, prompt, wanted, config)
+        return plain(self, prompt, wanted, *more)
 
     monkeypatch.setattr(Fusion, "_answered", small)
     words = ("method=divprune,fastv,visionzip", "ratio=0.5", *FUSED[2:])
