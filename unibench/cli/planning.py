@@ -17,7 +17,7 @@ from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
 from unibench.cli.progress import clock
 from unibench.cli.terminal import console, print_table
-from unibench.identity import Cell, cell_of
+from unibench.identity import APART, Cell, cell_of
 from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below
 from unibench.plan.survey import STATES
@@ -94,6 +94,8 @@ class Report:
         cells: lines, vanilla included.
         states: number of cells in each state.
         seconds: time left for one worker, as far as it is known.
+        together: number of unfinished cells that are answered together (``fuse=cells``), which
+            takes them less than ``seconds`` says.
         cells_of_unknown_time: number of cells that are not in it.
         downloads: what is fetched from the network.
         judge_calls: at most so many answers are sent to a judge, as far as it is known.
@@ -103,6 +105,7 @@ class Report:
     cells: tuple[Entry, ...]
     states: dict[str, int]
     seconds: float
+    together: int
     cells_of_unknown_time: int
     downloads: tuple[str, ...]
     judge_calls: int
@@ -141,6 +144,7 @@ def _report(plans: Sequence[PlannedCell], history: History) -> Report:
         cells=tuple(Entry.of(plan, history) for plan in plans),
         states={state: counts[state] for state in STATES if counts[state]},
         seconds=sum(known for known in seconds if known is not None),
+        together=sum(plan.cell.config.fuse != APART for plan in unfinished),
         cells_of_unknown_time=seconds.count(None),
         downloads=tuple(downloads(plan.cell for plan in unfinished)),
         judge_calls=sum(known for known in calls if known is not None),
@@ -170,11 +174,14 @@ def _print(report: Report, workers: int) -> None:
             " task)"
         )
     known = clock(report.seconds) if report.seconds or not unknown else "unknown"
-    screen.print(f"time left for one worker: {known}{more}")
+    most = "at most " if report.together and report.seconds else ""
+    screen.print(f"time left for one worker: {most}{known}{more}")
     if workers > 1 and report.seconds:
         screen.print(
             f"with {workers} workers: about {clock(report.seconds / workers)}, loading not counted"
         )
+    if report.together:
+        screen.print(f"{report.together} cells are answered together, which takes less")
     for what in report.downloads:
         screen.print(f"to download: {what}")
     if report.judge_calls or report.cells_of_unknown_judge_calls:
@@ -214,6 +221,6 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
     with tempfile.TemporaryDirectory() as out:
         for cell in unknown.values():
             task = replace(cell.config.task, limit=count)
-            config = replace(cell.config, out=out, task=task, timing=True, share="none")
+            config = replace(cell.config, out=out, task=task, timing=True, share="none", fuse=APART)
             rows += work([cell_of(config)], executors=executors).rows.values()
     return rows
