@@ -63,9 +63,9 @@ def check_files(folder: Path, name: str) -> None:
     for adapter in ADAPTERS:
         if (folder / adapter).is_file():
             raise UsageError(
-                f"{name}: {folder} holds an adapter beside the weights ({adapter}), which nothing"
-                " here applies: merge it into the weights (peft: merge_and_unload), or take it out"
-                " of the folder to measure the weights without it"
+                f"{name}: {folder} holds an adapter beside the weights ({adapter}), which is not"
+                " applied: keep it in a folder of its own and give model.adapter=<folder>, or take"
+                " it out of the folder to measure the weights without it"
             )
     for index in sorted(folder.glob("*.index.json")):
         _check_index(index, name)
@@ -73,6 +73,35 @@ def check_files(folder: Path, name: str) -> None:
         _check_safetensors(file, name)
     for file in sorted(folder.glob("pytorch_model*.bin")):
         _check_pickle(file, name)
+
+
+def check_adapter(folder: Path, name: str) -> Path:
+    """Refuse a folder that holds no whole LoRA adapter.
+
+    Args:
+        folder: of the adapter.
+        name: of the adapter, for messages.
+
+    Returns:
+        The file of its tensors.
+
+    Raises:
+        UsageError: which file, and what is wrong with it.
+    """
+    settings, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    for file in (settings, weights):
+        if not file.is_file():
+            raise UsageError(
+                f"{name}: there is no {file.name} in {folder}; give the folder that peft's"
+                " save_pretrained wrote, in safetensors"
+            )
+        if file.stat().st_size <= POINTER:
+            _refuse_pointer(file, name)
+    kind = _mapping(settings, name).get("peft_type")
+    if kind != "LORA":
+        raise UsageError(f"{name}: {settings} is of kind {shown(kind)}; LORA is the one known here")
+    _safetensors_header(weights, name)
+    return weights
 
 
 def check_whole(model: nn.Module, info: Mapping[str, Any], name: str) -> None:
@@ -204,6 +233,22 @@ def _check_index(index: Path, name: str) -> None:
 
 
 def _check_safetensors(file: Path, name: str) -> None:
+    tensors = _safetensors_header(file, name)
+    adapters = [key for key in tensors if re.search(r"\.lora_[AB]\b", key)]
+    if adapters:
+        raise UsageError(
+            f"{name}: {file} holds tensors of an adapter ({_counted(adapters)}); an adapter is"
+            " given beside its base model, model.adapter=<folder>, or merged into it (peft:"
+            " merge_and_unload)"
+        )
+
+
+def _safetensors_header(file: Path, name: str) -> dict[str, Any]:
+    """The table of a whole file of tensors.
+
+    Raises:
+        UsageError: it is damaged, or cut off.
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         # format of safetensors: 8 bytes of length, a JSON table, then the tensors without a gap
@@ -222,12 +267,7 @@ def _check_safetensors(file: Path, name: str) -> None:
             f"{name}: {file} has {size} bytes, and its tensors take {wanted}: it was cut off or"
             " damaged on its way; download or copy it again"
         )
-    adapters = [key for key in tensors if re.search(r"\.lora_[AB]\b", key)]
-    if adapters:
-        raise UsageError(
-            f"{name}: {file} holds tensors of an adapter, which nothing here applies"
-            f" ({_counted(adapters)}): merge them into the weights (peft: merge_and_unload)"
-        )
+    return header
 
 
 def _header(stream: BinaryIO, length: int) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from unibench import registry
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
 from unibench.identity import model_digest
+from unibench.models._adapters import base_of, with_adapter
 from unibench.models._clip import clip_of
 from unibench.models._sources import device_of, pretrained, random
 from unibench.models._template import prompted
@@ -250,7 +251,8 @@ def load(spec: ModelConfig, pixels: str = "native") -> LoadedModel:
         model, processor, digest = random(spec, options)
     else:
         model, processor, digest = pretrained(spec, options)
-    if spec.device_map is None:
+        model = with_adapter(model, spec)
+    if spec.device_map is None and spec.quantization is None:
         model = model.to(device)
     loaded = wrap(
         model.eval(),
@@ -285,7 +287,7 @@ def wrap(
     """
     # generate() goes on from the last column of a batch, which must be no padding
     processor.tokenizer.padding_side = "left"
-    model = _unwrapped(model)
+    model = base_of(model)
     family = family_of(model, processor, clip=clip)
     return LoadedModel(model, processor, family, digest, image_options or {})
 
@@ -304,7 +306,7 @@ def family_of(
     Raises:
         UsageError: no family serves its ``config.model_type``.
     """
-    model = _unwrapped(model)
+    model = base_of(model)
     adapter = registry.family_of(model.config.model_type).load()
     opener = (
         # opened when first asked for: most methods never look at it
@@ -312,11 +314,6 @@ def family_of(
     )
     family: Family = adapter(model, processor, clip=opener)
     return family
-
-
-def _unwrapped(model: Any) -> Any:
-    """The model inside a wrapper of peft, whose adapters lie in its layers and stay at work."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def digest_of(spec: ModelConfig) -> str:

@@ -141,6 +141,40 @@ FORMS = {
         },
         more={"feature_extractor": "gemma4.feature_extraction_gemma4:Gemma4AudioFeatureExtractor"},
     ),
+    "minicpmv4_6": Form(
+        "minicpmv4_6.processing_minicpmv4_6:MiniCPMV4_6Processor",
+        "minicpmv4_6.image_processing_minicpmv4_6:MiniCPMV4_6ImageProcessor",
+        "minicpmv4_6.video_processing_minicpmv4_6:MiniCPMV4_6VideoProcessor",
+        show=("<|image_pad|>\n", "<|video_pad|>\n"),
+        tokens={
+            "image_token": "<|image_pad|>",
+            "video_token": "<|video_pad|>",
+            "image_start_token": "<image>",
+            "image_end_token": "</image>",
+            "slice_start_token": "<slice>",
+            "slice_end_token": "</slice>",
+            "image_id_start_token": "<image_id>",
+            "image_id_end_token": "</image_id>",
+        },
+    ),
+    "molmo2": Form(
+        "molmo2.processing_molmo2:Molmo2Processor",
+        "molmo2.image_processing_molmo2:Molmo2ImageProcessor",
+        "molmo2.video_processing_molmo2:Molmo2VideoProcessor",
+        show=("<|image|>", "<|video|>"),
+        tokens={
+            "image_token": "<|image|>",
+            "video_token": "<|video|>",
+            "image_patch_token": "<im_patch>",
+            "image_start_token": "<im_start>",
+            "low_res_image_start_token": "<low_res_im_start>",
+            "image_end_token": "<im_end>",
+            "image_col_token": "<im_col>",
+            "image_low_token": "<im_low>",
+            "frame_start_token": "<frame_start>",
+            "frame_end_token": "<frame_end>",
+        },
+    ),
     "paligemma": Form(
         "paligemma.processing_paligemma:PaliGemmaProcessor",
         "siglip.image_processing_siglip:SiglipImageProcessor",
@@ -206,6 +240,9 @@ def make_processor(config: Any, lender: str, settings: Mapping[str, Any]) -> Any
             setattr(config, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
     if config.model_type == "internvl":
         config.image_token_id = processor.image_token_id
+    if config.model_type == "molmo2":
+        # what stands in the prompt of the model; "<|image|>" is what the processor replaces
+        config.image_patch_id = tokenizer.convert_tokens_to_ids("<im_patch>")
     if config.model_type == "gemma4":
         config.video_token_id = processor.video_token_id
     return processor
@@ -222,7 +259,7 @@ def _class(named: Any) -> Any:
 def _options(config: Any) -> dict[str, Any]:
     """What the processor of a family must know of the model to count placeholders."""
     vision = config.vision_config
-    if config.model_type.startswith(("qwen", "glm", "gemma4")):
+    if config.model_type.startswith(("qwen", "glm", "gemma4", "minicpm", "molmo")):
         return {}
     if config.model_type == "gemma3":
         return {"image_seq_length": config.mm_tokens_per_image}

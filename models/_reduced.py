@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
+import transformers
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 from unibench.config import ModelConfig
 from unibench.errors import UsageError
@@ -192,6 +193,37 @@ SMALL: Mapping[str, Reduced] = {
         tower={"position_embedding_size": 64},
         processor={"max_soft_tokens": 70, "video": {"max_soft_tokens": 70}},
     ),
+    "minicpmv4_6": Reduced(
+        {"insert_layer_id": 1},
+        text=_QWEN3_5.text,
+        tower={"image_size": 96, "patch_size": 8},
+        processor={
+            "patch_size": 8,
+            "scale_resolution": 96,
+            "max_slice_nums": 4,
+            "video": {"patch_size": 8, "scale_resolution": 96, "max_slice_nums": 1},
+        },
+    ),
+    "molmo2": Reduced(
+        {
+            "adapter_config": {
+                "vision_feature_layer": [3, 1],
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 16,
+                "text_hidden_size": HIDDEN,
+            }
+        },
+        tower={"image_size": [84, 84], "num_position_embeddings": 36},
+        processor={
+            "size": {"height": 84, "width": 84},
+            "overlap_margins": [1, 1],
+            "max_crops": 4,
+            "video": {"size": {"height": 84, "width": 84}},
+        },
+    ),
     "paligemma": Reduced(
         {"projection_dim": HIDDEN},
         text={"layer_types": ["sliding_attention", "full_attention"] * 3},
@@ -219,6 +251,8 @@ def reduced(spec: ModelConfig, attn: str = "sdpa", seed: int = 0) -> tuple[Any, 
             f" `architecture:` in its card and an entry for {kind} in"
             " models/_reduced.py"
         )
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"transformers {transformers.__version__} has no {kind}")
     config, processor = built(kind, *_settings(spec, SMALL[kind]))
     torch.manual_seed(seed)  # for what has no more than one axis
     model = AutoModelForImageTextToText.from_config(config, attn_implementation=attn)

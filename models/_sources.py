@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+)
 from transformers.utils.import_utils import is_bitsandbytes_available
 
 from unibench import hub
@@ -54,11 +60,18 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         revision = hub.commit_of(source, spec.revision) or spec.revision
         where |= {"revision": revision, "local_files_only": not hub.answers()}
     name = f"model.path={spec.path}" if path is not None else f"model={spec.name} ({source})"
-    more = {"device_map": spec.device_map, **_quantization(spec), **where}
+    # quantised weights are made on their device, and do not move
+    at = {"": device_of(spec)} if spec.quantization is not None else None
+    more = {"device_map": spec.device_map or at, **_quantization(spec), **where}
     try:
         if path is not None:
             check_files(path, name)
             if is_published(path):
+                if spec.processor_path is not None:
+                    raise UsageError(
+                        f"model.processor_path={spec.processor_path}: a LLaVA-Video checkpoint has"
+                        " image settings in its config.json and takes no other processor"
+                    )
                 model, processor = open_published(path, spec.processor, options)
                 check_whole(model, {}, name)
                 return model, processor, model_digest(vars(spec))
@@ -66,7 +79,7 @@ def pretrained(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, st
         cached = hub.config_file(spec) if path is None else None
         if cached is not None:  # what of it is on this disk by now
             check_files(cached.parent, name)
-        processor = AutoProcessor.from_pretrained(source, **where)
+        processor = AutoProcessor.from_pretrained(**_processor_source(spec, source, where))
         model = load_whole(_auto_class(config), source, name, **more, **options)
     except (UsageError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -98,11 +111,34 @@ def processor_of(spec: ModelConfig) -> Any:
     try:
         if path is not None:
             check_files(path, f"model.path={spec.path}")
-        return AutoProcessor.from_pretrained(
-            source, trust_remote_code=spec.trust_remote_code, **where
-        )
+        where["trust_remote_code"] = spec.trust_remote_code
+        return AutoProcessor.from_pretrained(**_processor_source(spec, source, where))
     except Exception:  # see above
         return None
+
+
+def _processor_source(spec: ModelConfig, source: str, where: dict[str, Any]) -> dict[str, Any]:
+    """Where tokenizer and image processor are read from, as arguments of ``from_pretrained``.
+
+    Args:
+        spec: of the model.
+        source: folder or hub id of the checkpoint.
+        where: how that is read.
+    """
+    if spec.processor_path is None:
+        return {"pretrained_model_name_or_path": source, **where}
+    own = {"trust_remote_code": spec.trust_remote_code}
+    place = model_path(spec.processor_path)
+    if place is not None and place.is_dir():
+        check_files(place, f"model.processor_path={spec.processor_path}")
+        return {"pretrained_model_name_or_path": str(place), "local_files_only": True, **own}
+    return {
+        "pretrained_model_name_or_path": spec.processor_path,
+        # the commit that the key names
+        "revision": hub.commit_of(spec.processor_path, None) or hub.MAIN,
+        "local_files_only": not hub.answers(),
+        **own,
+    }
 
 
 def random(spec: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any, str]:
@@ -166,6 +202,11 @@ def blueprint(spec: ModelConfig) -> tuple[Any, Any]:
         raise UsageError(
             f"model={spec.name} has no architecture to build with random weights; give"
             " model.path=<folder>"
+        )
+    if kind not in CONFIG_MAPPING:
+        raise UsageError(
+            f"model={spec.name}: transformers {transformers.__version__} has no {kind}; a newer"
+            " release of it may (docs/families.md)"
         )
     return built(kind, copy.deepcopy(spec.architecture), copy.deepcopy(spec.processor))
 

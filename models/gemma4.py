@@ -31,7 +31,8 @@ class Gemma4(Family):
         """``[pictures or frames, patches, 2]`` column and row of each patch; -1 on padding."""
         name = "image_position_ids" if call.modality == "image" else "video_position_ids"
         places: Tensor = call.arguments[name]
-        return places
+        # transformers 5.6 has an axis for videos in front of that for frames
+        return places.flatten(0, -3)
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:
         sizes = ((self.places(call).amax(1) + 1) // self.kernel).tolist()  # columns, rows
@@ -39,17 +40,25 @@ class Gemma4(Family):
         if call.modality == "image":
             return [(grid,) for grid in grids]
         found, start = list[tuple[Part, ...]](), 0
-        for frames in call.arguments["num_frames_per_video"].tolist():
+        for frames in self.frames(call):
             # the frames of a video are of one size
             grid = grids[start]
             found.append((Part(frames, grid.height, grid.width),))
             start += frames
         return found
 
+    def frames(self, call: VisionCall) -> list[int]:
+        """Frames of each video of a call."""
+        counts = call.arguments.get("num_frames_per_video")
+        if counts is not None:
+            return [int(count) for count in counts]
+        videos, frames = call.arguments["pixel_values_videos"].shape[:2]  # transformers 5.6
+        return [frames] * videos
+
     def split_pixels(self, values: Tensor, call: VisionCall, items: list[Item]) -> list[Tensor]:
-        patches = [
-            rows[place[:, 0] >= 0] for rows, place in zip(values, self.places(call), strict=True)
-        ]
+        places = self.places(call)
+        pictures = zip(values.reshape(len(places), -1, values.shape[-1]), places, strict=True)
+        patches = [rows[place[:, 0] >= 0] for rows, place in pictures]
         if call.modality == "image":
             return patches
         frames = iter(patches)

@@ -34,6 +34,14 @@ class LlavaOnevision(LlavaNext):
         side = math.ceil(self.side / 2)
         return [(Part(frames, side, side, newline="end"),)] * videos
 
+    def added(self, call: VisionCall) -> int:
+        if call.modality == "image":
+            return 0
+        # transformers 5.6 puts the newline behind a video in its forward, not with the features
+        videos = self.items(call, [])
+        missing = sum(len(part) for parts in videos for part in parts) - call.tokens
+        return missing if missing == len(videos) else 0
+
     def pack(self, values: Tensor, call: VisionCall, fill: float) -> Tensor:
         if call.modality == "image":
             return super().pack(values, call, fill)

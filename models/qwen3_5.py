@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from unibench.models.qwen3_vl import Qwen3VL
 from unibench.pruning.attention import QueryKey
+from unibench.pruning.family import Family
 
 
 class Qwen3_5(Qwen3VL):  # noqa: N801
@@ -26,13 +27,18 @@ class Qwen3_5(Qwen3VL):  # noqa: N801
         return 0
 
     def unrotated(self, layer: int, hidden: Tensor) -> QueryKey:
-        module: Any = self.llm_attention(layer)
-        normed = self.text_model.layers[layer].input_layernorm(hidden.to(module.q_proj.weight))
-        # the projection of queries makes a gate for the output beside each
-        query, _ = module.q_proj(normed).unflatten(-1, (-1, 2 * module.head_dim)).chunk(2, dim=-1)
-        key = module.k_proj(normed).unflatten(-1, (-1, module.head_dim))
-        query, key = (
-            norm(rows).transpose(0, 1)[None]
-            for norm, rows in ((module.q_norm, query), (module.k_norm, key))
-        )
-        return QueryKey(query, key, float(module.scaling))
+        return gated_query_key(self, layer, hidden)
+
+
+def gated_query_key(family: Family, layer: int, hidden: Tensor) -> QueryKey:
+    """As :meth:`Family.unrotated`, of a decoder layer of Qwen3.5."""
+    module: Any = family.llm_attention(layer)
+    normed = family.text_model.layers[layer].input_layernorm(hidden.to(module.q_proj.weight))
+    # the projection of queries makes a gate for the output beside each
+    query, _ = module.q_proj(normed).unflatten(-1, (-1, 2 * module.head_dim)).chunk(2, dim=-1)
+    key = module.k_proj(normed).unflatten(-1, (-1, module.head_dim))
+    query, key = (
+        norm(rows).transpose(0, 1)[None]
+        for norm, rows in ((module.q_norm, query), (module.k_norm, key))
+    )
+    return QueryKey(query, key, float(module.scaling))

@@ -291,7 +291,11 @@ class SynthScene:
                 images = seen.pictures if several else (seen.picture,)
                 group = f"scene-{kind}-{shown.scene.seed}{'-several' if several else ''}"
                 name = f"scene-{kind}-{shown.scene.seed}-{ability}"
-                yield Sample(name, images, question.text, (question.answer,), ability, group)
+                asked = question.text, (question.answer,), ability
+                # of a question about the picture that is shown, where its answer lies
+                box = None if self.shuffled or ability != "where" else parse_box(question.answer)
+                boxes = () if box is None else ((tuple(edge / 100 for edge in box),),)
+                yield Sample(name, images, *asked, group, boxes)
 
     def _rounds(self) -> Iterator[tuple[Round, dict[str, Question]]]:
         """Rounds about which every ability can ask, with the questions."""

@@ -29,7 +29,7 @@ PAGE = ROOT / "results" / "transformers_range.md"
 WHOLE = ("tests/engine", "tests/families", "tests/intra", "tests/golden", "tests/methods")
 TESTS = ("tests/engine/test_transformers.py", "tests/families/test_decoders.py")
 # a tower with a CLS token, one with windows, one that shuffles; decoders with full attention, with
-# windows, with states, with shared keys
+# windows, with states, with shared keys; the last two have classes in newer releases alone
 MODELS = (
     "llava_1_5_7b",
     "llava_onevision_7b",
@@ -39,6 +39,8 @@ MODELS = (
     "gemma3_4b",
     "gemma4_e2b",
     "qwen3_5_9b",
+    "minicpm_v_4_6",
+    "molmo2_8b",
 )
 
 

@@ -121,7 +121,7 @@ def _qwen3(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> A
         depth=depth,
         hidden_size=recipe.vision_width,
         num_heads=recipe.vision_width // 64,
-        intermediate_size=recipe.vision_width * 4,
+        intermediate_size=recipe.vision_width * 7 // 2,  # below four million parameters
         patch_size=16,
         spatial_merge_size=2,
         temporal_patch_size=2,

@@ -227,8 +227,6 @@ RECIPES = {
     "llava": Recipe("llava", video=None, joint=Stage(2200, 8, 4e-4, 50, 0.02, 16_000_000)),
     # the place of a character on its sign, which a tower with learnt positions is slow to see,
     # needs the first loss for longer
-    "internvl": Recipe(
-        "internvl", vision_depth=5, fading=8.0, joint=Stage(2200, 8, 4e-4, 50, 0.02, 16_000_000)
-    ),
+    "internvl": Recipe("internvl", fading=8.0, joint=Stage(2200, 8, 4e-4, 50, 0.02, 16_000_000)),
     "qwen3_vl": Recipe("qwen3_vl", vision_depth=5, fading=1.0, tune=2500),
 }

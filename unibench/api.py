@@ -89,9 +89,11 @@ def prune(
     budget_mode: BudgetMode = "at_stage",
     seed: int = 0,
     positions: Positions = "original",
+    after_state: bool = False,
     rounding: Rounding = "half_up",
     text_after_video: TextAfterVideo = "max_side",
     wrap: Sequence[str | Mapping[str, Any]] = (),
+    method_options: Mapping[str, Any] | None = None,
     **parameters: Any,
 ) -> Iterator[Session]:
     """Prune every prompt that ``model`` reads inside the block; outside it the model is as it was.
@@ -117,6 +119,8 @@ def prune(
         positions: ``"original"``, ``"compact"`` or ``"centre"``: the tokens that go on stay where
             they were, close up to 0, 1, 2, ..., or a merged one stands amid those it stands for;
             ``"original_then_compact"`` and ``"compact_then_original"`` as released code decodes.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays.
         rounding: ``"half_up"``, ``"python_round"`` or ``"python_int"``: of a share of tokens, see
             :mod:`unibench.budget`.
         text_after_video: ``"max_side"`` or ``"last"``: where the text behind a video starts on
@@ -124,6 +128,8 @@ def prune(
         wrap: wrappers around the method, the outermost first: names, or mappings with a name and
             parameters, ``[{"name": "debias", "prior": "prior.safetensors"}]``. As on the command
             line, vanilla is never wrapped.
+        method_options: parameters of the method that have the name of a keyword here, such as
+            fastvid's ``retention``, which is no budget: ``{"retention": 0.25}``.
         **parameters: of the method, when it is given by name.
 
     Raises:
@@ -131,6 +137,7 @@ def prune(
             family that cannot serve the method, a processor or a CLIP that cannot be found; inside
             the block, a way of calling the model that pruning cannot follow.
     """
+    parameters |= method_options or {}
     if "mode" in parameters and not _has_parameter(method, "mode"):
         warnings.warn("mode= of prune() is now budget_mode=", DeprecationWarning, stacklevel=3)
         budget_mode = parameters.pop("mode")
@@ -161,6 +168,7 @@ def prune(
         mode=budget_mode,
         seed=seed,
         positions=positions,
+        after_state=after_state,
         text_after_video=text_after_video,
     )
     if ratio is retention is keep is None and (built.uses_budget or budget_mode == "layer_average"):

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -211,6 +212,20 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             "model.quantization needs a checkpoint: random weights have nothing to quantise; take"
             " model.weights=pretrained"
         )
+    if spec.weights == "random" and (spec.adapter or spec.processor_path):
+        key = "adapter" if spec.adapter else "processor_path"
+        yield UsageError(
+            f"model.{key} needs a checkpoint: random weights have nothing that it fits; take"
+            " model.weights=pretrained"
+        )
+    yield from _adapter_mistakes(spec)
+    native = cell.task.kind == "harness" and cell.harness_options.wrapper == "native"
+    for key in ("adapter", "processor_path", "quantization"):
+        if native and getattr(spec, key) is not None:
+            yield UsageError(
+                f"model.{key} is not read by the harness's own model object; take"
+                " harness_options.wrapper=unibench"
+            )
     if spec.weights == "random" and not spec.architecture:
         yield UsageError(
             f"model={spec.name} has no architecture to build with random weights; give"
@@ -250,6 +265,25 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         )
 
 
+def _adapter_mistakes(spec: ModelConfig) -> Iterator[UsageError]:
+    """What is wrong with an adapter that can be said before a model is loaded."""
+    folder = model_path(spec.adapter)
+    if folder is None:
+        return
+    if not (folder / "adapter_config.json").is_file():
+        yield UsageError(
+            f"model.adapter={spec.adapter}: there is no adapter_config.json in {folder}; give the"
+            " folder that peft's save_pretrained wrote"
+        )
+    if find_spec("peft") is None:
+        yield UsageError(f"model.adapter={spec.adapter} needs the package peft: pip install peft")
+    if spec.quantization is not None and spec.adapter_mode == "merge":
+        yield UsageError(
+            f"model.adapter merged into {spec.quantization} weights would be rounded with them;"
+            " take model.adapter_mode=wrap"
+        )
+
+
 def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
     """Values that the annotations refuse; if there are none, what the method itself refuses."""
     card = registry.method(str(cell.method.get("source") or cell.method["name"]))
@@ -274,13 +308,13 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
         return  # a mode of the budget that does not exist, for one
 
     def refused(family: str, facts: ModelFacts) -> str | None:
-        rules = cell.budget.mode, cell.positions
+        rules = cell.budget.mode, cell.positions, cell.after_state
         return answers.refusal(cell.method, budget, family, facts, *rules)
 
     reason = known.once(
         lambda: refused(cell.model.family, facts),
         *("refusal", cell.method, cell.model),
-        more=(budget, cell.budget.mode, cell.positions),
+        more=(budget, cell.budget.mode, cell.positions, cell.after_state),
     )
     if reason is None:
         return

@@ -24,6 +24,7 @@ Weights = Literal["pretrained", "random"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Quantization = Literal["8bit", "4bit"]
+AdapterMode = Literal["merge", "wrap"]
 TaskKind = Literal["embedded", "harness"]
 Modality = Literal["image", "video"]
 Harness = Literal["vlmevalkit", "lmms_eval"]
@@ -83,6 +84,10 @@ class ModelConfig:
         checkpoint: hub id.
         revision: branch, tag or commit of the hub repository.
         path: a local folder that is loaded instead; ``pkg://`` means inside this package.
+        adapter: folder of a LoRA adapter that peft saved, over the checkpoint's weights.
+        adapter_mode: ``merge``: added to the weights once; ``wrap``: run beside them, as peft does.
+        processor_path: folder or hub id that tokenizer and image processor are read from in place
+            of the checkpoint's, as of a fine-tuned model that was saved without them.
         weights: ``pretrained``, or ``random``: the real architecture without a download.
         dtype: precision of the weights; selections are float32 whatever it is.
         attn: attention implementation of transformers.
@@ -110,6 +115,9 @@ class ModelConfig:
     checkpoint: str | None = None
     revision: str | None = None
     path: str | None = None
+    adapter: str | None = None
+    adapter_mode: AdapterMode = "merge"
+    processor_path: str | None = None
     weights: Weights = "pretrained"
     dtype: Dtype = "bfloat16"
     attn: Attention = "sdpa"
@@ -347,6 +355,8 @@ class RunConfig:
             ``centre``: a merged one amid those it stands for; ``original_then_compact`` and
             ``compact_then_original``: generated ones elsewhere, as released code has them. See
             :mod:`unibench.pruning.positions`.
+        after_state: whether a cut may come after layers that carry a state (linear attention), in
+            which what it drops stays; otherwise such a cut is refused.
         text_after_video: where the text behind a video starts on Qwen2-VL and Qwen2.5-VL:
             ``max_side`` (the longer side of a frame behind the video's first position, as
             transformers has it) or ``last`` (behind its last position, as vLLM has it).
@@ -389,6 +399,7 @@ class RunConfig:
     repeat: Natural = 0
     control: Control = "none"
     positions: Positions = "original"
+    after_state: bool = False
     text_after_video: TextAfterVideo = "max_side"
     pixels: str = "native"
     video: VideoConfig = field(default_factory=VideoConfig)

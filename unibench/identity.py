@@ -20,6 +20,7 @@ from unibench.code.closure import Code
 from unibench.config import (
     FITTED,
     BudgetConfig,
+    ModelConfig,
     RunConfig,
     TaskConfig,
     budget_of,
@@ -142,8 +143,8 @@ class Cell:
     @cached_property
     def variant(self) -> str:
         """The method's parameters that are neither its defaults nor the model's own, for example
-        ``layer=3``; behind them ``positions=compact`` and ``rounding=python_int``, so that every
-        label says them.
+        ``layer=3``; behind them ``positions=compact``, ``after_state=true`` and
+        ``rounding=python_int``, so that every label says them.
         """
         defaults = registry.method(
             self.config.method.get("source", self.config.method["name"])
@@ -158,6 +159,7 @@ class Cell:
         ]
         places, budget = self.config.positions, self.budget
         more = [f"positions={places}"] if places != POSITIONS else []
+        more += ["after_state=true"] if self.config.after_state else []
         more += [] if budget.factor is None else [f"rounding={budget.rounding}"]
         return ",".join([*changed, *more])
 
@@ -256,7 +258,8 @@ def vanilla_of(cell: Cell) -> Cell:
 def _of_vanilla(config: RunConfig) -> RunConfig:
     """The configuration without what does not concern the unpruned model."""
     # where nothing is removed, nothing moves
-    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig(), positions=POSITIONS)
+    config = replace(config, positions=POSITIONS, after_state=False)
+    config = replace(config, control=NO_CONTROL, seed=0, budget=BudgetConfig())
     return replace(config, ratio=None, retention=None, keep=None, diagnostics=DIAGNOSTICS)
 
 
@@ -282,6 +285,7 @@ def _made(config: RunConfig, asked: benchmark.Benchmark | None, setting: Mapping
         "seed": config.seed,
         # not named where they are the default: keys of before there was another stay what they are
         **({} if config.positions == POSITIONS else {"positions": config.positions}),
+        **({"after_state": True} if config.after_state else {}),
         **({} if config.repeat == 0 else {"repeat": config.repeat}),
         **({} if config.control == NO_CONTROL else {"control": config.control}),
         **({} if config.diagnostics == DIAGNOSTICS else {"diagnostics": config.diagnostics}),
@@ -327,7 +331,9 @@ def key_of(identity: Mapping[str, Any]) -> str:
 # -- what stored identities have in common, of every readable schema
 
 # what is compared; diagnostics change no answer, so that a cell with all of them is compared too
-CANDIDATE = ("method", "source", "budget", "positions", "control", "clip", "diagnostics")
+CANDIDATE = (
+    *("method", "source", "budget", "positions", "after_state", "control", "clip", "diagnostics"),
+)
 QUESTIONS = ("task", "data", "harness")  # what it is asked, and by whom
 RUNS = ("seed", "repeat")  # what tells runs of one series apart
 
@@ -363,7 +369,7 @@ def candidate_of(identity: Mapping[str, Any]) -> str:
     its tokens stand.
     """
     parts = [identity["method"], source_of(identity), identity["budget"], identity.get("clip")]
-    more = [identity["control"]] if "control" in identity else []
+    more = [identity[key] for key in ("control", "after_state") if key in identity]
     return _hash([*parts, identity.get("positions", POSITIONS), *more])
 
 
@@ -449,6 +455,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
             "attn": model.attn,
             "quantization": model.quantization,
             "processor": pinned_processor(model),
+            **_processor_of(model),
             # pretrained weights bring their own, and do not read the card's
             "architecture": model.architecture if model.weights == "random" else None,
         },
@@ -461,6 +468,13 @@ def _files(config: RunConfig) -> dict[str, Any]:
         },
         "data": samples_digest(task, config.harness),
     }
+
+
+def _processor_of(model: ModelConfig) -> dict[str, str]:
+    """Where tokenizer and image processor are from, if not from the checkpoint."""
+    if model.processor_path is None or model.weights == "random":
+        return {}
+    return {"processor_of": checkpoint_digest(model.processor_path, None)}
 
 
 def samples_digest(task: TaskConfig, harness: str) -> str:

@@ -34,8 +34,12 @@ def value_digest(value: Any) -> Any:
 
 def model_digest(model: Mapping[str, Any]) -> str:
     """What identifies the weights without loading them: a hash of the files, or hub id and
-    commit.
+    commit; in front of them the adapter, and how it is applied.
     """
+    adapter = model_path(model.get("adapter"))
+    if adapter is not None:
+        base = model_digest({**model, "adapter": None})
+        return f"{model['adapter_mode']}:{digests.contents(adapter)}+{base}"
     path = model_path(model["path"])
     if model["weights"] == "random":
         return f"random:{model.get('card') or model['name']}"

@@ -39,6 +39,9 @@ NOTES = {
     "intra-modal metric=cos": {"intra": "cos"},
 }
 VARIED = ("order", "align", "intra", "n1", "stage2", "mmr_lambda", "weight", "pre")
+# methods whose released code leaves the tokens of LLaVA where they stood
+KEPT_IN_PLACE = ("fastv", "dart", "vtw", "fitprune")
+INSIDE = ("fastv", "random_intra")  # of UniPruneBench on InternVL
 Place = tuple[str, str, tuple[tuple[str, Any], ...], str, str]
 
 
@@ -186,6 +189,26 @@ def test_a_part_of_an_experiment_keeps_all_that_the_file_says(name: str) -> None
                 line for line in whole if any(one.startswith(("ratio=", "keep=")) for one in line)
             }
             assert wanted <= found and found.isdisjoint(stated - wanted)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_the_positions_that_its_code_gave(name: str) -> None:
+    """LLaVA's own code, and UniPruneBench's of InternVL, closes the kept tokens up; what cuts inside
+    LLaVA's decoder by FastV's code, and everything on Qwen, does not. Two decode elsewhere than they
+    read.
+    """
+    for line in lines_of(name):
+        said = dict(entry.split("=", 1) for entry in line)
+        method, model = said["method"], said["model"]
+        placed = "original"
+        if model.startswith("llava_1_5") and name.startswith("idpruner"):  # AngelSlim's code
+            placed = "original" if method in KEPT_IN_PLACE else "original_then_compact"
+        elif model.startswith("llava") and not name.startswith("idpruner"):
+            placed = "original" if method in KEPT_IN_PLACE else "compact"
+        elif model.startswith("internvl"):
+            placed = "compact_then_original" if method in INSIDE else "compact"
+        if method != "vanilla":
+            assert said.get("positions", "original") == placed, said
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -151,6 +151,20 @@ def test_groups_are_made_by_the_smaller_picture_and_by_what_is_answered_blind(
     assert found["divprune"][8] == f"{100 * 130 / 180:.1f}"
 
 
+def test_averages_over_tasks_weigh_them_alike(tmp_path: Path) -> None:
+    store(tmp_path)
+    for right, words in ((100, ["method=vanilla"]), (60, ["control=resize", AT])):
+        finished(tmp_path, first(right), *words, task="synthscene")
+    finished(tmp_path, first(80), "method=divprune", AT, task="synthscene")
+    (table,) = groups(frame.over_seeds(frame.load(tmp_path), intervals=False))
+    mean = table.blocks[-1]
+    assert mean.label.endswith("0.75: average over 2 tasks")
+    lines = {line.labels[0]: [entry.text for entry in line.entries] for line in mean.lines}
+    # 75 % of 40 and 50 % of 40 samples; fastv and blind were asked of one task alone
+    assert lines["divprune"][0] == "62.5" and lines["resize"][:3:2] == ["0.0", "100.0"]
+    assert set(lines) == {"vanilla", "resize", "divprune"}
+
+
 def test_without_anything_that_makes_groups_there_are_none(tmp_path: Path) -> None:
     finished(tmp_path, first(160), "method=vanilla")
     finished(tmp_path, first(150), "method=divprune", AT)

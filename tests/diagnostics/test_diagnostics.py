@@ -33,6 +33,7 @@ from unibench.pruning.layout import read
 from unibench.pruning.record import packed
 from unibench.store.lines import line_of
 from unibench.tasks.folder import Folder
+from unibench.tasks.synthscene import SynthScene
 from unibench.tasks.synthvqa import SynthVQA
 
 CASES = range(100)
@@ -207,3 +208,13 @@ def test_a_question_of_ones_own_may_say_where_its_answer_is(tmp_path: Path) -> N
         (tmp_path / "questions.jsonl").write_text(json.dumps({**line, "box": box}))
         with pytest.raises(UsageError, match="box is .* is wanted"):
             Folder(data=str(tmp_path))
+
+
+def test_what_is_kept_of_the_place_asked_for_is_in_the_record() -> None:
+    task = SynthScene()
+    samples = [sample for sample in task.samples(4) if sample.ability == "where"]
+    assert all(0 <= edge <= 1 for sample in samples for edge in sample.boxes[0][0])
+    for words, wanted in ((["method=vanilla"], 1.0), (["control=blind_grey"], None)):
+        one = cell(*words, "task=synthscene")
+        (record,) = answer(one, task, load(one.config.model), enumerate(samples))
+        assert record.diagnosis is not None and record.diagnosis.boxed == wanted

@@ -100,3 +100,17 @@ def test_the_horizon_is_the_first_layer_from_which_random_choice_equals_everythi
     assert (found["horizon"], found["from"], found["to"]) == (3, 1, 4)
     none = first_layers(table[table["layer"] <= 2])
     assert isinstance(none, pd.DataFrame) and math.isnan(none["horizon"].iloc[0])
+
+
+@pytest.mark.slow
+def test_the_horizon_is_found_by_a_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=tiny_qwen2_5_vl", "ratio=0.75", "task.limit=4", f"out={tmp_path}"]
+    assert main(["analyze", "horizon", "method=fastv", *words]) == 0
+    said = capsys.readouterr().out
+    assert "tiny_qwen2_5_vl on synthvqa at 0.75: " in said and "horizon.svg" in said
+    table = pd.read_csv(tmp_path / "analysis" / "horizon.csv")
+    assert set(table["layer"]) == {1, 2, 3, 4} and set(table["against"]) == {"vanilla", "fastv"}
+    assert main(["analyze", "horizon", "method=divprune", *words]) == 2
+    assert "divprune has no parameter layer" in capsys.readouterr().err

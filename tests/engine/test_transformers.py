@@ -14,7 +14,15 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from tests.support.models import inputs_of, model_of, text_of
 from unibench.cost.operations import Operations, unseen
 from unibench.models._checkpoint import load_whole
-from unibench.pruning._transformers import attention_of, cache_in, own_entries, wrapped_attention
+from unibench.pruning._transformers import (
+    attention_of,
+    cache_in,
+    cached,
+    checked_generation,
+    is_compiled,
+    own_entries,
+    wrapped_attention,
+)
 from unibench.registry import ROOT
 
 
@@ -97,3 +105,36 @@ def test_a_class_of_ones_own_reads_the_names_of_tensors_that_its_parent_reads() 
     mine = load_whole(Mine, source, "mine").state_dict()
     assert theirs.keys() == mine.keys()
     assert all(torch.equal(theirs[name], mine[name]) for name in theirs)
+
+
+def test_a_cache_says_what_a_layer_has_read_and_what_it_still_holds() -> None:
+    from transformers import DynamicCache, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        num_hidden_layers=2, sliding_window=4, layer_types=["sliding_attention", "full_attention"]
+    )
+    cache, states = DynamicCache(config=config), torch.zeros(1, 1, 7, 8)
+    assert cached(cache, 0) == cached(cache, 1) == (0, 0)
+    for layer in (0, 1):
+        cache.update(states, states, layer)
+    # a window's cache keeps what the next token sees beside itself
+    assert cached(cache, 0) == (7, 3) and cached(cache, 1) == (7, 7)
+
+
+def test_generate_hands_its_settings_to_the_check_and_is_itself_again() -> None:
+    model, inputs, seen = model_of("llava"), inputs_of("llava"), []
+
+    def check(config: Any, mode: str) -> None:
+        seen.append((config.max_new_tokens, mode))
+
+    with checked_generation(model, check):
+        model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert seen == [(2, "greedy_search")]
+
+
+def test_a_compiled_model_and_a_model_with_a_compiled_part_are_told() -> None:
+    parts = [torch.nn.Sequential(torch.nn.Linear(2, 2)) for _ in range(3)]
+    parts[1][0].compile()
+    assert [is_compiled(part) for part in parts] == [False, True, False]
+    assert is_compiled(torch.compile(parts[2]))  # type: ignore[arg-type]

@@ -41,6 +41,8 @@ PUBLISHED = {
     "gemma4_e2b": (35, 16, 15),
     "glm4_1v_9b": (40, 24, 23),
     "llava_video_7b": (28, 26, 25),
+    "minicpm_v_4_6": (24, 27, 26),
+    "molmo2_8b": (36, 25, 24),
     "paligemma2_3b": (26, 27, 26),
     "qwen3_5_9b": (32, 27, 26),
 }
@@ -198,3 +200,14 @@ def test_other_tiles_have_their_published_number_of_tokens() -> None:
     total, items = parts("smolvlm2_2b", (1536, 1536))
     assert set(items) == {81} and total == 81 * len(items) == 81 * 17
     assert parts("llava_onevision_7b", (384, 384), (500, 300)) == (2 * 730, [729, 729])
+
+
+def test_slices_and_crops_have_their_published_number_of_tokens() -> None:
+    # 448 x 448 pixels are 32 x 32 patches, of which 4 x 4 become a token
+    assert parts("minicpm_v_4_6", (448, 448)) == (64, [64])
+    total, items = parts("minicpm_v_4_6", (1344, 1344))
+    assert len(items) == 10 and total == sum(items) and max(items) <= 64
+    # 27 x 27 patches pooled 2 x 2, of the overview and of a single crop
+    assert parts("molmo2_8b", (378, 378)) == (2 * 14 * 14, [2 * 14 * 14])
+    total, (whole,) = parts("molmo2_8b", (1000, 700))
+    assert total == whole > 2 * 14 * 14

@@ -75,13 +75,47 @@ def refused(name: str, method: Method) -> str:
 
 def test_a_cut_behind_a_state_is_refused_and_one_in_front_is_not() -> None:
     assert "in the state of layer 0" in refused(HYBRID, Every((2,)))
-    assert "cut at layer 0" in refused(HYBRID, Every((0, 4)))
+    assert "cut at layer 0, or take after_state=true" in refused(HYBRID, Every((0, 4)))
     Session(subject(HYBRID).loaded.family, Every((0,)), WHOLE)
     # what a full layer comes before no state has seen
     kinds = ("full_attention", "full_attention", "linear_attention", "full_attention")
     facts = ModelFacts("m", depth=4, kinds=kinds)
     assert refusal(Every((2,)), WHOLE, Family, facts) is None
     assert "state of layer 2" in str(refusal(Every((3,)), WHOLE, Family, facts))
+
+
+@pytest.mark.parametrize("layers", [(4,), (1, 3), (0, 6)])
+def test_a_cut_behind_a_state_equals_the_slow_reference_where_it_is_allowed(
+    layers: tuple[int, ...],
+) -> None:
+    """The layers before the cut have read everything, those behind it what is left."""
+    one = subject(HYBRID)
+    checks.follows(one, one.prompt(0), Every(layers), after_state=True)
+    for positions in ("compact",) if len(layers) == 1 else ():
+        checks.follows(one, one.prompt(0), Every(layers), positions, after_state=True)
+
+
+def test_a_batch_cut_behind_a_state_is_answered_as_its_prompts_are_alone() -> None:
+    one = subject(HYBRID)
+    # not the prompt of seed 1: even uncut, reading it at once and token by token differs by 1e-3,
+    # since the rule of the states is summed in chunks
+    with one.session(Every((4,)), after_state=True).installed():
+        tokens, scores, _ = checks.generate(one.model, one.prompts((0, 2)))
+        for row, seed in enumerate((0, 2)):
+            alone, alone_scores, _ = checks.generate(one.model, one.prompt(seed))
+            torch.testing.assert_close(scores[row], alone_scores[0], **checks.CLOSE)
+            assert torch.equal(tokens[row], alone[0])
+
+
+def test_a_row_says_that_a_cut_came_behind_a_state() -> None:
+    one = subject(HYBRID)
+    session = one.session(Every((4,)), after_state=True)
+    assert session.notes == {
+        "after_state: cut at layer 4, what is dropped stays in the states of 3 layers before it"
+    }
+    # in front of every state, and where there is none, the option says nothing
+    assert not one.session(Every((0,)), after_state=True).notes
+    assert not subject(WINDOWS).session(Every((4,)), after_state=True).notes
 
 
 def test_attention_of_a_layer_that_has_none_is_refused() -> None:

@@ -5,6 +5,7 @@ would give.
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import unibench
 from tests.families.test_decoders import subject
@@ -272,3 +274,116 @@ def test_adapters_in_the_layers_of_a_wrapped_model_stay_at_work() -> None:
         after = whole(**copy.deepcopy(inputs)).logits
     assert before.shape == after.shape and not torch.allclose(before, after, atol=1e-3)
     assert session.take_records()[0].kept == 8
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """A checkpoint, an adapter of it as peft saves it, and the model that both make."""
+    peft = pytest.importorskip("peft")
+    place = tmp_path_factory.mktemp("adapted")
+    base, adapter = save("llava", place / "base"), place / "adapter"
+    settings = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = peft.get_peft_model(load(spec_of("llava", path=str(base))).model, settings).eval()
+    model.save_pretrained(adapter)
+    return base, adapter, model
+
+
+@pytest.mark.parametrize("mode", ["merge", "wrap"])
+def test_an_adapter_is_merged_into_the_weights_or_runs_beside_them(
+    mode: str, adapted: tuple[Path, Path, Any]
+) -> None:
+    base, adapter, expected = adapted
+    plain = load(spec_of("llava", path=str(base)))
+    loaded = load(spec_of("llava", path=str(base), adapter=str(adapter), adapter_mode=mode))
+    wrapped = any("lora" in name for name, _ in loaded.model.named_parameters())
+    assert wrapped == (mode == "wrap")
+    inputs, scores = plain.inputs(QUESTIONS[:1], PICTURES[:1]), []
+    for model in (plain.model, expected, loaded.model):
+        with torch.no_grad(), unibench.prune(model, "fastv", ratio=0.5) as session:
+            scores.append(model(**copy.deepcopy(inputs)).logits)
+        assert session.take_records()[0].kept < session.prompt.length
+    torch.testing.assert_close(scores[2], scores[1], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(scores[2], scores[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "lacks one", "another kind", "pickle", "other shape"])
+def test_a_wrong_adapter_is_refused_in_a_line(
+    fault: str, adapted: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    base, good, _ = adapted
+    folder = tmp_path / "adapter"
+    shutil.copytree(good, folder)
+    weights, settings = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    tensors = load_file(weights)
+    if fault == "cut off":
+        weights.write_bytes(weights.read_bytes()[:-5])
+    elif fault == "pickle":
+        weights.rename(folder / "adapter_model.bin")
+    elif fault == "another kind":
+        settings.write_text(settings.read_text().replace("LORA", "IA3"))
+    else:
+        name = min(tensors)
+        if fault == "lacks one":
+            del tensors[name]
+        else:
+            tensors[name] = torch.zeros(2, 5)
+        save_file(tensors, weights)
+    with pytest.raises(UsageError, match=f"model.adapter={folder}") as caught:
+        load(spec_of("llava", path=str(base), adapter=str(folder)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unibench.models._adapters.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install peft"):
+        load(spec_of("llava", path=str(save("llava", tmp_path)), adapter=str(tmp_path)))
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_quantised_checkpoint_is_pruned(bits: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    # 4 bits come in blocks of 64, of which the kernel for CPUs wants whole ones in every row
+    path = str(save("llava", tmp_path, hidden_size=64, intermediate_size=128))
+    loaded = load(spec_of("llava", path=path, quantization=bits))
+    layer = loaded.model.model.language_model.layers[0].self_attn.q_proj
+    assert type(layer).__name__ == {"8bit": "Linear8bitLt", "4bit": "Linear4bit"}[bits]
+    inputs = loaded.inputs(QUESTIONS[:1], PICTURES[:1])
+    with torch.no_grad(), unibench.prune(loaded.model, "fastv", ratio=0.5) as session:
+        out = loaded.model(**copy.deepcopy(inputs)).logits
+        loaded.model.generate(**inputs, generation_config=loaded.generation_config(3, 1.0))
+    whole = load(spec_of("llava", path=path))
+    with torch.no_grad(), unibench.prune(whole.model, "fastv", ratio=0.5):
+        expected = whole.model(**copy.deepcopy(inputs)).logits
+    assert session.take_records()[0].kept < session.prompt.length
+    likeness = torch.nn.functional.cosine_similarity(out[0].float(), expected[0].float(), dim=-1)
+    assert likeness.mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_checkpoint_in_half_precision_is_pruned(dtype: str, tmp_path: Path) -> None:
+    place = str(save("llava", tmp_path))
+    loaded = load(replace(spec_of("llava", path=place), dtype=dtype))
+    inputs = loaded.inputs(QUESTIONS[:1], PICTURES[:1])
+    with torch.no_grad(), unibench.prune(loaded.model, "fastv", ratio=0.5) as session:
+        found = loaded.model(**copy.deepcopy(inputs)).logits
+    assert found.dtype == getattr(torch, dtype)
+    whole = load(spec_of("llava", path=place))
+    with torch.no_grad(), unibench.prune(whole.model, "fastv", ratio=0.5) as same:
+        expected = whole.model(**copy.deepcopy(inputs)).logits
+    # selections are float32 whatever the model is
+    assert session.take_records()[0].kept == same.take_records()[0].kept
+    torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.1)
+
+
+def test_tokenizer_and_image_processor_may_come_from_another_folder(tmp_path: Path) -> None:
+    """As of a fine-tuned model that was saved without them."""
+    whole, bare = save("llava", tmp_path / "whole"), tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(whole / name, bare)
+    with pytest.raises(UsageError):
+        load(spec_of("llava", path=str(bare)))
+    loaded = load(spec_of("llava", path=str(bare), processor_path=str(whole)))
+    inputs = loaded.inputs(QUESTIONS[:1], PICTURES[:1])
+    expected = load(spec_of("llava", path=str(whole))).inputs(QUESTIONS[:1], PICTURES[:1])
+    assert all(torch.equal(inputs[key], expected[key]) for key in expected)

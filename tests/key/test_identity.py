@@ -388,6 +388,8 @@ OTHER_NUMBERS: dict[str, Any] = {
     "model.revision": "v2",
     "model.path": "pkg://unibench.models/tiny/qwen2_5_vl",
     "model.weights": "random",
+    "model.adapter": "pkg://unibench.models/tiny/qwen2_5_vl",
+    "model.processor_path": "nobody/a-processor",
     "model.dtype": "float16",
     "model.attn": "eager",
     "model.device": "cuda",
@@ -411,6 +413,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "repeat": 1,
     "control": "resize",
     "positions": "compact",
+    "after_state": True,
     "diagnostics": "all",
     "text_after_video": "last",
     "pixels": "paper",
@@ -441,6 +444,7 @@ SAME_NUMBERS: dict[str, Any] = {
     "model.card": "another",
     "task.card": "another",
     "model.device_map": "auto",
+    "model.adapter_mode": "wrap",  # of an adapter, whose digest it stands before
     "model.threads": 2,  # rounding alone, and the environment of a row says it
     "model.architecture": {"a": 1},  # of random weights, where it is in the key
     "model.harness_entry.lmms_eval": "another",  # of the harness that does not ask
@@ -462,6 +466,15 @@ SAME_NUMBERS: dict[str, Any] = {
 }
 # what an embedded task says, of which a benchmark of a harness has nothing
 ELSEWHERE = {"task.kind", "task.target", "task.data", "task.lmms_eval"}
+
+
+def test_a_label_says_that_a_cut_came_behind_a_state() -> None:
+    words = ["model=qwen3_5_9b", "model.weights=random", "method=fastv", "method.layer=4"]
+    (config,) = compose_cells([*words, "after_state=true", "ratio=0.5"], sweep=False)
+    cell = cell_of(config)
+    assert cell.variant == "layer=4,after_state=true" and cell.identity["after_state"] is True
+    # nothing is removed from the unpruned model
+    assert "after_state" not in vanilla_of(cell).identity
 
 
 def benchmark_config() -> RunConfig:

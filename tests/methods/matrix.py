@@ -1,99 +1,183 @@
 """Which method runs on which family, and what it says there.
 
-python -m tests.methods.matrix > results/method_family_matrix.md
+    python -m tests.methods.matrix [METHOD ..] > results/method_family_matrix.md
+
+Families of the tests are tiny models of the real classes; the others are published cards at the
+reduced size of ``python -m unibench check``. It takes about half an hour on one core.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
 import torch
 
 import unibench
-from tests.methods._contexts import BESIDES, METHODS, OPTIONS
-from tests.support.models import FAMILIES, LAYERS, generate, inputs_of, model_of
+from tests.families.test_architectures import spec_of
+from tests.methods._contexts import BESIDES, METHODS, OPTIONS, VIDEO_ONLY, video_of
+from tests.support.models import FAMILIES, VIDEOS, generate, inputs_of, model_of
 from unibench import UsageError, registry
+from unibench.conformance import checks
 from unibench.pruning.layout import separators_of
 
 RATIO = 0.667
-WITH_NEWLINES = ("llava_next", "llava_next_video", "llava_onevision")
+STEPS = 2
+WITH_NEWLINES = ("llava_next", "llava_next_video", "llava_onevision", "llava_video")
+CARDS = {
+    "llava_video": "llava_video_7b",
+    "gemma3": "gemma3_4b",
+    "gemma4": "gemma4_e2b",
+    "paligemma": "paligemma2_3b",
+    "glm4v": "glm4_1v_9b",
+    "qwen3_5": "qwen3_5_9b",
+    "minicpm_v": "minicpm_v_4_6",
+    "molmo2": "molmo2_8b",
+}
+EAGER = ("paligemma",)  # whose class has no other kernel
 
 
-def outcome(method: str, family: str) -> tuple[str, str, float | None]:
-    """``runs``, with the method's remarks, or why it refuses; what is left of the newline tokens;
-    and the share of all visual tokens that is left in the end.
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one family.
+
+    Attributes:
+        kept, total: visual tokens in the last layer and before any cut; None where it is refused.
+        remarks: of the method, or why it is refused.
+        newlines: tokens that separate: left, and all.
     """
+
+    kept: int | None
+    total: int | None
+    remarks: tuple[str, ...]
+    newlines: tuple[int, int] | None = None
+
+
+@cache
+def subject(family: str) -> checks.Subject:
+    return checks.Subject.of(spec_of(CARDS[family]), "eager" if family in EAGER else "sdpa")
+
+
+def prompt(family: str, video: bool) -> tuple[Any, dict[str, Any]]:
+    """A model of a family and two pictures, or a video, for it.
+
+    Raises:
+        UsageError: the family reads no video.
+    """
+    if family in CARDS:
+        one = subject(family)
+        if video and not one.reads_video:
+            raise UsageError("no video")
+        return one.model, one.prompt(0, 2, video=video)
+    if not video:
+        return model_of(family), inputs_of(family, 0, 2)
+    if family not in VIDEOS:
+        raise UsageError("no video")
+    return model_of(family), video_of(family)
+
+
+def outcome(method: str, family: str) -> Outcome:
+    """What a method does on a family."""
     try:
+        model, inputs = prompt(family, method in VIDEO_ONLY)
         with unibench.prune(
-            model_of(family), method, ratio=RATIO, **BESIDES, **OPTIONS.get(method, {})
+            model, method, ratio=RATIO, **BESIDES, **OPTIONS.get(method, {})
         ) as session:
-            generate(model_of(family), inputs_of(family, 0, 2), 4)
+            generate(model, inputs, STEPS)
     except UsageError as error:
-        return f"refuses: {error}", "-", None
+        return Outcome(None, None, (str(error),))
     (record,) = session.take_records()
-    said = "; ".join([f"runs, {record.kept} of {record.visual_tokens}", *sorted(session.notes)])
-    prompt = session.prompt
-    assert prompt is not None
-    part = prompt.segments.get(LAYERS - 1)
-    origin = torch.arange(prompt.length) if part is None else part.origin[0]
-    rank = (prompt.visual[0].cumsum(0) - 1)[origin[prompt.visual[0][origin]]]
-    return (
-        said,
-        (
-            f"{int(separators_of(prompt.items[0], rank).sum())} of"
-            f" {sum(sum(item.separators) for item in prompt.items[0])}"
-        ),
-        record.kept / record.visual_tokens,
+    read = session.prompt
+    assert read is not None
+    segments = [read.segments[layer] for layer in sorted(read.segments)]
+    origin = segments[-1].origin[0] if segments else torch.arange(read.length)
+    rank = (read.visual[0].cumsum(0) - 1)[origin[read.visual[0][origin]]]
+    newlines = (
+        int(separators_of(read.items[0], rank).sum()),
+        sum(sum(item.separators) for item in read.items[0]),
     )
+    return Outcome(record.kept, record.visual_tokens, tuple(sorted(session.notes)), newlines)
 
 
-def main() -> None:
-    """Print the table."""
-    print("# Methods and families")
+def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    print(f"| {' | '.join(titles)} |")
+    print(f"|{'---|' * len(titles)}")
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
     print()
+
+
+def number_of(remarks: dict[str, int]) -> Callable[[Outcome], str]:
+    """Cells of the first table, with the numbers of their remarks."""
+
+    def cell(found: Outcome) -> str:
+        numbers = [str(remarks.setdefault(text, len(remarks) + 1)) for text in found.remarks]
+        said = "-" if found.kept is None else f"{found.kept}/{found.total}"
+        return f"{said} [{','.join(numbers)}]" if numbers else said
+
+    return cell
+
+
+def main(methods: Sequence[str]) -> None:
+    """Print the tables.
+
+    Args:
+        methods: their names; all if there are none.
+    """
+    families = [*FAMILIES, *CARDS]
+    found = {
+        method: {family: outcome(method, family) for family in families}
+        for method in methods or METHODS
+    }
+    runs = sum(one.kept is not None for line in found.values() for one in line.values())
+    every = len(found) * len(families)
+    print("# Methods and families\n")
     print(
-        f"Each method on a random tiny model of each family: two pictures, {100 * RATIO:.1f} %"
-        " removed, visual tokens in the last layer."
+        f"Each method on a small random model of each family: two pictures (a video for"
+        f" {', '.join(VIDEO_ONLY)}), {100 * RATIO:.1f} % removed; visual tokens in the last layer of"
+        " all that there were. - is refused, for the reason that the number names."
     )
     print(
-        "Made by `python -m tests.methods.matrix`; the numbers say that it runs, nothing about"
-        " accuracy."
+        f"Made by `python -m tests.methods.matrix`: {runs} of {every} pairs run. The numbers say"
+        " that it runs, nothing about accuracy.\n"
     )
-    print()
-    print(f"| method | {' | '.join(FAMILIES)} |")
-    print(f"|---|{'---|' * len(FAMILIES)}")
-    left, counts = {}, {}
-    for method in METHODS:
-        found = {family: outcome(method, family) for family in FAMILIES}
-        left[method] = [found[family][1] for family in WITH_NEWLINES]
-        counts[method] = [share for _, _, share in found.values() if share is not None]
-        print(f"| {method} | {' | '.join(found[family][0] for family in FAMILIES)} |")
-    print()
-    print("## Counts")
-    print()
+    remarks: dict[str, int] = {}
+    cell = number_of(remarks)
+    lines = [[name, *(cell(line[family]) for family in families)] for name, line in found.items()]
+    table(["method", *families], lines)
+    for text, number in remarks.items():
+        print(f"{number}. {text}")
+    print("\n## Counts\n")
     print(
         "A method that is not declared adaptive keeps what the budget says, in every family; of the"
-        f" others, the share kept, mean over families (the budget: {1 - RATIO:.3f})."
+        f" others, the share kept, mean over families (the budget: {1 - RATIO:.3f}).\n"
     )
-    print()
-    print("| method | declared | kept, mean over families | least | most |")
-    print("|---|---|---|---|---|")
-    for method, shares in counts.items():
+    lines = []
+    for method, line in found.items():
+        shares = [one.kept / one.total for one in line.values() if one.kept and one.total]
+        declared = "adaptive" if registry.method(method).adaptive else "exact"
         if shares:
-            declared = "adaptive" if registry.method(method).adaptive else "exact"
             mean = sum(shares) / len(shares)
-            print(f"| {method} | {declared} | {mean:.3f} | {min(shares):.3f} | {max(shares):.3f} |")
-    print()
-    print("## What is left of the newline tokens")
-    print()
+            numbers = (f"{share:.3f}" for share in (mean, min(shares), max(shares)))
+            lines.append([method, declared, *numbers])
+    table(["method", "declared", "kept, mean over families", "least", "most"], lines)
+    print("## What is left of the newline tokens\n")
     print(
         "Methods that read the vision tower are not shown them, and they go first; to the others"
-        " they are tokens like any."
+        " they are tokens like any.\n"
     )
-    print()
-    print(f"| method | {' | '.join(WITH_NEWLINES)} |")
-    print(f"|---|{'---|' * len(WITH_NEWLINES)}")
-    for method, lines in left.items():
-        print(f"| {method} | {' | '.join(lines)} |")
+    lines = []
+    for method, line in found.items():
+        left = [line[family].newlines for family in WITH_NEWLINES]
+        lines.append(
+            [method, *("-" if pair is None else f"{pair[0]} of {pair[1]}" for pair in left)]
+        )
+    table(["method", *WITH_NEWLINES], lines)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import unibench
-from tests.methods._contexts import PRE
+from tests.methods._contexts import BESIDES, PRE
+from tests.support.models import model_of
 from unibench import registry
 
 CONFIGS = Path(registry.ROOT).parent / "configs" / "method"
@@ -58,14 +59,29 @@ def test_a_card_says_what_is_kept_and_where_it_is_from(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_parameter_of_a_method_is_hidden_by_a_keyword_of_prune(name: str) -> None:
-    taken = {
-        key
-        for key, parameter in inspect.signature(unibench.prune).parameters.items()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
-    assert not taken & set(registry.method(name).parameters)
+TAKEN = {
+    key
+    for key, parameter in inspect.signature(unibench.prune).parameters.items()
+    if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+}
+HIDDEN = {name: TAKEN & set(registry.method(name).parameters) for name in NAMES}
+
+
+def test_keywords_of_prune_hide_no_parameters_but_those_that_method_options_take() -> None:
+    hidden = {name: keys for name, keys in HIDDEN.items() if keys}
+    # `mode` of four methods was hidden once; a new one is a name to think about
+    assert set().union(*hidden.values()) == {"retention", "method"}
+    assert set(hidden) == {"fastvid", "flashvid", "holitom", "vidcom2", "schedule"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "retention" in HIDDEN[name]])
+def test_a_hidden_parameter_reaches_its_method_and_is_no_budget(name: str) -> None:
+    with unibench.prune(
+        model_of("llava"), name, keep=7, method_options={"retention": 0.25}, **BESIDES
+    ) as session:
+        (_, stage), *_ = session.stages[0]
+    assert session.budget.tokens == 7
+    assert stage.select.__self__.retention == 0.25  # type: ignore[attr-defined]
 
 
 def _listed(value: object) -> object:

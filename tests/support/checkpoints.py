@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +45,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def save(family: str, place: Path, shard: str = "5GB") -> Path:
-    """A checkpoint of a family in a folder, in files of at most ``shard``."""
-    config = ARCHITECTURES[family]("sdpa").config
+def save(family: str, place: Path, shard: str = "5GB", **tower: int) -> Path:
+    """A checkpoint of a family in a folder, in files of at most ``shard``, with other values in the
+    configuration of its tower if any are given.
+    """
+    config = copy.deepcopy(ARCHITECTURES[family]("sdpa").config)
+    for name, value in tower.items():
+        setattr(config.vision_config, name, value)
     processor = make_processor(config, str(TOKENIZER), SETTINGS[family])
     tokenizer = processor.tokenizer
     config.get_text_config().vocab_size = len(tokenizer)

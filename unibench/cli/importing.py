@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unibench.cli.parser import COMMAND, Options
 from unibench.cli.terminal import console, new_table, print_table
 from unibench.cli.watching import cell_folder
 from unibench.errors import UsageError, lines_shown
-from unibench.parity import Parity
+
+if TYPE_CHECKING:
+    from unibench.parity import Parity
 
 
 def import_run(options: Options) -> int:
     """``import-run FILE.jsonl cell=CELL [out=outputs] [--json]``."""
-    from unibench import parity  # loads torch
-
     if options.cell is None:
         raise UsageError(
             "import-run beside which cell? cell=FOLDER or its key: the cell of ours with the same"
             " model, task, method and budget"
         )
-    run = parity.read(Path(options.file).expanduser())
+    file = Path(options.file).expanduser()
+    if not file.is_file():
+        raise UsageError(f"{file}: there is no such file")
     reference = cell_folder(options.cell, options.out, "cell")
+    from unibench import parity  # loads torch, which a mistake need not wait for
+
+    run = parity.read(file)
     row = parity.imported(run, reference)
     found = parity.compared(reference, Path(row.folder))
     if options.json:

@@ -163,6 +163,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
   positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
+  after_state=true     allow cuts behind linear-attention layers, whose states keep what is dropped
   video.frames=16 | video.fps=2       frames of a video            text_after_video=max_side|last
 
 verbs (python -m unibench VERB --help):

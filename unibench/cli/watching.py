@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unibench import registry
 from unibench.cli.parser import COMMAND, Options
 from unibench.cli.terminal import console
-from unibench.config import RunConfig, TaskConfig
+from unibench.config import HarnessOptions, RunConfig, TaskConfig
 from unibench.errors import UsageError, lines_shown, unknown
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
@@ -18,18 +19,20 @@ from unibench.inference.row import Row, read_row
 from unibench.store import read_samples
 from unibench.store.cards import cell_in, check_runnable
 from unibench.store.index import cells_below
-from unibench.trace import Finding, Watched
+
+if TYPE_CHECKING:
+    from unibench.trace import Finding, Watched
 
 SIGNS = {"ok": "ok   ", "wrong": "WRONG", "note": "     "}
 
 
 def doctor_run(options: Options) -> int:
     """``doctor run=CELL [sample=ID] [to=FILE] [--files]``: exit code 1 if something is wrong."""
-    from unibench import trace  # loads torch
-
     # out= is a word of the cells of a cluster too, so the parser leaves it among the others
     store = next((word[4:] for word in options.words if word.startswith("out=")), "outputs")
     folder = cell_folder(options.run, store, "run")
+    from unibench import trace  # loads torch, which a mistake need not wait for
+
     row = read_row(folder)
     records = stored(folder, read_samples(folder)[0].values())
     try:
@@ -40,7 +43,7 @@ def doctor_run(options: Options) -> int:
     found = list(trace.of_files(row, records, cell))
     seen = None
     if cell is None:
-        found.append(Finding("model", "note", f"not asked again: {why}"))
+        found.append(trace.Finding("model", "note", f"not asked again: {why}"))
     elif not options.files:
         more, seen = _asked(options, cell, row, {record.id: record for record in records})
         found += more
@@ -92,12 +95,12 @@ def _asked(
     from unibench.runner.embedded import load_task
 
     if cell.config.control != "none":
-        return [Finding("model", "note", "not asked again: a control changes its prompts")], None
+        said = "not asked again: a control changes its prompts"
+        return [trace.Finding("model", "note", said)], None
     found = []
     if cell.benchmark is not None:
-        found.append(
-            Finding("model", "note", f"{row.harness} keeps its questions: one of synthvqa is asked")
-        )
+        said = f"{row.harness} keeps its questions: one of synthvqa is asked"
+        found.append(trace.Finding("model", "note", said))
         cell = replace(cell, config=_drawn_task(cell))
     check_runnable(cell.config)
     task = load_task(cell)
@@ -117,7 +120,8 @@ def _asked(
 def _drawn_task(cell: Cell) -> RunConfig:
     """The configuration with a drawn question in place of a harness's."""
     task = TaskConfig(name="synthvqa", target=registry.task("synthvqa").target, limit=1)
-    return replace(cell.config, task=task, harness="auto")
+    # nothing of the harness is started, so neither its interpreter nor its judge matters
+    return replace(cell.config, task=task, harness="auto", harness_options=HarnessOptions())
 
 
 def _print(row: Row, found: list[Finding], seen: Watched | None) -> None:

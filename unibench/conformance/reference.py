@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unibench.facts import RECURRENT, SLIDING, layer_kinds
+from unibench.pruning._transformers import attention_of
 
 Drops = dict[int, Tensor]  # decoder layer -> [L] True on tokens hidden from that layer on
 Merges = dict[int, tuple[Tensor, Tensor]]  # decoder layer -> rows, their new hidden states
@@ -54,7 +55,7 @@ def kinds_of(model: Any) -> tuple[str, ...]:
 
 def kernel_of(model: Any) -> str:
     """The attention implementation of the decoder."""
-    return str(text_of(model).config._attn_implementation)
+    return attention_of(text_of(model))
 
 
 def prompt_of(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -178,7 +179,7 @@ def logits(
     text, length = text_of(model), embeds.shape[1]
     kinds = kinds_of(model)
     width = getattr(text.config, "sliding_window", None) or length
-    additive = text.config._attn_implementation == "eager" or bool(weights)
+    additive = attention_of(text) == "eager" or bool(weights)
     gone, often = torch.zeros(length, dtype=torch.bool), torch.ones(length)
     back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
     order = back >= 0

@@ -40,6 +40,7 @@ def session_of(
         mode=rule.mode,
         seed=cell.config.seed,
         positions=cell.config.positions,
+        after_state=cell.config.after_state,
         text_after_video=cell.config.text_after_video,
         reuse=reuse,
         diagnose=cell.config.diagnostics == "all",

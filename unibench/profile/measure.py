@@ -17,6 +17,7 @@ from unibench.models import LoadedModel, load
 from unibench.profile.inputs import fixed_inputs
 from unibench.profile.passes import Contender, Facts, KeepAll, Times, facts, steps_to_the_end, timed
 from unibench.profile.request import Request
+from unibench.pruning._transformers import attention_of
 
 SPANS = tuple(field.name for field in fields(Times))
 
@@ -144,7 +145,7 @@ def _common(
         "weights_mib": weights / 2**20,
         "layers": len(loaded.family.text_model.layers),
         "dtype": config.model.dtype,
-        "attn": str(loaded.family.text_model.config._attn_implementation),
+        "attn": attention_of(loaded.family.text_model),
         "pixels": config.pixels,
         "image": Path(request.image).name
         if isinstance(request.image, str)

@@ -361,6 +361,7 @@ class Chooser:
             vision=vision,
             family=self.family,
             margins=None,
+            closing=self.family.closing,
             seed=self.plan.seed,
             # draws are seeded by the name: two pictures of a prompt must not draw alike
             sample=name if whole else f"{name}/{start}",
@@ -395,7 +396,7 @@ class Chooser:
             return None
 
         def compared() -> tuple[Tensor, Tensor]:
-            asked = question_of(visual, len(origin), self.family.margins)
+            asked = question_of(visual, len(origin), self.family.margins, self.family.closing)
             words = ids[origin[asked].to(ids.device)]
             patches, text = clip.patches(vision.hidden(layer)), clip.question(words)
             return patches.to(visual.device), text.to(visual.device)

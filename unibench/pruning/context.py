@@ -94,6 +94,8 @@ class StageContext:
         family: of the model.
         margins: tokens of the chat template after the last picture and at the end of the prompt, so
             that what lies between is the question; None asks the family.
+        closing: rows behind the last visual token that are no instruction, see
+            :attr:`Family.closing`.
         seed: of the run; :meth:`generator` derives from it.
         sample: name of the sample.
         query_key: queries and keys of a decoder layer, for :meth:`attention` and :meth:`keys`.
@@ -128,6 +130,7 @@ class StageContext:
     vision: Vision = field(default=cast(Vision, _Missing("signals of the vision tower")))
     family: Family = field(default=cast(Family, _Missing("the model's family")), repr=False)
     margins: tuple[int, int] | None = (0, 0)
+    closing: int = 0
     seed: int = 0
     sample: str = ""
     query_key: Callable[[int], QueryKey] | None = field(default=None, repr=False)
@@ -150,8 +153,10 @@ class StageContext:
 
     @property
     def instruction(self) -> Tensor:
-        """Rows of the text after the last visual token of the sample."""
-        return instruction_of(self._all_visual, len(self.hidden))
+        """Rows of the text after the last visual token of the sample, without the :attr:`closing`
+        ones.
+        """
+        return instruction_of(self._all_visual, len(self.hidden), self.closing)
 
     @property
     def text(self) -> Tensor:
@@ -168,7 +173,7 @@ class StageContext:
         ``Needs(question=True)``.
         """
         margins = self.family.margins if self.margins is None else self.margins
-        return question_of(self._all_visual, len(self.hidden), margins)
+        return question_of(self._all_visual, len(self.hidden), margins, self.closing)
 
     @property
     def _all_visual(self) -> Tensor:
@@ -384,22 +389,25 @@ class StepContext:
     memory: dict[str, Tensor]
 
 
-def instruction_of(visual: Tensor, length: int) -> Tensor:
-    """Rows of the text after the last of the visual tokens ``[N]`` of a sequence."""
-    last = int(visual[-1]) if len(visual) else -1
-    return torch.arange(last + 1, length, device=visual.device)
+def instruction_of(visual: Tensor, length: int, closing: int = 0) -> Tensor:
+    """Rows of the text after the last of the visual tokens ``[N]`` of a sequence, and after the
+    ``closing`` rows that follow it.
+    """
+    last = int(visual[-1]) + closing if len(visual) else -1
+    return torch.arange(min(last + 1, length), length, device=visual.device)
 
 
-def question_of(visual: Tensor, length: int, margins: tuple[int, int]) -> Tensor:
+def question_of(visual: Tensor, length: int, margins: tuple[int, int], closing: int = 0) -> Tensor:
     """Rows of the question, all of the instruction where the margins leave none.
 
     Args:
         visual: ``[N]`` rows of the sample's visual tokens, rising.
         length: of the sequence.
         margins: see :attr:`Family.margins`.
+        closing: see :attr:`Family.closing`.
     """
     lead, tail = margins
-    rows = instruction_of(visual, length)
+    rows = instruction_of(visual, length, closing)
     # not rows[lead:-tail], which is empty for a template without a tail
     asked = rows[lead : len(rows) - tail]
     return asked if len(asked) else rows

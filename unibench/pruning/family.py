@@ -133,6 +133,8 @@ class Family:
             one grid each; equal ones that follow each other are then numbered as one video.
         sees_ahead: whether the text of a prompt attends to what comes after it, so that attention
             from keys and queries with a causal mask is not the model's.
+        closing: text tokens behind the last visual one of a prompt that belong to its picture and
+            see what comes after them, as no instruction does.
         saliency_layer: the vision block whose attention says what the tower looks at: the one that
             produces the features, or the last that sees the whole picture.
     """
@@ -146,6 +148,7 @@ class Family:
     batches: bool = True
     frames_are_pictures: bool = False
     sees_ahead: ClassVar[bool] = False
+    closing: ClassVar[int] = 0
     saliency_layer: int = -1
 
     def __init__(
@@ -360,6 +363,12 @@ class Family:
                 batch.
         """
         raise NotImplementedError
+
+    def added(self, call: VisionCall) -> int:
+        """Tokens that the model itself puts behind the features of a call, which count among its
+        tokens too.
+        """
+        return 0
 
     def tiles_across(self, call: VisionCall, first: int, tiles: int) -> int:
         """Tiles in a row of a picture, where they are not stitched; 0 if that is not known.

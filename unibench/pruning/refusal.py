@@ -8,6 +8,7 @@ from unibench.budget import Budget, BudgetMode, Positions
 from unibench.cost.accounting import REFERENCE, processed
 from unibench.errors import UsageError
 from unibench.facts import FULL, RECURRENT, SLIDING, ModelFacts
+from unibench.pruning._transformers import attention_of
 from unibench.pruning.family import Family
 from unibench.pruning.stage import Method, Stage, needs_of
 
@@ -26,6 +27,7 @@ def refusal(
     *,
     mode: BudgetMode = "at_stage",
     positions: Positions = "original",
+    after_state: bool = False,
 ) -> str | None:
     """Why a method cannot run on a model under a budget, in one line; None if it can.
 
@@ -38,6 +40,7 @@ def refusal(
         model: what is known of it.
         mode: how the budget counts.
         positions: where the tokens that go on stand.
+        after_state: whether tokens may be dropped that are in the state of an earlier layer.
     """
     name = type(method).__name__
     if unknown := set(model.kinds or ()) - {FULL, *SLIDING, *RECURRENT}:
@@ -61,7 +64,9 @@ def refusal(
     if reason is not None:
         return reason
     depths = DEPTHS if model.depth is None else (model.depth,)
-    reasons = {_of_cuts(method, budget, mode, depth, model, family) for depth in depths}
+    reasons = {
+        _of_cuts(method, budget, mode, depth, model, family, after_state) for depth in depths
+    }
     # two depths that disagree mean that only the loaded model can say
     return reasons.pop() if len(reasons) == 1 else None
 
@@ -76,7 +81,7 @@ def cuts(method: Method, depth: int, mode: BudgetMode) -> list[Stage]:
 def facts_of(family: Family) -> ModelFacts:
     """What a loaded model says of itself."""
     text = family.text_model.config
-    tower = getattr(family.vit_attentions[0], "config", None)
+    tower = family.vit_attentions[0]
     return ModelFacts(
         name=text.model_type,
         family=type(family).__module__.rpartition(".")[2],  # a family is a file
@@ -88,9 +93,28 @@ def facts_of(family: Family) -> ModelFacts:
         positions=getattr(text, "max_position_embeddings", None),
         tower_depth=len(family.vit_blocks),
         one_feature_layer=family.feature_layer is not None,
-        kernel=text._attn_implementation,
-        tower_kernel=getattr(tower, "_attn_implementation", None),
+        kernel=attention_of(family.text_model),
+        tower_kernel=attention_of(tower) if hasattr(tower, "config") else None,
         clip=family.clip is not None,
+    )
+
+
+def after_states(method: Method, depth: int, mode: BudgetMode, kinds: Sequence[str]) -> str | None:
+    """The remark on a method whose cuts come after layers that carry a state; None on another.
+
+    Args:
+        method: with its parameters.
+        depth: layers of the decoder.
+        mode: how the budget counts.
+        kinds: of the layers.
+    """
+    last = max((stage.layer for stage in cuts(method, depth, mode)), default=0)
+    before = [layer for layer in range(last) if kinds[layer] in RECURRENT]
+    if not before:
+        return None
+    return (
+        f"after_state: cut at layer {last}, what is dropped stays in the states of {len(before)}"
+        " layers before it"
     )
 
 
@@ -126,6 +150,7 @@ def _of_cuts(
     depth: int,
     model: ModelFacts,
     family: type[Family],
+    after_state: bool,
 ) -> str | None:
     """Why the cuts cannot be made in a decoder of ``depth`` layers, or the budget not be met."""
     name = type(method).__name__
@@ -149,7 +174,7 @@ def _of_cuts(
             f"{name} restricts what layers from {first} on read; the model has {depth} decoder"
             " layers"
         )
-    if reason := _of_layers(method, stages, depth, model, family):
+    if reason := _of_layers(method, stages, depth, model, family, after_state):
         return reason
     needs = needs_of(stages)
     if method.drops_pixels and needs.vision:
@@ -167,7 +192,12 @@ def _of_cuts(
 
 
 def _of_layers(
-    method: Method, stages: Sequence[Stage], depth: int, model: ModelFacts, family: type[Family]
+    method: Method,
+    stages: Sequence[Stage],
+    depth: int,
+    model: ModelFacts,
+    family: type[Family],
+    after_state: bool,
 ) -> str | None:
     """Why layers that do not attend to everything cannot do what the method asks of them. A cut
     that every such layer comes after is none of their business: they never meet what it drops.
@@ -202,10 +232,11 @@ def _of_layers(
         return f"{name} weighs keys, which the layers of {model.name} that carry a state cannot"
     stored = _stored(kinds, model.kv_shared or 0)
     for stage in stages:
-        if any(layer < stage.layer for layer in states):
+        if not after_state and any(layer < stage.layer for layer in states):
             return (
                 f"{name} cuts at layer {stage.layer}: by then the tokens are in the state of layer"
-                f" {states[0]} of {model.name}; cut at layer 0"
+                f" {states[0]} of {model.name}; cut at layer 0, or take after_state=true, which"
+                " leaves what is dropped in the states before the cut"
             )
         # behind that layer keys of the whole prompt would meet queries of what is left
         if stage.layer > stored:

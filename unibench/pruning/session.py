@@ -58,7 +58,7 @@ from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
-from unibench.pruning.refusal import cuts, facts_of, refusal
+from unibench.pruning.refusal import after_states, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
 
@@ -85,6 +85,8 @@ class Session:
         positions: where the tokens that go on stand: ``"original"``, ``"compact"`` (0, 1, 2, ...)
             or ``"centre"`` (a merged one amid its group); and two in which generated tokens go on
             elsewhere, see :mod:`unibench.pruning.positions`.
+        after_state: whether tokens may be dropped that an earlier layer holds in its state: they go
+            on in that layer, and :attr:`notes` say so.
         text_after_video: ``"max_side"`` (as transformers has it) or ``"last"``, see
             :mod:`unibench.pruning.after_video`.
         reuse: computes or remembers the features of a call of the vision tower, see
@@ -113,6 +115,7 @@ class Session:
         mode: BudgetMode = "at_stage",
         seed: int = 0,
         positions: Positions = "original",
+        after_state: bool = False,
         text_after_video: TextAfterVideo = "max_side",
         reuse: Reuse | None = None,
         diagnose: bool = False,
@@ -123,7 +126,8 @@ class Session:
                 " prompt to prompt, and hooks are not called; give the model without torch.compile"
             )
         facts = facts_of(family)
-        if reason := refusal(method, budget, type(family), facts, mode=mode, positions=positions):
+        rules: dict[str, Any] = {"mode": mode, "positions": positions, "after_state": after_state}
+        if reason := refusal(method, budget, type(family), facts, **rules):
             raise UsageError(reason)
         if reason := misplaced(text_after_video, type(family).provides, facts.name):
             raise UsageError(reason)
@@ -139,6 +143,8 @@ class Session:
         arithmetic = Arithmetic(self._reading)
         merger = self._merger(arithmetic)
         self._chooser = Chooser(self._plan, family, self._reading, arithmetic)
+        if remark := after_states(method, len(family.text_model.layers), mode, family.kinds):
+            self.notes.add(remark)
         self._vision = VisionRecorder(family, self._plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
         self._rereading = Rereading(method, family)

@@ -130,6 +130,7 @@ class VisionRecorder:
                 raise UsageError(_HIDDEN.format(type(module).__name__))
         # before transformers 5.0 the features themselves were the output
         call.tokens = _tokens(getattr(call.output, "pooler_output", call.output))
+        call.tokens += self.family.added(call)
         prefill.calls[call.modality] = call
 
     @property

@@ -35,6 +35,7 @@ def refusal(
     model: ModelFacts,
     mode: BudgetMode,
     positions: Positions,
+    after_state: bool,
 ) -> str | None:
     """Why a configured method cannot run on a model under a budget, None if it can.
 
@@ -45,14 +46,15 @@ def refusal(
         model: what is known of the model.
         mode: how the budget counts.
         positions: where the tokens that go on stand.
+        after_state: whether tokens may be dropped that are in the state of an earlier layer.
     """
+    rules: dict[str, Any] = {"mode": mode, "positions": positions, "after_state": after_state}
     question = {
         "method": _method_key(node),
         "budget": [str(budget.retention), budget.tokens],
         "family": family,
         "model": asdict(model) | {"selector": _state(model.selector)},
-        "mode": mode,
-        "positions": positions,
+        **rules,
     }
 
     def ask() -> str | None:
@@ -61,7 +63,7 @@ def refusal(
         try:
             method = _method(node)
             cls = registry.families()[family].load()
-            return refusal(method, budget, cls, model, mode=mode, positions=positions)
+            return refusal(method, budget, cls, model, **rules)
         except UsageError as error:
             return str(error)
         except Exception as error:

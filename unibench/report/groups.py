@@ -5,6 +5,7 @@ are answered without any picture.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -33,13 +34,15 @@ def groups(frame: pd.DataFrame) -> list[Table]:
     Raises:
         UsageError: no setting has vanilla and a smaller picture, or a question asked blind.
     """
-    blocks = []
+    blocks: list[Block] = []
     for label, part in conditions(whole(frame)):
+        means = _Means()
         for task, here in part.groupby("task", sort=False):
             apart = labels(here, "setting")
             for setting, group in here.groupby("setting", sort=False):
                 place = ", ".join(filter(None, (f"{label} on {task}", apart[str(setting)])))
-                blocks += list(_blocks(place, group.to_dict("records")))
+                blocks += list(_blocks(place, group.to_dict("records"), means))
+        blocks += means.blocks(label)
     if not blocks:
         raise UsageError(
             "no results fall into groups: these take vanilla and resize, resize_blur or blind; add"
@@ -55,13 +58,43 @@ def groups(frame: pd.DataFrame) -> list[Table]:
         "won, lost: samples of A that the method answers, and of B that it does not: its paired"
         " difference to the smaller picture, of the samples that vanilla answers.",
         "blind right, blind wrong: scores on the samples that are answered without their picture,"
-        f" and on the others. Groups of fewer than {FEW} samples show counts.",
+        f" and on the others. Groups of fewer than {FEW} samples show counts; averages weigh tasks"
+        " alike, and are of those lines whose groups are larger on each.",
     )
     title = "scores by group, per cent"
     return [Table("groups", title, ("method", "ratio"), COLUMNS, tuple(blocks), remarks=remarks)]
 
 
-def _blocks(place: str, cells: Sequence[Cell]) -> Iterator[Block]:
+class _Means:
+    """The scores by group of a model's tasks, by budget and line."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[tuple[str, str], list[list[float | None]]]] = {}
+
+    def add(self, budget: str, name: tuple[str, str], shares: list[float | None]) -> None:
+        """Note a line of a task."""
+        self._found.setdefault(budget, {}).setdefault(name, []).append(shares)
+
+    def blocks(self, label: str) -> Iterator[Block]:
+        """The means of each budget that several tasks have."""
+        for budget, lines in self._found.items():
+            tasks = max(map(len, lines.values()))
+            full = {name: found for name, found in lines.items() if len(found) == tasks}
+            if tasks > 1:
+                title = f"{label}, {budget}: average over {tasks} tasks"
+                yield Block(title, tuple(self._line(name, found) for name, found in full.items()))
+
+    def _line(self, name: tuple[str, str], found: list[list[float | None]]) -> Line:
+        texts = []
+        for column in zip(*found, strict=True):
+            known = [value for value in column if value is not None]
+            texts.append(f"{fmean(known):.1f}" if len(known) == len(column) else MISSING)
+        a, b, right, wrong = texts
+        shown = (a, MISSING, b, MISSING, MISSING, MISSING, right, MISSING, wrong, MISSING)
+        return Line(name, tuple(map(Entry, shown)))
+
+
+def _blocks(place: str, cells: Sequence[Cell], means: _Means) -> Iterator[Block]:
     """The blocks of a setting, one for each budget."""
     vanilla = next((cell for cell in cells if cell["method"] == "vanilla"), None)
     blind = next((cell for name in BLIND for cell in cells if cell["method"] == name), None)
@@ -78,6 +111,8 @@ def _blocks(place: str, cells: Sequence[Cell]) -> Iterator[Block]:
         beside = [cell for cell in cells if cell["method"] in BLIND]
         shown = [vanilla, *beside, *sorted(here, key=lambda cell: cell["method"] not in CONTROLS)]
         scope = "" if budget[1] == "sequence" else f" per {budget[1]}"
+        for cell in shown:
+            means.add(f"{budget[0]}{scope}", _label(cell), found.shares(cell))
         label = f"{place}, {budget[0]}{scope}: {found.said}"
         yield Block(label, tuple(found.line(cell) for cell in shown))
 
@@ -118,8 +153,16 @@ class _Grouping:
             lost = sum(not scores.get(name, (0.0, ""))[0] >= RIGHT for name in easy)
             counts = str(won), str(lost)
         texts = (*parts[0], *parts[1], *counts, *parts[2], *parts[3])
-        name = f"{cell['method']} {cell['variant']}".strip()
-        return Line((name, str(cell["budget"])), tuple(map(Entry, texts)))
+        return Line(_label(cell), tuple(map(Entry, texts)))
+
+    def shares(self, cell: Cell) -> list[float | None]:
+        """Per cent right of each group; None of one that is small or not there."""
+        scores = mean_scores(cell["folder"])
+        found: list[float | None] = []
+        for names in self.names:
+            right = [scores.get(name, (0.0, ""))[0] >= RIGHT for name in names or ()]
+            found.append(100 * fmean(right) if len(right) >= FEW else None)
+        return found
 
 
 def _part(scores: Scores, names: Sequence[str] | None) -> tuple[str, str]:
@@ -137,6 +180,10 @@ def _part(scores: Scores, names: Sequence[str] | None) -> tuple[str, str]:
     interval = mean_interval(right, [picture for _, picture in found])
     mean = 100 * sum(right) / len(right)
     return f"{mean:.1f}", f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+
+
+def _label(cell: Cell) -> tuple[str, str]:
+    return f"{cell['method']} {cell['variant']}".strip(), str(cell["budget"])
 
 
 def _plain(scores: Scores) -> dict[str, float]:

@@ -7,7 +7,7 @@ holds the difference of the bases too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import yaml
 
 from unibench.audit import known
 from unibench.audit.granularity import fits
+from unibench.audit.questions import Version
 from unibench.report import Comparison
 from unibench.report.average import best
 from unibench.report.layout import is_cost, shown
@@ -124,7 +125,8 @@ def _base(
         n = None if ours is None else int(ours["n"])
         return Base(*names, printed, score, n, math.nan, math.nan, "", "cannot be tested", why)
     assert ours is not None and score is not None
-    n, low, high, interval = _interval(column, text, ours, score)
+    texts = [row.values[column].text for row in comparison.lines if column in row.values]
+    n, low, high, interval = _interval(column, text, texts, ours)
     if interval == "":
         why = "the metric is no share of questions, and no interval of ours is known"
         return Base(*names, printed, score, n, low, high, "", "cannot be tested", why)
@@ -146,22 +148,35 @@ def _untestable(comparison: Comparison, score: float | None, *, limited: bool) -
 
 
 def _interval(
-    column: Column, text: str, ours: dict[object, object], score: float
-) -> tuple[int | None, float, float, str]:
-    """Questions, and the 95 % interval: binomial around a printed share of them, or our own."""
+    column: Column, text: str, texts: Sequence[str], ours: Mapping[Hashable, Any]
+) -> tuple[int, float, float, str]:
+    """Questions, and the 95 % interval: binomial around a printed share of them, or our own.
+
+    Args:
+        column: of the table.
+        text: the printed base.
+        texts: all printed numbers of the column.
+        ours: the line of our result.
+    """
     about = known().get(column)
     versions = () if about is None else about.versions
     if versions:
-        # the version that the printed digits fit, where they tell
-        fitting = [one for one in versions if fits(text, one.steps)]
-        n = (fitting or list(versions))[0].n
+        n = _version(versions, texts).n
         low, high = wilson(float(text) / 100, n)
         return n, 100 * low, 100 * high, "binomial"
-    low, high = float(str(ours["low"])), float(str(ours["high"]))
+    low, high = float(ours["low"]), float(ours["high"])
     if math.isnan(low):
-        return int(str(ours["n"])), math.nan, math.nan, ""
+        return int(ours["n"]), math.nan, math.nan, ""
     scale = best(*column) / 100
-    return int(str(ours["n"])), low * scale, high * scale, "bootstrap"
+    return int(ours["n"]), low * scale, high * scale, "bootstrap"
+
+
+def _version(versions: Sequence[Version], texts: Sequence[str]) -> Version:
+    """The set of questions that most printed numbers of a column are shares of; of sets that as
+    many fit the smallest, since a share of 304 questions is one of 3,040 too.
+    """
+    fitting = {one: sum(fits(text, one.steps) for text in texts) for one in versions}
+    return max(versions, key=lambda one: (fitting[one], -one.n))
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
