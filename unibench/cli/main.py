@@ -156,7 +156,6 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
   {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
-
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
   model.path=<folder>  a checkpoint on this disk    model.weights=random  its real size, no download
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
