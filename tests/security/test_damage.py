@@ -262,7 +262,7 @@ def test_a_number_or_text_of_another_type_is_damage(field: str) -> None:
     else:
         assert (
             parsed(line_of(lined(id="a")))
-            and parsed(line_of(lined(id="a", **{field: wrong}))) is None
+            and parsed(line_of({**lined(id="a"), field: wrong})) is None
         )
 
 

@@ -50,7 +50,8 @@ def test_a_line_for_each_cell_metric_and_ability(out: Path) -> None:
         line["drop_pct"],
         line["retention_pct"],
     ) == pytest.approx((60, 80, 25, 75))
-    assert line["low"] < 60 < line["high"] and json.loads(line["params"]) == {"layer": 3}
+    assert line["low"] < 60 < line["high"]
+    assert json.loads(line["params"]) == {"layer": 3, "variant": "official"}
     assert line["equiv_tokens"] == 55 and line["prefill_ms"] == 10
 
 
