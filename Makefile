@@ -29,7 +29,7 @@ check: $(VENV)/.dev
 
 ## bench: what selecting, hooks and start-up cost, as ratios in one run; tables in results/bench
 bench: $(VENV)/.core
-	for page in startup attention_signal overhead prefill selectors videos sharing scaling stores; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$page || exit 1; done
+	for page in startup attention_signal overhead prefill selectors videos sharing fused scaling stores; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$page || exit 1; done
 
 ## install: unibench alone, without the harnesses
 install: $(VENV)/.core

@@ -1,5 +1,5 @@
-"""A grid in one process, with one pass of the vision tower, against a process for each of its
-cells.
+"""A grid whose cells are answered together, and one with one pass of the vision tower for all of
+them, against a process for each cell; and what one more cell costs where they stand together.
 
 python -m benchmarks.sharing
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,11 @@ from benchmarks.startup import processor_seconds
 
 METHODS = "divprune,fastv,random_pre,random_intra,dart,l2norm,dpp,stp,uniform_grid,visionzip"
 RATIOS = "0.667,0.778,0.889"
-TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run")
+TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run", "beside")
+# of 1, 4, 16 and 64 cells: vanilla, and three methods at so many ratios
+START = 2
+FEW = "divprune,fastv,random_pre"
+SIZES = {1: 0, 4: 1, 16: 5, 64: 21}
 
 
 def answers(out: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -46,17 +51,12 @@ def main() -> None:
     torch.set_num_threads(1)
     common = [f"task.limit={arguments.samples}"]
     with tempfile.TemporaryDirectory() as folder:
-        together, alone = Path(folder, "together"), Path(folder, "alone")
-        grid = [
-            "-m",
-            f"method={METHODS}",
-            f"ratio={RATIOS}",
-            "timing=false",
-            "share=memory",
-            *common,
-            f"out={together}",
-        ]
+        fused, together, alone = (Path(folder, name) for name in ("fused", "together", "alone"))
+        whole = ["-m", f"method={METHODS}", f"ratio={RATIOS}", "timing=false", *common]
+        grid = [*whole, "share=memory", f"out={together}"]
         start = time.monotonic()
+        joined = processor_seconds([*whole, "fuse=cells", f"out={fused}"])
+        joined_wall, start = time.monotonic() - start, time.monotonic()
         shared = processor_seconds(grid)
         shared_wall, start = time.monotonic() - start, time.monotonic()
         cells = [["method=vanilla"]] + [
@@ -66,15 +66,21 @@ def main() -> None:
         ]
         apart = sum(processor_seconds([*words, *common, f"out={alone}"]) for words in cells)
         apart_wall = time.monotonic() - start
-        same, number = answers(together) == answers(alone), len(answers(alone))
+        same = answers(fused) == answers(together) == answers(alone)
+        number = len(answers(alone))
         plan = [sys.executable, "-m", "unibench", "plan", *grid]
         planned = subprocess.run(
             plan, check=True, capture_output=True, text=True
         ).stdout.splitlines()[-2:]
+        differing, compared = _in_half_precision(whole, Path(folder))
+        taken = {cells: _of_size(cells, Path(folder), arguments.samples) for cells in SIZES}
     rows = [
+        ["one process, cells answered together", short(joined), short(joined_wall)],
         ["one process, one pass of the tower", short(shared), short(shared_wall)],
         ["a process for each cell", short(apart), short(apart_wall)],
-        ["ratio", short(apart / shared), short(apart_wall / shared_wall)],
+        ["ratio of the last two", short(apart / shared), short(apart_wall / shared_wall)],
+        ["ratio of the last and the first", short(apart / joined), short(apart_wall / joined_wall)],
+        ["ratio of the first two", short(shared / joined), short(shared_wall / joined_wall)],
     ]
     lines = [
         "# Shared work in one process",
@@ -83,13 +89,73 @@ def main() -> None:
             f"tiny_qwen2_5_vl on synthvqa, {number} cells (10 methods x 3 ratios, and vanilla) of"
             f" {arguments.samples} samples, batch 1."
         ),
-        f"Answers and selections of the two: {'equal' if same else '**different**'}.",
+        f"Answers and selections of the three: {'equal' if same else '**different**'}.",
         "",
         *table(["", "processor s", "s of the clock"], rows),
         "",
         f"The plan afterwards says: {' '.join(planned).strip()}",
+        "",
+        (
+            "In bfloat16, where what stands beside a row can change the order of its sums,"
+            f" {differing} of {compared} answers of the grid differ from those of cells answered"
+            " one after the other; in float32 none may."
+        ),
+        "",
+        "## Cells that stand together",
+        "",
+        (
+            "Vanilla, and divprune, fastv and random_pre at more and more ratios, answered"
+            f" together: what a further sample costs, from {START} samples to {arguments.samples}."
+        ),
+        "",
+        *table(
+            ["cells", "processor ms for a sample", "exponent from the line above"],
+            [[str(cells), short(cost), _exponent(taken, cells)] for cells, cost in taken.items()],
+        ),
     ]
     write("sharing", lines)
+
+
+def _in_half_precision(words: list[str], folder: Path) -> tuple[int, int]:
+    """Answers of a grid in bfloat16 that differ when its cells are answered together, and all."""
+    found = []
+    for name, more in (("half", []), ("half-fused", ["fuse=cells"])):
+        out = folder / name
+        processor_seconds([*words, *more, "model.dtype=bfloat16", f"out={out}"])
+        found.append(answers(out))
+    alone, fused = found
+    pairs = [
+        (one["answer"], two["answer"])
+        for cell, samples in alone.items()
+        for one, two in zip(samples, fused[cell], strict=True)
+    ]
+    return sum(one != two for one, two in pairs), len(pairs)
+
+
+def _of_size(cells: int, folder: Path, samples: int) -> float:
+    """Processor milliseconds of a further sample in a grid of so many cells."""
+    methods = ["method=vanilla"]
+    if SIZES[cells]:
+        ratios = ",".join(f"{0.3 + 0.03 * step:.2f}" for step in range(SIZES[cells]))
+        methods = [f"method={FEW}", f"ratio={ratios}"]
+    words = ["-m", *methods, "timing=false", "fuse=cells"]
+
+    def seconds(limit: int) -> float:
+        place = folder / f"{cells}-{limit}"
+        return processor_seconds([*words, f"task.limit={limit}", f"out={place}"])
+
+    # imports, loading, and what the first sample of each shape has counted are in both
+    return 1000 * (seconds(samples) - seconds(START)) / (samples - START)
+
+
+def _exponent(taken: dict[int, float], cells: int) -> str:
+    """Of the power law between a number of cells and the one before."""
+    sizes = list(taken)
+    place = sizes.index(cells)
+    if not place:
+        return ""
+    before = sizes[place - 1]
+    return short(math.log(taken[cells] / taken[before]) / math.log(cells / before))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
             f"share={cell.share} leaves the vision tower's time out of all cells but one: add"
             " timing=false"
         )
+    yield from _fuse_mistakes(cell)
     if re.fullmatch(DEVICE, cell.model.device) is None:
         yield UsageError(
             f"model.device={cell.model.device} is no device; for example auto, cpu, cuda, cuda:1"
@@ -124,6 +125,21 @@ def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         yield UsageError(
             "control=blind_other takes the pictures of other questions, which a harness hands over"
             " one by one: take control=blind or blind_grey"
+        )
+
+
+def _fuse_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    """Cells that are answered together have no times of their own, and share one prompt."""
+    if cell.fuse == "none":
+        return
+    if cell.timing:
+        yield UsageError(
+            f"fuse={cell.fuse} answers many cells at once, so that none has a time of its own: add"
+            " timing=false"
+        )
+    if cell.batch_size != 1:
+        yield UsageError(
+            f"fuse={cell.fuse} makes a batch of the cells: leave batch_size={cell.batch_size} out"
         )
 
 

@@ -30,6 +30,7 @@ Modality = Literal["image", "video"]
 Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
+Fuse = Literal["none", "cells"]
 Prompts = Literal["dataset", "custom"]
 Diagnostics = Literal["default", "all"]
 VideoReader = Literal["unibench", "qwen_vl_utils", "processor"]
@@ -385,6 +386,10 @@ class RunConfig:
             missing.
         share_mib: most memory for shared features; when it is full, further ones are computed each
             time.
+        fuse: ``cells``: the open cells of a model and a task are answered together, prompt by
+            prompt; needs ``timing=false``, since what they share is nobody's time. ``none``: one
+            cell after the other.
+        fuse_rows: most cells that are in memory together; it is halved when memory runs out.
         shards: number of parts that several workers may answer at once; an unfinished cell keeps
             the number it began with.
     """
@@ -417,6 +422,8 @@ class RunConfig:
     timing: bool = True
     share: Share = "none"
     share_mib: Count = 1024
+    fuse: Fuse = "none"
+    fuse_rows: Count = 64
     shards: Count = 1
 
 

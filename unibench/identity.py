@@ -42,6 +42,7 @@ from unibench.inputs import model_digest as model_digest
 POSITIONS = RunConfig.positions  # of cells whose identity names none
 TEXT_AFTER_VIDEO = RunConfig.text_after_video  # the same
 NO_CONTROL = RunConfig.control
+APART = RunConfig.fuse
 DIAGNOSTICS = RunConfig.diagnostics
 SCHEMA = 3  # of the files in a cell's folder
 READABLE = (2, SCHEMA)  # of stored cells; 2 hashed the file of the method in place of its code
@@ -55,6 +56,8 @@ ENGINE = (
     "unibench.models:wrap",
     "unibench.budget:Budget",
 )
+# What answers the cells of a grid together, beside that.
+FUSED = ("unibench.inference.together:answer_together",)
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (
@@ -222,7 +225,7 @@ def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
         # named, so that "auto" and the harness that it means have one key
         config = replace(config, harness=asked.harness)
     # by content, since cells of a grid may hold equal configurations of their own
-    places = repr((config.model, config.task, config.harness))
+    places = repr((config.model, config.task, config.harness, config.fuse))
     if places not in looked:
         looked[places] = _files(config)
     return _made(config, asked, {**looked[places], **_protocol(config, asked)})
@@ -409,6 +412,8 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         "batch_size": config.batch_size,
         "harness": benchmark.identity_of(asked, config.harness_options.wrapper),
         **({} if config.timing else {"timing": False}),
+        # what stands beside a row changes sums in half precision
+        **({} if config.fuse == APART else {"fuse": config.fuse}),
         **_videos(config),
         **({} if behind == TEXT_AFTER_VIDEO else {"text_after_video": behind}),
     }
@@ -436,7 +441,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
     model, task = config.model, config.task
     given = task.options.items()
     code = {
-        "engine": code_digest(ENGINE),
+        "engine": code_digest(ENGINE if config.fuse == APART else (*ENGINE, *FUSED)),
         "family": code_digest([_root(registry.families()[model.family])]),
         "task": code_digest(
             HARNESSES[config.harness]

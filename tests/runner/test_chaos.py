@@ -23,7 +23,7 @@ METHODS = (
     "divprune,fastv,random_pre,random_intra,cls_topk,dart,l2norm,dpp,stp,uniform_grid,"
     "knorm,gprune,greedy_diversity,greedy_importance,keep_borders,naive_hybrid,tome,scope,visionzip,pyramiddrop"
 )
-TIMES = {"total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run"}
+TIMES = {"total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run", "beside"}
 ROW_OF_A_RUN = {
     "total_s",
     "vision_ms",
@@ -38,13 +38,14 @@ ROW_OF_A_RUN = {
 
 
 class Size(NamedTuple):
-    """Of a chaos: cells without vanilla are methods x ratios."""
+    """Of a chaos: cells without vanilla are methods x ratios; more is said to the command."""
 
     methods: str
     ratios: str
     samples: int
     workers: int
     kills: int
+    more: tuple[str, ...] = ()
 
 
 def command(out: Path, size: Size, workers: int) -> list[str]:
@@ -54,6 +55,7 @@ def command(out: Path, size: Size, workers: int) -> list[str]:
         f"ratio={size.ratios}",
         f"task.limit={size.samples}",
         f"out={out}",
+        *size.more,
     ]
     return [sys.executable, "-m", "unibench", "work", *grid, "--processes", str(workers)]
 
@@ -189,3 +191,10 @@ def test_sixty_cells_fifty_kills(tmp_path: Path) -> None:
 @pytest.mark.ci_slow
 def test_a_few_cells_a_few_kills(tmp_path: Path) -> None:
     chaos(tmp_path, Size("divprune,fastv,random_pre", "0.5,0.889", 20, 3, 4))
+
+
+@pytest.mark.slow
+def test_fifty_kills_of_cells_that_are_answered_together(tmp_path: Path) -> None:
+    # eight shards, so that two workers find something to do in one grid
+    fused = ("timing=false", "fuse=cells", "shards=8")
+    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 120, 2, 50, fused))

@@ -17,11 +17,12 @@ from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
 from unibench.cli.progress import clock
 from unibench.cli.terminal import console, print_table
-from unibench.identity import Cell, cell_of
+from unibench.identity import APART, Cell, cell_of
 from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below
 from unibench.plan.survey import STATES
 
+HOUR = 3600.0
 # in the place of the key of a hub model that is not on this disk: its commit is not known
 AFTER_DOWNLOAD = "key after download"
 STYLES = {"done": "green", "partial": "cyan", "failed": "red", "blocked": "yellow"}
@@ -94,19 +95,24 @@ class Report:
         cells: lines, vanilla included.
         states: number of cells in each state.
         seconds: time left for one worker, as far as it is known.
+        together: number of unfinished cells that are answered together (``fuse=cells``), which
+            takes them less than ``seconds`` says.
         cells_of_unknown_time: number of cells that are not in it.
         downloads: what is fetched from the network.
         judge_calls: at most so many answers are sent to a judge, as far as it is known.
         cells_of_unknown_judge_calls: number of cells that are not in it.
+        seconds_blocked: time that blocked cells would take one worker, as far as it is known.
     """
 
     cells: tuple[Entry, ...]
     states: dict[str, int]
     seconds: float
+    together: int
     cells_of_unknown_time: int
     downloads: tuple[str, ...]
     judge_calls: int
     cells_of_unknown_judge_calls: int
+    seconds_blocked: float
 
 
 def plan(options: Options) -> int:
@@ -134,6 +140,7 @@ def plan(options: Options) -> int:
 def _report(plans: Sequence[PlannedCell], history: History) -> Report:
     unfinished = [plan for plan in plans if plan.state != "done"]
     seconds = [history.estimate(plan) for plan in unfinished if plan.state != "blocked"]
+    blocked = [history.estimate(plan) for plan in unfinished if plan.state == "blocked"]
     judged = [plan for plan in unfinished if judge_of(plan.cell) is not None]
     calls = [None if plan.total is None else plan.total - plan.answered for plan in judged]
     counts = Counter(plan.state for plan in plans)
@@ -141,10 +148,12 @@ def _report(plans: Sequence[PlannedCell], history: History) -> Report:
         cells=tuple(Entry.of(plan, history) for plan in plans),
         states={state: counts[state] for state in STATES if counts[state]},
         seconds=sum(known for known in seconds if known is not None),
+        together=sum(plan.cell.config.fuse != APART for plan in unfinished),
         cells_of_unknown_time=seconds.count(None),
         downloads=tuple(downloads(plan.cell for plan in unfinished)),
         judge_calls=sum(known for known in calls if known is not None),
         cells_of_unknown_judge_calls=calls.count(None),
+        seconds_blocked=sum(known for known in blocked if known is not None),
     )
 
 
@@ -170,11 +179,18 @@ def _print(report: Report, workers: int) -> None:
             " task)"
         )
     known = clock(report.seconds) if report.seconds or not unknown else "unknown"
-    screen.print(f"time left for one worker: {known}{more}")
+    most = "at most " if report.together and report.seconds else ""
+    screen.print(f"time left for one worker: {most}{known}{more}")
+    if report.seconds_blocked:
+        screen.print(f"and the blocked cells, could they run: {clock(report.seconds_blocked)}")
+    if report.seconds >= HOUR:
+        screen.print(f"{report.seconds / HOUR:.1f} GPU hours with one GPU a worker")
     if workers > 1 and report.seconds:
         screen.print(
             f"with {workers} workers: about {clock(report.seconds / workers)}, loading not counted"
         )
+    if report.together:
+        screen.print(f"{report.together} cells are answered together, which takes less")
     for what in report.downloads:
         screen.print(f"to download: {what}")
     if report.judge_calls or report.cells_of_unknown_judge_calls:
@@ -214,6 +230,6 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
     with tempfile.TemporaryDirectory() as out:
         for cell in unknown.values():
             task = replace(cell.config.task, limit=count)
-            config = replace(cell.config, out=out, task=task, timing=True, share="none")
+            config = replace(cell.config, out=out, task=task, timing=True, share="none", fuse=APART)
             rows += work([cell_of(config)], executors=executors).rows.values()
     return rows

@@ -68,3 +68,13 @@ def _quiet() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nothing)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(
+        words in str(error)
+        for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+    )

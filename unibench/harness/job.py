@@ -3,8 +3,11 @@
 ==========  =====================================================
 event       content
 ==========  =====================================================
-cell        ``done``, ``total``, ``environment``: a cell is begun
-sample      ``record``: a line for ``samples.jsonl``
+cell        ``done``, ``total``, ``environment``: a cell is begun; ``together``: numbers of
+            the cells of the job that are answered with it, ``fused``: the keys of all
+sample      ``record``: a line for ``samples.jsonl``; where cells are answered together, ``cell``:
+            number of its cell, and ``left``: of how many more the sample's answers follow
+lost        ``cell``, ``left``, ``message``, ``usage``: a cell beside the first has failed
 answered    ``peak_mib``: all samples are there, scoring begins
 result      a :class:`~unibench.inference.verdict.Verdict`
 fetched     ``name``, ``fine``, ``message``: a benchmark's data
@@ -66,6 +69,14 @@ def read_job(file: Path) -> list[Cell]:
                 f" {cell.key} here"
             )
     return cells
+
+
+TOGETHER = {"together": True}  # about a job whose cells are answered together
+
+
+def is_together(file: Path) -> bool:
+    """Whether the cells of a job are answered together."""
+    return bool(json.loads(file.read_text(encoding="utf-8")).get("together"))
 
 
 def read_prefetch(file: Path) -> tuple[Harness, list[str]] | None:

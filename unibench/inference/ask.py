@@ -279,13 +279,13 @@ def answer(
         decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
     )
     with session.installed():
-        shown = ((index, _shown(sample)) for index, sample in samples)
-        batches = Batches(shown, batch_size, loaded)
+        opened = ((index, shown(sample)) for index, sample in samples)
+        batches = Batches(opened, batch_size, loaded)
         for batch in batches:
-            numbers = [_frames(sample, cell.config) for _, sample in batch]
-            questions = [_question(loaded, index, sample) for index, sample in batch]
+            numbers = [frames_of(sample, cell.config) for _, sample in batch]
+            questions = [question_of(loaded, index, sample) for index, sample in batch]
             pairs = zip(batch, numbers, strict=True)
-            turns = [_turn(sample, frames) for (_, sample), frames in pairs]
+            turns = [turn_of(sample, frames) for (_, sample), frames in pairs]
             reader = loaded
             if control is not None:  # one prompt at a time
                 (turn,), (question,) = turns, questions
@@ -322,19 +322,20 @@ def controller_of(cell: Cell, task: Task | None = None) -> Controller | None:
     others = median = None
     if config.control in ("blind_other", "native_budget") and task is not None:
         # of the samples of this cell only, so that a limit decides which pictures there are
-        shown = [one for sample in task.samples(config.task.limit) for one in _shown(sample).images]
+        samples = map(shown, task.samples(config.task.limit))
+        pictures = [one for sample in samples for one in sample.images]
         if config.control == "blind_other":
-            others = others_of(shown, config.seed)
+            others = others_of(pictures, config.seed)
         else:
-            sizes = sorted((one.size for one in shown), key=math.prod)
+            sizes = sorted((one.size for one in pictures), key=math.prod)
             median = sizes[(len(sizes) - 1) // 2] if sizes else None
     return Controller(config.control, cell.budget, config.budget.scope, others, median)
 
 
 def under(changed: Controlled, question: Question) -> Question:
     """A question as a control asks it."""
-    shown = sum(not isinstance(piece, str) for piece in changed.pieces)
-    return replace(question, pictures=shown, visual_tokens=changed.visual_tokens)
+    count = sum(not isinstance(piece, str) for piece in changed.pieces)
+    return replace(question, pictures=count, visual_tokens=changed.visual_tokens)
 
 
 def _left(numbers: tuple[int, ...] | None, changed: Controlled) -> tuple[int, ...] | None:
@@ -363,7 +364,7 @@ def prompt_texts(loaded: LoadedModel, session: Session) -> list[str | None]:
     return texts
 
 
-def _shown(sample: Sample) -> Sample:
+def shown(sample: Sample) -> Sample:
     """A sample with its pictures as viewers show them, whatever its task opened.
 
     Raises:
@@ -372,7 +373,7 @@ def _shown(sample: Sample) -> Sample:
     return replace(sample, images=all_shown(sample.images, f"question {sample.id}"))
 
 
-def _frames(sample: Sample, config: RunConfig) -> tuple[int, ...] | None:
+def frames_of(sample: Sample, config: RunConfig) -> tuple[int, ...] | None:
     """Which pictures of a sample are the frames that are shown; None where they are no frames."""
     if config.task.modality != "video" or not sample.images:
         return None
@@ -380,14 +381,15 @@ def _frames(sample: Sample, config: RunConfig) -> tuple[int, ...] | None:
     return tuple(videos.evenly(0, whole - 1, min(config.video.frames or whole, whole)))
 
 
-def _turn(sample: Sample, frames: Sequence[int] | None) -> list[Piece]:
+def turn_of(sample: Sample, frames: Sequence[int] | None) -> list[Piece]:
     """What the user shows and asks; the pictures of a video are its frames."""
     if frames is None:
         return [*sample.images, sample.question]
     return [tuple(sample.images[number] for number in frames), sample.question]
 
 
-def _question(loaded: LoadedModel, index: int, sample: Sample) -> Question:
+def question_of(loaded: LoadedModel, index: int, sample: Sample) -> Question:
+    """What is known of a sample of an embedded task before it is asked."""
     return Question(
         id=sample.id,
         index=index,

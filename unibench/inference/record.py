@@ -62,6 +62,8 @@ class Record:
         notes: remarks of the method, for example that a substitute was used for a signal.
         prompt_digest: hash of the prompt's token ids.
         pixel_digest: hash of the pixels that the vision tower was given.
+        beside: bitmask of the cells that the model answered it in together (``fuse=cells``), itself
+            included, over the keys in ``fused`` of the run's environment; empty where it was alone.
         pixel_shapes: of the pixels of each picture or video, as the tower was given them.
         diagnosis: what the choice of tokens is like; None in lines of before there was one.
         run: number of the run that answered it, an index into ``env.json``.
@@ -98,6 +100,7 @@ class Record:
     notes: tuple[str, ...]
     prompt_digest: str = ""
     pixel_digest: str = ""
+    beside: str = ""
     pixel_shapes: tuple[tuple[int, ...], ...] = ()
     diagnosis: Diagnosis | None = None
     run: int = 0

@@ -69,7 +69,9 @@ def _likenesses(identity: Mapping[str, Any]) -> list[tuple[str, ...]]:
     in cells that are not timed.
     """
     model, task, method = (str(identity[key]["name"]) for key in ("model", "task", "method"))
-    condition = condition_of({key: value for key, value in identity.items() if key != "timing"})
+    condition = condition_of(
+        {key: value for key, value in identity.items() if key not in ("timing", "fuse")}
+    )
     return [
         ("series", series_of(identity)),
         ("condition", condition, task, method),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Attention = Callable[..., Any]
@@ -104,6 +104,53 @@ def wrapped_attention(
             if hasattr(sys.modules[file], "eager_attention_forward"):
                 stack.enter_context(_EAGER.setdefault(file, _Eager(file)).wrapped(wrap))
         yield
+
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "do_sample": (False, None),
+    "num_beams": (1, None),
+    "num_return_sequences": (1, None),
+    "no_repeat_ngram_size": (0, None),
+    "encoder_no_repeat_ngram_size": (0, None),
+    "min_length": (0, None),
+    "encoder_repetition_penalty": (1.0, None),
+    "penalty_alpha": (None,),
+    "guidance_scale": (1.0, None),
+    "return_dict_in_generate": (False, None),
+    **dict.fromkeys(
+        (
+            *("min_new_tokens", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+            *("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"),
+            *("sequence_bias", "stop_strings", "max_time", "watermarking_config"),
+        ),
+        (None,),
+    ),
+}  # what leaves greedy decoding as it is
+ARGUMENTS = ("logits_processor", "prefix_allowed_tokens_fn", "assistant_model", "streamer")
+
+
+def greedy(model: Any, given: Mapping[str, Any]) -> tuple[Any, str | None]:
+    """The settings by which ``generate`` would decode, the checkpoint's own among them; and what of
+    them is more than greedy decoding of a number of tokens under a repetition penalty, if anything.
+
+    Args:
+        model: of Hugging Face.
+        given: arguments of ``generate`` by name.
+    """
+    named = (*ARGUMENTS, "inputs", "generation_config", "stopping_criteria", "synced_gpus")
+    options = {
+        name: value
+        for name, value in given.items()
+        if name not in named and not isinstance(value, Tensor)
+    }
+    config, _ = model._prepare_generation_config(given.get("generation_config"), **options)
+    if config.max_new_tokens is None:
+        return config, "no max_new_tokens"
+    for name, allowed in NEUTRAL.items():
+        value = getattr(config, name, None)
+        if value not in allowed:
+            return config, f"{name}={value}"
+    return config, next((name for name in ARGUMENTS if given.get(name)), None)
 
 
 class _Entry:

@@ -56,7 +56,7 @@ from unibench.pruning.family import Family
 from unibench.pruning.pixels import PixelPruner
 from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
-from unibench.pruning.prompt import Prompt, digest, pixel_digests, prompt_of
+from unibench.pruning.prompt import Prompt, Shapes, digest, pixel_digests, prompt_of
 from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
 from unibench.pruning.refusal import after_states, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
@@ -98,6 +98,9 @@ class Session:
         family: the adapter of the model.
         samples: names of the samples of the next batch; None names them by their token ids.
         prompt: the batch read last.
+        text_after_video: as given.
+        plan: the method's cuts, and what they need recorded.
+        changes_tower: whether the method merges inside the vision tower, or drops ahead of it.
 
     Raises:
         UsageError: the family cannot serve the method, the decoder cannot be pruned, a stage names
@@ -131,21 +134,22 @@ class Session:
             raise UsageError(reason)
         if reason := misplaced(text_after_video, type(family).provides, facts.name):
             raise UsageError(reason)
-        self.family, self._behind = family, text_after_video
+        self.family, self.text_after_video = family, text_after_video
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self._plan = Plan(method, stages, budget, scope, seed, positions, diagnose)
+        self.plan = Plan(method, stages, budget, scope, seed, positions, diagnose)
         self._number = next(_NUMBERS)
-        if self._plan.needs.question:
+        if self.plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
         self._reading = Reading(Clock(next(family.model.parameters()).device))
         arithmetic = Arithmetic(self._reading)
         merger = self._merger(arithmetic)
-        self._chooser = Chooser(self._plan, family, self._reading, arithmetic)
+        self.changes_tower = merger is not None
+        self._chooser = Chooser(self.plan, family, self._reading, arithmetic)
         if remark := after_states(method, len(family.text_model.layers), mode, family.kinds):
             self.notes.add(remark)
-        self._vision = VisionRecorder(family, self._plan.needs, self._reading, merger, reuse)
+        self._vision = VisionRecorder(family, self.plan.needs, self._reading, merger, reuse)
         self._deepstack = Deepstack(family, self._reading)
         self._rereading = Rereading(method, family)
         self._records: list[PromptRecord] = []
@@ -164,12 +168,12 @@ class Session:
     @property
     def budget(self) -> Budget:
         """How much is kept."""
-        return self._plan.budget
+        return self.plan.budget
 
     @property
     def stages(self) -> dict[int, list[tuple[int, Stage]]]:
         """The cuts of the method by decoder layer, with their numbers."""
-        return self._plan.by_layer
+        return self.plan.by_layer
 
     @property
     def notes(self) -> set[str]:
@@ -182,9 +186,9 @@ class Session:
         return self._reading.prefill is None
 
     def _merger(self, arithmetic: Arithmetic) -> EncoderMerger | PixelPruner | None:
-        method = self._plan.method
+        method = self.plan.method
         if method.drops_pixels:
-            return PixelPruner(self.family, method, self._plan.seed, self._reading, arithmetic)
+            return PixelPruner(self.family, method, self.plan.seed, self._reading, arithmetic)
         # blocks behind the one that makes the features run as well, but nothing they make is read
         layer = self.family.feature_layer
         if not self.family.merges or layer is None:
@@ -222,13 +226,8 @@ class Session:
             UsageError: the model is being pruned already.
         """
         model, core, text_model = self.family.model, self.family.core, self.family.text_model
-        if model in _ATTACHED:
-            raise UsageError(
-                "this model is being pruned already; to join two methods give unibench.Chain"
-            )
         with ExitStack() as stack:
-            _ATTACHED.add(model)
-            stack.callback(_ATTACHED.discard, model)
+            stack.enter_context(attached(model))
             stack.callback(self._reading.end)
             stack.callback(self._uncached.clear)
             for handle in (
@@ -245,7 +244,7 @@ class Session:
                 hook = functools.partial(self._before_layer, index)
                 handle = text_model.layers[index].register_forward_pre_hook(hook, with_kwargs=True)
                 stack.callback(handle.remove)
-            stack.enter_context(text_behind(self.family, self._behind))
+            stack.enter_context(text_behind(self.family, self.text_after_video))
             stack.enter_context(self._vision.installed())
             stack.enter_context(self._chooser.tap.installed())
             stack.enter_context(self._deepstack.installed())
@@ -263,7 +262,7 @@ class Session:
             return 0  # each kind has positions of its own, which a stage may ask for
         layers = len(self.family.text_model.layers)
         rereads = layers if self._rereading.first is None else self._rereading.first
-        return 0 if self._plan.method.evicts else min([*self.stages, rereads])
+        return 0 if self.plan.method.evicts else min([*self.stages, rereads])
 
     @property
     def _shortens(self) -> bool:
@@ -317,7 +316,7 @@ class Session:
                 # the text model hands every layer the cos and sin of the whole prompt, cut or not
                 prefill.rotary.setdefault(self.family.kinds[index], kwargs["position_embeddings"])
             for number, stage in self.stages.get(index, ()):
-                hidden = self._cut(prefill, number, stage, hidden)
+                hidden = self.cut(prefill, number, stage, hidden)
             if prefill.current is not None:
                 # decoding reads off this how long the layer's cache is and where its tokens stood
                 prompt.segments[index] = prefill.current
@@ -365,7 +364,7 @@ class Session:
         if prefill is None:
             return
         cache = _cache_in(output)
-        if prefill.prompt.has_visual and self._plan.method.evicts:
+        if prefill.prompt.has_visual and self.plan.method.evicts:
             if cache is None:
                 self.notes.add("no cache: nothing was evicted before decoding")
             else:
@@ -375,7 +374,7 @@ class Session:
             setattr(cache, REMEMBERED, prefill.prompt)
         # a prompt read anew without a cache has its record from the first time
         if prefill.replay is None:
-            self._record(prefill)
+            self.record(prefill, self.digests(prefill))
 
     def _after_model(self, module: nn.Module, args: Any, output: Any) -> None:
         prefill = self._reading.prefill
@@ -422,12 +421,22 @@ class Session:
         if without_cache:
             # nobody says when a prompt without a cache has ended, so the oldest is forgotten
             self._uncached[:] = [prompt, *self._uncached[: UNCACHED - 1]]
+        self.begin(prefill, prompt, embeds)
+
+    def begin(self, prefill: Prefill, prompt: Prompt, embeds: Tensor) -> None:
+        """The prompt of a prefill is known.
+
+        Args:
+            prefill: under way.
+            prompt: that it reads.
+            embeds: ``[B, L, D]`` what enters the first decoder layer.
+        """
         self._note_length(prompt)
         self.prompt = self._reading.prompt = prefill.prompt = prompt
-        prefill.embeds = embeds.detach() if self._plan.diagnose else None
-        if self._plan.positions != "original":
+        prefill.embeds = embeds.detach() if self.plan.diagnose else None
+        if self.plan.positions != "original":
             rotate = functools.partial(self.family.rotary, embeds)
-            prefill.places = Places(self._plan.positions, prompt, rotate)
+            prefill.places = Places(self.plan.positions, prompt, rotate)
 
     def _note_length(self, prompt: Prompt) -> None:
         """Say so where a prompt has positions that the model was not built for."""
@@ -496,14 +505,21 @@ class Session:
         keys = cache_in(kwargs).get_seq_length(index) + 1  # the new token is stored later
         return self._rereading.readable(index, keys)
 
-    def _record(self, prefill: Prefill) -> None:
+    def digests(self, prefill: Prefill) -> list[tuple[str, tuple[str, Shapes]]]:
+        """Hashes of the ids, and of the pixels with their shapes, of each sample of a prefill."""
         prompt = prefill.prompt
         # hashing waits for a GPU, which a prefill that is timed must not
         with self._reading.timed(prefill.spans.excluded):
             rows = range(len(prompt.items))
             prompts = ["" if (ids := prompt.ids_of(row)) is None else digest(ids) for row in rows]
             pixels = pixel_digests(self.family, prompt, prefill.calls)
-            spreads = [_spread(prefill, row) for row in rows]
+        return list(zip(prompts, pixels, strict=True))
+
+    def record(self, prefill: Prefill, digests: Sequence[tuple[str, tuple[str, Shapes]]]) -> None:
+        """Note what became of each sample of a prefill, whose :meth:`digests` are known."""
+        prompt = prefill.prompt
+        with self._reading.timed(prefill.spans.excluded):
+            spreads = [_spread(prefill, row) for row in range(len(prompt.items))]
         for row, visual in enumerate(prompt.visual_counts):
             # layers before the first hooked one read every token
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
@@ -516,9 +532,9 @@ class Session:
                     processed=(*uncut, *(layer[row] for layer in prefill.counts)),
                     last=packed(prefill.left(row)),
                     items=prompt.items[row],
-                    prompt_digest=prompts[row],
-                    pixel_digest=pixels[row][0],
-                    pixel_shapes=pixels[row][1],
+                    prompt_digest=digests[row][0],
+                    pixel_digest=digests[row][1][0],
+                    pixel_shapes=digests[row][1][1],
                     # counters report floating point operations, of which two make a multiply-add
                     method_macs=(products + others) / 2,
                     product_macs=products / 2,
@@ -531,7 +547,7 @@ class Session:
 
     # -- cutting
 
-    def _cut(self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor) -> Tensor:
+    def cut(self, prefill: Prefill, number: int, stage: Stage, hidden: Tensor) -> Tensor:
         """The input of the stage's layer without the tokens that the stage drops."""
         with self._reading.timed(prefill.spans.method):
             with torch.no_grad():
@@ -541,7 +557,7 @@ class Session:
                     choices = prefill.replay[number]
             prefill.prompt.choices.append(choices)
             # outside of no_grad: the gradient of a kept token goes on to where it came from
-            return prefill.cut(choices, hidden, type(self._plan.method).__name__)
+            return prefill.cut(choices, hidden, type(self.plan.method).__name__)
 
     def _mask(
         self, segment: Segment, index: int, hidden: Tensor, kwargs: dict[str, Any]
@@ -605,6 +621,24 @@ class Session:
         end = self.prompt.length if segment.end is None else segment.end[0].to(places)
         after = end + torch.arange(grown, device=places.device)
         return torch.cat([places, after.expand(len(places), -1)], 1)
+
+
+@contextmanager
+def attached(model: Any) -> Iterator[None]:
+    """Nothing else prunes a model for the length of the block.
+
+    Raises:
+        UsageError: it is being pruned already.
+    """
+    if model in _ATTACHED:
+        raise UsageError(
+            "this model is being pruned already; to join two methods give unibench.Chain"
+        )
+    _ATTACHED.add(model)
+    try:
+        yield
+    finally:
+        _ATTACHED.discard(model)
 
 
 def _spread(prefill: Prefill, row: int) -> tuple[float | None, float | None]:

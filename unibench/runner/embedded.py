@@ -7,14 +7,15 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unibench import registry
+from unibench import registry, videos
+from unibench.cost.memory import out_of_memory
 from unibench.errors import UsageError
 from unibench.identity import Cell
 from unibench.inference.ask import answer
@@ -22,12 +23,15 @@ from unibench.inference.environment import environment
 from unibench.inference.features import FeatureCache
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
+from unibench.inference.together import Together, answer_together
 from unibench.models import LoadedModel, load
+from unibench.runner.company import Answered
 from unibench.runner.listener import Listener
 from unibench.runner.questions import refuse_control_words, samples_of
 from unibench.runner.stopping import Stop
-from unibench.store import ClaimedPart
+from unibench.store import ClaimedPart, DiskError
 from unibench.store.index import FEATURES
+from unibench.store.part import LostClaimError
 from unibench.tasks import Sample, Task
 
 log = logging.getLogger(__name__)
@@ -66,7 +70,7 @@ class Embedded:
                         listener.step(kept)
                 return
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if halved or batch == 1 or isinstance(batch, str) or not _out_of_memory(error):
+                if halved or batch == 1 or isinstance(batch, str) or not out_of_memory(error):
                     raise
                 half = batch // 2
                 log.warning(
@@ -77,6 +81,33 @@ class Embedded:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def answer_together(
+        self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener
+    ) -> Answered:
+        """See :class:`unibench.runner.company.TogetherExecutor`."""
+        cell, task = parts[0].folder.cell, load_task(parts[0].folder.cell)
+        stamp = _checked(task, cell)
+        if (questions := getattr(task, "questions", None)) is not None:
+            refuse_control_words(questions(cell.config.task.limit), cell)
+        loaded = self.model_of(cell).showing(videos.given(cell.config))
+        together = Together(
+            [part.folder.cell for part in parts],
+            loaded,
+            rows=cell.config.fuse_rows,
+            reuse=self._sharing(cell, loaded),
+        )
+        lost = _answer_all(together, task, loaded, parts, stamp, stop, listener)
+        for number, reason in together.alone.items():
+            log.info("%s is answered by itself: %s", parts[number].folder.cell.title, reason)
+            try:
+                self.answer(parts[number], stop, listener)
+            except DiskError:
+                raise
+            except Exception as error:  # of this cell
+                lost[number] = error
+        failed = {**lost, **together.failed}
+        return Answered(frozenset(range(len(parts))) - failed.keys(), failed)
 
     def row(
         self,
@@ -110,6 +141,65 @@ class Embedded:
             folder = Path(cell.config.out, FEATURES, name) if cell.config.share == "disk" else None
             self._features = FeatureCache(loaded.device, cell.config.share_mib, folder)
         return self._features
+
+
+def _answer_all(
+    together: Together,
+    task: Task,
+    loaded: LoadedModel,
+    parts: Sequence[ClaimedPart],
+    stamp: Mapping[str, Any],
+    stop: Stop,
+    listener: Listener,
+) -> dict[int, Exception]:
+    """Answer, sample by sample, what the parts lack; the parts that others have taken over, by
+    number, each with the error that says so.
+    """
+    numbers, lost = together.numbers, dict[int, Exception]()
+    done = {number: parts[number].answered() for number in numbers}
+    if not numbers:
+        return lost
+    first = parts[numbers[0]]
+    common = set.intersection(*(set(found) for found in done.values()))
+    listener.begin(first.folder.cell, len(common), first.folder.cell.config.task.limit)
+    for record in stored(first.folder.path, [done[numbers[0]][name] for name in common]):
+        listener.step(record)
+    keys = [part.folder.cell.key for part in parts]
+    decoding = first.folder.cell.config.generation
+    config = loaded.generation_config(
+        decoding.max_new_tokens or task.max_new_tokens, decoding.penalty
+    )
+    with ExitStack() as stack:
+        for number in numbers:
+            where = {**environment(loaded.device), **stamp, "fused": keys}
+            stack.enter_context(parts[number].appending(where))
+        stack.enter_context(stop.answering())
+        for index, sample in samples_of(task, first.folder.cell.config.task):
+            wanted = [
+                number
+                for number in together.numbers
+                if number not in lost
+                and parts[number].contains(sample.id)
+                and sample.id not in done[number]
+            ]
+            if not wanted:
+                continue
+            if stop.asked:
+                break
+            records = list[Record]()
+            for given in answer_together(
+                together, first.folder.cell, task, loaded, config, index, sample, wanted
+            ):
+                if given.record is None:
+                    continue  # the cell has failed, which is told at the end
+                try:
+                    parts[given.cell].append(given.record.as_json())
+                except LostClaimError as error:
+                    lost[given.cell] = error
+                records.append(given.record)
+            for record in records[:1]:  # one step for each sample, however many cells have it
+                listener.step(record)
+    return lost
 
 
 def load_task(cell: Cell) -> Task:
@@ -176,12 +266,3 @@ def _watched(part: ClaimedPart, loaded: LoadedModel, stamp: Mapping[str, Any]) -
         yield
         if watched:
             part.folder.note(peak_mib=torch.cuda.max_memory_allocated(loaded.device) / 2**20)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(
-        words in str(error)
-        for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
-    )

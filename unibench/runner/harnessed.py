@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,20 @@ from unibench.benchmark import data_of
 from unibench.errors import UsageError
 from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
-from unibench.harness.job import write_job
+from unibench.harness.job import TOGETHER, write_job
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
 from unibench.inference.verdict import Verdict
+from unibench.runner.company import Answered
 from unibench.runner.listener import Listener
 from unibench.runner.questions import refuse_control_words
 from unibench.runner.stopping import Stop
-from unibench.store import ClaimedPart
+from unibench.store import ClaimedPart, DiskError
 from unibench.store.files import disk_errors, read_json, replace
 from unibench.store.folder import read_samples
 from unibench.store.lines import checked, line_of
+from unibench.store.part import LostClaimError
 from unibench.tables import questions_of
 
 QUIET = {
@@ -44,6 +46,31 @@ class Harnessed:
 
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         """Have what is missing answered and the whole scored."""
+        self._answer([part], stop, listener)
+
+    def answer_together(
+        self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener
+    ) -> Answered:
+        """See :class:`unibench.runner.company.TogetherExecutor`: the first part's cell is asked and
+        scored, the samples of the others come with it, and then these are scored.
+        """
+        joined = self._answer(parts, stop, listener)
+        done, failed = {0}, dict(joined.failed)
+        for number in joined.done - {0}:
+            try:
+                # every sample is there, so that nothing is asked
+                self.answer(parts[number], stop, listener)
+            except DiskError:
+                raise
+            except Exception as error:  # of this cell
+                failed[number] = error
+            else:
+                done.add(number)
+        return Answered(frozenset(done), failed)
+
+    def _answer(self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener) -> Answered:
+        """Have the first part answered and scored, and those answered that can be with it."""
+        part = parts[0]
         cell = part.folder.cell
         if part.of > 1:
             raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
@@ -51,12 +78,13 @@ class Harnessed:
         folder = cell.folder.absolute()
         _refuse_words_of_tables(cell)
         part.folder.open()
-        write_job([cell], folder / "job.json")
+        cells = [one.folder.cell for one in parts]
+        write_job(cells, folder / "job.json", TOGETHER if len(cells) > 1 else None)
         with self._ended_unless_idle():
             try:
                 process = self._process_of(cell)
                 events = process.take(folder / "job.json", folder / "run.log", "result")
-                self._samples(part, next(events), events, stop, listener)
+                joined = self._samples(parts, next(events), events, stop, listener)
                 (event,) = events
             except HarnessError as error:
                 raise HarnessError(
@@ -65,6 +93,7 @@ class Harnessed:
                 ) from None
         event.pop("event")
         _keep(part.folder.path, Verdict.from_json(event))
+        return joined
 
     @contextmanager
     def _ended_unless_idle(self) -> Iterator[None]:
@@ -96,28 +125,44 @@ class Harnessed:
 
     def _samples(
         self,
-        part: ClaimedPart,
+        parts: Sequence[ClaimedPart],
         begun: dict[str, Any],
         events: Iterator[dict[str, Any]],
         stop: Stop,
         listener: Listener,
-    ) -> None:
+    ) -> Answered:
         """Keep the samples that the child sends, until all are there."""
+        part = parts[0]
         cell, done = part.folder.cell, part.answered()
+        together, failed = list[int](begun.get("together", [0])), dict[int, Exception]()
+        where = begun["environment"]
+        if "fused" in begun:
+            where = {**where, "fused": begun["fused"]}
         listener.begin(cell, len(done), begun["total"])
         for record in stored(part.folder.path, done.values()):
             listener.step(record)
-        with part.appending(begun["environment"]), stop.answering():
+        with ExitStack() as stack:
+            for number in together:
+                stack.enter_context(parts[number].appending(where))
+            stack.enter_context(stop.answering())
             for event in events:
                 if event["event"] == "answered":
-                    part.folder.note(peak_mib=event["peak_mib"])
-                    return
-                answered = Record.from_json(event["record"])
-                record = answered if cell.config.timing else answered.untimed()
-                part.append(record.as_json())
-                listener.step(record)
-                if stop.asked:
-                    return
+                    if together == [0]:  # that of many cells is the memory of none
+                        part.folder.note(peak_mib=event["peak_mib"])
+                    break
+                number = int(event.get("cell", 0))
+                if event["event"] == "lost":
+                    kind = UsageError if event["usage"] else HarnessError
+                    failed[number] = kind(event["message"])
+                else:
+                    answered = Record.from_json(event["record"])
+                    record = answered if cell.config.timing else answered.untimed()
+                    _append(parts[number], record, failed, number)
+                    if number == 0:
+                        listener.step(record)
+                if stop.asked and not event.get("left"):
+                    break
+        return Answered(frozenset(together) - failed.keys(), failed)
 
     def _process_of(self, cell: Cell) -> HarnessProcess:
         """The child of a cell; another one where model, harness or interpreter differ."""
@@ -130,6 +175,18 @@ class Harnessed:
             self.close()
             self._process, self._name = HarnessProcess(python, QUIET), name
         return self._process
+
+
+def _append(part: ClaimedPart, record: Record, failed: dict[int, Exception], number: int) -> None:
+    """Add a sample to a part; one beside the first that was taken over is noted as failed."""
+    if number in failed:
+        return
+    try:
+        part.append(record.as_json())
+    except LostClaimError as error:
+        if number == 0:
+            raise
+        failed[number] = error
 
 
 def _refuse_words_of_tables(cell: Cell) -> None:

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from unibench.errors import UsageError, of_file, unknown
@@ -33,6 +34,7 @@ from unibench.plan import survey
 from unibench.plan.survey import PlannedCell
 from unibench.registry import Card, parts_of, task
 from unibench.registry.importing import own_line
+from unibench.runner.company import TogetherExecutor, claimed_beside, is_fused, may_join
 from unibench.runner.embedded import Embedded
 from unibench.runner.harnessed import Harnessed
 from unibench.runner.listener import Listener, Silent
@@ -148,9 +150,7 @@ def work(
                 executor = loop.executor(visit.cell)
                 for part in loop.parts(visit):
                     with closing(part), visit.folder.logged():
-                        executor.answer(part, stop, listener)
-                        stop.heed()  # it may have ended early
-                        part.done()
+                        loop.answer(part, executor)
                 loop.finish(visit, executor)
     return loop.outcome
 
@@ -192,21 +192,23 @@ class _CellLoop:
     stop: Stop
     watch: Watch
     outcome: Outcome = field(default_factory=Outcome)
+    left: dict[Path, PlannedCell] = field(default_factory=dict)  # that have not ended, by folder
 
     def visits(self, plans: Sequence[PlannedCell]) -> Iterator[_Visit]:
         """The cells that have not ended, one after the other, again and again."""
-        left = [plan for plan in plans if not self._ended_before(plan)]
-        while left:
-            before, progressed = left, False
-            left = []
-            for plan in before:
+        self.left = {plan.cell.folder: plan for plan in plans if not self._ended_before(plan)}
+        while self.left:
+            progressed = False
+            for folder, plan in list(self.left.items()):
                 self.stop.heed()
                 visit = _Visit(plan.cell, plan.vanilla)
                 yield visit
                 progressed |= visit.ended or visit.progressed
-                left += [] if visit.ended else [plan]
-            if left and not progressed:
-                self.listener.wait(len(left), holder(CellFolder(left[0].cell).path, self.watch))
+                if visit.ended:
+                    del self.left[folder]
+            if self.left and not progressed:
+                first = next(iter(self.left))
+                self.listener.wait(len(self.left), holder(first, self.watch))
                 time.sleep(POLL_SECONDS)
 
     def _ended_before(self, plan: PlannedCell) -> bool:
@@ -228,11 +230,7 @@ class _CellLoop:
         except DiskError:
             raise
         except Exception as error:
-            mistake = error if isinstance(error, UsageError) else of_file(error)
-            line = _line(error, visit.cell) if mistake is None else str(mistake)
-            usage = mistake is not None
-            visit.folder.open()
-            visit.folder.status("failed", error=line, traceback=traceback.format_exc(), usage=usage)
+            line, usage = _marked(visit.folder, error)
             self._fail(visit.cell, line, usage=usage)
             visit.ended = True
 
@@ -263,6 +261,31 @@ class _CellLoop:
             yield part
             visit.progressed = True
 
+    def answer(self, part: ClaimedPart, executor: Executor) -> None:
+        """Answer a part, and beside it that of every open cell that may join it.
+
+        Raises:
+            Exception: of this cell; those of the others are marked.
+        """
+        cell = part.folder.cell
+        if not is_fused(cell) or not isinstance(executor, TogetherExecutor):
+            executor.answer(part, self.stop, self.listener)
+            self.stop.heed()  # it may have ended early
+            part.done()
+            return
+        others = [plan.cell for plan in self.left.values() if may_join(cell, plan.cell)]
+        with claimed_beside(part, others, self.watch) as beside:
+            parts = [part, *beside]
+            answered = executor.answer_together(parts, self.stop, self.listener)
+            self.stop.heed()
+            for number in answered.done:
+                parts[number].done()
+            for number, error in answered.failed.items():
+                if number and not isinstance(error, LostClaimError):
+                    _marked(parts[number].folder, error)  # its own visit will tell
+        if 0 in answered.failed:
+            raise answered.failed[0]
+
     def executor(self, cell: Cell) -> Executor:
         kind = cell.config.task.kind
         if kind not in self.executors:
@@ -274,8 +297,17 @@ class _CellLoop:
         row = self._row(visit, executor)
         if row is not None:
             self._note(visit.folder, row)
+            if is_fused(visit.cell) and not visit.progressed:
+                self._told(visit)  # it was answered while another cell was visited
             self.listener.end(row)
             visit.ended = True
+
+    def _told(self, visit: _Visit) -> None:
+        """Tell the listener of the samples of a cell that are all there."""
+        records = stored(visit.folder.path, visit.folder.samples().values())
+        self.listener.begin(visit.cell, len(records), len(records))
+        for record in records:
+            self.listener.step(record)
 
     def _row(self, visit: _Visit, executor: Executor) -> Row | None:
         folder, vanilla = visit.folder, visit.vanilla
@@ -320,6 +352,18 @@ def _set_damaged_row_aside(folder: CellFolder) -> None:
         log.warning("%s is damaged and made again from the samples", file)
         with disk_errors(folder.path):
             file.replace(file.with_name("metrics.json.damaged"))
+
+
+def _marked(folder: CellFolder, error: Exception) -> tuple[str, bool]:
+    """Mark a cell as failed, with the traceback of its error; the error in a line, and whether it
+    is the user's to mend.
+    """
+    mistake = error if isinstance(error, UsageError) else of_file(error)
+    line = _line(error, folder.cell) if mistake is None else str(mistake)
+    usage, trace = mistake is not None, "".join(traceback.format_exception(error))
+    folder.open()
+    folder.status("failed", error=line, traceback=trace, usage=usage)
+    return line, usage
 
 
 def _line(error: Exception, cell: Cell) -> str:

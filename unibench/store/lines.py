@@ -77,7 +77,7 @@ REQUIRED: dict[str, Check] = {
 }
 OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
-    **dict.fromkeys(("prompt_digest", "pixel_digest"), _text),
+    **dict.fromkeys(("prompt_digest", "pixel_digest", "beside"), _text),
     "uncounted": _texts,
     **dict.fromkeys(("seen", "frames", "pixel_shapes"), _list),
     "diagnosis": lambda value: value is None or is_diagnosis(value),
@@ -88,6 +88,7 @@ ENVIRONMENT: dict[str, Check] = {
     **dict.fromkeys(("device", "code"), _text),
     **dict.fromkeys(("batch", "out_of_memory_at", "left_out"), _count),
     "peak_mib": _time,
+    "fused": _texts,
 }
 
 

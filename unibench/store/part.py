@@ -86,13 +86,16 @@ def part_of(sample: str, of: int) -> int:
     return int.from_bytes(hashlib.blake2b(sample.encode(), digest_size=8).digest()) % of
 
 
-def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | None:
+def claim_part(
+    folder: CellFolder, shards: int, watch: Watch, *, only: int | None = None
+) -> ClaimedPart | None:
     """Claim a part of a cell that is neither done nor held by somebody.
 
     Args:
         folder: of the cell.
         shards: parts that the cell is split into, unless it was split before.
         watch: what this worker has seen of the others.
+        only: number of the part that is wanted; None takes any.
 
     Returns:
         The part, or None: others hold what is left, or nothing is left.
@@ -105,7 +108,7 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
         folder.path.mkdir(parents=True, exist_ok=True)
         of = _split(folder.path, shards)
         for number in range(of):
-            if _counted(folder.path, number, of) is not None:
+            if only not in (None, number) or _counted(folder.path, number, of) is not None:
                 continue
             claim = acquire(folder.path, f"{number}-of-{of}", watch)
             if claim is None:
@@ -121,7 +124,7 @@ def claim_part(folder: CellFolder, shards: int, watch: Watch) -> ClaimedPart | N
             elif of == 1 < shards:  # nobody else can be at work in it now
                 replace(folder.path / "split", str(shards))
                 claim.close()
-                return claim_part(folder, shards, watch)
+                return claim_part(folder, shards, watch, only=only)
             else:
                 return ClaimedPart(folder, number, of, claim)
     return None

@@ -40,6 +40,15 @@ class Answering:
     text: str = ""
     frames: tuple[tuple[int, ...], ...] = ()
 
+    def say(self, speak: Callable[[], str], *, plain: bool = False) -> None:
+        """Have the question answered.
+
+        Args:
+            speak: by one ``generate`` of the model; gives the text.
+            plain: the text is that of the tokens, and nothing of it is cut.
+        """
+        self.text = speak()
+
 
 class CellInference:
     """Answers the samples of one cell: those that the store has are not asked again.
@@ -73,6 +82,11 @@ class CellInference:
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
         self._total: int | None = None
         self._otherwise: dict[str, int] = {}
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What else is said when it begins."""
+        return {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -111,6 +125,7 @@ class CellInference:
                 "done": len(self._known),
                 "total": total,
                 "environment": environment(device),
+                **self._about,
             }
         )
         if device.type == "cuda":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -160,15 +161,8 @@ class Recording(lmms):  # type: ignore[misc]
                     question = replace(question, **self._places(doc, content))
                     question, reader, content = self._inference.prompted(question, content)
                 with self._inference.asking(question) as answering:
-                    if reader is not None:
-                        length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
-                        config, turns = self._inference.decoding(length), [content]
-                        found = generated(reader, turns, config).texts[0]
-                    else:
-                        told = self._asked.generate_until([request])[0]
-                        # newer classes wrap answers together with token counts
-                        found = str(unwrap_generation_output(told)[0])
-                    answering.text = found
+                    said = partial(self._said, request, content, reader)
+                    answering.say(said, plain=reader is not None)
                     if self._asked is None:
                         # the clips say it themselves: their readers may use no decord
                         own = tuple(clip.numbers for clip in content if isinstance(clip, Clip))
@@ -176,6 +170,19 @@ class Recording(lmms):  # type: ignore[misc]
             # the scoring of some tasks ends with an error on an empty answer
             answers.append(self._inference.answer(str(number)) or self._blank)
         return answers
+
+    def _said(self, request: Instance, content: Sequence[Piece], reader: LoadedModel | None) -> str:
+        """The answer to a request: of the reader, our own model object, or of the one that is
+        asked.
+        """
+        if reader is not None:
+            arguments: Any = request.args
+            length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
+            config, turns = self._inference.decoding(length), [content]
+            return generated(reader, turns, config).texts[0]
+        told = self._asked.generate_until([request])[0]
+        # newer classes wrap answers together with token counts
+        return str(unwrap_generation_output(told)[0])
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise UsageError(

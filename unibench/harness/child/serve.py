@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,16 @@ from unibench.benchmark import DISTRIBUTIONS, VERSIONS, Benchmark
 from unibench.config import Harness
 from unibench.errors import UsageError
 from unibench.harness.child.adapter import Adapter, Run, Scored
+from unibench.harness.child.fused import FusedInference
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.judge import JudgedCell, JudgeProxy
 from unibench.harness.child.missing import reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
 from unibench.harness.child.workdir import work_directory
-from unibench.harness.job import read_job, read_prefetch
+from unibench.harness.job import is_together, read_job, read_prefetch
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
+from unibench.inference.together import Together
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.models._template import bounded
@@ -62,7 +64,11 @@ def main(arguments: Sequence[str]) -> int:
         if wanted is not None:
             child.fetch(*wanted)
             continue
-        for cell in read_job(job):
+        cells = read_job(job)
+        if is_together(job):
+            child.answer(cells[0], beside=cells[1:])
+            continue
+        for cell in cells:
             child.answer(cell)
     return 0
 
@@ -80,12 +86,18 @@ class Child:
         self._models: dict[str, tuple[Any, LoadedModel]] = {}
         self._judge_proxy = JudgeProxy()
 
-    def answer(self, cell: Cell) -> None:
-        """Answer and score one cell, and say its result or what went wrong."""
+    def answer(self, cell: Cell, *, beside: Sequence[Cell] = ()) -> None:
+        """Answer and score one cell, and say its result or what went wrong.
+
+        Args:
+            cell: the cell.
+            beside: cells that its samples are answered in as well, and that are not scored.
+        """
         benchmark = cell.benchmark
         assert benchmark is not None
         with self._errors_told(cell):
-            known = {record.id: record for record in _known(cell)}
+            cells = [cell, *beside]
+            known = [{record.id: record for record in _known(one)} for one in cells]
             with (
                 guarded(),
                 bounded("the model's chat template"),
@@ -97,7 +109,7 @@ class Child:
                 # data before weights: a missing table is told in seconds
                 adapter.ready(cell, benchmark)
                 native, loaded = self._model(cell, benchmark, adapter)
-                inference = CellInference(cell, loaded, known, self._say)
+                inference = _inference(cells, loaded, known, self._say)
                 with inference.installed():
                     run = Run(cell, benchmark, folders, inference, native, judge.url)
                     scored = adapter.run(run)
@@ -161,6 +173,19 @@ class Child:
                 else (None, load(config.model, config.pixels))
             )
         return self._models[name]
+
+
+def _inference(
+    cells: Sequence[Cell], loaded: LoadedModel, known: Sequence[Mapping[str, Record]], say: Say
+) -> CellInference:
+    """What answers the samples of the first cell, and of the others with it if that can be."""
+    if len(cells) > 1:
+        together = Together(cells, loaded, rows=cells[0].config.fuse_rows)
+        for number, reason in together.alone.items():
+            log.info("%s is answered by itself: %s", cells[number].title, reason)
+        if 0 in together.numbers:
+            return FusedInference(cells, together, loaded, known, say)
+    return CellInference(cells[0], loaded, known[0], say)
 
 
 def _verdict(

@@ -182,7 +182,8 @@ class Recording(BaseModel):  # type: ignore[misc]
         question = self._question(sample, message)
         if self._inference.control is None or not isinstance(self._inner, Plain):
             with self._inference.asking(question) as answering:
-                answering.text = str(self._inner.generate(message, dataset))
+                plain = isinstance(self._inner, Plain)
+                answering.say(lambda: str(self._inner.generate(message, dataset)), plain=plain)
                 yield answering
             return
         turn = self._inner.pieces(message)
