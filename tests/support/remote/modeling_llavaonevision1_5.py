@@ -135,9 +135,8 @@ class RiceTransformerPretrainedModel(PreTrainedModel):
     def forward(self, pixels: Tensor, grid_thw: Tensor) -> Tensor:
         quarter = self.config.hidden_size // self.config.num_heads // 4
         frequency = 10000.0 ** -(torch.arange(quarter, device=pixels.device) / quarter)
-        angles = (
-            places(grid_thw.tolist(), self.spatial_merge_size)[..., None] * frequency
-        ).flatten(1)
+        at = places(grid_thw.tolist(), self.spatial_merge_size).to(pixels.device)
+        angles = (at[..., None] * frequency).flatten(1)
         sizes = [h * w for t, h, w in grid_thw.tolist() for _ in range(t)]
         hidden = self._with_class(
             self.patch_embed(pixels.to(self.class_embedding)), self.class_embedding[None], sizes
