@@ -20,7 +20,7 @@ from unibench.budget import Budget
 from unibench.cost.flops import DecoderShape, decoder_shape
 from unibench.fused import Fusion, Reply
 from unibench.inference.ask import generated
-from unibench.models import LoadedModel
+from unibench.models import LoadedModel, Piece
 from unibench.pruning import Session
 from unibench.tasks.synthvqa import SynthVQA
 
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     loaded = reduced("internvl3_1b", "model.dtype=float32", "pixels=one_tile")
     (sample,) = SynthVQA().samples(1)
-    turn = [sample.images[0].resize((448, 448)), sample.question]
+    turn: list[Piece] = [sample.images[0].resize((448, 448)), sample.question]
     config = loaded.generation_config(arguments.tokens, 1.0)
     config.eos_token_id = None  # random weights end an answer at random
     sessions = sessions_of(loaded)

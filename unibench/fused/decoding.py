@@ -119,8 +119,10 @@ class Decoding:
             return
         index = torch.tensor(rows, device=self._caches[0].keys.device)
         self._rows = [self._rows[row] for row in rows]
-        for part in (*self._caches, *self._patterns.values()):
-            part.keep(index)
+        for cache in self._caches:
+            cache.keep(index)
+        for pattern in self._patterns.values():
+            pattern.keep(index)
 
     def step(self, tokens: Tensor) -> Tensor:
         """The scores ``[N, V]`` of what follows the tokens ``[N]``."""

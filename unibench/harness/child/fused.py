@@ -158,7 +158,7 @@ class AnsweringAll(Answering):
         @functools.wraps(plain)
         def generate(*args: Any, **kwargs: Any) -> Tensor:
             self._calls += 1
-            ids = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
+            ids: Any = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
             if self._replies is None:
                 self._replies = self._asked(functools.partial(plain, *args, **kwargs), kwargs)
                 answered = [reply for reply in self._replies if reply.error is None]
