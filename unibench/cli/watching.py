@@ -168,8 +168,8 @@ def _print_layers(seen: Watched) -> None:
         if not lines or lines[-1][1] != line:
             lines.append((layer, line))
     ends = [*(start - 1 for start, _ in lines[1:]), max(seen.prefill.entered)]
-    for (start, line), end in zip(lines, ends, strict=True):
-        table.add_row(str(start) if start == end else f"{start} to {end}", *line)
+    for (start, words), end in zip(lines, ends, strict=True):
+        table.add_row(str(start) if start == end else f"{start} to {end}", *words)
     print_table(table)
 
 

@@ -16,7 +16,7 @@ from unibench.config import ModelConfig, model_path
 from unibench.cost.flops import DecoderShape, decoder_shape
 from unibench.errors import UsageError, shown, unknown
 from unibench.identity import Cell, key_of, vanilla_of
-from unibench.inference.record import TIMES, Record, stored
+from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, read_row, row_of
 from unibench.inference.verdict import Metric, Verdict
 from unibench.parity.foreign import Foreign, Line
@@ -150,7 +150,7 @@ def _record(
         tflops, kv_mib = before.tflops - before.method_tflops, before.kv_mib
     else:
         tflops, kv_mib = shape.prefill_tflops(tokens), shape.cache_mib(tokens)
-    return replace(
+    made = replace(
         before,
         answer=line.answer,
         score=line.score,
@@ -164,8 +164,8 @@ def _record(
         kv_mib=kv_mib,
         notes=(f"imported from {foreign.file.name}: neither times nor the selection's operations",),
         run=0,
-        **dict.fromkeys(TIMES),
     )
+    return made.untimed()
 
 
 def _shape(model: ModelConfig) -> DecoderShape:
