@@ -29,7 +29,7 @@ def outcome(name: str, method: str, out: Path) -> Against:
 def test_an_enlarged_picture_is_best_made_smaller_and_the_report_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = outcome("Enlarged", "divprune", tmp_path)
+    found = outcome("Enlarged", "keep_borders", tmp_path)
     assert found.control == "resize" and found.result.high < 0
     capsys.readouterr()
     assert main(["report", f"out={tmp_path}"]) == 0
