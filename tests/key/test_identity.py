@@ -388,6 +388,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "model.revision": "v2",
     "model.path": "pkg://unibench.models/tiny/qwen2_5_vl",
     "model.weights": "random",
+    "fuse": "cells",  # which cells share a batch changes the last bits
     "model.adapter": "pkg://unibench.models/tiny/qwen2_5_vl",
     "model.processor_path": "nobody/a-processor",
     "model.dtype": "float16",
@@ -462,6 +463,7 @@ SAME_NUMBERS: dict[str, Any] = {
     "out": "elsewhere",
     "share": "memory",
     "share_mib": 1,
+    "fuse_rows": 2,  # of a fused cell, each of whose samples says beside which others it stood
     "shards": 2,
 }
 # what an embedded task says, of which a benchmark of a harness has nothing
