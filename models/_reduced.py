@@ -285,6 +285,9 @@ def _draw(model: Any, processor: Any, seed: int) -> None:
                 fan = parameter.shape[-1] if "experts" in name else parameter[0].numel()
                 # transformers' 0.02 makes attention so flat that a missing mask hardly shows
                 scale = 1.0 if "embed" in name else 1.6 * fan**-0.5
+                if "pooling" in name:
+                    # attention over a handful of patches would else look at one of them alone
+                    scale /= 10
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             elif any(part in name for part in ("bias", "newline", "class_embedding", "cls")):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)

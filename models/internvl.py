@@ -19,7 +19,7 @@ class InternVL(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     provides: ClassVar[frozenset[str]] = frozenset({"cls_token", "projector"})
-    sizes: ClassVar = "tiles"
+    resizing: ClassVar = "tiles"
     prefix_tokens = 1
     frames_are_pictures = True
     saliency_layer = -2

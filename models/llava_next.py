@@ -22,7 +22,7 @@ class LlavaNext(Llava):
     """LlavaNextForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    sizes: ClassVar = "tiles"
+    resizing: ClassVar = "tiles"
     tower_merging = False  # the model stitches tiles of full size
 
     def items(self, call: VisionCall, runs: list[int]) -> list[tuple[Part, ...]]:

@@ -19,6 +19,7 @@ class MiniCPMV(Family):
     """MiniCPMV4_6ForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("minicpmv4_6",)
+    resizing: ClassVar = "tiles"
     frames_are_pictures = True
 
     @property

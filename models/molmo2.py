@@ -18,6 +18,7 @@ class Molmo2(Family):
     """Molmo2ForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("molmo2",)
+    resizing: ClassVar = "tiles"
     # the end of the last row, in one block with the picture's tokens and the mark behind it
     closing: ClassVar[int] = 1
 

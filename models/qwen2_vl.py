@@ -18,7 +18,7 @@ class Qwen2VL(Family):
     """Qwen2VLForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
-    sizes: ClassVar = "native"
+    resizing: ClassVar = "native"
     pixel_dropping = True
     # of the published processors, where the model came without one
     pixel_mean: ClassVar[tuple[float, ...]] = (0.48145466, 0.4578275, 0.40821073)

@@ -14,7 +14,7 @@ class SmolVLM(Family):
     """SmolVLMForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("smolvlm",)
-    sizes: ClassVar = "tiles"
+    resizing: ClassVar = "tiles"
     frames_are_pictures = True
 
     @property

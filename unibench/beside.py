@@ -56,7 +56,7 @@ def _of_cell(cell: RunConfig) -> Iterator[RunConfig]:
     for control in controls:
         yield of_control(replace(cell, method={"name": "vanilla"}, control=control))
     plain = replace(cell, positions=RunConfig.positions, seed=0, control=NO_CONTROL)
-    if video or _sizes(cell.model, cell.pixels) != "native":
+    if video or _resizing(cell.model, cell.pixels) != "native":
         scope = BudgetConfig(scope=cell.budget.scope)
         yield replace(plain, method=registry.method("pooling").config(), budget=scope)
     card = registry.method(str(cell.method.get("source") or cell.method["name"]))
@@ -66,20 +66,20 @@ def _of_cell(cell: RunConfig) -> Iterator[RunConfig]:
 
 def _changed_pictures(model: ModelConfig, pixels: str) -> tuple[Control, ...]:
     """Controls that change what the processor is given."""
-    sizes = _sizes(model, pixels)
-    if sizes == "native":
+    resizing = _resizing(model, pixels)
+    if resizing == "native":
         return ("resize", "blind")
     # an overview always stays: a small budget refuses resize, and leaves resize_blur
-    return ("resize", "resize_blur", "blind") if sizes == "tiles" else ("resize_blur", "blind")
+    return ("resize", "resize_blur", "blind") if resizing == "tiles" else ("resize_blur", "blind")
 
 
-def _sizes(model: ModelConfig, pixels: str) -> str:
+def _resizing(model: ModelConfig, pixels: str) -> str:
     """What a smaller picture is to a model's processor, see
     :class:`~unibench.registry.cards.FamilyCard`.
     """
     card = registry.families().get(model.family)
-    if card is None or card.sizes != "tiles":
-        return "one" if card is None else card.sizes
+    if card is None or card.resizing != "tiles":
+        return "one" if card is None else card.resizing
     settings = {**_settings(model), **model.processor, **model.pixels.get(pixels, {})}
     one = any(settings.get(name) == value for name, value in ONE_TILE.items())
     return "one" if one else "tiles"

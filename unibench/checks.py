@@ -288,22 +288,24 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
 
 
 def _adapter_mistakes(spec: ModelConfig) -> Iterator[UsageError]:
-    """What is wrong with an adapter that can be said before a model is loaded."""
+    """What is wrong with an adapter that can be said before a model is loaded, if anything is: the
+    first of it.
+    """
     folder = model_path(spec.adapter)
-    if folder is None:
+    if folder is None or spec.weights == "random":
         return
-    if not (folder / "adapter_config.json").is_file():
-        yield UsageError(
-            f"model.adapter={spec.adapter}: there is no adapter_config.json in {folder}; give the"
-            " folder that peft's save_pretrained wrote"
-        )
-    if find_spec("peft") is None:
-        yield UsageError(f"model.adapter={spec.adapter} needs the package peft: pip install peft")
     if spec.quantization is not None and spec.adapter_mode == "merge":
         yield UsageError(
             f"model.adapter merged into {spec.quantization} weights would be rounded with them;"
             " take model.adapter_mode=wrap"
         )
+    elif not (folder / "adapter_config.json").is_file():
+        yield UsageError(
+            f"model.adapter={spec.adapter}: there is no adapter_config.json in {folder}; give the"
+            " folder that peft's save_pretrained wrote"
+        )
+    elif find_spec("peft") is None:
+        yield UsageError(f"model.adapter={spec.adapter} needs the package peft: pip install peft")
 
 
 def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:

@@ -214,3 +214,17 @@ def test_the_page_of_the_suite_s_plan_is_what_the_command_prints(
     assert main([*command[3:], f"out={tmp_path}"]) == 0
     said = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert "\n".join(said).strip() == page.partition("```\n")[2].removesuffix("```\n").strip()
+
+
+def test_the_time_left_is_shared_by_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work(
+        grid(tmp_path, "method=divprune", "ratio=0.5", "task.limit=6"),
+        executors={"embedded": Timed()},
+    )
+    words = ["plan", "-m", "method=divprune,fastv", "ratio=0.5", "task.limit=6", f"out={tmp_path}"]
+    assert main([*words, "--workers", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "time left for one worker: 12s" in text
+    assert "with 2 workers: about 6s" in text

@@ -252,6 +252,6 @@ def test_the_mode_of_a_method_is_its_own_and_not_the_budgets(
     with unibench.prune(
         model_of("llava"), name, mode=other, ratio=0.5, processor=Bare(), clip=None
     ) as session:
-        (stage, *_) = session.stages[0]
-    assert stage[1].select.__self__.mode == other  # type: ignore[attr-defined]
+        ((_, stage), *_), *_ = session.stages.values()
+    assert stage.select.__self__.mode == other  # type: ignore[attr-defined]
     assert not [warning for warning in recwarn if warning.category is DeprecationWarning]

@@ -139,7 +139,6 @@ def test_the_steps_of_a_thinned_video_stay_those_of_the_first_sampling(clip: Pat
         (["video.reader=ffmpeg", "convention=model"], "video.reader"),
         (["harness=vlmevalkit", "video.frames=4"], "frames in the name of a data set"),
         (["task=pope", "harness=vlmevalkit", "video.frames=4"], "shows pictures"),
-        (["task=pope", "convention=paper:fastvid"], "says how videos are asked"),
         (["model=llava_onevision_7b", "video.max_pixels=9999"], "have one size"),
         (["task=synthvideo", "harness=auto", "video.fps=2"], "has frames and no clock"),
     ],

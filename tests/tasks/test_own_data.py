@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from unibench import UsageError
+from unibench.asked import asked
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.frame import load as frame_of
@@ -294,6 +295,14 @@ def test_own_data_are_asked_under_their_name_and_scorer(
     assert "score not re-checked" in capsys.readouterr().out
     assert main(["store", "verify", str(out), "--score", f"{file}:close"]) == 0
     assert "not re-checked" not in capsys.readouterr().out
+    # of a store that names a scorer nobody runs it unasked: not verify, prune or the page
+    trace = place / "trace"
+    file.write_text(f"open({str(trace)!r}, 'w').close()\n{file.read_text()}")
+    assert main(["store", "verify", str(out)]) == 0
+    assert main(["store", "prune", str(out), "--outdated"]) == 0
+    assert "its scorer is a file of its own" in capsys.readouterr().out
+    assert asked(Path(row["folder"]), {"first"}, 1)["first"].answers == ("R1",)
+    assert not trace.exists()
 
 
 def test_the_frames_of_a_clip_are_asked_as_one_video(place: Path) -> None:

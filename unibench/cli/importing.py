@@ -46,6 +46,7 @@ def import_run(options: Options) -> int:
 def _print(found: Parity, title: str) -> None:
     n, test = len(found.pairs), found.scores
     table = new_table(title, ("", "alike", "of", "more"))
+    table.columns[-1].justify = "left"
     table.add_row("kept sets", str(found.same_sets), str(n), f"Jaccard {found.jaccard:.3f}")
     table.add_row("numbers kept", str(found.same_numbers), str(n), "")
     table.add_row("answers", str(found.same_answers), str(n), "")

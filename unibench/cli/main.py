@@ -156,14 +156,12 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
   {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
-
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
   model.path=<folder>  a checkpoint on this disk    model.weights=random  its real size, no download
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
   positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
-  after_state=true     allow cuts behind linear-attention layers, whose states keep what is dropped
   video.frames=16 | video.fps=2       frames of a video            text_after_video=max_side|last
 
 verbs (python -m unibench VERB --help):

@@ -33,8 +33,8 @@ CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
     *("budget_mode", "budget_scope", "positions", "weights", "dtype", "attn", "batch", "pixels"),
-    *("max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n", "data", "code"),
-    *("setting", "device", "key", "text_after_video"),
+    *("text_after_video", "max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n"),
+    *("data", "code", "setting", "device", "key"),
 )  # columns of results; a test holds them to those that the frame knows
 LISTED = ("model", "task", "method", "budget", "seed", "state", "host", "user", "key")
 

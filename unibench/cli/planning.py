@@ -22,6 +22,7 @@ from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below
 from unibench.plan.survey import STATES
 
+HOUR = 3600.0
 # in the place of the key of a hub model that is not on this disk: its commit is not known
 AFTER_DOWNLOAD = "key after download"
 STYLES = {"done": "green", "partial": "cyan", "failed": "red", "blocked": "yellow"}
@@ -100,6 +101,7 @@ class Report:
         downloads: what is fetched from the network.
         judge_calls: at most so many answers are sent to a judge, as far as it is known.
         cells_of_unknown_judge_calls: number of cells that are not in it.
+        seconds_blocked: time that blocked cells would take one worker, as far as it is known.
     """
 
     cells: tuple[Entry, ...]
@@ -110,6 +112,7 @@ class Report:
     downloads: tuple[str, ...]
     judge_calls: int
     cells_of_unknown_judge_calls: int
+    seconds_blocked: float
 
 
 def plan(options: Options) -> int:
@@ -137,6 +140,7 @@ def plan(options: Options) -> int:
 def _report(plans: Sequence[PlannedCell], history: History) -> Report:
     unfinished = [plan for plan in plans if plan.state != "done"]
     seconds = [history.estimate(plan) for plan in unfinished if plan.state != "blocked"]
+    blocked = [history.estimate(plan) for plan in unfinished if plan.state == "blocked"]
     judged = [plan for plan in unfinished if judge_of(plan.cell) is not None]
     calls = [None if plan.total is None else plan.total - plan.answered for plan in judged]
     counts = Counter(plan.state for plan in plans)
@@ -149,6 +153,7 @@ def _report(plans: Sequence[PlannedCell], history: History) -> Report:
         downloads=tuple(downloads(plan.cell for plan in unfinished)),
         judge_calls=sum(known for known in calls if known is not None),
         cells_of_unknown_judge_calls=calls.count(None),
+        seconds_blocked=sum(known for known in blocked if known is not None),
     )
 
 
@@ -176,6 +181,10 @@ def _print(report: Report, workers: int) -> None:
     known = clock(report.seconds) if report.seconds or not unknown else "unknown"
     most = "at most " if report.together and report.seconds else ""
     screen.print(f"time left for one worker: {most}{known}{more}")
+    if report.seconds_blocked:
+        screen.print(f"and the blocked cells, could they run: {clock(report.seconds_blocked)}")
+    if report.seconds >= HOUR:
+        screen.print(f"{report.seconds / HOUR:.1f} GPU hours with one GPU a worker")
     if workers > 1 and report.seconds:
         screen.print(
             f"with {workers} workers: about {clock(report.seconds / workers)}, loading not counted"

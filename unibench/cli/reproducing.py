@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.table import Table
+
 from unibench import frame as frames
 from unibench import report as reports
 from unibench import reproduction
@@ -168,7 +170,7 @@ def _print_settings(
     screen = console()
     screen.print(f"{table}: {experiment.title}")
     columns = ("setting", "methods", "paper", "unibench", "certainty and source")
-    shown = new_table("the paper's own settings", columns)
+    shown = _of_texts("the paper's own settings", columns)
     for one in differing:
         methods = ", ".join(one.methods) or "all"
         known = [
@@ -183,10 +185,18 @@ def _print_settings(
         screen.print("the paper's own settings: none that these cells hold differ from unibench's")
     if unkept:
         columns = ("setting", "certainty", "paper", "here", "source")
-        shown = new_table("settings that are not the paper's here", columns)
+        shown = _of_texts("settings that are not the paper's here", columns)
         for one in unkept:
             shown.add_row(one.setting, one.certainty, one.value, one.here, one.source)
         print_table(shown, keys=2, sentence=True)
+
+
+def _of_texts(title: str, columns: Sequence[str]) -> Table:
+    """A table of words, which begin at the left."""
+    table = new_table(title, columns)
+    for column in table.columns:
+        column.justify = "left"
+    return table
 
 
 def _print_bases(bases: Sequence[Base], settings: str) -> None:

@@ -20,7 +20,7 @@ from rich.text import Text
 from unibench.errors import lines_shown
 
 UNLIMITED = 100_000  # columns of an output that is no terminal: nothing is wrapped
-WORDS = ("model", "task", "first", "second", "method", "test")  # columns of text
+WORDS = ("model", "task", "ability", "first", "second", "method", "test")  # columns of text
 LABEL = "italic"  # style of a line that is one text across all columns
 NARROWEST = 24  # columns that a sentence at the end of a line is folded to
 _WIDE: ContextVar[bool] = ContextVar("wide", default=False)

@@ -348,8 +348,7 @@ def packing(subject: Subject) -> None:
     layer = (-1 if family.feature_layer is None else family.feature_layer) % len(family.vit_blocks)
     session = subject.session(Look(lambda ctx: None, 0, Needs(vit_hidden=(layer,))))
     call = _vision_call(session, subject.model, inputs)
-    # small, since attention that pools patches would else look at one of them alone
-    leaf = (0.01 * call.hidden[layer]).requires_grad_()
+    leaf = call.hidden[layer].clone().requires_grad_()
     block: Any = family.vit_blocks[layer]
     handle = block.register_forward_hook(
         lambda module, args, out: (leaf,) if isinstance(out, tuple) else leaf, prepend=True

@@ -81,10 +81,9 @@ class Controller:
             return Controlled(left, loaded, counts.whole)
         if self.kind == "blind_grey":
             return Controlled(_each(pieces, partial(_grey, loaded)), loaded, counts.whole)
-        videos = [piece for piece in pieces if isinstance(piece, tuple)]
         if self.kind == "fewer_frames":
-            return self._thinned(counts, len(videos))
-        if videos:
+            return self._thinned(counts)
+        if any(isinstance(piece, tuple) for piece in pieces):
             raise UsageError(
                 f"control={self.kind} changes pictures, and this prompt has a video: take"
                 " control=fewer_frames"
@@ -127,13 +126,12 @@ class Controller:
         (usual,) = _Counts(counts.loaded, [new("RGB", self.median), "?"]).each
         return self.budget.keep(usual)
 
-    def _thinned(self, counts: _Counts, videos: int) -> Controlled:
+    def _thinned(self, counts: _Counts) -> Controlled:
         """The prompt with fewer frames of its videos."""
         loaded, pieces = counts.loaded, counts.pieces
-        if videos != sum(not isinstance(piece, str) for piece in pieces):
-            raise UsageError("control=fewer_frames takes frames of videos, and this is a picture")
-
         videos = [piece for piece in pieces if isinstance(piece, tuple)]
+        if any(isinstance(piece, Image) for piece in pieces):
+            raise UsageError("control=fewer_frames takes frames of videos, and this is a picture")
         sizes = [_visual(loaded, loaded.read([[video, "?"]])) for video in videos]
         parts = [self.budget.keep(size) for size in sizes]
         if self.scope == "sequence":

@@ -38,6 +38,7 @@ def over_time(frame: pd.DataFrame, task: str) -> Figure:
         panel.plot(places, shares[name], label=name, markersize=3, linewidth=1, **look)
     panel.set(xlabel="frame (Qwen: two together)", ylabel="share of its tokens kept")
     panel.set_ylim(bottom=0)
+    panel.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     title(figure, f"{', '.join(lines['model'].unique())} on {task}", lines["model"])
     return figure

@@ -19,7 +19,7 @@ from unibench.pruning.layout import Item, Part
 if TYPE_CHECKING:
     from unibench.pruning.pixels import PixelContext
 
-Sizes = Literal["native", "tiles", "one"]
+Resizing = Literal["native", "tiles", "one"]
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Family:
             ``"video_time"``: frames of a video stand in time, without text between them.
         tower_merging: whether tokens may be merged inside the vision tower where the projector
             reads one layer token by token: the family has :meth:`halves`, and one token per patch.
-        sizes: what a smaller picture is to the processor: ``native``, fewer tokens, one for each
+        resizing: what a smaller picture is to the processor: ``native``, fewer tokens, one for each
             patch; ``tiles``, fewer tiles; ``one``, nothing: all pictures are shown in one size.
         pixel_dropping: whether tokens may be dropped ahead of the vision tower: the family has
             :meth:`pixel_tokens`.
@@ -142,7 +142,7 @@ class Family:
     model_types: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[frozenset[str]] = frozenset()
     tower_merging: ClassVar[bool] = False
-    sizes: ClassVar[Sizes] = "one"
+    resizing: ClassVar[Resizing] = "one"
     pixel_dropping: bool = False
     prefix_tokens: int = 0
     batches: bool = True

@@ -94,7 +94,11 @@ class VisionRecorder:
         def observed(*args: Any, **kwargs: Any) -> Any:
             if self._open is not None:  # Qwen3-VL reads a video by its function for images
                 return original(*args, **kwargs)
-            call = VisionCall(modality, dict(signature.bind(*args, **kwargs).arguments))
+            given = dict(signature.bind(*args, **kwargs).arguments)
+            if modality == "video" and "pixel_values" in given:
+                # LLaVA's classes have no name of their own for it in transformers 5.6
+                given["pixel_values_videos"] = given.pop("pixel_values")
+            call = VisionCall(modality, given)
             self._run(call, original, functools.partial(original, *args, **kwargs))
             return call.output
 

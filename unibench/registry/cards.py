@@ -209,13 +209,13 @@ class FamilyCard(Card):
         model_types: ``config.model_type`` values served.
         provides: capabilities that only some families have.
         batches: whether a batch may hold pictures of several prompts.
-        sizes: what a smaller picture is to the processor: ``native``, ``tiles`` or ``one``.
+        resizing: what a smaller picture is to the processor: ``native``, ``tiles`` or ``one``.
     """
 
     model_types: tuple[str, ...] = ()
     provides: frozenset[str] = frozenset()
     batches: bool = True
-    sizes: str = "one"
+    resizing: str = "one"
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def family_card(name: str, cls: Any, path: Path, module: str, source: str) -> Fa
         model_types=tuple(cls.model_types),
         provides=frozenset(cls.provides),
         batches=bool(cls.batches),
-        sizes=str(cls.sizes),
+        resizing=str(cls.resizing),
     )
 
 

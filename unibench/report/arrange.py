@@ -200,7 +200,7 @@ def _behind(entry: Entry, show: Sequence[str]) -> Entry:
     if "interval" in show and source.low is not None and source.high is not None:
         text += f" [{source.low:.1f}, {source.high:.1f}]"
     if "drop" in show and source.drop is not None:
-        text += f" ({-source.drop:+.1f} %)"
+        text += f" ({0.0 - source.drop:+.1f} %)"  # a negative zero would be a loss
     return replace(entry, text=text)
 
 

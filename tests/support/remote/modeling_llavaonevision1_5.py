@@ -15,9 +15,19 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     apply_rotary_pos_emb_vision,
     eager_attention_forward,
 )
-from transformers.vision_utils import get_vision_position_ids
 
 from .configuration_llavaonevision1_5 import Llavaonevision15Config, RiceConfig
+
+
+def places(grids: list[list[int]], merge: int) -> Tensor:
+    """Row and column of each patch, block by block; transformers has it as a function since 5.8."""
+    found = []
+    for frames, height, width in grids:
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        blocks = (height // merge, merge, width // merge, merge)
+        both = [part.reshape(blocks).transpose(1, 2).flatten() for part in (rows, columns)]
+        found.append(torch.stack(both, -1).repeat(frames, 1))
+    return torch.cat(found)
 
 
 class RiceAttention(nn.Module):
@@ -126,7 +136,7 @@ class RiceTransformerPretrainedModel(PreTrainedModel):
         quarter = self.config.hidden_size // self.config.num_heads // 4
         frequency = 10000.0 ** -(torch.arange(quarter, device=pixels.device) / quarter)
         angles = (
-            get_vision_position_ids(grid_thw, self.spatial_merge_size)[..., None] * frequency
+            places(grid_thw.tolist(), self.spatial_merge_size)[..., None] * frequency
         ).flatten(1)
         sizes = [h * w for t, h, w in grid_thw.tolist() for _ in range(t)]
         hidden = self._with_class(
