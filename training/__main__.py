@@ -153,7 +153,8 @@ class Training:
 
         def watch(run: Run) -> None:
             if run.step % LOOK == 0 or run.step == run.stage.steps:
-                kinds = (*shown, *(["clip"] if run.name == "video" else []))
+                clips: list[Kind] = ["clip"] if run.name == "video" else []
+                kinds = (*shown, *clips)
                 batches = self.options.look * (4 if run.step == run.stage.steps else 1)
                 shares = exact(model, recipe, place, kinds, batches)
                 conclude(run, self.options.folder, self.job.name, shares)

@@ -5,7 +5,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -93,14 +93,16 @@ def _ground(batch: Batch) -> Tensor:
     if batch.target is None:
         number = batch.grid[0] * batch.grid[1]
         return torch.zeros(len(batch.seeds), number, dtype=torch.bool)
-    return only_ground(batch.target.labels).unflatten(0, (len(batch.seeds), -1)).flatten(1)
+    ground = only_ground(batch.target.labels).unflatten(0, (len(batch.seeds), -1))
+    return cast(Tensor, ground.flatten(1))
 
 
 def shown_of(tower: Tower, looked: Looked, batch: Batch, conversations: int) -> Shown:
     """The visual tokens of each conversation, after the projector."""
 
     def by_conversation(hidden: Tensor, last: Any) -> Tensor:
-        return linear(hidden, last).unflatten(0, (conversations, -1)).flatten(1, 2)
+        tokens = linear(hidden, last).unflatten(0, (conversations, -1))
+        return cast(Tensor, tokens.flatten(1, 2))
 
     deep = [
         by_conversation(hidden, last) for hidden, last in zip(looked.deep, tower.lasts, strict=True)

@@ -95,6 +95,7 @@ def _read(processor: Any, sight: Sight) -> list[int]:
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
+    shown: dict[str, Any]
     if sight.frames:
         clip = np.zeros((sight.frames, 224, 224, 3), np.uint8)
         shown = {"videos": [clip], "videos_kwargs": {"do_sample_frames": False}}

@@ -367,12 +367,14 @@ def _turned(visual: Any, grid: Tensor, device: torch.device) -> tuple[Tensor, Te
 
 def _joined(x: Tensor) -> Tensor:
     """The channels of the four patches of a token, side by side."""
-    return x.unflatten(1, (-1, 4)).flatten(2)
+    joined: Tensor = x.unflatten(1, (-1, 4)).flatten(2)
+    return joined
 
 
 def _received(weights: Tensor) -> Tensor:
     """Attention that each token receives from all patches, of ``[S, heads, patches, patches]``."""
-    return weights.float().mean((1, 2)).unflatten(1, (-1, 4)).sum(2)
+    received: Tensor = weights.float().mean((1, 2)).unflatten(1, (-1, 4)).sum(2)
+    return received
 
 
 def _from_cls(weights: Tensor) -> Tensor:

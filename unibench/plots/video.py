@@ -7,6 +7,7 @@ from statistics import fmean
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from unibench import frame as frames
 from unibench.errors import UsageError
@@ -38,7 +39,7 @@ def over_time(frame: pd.DataFrame, task: str) -> Figure:
         panel.plot(places, shares[name], label=name, markersize=3, linewidth=1, **look)
     panel.set(xlabel="frame (Qwen: two together)", ylabel="share of its tokens kept")
     panel.set_ylim(bottom=0)
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     title(figure, f"{', '.join(lines['model'].unique())} on {task}", lines["model"])
     return figure
