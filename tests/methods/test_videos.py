@@ -194,7 +194,7 @@ def test_aim_leaves_the_model_without_a_visual_token(family: str, mode: str) -> 
 
 @in_turn(
     "mode, similarity, family",
-    [*itertools.product(["at_stage", "layer_average"], [0.3, 0.6, 0.95, 1.1])],
+    [*itertools.product(["at_stage", "layer_average"], [0.3, 0.6, 0.95, 1.0])],
     read,
     on=1,
     quick=OFTEN,

@@ -254,7 +254,7 @@ def test_the_library_wraps_as_the_command_line_does() -> None:
 @pytest.mark.parametrize(
     ("method", "wrap", "message"),
     [
-        ("divprune", ["fastv"], "fastv is no wrapper; known: cen_prune, debias, stop"),
+        ("divprune", ["fastv"], "fastv is no wrapper; known: cen_prune, debias, random_like"),
         ("divprune", ["cen_prun"], "Did you mean cen_prune"),
         ("divprune", [3], "wrap takes names of wrappers"),
         ("fastv", ["cen_prune"], "FastV does not ask, so that nothing would change"),
