@@ -142,7 +142,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "pointer of words": (lambda at: (at / "tokenizer.json").write_text(LFS), ("git lfs pull", "tokenizer.json")),
     "pointer of settings": (lambda at: (at / "processor_config.json").write_text(LFS), ("git lfs pull",)),
     "annex": (lambda at: (at / "model.safetensors").write_text("/annex/objects/SHA256E-s1--0"), ("git annex get",)),
-    "adapter": (lambda at: (at / "adapter_config.json").write_text("{}"), ("adapter_config.json", "merge_and_unload")),
+    "adapter": (lambda at: (at / "adapter_config.json").write_text("{}"), ("adapter_config.json", "model.adapter=")),
     "adapter's weights": (lambda at: (at / "adapter_model.safetensors").write_bytes(b""), ("adapter_model",)),
     "index above": (
         lambda at: (at / INDEX).write_text(json.dumps({"weight_map": {"a": "../other.safetensors"}})),
