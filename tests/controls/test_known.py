@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ CORNER = f"{HERE}:Corner"
 
 
 def outcome(name: str, method: str, out: Path) -> Against:
-    """The method against the best control, on 24 questions at a quarter of the tokens."""
-    words = [f"task={HERE}:{name}", "task.limit=24", "ratio=0.75", f"out={out}"]
+    """The method against the best control, on 60 questions at a quarter of the tokens."""
+    words = [f"task={HERE}:{name}", "task.limit=60", "ratio=0.75", f"out={out}"]
     words += ["model=tiny_qwen2_5_vl", "timing=false"]
     assert main([f"method={method}", *words]) == 0
     assert main(["control=resize", *words]) == 0
@@ -34,7 +35,8 @@ def test_an_enlarged_picture_is_best_made_smaller_and_the_report_says_so(
     capsys.readouterr()
     assert main(["report", f"out={tmp_path}"]) == 0
     said = capsys.readouterr().out
-    assert f"{100 * found.result.second:.1f}<sup>c</sup>" in said and " no |" in said
+    score = re.escape(f"{100 * found.result.second:.1f}")  # it may be bold or underlined too
+    assert re.search(rf"{score}[^|]*<sup>c</sup>", said) and " no |" in said
 
 
 @pytest.mark.slow

@@ -54,7 +54,9 @@ def controls(frame: pd.DataFrame, found: Mapping[str, Against]) -> list[Table]:
     )
     title = "methods against the best control"
     heads = ("method", "ratio")
-    return [Table("controls", title, heads, COLUMNS, tuple(blocks), {MARK: NOTE}, remarks=remarks)]
+    # the mark is explained where a line has it
+    notes = {MARK: NOTE} if any(line.marks for block in blocks for line in block.lines) else {}
+    return [Table("controls", title, heads, COLUMNS, tuple(blocks), notes, remarks=remarks)]
 
 
 def _line(record: Mapping[Any, Any], one: Against) -> Line:
