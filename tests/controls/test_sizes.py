@@ -85,4 +85,5 @@ def test_tiles_give_the_largest_count_or_a_refusal_with_the_smallest(card: str) 
         found = resized(card, picture, ratio)
         # the largest picture that fits, though tokens need not fall with its size
         assert tokens(found.loaded, *found.pieces) == fitting[0], (picture.size, ratio)
-    assert refused < COUNT // 3
+    # SmolVLM enlarges every picture to one size before it cuts tiles: fewer pixels, as many tokens
+    assert refused == COUNT // 3 if card == "smolvlm2_2b" else refused < COUNT // 3
