@@ -100,13 +100,20 @@ def _qwen(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> An
     config = Qwen2_5_VLConfig(
         text_config=dict(**text, rope_parameters=rope),
         vision_config=vision,
-        image_token_id=tokens["image"],
-        video_token_id=tokens["video"],
-        vision_start_token_id=tokens["start"],
-        vision_end_token_id=tokens["end"],
+        **_marks(tokens),
         tie_word_embeddings=True,
     )
     return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _marks(tokens: Mapping[str, int]) -> dict[str, int]:
+    """What Qwen's configurations call the tokens around and in the place of pictures."""
+    return {
+        "image_token_id": tokens["image"],
+        "video_token_id": tokens["video"],
+        "vision_start_token_id": tokens["start"],
+        "vision_end_token_id": tokens["end"],
+    }
 
 
 def _qwen3(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> Any:
@@ -134,10 +141,7 @@ def _qwen3(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> A
     config = Qwen3VLConfig(
         text_config=dict(**text, head_dim=head, rope_parameters=rope),
         vision_config=vision,
-        image_token_id=tokens["image"],
-        video_token_id=tokens["video"],
-        vision_start_token_id=tokens["start"],
-        vision_end_token_id=tokens["end"],
+        **_marks(tokens),
         tie_word_embeddings=True,
     )
     return Qwen3VLForConditionalGeneration(config)

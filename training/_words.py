@@ -74,29 +74,20 @@ class Words:
     extra: dict[str, str] = field(default_factory=dict)
 
 
+_QWEN_WORDS = Words(
+    {
+        "eos": "<|im_end|>",
+        "pad": "<|endoftext|>",
+        "image": "<|image_pad|>",
+        "video": "<|video_pad|>",
+        "start": "<|vision_start|>",
+        "end": "<|vision_end|>",
+    },
+    _QWEN,
+)
 WORDS = {
-    "qwen2_5_vl": Words(
-        {
-            "eos": "<|im_end|>",
-            "pad": "<|endoftext|>",
-            "image": "<|image_pad|>",
-            "video": "<|video_pad|>",
-            "start": "<|vision_start|>",
-            "end": "<|vision_end|>",
-        },
-        _QWEN,
-    ),
-    "qwen3_vl": Words(
-        {
-            "eos": "<|im_end|>",
-            "pad": "<|endoftext|>",
-            "image": "<|image_pad|>",
-            "video": "<|video_pad|>",
-            "start": "<|vision_start|>",
-            "end": "<|vision_end|>",
-        },
-        _QWEN,
-    ),
+    "qwen2_5_vl": _QWEN_WORDS,
+    "qwen3_vl": _QWEN_WORDS,
     "internvl": Words(
         {"eos": "<|im_end|>", "pad": "<|endoftext|>", "image": "<IMG_CONTEXT>", "video": "<video>"},
         _CHATML.replace("IMAGE", "<IMG_CONTEXT>\n").replace("VIDEO", "<video>\n"),

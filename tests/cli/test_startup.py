@@ -26,7 +26,6 @@ REPAIR = "from unibench._compat import repair_torchvision; repair_torchvision();
     ],
 )
 def test_torchvision_is_imported_in_any_order(before: str, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     _startup.install(tmp_path)
     more = f"{before}import torchvision; from torchvision.ops import nms; {REPAIR}"
     code = CODE.format(before="", more=more)
