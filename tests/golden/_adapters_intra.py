@@ -15,13 +15,13 @@ from torch import Tensor
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, one_stage
 from unibench import Selection, Stage, StageContext
-from unibench.api import build_method
 from unibench.calibrate import divergences, found
 from unibench.cost.accounting import processed
 from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
+from unibench.registry import build_method
 
 
 @dataclass(frozen=True)

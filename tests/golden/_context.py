@@ -78,11 +78,10 @@ class Notes:
 
 
 def tensors(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The stored arrays, the real ones in ``dtype``."""
+    """The stored arrays on torch's default device, the real ones in ``dtype``."""
+    device = torch.get_default_device()
     return {
-        name: torch.from_numpy(array).to(dtype)
-        if array.dtype.kind == "f"
-        else torch.from_numpy(array)
+        name: torch.from_numpy(array).to(device, dtype if array.dtype.kind == "f" else None)
         for name, array in case.arrays.items()
     }
 
