@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from typing import TypeGuard
 
 import torch
-import triton
-import triton.language as tl
+import triton  # type: ignore[import-not-found]
+import triton.language as tl  # type: ignore[import-not-found]
 from torch import Tensor
 
 from unibench.ops import kernels
