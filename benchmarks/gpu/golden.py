@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
+import tests.golden
 from benchmarks.gpu.contenders import going
 from benchmarks.gpu.deadline import Deadline
+from benchmarks.gpu.devices import MadeOn
 from benchmarks.gpu.plan import Way
 from tests.golden import _context
 from tests.golden._adapters import ADAPTERS, Answer, Call
@@ -85,7 +87,7 @@ def answers(case: Case, entry: Entry, device: torch.device | str = "cpu") -> Ans
     """What the method keeps of a case in float32, as tensors of the CPU; None of cases that make a
     comparison of their own.
     """
-    with tempfile.TemporaryDirectory() as folder, torch.device(device):
+    with tempfile.TemporaryDirectory() as folder, MadeOn(device, tests.golden):
         notes = _context.Notes()
         call = Call(case, torch.float32, entry.method, entry.options, Path(folder), notes)
         found = ADAPTERS[entry.adapter](call)

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import benchmarks.gpu
 from benchmarks.gpu.deadline import Deadline
+from benchmarks.gpu.devices import MadeOn
 from benchmarks.gpu.plan import MAIN, Shown
 from benchmarks.gpu.prompts import Inputs, prompt
+from unibench import conformance
 from unibench.budget import Budget
 from unibench.conformance import reference
 from unibench.conformance.checks import bare
@@ -83,7 +86,7 @@ def findings(
                 if deadline.over:
                     return
                 # the rules make tensors of their own, which stand beside the model's
-                with torch.device(loaded.device), torch.inference_mode():
+                with MadeOn(loaded.device, conformance, benchmarks.gpu), torch.inference_mode():
                     verdict, detail = _tried(holds, loaded, inputs, kernel)
                 yield Finding(
                     name, str(dtype).removeprefix("torch."), kernel, rule, verdict, detail
@@ -115,7 +118,8 @@ def before_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | 
     assert session.prompt is not None
     with forced(kernel):
         seen = reference.given_to_text(loaded.model, copy.deepcopy(inputs))
-        expected = bare(loaded.model, seen, session.prompt.segments[0].origin[0])
+        kept = session.prompt.segments[0].origin[0].to(loaded.device)
+        expected = bare(loaded.model, seen, kept)
     return _near(cut, expected)
 
 

@@ -78,10 +78,12 @@ class Notes:
 
 
 def tensors(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The stored arrays on torch's default device, the real ones in ``dtype``."""
-    device = torch.get_default_device()
+    """The stored arrays, the real ones in ``dtype``."""
+    # as_tensor and not from_numpy, which knows no default device
     return {
-        name: torch.from_numpy(array).to(device, dtype if array.dtype.kind == "f" else None)
+        name: torch.as_tensor(array).to(dtype)
+        if array.dtype.kind == "f"
+        else torch.as_tensor(array)
         for name, array in case.arrays.items()
     }
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,10 +19,12 @@ from benchmarks.gpu import models, pages
 from benchmarks.gpu.__main__ import RESULTS, main
 from benchmarks.gpu.board import measure
 from benchmarks.gpu.deadline import Deadline
+from benchmarks.gpu.devices import MadeOn
 from benchmarks.gpu.machine import machine
 from benchmarks.gpu.pages import Found, write
 from benchmarks.gpu.plan import METHODS, Plan, dry_plan, full_plan, without_repeats
 from benchmarks.gpu.prompts import prompt, repeated, resized
+from unibench import ops
 from unibench.models import LoadedModel
 from unibench.registry import ROOT
 
@@ -165,6 +168,19 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(
         "fastv (plain): RuntimeError: out of memory"
     ]
     assert "divprune" in {row.method for row in found.rows}
+
+
+def test_only_the_code_of_the_named_packages_makes_its_tensors_there() -> None:
+    import tests.gpu
+
+    generator = torch.Generator().manual_seed(0)
+    with MadeOn("meta", tests.gpu):
+        mine = torch.arange(3)
+        named = torch.zeros(3, device="cpu")
+        theirs = ops.top_k(torch.rand(3, generator=generator, device="cpu"), 2)
+        stored = torch.as_tensor(np.ones(2))
+    assert mine.is_meta and stored.is_meta
+    assert theirs.device.type == named.device.type == "cpu"
 
 
 # -- prompts
