@@ -11,7 +11,6 @@ import torch
 from benchmarks.gpu.deadline import Deadline
 from benchmarks.gpu.pages import Found, write
 from benchmarks.gpu.plan import dry_plan, full_plan
-from benchmarks.gpu.run import Run
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "gpu"
 DRY = Path("outputs/gpu_dry")
@@ -38,6 +37,8 @@ def main(given: list[str] | None = None) -> int:
         write(Found(None, command), folder)
         print(f"torch {torch.__version__} sees no GPU here; the pages in {folder} say so")
         return 0
+    from benchmarks.gpu.run import Run  # models and methods
+
     plan = dry_plan() if arguments.dry else full_plan()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":

@@ -82,10 +82,12 @@ def triton_serves() -> bool:
 def going(way: Way) -> Iterator[None]:
     """Loops and signals run in one of their ways for the length of the block."""
     with ExitStack() as stack:
-        if way == "at once":
-            stack.enter_context(streamed())
-            if triton_serves():
-                from unibench.ops.one_kernel import one_kernel  # imports Triton
+        if way == "at once" and triton_serves():
+            from unibench.ops.one_kernel import one_kernel  # these import Triton
+            from unibench.ops.one_pass import one_pass
 
-                stack.enter_context(one_kernel())
+            stack.enter_context(one_kernel())
+            stack.enter_context(one_pass())
+        elif way == "at once":
+            stack.enter_context(streamed())
         yield

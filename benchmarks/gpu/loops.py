@@ -75,7 +75,7 @@ def loops(count: int, device: torch.device) -> Iterator[Timed]:
         yield _timed(name, count, loop, way, device, _equal)
 
 
-def signals(count: int, device: torch.device) -> Timed:
+def signals(count: int, device: torch.device) -> Iterator[Timed]:
     """The attention that patches of a tower layer receive."""
     g = torch.Generator().manual_seed(0)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -83,9 +83,15 @@ def signals(count: int, device: torch.device) -> Timed:
         torch.randn(1, HEADS, count, HEAD, generator=g).to(device, dtype) for _ in range(2)
     )
     qk = QueryKey(query, key, HEAD**-0.5)
-    return _timed(
-        "received attention", count, lambda: received_attention(qk), streamed, device, _distance
-    )
+
+    def run() -> Tensor:
+        return received_attention(qk)
+
+    yield _timed("received attention, in tiles", count, run, streamed, device, _distance)
+    if triton_serves():
+        from unibench.ops.one_pass import one_pass  # imports Triton
+
+        yield _timed("received attention, one kernel", count, run, one_pass, device, _distance)
 
 
 def _timed(

@@ -7,15 +7,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks._report import short, table
-from benchmarks.gpu.board import Measured, Row, Spread
-from benchmarks.gpu.golden import Compared
-from benchmarks.gpu.grid import Grid
-from benchmarks.gpu.invariants import Finding
-from benchmarks.gpu.loops import Timed
-from benchmarks.gpu.machine import Machine, State
-from benchmarks.gpu.plan import Block
+
+if TYPE_CHECKING:  # models and transformers stand behind these, which no page needs
+    from benchmarks.gpu.board import Measured, Row, Spread
+    from benchmarks.gpu.golden import Compared
+    from benchmarks.gpu.grid import Grid
+    from benchmarks.gpu.invariants import Finding
+    from benchmarks.gpu.loops import Timed
+    from benchmarks.gpu.machine import Machine, State
+    from benchmarks.gpu.plan import Block
 
 NONE_LENT = (
     "No GPU was lent to the session that made this page: nothing was measured, and nothing is"
@@ -287,9 +290,9 @@ def _loops(found: Found) -> list[str]:
         (
             "Each alone, its input at hand. *plain*: a loop of small steps, or the map in chunks of"
             " queries. *at once*: one Triton kernel for the whole loop"
-            " (unibench/ops/one_kernel.py), or one pass by the log-sum-exp of SDPA's flash operator"
-            " (unibench/ops/received.py). A ninth is kept. Milliseconds, median (quartiles); MiB"
-            " beside the input. A dash: no such way here."
+            " (unibench/ops/one_kernel.py), or the log-sum-exp of SDPA's flash operator"
+            " (unibench/ops/received.py, one_pass.py). A ninth is kept. Milliseconds, median"
+            " (quartiles); MiB beside the input. A dash: no such way here."
         ),
         "",
     ]

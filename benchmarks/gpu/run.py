@@ -114,7 +114,7 @@ class Run:
         for count in self.plan.signals:
             if not deadline.over:
                 with self._kept_going(f"signals of {count}"), torch.inference_mode():
-                    self.found.timed.append(loops.signals(count, self.device))
+                    self.found.timed += loops.signals(count, self.device)
         self.save("loops")
 
     def _rules(self, names: tuple[str, ...] | list[str], deadline: Deadline) -> None:

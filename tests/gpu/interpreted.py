@@ -62,6 +62,27 @@ def drawn() -> dict[str, bool]:
     return found
 
 
+def signals() -> dict[str, float]:
+    """The largest difference of received attention by the kernel from the whole map's, for each
+    kind of input, over the largest score.
+    """
+    from tests.gpu.test_received import SCALING, from_the_map, queries_and_keys
+    from unibench.ops.one_pass import columns
+    from unibench.ops.received import received
+
+    found = {}
+    for groups, width in ((4, 8), (2, 20)):
+        for others in (None, 0, 3):
+            query, key = queries_and_keys(150, groups=groups, width=width)
+            for dtype in (torch.float32, torch.bfloat16):
+                q, k = query.to(dtype), key.to(dtype)
+                score = received(q, k, SCALING, others, columns=columns)
+                expected = from_the_map(q, k, others)
+                apart = float((score - expected).abs().max() / expected.max())
+                found[f"{groups} groups, width {width}, others {others}, {dtype}"] = apart
+    return found
+
+
 def golden(folders: list[str]) -> dict[str, list[str]]:
     """Of each golden case of some folders, the loops that ran as a kernel; a case whose picks
     differ says so instead.
@@ -98,4 +119,5 @@ def watched(case, entry):  # type: ignore[no-untyped-def]
 if __name__ == "__main__":
     torch.set_num_threads(1)
     what, *folders = sys.argv[1:]
-    print(json.dumps(drawn() if what == "drawn" else golden(folders)))
+    known = {"drawn": drawn, "signals": signals, "golden": lambda: golden(folders)}
+    print(json.dumps(known[what]()))

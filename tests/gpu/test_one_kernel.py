@@ -66,6 +66,12 @@ def test_golden_cases_are_picked_alike_and_by_the_kernel(folder: str) -> None:
     assert any(FOLDERS[folder] in used for used in mine.values())
 
 
+def test_received_attention_by_the_kernel_is_the_mean_of_the_whole_map() -> None:
+    found = interpreted("signals")
+    assert len(found) == 12
+    assert {name: apart for name, apart in found.items() if not apart < 1e-5} == {}
+
+
 @pytest.mark.slow
 def test_all_golden_cases_are_picked_alike() -> None:
     found = interpreted("golden")

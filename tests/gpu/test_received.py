@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unibench.cost.memory import peak_memory
 from unibench.ops import received as module
-from unibench.ops.received import log_sum_exp, received, streamed
+from unibench.ops.received import in_tiles, log_sum_exp, received, streamed
 from unibench.pruning.attention import QueryKey, attention_rows, received_attention
 
 SCALING = 0.3
@@ -42,7 +42,7 @@ def test_it_is_the_mean_of_the_whole_map_by_columns(
     query, key = queries_and_keys(37, groups=groups)
     # tiles of five rows, the last one shorter
     monkeypatch.setattr(module, "TILE_BYTES", 4 * 2 * 4 * 37 * 5)
-    found = received(query, key, SCALING, others)
+    found = received(query, key, SCALING, others, columns=in_tiles)
     torch.testing.assert_close(found, from_the_map(query, key, others), atol=1e-6, rtol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_methods_get_it_inside_the_block_only() -> None:
     plain = received_attention(qk, others=1)
     with streamed():
         found = received_attention(qk, others=1)
-    assert torch.equal(found, received(query, key, SCALING, 1))
+    assert torch.equal(found, received(query, key, SCALING, 1, columns=in_tiles))
     torch.testing.assert_close(found, plain, atol=1e-6, rtol=1e-5)
     assert torch.equal(received_attention(qk, others=1), plain)
 
@@ -74,7 +74,7 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square(
     for tokens in (128, 512):
         query, key = queries_and_keys(tokens)
         with peak_memory(torch.device("cpu")) as peak:
-            received(query, key, SCALING)
+            received(query, key, SCALING, columns=in_tiles)
         taken.append(peak.extra)
     whole = 4 * 2 * 4 * 512**2
     assert taken[1] < 6 * taken[0] and taken[1] < whole / 4

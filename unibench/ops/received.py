@@ -10,8 +10,9 @@ so each entry stands for itself, and tiles of any size are summed up as they com
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,36 +23,50 @@ from unibench.ops.work import product
 
 TILE_BYTES = 2**25  # of the entries of the map that are there at once
 aten: Any = torch.ops.aten
+Columns = Callable[[Tensor, Tensor, float, Tensor, int], Tensor]
+"""``(query, key, scaling, log-sum-exp, first row) -> [batch, tokens]``: the columns of the map,
+summed over heads and over the rows from the first one on."""
 
 
-def received(query: Tensor, key: Tensor, scaling: float, others: int | None = None) -> Tensor:
+def received(
+    query: Tensor, key: Tensor, scaling: float, others: int | None = None, *, columns: Columns
+) -> Tensor:
     """Mean attention each token receives over all heads and query rows, ``[batch, tokens]``,
-    float32; memory beside the input is that of ``key`` in float32, and a tile.
+    float32.
 
     Args:
         query: ``[batch, heads, tokens, head_dim]``.
         key: ``[batch, kv_heads, tokens, head_dim]``.
         scaling: factor of the dot product.
         others: leave out each token's own query, and those of so many prefix tokens; None is all.
+        columns: how the map is summed up, :func:`in_tiles` or a kernel.
+    """
+    _, heads, tokens, _ = query.shape
+    weight, first = log_sum_exp(query, key, scaling), others or 0
+    total = columns(query, key, scaling, weight, first)
+    if others is None:
+        return total / (heads * tokens)
+    total[:, first:] -= _own(query, key, scaling, weight)[:, first:]
+    # queries that may look at a token: all patches but itself
+    return total / (heads * max(1, tokens - others - 1))
+
+
+def in_tiles(query: Tensor, key: Tensor, scaling: float, weight: Tensor, first: int) -> Tensor:
+    """The sums of :data:`Columns` in tiles of rows; memory beside the input is that of ``key`` in
+    float32, and a tile.
     """
     batch, heads, tokens, _ = query.shape
-    first, groups = others or 0, key.shape[1]
-    weight = log_sum_exp(query, key, scaling)
     keys = key.float().transpose(-1, -2)  # once, not for every tile
     total = query.new_zeros(batch, tokens, dtype=torch.float32)
     rows = max(1, TILE_BYTES // (4 * batch * heads * tokens))
     for start in range(first, tokens, rows):
         part = query[:, :, start : start + rows].float()
         # heads of a group share their keys: one product, and no copy of the keys
-        shared = part.unflatten(1, (groups, -1)).flatten(2, 3)
+        shared = part.unflatten(1, (key.shape[1], -1)).flatten(2, 3)
         tile = product(shared, keys).view(batch, heads, part.shape[2], tokens)
         tile = tile.mul_(scaling).sub_(weight[:, :, start : start + rows, None]).exp_()
         total += tile.sum((1, 2))
-    if others is None:
-        return total / (heads * tokens)
-    total[:, first:] -= _own(query, key, scaling, weight)[:, first:]
-    # queries that may look at a token: all patches but itself
-    return total / (heads * max(1, tokens - others - 1))
+    return total
 
 
 def _own(query: Tensor, key: Tensor, scaling: float, weight: Tensor) -> Tensor:
@@ -97,9 +112,9 @@ def _by_flash(query: Tensor, key: Tensor, scaling: float) -> Tensor | None:
 
 
 @contextmanager
-def streamed() -> Iterator[None]:
+def streamed(columns: Columns = in_tiles) -> Iterator[None]:
     """Methods that read the attention of the vision tower get it by :func:`received` for the length
     of the block: equal to rounding, with less memory.
     """
-    with kernels.installed({"received": received}):
+    with kernels.installed({"received": partial(received, columns=columns)}):
         yield
