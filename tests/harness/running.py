@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,6 @@ from unibench.config import HarnessTask
 HARNESSES = ("vlmevalkit", "lmms_eval")
 METHODS = ("vanilla", "divprune")
 VIDEOS = ("videomme", "vinoground")
-OF_PAPERS = (
-    *("blink", "cv_bench", "cv_bench_2d", "cv_bench_3d", "hrbench4k", "hrbench8k", "vstar"),
-    *("mme_realworld", "mme_realworld_lite", "mmmu_pro", "mmmu_pro_vision", "mmvp", "muirbench"),
-    *("mmbench_en_v11", "refcoco", "refcoco_plus", "refcocog", "screenspot_v2"),
-)  # of which some ask for what no tiny model was taught: a box, a question inside a picture
 SHORT = "generation.max_new_tokens=8"
 JUDGE = (
     "harness_options.judge.url=http://127.0.0.1:9/v1",
@@ -39,17 +34,21 @@ def card(task: str, harness: str) -> HarnessTask | None:
     return found
 
 
-def cards(harness: str, left_out: Sequence[str] = OF_PAPERS) -> dict[str, str]:
+def cards(harness: str, *, of_papers: bool = False) -> dict[str, str]:
     """Official names by task, of the benchmarks of pictures that rules score with what every
     checkout has.
+
+    Args:
+        harness: that has them.
+        of_papers: those of :data:`tests.harness.standins.OF_PAPERS`, otherwise the others.
     """
     found = {}
     for path in sorted((CONFIGS / "task").glob("*.yaml")):
-        passed = ("synthvqa", "folder", *VIDEOS, *left_out)
-        side = None if path.stem in passed else card(path.stem, harness)
+        side = None if path.stem in ("synthvqa", "folder", *VIDEOS) else card(path.stem, harness)
         if (
             side is not None
             and side.name in standins.NAMES[harness]
+            and (side.name in standins.OF_PAPERS[harness]) == of_papers
             and side.judges[0] != "endpoint"
             and "java" not in side.requires
             and not lacks(side)
