@@ -101,7 +101,8 @@ class Child:
             cells = [cell, *beside]
             known = [{record.id: record for record in _known(one)} for one in cells]
             walk = self._walk
-            if walk is not None and not walk.serves(cell, known[0]):
+            # what cells beside this one lack is found by asking
+            if walk is not None and (beside or not walk.serves(cell, known[0])):
                 walk = self._walk = None
             with (
                 guarded(),
