@@ -23,7 +23,7 @@ class Walk:
 
     Attributes:
         setting: of the cells that it serves.
-        folders: of the cell that was asked; they stay while the others are scored.
+        folders: of the cell that was asked; they stand while the others are scored.
         otherwise: by sample, how many of its pictures the harness reads otherwise than unibench.
         held: what the harness's adapter keeps of it.
     """
@@ -43,4 +43,5 @@ class Walk:
         # a judge may be shown pictures that lie in the folders of the cell itself
         judged = cell.benchmark is None or cell.benchmark.judge.kind == "endpoint"
         whole = self.otherwise.keys() <= set(answered)
-        return cell.setting == self.setting and whole and not judged
+        stands = self.folders.hf.is_dir()  # until the parent is through with the cells
+        return cell.setting == self.setting and whole and stands and not judged
