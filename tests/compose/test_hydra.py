@@ -113,8 +113,8 @@ def settings_of(name: str) -> dict[str, Any]:
 
 def spelled(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """Parameters of a method as overrides."""
-    words = {key: "null" if value is None else value for key, value in parameters.items()}
-    return tuple(f"method.{key}={value}".replace(" ", "") for key, value in words.items())
+    words = {key: str(value).replace("None", "null") for key, value in parameters.items()}
+    return tuple(f"method.{key}={word}".replace(" ", "") for key, word in words.items())
 
 
 @pytest.mark.parametrize("name", sorted(registry.methods()))

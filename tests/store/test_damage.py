@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,10 +44,21 @@ def finish(cell: Cell, executor: Scripted | None = None) -> list[str]:
     ]
 
 
-@pytest.fixture
-def done(tmp_path: Path) -> Cell:
-    (cell,) = grid(tmp_path, "method=vanilla", "task.limit=5")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
+    """A finished cell, and a copy of its folder."""
+    place = tmp_path_factory.mktemp("made")
+    (cell,) = grid(place / "out", "method=vanilla", "task.limit=5")
     assert not finish(cell)
+    return cell, Path(shutil.copytree(cell.folder, place / "copy"))
+
+
+@pytest.fixture
+def done(made: tuple[Cell, Path]) -> Cell:
+    """A finished cell, as it was before anything happened to it."""
+    cell, copy = made
+    shutil.rmtree(cell.config.out)
+    shutil.copytree(copy, cell.folder)
     return cell
 
 
