@@ -53,7 +53,7 @@ VERBS: dict[str, Verb] = {
         "doctor:doctor",
     ),
     "check": Verb(
-        "whether a model keeps the rules that every method relies on",
+        "whether a model, or a method of your own, keeps the rules that the others rely on",
         parsers.check,
         "checking:check",
     ),

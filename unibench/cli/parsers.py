@@ -133,12 +133,26 @@ def doctor(parser: Parser) -> None:
 
 
 def check(parser: Parser) -> None:
-    """The rules that every method relies on."""
-    parser.takes("model=NAME[,NAME ...] [attn=sdpa,eager]")
-    parser.setting("model", "NAME", "model cards, separated by commas", required=True)
-    parser.setting("attn", "sdpa,eager", "attention implementations", default="sdpa,eager")
+    """The rules that every method relies on, and those that every method keeps."""
+    parser.takes(
+        "model=NAME[,NAME ...] [attn=sdpa,eager] | method=NAME|FILE.py:Class [method.PARAM=VALUE"
+        " ...]",
+        overrides=True,
+    )
+    parser.setting("model", "NAME", "model cards, separated by commas: what a model must keep")
+    parser.setting("attn", "sdpa,eager", "with model=: attention kernels", default="sdpa,eager")
+    parser.setting("method", "FILE.py:Class", "a method: what it must keep on every family")
+    parser.setting("families", "A,B", "with method=: on these alone")
+    parser.setting("rules", "A,B", "with method=: these alone, or quick")
     parser.setting("to", "FILE.md", "write the table there as well")
-    parser.examples("model=gemma3_4b", "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa")
+    parser.flag("--json", "with method=: print everything as JSON")
+    _wide(parser)
+    parser.examples(
+        "model=gemma3_4b",
+        "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa",
+        "method=./mine.py:Mine",
+        "method=fastv method.layer=3 families=llava,qwen2_5_vl rules=quick",
+    )
 
 
 def profile(parser: Parser) -> None:
