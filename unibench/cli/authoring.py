@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,7 +19,7 @@ from unibench.errors import UsageError, UsageErrors, unknown
 from unibench.kit.checkup import GROWS, Checkup, Finding, checkup, described
 from unibench.kit.growth import Growth
 from unibench.kit.rules import QUICK, RULES
-from unibench.kit.trial import cards
+from unibench.kit.trial import cards, files_of
 from unibench.pruning import Method
 from unibench.registry.cards import MethodCard
 
@@ -39,6 +40,52 @@ def check_method(options: Options) -> int:
         for line in verdict(card, found, time.monotonic() - start):
             say(line)
     return 0 if found.passed else 1
+
+
+def new(options: Options) -> int:
+    """``new method|task|family NAME [needs=A,B] [form=score] [like=llava] [into=FOLDER]``."""
+    from unibench.kit.skeleton import new as write
+
+    needs = [word for word in (options.needs or "").split(",") if word]
+    written = write(
+        options.kind, options.name, Path(options.into),
+        needs=needs, form=options.form, like=options.like,
+    )  # fmt: skip
+    for file in written.files:
+        say(file)
+    say("next:")
+    for command in written.next:
+        say(f"  {command}")
+    return 0
+
+
+def debug(options: Options) -> int:
+    """``debug method=NAME [sample=ID] [key=value ...] [to=FILE.html]``."""
+    from unibench.cli.grid import Grid
+    from unibench.inference.session import method_of as method_of_cell
+    from unibench.kit.looking import look, page
+    from unibench.models import load
+    from unibench.runner.embedded import load_task
+
+    (cell, *others) = Grid(options, sweep=False).cells
+    if others or cell.benchmark is not None:
+        raise UsageError("debug asks one method about one sample of an embedded task")
+    method, task = method_of_cell(cell), load_task(cell)
+    sample = next((one for one in task.samples() if options.sample in (None, one.id)), None)
+    if sample is None:
+        raise UsageError(f"task {cell.config.task.name} has no sample {options.sample}")
+    loaded = load(cell.config.model, cell.config.pixels)
+    tokens = cell.config.generation.max_new_tokens or task.max_new_tokens
+    looked = look(method, files_of(method), loaded, sample, cell.budget, tokens, cell.config.seed)
+    for one in looked.looks:
+        say(f"layer {one.layer}: {int(one.kept.sum())} stay of {one.shown} shown; {one.place}")
+        for logged in one.logged:
+            say(f"  {logged.name}: {logged.summary}")
+    say(f"answer: {looked.answer}; unpruned: {looked.plain}")
+    place = Path(options.to).expanduser()
+    place.write_text(page(looked, f"{type(method).__name__} {cell.budget.label}"), encoding="utf-8")
+    say(place)
+    return 0
 
 
 def method_of(options: Options) -> tuple[MethodCard, Method]:

@@ -57,6 +57,21 @@ VERBS: dict[str, Verb] = {
         parsers.check,
         "checking:check",
     ),
+    "new": Verb("a file for a method, task or family of your own", parsers.new, "authoring:new"),
+    "debug": Verb(
+        "what a method does with one sample: scores, kept tokens, tensors",
+        parsers.debug,
+        "authoring:debug",
+    ),
+    "certify": Verb(
+        "conformance, grid, statistics and rows of a method, in one folder",
+        parsers.certify,
+        "certifying:certify",
+    ),
+    "verify": Verb(
+        "a certificate, without running anything of it", parsers.verify, "certifying:verify"
+    ),
+    "board": Verb("a site of certificates", parsers.board, "certifying:board"),
     "profile": Verb("time, FLOPs and memory on fixed inputs", parsers.profile, "profiling:profile"),
     "calibrate": Verb(
         "a method's own numbers, from a few samples", parsers.calibrate, "calibrating:calibrate"
