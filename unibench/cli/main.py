@@ -71,6 +71,11 @@ VERBS: dict[str, Verb] = {
     "verify": Verb(
         "a certificate, without running anything of it", parsers.verify, "certifying:verify"
     ),
+    "search": Verb(
+        "the best of methods made of parts, on a calibration split",
+        parsers.search,
+        "searching:search",
+    ),
     "board": Verb("a site of certificates", parsers.board, "certifying:board"),
     "profile": Verb("time, FLOPs and memory on fixed inputs", parsers.profile, "profiling:profile"),
     "calibrate": Verb(

@@ -210,6 +210,19 @@ def verify(parser: Parser) -> None:
     parser.examples("mine_certificate", "mine_certificate --rerun method=./mine.py:Mine")
 
 
+def search(parser: Parser) -> None:
+    """Methods made of parts."""
+    parser.takes("key=value ... [trials=30] [calibration=0.5] [to=FILE.json]", overrides=True)
+    parser.setting("trials", "30", "expressions that are tried", type=count, default=30)
+    parser.setting(
+        "calibration", "0.5", "share of the pictures to choose by; the rest is asked about once",
+        type=_share, default=0.5,
+    )  # fmt: skip
+    parser.option("--seed-of-search", "0", "of what is proposed", type=natural, default=0)
+    parser.setting("to", "FILE.json", "write trials, scores and the split")
+    parser.examples("model=tiny_qwen2_5_vl task=synthvqa task.limit=200 ratio=0.889 trials=20")
+
+
 def board(parser: Parser) -> None:
     """A site of certificates."""
     parser.takes("FOLDER to=SITE")
