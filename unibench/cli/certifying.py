@@ -73,10 +73,11 @@ def verify(options: Options) -> int:
     problems = list(found.problems)
     lines = [*found.notes]
     if options.rerun and not problems:
-        from unibench.kit.rerun import rerun, words_of
+        from unibench.kit.rerun import claims, rerun, words_of
 
-        it = opened(folder)
-        words = words_of(it, registry.method(options.method), options.method)
+        it, card = opened(folder), registry.method(options.method)
+        words = words_of(it, card, options.method)
+        problems += claims(it, card)
         draw = random.Random(random.SystemRandom().getrandbits(64))
         for asked in rerun(it, words, options.share, draw):
             if not options.json:

@@ -151,7 +151,6 @@ def check(parser: Parser) -> None:
     parser.flag("--json", "with method=: print everything as JSON")
     _wide(parser)
     parser.examples(
-        "model=gemma3_4b",
         "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa",
         "method=./mine.py:Mine",
         "method=fastv method.layer=3 families=llava,qwen2_5_vl rules=quick",
@@ -194,7 +193,10 @@ def certify(parser: Parser) -> None:
     parser.setting("method", "FILE.py:Class", "the method")
     parser.setting("suite", "tiny", "what is asked of everybody: tiny, tiny_quick", default="tiny")
     parser.setting("to", "FOLDER", "the certificate; the same command again continues it")
-    parser.examples("method=./mine.py:Mine suite=tiny to=mine_certificate")
+    parser.examples(
+        "method=./mine.py:Mine suite=tiny to=certificates/mine",
+        "method=./mine.py:Mine suite=tiny_quick to=/tmp/mine",
+    )
 
 
 def verify(parser: Parser) -> None:
@@ -220,7 +222,10 @@ def search(parser: Parser) -> None:
     )  # fmt: skip
     parser.option("--seed-of-search", "0", "of what is proposed", type=natural, default=0)
     parser.setting("to", "FILE.json", "write trials, scores and the split")
-    parser.examples("model=tiny_qwen2_5_vl task=synthvqa task.limit=200 ratio=0.889 trials=20")
+    parser.examples(
+        "model=tiny_qwen2_5_vl task=synthvqa task.limit=200 ratio=0.889 trials=20",
+        "model=tiny_llava task=synthvqa ratio=0.778 to=search.json",
+    )
 
 
 def board(parser: Parser) -> None:
@@ -228,7 +233,7 @@ def board(parser: Parser) -> None:
     parser.takes("FOLDER to=SITE")
     parser.add_argument("folder", metavar="FOLDER", help="holds certificates, each in a folder")
     parser.setting("to", "SITE", "folder of the site", default="board")
-    parser.examples("certificates to=board")
+    parser.examples("certificates to=site", "certificates")
 
 
 def profile(parser: Parser) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from unibench.errors import UsageError
+from unibench.errors import UsageError, shown
 from unibench.identity import Cell, code_digest
 from unibench.inference.ask import answer
 from unibench.inference.record import Record
@@ -53,10 +55,36 @@ def words_of(it: Certificate, card: MethodCard, own: str) -> list[str]:
         )
     words = [f"method={own}"]
     for key, value in it.method["options"].items():
-        default = card.parameters.get(key)
-        if value != default:
-            words.append(f"method.{key}={value}")
+        if value == card.parameters.get(key):
+            continue
+        # a stranger's value goes into a configuration: another file or an interpolation may not
+        if key not in card.parameters or not _is_plain(value):
+            raise UsageError(
+                f"the certificate's parameter {shown(key)}={shown(value)} is no plain value of"
+                f" {card.class_name}; nothing was run"
+            )
+        words.append(f"method.{key}={value}")
     return words
+
+
+def _is_plain(value: Any) -> bool:
+    """A number, a truth value, or a word that names no file."""
+    if isinstance(value, str):
+        return re.fullmatch(r"[A-Za-z0-9_+-]*", value) is not None
+    return isinstance(value, (int, float, bool))
+
+
+def claims(it: Certificate, card: MethodCard) -> Iterator[Problem]:
+    """What the certificate says of its method and the file does not.
+
+    Args:
+        it: the certificate.
+        card: of the file that somebody named.
+    """
+    given = parts._plain(asdict(parts.method_of(card, it.method["name"], it.method["options"])))
+    for key, value in given.items():
+        if key not in ("file", "module") and it.method.get(key) != value:
+            yield Problem("rerun", parts.CERTIFICATE, f"says {shown(key)}={shown(it.method[key])}")
 
 
 def rerun(

@@ -39,6 +39,7 @@ from unibench.tasks import Sample
 
 LARGEST = 1 << 26  # bytes of a file of a certificate beside its cells
 SOURCES = 1 << 20  # of an author's file
+MOST = 1 << 20  # visual tokens of a sample
 OF_RUN = ("code", "device", "schema")  # entries of an identity that another version changes
 SAME_PROMPT = (
     *("prompt_digest", "pixel_digest", "visual_tokens", "text_tokens"),
@@ -238,7 +239,7 @@ def _suite(it: Certificate) -> Iterator[Problem]:
 
 def _cells(it: Certificate) -> Iterator[Problem]:
     """Whether every cell of the suite is there, as this installation would ask it, and no other."""
-    left = {one.folder: one for one in it.held if one not in it.own}
+    left = {one.folder: one for one in it.held}
     for cell in it.required:
         name = parts.key_of_cell(cell)
         fitting = [one for one in left.values() if _is(one, cell)]
@@ -259,6 +260,7 @@ def _cells(it: Certificate) -> Iterator[Problem]:
                 name = f"{place[0]} {place[1]} {it.method['name']}@{ratio}"
                 yield Problem("suite", shown(name), f"is there {len(own)} times, not once")
             for one in own:
+                left.pop(one.folder, None)
                 yield from _own(it, one, cell, vanillas.get(place))
     for one in left.values():
         if not _is_control_of(it, one):
@@ -359,8 +361,8 @@ def _kept(it: Certificate) -> Iterator[Problem]:
     """Whether as many tokens stayed as the budget, the counts and the bitmask say."""
     exact = {name: not card.adaptive and card.uses_budget for name, card in _methods().items()}
     exact[it.method["name"]] = bool(it.method["exact"])
-    once = {name: card.cuts == ("0",) for name, card in _methods().items()}
-    once[it.method["name"]] = it.method["described"]["cuts at"] == "0"
+    once = {name: _cuts_once(card.cuts) for name, card in _methods().items()}
+    once[it.method["name"]] = _cuts_once(str(it.method["described"]["cuts at"]).split(", "))
     budgets = {cell.budget.label: cell.budget for cell in it.required}
     for one in it.held:
         if "control" in one.identity:
@@ -380,8 +382,15 @@ def _kept(it: Certificate) -> Iterator[Problem]:
                 break
 
 
+def _cuts_once(cuts: Sequence[str]) -> bool:
+    """Whether tokens go at one decoder layer alone, so that what is left is the budget."""
+    return len(cuts) == 1 and cuts[0].isdecimal()
+
+
 def _of_mask(record: Record) -> str | None:
     """What does not fit in the counts of a sample."""
+    if not 0 <= record.visual_tokens <= MOST:  # before a mask of that size is made
+        return f"{record.visual_tokens} visual tokens"
     mask = unpacked(record.last, record.visual_tokens)
     if int(mask.sum()) != record.kept:
         return f"the bitmask has {int(mask.sum())} tokens, {record.kept} are said to be kept"
@@ -415,7 +424,7 @@ def _source(it: Certificate) -> Iterator[Problem]:
     try:
         read_bytes(file, SOURCES)
         digest = code_digest([f"{file.resolve()}:{cls}"])
-    except (OSError, UsageError, LookupError) as error:
+    except (OSError, UsageError, LookupError, RecursionError, MemoryError) as error:
         yield Problem("source", shown(name), f"has no digest: {error}")
         return
     if digest != it.method["code"]:
@@ -500,8 +509,8 @@ def stated(samples: int, share: float, forged: Collection[float] = (0.01, 0.05, 
     asked = max(1, math.ceil(share * samples))
     lines = [
         "not to be found without asking again: answers that were made up (with rows, scores and"
-        " tests that follow from them), kept tokens that the method did not choose, times, and"
-        " conformance that was not tried",
+        " tests that follow from them), kept tokens that the method did not choose, times, what the"
+        " method says that it needs, and conformance that was not tried",
     ]
     for part in forged if samples else ():
         number = max(1, round(part * samples))
