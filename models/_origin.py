@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel
 
@@ -89,7 +89,7 @@ def card_clip(model: Any) -> str | None:
     """
     source = getattr(model, "name_or_path", "")
     for file in sorted((ROOT / "configs" / "model").glob("*.yaml")):
-        card: Any = OmegaConf.load(file)
+        card: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         if source and _is_of(card.get("checkpoint"), card.get("path"), source):
             clip: str | None = card.get("clip")
             return clip

@@ -96,6 +96,7 @@ VERBS: dict[str, Verb] = {
     "gallery": Verb(
         "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
     ),
+    "cite": Verb("what a result stands on, as BibTeX", parsers.cite, "citing:cite"),
     "completion": Verb(
         "what a shell offers while a command is typed", parsers.completion, "completing:completion"
     ),
