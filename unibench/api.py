@@ -52,8 +52,13 @@ def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
         UsageError: there is no such model or preset, or its checkpoint cannot be had.
     """
     if isinstance(model, str):
-        from unibench.compose import compose_cells, options  # Hydra, which prune() does without
-
+        try:
+            from unibench.compose import compose_cells, options
+        except ModuleNotFoundError as error:  # Hydra, which prune() does without
+            raise UsageError(
+                f"load() by name needs {error.name}: pip install \"unibench-pruning[bench]\"; or"
+                " load the model with transformers and give it to prune()"
+            ) from None
         if model not in options("model"):
             raise unknown("model", model, options("model"), "python -m unibench list models")
         model = compose_cells([f"model={model}"], sweep=False)[0].model
