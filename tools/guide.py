@@ -1,6 +1,6 @@
 """The pages of the guide as programs: their blocks are run in order, in an empty folder.
 
-    python -m tools.guide docs/guide/quickstart.md     # run it, and write what it prints into the page
+    python -m tools.guide docs/guide/quickstart.md     # run it, and write what it prints
     python -m tools.guide --check docs/guide/*.md      # run it, and compare
 
 A block of ``bash`` or ``python`` is run; a block of ``text`` right behind it holds what it prints.

@@ -49,17 +49,16 @@ def _scene() -> tuple[Image.Image, str]:
     return picture, sample.question
 
 
-def _kept(
-    loaded: LoadedModel, name: str, scene: Image.Image, question: str
-) -> Image.Image | None:
+def _kept(loaded: LoadedModel, name: str, scene: Image.Image, question: str) -> Image.Image | None:
     """What of a scene reaches the last layer under a method; None where it cannot run here."""
     inputs = loaded.inputs([question], [[scene]])
     options = dict(processor=loaded.processor, clip=None)
     uses = registry.method(name).uses_budget
     try:
-        with torch.no_grad(), unibench.prune(
-            loaded.model, name, ratio=RATIO if uses else None, **options
-        ) as session:
+        with (
+            torch.no_grad(),
+            unibench.prune(loaded.model, name, ratio=RATIO if uses else None, **options) as session,
+        ):
             loaded.model.generate(**inputs, max_new_tokens=1, do_sample=False)
     except (UsageError, RuntimeError, ValueError):
         return None

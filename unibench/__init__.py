@@ -5,8 +5,8 @@ Three lines prune any supported Hugging Face model, whoever calls ``generate``::
     with unibench.prune(model, "divprune", ratio=0.889) as session:
         model.generate(**inputs)
 
-:func:`wrap` and :func:`unwrap` do the same without a block. ``ratio`` is the share of visual tokens REMOVED. Names are imported when first used, so that the
-command line answers without loading torch.
+:func:`wrap` and :func:`unwrap` do the same without a block. ``ratio`` is the share of visual tokens
+REMOVED. Names are imported when first used, so that the command line answers without loading torch.
 """
 
 from __future__ import annotations

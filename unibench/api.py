@@ -56,7 +56,7 @@ def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
             from unibench.compose import compose_cells, options
         except ModuleNotFoundError as error:  # Hydra, which prune() does without
             raise UsageError(
-                f"load() by name needs {error.name}: pip install \"unibench-pruning[bench]\"; or"
+                f'load() by name needs {error.name}: pip install "unibench-pruning[bench]"; or'
                 " load the model with transformers and give it to prune()"
             ) from None
         if model not in options("model"):

@@ -1,4 +1,4 @@
-"""What to cite for a result: the papers of its methods, models, benchmarks and harnesses, as BibTeX.
+"""What to cite for a result: papers of its methods, models, benchmarks and harnesses, as BibTeX.
 
 The paper of a method is the one that its own docstring names; everything else stands in
 ``references.yaml``.

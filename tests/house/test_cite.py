@@ -56,7 +56,14 @@ def test_a_result_is_cited_with_each_paper_once(capsys: pytest.CaptureFixture[st
     assert main([*words, "task=pope,pope_adversarial", "harness=lmms_eval"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("@software{unibench,")
-    for eprint in ("2503.02175", "2403.06764", "2511.02650", "2508.18265", "2305.10355", "2407.12772"):
+    for eprint in (
+        "2503.02175",
+        "2403.06764",
+        "2511.02650",
+        "2508.18265",
+        "2305.10355",
+        "2407.12772",
+    ):
         assert printed.count(f"eprint = {{{eprint}}}") == 1
 
 
@@ -68,7 +75,11 @@ def test_a_suite_stands_for_its_benchmarks_and_a_paper_without_a_number_is_named
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["method=divprun"], "divprune"), (["model=qwen2_5_vl_7"], "qwen2_5_vl_7b"), (["task=pop"], "pope")],
+    [
+        (["method=divprun"], "divprune"),
+        (["model=qwen2_5_vl_7"], "qwen2_5_vl_7b"),
+        (["task=pop"], "pope"),
+    ],
 )
 def test_a_misspelt_part_is_one_line(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]

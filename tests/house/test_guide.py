@@ -16,7 +16,11 @@ QUICK = "quickstart"  # the one that each submission runs
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.stem, marks=pytest.mark.ci_slow if page.stem == QUICK else pytest.mark.slow)
+        pytest.param(
+            page,
+            id=page.stem,
+            marks=pytest.mark.ci_slow if page.stem == QUICK else pytest.mark.slow,
+        )
         for page in PAGES
     ],
 )

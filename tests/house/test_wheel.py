@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,7 @@ def test_it_carries_tables_models_and_cards_and_no_training(wheel: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """An environment with torch, transformers and the wheel, and how many packages that added."""
     given = os.environ.get("UNIBENCH_EMPTY_VENV")  # one that has torch and transformers already
     place = Path(given) if given else tmp_path_factory.mktemp("empty") / "venv"
@@ -87,7 +86,7 @@ def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     pip(python, "uninstall", "-y", "unibench-pruning")
     before = packages(python)
     pip(python, "install", str(wheel))
-    yield python, len(packages(python) - before)
+    return python, len(packages(python) - before)
 
 
 def pip(python: Path, *words: str) -> str:

