@@ -22,7 +22,7 @@ test-full: $(VENV)/.dev
 ## test-light: the library alone, without an extra, in an environment of its own (also on macOS)
 test-light:
 	$(PYTHON) -m venv .venv-light
-	.venv-light/bin/python -m pip install -q . pytest hypothesis
+	.venv-light/bin/python -m pip install -q . pytest
 	cd tests/house && HF_HUB_OFFLINE=1 ../../.venv-light/bin/python -m pytest -q --noconftest -p no:cacheprovider -c /dev/null test_light.py
 
 ## test-wheel: the wheel into dist/, checked, and its three lines in an empty environment with the newest torch and transformers

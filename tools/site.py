@@ -14,13 +14,17 @@ LINK = re.compile(r"(\]\()((?:\.\./)+[^)\s]+)(\))")
 
 
 def on_config(config: Any) -> Any:
-    """Every method's page, below "Cards"."""
+    """Every method's page, below "Cards", and pages that the menu does not name, below "Running"."""
     pages = sorted((ROOT / "docs" / "cards").glob("*.md"))
     entries = [{page.stem: f"cards/{page.name}"} for page in pages]
-    for section in config["nav"]:
-        for entry in next(iter(section.values())):
+    sections = {title: menu for section in config["nav"] for title, menu in section.items()}
+    for menu in sections.values():
+        for entry in menu if isinstance(menu, list) else ():
             if isinstance(entry, dict) and entry.get("Cards") == "cards/":
                 entry["Cards"] = entries
+    named = str(config["nav"])
+    others = sorted((ROOT / "docs").glob("*.md"))
+    sections["Running and results"] += [page.name for page in others if page.name not in named]
     return config
 
 
