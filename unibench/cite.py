@@ -19,6 +19,7 @@ from unibench.errors import UsageError, unknown
 
 ARXIV = re.compile(r"\b(\d{4}\.\d{5})\b")
 JOURNALS = frozenset({"TMLR"})
+SHORT = 4  # letters of words that tell no title from another
 OWN = f"""\
 @software{{unibench,
   title = {{{{unibench: fair comparison of visual token pruning in vision-language models}}}},
@@ -51,11 +52,13 @@ class Reference:
 
     @property
     def key(self) -> str:
-        """The first author's family name, the year, and the first word of the title."""
+        """The first author's family name, the year, and the first long words of the title."""
         first = self.authors.partition(" and ")[0].strip("{}")
         family = first.split()[0 if self.authors.startswith("{") else -1] if first else ""
-        word = re.split(r"[\s:]", self.title)[0]
-        return re.sub(r"[^a-z0-9]", "", f"{family}{self.year}{word}".lower())
+        words = [word for word in re.split(r"[\s:]", self.title) if len(word) > SHORT]
+        title = "".join(words[:2])
+        parts = (family, str(self.year), title) if family else (title, str(self.year))
+        return re.sub(r"[^a-z0-9]", "", "".join(parts).lower())
 
     def bibtex(self) -> str:
         """The entry."""
