@@ -32,7 +32,7 @@ test-wheel: $(VENV)/.dev
 
 ## test-docs: every page of the guide and both notebooks, executed
 test-docs: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or ci_slow or not slow" tests/house/test_guide.py tests/house/test_notebooks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/house/test_guide.py tests/house/test_notebooks.py
 
 ## docs: the site, into site/; a broken link or reference stops it
 docs: .venv-docs/.done

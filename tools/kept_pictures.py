@@ -17,6 +17,7 @@ from tools.documents import PICTURES
 from unibench import registry
 from unibench.errors import UsageError
 from unibench.models import LoadedModel
+from unibench.paths import part
 from unibench.plots.overlay import views
 from unibench.pruning.record import unpacked
 from unibench.tasks.synthvqa import SynthVQA
@@ -24,7 +25,15 @@ from unibench.tasks.synthvqa import SynthVQA
 RATIO = 0.75
 # the first that serves a method: the second has a CLS token, the first reads pixels
 MODELS = ("tiny_qwen2_5_vl", "tiny_llava")
-GAP, SIDE = 12, 300
+GAP, SIDE = 12, 240
+_TINY = part("models/tiny")
+_SELECTOR = {"selector_path": str(_TINY / "selectors" / "qwen2_5_vl.safetensors")}
+_PRIOR = {"prior": str(_TINY / "priors" / "qwen2_5_vl.safetensors")}
+FILES = {
+    **dict.fromkeys(("idpruner", "visionselector"), _SELECTOR),
+    **dict.fromkeys(("d2pruner", "debias"), _PRIOR),
+}
+"""Trained numbers of the first model, for methods that do nothing without."""
 
 
 def main(names: list[str]) -> int:
@@ -52,12 +61,15 @@ def _scene() -> tuple[Image.Image, str]:
 def _kept(loaded: LoadedModel, name: str, scene: Image.Image, question: str) -> Image.Image | None:
     """What of a scene reaches the last layer under a method; None where it cannot run here."""
     inputs = loaded.inputs([question], [[scene]])
-    options = dict(processor=loaded.processor, clip=None)
+    options = {"processor": loaded.processor, "clip": None}
+    files = FILES.get(name, {}) if loaded.model.config.model_type == "qwen2_5_vl" else {}
     uses = registry.method(name).uses_budget
     try:
         with (
             torch.no_grad(),
-            unibench.prune(loaded.model, name, ratio=RATIO if uses else None, **options) as session,
+            unibench.prune(
+                loaded.model, name, ratio=RATIO if uses else None, **options, **files
+            ) as session,
         ):
             loaded.model.generate(**inputs, max_new_tokens=1, do_sample=False)
     except (UsageError, RuntimeError, ValueError):
@@ -74,7 +86,7 @@ def _beside(scene: Image.Image, kept: Image.Image) -> Image.Image:
     whole = Image.new("RGB", (2 * SIDE + GAP, height), "white")
     whole.paste(scene.convert("RGB").resize((SIDE, height)), (0, 0))
     whole.paste(kept.convert("RGB").resize((SIDE, height)), (SIDE + GAP, 0))
-    return whole.quantize(64)
+    return whole.quantize(32)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ LINK = re.compile(r"(\]\()((?:\.\./)+[^)\s]+)(\))")
 
 
 def on_config(config: Any) -> Any:
-    """Every method's page, below "Cards", and pages that the menu does not name, below "Running"."""
+    """Every method's page goes below "Cards", pages that the menu does not name below "Running"."""
     pages = sorted((ROOT / "docs" / "cards").glob("*.md"))
     entries = [{page.stem: f"cards/{page.name}"} for page in pages]
     sections = {title: menu for section in config["nav"] for title, menu in section.items()}
