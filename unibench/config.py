@@ -13,7 +13,9 @@ from unibench.credentials import FromEnvironment, check_name, followed, secret_i
 from unibench.errors import UsageError
 from unibench.schema import Least
 
-MISSING: Any = "???"  # omegaconf's own mark; Hydra is imported where a command is composed
+# OmegaConf's own sign of a value that must be given; Hydra and OmegaConf themselves are imported
+# where they are used, so that models, methods and profiles also run where they are not installed
+MISSING: Any = "???"
 INSIDE = "pkg://unibench."  # a place inside this package
 _HERE = Path(__file__).parent
 
