@@ -87,9 +87,9 @@ def _page(name: str) -> str:
     if (PICTURES / f"{name}.jpg").is_file():
         said.append(
             f"![What {name} keeps of a drawn picture](../assets/kept/{name}.jpg){{ .kept }}\n\n"
-            "*Left: the picture. Right: what the tokens show that are kept at a ratio of 0.75, on a"
-            " tiny model; where a method merges or cuts inside the language model, the places that"
-            " reach the last layer.*"
+            "*Left: a drawn picture. Right: the tokens that are kept at a ratio of 0.75, on a tiny"
+            " model. Where a method merges, or cuts inside the language model, these are the places"
+            " that reach the last layer.*"
         )
     if card["why"]:
         said.append(_prose(card["why"]))
@@ -105,7 +105,7 @@ def _page(name: str) -> str:
         ("Golden cases", _golden(name)),
         ("Source", f"[`methods/{source.name}`]({CODE_URL}/methods/{source.name})"),
     ]
-    said.append(_table(("", ""), ([f"**{key}**", value] for key, value in facts)))
+    said.append(_table(facts[0], ([f"**{key}**", value] for key, value in facts[1:])))
     said += ["## Use", "```console", f"$ unibench method={name} ratio=0.889", "```"]
     if card["parameters"]:
         defaults = card["parameters"].items()

@@ -65,7 +65,7 @@ def ask(picture, question, method, **budget):
     with unibench.prune(model.model, method, processor=model.processor, **budget) as session:
         generated = model.model.generate(**inputs, max_new_tokens=16, do_sample=False)
     (record,) = session.take_records()
-    return model.answers(generated[:, inputs["input_ids"].shape[1]:])[0], record
+    return model.answers(generated[:, inputs["input_ids"].shape[1] :])[0], record
 
 
 settings = {
@@ -154,7 +154,7 @@ for name, method in {"unusual": Unusual(), "divprune": "divprune", "random": "ra
     with unibench.prune(model.model, method, processor=model.processor, ratio=0.75) as session:
         generated = model.model.generate(**inputs, max_new_tokens=16, do_sample=False)
     (records[name],) = session.take_records()
-    answer = model.answers(generated[:, inputs["input_ids"].shape[1]:])[0]
+    answer = model.answers(generated[:, inputs["input_ids"].shape[1] :])[0]
     print(f"{name:9s} keeps {records[name].kept} of {records[name].visual_tokens}: {answer}")""",
     ),
     (
@@ -163,10 +163,11 @@ for name, method in {"unusual": Unusual(), "divprune": "divprune", "random": "ra
 from unibench.plots.overlay import side_by_side, views
 from unibench.pruning.record import unpacked
 
-side_by_side({
-    name: views(list(sample.images), record.items[0], unpacked(record.last, record.visual_tokens))
-    for name, record in records.items()
-})""",
+columns = {}
+for name, record in records.items():
+    kept = unpacked(record.last, record.visual_tokens)
+    columns[name] = views(list(sample.images), record.items[0], kept)
+side_by_side(columns)""",
     ),
     (
         "markdown",
