@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from unibench.cli.main import EXTRAS
 from unibench.paths import PACKAGE, part
 
 KINDS = ("methods", "models")
@@ -94,17 +98,56 @@ def file_of(module: str) -> Path | None:
     return next((file for file in found if file.is_file()), None)
 
 
+def reached(roots: Iterable[str]) -> dict[str, set[str]]:
+    """Every module of the package that the roots import when they are imported, with what each
+    imports itself.
+    """
+    todo, found = list(roots), dict[str, set[str]]()
+    while todo:
+        module = todo.pop()
+        if module in found or (file := file_of(module)) is None:
+            continue
+        found[module] = imported(file)
+        for name in found[module]:
+            if name.startswith("unibench."):
+                todo += [name, name.rpartition(".")[0]]
+    return found
+
+
+def importers(roots: Iterable[str], extras: Iterable[str]) -> list[str]:
+    """Which of the modules reached import one of the extras' packages."""
+    wall = frozenset(extras)
+    return [
+        module
+        for module, names in reached(roots).items()
+        if wall & {name.partition(".")[0] for name in names}
+    ]
+
+
 def test_no_module_that_pruning_imports_imports_an_extra() -> None:
     """The same without running anything, for every method and family."""
     parts = [f"unibench.{kind}.{file.stem}" for kind in KINDS for file in part(kind).glob("*.py")]
-    todo, seen = ["unibench.api", "unibench.cite", *parts], set[str]()
-    while todo:
-        module = todo.pop()
-        if module in seen or (file := file_of(module)) is None:
-            continue
-        seen.add(module)
-        for name in imported(file):
-            assert name.split(".")[0] not in {*BLOCKED, "scipy"}, f"{module} imports {name}"
-            if name.startswith("unibench."):
-                todo += [name, name.rpartition(".")[0]]
-    assert len(seen) > 100
+    roots = ["unibench.api", "unibench.cite", *parts]
+    assert len(reached(roots)) > 100
+    assert not importers(roots, {*BLOCKED, "scipy"})
+
+
+def test_a_run_needs_the_extra_bench_alone() -> None:
+    verbs = ("grid", "listing", "planning", "working", "comparing", "recommending", "profiling")
+    assert not importers(
+        [f"unibench.cli.{verb}" for verb in verbs],
+        {name for name, extra in EXTRAS.items() if extra != "bench"},
+    )
+
+
+def test_what_the_code_imports_has_an_extra_in_the_message() -> None:
+    declared = {re.sub("-.*", "", line) for line in extra_lines()}
+    assert {"hydra", "pandas", "matplotlib", "submitit"} <= declared
+    assert set(EXTRAS.values()) == {"bench", "report", "cluster"}
+
+
+def extra_lines() -> list[str]:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    named = [line for extra in ("bench", "report", "cluster") for line in extras[extra]]
+    return [re.split(r"[>=\[]", line)[0] for line in named]
