@@ -202,7 +202,6 @@ verbs (python -m unibench VERB --help):
   {{authors}}  for authors of methods: docs/authors.md
   experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
   --cfg job | --info  the configuration that Hydra composes       --help | --version
-Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
 
