@@ -57,6 +57,9 @@ class Run:
     def all(self) -> Found:
         """Everything; the pages are whole whenever this ends, in whatever way."""
         self.save("the start")
+        # memory is measured behind a collection, which would go through all that was imported
+        gc.collect()
+        gc.freeze()
         first = (self.golden, self.first_rules, self.first_blocks)
         for step in (*first, self.alone, self.rules, self.board):
             if self.deadline.over:

@@ -31,6 +31,7 @@ FOLDERS = {
     "trimtokenator": "rep_max",
     "cdpruner": "determinantal",
     "dpp": "determinantal",
+    "two_stage": "max_min",
 }
 
 
