@@ -109,7 +109,7 @@ def keeping_all(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
     with forced(kernel):
         plain = _logits(loaded, inputs)
         again = _logits(loaded, inputs, KeepAll())
-    return torch.equal(plain, again), _said(again, plain)
+    return torch.equal(plain, again), _said(loaded, again, plain)
 
 
 def before_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
@@ -122,7 +122,7 @@ def before_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcom
         seen = reference.given_to_text(loaded.model, copy.deepcopy(inputs))
         kept = session.prompt.segments[0].origin[0].to(loaded.device)
         expected = bare(loaded.model, seen, kept)
-    return _near(cut, expected)
+    return _near(loaded, cut, expected)
 
 
 def between_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
@@ -142,7 +142,7 @@ def between_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outco
     with forced("eager" if kernel == "eager" else "math"):
         _, scores = reference.greedy(loaded.model, copy.deepcopy(inputs), 1, drops)
     # the first token alone: where two are about as likely, rounding decides how an answer goes on
-    return _near(out.logits[0][0], scores[0])
+    return _near(loaded, out.logits[0][0], scores[0])
 
 
 def budget_met(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
@@ -164,7 +164,7 @@ def restored(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
         plain = _logits(loaded, inputs)
         _logits(loaded, inputs, Every((0, 2)))
         again = _logits(loaded, inputs)
-    return torch.equal(plain, again), _said(again, plain)
+    return torch.equal(plain, again), _said(loaded, again, plain)
 
 
 Rule = Callable[[LoadedModel, Inputs, Kernel], Outcome]
@@ -205,11 +205,17 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one.float() - other.float()).abs().max() / other.float().abs().max())
 
 
-def _said(one: Tensor, other: Tensor) -> str:
-    apart = _apart(one, other)
-    return f"{apart:.1e} of the largest logit, {apart / torch.finfo(one.dtype).eps:.1f} last places"
+def _said(loaded: LoadedModel, one: Tensor, other: Tensor) -> str:
+    places = _apart(one, other) / _place(loaded)
+    return f"{_apart(one, other):.1e} of the largest logit, {places:.1f} last places"
 
 
-def _near(one: Tensor, other: Tensor) -> Outcome:
+def _near(loaded: LoadedModel, one: Tensor, other: Tensor) -> Outcome:
     # NaN is near nothing
-    return _apart(one, other) <= UNITS * torch.finfo(one.dtype).eps, _said(one, other)
+    near = _apart(one, other) <= UNITS * _place(loaded)
+    return near, _said(loaded, one, other)
+
+
+def _place(loaded: LoadedModel) -> float:
+    """The last place of the model's precision at 1; generate() hands out float32 whatever it is."""
+    return torch.finfo(loaded.model.dtype).eps
