@@ -229,7 +229,8 @@ def _board(found: Found) -> list[str]:
         return [*lines, NONE_LENT]
     lines += [
         (
-            "Random weights, bfloat16, SDPA's flash kernel wherever it serves. Milliseconds of the"
+            f"Random weights, {'float32' if found.dry else 'bfloat16'}, SDPA's flash kernel"
+            " wherever it serves. Milliseconds of the"
             " batch: median (quartiles), all rows of a table in turn; speed-ups of the prefill are"
             " medians of ratios to vanilla within a repeat, *by FLOPs* what operations predict."
             " *at once*: greedy loops as one kernel, attention received by the log-sum-exp."
@@ -266,8 +267,8 @@ def _rows(rows: Sequence[Row]) -> list[str]:
                 _spread(row.speedup),
                 short(row.predicted),
                 short(row.tflops),
-                f"{row.peak_mib:.0f}",
-                f"{row.kv_mib:.1f}",
+                short(row.peak_mib),
+                short(row.kv_mib),
                 str(row.repeats),
             ]
         )
