@@ -178,17 +178,16 @@ class Reading:
             row.track.hidden = hidden
         elif hidden is not before:
             behind = self._front if self._leaves_front(row, index) else 0
-            # behind its last cut nobody reads what the layers record of a row
-            wanted = set() if behind else row.wanted
             held = list(self.trunk.held)
-            row.track = Track(prefill, hidden[:, behind:], wanted, held, behind)
+            row.track = Track(prefill, hidden[:, behind:], row.wanted, held, behind)
 
     def _leaves_front(self, row: Row, index: int) -> bool:
         """Whether a row that has been cut in front of a layer can leave the text in front of the
         first picture to the whole prompt: it is all there, in its place, and nobody reads it again.
         """
         current, front = row.prefill.current, self._front
-        if not front or current is None or row.session.plan.diagnose:
+        later = {self._family.llm_attention(layer) for layer in range(index, len(self._layers))}
+        if not front or current is None or later & row.wanted or row.session.plan.diagnose:
             return False
         if max(row.session.stages) > index:  # a later cut is handed all of the row
             return False
