@@ -70,7 +70,8 @@ def _own(query: Tensor, key: Tensor, scaling: float, weight: Tensor) -> Tensor:
     """The diagonal of the map, summed over heads, ``[batch, tokens]``."""
     grouped = query.float().unflatten(1, (key.shape[1], -1))
     logits = (grouped * key.float()[:, :, None]).sum(-1).flatten(1, 2) * scaling
-    return (logits - weight).exp().sum(1)
+    own: Tensor = (logits - weight).exp().sum(1)
+    return own
 
 
 def log_sum_exp(query: Tensor, key: Tensor, scaling: float) -> Tensor:
