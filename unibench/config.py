@@ -55,6 +55,10 @@ FITTED = (
 Natural = Annotated[int, Least(0)]
 Count = Annotated[int, Least(1)]
 Positive = Annotated[float, Least(0, above=True)]
+MOST_SHARDS = 100_000  # each is looked for, and marked, by itself
+Shards = Annotated[int, Least(1, most=MOST_SHARDS)]
+# OpenMP ends a process whose threads it cannot start
+Threads = Annotated[int, Least(1, most=1024)]
 
 
 @dataclass
@@ -126,7 +130,7 @@ class ModelConfig:
     device_map: str | None = None
     quantization: Quantization | None = None
     trust_remote_code: bool = False
-    threads: Count | None = None
+    threads: Threads | None = None
     pixels: dict[str, dict[str, Any]] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
@@ -424,7 +428,7 @@ class RunConfig:
     share_mib: Count = 1024
     fuse: Fuse = "none"
     fuse_rows: Count = 64
-    shards: Count = 1
+    shards: Shards = 1
 
 
 BUDGETS = ("ratio", "retention", "keep")

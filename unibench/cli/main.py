@@ -197,6 +197,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fault(error)
         print(mistake, file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        named = [word for word in words if "~" in word]
+        if "home directory" not in str(error) or not named:
+            return _fault(error)
+        # what pathlib says of ~name
+        line = f"{' '.join(named)}: behind ~ stands no user of this machine; ~/ is your own folder"
+        print(lines_shown(line), file=sys.stderr)
+        return 2
     except Exception as error:
         return _fault(error)
 

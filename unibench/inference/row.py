@@ -641,6 +641,18 @@ def change_of(records: Sequence[Record], vanilla: Path) -> Change | None:
         before = read_samples(vanilla)[0]
     except DamagedError:  # `store verify` names it; this row is of other samples
         return None
+    return change_from(before, records)
+
+
+def change_from(
+    before: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+) -> Change | None:
+    """What became of the unpruned model's answers; None where no sample has a score in both.
+
+    Args:
+        before: samples of vanilla by id, as they are stored.
+        records: of the pruned cell, scored.
+    """
     pairs = [
         (before[record.id], record)
         for record in records
