@@ -15,6 +15,7 @@ from unibench import schema
 from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
+from unibench.paths import expanded
 from unibench.schema import Least
 
 INSIDE = "pkg://unibench."  # a place inside this package
@@ -521,4 +522,4 @@ def model_path(path: str | None) -> Path | None:
         inside = path.removeprefix(INSIDE)
         # a checkout without symbolic links has models beside the package
         return _HERE / inside if (_HERE / inside).exists() else _HERE.parent / inside
-    return Path(path).expanduser()
+    return expanded(path)

@@ -111,6 +111,27 @@ def test_a_stranger_s_scorer_is_not_run(
     )
 
 
+def test_the_folder_of_somebody_who_is_not_here_stops_no_check(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = file_of(out, "divprune", "config.yaml")
+    file.write_text(file.read_text().replace(" data: null", " data: ~nobody_at_all/pictures"))
+    assert "nobody" in file.read_text()
+    reseal(file.parent)
+    assert main(["store", "verify", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "scores of 1 cell not verified: ~nobody_at_all/pictures: there is no such" in said
+
+
+@pytest.mark.parametrize("given", ["./no.py:close", "os:getcwd", "mine.py", "mine.py:a b", ":x"])
+def test_a_scorer_that_is_not_there_is_refused(
+    given: str, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    assert main(["store", "verify", str(out), "--score", given]) == 2
+
+
 def test_a_row_that_is_none_is_named_and_stops_no_other(out: Path) -> None:
     file = file_of(out, "vanilla", "metrics.json")
     file.write_text('{"n": 4, "score": "high"}')
