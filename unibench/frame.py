@@ -252,7 +252,9 @@ def _lines_of(rows: Iterable[Row]) -> pd.DataFrame:
     """The lines of rows, each as its row says."""
     lines = [line for row in rows for line in row.lines()]
     # a store's first index has a million entries: they are taken apart in C, line by line
-    table = zip(*map(itemgetter(*COLUMNS), lines), strict=True) if lines else repeat(())
+    table: Iterable[tuple[Any, ...]] = repeat(())
+    if lines:
+        table = zip(*map(itemgetter(*COLUMNS), lines), strict=True)
     columns: dict[str, Any] = {}
     for name, entries in zip(COLUMNS, table, strict=False):
         if name in NUMBERS:
@@ -330,7 +332,7 @@ def scores(folder: str | Path) -> Scores:
     """
     try:
         return score_index.scores(str(folder), _scores)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         raise _missing(Path(folder) / "samples.jsonl") from None
 
 

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from functools import cache
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 INDEX = "index.parquet"
 LARGEST = 1 << 32
-SCHEMA = 5
+SCHEMA = 4
 ROW = "metrics.json"
 Stamp = str
 _BLANK = b"0" * 32  # in place of the stamp, for the stamp
@@ -154,21 +154,25 @@ def roots(folder: Path, cells: Iterable[Path]) -> list[Path]:
 def write(folder: Path, index: Index) -> None:
     """Keep an index: in the store, or where that cannot be written in the user's cache."""
     cells = {name: astuple(one) for name, one in index.cells.items()}
-    table = pa.Table.from_pandas(index.lines, preserve_index=False)
-    write_sheet(folder, INDEX, table, {b"cells": json.dumps(cells).encode()})
+    more = {b"cells": json.dumps(cells).encode()}
+    write_sheet(
+        folder, INDEX, lambda: pa.Table.from_pandas(index.lines, preserve_index=False), more
+    )
 
 
-def write_sheet(folder: Path, name: str, table: pa.Table, more: Mapping[bytes, bytes]) -> None:
+def write_sheet(
+    folder: Path, name: str, table: Callable[[], pa.Table], more: Mapping[bytes, bytes]
+) -> None:
     """Keep a file of the index, see :func:`write`.
 
     Args:
         folder: of the store.
         name: of the file.
-        table: what it holds.
+        table: makes what it holds; of rows that hold anything that may end in an error.
         more: what its metadata hold.
     """
     try:
-        content = _content(table, more, name)
+        content = _content(table(), more, name)
         try:
             _write(content, folder / name)
         except OSError:  # a folder that nobody may write, or a disk that is full
@@ -212,7 +216,7 @@ def _signed(content: bytes, name: str) -> bytes:
     able to bring one along, and a flipped bit must not change a number.
     """
     # the name, so that one file of the index is never taken for another
-    words = f"{SCHEMA}:{name}:{','.join(LINE)}:".encode()
+    words = f"{SCHEMA}:{','.join(LINE)}:{'' if name == INDEX else name}".encode()
     return hashlib.blake2b(words + content, digest_size=16, key=_secret()).hexdigest().encode()
 
 

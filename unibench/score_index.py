@@ -114,7 +114,9 @@ class Book:
             "questions": pa.array([places[one.questions] for _, one in kept.values()], pa.int32()),
             "scores": pa.ListArray.from_arrays(ends, np.concatenate([*values, np.empty(0)])),
         })  # fmt: skip
-        row_index.write_sheet(self.store, SHEET, table, {b"questions": json.dumps(listed).encode()})
+        row_index.write_sheet(
+            self.store, SHEET, lambda: table, {b"questions": json.dumps(listed).encode()}
+        )
 
 
 _open: ContextVar[Book | None] = ContextVar("_open", default=None)

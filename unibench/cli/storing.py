@@ -57,7 +57,8 @@ def verify(options: Options) -> int:
     file, _, function = (options.score or "").rpartition(":")
     if options.score is not None and not (function.isidentifier() and _path(file).is_file()):
         raise UsageError(
-            f"--score {options.score}: FILE.py:function of a file that is there wanted"
+            f"--score {options.score}: the function of a file is wanted, ./mine.py:close; the file"
+            " is not there, or the function has no name"
         )
     trusted = [f"{_path(file).absolute()}:{function}"] if file else []
     checked = recheck(folder, trusted)
