@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.security._stores import entries, honest, reseal
 from tests.stats._cells import ENVIRONMENT
 from unibench.cli import main
 from unibench.compose import compose_cells
+from unibench.errors import UsageError
 from unibench.identity import cell_of, vanilla_of
 from unibench.inference.record import Record
 from unibench.inference.row import row_of, stored_row
 from unibench.recheck import recheck
+from unibench.store import data
+from unibench.store.cards import cell_in
 from unibench.store.lines import line_of
 
 
@@ -109,6 +113,22 @@ def test_a_stranger_s_scorer_is_not_run(
         "scores of 2 cells not verified: task synthvqa (os:system) is not one"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("key", ["path", "clip", "adapter", "processor_path"])
+def test_a_stored_folder_that_would_take_long_to_hash_is_refused(
+    key: str, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").mkdir()
+    for number in range(3):
+        (tmp_path / "large" / f"{number}.bin").write_text("")
+    monkeypatch.setattr(data, "FILES", 2)
+    file = file_of(out, "divprune", "config.yaml")
+    stored = yaml.safe_load(file.read_text())
+    stored["model"][key] = str(tmp_path / "large")
+    file.write_text(yaml.safe_dump(stored))
+    with pytest.raises(UsageError, match="holds more than 2 files"):
+        cell_in(file.parent)
 
 
 def test_the_folder_of_somebody_who_is_not_here_stops_no_check(
