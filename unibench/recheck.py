@@ -66,10 +66,11 @@ class Vanillas:
         """The samples that a pruned cell is compared with; None where it has none in the store, or
         they are damaged.
         """
-        if cell.parent.parent != self.task:
+        task = cell.parent.parent
+        if task != self.task:
             # one task at a time: the samples of a whole store may be more than memory holds
-            self.task, self.rows, self.samples = cell.parent.parent, {}, {}
-            place = self.task / "vanilla"
+            self.task, self.rows, self.samples = task, {}, {}
+            place = task / "vanilla"
             there = place.is_dir() and not place.is_symlink()  # a link is followed by no reader
             for folder in cells_below(place) if there else ():
                 with suppress(UsageError):

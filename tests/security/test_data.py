@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,19 @@ def test_a_saved_dataset_that_is_none_is_refused_in_one_line(
 
 TABLES = {
     "no UTF-8": (texts(b"\xff\xfe?", 3), "question"),
-    "an end outside of the bytes": (texts(b"What?", 1 << 30), "question"),
+    "an end outside of the bytes": (texts(b"What?", 5), "question"),
     "a time that no calendar has": (pa.array([1 << 62], pa.timestamp("s")), "hint"),
 }
 
 
-@pytest.mark.parametrize("column", TABLES.values(), ids=TABLES.keys())
-def test_a_table_whose_values_are_none_is_refused_in_one_line(
-    column: tuple[pa.Array, str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_whose_values_are_none_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
-    stream(tmp_path / "data.arrow", *column)
+    file = stream(tmp_path / "data.arrow", *TABLES[kind])
+    if "outside" in kind:  # which pyarrow itself does not write
+        content, ends = file.read_bytes(), struct.pack("<2i", 0, 5)
+        assert ends in content
+        file.write_bytes(content.replace(ends, struct.pack("<2i", 0, 1 << 30)))
     with pytest.raises(UsageError, match=r"data\.arrow cannot be read") as caught:
         Folder(data=str(tmp_path))
     assert "\n" not in str(caught.value)
