@@ -438,6 +438,9 @@ def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
         if len(names) > 1:
             joined.loc[place, "device"] = " + ".join(names)
             joined.loc[place, list(MEASURED)] = np.nan
+    for place, texts in enumerate(groups["versions"].unique()):
+        if len(texts) > 1:
+            joined.loc[place, "versions"] = " + ".join(filter(None, texts))
     return joined[[*COLUMNS, "std", "seeds"]]
 
 

@@ -167,6 +167,8 @@ def _differing(
     except (ValueError, KeyError, ZeroDivisionError) as error:
         yield f"no row can be made of its samples: {shown(error)}"
         return
+    if not row.versions:  # a row of before there was this column
+        del given["versions"]
     if verdict is not None:
         # one more is of the convention, whose card may say something else by now
         said = [*given["notes"], *verdict.remarks]

@@ -39,7 +39,7 @@ import yaml
 from unibench.credentials import hidden, written
 from unibench.errors import UsageError
 from unibench.identity import Cell
-from unibench.store import manifest
+from unibench.store import manifest, versions
 from unibench.store.data import UnreadableError, parsed_json, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
@@ -142,8 +142,10 @@ class CellFolder:
 
         Raises:
             DiskError: the disk is full or the folder cannot be written.
+            UsageError: as :meth:`check_versions`.
         """
         self.open()
+        self.check_versions(versions.named(environment))
         self.status("running")
         with disk_errors(self.path):
             number, self._descriptor = _new_writer(self.path)
@@ -156,6 +158,25 @@ class CellFolder:
             with disk_errors(self.path):
                 os.fsync(descriptor)
                 os.close(descriptor)
+
+    def check_versions(self, now: Mapping[str, str]) -> None:
+        """Refuse to continue under other releases of packages that decide an answer.
+
+        Args:
+            now: see :func:`unibench.store.versions.named`.
+
+        Raises:
+            UsageError: samples that are there were answered under others.
+        """
+        if not now or not sample_files(self.path):
+            return
+        for environment in self.environments():
+            if apart := versions.differing(versions.named(environment), now):
+                raise UsageError(
+                    f"{self.path}: samples were answered with {apart}, and a cell is never"
+                    " continued under other releases: finish it there, or remove the folder to"
+                    " begin anew"
+                )
 
     @contextmanager
     def logged(self) -> Iterator[None]:
