@@ -248,7 +248,7 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
         return rest
     line, value = str(given[-1].input_line), given[-1].value()
     entries = value if isinstance(value, list) else [value]
-    nodes = [dict(wrapper_of(line, entry)) for entry in entries]
+    nodes = [dict(registry.wrapper_of(line, entry)) for entry in entries]
     names = [str(override.value()) for override in rest if override.key_or_group == "method"]
     method = names[-1] if names else str(_written("method", _defaults())["name"])
     if not nodes or method == "vanilla":
@@ -265,26 +265,6 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
     outer = {**nodes[0], "inner": inner if len(inner) > 1 else method}
     lines = [f"method={outer.pop('name')}"]
     return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
-
-
-def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
-    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
-
-    Raises:
-        UsageError: it is none.
-    """
-    node = {"name": entry} if isinstance(entry, str) else entry
-    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
-        raise UsageError(
-            f"{line}: wrap takes names of wrappers, or {{name: debias, prior: file}}, for example"
-            " wrap=[cen_prune]"
-        )
-    card = registry.method(node["name"])
-    if "inner" not in card.submethods:
-        cards = registry.methods().items()
-        known = ", ".join(sorted(name for name, one in cards if "inner" in one.submethods))
-        raise UsageError(f"{line}: {node['name']} is no wrapper; known: {known}")
-    return node
 
 
 def _flow(value: Any) -> str:

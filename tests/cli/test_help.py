@@ -21,7 +21,11 @@ from unibench.registry import ROOT
 
 TOP = ROOT.parent
 PAGES = [name for name in EVERY if name != "store"] + [f"store {name}" for name in ACTIONS]
-DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+DOCUMENTS = [
+    TOP / "README.md",
+    *sorted((TOP / "docs").glob("*.md")),
+    *sorted((TOP / "docs" / "guide").glob("*.md")),
+]
 HEADERS = sorted(CONFIGS.rglob("*.yaml"))
 
 
@@ -85,7 +89,9 @@ def documented() -> list[str]:
     for file in DOCUMENTS:
         text = file.read_text(encoding="utf-8").replace("\\\n", " ")
         grid = re.search(r'G="(.*)"', text)
-        for line in re.findall(r"python -m unibench (?!\.\.\.)([^`\n]*)", text):
+        # from a checkout, or as installed behind a prompt
+        named = r"(?:python -m |^\$ )unibench (?!\.\.\.)([^`\n]*)"
+        for line in re.findall(named, text, re.MULTILINE):
             line = re.sub(r"\s+#.*", "", line).replace("$G", grid[1] if grid else "")
             lines[re.sub(r"\[(--\w+)\]", r"\1", line).rstrip(" .,")] = None
     return list(lines)

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, OVERRIDES, Options, Parser
@@ -33,6 +34,13 @@ class Verb:
     place: str = ""
 
 
+EXTRAS = {
+    **dict.fromkeys(("hydra", "omegaconf", "pandas", "pyarrow", "rich", "scipy"), "bench"),
+    **dict.fromkeys(("tabulate", "accelerate"), "bench"),
+    **dict.fromkeys(("matplotlib", "pylatexenc", "scikit_posthocs"), "report"),
+    **dict.fromkeys(("submitit", "ray"), "cluster"),
+}
+"""Imports that a light installation lacks, and the extra that brings them."""
 RUN = Verb("one cell, or with -m a grid; the same command again continues it", parsers.run)
 VERBS: dict[str, Verb] = {
     "list": Verb("methods, models, tasks, suites or experiments", parsers.list_, "listing:list_"),
@@ -96,6 +104,7 @@ VERBS: dict[str, Verb] = {
     "gallery": Verb(
         "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
     ),
+    "cite": Verb("what a result stands on, as BibTeX", parsers.cite, "citing:cite"),
     "completion": Verb(
         "what a shell offers while a command is typed", parsers.completion, "completing:completion"
     ),
@@ -193,7 +202,6 @@ verbs (python -m unibench VERB --help):
   {{authors}}  for authors of methods: docs/authors.md
   experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
   --cfg job | --info  the configuration that Hydra composes       --help | --version
-Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
 
@@ -204,6 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     _quiet()
+    if (said := other_unibench(sys.path)) is not None:
+        print(said, file=sys.stderr)
     try:
         return _run(words)
     except UsageError as error:
@@ -229,6 +239,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # what pathlib says of ~name
         line = f"{' '.join(named)}: behind ~ stands no user of this machine; ~/ is your own folder"
         print(lines_shown(line), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            return _fault(error)
+        print(
+            f"this needs {error.name}, which is not installed: pip install"
+            f' "unibench-pruning[{extra}]"',
+            file=sys.stderr,
+        )
         return 2
     except Exception as error:
         return _fault(error)
@@ -256,6 +275,22 @@ def _do(place: str, options: Options) -> int:
         return Grid(options).run()
     module, _, function = place.partition(":")
     return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options))
+
+
+def other_unibench(folders: Sequence[str]) -> str | None:
+    """A line where the package that owns the name ``unibench`` on the index is installed too."""
+    for folder in folders:
+        # read as files: importlib.metadata would take longer than a help page
+        for file in Path(folder or ".").glob("unibench-[0-9]*.dist-info/METADATA"):
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                summary = next((line for line in lines if line.startswith("Summary:")), "")
+            if "visual token pruning" not in summary:
+                return (
+                    f"{shown(str(file.parent))} is another project of the name unibench, whose"
+                    " files this one overwrites or is overwritten by; pip uninstall unibench, then"
+                    " pip install --force-reinstall --no-deps unibench-pruning"
+                )
+    return None
 
 
 def _fault(error: Exception) -> int:

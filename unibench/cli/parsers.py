@@ -114,6 +114,19 @@ def prefetch(parser: Parser) -> None:
     )
 
 
+def cite(parser: Parser) -> None:
+    """The papers of a result."""
+    parser.takes("[method=A,B] [model=M] [task=T] [harness=H]")
+    parser.setting("method", "NAME[,NAME ...]", "methods")
+    parser.setting("model", "NAME[,NAME ...]", "models")
+    parser.setting("task", "NAME[,NAME ...]", "benchmarks, or suites of them")
+    parser.setting("harness", "vlmevalkit,lmms_eval", "harnesses that asked them")
+    parser.examples(
+        "method=divprune,fastv model=qwen2_5_vl_7b task=pope harness=lmms_eval",
+        "method=stp task=suite_stp",
+    )
+
+
 def doctor(parser: Parser) -> None:
     """What is installed, or whether a run pruned."""
     parser.takes("[options] [run=CELL | [-m] key=value ... cluster=WHERE]", overrides=True)

@@ -197,6 +197,26 @@ def submethod_node(value: Any, options: Any) -> dict[str, Any]:
     )
 
 
+def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
+
+    Raises:
+        UsageError: it is none.
+    """
+    node = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        raise UsageError(
+            f"{line}: wrap takes names of wrappers, or {{name: debias, prior: file}}, for example"
+            " wrap=[cen_prune]"
+        )
+    card = method(node["name"])
+    if "inner" not in card.submethods:
+        cards = methods().items()
+        known = ", ".join(sorted(name for name, one in cards if "inner" in one.submethods))
+        raise UsageError(f"{line}: {node['name']} is no wrapper; known: {known}")
+    return node
+
+
 def build_task(target: str, name: str, options: Mapping[str, Any]) -> Task:
     """An embedded task with its options.
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from unibench.errors import UsageError, unknown
-from unibench.paths import PACKAGE
+from unibench.paths import part
 
-FOLDER = PACKAGE.parent / "results" / "published"
+FOLDER = part("published")
 COLUMNS = (
     "paper", "table", "model", "method", "category", "retention", "kept_tokens", "pruning_ratio",
     "benchmark", "metric", "value", "std", "harness", "note",
