@@ -11,6 +11,7 @@ from unibench import schema
 from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
+from unibench.paths import expanded
 from unibench.schema import Least
 
 # OmegaConf's own sign of a value that must be given; Hydra and OmegaConf themselves are imported
@@ -54,6 +55,10 @@ FITTED = (
 Natural = Annotated[int, Least(0)]
 Count = Annotated[int, Least(1)]
 Positive = Annotated[float, Least(0, above=True)]
+MOST_SHARDS = 100_000  # each is looked for, and marked, by itself
+Shards = Annotated[int, Least(1, most=MOST_SHARDS)]
+# OpenMP ends a process whose threads it cannot start
+Threads = Annotated[int, Least(1, most=1024)]
 
 
 @dataclass
@@ -125,7 +130,7 @@ class ModelConfig:
     device_map: str | None = None
     quantization: Quantization | None = None
     trust_remote_code: bool = False
-    threads: Count | None = None
+    threads: Threads | None = None
     pixels: dict[str, dict[str, Any]] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
@@ -423,7 +428,7 @@ class RunConfig:
     share_mib: Count = 1024
     fuse: Fuse = "none"
     fuse_rows: Count = 64
-    shards: Count = 1
+    shards: Shards = 1
 
 
 BUDGETS = ("ratio", "retention", "keep")
@@ -521,4 +526,4 @@ def model_path(path: str | None) -> Path | None:
         inside = path.removeprefix(INSIDE)
         # a checkout without symbolic links has models beside the package
         return _HERE / inside if (_HERE / inside).exists() else _HERE.parent / inside
-    return Path(path).expanduser()
+    return expanded(path)

@@ -26,6 +26,13 @@ def part(relative: str) -> Path:
     return PACKAGE / relative
 
 
+def expanded(path: str) -> Path:
+    """A path with ``~`` as the user's home; unlike :meth:`pathlib.Path.expanduser`, one that names
+    a user who is not there, as a stored path may, stays as it is, and leads nowhere.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def cache_folder() -> Path:
     """``$XDG_CACHE_HOME/unibench``, else ``~/.cache/unibench``; it need not exist."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")

@@ -179,6 +179,10 @@ def test_a_control_is_a_candidate_beside_the_methods() -> None:
         (["control=resize", "task=pope"], "add convention=model"),
         (["control=blind_other", "task=pope", "convention=model"], "hands over"),
         (["control=resise"], "Did you mean resize"),
+        (["control=fewer_frames"], "task=synthvqa shows pictures: take control=resize"),
+        (["control=resize", "task=synthvideo"], "shows videos: take control=fewer_frames"),
+        (["control=blind_other", "task=synthvideo"], "shows videos: take control=fewer_frames"),
+        (["control=native_budget", "task=pope", "convention=model"], "give the tokens of a pict"),
     ],
 )
 def test_what_a_control_cannot_stand_beside_is_refused(words: list[str], said: str) -> None:

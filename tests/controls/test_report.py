@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.stats._cells import finished
 from unibench import frame
-from unibench.against import Against, against
+from unibench.against import Against, against, stands_beside
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
@@ -109,6 +111,29 @@ def test_random_choice_stands_beside_the_very_method_that_it_was_drawn_for(
         ("fastv", ""): 158 / 200,
         ("fastv", "layer=3"): 159 / 200,
     }
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"inner": "FILE:Mine"},
+        {"inner": "FILE"},
+        {"inner": {"source": "FILE:Mine", "name": "mine"}},
+        {"inner": "fastv", "options": [1]},
+        {"inner": None},
+    ],
+    ids=str,
+)
+def test_a_file_that_a_stored_control_names_is_not_run(
+    parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    place = {"budget": "0.75", "budget_scope": "sequence", "budget_mode": "at_stage"}
+    control = {**place, "method": "random_like", "params": json.dumps(parameters)}
+    control["params"] = control["params"].replace("FILE", str(file))
+    assert not stands_beside(control, {**place, "method": "fastv", "params": '{"layer": 2}'})
+    assert not (tmp_path / "ran").exists()
 
 
 def test_other_budgets_scopes_and_tasks_are_no_match(tmp_path: Path) -> None:

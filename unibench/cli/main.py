@@ -232,6 +232,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fault(error)
         print(mistake, file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        named = [word for word in words if "~" in word]
+        if "home directory" not in str(error) or not named:
+            return _fault(error)
+        # what pathlib says of ~name
+        line = f"{' '.join(named)}: behind ~ stands no user of this machine; ~/ is your own folder"
+        print(lines_shown(line), file=sys.stderr)
+        return 2
     except ModuleNotFoundError as error:
         if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
             return _fault(error)

@@ -26,12 +26,19 @@ def report(options: Options) -> int:
 
     With ``--html`` a page of all results instead.
     """
-    if options.html:
-        from unibench.page import build  # loads torch
+    with frames.scores_kept(folder_of(options)):
+        return _page(options) if options.html else _tables(options)
 
-        missing = frames.left_out(folder_of(options))
-        print(build(finished(options), Path(options.to or "report").expanduser(), left_out=missing))
-        return 0
+
+def _page(options: Options) -> int:
+    from unibench.page import build  # loads torch
+
+    missing = frames.left_out(folder_of(options))
+    print(build(finished(options), Path(options.to or "report").expanduser(), left_out=missing))
+    return 0
+
+
+def _tables(options: Options) -> int:
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)
     else:

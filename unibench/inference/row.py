@@ -32,7 +32,7 @@ from unibench.identity import (
 from unibench.inference.over_time import summary
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
-from unibench.store import DamagedError, read_samples
+from unibench.store import DamagedError, read_samples, versions
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
@@ -210,6 +210,8 @@ class Row(Measured, Counted, Scored, Named):
         uncounted: operators of the selection whose teraflops are not counted.
         notes: remarks of the method and of the run.
         device: processors on which samples were answered.
+        versions: releases of the packages that decide an answer, see
+            :mod:`unibench.store.versions`; empty in rows of before.
         harness: who asked and scored; ``"none"`` is unibench itself.
         harness_version, harness_task, wrapper, convention: of the harness, see
             :mod:`unibench.benchmark`; None without one.
@@ -237,6 +239,7 @@ class Row(Measured, Counted, Scored, Named):
     uncounted: tuple[str, ...] = ()
     notes: tuple[str, ...]
     device: str
+    versions: str = ""
     harness: str
     harness_version: str | None = None
     harness_task: str | None = None
@@ -476,6 +479,7 @@ def of_samples(
             *_left_out(environments),
         ),
         "device": " + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
+        "versions": versions.said(environments),
     }
 
 
@@ -641,6 +645,18 @@ def change_of(records: Sequence[Record], vanilla: Path) -> Change | None:
         before = read_samples(vanilla)[0]
     except DamagedError:  # `store verify` names it; this row is of other samples
         return None
+    return change_from(before, records)
+
+
+def change_from(
+    before: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+) -> Change | None:
+    """What became of the unpruned model's answers; None where no sample has a score in both.
+
+    Args:
+        before: samples of vanilla by id, as they are stored.
+        records: of the pruned cell, scored.
+    """
     pairs = [
         (before[record.id], record)
         for record in records

@@ -182,8 +182,12 @@ def submethod_node(value: Any, options: Any) -> dict[str, Any]:
     """A field that holds a method, as the configuration of that method.
 
     Raises:
-        UsageError: it names none.
+        UsageError: it names none, or its parameters are no mapping.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise UsageError(
+            f"its parameters are {options!r}; a mapping is wanted, for example {{layer: 3}}"
+        )
     if isinstance(value, str):
         return {"name": value, **(options or {})}
     if isinstance(value, Mapping) and ("name" in value or "source" in value):

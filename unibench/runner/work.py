@@ -44,6 +44,7 @@ from unibench.store.claim import EXPIRY_SECONDS
 from unibench.store.files import disk_errors
 from unibench.store.folder import forget_parts
 from unibench.store.part import LostClaimError, answered_parts, tidy
+from unibench.store.versions import installed
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
@@ -268,6 +269,8 @@ class _CellLoop:
             Exception: of this cell; those of the others are marked.
         """
         cell = part.folder.cell
+        if cell.config.harness_options.python is None:  # another interpreter has others
+            part.folder.check_versions(installed())
         if not is_fused(cell) or not isinstance(executor, TogetherExecutor):
             executor.answer(part, self.stop, self.listener)
             self.stop.heed()  # it may have ended early
