@@ -96,6 +96,16 @@ VERBS: dict[str, Verb] = {
     "gallery": Verb(
         "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
     ),
+    "serve-bench": Verb(
+        "what pruning does to a server: latency and throughput under load",
+        parsers.serve_bench,
+        "serving:serve_bench",
+    ),
+    "export-method": Verb(
+        "what another engine needs of a method: rules, golden vectors, answers",
+        parsers.export_method,
+        "serving:export_method",
+    ),
     "completion": Verb(
         "what a shell offers while a command is typed", parsers.completion, "completing:completion"
     ),

@@ -110,7 +110,15 @@ def repair_cpu_runner() -> None:
 
 
 def encoder_tokens(vllm_config: Any) -> int:
-    """The most visual tokens that one call of the encoder is profiled with."""
+    """The most visual tokens that one call of the encoder is profiled with.
+
+    Raises:
+        UsageError: the encoder runs in graphs, which go round ``embed_multimodal``.
+    """
+    if vllm_config.compilation_config.cudagraph_mm_encoder:
+        raise UsageError(
+            "cudagraph_mm_encoder replays the encoder without what prunes behind it; leave it out"
+        )
     return int(vllm_config.scheduler_config.max_num_encoder_input_tokens)
 
 
