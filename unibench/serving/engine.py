@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from unibench.serving.processing import SAMPLE
+from unibench.serving.fields import SAMPLE
 from unibench.serving.settings import Settings, check_architecture
 
 QUIET: Mapping[str, str] = {

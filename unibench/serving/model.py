@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unibench.pruning.layout import Part
 from unibench.serving._vllm import embedded_places, encoder_tokens, moved
-from unibench.serving.processing import MODALITIES, NAME, PICTURE, QUESTION, media_ids
-from unibench.serving.pruner import Encoded, Pruner, positions_of, with_positions
+from unibench.serving.fields import MODALITIES, NAME, PICTURE, QUESTION, media_ids
+from unibench.serving.pruner import Encoded, Pruner, calls_of, positions_of, with_positions
 from unibench.serving.settings import Settings
 
 
@@ -79,7 +79,7 @@ class Pruned:
         told = {name: arguments.pop(name) for name in list(arguments) if _is_ours(name)}
         shown = self.items(arguments)
         found = []
-        for first, stop in _calls([len(item) for item in shown], self.most):
+        for first, stop in calls_of([len(item) for item in shown], self.most):
             part = self.taken(arguments, shown, first, stop) if len(shown) > 1 else arguments
             features = super().embed_multimodal(**part)  # type: ignore[misc]
             pairs = zip(features, range(first, stop), strict=True)
@@ -184,23 +184,3 @@ class Pruned:
 def _is_ours(name: str) -> bool:
     kind, _, modality = name.rpartition("_")
     return kind in (PICTURE, QUESTION, NAME) and modality in MODALITIES
-
-
-def _calls(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """How a call is taken apart so that none has more than ``most`` unpruned tokens, but for one
-    item that has more by itself: first item and the one behind the last.
-
-    The engine counts what is left of a picture, and would encode at once as many as leave the
-    number of tokens that it was profiled with.
-
-    >>> list(_calls([144, 144, 144, 500, 100], 400))
-    [(0, 2), (2, 3), (3, 4), (4, 5)]
-    """
-    first, total = 0, 0
-    for number, size in enumerate(sizes):
-        if number > first and total + size > most:
-            yield first, number
-            first, total = number, 0
-        total += size
-    if sizes:
-        yield first, len(sizes)

@@ -26,7 +26,7 @@ from PIL.Image import Image
 from unibench.errors import UsageError
 from unibench.serving.checkpoints import FAMILIES, made
 from unibench.serving.engine import Engine, Reply, Request, environment, traced
-from unibench.serving.processing import digest
+from unibench.serving.fields import digest
 from unibench.serving.settings import Settings
 
 NEW_TOKENS, TOP = 8, 5
@@ -194,13 +194,15 @@ def reference(folder: Path, asked: Sequence[Case], settings: Settings | None) ->
             if session is not None:
                 # the engine draws for a picture by its digest
                 session.samples = [f"{digest(case.images[0]):016x}" if case.images else ""]
-            found.append(_generated(model, processor, session, case))
+            found.append(generated(model, processor, session, case))
     return found
 
 
-def _generated(model: Any, processor: Any, session: Any, case: Case) -> Answered:
+def generated(model: Any, processor: Any, session: Any, case: Case) -> Answered:
+    """The answer of a model of Hugging Face; of a session that prunes it, None without one."""
     text = prompt_of(processor, case)
     inputs = processor(images=list(case.images) or None, text=text, return_tensors="pt")
+    inputs = inputs.to(model.device)
     with torch.no_grad():
         out = model.generate(
             **inputs,

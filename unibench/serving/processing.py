@@ -6,30 +6,27 @@ caches features and blocks of keys, so that another method, budget or question i
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from PIL.Image import Image
 
 from unibench.errors import UsageError
 from unibench.pruning.stage import Method, needs_of
 from unibench.serving._vllm import ProcessorSeams, embedded_tokens, shortened
+from unibench.serving.fields import (
+    MODALITIES,
+    NAME,
+    PICTURE,
+    QUESTION,
+    SAMPLE,
+    SETTINGS,
+    digest,
+    media_ids,
+)
 from unibench.serving.pruner import kept_of
 from unibench.serving.settings import Settings
-
-SETTINGS = "unibench_settings"
-SAMPLE = "unibench_sample"  # argument of a request: the name by which methods draw
-QUESTION = "unibench_question"  # field of a picture: token ids of the question
-PICTURE = "unibench_picture"  # field of a picture: digest of its pixels, 8 bytes
-NAME = "unibench_name"  # field of a picture: the bytes of SAMPLE
-OURS = (SETTINGS, SAMPLE, QUESTION)  # of the processor's arguments
-MODALITIES = ("image", "video")
-
 
 class PrunedProcessor(ProcessorSeams):
     """In front of one of vLLM's multi-modal processors."""
@@ -124,30 +121,3 @@ class PrunedProcessor(ProcessorSeams):
         encode = self.info.get_tokenizer().encode
         lengths = [len(encode(part, add_special_tokens=False)) for part in (lead, after)]
         return lengths[0], lengths[1]
-
-
-def media_ids(config: Any) -> list[int]:
-    """Token ids that stand for visual tokens."""
-    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-    found = (getattr(config, name, None) for name in names)
-    return [token for token in found if token is not None]
-
-
-def digest(item: Any) -> int:
-    """What tells a picture or video from others: 63 bits of a hash of its pixels."""
-    if isinstance(item, tuple):  # a video with what is known of its file
-        item = item[0]
-    if isinstance(item, list):
-        pixels = np.stack([np.asarray(frame) for frame in item])
-    elif isinstance(item, Image):
-        pixels = np.asarray(item.convert("RGB"))
-    else:
-        pixels = np.asarray(item)
-    state = hashlib.blake2b(str(pixels.shape).encode(), digest_size=8)
-    state.update(np.ascontiguousarray(pixels).tobytes())
-    return int.from_bytes(state.digest(), "big") >> 1
-
-
-def without_ours(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a processor of Hugging Face takes."""
-    return {name: value for name, value in arguments.items() if name not in OURS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,3 +174,23 @@ def raster(height: int, width: int, times: Sequence[int] = (0,)) -> Tensor:
 def line(length: int) -> Tensor:
     """Positions of one dimension as three equal axes, ``[3, length]``."""
     return torch.arange(length).expand(3, -1)
+
+
+def calls_of(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """How a call is taken apart so that none has more than ``most`` unpruned tokens, but for one
+    item that has more by itself: first item and the one behind the last.
+
+    The engine counts what is left of a picture, and would encode at once as many as leave the
+    number of tokens that it was profiled with.
+
+    >>> list(calls_of([144, 144, 144, 500, 100], 400))
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
+    """
+    first, total = 0, 0
+    for number, size in enumerate(sizes):
+        if number > first and total + size > most:
+            yield first, number
+            first, total = number, 0
+        total += size
+    if sizes:
+        yield first, len(sizes)
