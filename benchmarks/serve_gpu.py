@@ -1,6 +1,6 @@
 """A served model at the size of 7B with random weights: parity in bfloat16, and one load curve.
 
-.venv-serve/bin/python -m benchmarks.serve_gpu          # a machine with vLLM for CUDA, below 8 minutes
+.venv-serve/bin/python -m benchmarks.serve_gpu          # vLLM for CUDA, below 8 minutes
 .venv-serve/bin/python -m benchmarks.serve_gpu --dry    # the same code on a CPU, a toy
 
 Parity needs equal weights on both sides: a decoder of full width and few layers is drawn, written

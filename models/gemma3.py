@@ -21,7 +21,7 @@ class Gemma3(Family):
 
     @cached_property
     def margins(self) -> tuple[int, int]:
-        """As the template has them, behind the mark and the blank line that the processor ends a picture with."""
+        """As the template has them, behind the mark and the blank line that end a picture."""
         margins = super().margins
         return behind(margins, self.processor, _ending(self.processor))
 

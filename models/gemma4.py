@@ -22,7 +22,7 @@ class Gemma4(Family):
 
     @cached_property
     def margins(self) -> tuple[int, int]:
-        """As the template has them, behind the mark that the processor ends a picture with."""
+        """As the template has them, behind the mark that ends a picture."""
         margins = super().margins
         return behind(margins, self.processor, self.processor.eoi_token)
 

@@ -28,7 +28,7 @@ class InternVL(Family):
 
     @cached_property
     def margins(self) -> tuple[int, int]:
-        """As the template has them, behind the mark that the processor ends a picture with."""
+        """As the template has them, behind the mark that ends a picture."""
         margins = super().margins
         return behind(margins, self.processor, self.processor.end_image_token)
 

@@ -26,7 +26,7 @@ class MiniCPMV(Family):
 
     @cached_property
     def margins(self) -> tuple[int, int]:
-        """As the template has them, behind the mark that the processor ends a picture or a slice with."""
+        """As the template has them, behind the mark that ends a picture or a slice."""
         margins = super().margins
         return behind(margins, self.processor, self.processor.image_end_token)
 

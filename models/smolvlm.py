@@ -21,7 +21,7 @@ class SmolVLM(Family):
 
     @cached_property
     def margins(self) -> tuple[int, int]:
-        """As the template has them, behind the mark that the processor ends a picture with."""
+        """As the template has them, behind the mark that ends a picture."""
         margins = super().margins
         return behind(margins, self.processor, self.processor.fake_image_token)
 

@@ -85,7 +85,12 @@ def test_the_processor_has_the_seams_that_are_overridden() -> None:
 
     from unibench.serving._vllm import ProcessorSeams
 
-    for name in ("apply", "_get_prompt_updates", "_apply_hf_processor_main", "_get_mm_fields_config"):
+    for name in (
+        "apply",
+        "_get_prompt_updates",
+        "_apply_hf_processor_main",
+        "_get_mm_fields_config",
+    ):
         theirs = inspect.signature(getattr(BaseMultiModalProcessor, name)).parameters
         ours = inspect.signature(getattr(ProcessorSeams, name)).parameters
         assert len(ours) == len(theirs), name

@@ -21,7 +21,9 @@ def serve_bench(options: Options) -> int:
         *(bench.Load("open", rate) for rate in _numbers(options.rate)),
     ]
     if not loads:
-        raise UsageError("give concurrency=1,4,8 (requests under way) or rate=2 (arrivals a second)")
+        raise UsageError(
+            "give concurrency=1,4,8 (requests under way) or rate=2 (arrivals a second)"
+        )
     limits = bench.Limits(options.ttft_ms, options.total_ms)
     words = [word for word in str(options.method or "").split(",") if word]
     ratios = [word for word in str(options.ratio).split(",") if word]

@@ -32,7 +32,7 @@ def _of_cuts(method: Method, stages: Sequence[Stage], depth: int) -> list[str]:
     if later:
         shown = ", ".join(map(str, later[:4])) + (", ..." if len(later) > 4 else "")
         found.append(
-            f"it cuts at decoder layer {shown}, and the engine's cache has one length for all layers"
+            f"it cuts at decoder layer {shown}, and the engine's cache has one length in all"
         )
     if not stages:
         found.append("it removes nothing, so that the engine's own model class serves it")

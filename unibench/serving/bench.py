@@ -376,5 +376,3 @@ def summary(lines: Sequence[Line]) -> Iterator[str]:
             f"{line.contender:20s} {line.load:12s} {line.rate[0]:7.2f} requests/s  first token"
             f" {line.ttft['p50']:7.0f} ms  whole {line.total['p50']:7.0f} ms  failed {line.failed}"
         )
-
-

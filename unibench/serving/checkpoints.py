@@ -168,7 +168,12 @@ TEXT: Mapping[str, Any] = {
     "eos_token_id": 2,
     "bos_token_id": None,
 }
-IDS = {"image_token_id": 6, "video_token_id": 7, "vision_start_token_id": 3, "vision_end_token_id": 4}
+IDS = {
+    "image_token_id": 6,
+    "video_token_id": 7,
+    "vision_start_token_id": 3,
+    "vision_end_token_id": 4,
+}
 MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [12, 10, 10]}
 
 

@@ -167,9 +167,7 @@ def answered(
         yield replace(record, score=float(task.score(one.sample, record.answer)))
 
 
-def _asked(
-    loaded: LoadedModel, settings: Settings | None, index: int, sample: Sample
-) -> Asked:
+def _asked(loaded: LoadedModel, settings: Settings | None, index: int, sample: Sample) -> Asked:
     sample = shown(sample)
     images = [picture.convert("RGB") for picture in sample.images]
     text = loaded.prompt(sample.question, len(images))
@@ -201,7 +199,9 @@ def _kept(one: Asked, pictures: dict[str, tuple[int, ...]]) -> dict[int, tuple[i
         name = f"{digest(image):016x}"
         name = f"{name}:{one.request.sample}" if one.request.sample else name
         if name not in pictures:
-            raise RuntimeError(f"the engine has not said what it kept of a picture of {one.sample.id}")
+            raise RuntimeError(
+                f"the engine has not said what it kept of a picture of {one.sample.id}"
+            )
         found[number] = pictures[name]
     return found
 
@@ -219,9 +219,7 @@ def _check(one: Asked, reply: Reply, kept: int, loaded: LoadedModel) -> None:
         )
 
 
-def _samples(
-    task: Task, config: RunConfig, wanted: frozenset[str]
-) -> Iterator[tuple[int, Sample]]:
+def _samples(task: Task, config: RunConfig, wanted: frozenset[str]) -> Iterator[tuple[int, Sample]]:
     samples = enumerate(islice(task.samples(config.task.limit), config.task.limit))
     return ((index, sample) for index, sample in samples if sample.id in wanted)
 

@@ -227,7 +227,7 @@ HITS = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits")
 
 @contextlib.contextmanager
 def _watched(address: Address) -> Iterator[Callable[[], tuple[float | None, float | None]]]:
-    """Watch the server's counters; gives what tells the most cache in use, and the tokens of hits."""
+    """Watch the server's counters; gives what tells the most cache in use, and tokens of hits."""
     before, most, ended = metrics(address), list[float](), threading.Event()
 
     def watch() -> None:

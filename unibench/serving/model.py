@@ -101,9 +101,7 @@ class Pruned:
             return kept
         return with_positions(kept, item.positions.to(places.device)[:, places])
 
-    def _encoded(
-        self, rows: Tensor, item: Shown, told: Mapping[str, Any], number: int
-    ) -> Encoded:
+    def _encoded(self, rows: Tensor, item: Shown, told: Mapping[str, Any], number: int) -> Encoded:
         names = {kind: told.get(f"{kind}_{item.modality}") for kind in (PICTURE, QUESTION, NAME)}
         one = {kind: None if all_ is None else all_[number] for kind, all_ in names.items()}
         picture, question, sample = one[PICTURE], one[QUESTION], one[NAME]

@@ -3,8 +3,8 @@
     .venv-serve/bin/python -m unibench.serving.parity
 
 Both sides run in the serving environment: a model of Hugging Face under ``unibench.prune(...,
-scope="item")``, then vLLM with the plugin, asked one by one, all at once, all at once again from its
-caches, and with prompts read in chunks. Each cell is kept in the folder of results, so that a
+scope="item")``, then vLLM with the plugin, asked one by one, all at once, all at once again from
+its caches, and with prompts read in chunks. Each cell is kept in the folder of results, so that a
 command that was cut short goes on; the page is made of all that are there.
 """
 
@@ -322,7 +322,9 @@ def setups(families: Sequence[str]) -> Iterator[Setup]:
     for family in families:
         yield Setup(family, Settings("divprune", ratio="0.667"))
     for family in families:
-        yield Setup(family, Settings("cdpruner", ratio="0.667", parameters={"relevance": "embedding"}))
+        yield Setup(
+            family, Settings("cdpruner", ratio="0.667", parameters={"relevance": "embedding"})
+        )
     for family in families:
         yield Setup(family, None)
     for family in families:

@@ -28,6 +28,7 @@ from unibench.serving.fields import (
 from unibench.serving.pruner import kept_of
 from unibench.serving.settings import Settings
 
+
 class PrunedProcessor(ProcessorSeams):
     """In front of one of vLLM's multi-modal processors."""
 

@@ -100,7 +100,9 @@ class Pruner:
 
     def _context(self, given: Encoded) -> StageContext:
         total = len(given.features)
-        hidden, added = given.features.split([given.width, given.features.shape[1] - given.width], 1)
+        hidden, added = given.features.split(
+            [given.width, given.features.shape[1] - given.width], 1
+        )
         if given.question is not None:
             hidden = torch.cat([hidden, given.question.to(hidden)])
         rows = torch.arange(total, device=hidden.device)
