@@ -47,6 +47,8 @@ serve: $(SERVE)/.serve
 $(SERVE)/.serve: requirements/serve.txt requirements/core.txt pyproject.toml
 	$(PYTHON) -m venv $(SERVE)
 	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install -r requirements/serve.txt
+	# the wheel brings a build of torchaudio for CUDA, which stops transformers where there is none
+	$(SERVE)/bin/python -c "import torchaudio" 2> /dev/null || $(SERVE)/bin/python -m pip -q uninstall -y torchaudio
 	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
 	touch $@
 

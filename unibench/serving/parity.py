@@ -24,6 +24,7 @@ import torch
 from PIL.Image import Image
 
 from unibench.errors import UsageError
+from unibench.pruning.record import unpacked
 from unibench.serving.checkpoints import FAMILIES, made
 from unibench.serving.engine import Engine, Reply, Request, environment, traced
 from unibench.serving.fields import digest
@@ -213,10 +214,12 @@ def generated(model: Any, processor: Any, session: Any, case: Case) -> Answered:
         )
     tokens = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     kept: list[tuple[int, ...]] = []
-    if session is not None and case.images:
-        left = torch.as_tensor(session.prompt.left(0))
-        for item in session.prompt.items[0]:
-            kept.append(tuple(left[item.start : item.stop].nonzero()[:, 0].tolist()))
+    if session is not None:
+        (record,) = session.take_records()
+        session.take_times()
+        mask = unpacked(record.last, record.visual_tokens)
+        for item in record.items:
+            kept.append(tuple(mask[item.start : item.stop].nonzero()[:, 0].tolist()))
     values, places = out.logits[0][0].float().log_softmax(-1).topk(TOP)
     return Answered(
         processor.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
