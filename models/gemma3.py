@@ -49,5 +49,7 @@ class Gemma3(Family):
 
 def _ending(processor: Any) -> str:
     """What the processor writes behind the tokens of a picture."""
-    ending: str = processor.full_image_sequence.rpartition(processor.image_token)[2]
+    # its own image_token is what a template has, the mark that begins a picture
+    token = processor.tokenizer.image_token
+    ending: str = processor.full_image_sequence.rpartition(token)[2]
     return ending

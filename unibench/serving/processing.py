@@ -86,7 +86,7 @@ class PrunedProcessor(ProcessorSeams):
             pictures = [digest(items[modality].get(number)) for number in range(count)]
             found[f"{PICTURE}_{modality}"] = torch.tensor(pictures)[:, None]
             if QUESTION in given:
-                asked = torch.tensor([given[QUESTION]])
+                asked = torch.tensor([given[QUESTION]], dtype=torch.long)
                 found[f"{QUESTION}_{modality}"] = asked.repeat(count, 1)
             if SAMPLE in given:
                 name = torch.tensor([list(str(given[SAMPLE]).encode())])
@@ -99,7 +99,8 @@ class PrunedProcessor(ProcessorSeams):
         last = max((place for place, token in enumerate(prompt) if token in shown), default=-1)
         lead, tail = self._margins
         rows = prompt[last + 1 :]
-        return rows[lead : len(rows) - tail] or rows
+        # the dummy prompts of a profile run end with their picture
+        return rows[lead : len(rows) - tail] or rows or prompt[-1:]
 
     @cached_property
     def _margins(self) -> tuple[int, int]:
