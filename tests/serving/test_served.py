@@ -22,7 +22,7 @@ SERVED = ("engine=vllm", "timing=false", "budget.scope=item", "task=synthvqa")
 CHILD = """#!{python}
 import json, pathlib, sys
 if sys.argv[1] == "-c":
-    print(json.dumps({{"vllm": "0.32.0", "transformers": "5.19.0"}}))
+    print(json.dumps({{"vllm": "{version}", "transformers": "5.19.0"}}))
     sys.exit()
 def say(**event):
     print(json.dumps(event), flush=True)
@@ -42,12 +42,12 @@ for job in sys.stdin:
 """
 
 
-def engine(folder: Path, dies: int = -1) -> tuple[str, Path]:
+def engine(folder: Path, dies: int = -1, version: str = "0.32.0") -> tuple[str, Path]:
     """An interpreter that answers every sample alike, and its list of what it was asked."""
     times = dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"))
     record = json.dumps(line(**times))
     file, log = folder / "python", folder / "asked"
-    text = CHILD.format(python=sys.executable, log=log, dies=dies, record=record)
+    text = CHILD.format(python=sys.executable, log=log, dies=dies, record=record, version=version)
     file.write_text(text)
     file.chmod(0o755)
     return str(file), log
@@ -88,6 +88,25 @@ def test_a_child_that_dies_loses_nothing_that_it_said(
     assert run(tmp_path / "out", interpreter, *words) == 0
     first, second = asked(log)
     assert len(first) == 5 and second == first[3:]
+
+
+def test_cells_of_two_engines_are_paired_sample_by_sample_when_they_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folders = tmp_path / "out", list[str]()
+    for version in ("0.32.0", "0.32.1"):
+        place = tmp_path / version
+        place.mkdir()
+        interpreter, _ = engine(place, version=version)
+        assert run(out, interpreter, "method=divprune", "task.limit=4") == 0
+    for file in sorted(out.rglob("metrics.json")):
+        if json.loads(file.read_text())["method"] == "divprune":
+            folders.append(str(file.parent))
+    # another engine is another cell, and never averaged with it
+    assert len(folders) == 2
+    capsys.readouterr()
+    assert main(["compare", *folders, f"out={out}"]) == 0
+    assert "divprune" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def serve_bench(options: Options) -> int:
         options.seed,
     )
     out = Path(options.out).expanduser()
-    command = f"{COMMAND} serve-bench {' '.join(sys.argv[2:])}"
+    command = f"{COMMAND} {shlex.join(sys.argv[1:])}"
     if options.url is not None:
         if words:
             raise UsageError("url= is one server, whose method is its own: leave method= out")
@@ -47,7 +48,7 @@ def serve_bench(options: Options) -> int:
     else:
         folder = _folder(options.model)
         python = engines.interpreter(RunConfig(serve=ServeOptions(options.python)))
-        extra = str(options.server or "").split()
+        extra = shlex.split(str(options.server or ""))
         lines = bench.measured(given, python, folder, out, extra, options.wait)
         where = f"{folder.name} on loopback, vLLM {_version(python)}"
     about = f"{where}. {options.note}".strip()

