@@ -48,7 +48,8 @@ def serve_bench(options: Options) -> int:
     else:
         folder = _folder(options.model)
         python = engines.interpreter(RunConfig(serve=ServeOptions(options.python)))
-        extra = shlex.split(str(options.server or ""))
+        # at blanks alone: values in JSON keep their quotes
+        extra = str(options.server or "").split()
         lines = bench.measured(given, python, folder, out, extra, options.wait)
         where = f"{folder.name} on loopback, vLLM {_version(python)}"
     about = f"{where}. {options.note}".strip()
