@@ -50,6 +50,7 @@ $(SERVE)/.serve: requirements/serve.txt requirements/core.txt pyproject.toml
 	# the wheel brings a build of torchaudio for CUDA, which stops transformers where there is none
 	$(SERVE)/bin/python -c "import torchaudio" 2> /dev/null || $(SERVE)/bin/python -m pip -q uninstall -y torchaudio
 	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
+	$(SERVE)/bin/python -m unibench._startup > /dev/null
 	touch $@
 
 $(VENV)/bin/python:
