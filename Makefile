@@ -47,8 +47,8 @@ serve: $(SERVE)/.serve
 $(SERVE)/.serve: requirements/serve.txt requirements/core.txt pyproject.toml
 	$(PYTHON) -m venv $(SERVE)
 	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install -r requirements/serve.txt
-	# the wheel brings a build of torchaudio for CUDA, which stops transformers where there is none
-	$(SERVE)/bin/python -c "import torchaudio" 2> /dev/null || $(SERVE)/bin/python -m pip -q uninstall -y torchaudio
+	# the wheel brings builds for CUDA of two packages that no picture needs, which stop its import
+	for name in torchaudio torchcodec; do $(SERVE)/bin/python -c "import $$name" 2> /dev/null || $(SERVE)/bin/python -m pip -q uninstall -y $$name; done
 	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
 	$(SERVE)/bin/python -m unibench._startup > /dev/null
 	touch $@

@@ -24,6 +24,7 @@ from unibench.serving.settings import ARCHITECTURES, Settings
 SIDE, WIDTH = 6, 24
 CARDS = registry.methods()
 SERVABLE = [name for name, card in CARDS.items() if not card.unservable]
+FRAMES = ("evs",)  # compares frames, and refuses a picture
 # what a test may give in place of trained weights
 TRAINED = {"selector_path": "random:0"}
 
@@ -35,18 +36,25 @@ def parameters(name: str) -> dict[str, Any]:
     return given | ({"relevance": "embedding"} if name == "cdpruner" else {})
 
 
-def encoded(seed: int = 0, picture: str = "", noise: float = 0.0) -> Encoded:
+def encoded(
+    seed: int = 0, picture: str = "", noise: float = 0.0, *, video: bool = False
+) -> Encoded:
     draw = torch.Generator().manual_seed(seed)
     features = torch.randn(SIDE * SIDE, WIDTH, generator=draw)
     question = torch.randn(5, WIDTH, generator=draw)
     features = features + noise * torch.randn(features.shape, generator=draw)
-    return Encoded(features, WIDTH, (Part(1, SIDE, SIDE),), question, picture, "a sample")
+    part = Part(4, SIDE // 2, SIDE // 2) if video else Part(1, SIDE, SIDE)
+    return Encoded(features, WIDTH, (part,), question, picture, "a sample", video)
 
 
 @pytest.mark.parametrize("name", SERVABLE)
 def test_a_servable_method_chooses_from_the_features_of_one_picture(name: str) -> None:
     pruner = Pruner(Settings(name, ratio="0.75", parameters=parameters(name)))
-    kept, places = pruner(encoded())
+    pruner.tried(WIDTH, video=True)
+    if name in FRAMES:
+        with pytest.raises(UsageError, match="video"):
+            pruner.tried(WIDTH, video=False)
+    kept, places = pruner(encoded(video=name in FRAMES))
     assert len(places) == pruner.keep(SIDE * SIDE) == 9
     assert places.tolist() == sorted(set(places.tolist()))
     assert kept.shape == (9, WIDTH)

@@ -72,6 +72,12 @@ def expect_channels(model_config: Any) -> None:
     model_config.multimodal_config.__class__ = _WithChannels
 
 
+def shown(model_config: Any) -> list[str]:
+    """The modalities that a prompt may show."""
+    limits = model_config.multimodal_config.get_limit_per_prompt
+    return [modality for modality in ("image", "video") if limits(modality)]
+
+
 def three_axes(text_config: Any) -> None:
     """Give a decoder with positions of one dimension three equal axes, which turn alike: plain
     RoPE, at positions that may have gaps.

@@ -42,7 +42,7 @@ from unibench.models import LoadedModel
 from unibench.pruning.prompt import Prompt
 from unibench.serving import engine as offline
 from unibench.serving.engine import Engine, Reply, Request, Traced, traced
-from unibench.serving.fields import digest
+from unibench.serving.fields import BETWEEN, digest
 from unibench.serving.settings import Settings
 from unibench.serving.shell import (
     folder_of,
@@ -187,8 +187,8 @@ def _by_name(pictures: Sequence[Traced]) -> dict[str, tuple[int, ...]]:
     """What stayed of each picture, by its digest and, where that decides, the sample."""
     found = {}
     for picture in pictures:
-        names = picture.picture.split(":")
-        found[names[0]] = found[":".join(names[:2])] = picture.kept
+        names = picture.picture.split(BETWEEN)
+        found[names[0]] = found[BETWEEN.join(names[:2])] = picture.kept
     return found
 
 
@@ -197,7 +197,7 @@ def _kept(one: Asked, pictures: dict[str, tuple[int, ...]]) -> dict[int, tuple[i
     found = {}
     for number, image in enumerate(one.request.images):
         name = f"{digest(image):016x}"
-        name = f"{name}:{one.request.sample}" if one.request.sample else name
+        name += f"{BETWEEN}{one.request.sample}" if one.request.sample else ""
         if name not in pictures:
             raise RuntimeError(
                 f"the engine has not said what it kept of a picture of {one.sample.id}"

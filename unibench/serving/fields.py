@@ -15,6 +15,7 @@ QUESTION = "unibench_question"  # field of a picture: token ids of the question
 PICTURE = "unibench_picture"  # field of a picture: digest of its pixels, 8 bytes
 NAME = "unibench_name"  # field of a picture: the bytes of SAMPLE
 OURS = (SETTINGS, SAMPLE, QUESTION)  # of the processor's arguments
+BETWEEN = "\x1f"  # the parts of a picture's name: no id of a sample has it
 MODALITIES = ("image", "video")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unibench.pruning.layout import Part
 from unibench.serving._vllm import embedded_places, encoder_tokens, moved
-from unibench.serving.fields import MODALITIES, NAME, PICTURE, QUESTION, media_ids
+from unibench.serving.fields import BETWEEN, MODALITIES, NAME, PICTURE, QUESTION, media_ids
 from unibench.serving.pruner import Encoded, Pruner, calls_of, positions_of, with_positions
 from unibench.serving.settings import Settings
 
@@ -114,9 +114,9 @@ class Pruned:
         name = digest if sample is None else bytes(sample.reshape(-1).tolist()).decode()
         parts = [digest, *([] if sample is None else [name])]
         parts += [] if question is None else [",".join(map(str, question.reshape(-1).tolist()))]
-        return Encoded(
-            rows, self.text_width, item.parts, embedded, ":".join(parts) if digest else "", name
-        )
+        named = BETWEEN.join(parts) if digest else ""
+        video = item.modality == "video"
+        return Encoded(rows, self.text_width, item.parts, embedded, named, name, video)
 
     def get_mrope_input_positions(
         self, input_tokens: list[int], mm_features: list[Any]

@@ -27,7 +27,7 @@ from unibench.errors import UsageError
 from unibench.pruning.record import unpacked
 from unibench.serving.checkpoints import FAMILIES, made
 from unibench.serving.engine import Engine, Reply, Request, environment, traced
-from unibench.serving.fields import digest
+from unibench.serving.fields import BETWEEN, digest
 from unibench.serving.settings import Settings
 
 NEW_TOKENS, TOP = 8, 5
@@ -304,7 +304,7 @@ def _compare(
     found.cached[name] = sum(len(two.prompt) for two in replies), sum(two.cached for two in replies)
     seen: dict[str, set[tuple[int, ...]]] = {}
     for picture in traced(trace):
-        seen.setdefault(picture.picture.partition(":")[0], set()).add(picture.kept)
+        seen.setdefault(picture.picture.partition(BETWEEN)[0], set()).add(picture.kept)
     found.kept[name] = sum(
         kept in seen.get(f"{digest(image):016x}", ())
         for one, case in zip(wanted, asked, strict=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from unibench.errors import UsageError
+from unibench.serving.pruner import Pruner
 from unibench.serving.settings import ARCHITECTURES, PREFIX, Settings
 
 
@@ -55,7 +56,16 @@ def check(model_config: Any) -> None:
     from unibench.serving import _vllm
 
     settings = Settings.of(model_config.hf_config)
-    settings.build()
+    pruner = Pruner(settings)
+    width = model_config.hf_config.get_text_config().hidden_size
+    for modality in _vllm.shown(model_config):
+        if modality == "video" and not settings.videos:
+            continue
+        try:
+            pruner.tried(width, video=modality == "video")
+        except UsageError as error:
+            limit = f"--limit-mm-per-prompt '{{\"{modality}\": 0}}'"
+            raise UsageError(f"{error}; or show none of this kind: {limit}") from None
     if model_config.multimodal_config.video_pruning_rate:
         raise UsageError("--video-pruning-rate prunes videos a second time; leave it out")
     if settings.positions == "compact":

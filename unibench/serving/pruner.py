@@ -37,6 +37,7 @@ class Encoded:
         picture: what tells it from other pictures and, for methods that read it or draw, from the
             same one under another question; empty where that is not known.
         sample: the name by which methods draw.
+        video: whether its grids are the frames of a video.
     """
 
     features: Tensor
@@ -45,6 +46,12 @@ class Encoded:
     question: Tensor | None = None
     picture: str = ""
     sample: str = ""
+    video: bool = False
+
+    @property
+    def item(self) -> Item:
+        """How its tokens lie."""
+        return Item(0, len(self.features), self.parts, 0 if self.video else None)
 
 
 class Pruner:
@@ -98,6 +105,21 @@ class Pruner:
         self._trace(given, places, again=False)
         return kept, places
 
+    def tried(self, width: int, *, video: bool) -> None:
+        """Choose of made-up features, before anything is loaded: what fails within a request would
+        end the engine.
+
+        Args:
+            width: of the language model.
+            video: whether of a video of four frames.
+
+        Raises:
+            UsageError: the method refuses them.
+        """
+        parts = (Part(4 if video else 1, 4, 4),)
+        features = torch.randn(sum(map(len, parts)), width, generator=torch.Generator())
+        self(Encoded(features, width, parts, features[:3], video=video))
+
     def _context(self, given: Encoded) -> StageContext:
         total = len(given.features)
         hidden, added = given.features.split(
@@ -114,7 +136,7 @@ class Pruner:
             visual=rows,
             origin=torch.arange(len(hidden), device=hidden.device),
             vision_rows=rows,
-            items=(Item(0, total, given.parts),),
+            items=(given.item,),
             seed=self.settings.seed,
             # a session names the first picture of a prompt so under scope=item
             sample=f"{given.sample}/0",
@@ -138,7 +160,7 @@ class Pruner:
             return
         line = {
             "picture": given.picture,
-            "layout": written([Item(0, len(given.features), given.parts)]),
+            "layout": written([given.item]),
             "kept": places.tolist(),
             "again": again,
         }
