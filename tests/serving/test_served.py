@@ -84,7 +84,7 @@ def test_a_child_that_dies_loses_nothing_that_it_said(
     said = capsys.readouterr()
     assert "ended with code 3" in said.out + said.err
     interpreter, log = engine(tmp_path)
-    words = ("method=vanilla", "task.limit=5", "--retry")
+    words = ("method=vanilla", "task.limit=5")
     assert run(tmp_path / "out", interpreter, *words) == 0
     first, second = asked(log)
     assert len(first) == 5 and second == first[3:]

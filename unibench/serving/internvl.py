@@ -48,7 +48,7 @@ class PrunedInternVL(
         for modality in ("image", "video"):
             for count in arguments.get(f"{modality}_num_patches", ()):
                 tiles = int(count)
-                parts = (Part(tiles, self.side, self.side),)
+                parts: tuple[Part, ...] = (Part(tiles, self.side, self.side),)
                 if modality == "image" and tiles > 1:  # the last tile shows the whole picture
                     overview = Part(1, self.side, self.side, overview=True)
                     parts = (Part(tiles - 1, self.side, self.side), overview)
