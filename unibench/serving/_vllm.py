@@ -159,20 +159,28 @@ class ProcessorSeams:
             inputs = replace(inputs, hf_processor_mm_kwargs=changed)
         return super().apply(inputs, timing_ctx)  # type: ignore[misc]
 
-    def _get_prompt_updates(self, mm_items: Any, given: Mapping[str, Any], out: Any) -> Any:
-        base: Any = super()
-        return self.updated(base._get_prompt_updates(mm_items, without_ours(given), out))
+    # the names of the arguments are vLLM's, which hands some of them over by name
 
-    def _apply_hf_processor_main(self, mm_items: Any, given: Mapping[str, Any]) -> Any:
+    def _get_prompt_updates(
+        self, mm_items: Any, hf_processor_mm_kwargs: Mapping[str, Any], out_mm_kwargs: Any
+    ) -> Any:
         base: Any = super()
-        data = base._apply_hf_processor_main(mm_items, without_ours(given))
-        data.update(self.fields(mm_items, given))
+        plain = without_ours(hf_processor_mm_kwargs)
+        return self.updated(base._get_prompt_updates(mm_items, plain, out_mm_kwargs))
+
+    def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
+        base: Any = super()
+        data = base._apply_hf_processor_main(mm_items, without_ours(hf_kwargs))
+        data.update(self.fields(mm_items, hf_kwargs))
         return data
 
-    def _get_mm_fields_config(self, inputs: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _get_mm_fields_config(
+        self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         base: Any = super()
-        fields = dict(base._get_mm_fields_config(inputs, without_ours(given)))
-        for name in inputs:
+        plain = without_ours(hf_processor_mm_kwargs)
+        fields = dict(base._get_mm_fields_config(hf_inputs, plain))
+        for name in hf_inputs:
             kind, _, modality = name.rpartition("_")
             if kind in (NAME, PICTURE, QUESTION):
                 fields[name] = MultiModalFieldConfig.batched(modality)
