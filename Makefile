@@ -1,11 +1,12 @@
 # Everything runs in .venv of this checkout, built on first use and rebuilt when a requirements file changes.
 PYTHON ?= python3
 VENV   ?= .venv
+SERVE  ?= .venv-serve
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster docs train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster serve docs train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -70,6 +71,18 @@ harnesses: $(VENV)/.harnesses
 
 ## cluster: Hydra's launchers, submitit and Ray beside it
 cluster: $(VENV)/.cluster
+
+## serve: vLLM with the plugin, in .venv-serve (1.5 GB): its range of transformers is another one
+serve: $(SERVE)/.serve
+
+$(SERVE)/.serve: requirements/serve.txt requirements/core.txt pyproject.toml
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install -r requirements/serve.txt
+	# the wheel brings builds for CUDA of two packages that no picture needs, which stop its import
+	for name in torchaudio torchcodec; do $(SERVE)/bin/python -c "import $$name" 2> /dev/null || $(SERVE)/bin/python -m pip -q uninstall -y $$name; done
+	$(SERVE)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
+	$(SERVE)/bin/python -m unibench._startup > /dev/null
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -4,10 +4,12 @@ which five layers of six have a sliding window.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from unibench.models._margins import behind
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Part
 
@@ -16,6 +18,12 @@ class Gemma3(Family):
     """Gemma3ForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("gemma3",)
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """As the template has them, behind the mark and the blank line that end a picture."""
+        margins = super().margins
+        return behind(margins, self.processor, _ending(self.processor))
 
     @property
     def vit_blocks(self) -> list[nn.Module]:
@@ -37,3 +45,11 @@ class Gemma3(Family):
         # the projector pools 4 x 4 patches to a token before its norm and projection
         pooled = nn.functional.avg_pool2d(grid, across // self.side)
         return pooled.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def _ending(processor: Any) -> str:
+    """What the processor writes behind the tokens of a picture."""
+    # its own image_token is what a template has, the mark that begins a picture
+    token = processor.tokenizer.image_token
+    ending: str = processor.full_image_sequence.rpartition(token)[2]
+    return ending

@@ -4,11 +4,13 @@ decoder with sliding windows, of which the last layers share keys and values.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from unibench.models._margins import behind
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
 
@@ -17,6 +19,12 @@ class Gemma4(Family):
     """Gemma4ForConditionalGeneration."""
 
     model_types: ClassVar[tuple[str, ...]] = ("gemma4",)
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """As the template has them, behind the mark that ends a picture."""
+        margins = super().margins
+        return behind(margins, self.processor, self.processor.eoi_token)
 
     @property
     def vit_blocks(self) -> list[nn.Module]:

@@ -4,10 +4,12 @@ tokens.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from unibench.models._margins import behind
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
 
@@ -23,6 +25,12 @@ class InternVL(Family):
     prefix_tokens = 1
     frames_are_pictures = True
     saliency_layer = -2
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """As the template has them, behind the mark that ends a picture."""
+        margins = super().margins
+        return behind(margins, self.processor, self.processor.end_image_token)
 
     @property
     def vit_blocks(self) -> list[nn.Module]:

@@ -4,11 +4,13 @@ on the decoder of Qwen3.5.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from unibench.models._margins import behind
 from unibench.models.qwen3_5 import gated_query_key
 from unibench.pruning.attention import QueryKey
 from unibench.pruning.family import Family, VisionCall
@@ -21,6 +23,12 @@ class MiniCPMV(Family):
     model_types: ClassVar[tuple[str, ...]] = ("minicpmv4_6",)
     resizing: ClassVar = "tiles"
     frames_are_pictures = True
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """As the template has them, behind the mark that ends a picture or a slice."""
+        margins = super().margins
+        return behind(margins, self.processor, self.processor.image_end_token)
 
     @property
     def vit_blocks(self) -> list[nn.Module]:

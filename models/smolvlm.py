@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from unibench.models._margins import behind
 from unibench.pruning.family import Family, VisionCall
 from unibench.pruning.layout import Item, Part
 
@@ -16,6 +18,12 @@ class SmolVLM(Family):
     model_types: ClassVar[tuple[str, ...]] = ("smolvlm",)
     resizing: ClassVar = "tiles"
     frames_are_pictures = True
+
+    @cached_property
+    def margins(self) -> tuple[int, int]:
+        """As the template has them, behind the mark that ends a picture."""
+        margins = super().margins
+        return behind(margins, self.processor, self.processor.fake_image_token)
 
     @property
     def text_model(self) -> Any:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from unibench import benchmark, config, hub, registry
+from unibench import benchmark, config, engines, hub, registry
 from unibench.budget import TextAfterVideo
 from unibench.config import ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
@@ -66,6 +66,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
             " timing=false"
         )
     yield from _fuse_mistakes(cell)
+    yield from _engine_mistakes(cell)
     if re.fullmatch(DEVICE, cell.model.device) is None:
         yield UsageError(
             f"model.device={cell.model.device} is no device; for example auto, cpu, cuda, cuda:1"
@@ -159,6 +160,68 @@ def _fuse_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         yield UsageError(
             f"fuse={cell.fuse} makes a batch of the cells: leave batch_size={cell.batch_size} out"
         )
+
+
+def _engine_mistakes(cell: RunConfig) -> Iterator[UsageError]:
+    """A serving engine encodes each picture once for all prompts, and batches by itself."""
+    if cell.engine not in get_args(config.Engine) or cell.engine == engines.HF:
+        return
+    said, spec, name = f"engine={cell.engine}", cell.model, str(cell.method["name"])
+    if cell.timing:
+        yield UsageError(f"{said} measures no times of single samples: add timing=false")
+    if cell.task.kind != "embedded" or cell.task.modality != "image":
+        yield UsageError(
+            f"{said} answers embedded tasks of pictures so far, which task={cell.task.name} is not"
+        )
+    if spec.family not in engines.FAMILIES:
+        yield UsageError(
+            f"{said} has no family {spec.family} of model={spec.name}; it has"
+            f" {', '.join(engines.FAMILIES)}"
+        )
+    if name != "vanilla" and cell.budget.scope != "item":
+        yield UsageError(
+            f"{said} encodes each picture once for all prompts, so that a budget is one picture's:"
+            " add budget.scope=item"
+        )
+    if cell.positions not in ("original", "compact"):
+        yield UsageError(f"{said} knows positions=original and compact, not {cell.positions}")
+    wanted = {
+        "weights": (spec.weights, "pretrained"),
+        "adapter": (spec.adapter, None),
+        "quantization": (spec.quantization, None),
+        "processor_path": (spec.processor_path, None),
+    }
+    alone = {
+        "batch_size": (cell.batch_size, 1),
+        "control": (cell.control, "none"),
+        "share": (cell.share, "none"),
+        "fuse": (cell.fuse, "none"),
+        "budget.mode": (cell.budget.mode, "at_stage"),
+        "budget.rounding": (cell.budget.rounding, "half_up"),
+        **{f"model.{key}": pair for key, pair in wanted.items()},
+    }
+    for key, (given, only) in alone.items():
+        if given != only:
+            yield UsageError(f"{said} cannot follow {key}={given}; it runs under {key}={only}")
+    yield from _unservable(cell, said)
+
+
+def _unservable(cell: RunConfig, said: str) -> Iterator[UsageError]:
+    """Why the method of a cell cannot run inside a serving engine."""
+    name = str(cell.method["name"])
+    if name == "vanilla":
+        return
+    if cell.method.get("relevance") == "auto" and cell.model.clip is not None:
+        yield UsageError(
+            f"{said} does not hand over what CLIP compares: method.relevance=auto would mean"
+            " another relevance than under engine=hf; say method.relevance=embedding"
+        )
+    try:
+        reasons = answers.unservable(cell.method)
+    except UsageError:
+        return  # said where the method itself is looked at
+    if reasons:
+        yield UsageError(f"method={name} cannot run under {said}: {'; '.join(reasons)}")
 
 
 def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:

@@ -14,9 +14,11 @@ import pandas as pd
 from unibench import frame
 from unibench.config import BudgetConfig
 from unibench.errors import UsageError, unknown
+from unibench.identity import question_setting_of
 from unibench.inference.row import columns
 from unibench.stats import Agreement, Estimate, Paired, agreement, drop, paired
 from unibench.stats.several import Ranking, holm, ranking
+from unibench.store.files import read_json
 
 WHERE = columns("model", "task", "harness", "judge", "pixels", "metric", "setting")
 BUDGET = columns("budget", "budget_mode", "budget_scope")
@@ -85,7 +87,7 @@ def compare(
     """
     lines = frame.whole(cells)
     meetings = list(meet(lines, words))
-    settings = [one["setting"] for one, _ in meetings]
+    settings = [line["setting"] for meeting in meetings for line in meeting]
     vanilla = frame.vanillas(_joined(lines[lines["setting"].isin(settings)]))
     if by_ability or abilities:
         found = [
@@ -203,16 +205,23 @@ def _joined(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
-    """Pairs of lines of one setting and budget. Two cells meet at any budgets, and vanilla meets
-    every budget.
+    """Pairs of lines of one setting and budget. Two cells meet at any budgets and of any two
+    engines, and vanilla meets every budget.
     """
     for _, one in first.lines.iterrows():
         for _, two in second.lines.iterrows():
-            anyway = (first.cell and second.cell) or "vanilla" in (one["method"], two["method"])
-            if one["setting"] == two["setting"] and (
-                anyway or all(one[name] == two[name] for name in BUDGET)
-            ):
+            both = first.cell and second.cell
+            anyway = both or "vanilla" in (one["method"], two["method"])
+            same = one["setting"] == two["setting"] or (both and _same_questions(one, two))
+            if same and (anyway or all(one[name] == two[name] for name in BUDGET)):
                 yield one, two
+
+
+def _same_questions(one: pd.Series[Any], two: pd.Series[Any]) -> bool:
+    """Whether two cells differ in the engine that answered at most, beside what is compared."""
+    identities = [read_json(Path(line["folder"][0]) / "identity.json") for line in (one, two)]
+    first, second = (question_setting_of(identity) for identity in identities)
+    return first == second
 
 
 def _differences(chosen: Sequence[_Chosen]) -> str:
@@ -237,11 +246,11 @@ def _comparison(
     if not both:
         raise frame.no_common_sample(one["folder"][0], two["folder"][0])
     result = paired(*map(list, zip(*both, strict=True)))
-    reference = vanilla["folder"].get(one["setting"])
     where = {name: one[name] for name in WHERE}
     where |= {name: _of_both(one, two, name) for name in BUDGET} | {"ability": ability}
-    first_side, second_side = _side(one, reference, ability), _side(two, reference, ability)
-    return Comparison(where, first_side, second_side, result)
+    # of two engines each has its own
+    sides = [_side(line, vanilla["folder"].get(line["setting"]), ability) for line in (one, two)]
+    return Comparison(where, sides[0], sides[1], result)
 
 
 def _of_both(one: pd.Series[Any], two: pd.Series[Any], name: str) -> Any:

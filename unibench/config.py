@@ -31,6 +31,7 @@ Harness = Literal["vlmevalkit", "lmms_eval"]
 Wrapper = Literal["unibench", "native"]
 Share = Literal["none", "memory", "disk"]
 Fuse = Literal["none", "cells"]
+Engine = Literal["hf", "vllm"]
 Prompts = Literal["dataset", "custom"]
 Diagnostics = Literal["default", "all"]
 VideoReader = Literal["unibench", "qwen_vl_utils", "processor"]
@@ -335,6 +336,19 @@ class HarnessOptions:
 
 
 @dataclass
+class ServeOptions:
+    """How a serving engine is run.
+
+    Attributes:
+        python: interpreter of its environment; null takes that of ``make serve``.
+        options: arguments of ``vllm.LLM``, for example ``{max_model_len: 8192}``.
+    """
+
+    python: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class RunConfig:
     """One cell of a grid.
 
@@ -380,6 +394,10 @@ class RunConfig:
         generation: decoding.
         harness: who asks a benchmark; auto takes the harness that its card prefers.
         harness_options: how a harness is run.
+        engine: what answers: ``hf`` (the model of transformers in this process, whose times can be
+            measured), or ``vllm`` (all open samples at once, in an environment of its own; see
+            :mod:`unibench.serving`).
+        serve: how a serving engine is run.
         diagnostics: what is measured of a choice beside its score: ``default``, where the kept
             tokens lie; ``all``, also how alike they are and how much attention they have. See
             :class:`unibench.diagnostics.Diagnosis`.
@@ -421,6 +439,8 @@ class RunConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     harness: Harness | Literal["auto"] = "auto"
     harness_options: HarnessOptions = field(default_factory=HarnessOptions)
+    engine: Engine = "hf"
+    serve: ServeOptions = field(default_factory=ServeOptions)
     diagnostics: Diagnostics = "default"
     out: str = "outputs"
     timing: bool = True

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unibench import benchmark, hub, lineage, registry, videos
+from unibench import benchmark, engines, hub, lineage, registry, videos
 from unibench.budget import Budget
 from unibench.code.closure import Code
 from unibench.config import (
@@ -58,6 +58,13 @@ ENGINE = (
 )
 # What answers the cells of a grid together, beside that.
 FUSED = ("unibench.inference.together:answer_together",)
+# What answers in the place of transformers.
+SERVED = (
+    "unibench.serving.child:Child",
+    "unibench.serving.model:Pruned",
+    "unibench.serving.processing:PrunedProcessor",
+    "unibench.serving.plugin:check",
+)
 # What asks and scores beside the harness itself, whose version is in the key.
 HARNESSES = {
     "vlmevalkit": (
@@ -79,6 +86,7 @@ OUTSIDE = (
     "unibench.compose",
     "unibench.config",
     "unibench.device",
+    "unibench.engines",
     "unibench.errors",
     "unibench.facts",
     "unibench.hub",
@@ -225,7 +233,7 @@ def _cell(config: RunConfig, looked: dict[str, dict[str, Any]]) -> Cell:
         # named, so that "auto" and the harness that it means have one key
         config = replace(config, harness=asked.harness)
     # by content, since cells of a grid may hold equal configurations of their own
-    places = repr((config.model, config.task, config.harness, config.fuse))
+    places = repr((config.model, config.task, config.harness, config.fuse, config.engine))
     if places not in looked:
         looked[places] = _files(config)
     return _made(config, asked, {**looked[places], **_protocol(config, asked)})
@@ -348,6 +356,14 @@ def setting_of(identity: Mapping[str, Any]) -> str:
     return _hash(_without(identity, *CANDIDATE, *RUNS, code=("method",)))
 
 
+def question_setting_of(identity: Mapping[str, Any]) -> str:
+    """Hash of a setting without the engine that answered, and without what an engine makes its own:
+    two cells that share it answered the same questions of the same model.
+    """
+    names = ("engine", "timing", "batch_size", "device")
+    return _hash(_without(identity, *CANDIDATE, *RUNS, *names, code=("method", "engine")))
+
+
 def series_of(identity: Mapping[str, Any]) -> str:
     """Hash of all that an identity says but seed and repetition: cells of one series, and no
     others, are averaged.
@@ -416,6 +432,7 @@ def _protocol(config: RunConfig, asked: benchmark.Benchmark | None) -> dict[str,
         **({} if config.fuse == APART else {"fuse": config.fuse}),
         **_videos(config),
         **({} if behind == TEXT_AFTER_VIDEO else {"text_after_video": behind}),
+        **engines.identity_of(config),
     }
 
 
@@ -441,7 +458,7 @@ def _files(config: RunConfig) -> dict[str, Any]:
     model, task = config.model, config.task
     given = task.options.items()
     code = {
-        "engine": code_digest(ENGINE if config.fuse == APART else (*ENGINE, *FUSED)),
+        "engine": code_digest(_engine(config)),
         "family": code_digest([_root(registry.families()[model.family])]),
         "task": code_digest(
             HARNESSES[config.harness]
@@ -473,6 +490,13 @@ def _files(config: RunConfig) -> dict[str, Any]:
         },
         "data": samples_digest(task, config.harness),
     }
+
+
+def _engine(config: RunConfig) -> tuple[str, ...]:
+    """What turns a prompt of a cell into a record."""
+    if config.engine != engines.HF:
+        return (*ENGINE, *SERVED)
+    return ENGINE if config.fuse == APART else (*ENGINE, *FUSED)
 
 
 def _processor_of(model: ModelConfig) -> dict[str, str]:

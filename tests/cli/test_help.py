@@ -12,7 +12,7 @@ import pytest
 
 from unibench import frame, report
 from unibench.cli import main, parsers
-from unibench.cli.main import ACTIONS, AUTHORS, EVERY, RUN, VERBS
+from unibench.cli.main import ACTIONS, AUTHORS, EVERY, RUN, SERVERS, VERBS
 from unibench.cli.parser import COMMAND, Options, Parser
 from unibench.cluster import ENGINES
 from unibench.compose import CONFIGS, cell_overrides, options
@@ -71,6 +71,7 @@ def test_the_first_page_fits_a_screen_and_names_every_verb(
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
     assert all(any(line.startswith(f"  {verb} ") for line in lines) for verb in VERBS)
     assert f"  {', '.join(AUTHORS)}  for authors of methods: docs/authors.md" in lines
+    assert f"  {', '.join(SERVERS)}  for serving engines: docs/serving.md" in lines
 
 
 @pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["plot", "--help"]])

@@ -70,7 +70,7 @@ def adapter(self, harness):
         noting(CellInference, "look_at", "prompt")
     return found
 
-plain_channel, serve._channel = serve._channel, channel
+plain_channel, serve.channel = serve.channel, channel
 plain_adapter, serve.Child._adapter = serve.Child._adapter, adapter
 note("started")
 sys.exit(serve.main(sys.argv[3:]))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from unibench import device, hub, identity, inputs
+from unibench import device, engines, hub, identity, inputs
 from unibench.cli import main
 from unibench.cluster.plan import code_digest, read_plan, write_plan
 from unibench.code.closure import Code
@@ -388,6 +388,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "model.revision": "v2",
     "model.path": "pkg://unibench.models/tiny/qwen2_5_vl",
     "model.weights": "random",
+    "engine": "vllm",
     "fuse": "cells",  # which cells share a batch changes the last bits
     "model.adapter": "pkg://unibench.models/tiny/qwen2_5_vl",
     "model.processor_path": "nobody/a-processor",
@@ -463,6 +464,8 @@ SAME_NUMBERS: dict[str, Any] = {
     "out": "elsewhere",
     "share": "memory",
     "share_mib": 1,
+    "serve.python": "/usr/bin/python3",
+    "serve.options": {"max_model_len": 8192},  # of a serving engine, where they are in the key
     "fuse_rows": 2,  # of a fused cell, each of whose samples says beside which others it stood
     "shards": 2,
 }
@@ -477,6 +480,14 @@ def test_a_label_says_that_a_cut_came_behind_a_state() -> None:
     assert cell.variant == "layer=4,after_state=true" and cell.identity["after_state"] is True
     # nothing is removed from the unpruned model
     assert "after_state" not in vanilla_of(cell).identity
+
+
+@pytest.fixture(autouse=True)
+def serving_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The versions that an environment of a serving engine would say it has."""
+    monkeypatch.setattr(engines, "interpreter", lambda config: "python")
+    found = {"vllm": "0.32.0", "transformers": "5.19.0"}
+    monkeypatch.setattr(engines, "versions", lambda python: found)
 
 
 def benchmark_config() -> RunConfig:
@@ -531,3 +542,18 @@ def test_how_a_card_reads_a_score_is_in_the_key(entry: str, value: Any) -> None:
     assert cell_of(changed).key != cell_of(config).key
     blank = with_entry(config, "task.vlmevalkit", replace(card, blank="-"))
     assert cell_of(blank).key != cell_of(config).key
+
+
+def test_engine_version_and_options_are_in_the_key_and_in_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["model=tiny_llava", "method=divprune", "task=synthvqa", "timing=false"]
+    (config,) = compose_cells([*words, "engine=vllm", "budget.scope=item"], sweep=False)
+    served = cell_of(config)
+    assert served.identity["engine"]["version"] == "0.32.0"
+    assert "engine" not in cell_of(replace(config, engine="hf")).identity
+    # another version, or another argument of the engine, is another cell
+    longer = with_entry(config, "serve.options", {"max_model_len": 8192})
+    assert cell_of(longer).key != served.key
+    monkeypatch.setattr(engines, "versions", lambda python: {"vllm": "0.32.1"})
+    assert cell_of(config).key != served.key

@@ -120,6 +120,7 @@ def _method(name: str) -> dict[str, Any]:
         "needs": list(card.needs),
         "layers": list(card.cuts),
         "FlashAttention": card.flash,
+        "servable": card.servable,
         "wants": sorted(card.wants),
         "families": registry.serving(card.wants),
         "file": str(card.path),

@@ -136,7 +136,20 @@ AUTHORS: dict[str, Verb] = {
     ),
     "board": Verb("a site of certificates", parsers.board, "certifying:board"),
 }
-EVERY = {**VERBS, **AUTHORS}
+# those of docs/serving.md, likewise
+SERVERS: dict[str, Verb] = {
+    "serve-bench": Verb(
+        "what pruning does to a server: latency and throughput under load",
+        parsers.serve_bench,
+        "serving:serve_bench",
+    ),
+    "export-method": Verb(
+        "what another engine needs of a method: rules, golden vectors, answers",
+        parsers.export_method,
+        "serving:export_method",
+    ),
+}
+EVERY = {**VERBS, **AUTHORS, **SERVERS}
 ACTIONS: dict[str, Verb] = {
     "list": Verb(
         "cells with state, score, date, host, user and size", parsers.store_list, "stored:list_"
@@ -194,12 +207,12 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
-  positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
-  video.frames=16 | video.fps=2       frames of a video            text_after_video=max_side|last
+  positions=compact  kept tokens close up    wrap=[cen_prune]  around a method    video.frames=16
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
   {{authors}}  for authors of methods: docs/authors.md
+  {{servers}}  for serving engines: docs/serving.md
   experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
   --cfg job | --info  the configuration that Hydra composes       --help | --version
 """
@@ -329,7 +342,8 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
 
         page = f"{__version__}\n"
     elif asks and (not words or words[0] not in EVERY):
-        page = USAGE.format(verbs=_listed(VERBS), authors=", ".join(AUTHORS))
+        further = {"authors": ", ".join(AUTHORS), "servers": ", ".join(SERVERS)}
+        page = USAGE.format(verbs=_listed(VERBS), **further)
     elif asks and words[0] == "store" and not set(words) & ACTIONS.keys():
         page = f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}\n"
     if page:

@@ -490,6 +490,45 @@ def gallery(parser: Parser) -> None:
     parser.examples("synthvqa.html pictures=12", "pairs.html variant=pair split=dev")
 
 
+def serve_bench(parser: Parser) -> None:
+    """Load on a serving engine."""
+    parser.takes("model=MODEL [method=A,B] [key=value ...]")
+    parser.setting("model", "NAME", "of the list, or the folder of a checkpoint")
+    parser.setting("url", "URL", "of a server that is running, in place of model and method")
+    parser.setting("method", "A,B", "methods beside vanilla, a server for each ratio of each")
+    parser.setting("ratio", "0.889", "shares removed, with commas", default="0.889")
+    parser.setting("concurrency", "1,4", "closed loops: so many under way at once", default="1,4")
+    parser.setting("rate", "2,4", "open loops: so many arrivals a second")
+    parser.setting("requests", "16", "of each load in each round", type=count, default=16)
+    parser.setting("rounds", "3", "repeats", type=count, default=3)
+    parser.setting("side", "672", "longer side of a picture in pixels", type=count)
+    parser.setting("max_tokens", "16", "of an answer", type=count, default=16)
+    parser.setting("ttft_ms", "2000", "goodput: first token", type=positive, default=2000.0)
+    parser.setting("total_ms", "5000", "goodput: whole answer", type=positive, default=5000.0)
+    parser.setting("seed", "0", "of pictures and arrivals", type=natural, default=0)
+    parser.setting("python", "FILE", "interpreter of the serving environment")
+    parser.setting("server", "TEXT", "further arguments of the server, in one word")
+    parser.setting("wait", "900", "seconds that a server may take to start", type=positive,
+                   default=900.0)  # fmt: skip
+    parser.setting("note", "TEXT", "for the page: the machine, what else it does", default="")
+    parser.setting("out", "FOLDER", "page, plot and numbers", default="outputs/serving/load")
+    parser.flag("--resize", "beside the methods: vanilla with pictures of as many tokens")
+    parser.examples(
+        "model=qwen2_5_vl_7b method=divprune ratio=0.667,0.889 concurrency=1,8,32 --resize",
+        "url=http://127.0.0.1:8000/v1 rate=1,2,4",
+    )
+
+
+def export_method(parser: Parser) -> None:
+    """What another engine needs of a method."""
+    parser.takes("method=METHOD model=MODEL [key=value ...]", overrides=True)
+    parser.setting("method", "NAME", "of the list")
+    parser.setting("model", "NAME", "that the golden vectors are of", default="tiny_qwen2_5_vl")
+    parser.setting("ratio", "0.889", "share removed", default="0.889")
+    parser.setting("out", "FOLDER", "to write into", default="outputs/export")
+    parser.examples("method=cdpruner model=tiny_qwen2_5_vl ratio=0.667 out=cdpruner")
+
+
 def completion(parser: Parser) -> None:
     """Shell completion."""
     _named(

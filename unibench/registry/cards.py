@@ -133,6 +133,8 @@ class MethodCard(Card):
         cuts: where tokens go, under the defaults in a decoder of 32 layers: ``pixels``, ``tower``,
             ``0`` (before the language model), ``2``, ``16-24``.
         flash: whether it runs under FlashAttention, under the defaults.
+        unservable: why it cannot run inside a serving engine, under the defaults; empty where it
+            can.
     """
 
     fields: dict[str, Parameter] = field(default_factory=dict)
@@ -145,6 +147,12 @@ class MethodCard(Card):
     needs: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
     flash: bool = True
+    unservable: tuple[str, ...] = ()
+
+    @property
+    def servable(self) -> str:
+        """Whether it can run inside a serving engine, and why not."""
+        return f"no, because {'; '.join(self.unservable)}" if self.unservable else "yes"
 
     @property
     def venue(self) -> str:
@@ -263,7 +271,7 @@ def from_plain(plain: Mapping[str, Any]) -> Card:
     for key in ("wants", "provides"):
         if key in values:
             values[key] = frozenset(values[key])
-    for key in ("model_types", "needs", "cuts"):
+    for key in ("model_types", "needs", "cuts", "unservable"):
         if key in values:
             values[key] = tuple(values[key])
     if "options" in values:

@@ -96,6 +96,7 @@ def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -
         asked: one under the defaults; the class where there is none.
         fields: of the method.
     """
+    from unibench.pruning.servable import obstacles
     from unibench.pruning.stage import needs_of
 
     trained = [key for key, field in fields.items() if field.follows == "model.selector"]
@@ -103,7 +104,7 @@ def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -
         method = cls(**dict.fromkeys(trained, "random:0")) if asked is cls else asked
         stages, merges = method.stages(DEPTH), method.encoder(TOWER)
     except Exception:  # a method of a user's own that wants another model; it is refused there
-        return {}
+        return {"unservable": ("it does not say where it cuts under its defaults",)}
     needs = needs_of(stages)
     attends = needs.vit_attention or needs.object_attention or needs.saliency
     kinds = {
@@ -126,6 +127,7 @@ def _of_stages(cls: type[Method], asked: Any, fields: Mapping[str, Parameter]) -
         "needs": tuple(word for word, needed in kinds.items() if needed),
         "cuts": (*places, *_runs(layers)),
         "flash": not any(stage.weighted for stage in (*stages, *merges)),
+        "unservable": obstacles(method, DEPTH),
     }
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from unibench.engines import HF
 from unibench.errors import UsageError, of_file, unknown
 from unibench.identity import Cell, settled
 from unibench.inference.record import Record, stored
@@ -38,6 +39,7 @@ from unibench.runner.company import TogetherExecutor, claimed_beside, is_fused, 
 from unibench.runner.embedded import Embedded
 from unibench.runner.harnessed import Harnessed
 from unibench.runner.listener import Listener, Silent
+from unibench.runner.served import SERVED, Served
 from unibench.runner.stopping import Stop
 from unibench.store import CellFolder, ClaimedPart, DiskError, Watch, acquire, claim_part, holder
 from unibench.store.claim import EXPIRY_SECONDS
@@ -123,7 +125,8 @@ def work(
 
     Args:
         cells: any, in any order.
-        executors: by ``task.kind``; an :class:`Embedded` and a :class:`Harnessed` without it. Hand
+        executors: by ``task.kind``, and ``served`` for cells of a serving engine; an
+            :class:`Embedded`, a :class:`Harnessed` and a :class:`Served` without it. Hand
             the same ones to several calls and models stay loaded between them.
         listener: is told how it goes.
         stop: lets the caller end it between two samples.
@@ -142,6 +145,7 @@ def work(
             executors = {
                 "embedded": Embedded(),
                 "harness": stack.enter_context(closing(Harnessed())),
+                SERVED: stack.enter_context(closing(Served())),
             }
         loop = _CellLoop(executors, listener, stop, Watch(expiry))
         for visit in loop.visits(survey(settled(cells))):
@@ -290,7 +294,7 @@ class _CellLoop:
             raise answered.failed[0]
 
     def executor(self, cell: Cell) -> Executor:
-        kind = cell.config.task.kind
+        kind = SERVED if cell.config.engine != HF else cell.config.task.kind
         if kind not in self.executors:
             raise unknown("task kind", kind, self.executors)
         return self.executors[kind]

@@ -59,8 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    child = Child(_channel())
-    for job in _jobs(arguments[0]):
+    child = Child(channel())
+    for job in jobs(arguments[0]):
         wanted = read_prefetch(job)
         if wanted is not None:
             child.fetch(*wanted)
@@ -262,14 +262,15 @@ def check_installed(harness: Harness) -> None:
         )
 
 
-def _jobs(first: str) -> Iterator[Path]:
+def jobs(first: str) -> Iterator[Path]:
+    """The job named first, then those on standard input."""
     yield Path(first)
     for line in sys.stdin:
         if line.strip():
             yield Path(line.strip())
 
 
-def _channel() -> Say:
+def channel() -> Say:
     """Standard output for events alone; what libraries print there goes to standard error."""
     # the old descriptor 1 is the pipe to the parent
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
