@@ -75,6 +75,14 @@ VERBS: dict[str, Verb] = {
         parsers.report,
         "reporting:report",
     ),
+    "page": Verb(
+        "a page to explore your own results: tables, plots, pictures",
+        parsers.page,
+        "reporting:page",
+    ),
+    "serve-page": Verb(
+        "follow a grid that is running, in a browser", parsers.serve_page, "serving:serve_page"
+    ),
     "reproduce": Verb(
         "a paper's table under its settings and ours, the unpruned model first",
         parsers.reproduce,

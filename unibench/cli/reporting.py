@@ -27,11 +27,7 @@ def report(options: Options) -> int:
     With ``--html`` a page of all results instead.
     """
     if options.html:
-        from unibench.page import build  # loads torch
-
-        missing = frames.left_out(folder_of(options))
-        print(build(finished(options), Path(options.to or "report").expanduser(), left_out=missing))
-        return 0
+        return page(options)
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)
     else:
@@ -46,6 +42,16 @@ def report(options: Options) -> int:
         _write(Path(options.to).expanduser(), options.format, texts)
     else:
         print("\n".join(texts.values()), end="")
+    return 0
+
+
+def page(options: Options) -> int:
+    """``page [key=value ...] [out=outputs] [to=report]``: the explorer of one's own results."""
+    from unibench.page import build  # loads torch
+
+    store = folder_of(options)
+    cells, missing = finished(options), frames.left_out(store)
+    print(build(cells, Path(options.to or "report").expanduser(), missing, store))
     return 0
 
 
