@@ -129,7 +129,7 @@ class _Writer:
             if line["key"] in changed:
                 self._cell(line, changed[line["key"]], questions)
         if differing:
-            shown = {name: self._shown(sources.get(name)) for name in differing}
+            shown = {name: self._shown(sources.get(name), one) for name, one in differing.items()}
             self._script(f"questions{self._asked}", questions.told(differing, shown))
             self._asked += 1
 
@@ -180,8 +180,15 @@ class _Writer:
         asked_in = self._asked if changed else None
         self.cells[line["key"]] = Detail(number, asked_in, len(changed))
 
-    def _shown(self, source: Sample | None) -> list[str | None]:
-        return [] if source is None else [self._picture(one) for one in source.images]
+    def _shown(self, source: Sample | None, asked_: Record) -> list[str | None]:
+        """The files of a sample's pictures; of a video, of the frames that the model was shown."""
+        if source is None:
+            return []
+        frames = {number for video in asked_.frames for number in video}
+        return [
+            self._picture(picture) if not frames or number in frames else None
+            for number, picture in enumerate(source.images)
+        ]
 
     def _picture(self, picture: Image.Image) -> str | None:
         """The name of a picture's file, which is written once; None of too many pictures."""
