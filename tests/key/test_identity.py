@@ -461,6 +461,7 @@ SAME_NUMBERS: dict[str, Any] = {
     "harness_options.judge.timeout": 1.0,
     "harness_options.judge.retries": 1,
     "out": "elsewhere",
+    "shared": "elsewhere",
     "share": "memory",
     "share_mib": 1,
     "fuse_rows": 2,  # of a fused cell, each of whose samples says beside which others it stood

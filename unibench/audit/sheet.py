@@ -136,7 +136,7 @@ def sheet_of(name: str, frame: pd.DataFrame) -> Sheet:
             for paper, harness in zip(frame["paper"], frame["harness"], strict=True)
         }
     )
-    sheet = Sheet(name, ", ".join(sources), tuple(lines_of(frame)))
+    sheet = Sheet(name, ", ".join(sources), tuple(lines_of(frame.to_dict("records"))))
     for row in sheet.rows:
         for column, value in row.values.items():
             _number(name, column, value.text)
@@ -161,4 +161,4 @@ def sheets(path: Path) -> list[Sheet]:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise UsageError(f"{path} holds no CSV file")
-    return [sheet_of(file.stem, read(file)) for file in files]
+    return [sheet_of(file.stem, pd.DataFrame(read(file))) for file in files]

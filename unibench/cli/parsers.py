@@ -557,6 +557,7 @@ def _resources(parser: Parser) -> None:
 
 def _results(parser: Parser) -> None:
     parser.setting("out", "outputs", "folder of the results", default="outputs")
+    parser.setting("shared", "FOLDER", "results of many people beside them, only read")
     parser.filters(*FILTERS)
 
 
