@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = {"pandas", "numpy", "torch", "scipy", "hydra", "omegaconf", "transformers", "pyarrow"}
+HEAVY = {"pandas", "numpy", "torch", "scipy", "transformers", "pyarrow"}
 
 
 @pytest.mark.parametrize(

@@ -161,4 +161,4 @@ def sheets(path: Path) -> list[Sheet]:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise UsageError(f"{path} holds no CSV file")
-    return [sheet_of(file.stem, pd.DataFrame(read(file))) for file in files]
+    return [sheet_of(file.stem, read(file)) for file in files]

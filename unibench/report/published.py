@@ -8,9 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unibench.errors import UsageError, unknown
 from unibench.paths import PACKAGE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDER = PACKAGE.parent / "results" / "published"
 COLUMNS = (
@@ -123,7 +127,18 @@ def _short(name: str) -> str:
     return name.partition("_")[2].removeprefix("table")
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def read(path: Path) -> pd.DataFrame:
+    """The records of a CSV file as a frame.
+
+    Raises:
+        UsageError: as :func:`records_of`.
+    """
+    import pandas as pd  # which the tables of the papers do without
+
+    return pd.DataFrame(records_of(path))
+
+
+def records_of(path: Path) -> list[dict[str, str]]:
     """The records of a CSV file of published numbers, every field a text.
 
     Raises:
@@ -150,7 +165,7 @@ def read(path: Path) -> list[dict[str, str]]:
 @cache
 def rows(name: str, folder: Path = FOLDER) -> tuple[Row, ...]:
     """The lines of a table, in the order of the paper."""
-    return tuple(lines_of(read(folder / f"{name}.csv")))
+    return tuple(lines_of(records_of(folder / f"{name}.csv")))
 
 
 def lines_of(records: Sequence[Mapping[str, str]]) -> Iterator[Row]:
