@@ -30,7 +30,7 @@ const gallery = (() => {
     }
     abilities(here);
     filter(here);
-    const of = rows.length > here.length ? ` of the first ${here.length} of ${rows.length} cells` : ` of ${here.length} cells`;
+    const of = rows.length > here.length ? ` of the first ${here.length} of ${rows.length} cells` : here.length === 1 ? " of one cell" : ` of ${here.length} cells`;
     const remarks = [...explorer.data.remarks, ...(explorer.data.left ? [`${explorer.data.left} cells have no samples here: they are too many, or damaged.`] : [])];
     state.replaceChildren(here.length ? `${items.length} samples${of}. ` : state.textContent, ...[...failed, ...remarks].map(text => element("span", { class: "remark" }, text)));
     document.getElementById("more-cells").hidden = rows.length <= here.length;

@@ -74,7 +74,7 @@ const plots = (() => {
         { mark: { type: "rule", opacity: 0.5 }, encoding: { x, y: span[0], y2: span[1], color } },
         { mark: { type: "rule", opacity: 0.5 }, encoding: { x: { ...x, field: "cost_low" }, x2: { field: "cost_high" }, y, color } },
         { params: zoom(), mark: { type: "point", size: 80, strokeWidth: 2 }, encoding: { x, y, color, shape, tooltip: told, fill: { condition: { test: "datum.front", field: "label", type: "nominal", legend: null, scale: color.scale }, value: "transparent" } } },
-        { mark: { type: "text", dx: 8, dy: -8, align: "left", fontSize: 10 }, encoding: { x, y, text: { field: "budget" } } },
+        { data: { values: steps }, mark: { type: "text", dx: 8, dy: -8, align: "left", fontSize: 10 }, encoding: { x, y, text: { field: "budget" } } },
       ],
     };
   }
@@ -126,7 +126,7 @@ const plots = (() => {
     const figure = element("figure", { class: "plot" }, element("figcaption", {}, title)), body = element("div", { class: "vega", role: "img", "aria-label": title });
     figure.append(body);
     place.append(figure);
-    await vegaEmbed(body, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 260, ...spec }, {
+    await vegaEmbed(body, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 260, autosize: { type: "fit-x", contains: "padding" }, ...spec }, {
       ast: true, renderer: "svg", config: config(), tooltip: { theme: dark() ? "dark" : "light" },
       actions: { export: true, source: false, compiled: false, editor: false }, downloadFileName: title.replace(/[^\w.-]+/g, "_"),
     });
