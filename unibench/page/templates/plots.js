@@ -85,7 +85,7 @@ const plots = (() => {
     const { color, shape } = looks(values);
     const rowsOf = { field: "name", type: "nominal", title: null, sort: { field: "gain", order: "descending" }, axis: { labelLimit: 160 } };
     return {
-      height: { step: 18 }, data: { values },
+      height: 18 * new Set(values.map(one => one.name)).size, data: { values },
       layer: [
         { data: { values: [{ zero: 0 }] }, mark: { type: "rule", strokeDash: [5, 4], opacity: 0.8 }, encoding: { x: { field: "zero", type: "quantitative" } } },
         { mark: { type: "rule", size: 2 }, encoding: { y: rowsOf, x: { field: "gain_low", type: "quantitative", title: "points over the best control" }, x2: { field: "gain_high" }, color } },
@@ -105,7 +105,7 @@ const plots = (() => {
     const tooltip = [{ field: "name", title: "method" }, { field: "column", title: "of" }, { field: "value", title: "% of vanilla", format: ".1f" }, { field: "score", format: ".1f" }, { field: "n", title: "samples" }];
     const [low, high] = [Math.min(...values.map(one => one.value)), Math.max(100, ...values.map(one => one.value))];
     return {
-      height: { step: 18 }, data: { values },
+      height: 18 * new Set(values.map(one => one.name)).size, data: { values },
       layer: [
         { mark: { type: "rect" }, encoding: { x, y: row, color: { field: "value", type: "quantitative", title: "% of vanilla", scale: { scheme: "cividis", domain: [low, high] } }, tooltip } },
         { mark: { type: "text", fontSize: 10 }, encoding: { x, y: row, text: { field: "value", format: ".0f" }, color: { condition: { test: `datum.value > ${(low + high) / 2}`, value: "#111" }, value: "#fff" } } },
