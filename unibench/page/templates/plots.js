@@ -11,7 +11,10 @@ const plots = (() => {
 
   const dark = () => document.documentElement.classList.contains("dark");
   // black is a colour of the palette, and is not seen on black
-  const colour = label => { const [found] = explorer.data.looks[label] ?? ["#7F7F7F"]; return found === "#000000" && dark() ? "#FFFFFF" : found; };
+  function colour(label) {
+    const [found] = explorer.data.looks[label] ?? [dark() ? "#AAAAAA" : "#555555"]; // vanilla's
+    return found === "#000000" && dark() ? "#FFFFFF" : found;
+  }
   const shape = label => (explorer.data.looks[label] ?? ["", "circle"])[1];
 
   function looks(rows) {
