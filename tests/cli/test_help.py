@@ -12,7 +12,7 @@ import pytest
 
 from unibench import frame, report
 from unibench.cli import main, parsers
-from unibench.cli.main import ACTIONS, RUN, VERBS
+from unibench.cli.main import ACTIONS, AUTHORS, EVERY, RUN, VERBS
 from unibench.cli.parser import COMMAND, Options, Parser
 from unibench.cluster import ENGINES
 from unibench.compose import CONFIGS, cell_overrides, options
@@ -20,13 +20,13 @@ from unibench.profile import PROTOCOLS
 from unibench.registry import ROOT
 
 TOP = ROOT.parent
-PAGES = [name for name in VERBS if name != "store"] + [f"store {name}" for name in ACTIONS]
+PAGES = [name for name in EVERY if name != "store"] + [f"store {name}" for name in ACTIONS]
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
 HEADERS = sorted(CONFIGS.rglob("*.yaml"))
 
 
 def parser_of(verb: str) -> Parser:
-    table, name = (ACTIONS, verb.split()[1]) if verb.startswith("store ") else (VERBS, verb)
+    table, name = (ACTIONS, verb.split()[1]) if verb.startswith("store ") else (EVERY, verb)
     found = table.get(name, RUN)
     parser = Parser(verb, found.summary)
     found.arguments(parser)
@@ -37,7 +37,7 @@ def understood(line: str) -> Options:
     """The options of a documented command, all of whose words its verb knows."""
     words = shlex.split(line)
     verb, rest = "", words
-    if words and words[0] in VERBS:
+    if words and words[0] in EVERY:
         length = 2 if words[0] == "store" else 1
         verb, rest = " ".join(words[:length]), words[length:]
     given = parser_of(verb).read(rest)
@@ -66,6 +66,7 @@ def test_the_first_page_fits_a_screen_and_names_every_verb(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
     assert all(any(line.startswith(f"  {verb} ") for line in lines) for verb in VERBS)
+    assert f"  {', '.join(AUTHORS)}  for authors of methods: docs/authors.md" in lines
 
 
 @pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["plot", "--help"]])

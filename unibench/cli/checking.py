@@ -1,4 +1,4 @@
-"""``check``: whether models keep the rules that every method relies on."""
+"""``check``: whether models keep the rules that every method relies on, and methods their own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,31 @@ from unibench.cli.terminal import console, new_table, print_table
 from unibench.compose import compose_cells
 from unibench.conformance import KERNELS, Outcome
 from unibench.conformance import check as outcomes_of
-from unibench.errors import unknown
+from unibench.errors import UsageError, UsageErrors, unknown
 
 SIGNS = {"ok": "ok", "failed": "FAILED", "left out": "-"}
 
 
 def check(options: Options) -> int:
-    """``check model=A,B [attn=sdpa,eager]``: exit code 1 if a rule does not hold."""
+    """``check model=A,B [attn=sdpa,eager]`` or ``check method=NAME``: exit code 1 if a rule does
+    not hold.
+    """
+    if (options.model is None) == (options.method is None):
+        raise UsageError(
+            f"check what? model=NAME or method=NAME, one of them; for example {COMMAND} check"
+            " method=./mine.py:Mine"
+        )
+    if options.method is not None:
+        from unibench.cli.authoring import check_method
+
+        return check_method(options)
+    if options.mistakes or options.words:
+        raise UsageErrors(
+            [
+                *options.mistakes,
+                *(UsageError(f"check model= takes no {word}") for word in options.words),
+            ]
+        )
     names = options.model.split(",")
     kernels = options.attn.split(",")
     for kernel in kernels:

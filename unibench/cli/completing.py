@@ -53,7 +53,7 @@ def words(line: str) -> list[str]:
 
 
 def _offered(before: Sequence[str], typed: str) -> Iterator[str]:
-    from unibench.cli.main import ACTIONS, RUN, VERBS
+    from unibench.cli.main import ACTIONS, EVERY, RUN
 
     key, equals, value = typed.partition("=")
     if equals:
@@ -61,14 +61,14 @@ def _offered(before: Sequence[str], typed: str) -> Iterator[str]:
         yield from (f"{key}={start}{comma}{name}" for name in _values(key))
         return
     if not before:
-        yield from VERBS
+        yield from EVERY
     if before == ["store"]:
         yield from ACTIONS
         return
     if before[:1] == ["store"] and before[1] in ACTIONS:
         verb = ACTIONS[before[1]]
     else:
-        verb = VERBS.get(before[0], RUN) if before else RUN
+        verb = EVERY.get(before[0], RUN) if before else RUN
     parser = Parser("", verb.summary)
     verb.arguments(parser)
     yield from parser.flags

@@ -53,7 +53,7 @@ VERBS: dict[str, Verb] = {
         "doctor:doctor",
     ),
     "check": Verb(
-        "whether a model keeps the rules that every method relies on",
+        "whether a model, or a method of your own, keeps the rules that the others rely on",
         parsers.check,
         "checking:check",
     ),
@@ -112,6 +112,30 @@ VERBS: dict[str, Verb] = {
         parsers.store_folder,
     ),
 }
+# those of docs/authors.md; the first page has room for one line of them
+AUTHORS: dict[str, Verb] = {
+    "new": Verb("a file for a method, task or family of your own", parsers.new, "authoring:new"),
+    "debug": Verb(
+        "what a method does with one sample: scores, kept tokens, tensors",
+        parsers.debug,
+        "authoring:debug",
+    ),
+    "certify": Verb(
+        "conformance, grid, statistics and rows of a method, in one folder",
+        parsers.certify,
+        "certifying:certify",
+    ),
+    "verify": Verb(
+        "a certificate, without running anything of it", parsers.verify, "certifying:verify"
+    ),
+    "search": Verb(
+        "the best of methods made of parts, on a calibration split",
+        parsers.search,
+        "searching:search",
+    ),
+    "board": Verb("a site of certificates", parsers.board, "certifying:board"),
+}
+EVERY = {**VERBS, **AUTHORS}
 ACTIONS: dict[str, Verb] = {
     "list": Verb(
         "cells with state, score, date, host, user and size", parsers.store_list, "stored:list_"
@@ -174,6 +198,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
+  {{authors}}  for authors of methods: docs/authors.md
   experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
   --cfg job | --info  the configuration that Hydra composes       --help | --version
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
@@ -268,8 +293,8 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
         from unibench import __version__
 
         page = f"{__version__}\n"
-    elif asks and (not words or words[0] not in VERBS):
-        page = USAGE.format(verbs=_listed(VERBS))
+    elif asks and (not words or words[0] not in EVERY):
+        page = USAGE.format(verbs=_listed(VERBS), authors=", ".join(AUTHORS))
     elif asks and words[0] == "store" and not set(words) & ACTIONS.keys():
         page = f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}\n"
     if page:
@@ -308,14 +333,14 @@ def _verb_of(words: list[str]) -> tuple[str, Verb, list[str]]:
             f"show what {rest[0]}? {', '.join(parsers.KINDS.values())}; for example {COMMAND} show"
             f" method {rest[0]}"
         )
-    if first in VERBS:
-        return first, VERBS[first], rest
+    if first in EVERY:
+        return first, EVERY[first], rest
     if rest and (first in OVERRIDES or rest[0] == "="):  # method divprune, ratio = 0.5
         value = next((word for word in rest if word != "="), "...")
         raise UsageError(f"overrides are written without spaces: {first}={value}")
     if first and "=" not in first and not first.startswith(("-", "~")):
         page = f"{COMMAND} --help; overrides are written key=value"
-        raise unknown("verb", first, VERBS, page)
+        raise unknown("verb", first, EVERY, page)
     return "", RUN, words
 
 

@@ -29,6 +29,9 @@ SETTINGS = ("paper", "unibench", "both")
 MODES = ("published", "ours", "difference")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
 STUDIES = ("tradeoff", "angles", "sweep", "size", "horizon")
+PARTS = ("method", "task", "family")
+FORMS_OF_METHODS = ("score", "select", "merge")
+READS = ("vit-attention", "vit-features", "llm-attention", "text")
 CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
@@ -133,12 +136,104 @@ def doctor(parser: Parser) -> None:
 
 
 def check(parser: Parser) -> None:
-    """The rules that every method relies on."""
-    parser.takes("model=NAME[,NAME ...] [attn=sdpa,eager]")
-    parser.setting("model", "NAME", "model cards, separated by commas", required=True)
-    parser.setting("attn", "sdpa,eager", "attention implementations", default="sdpa,eager")
+    """The rules that every method relies on, and those that every method keeps."""
+    parser.takes(
+        "model=NAME[,NAME ...] [attn=sdpa,eager] | method=NAME|FILE.py:Class [method.PARAM=VALUE"
+        " ...]",
+        overrides=True,
+    )
+    parser.setting("model", "NAME", "model cards, separated by commas: what a model must keep")
+    parser.setting("attn", "sdpa,eager", "with model=: attention kernels", default="sdpa,eager")
+    parser.setting("method", "FILE.py:Class", "a method: what it must keep on every family")
+    parser.setting("families", "A,B", "with method=: on these alone")
+    parser.setting("rules", "A,B", "with method=: these alone, or quick")
     parser.setting("to", "FILE.md", "write the table there as well")
-    parser.examples("model=gemma3_4b", "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa")
+    parser.flag("--json", "with method=: print everything as JSON")
+    _wide(parser)
+    parser.examples(
+        "model=qwen2_5_vl_7b,llava_next_7b attn=sdpa",
+        "method=./mine.py:Mine",
+        "method=fastv method.layer=3 families=llava,qwen2_5_vl rules=quick",
+    )
+
+
+def new(parser: Parser) -> None:
+    """A skeleton."""
+    parser.takes("KIND NAME [needs=A,B] [form=score] [like=llava] [into=FOLDER]")
+    _named(parser, "kind", "kind", PARTS, f"one of {', '.join(PARTS)}")
+    parser.add_argument("name", metavar="NAME", help="of the file, in snake case")
+    parser.setting("needs", "A,B", f"method: what it reads: {', '.join(READS)}")
+    parser.setting(
+        "form", "score", f"method: or {', '.join(FORMS_OF_METHODS[1:])}",
+        type=one_of("form", FORMS_OF_METHODS), default="score",
+    )  # fmt: skip
+    parser.setting("like", "llava", "family: the one that it resembles", default="llava")
+    parser.setting("into", "FOLDER", "where the files go (.)", default=".")
+    parser.examples("method mine needs=vit-attention", "task colours", "family mymodel like=llava")
+
+
+def debug(parser: Parser) -> None:
+    """A method and one sample."""
+    parser.takes("method=NAME|FILE.py:Class [sample=ID] [key=value ...]", overrides=True)
+    parser.setting("sample", "ID", "the sample that is asked (the first)")
+    parser.setting(
+        "to", "FILE.html", "page with scores, kept tokens, tensors", default="debug.html"
+    )
+    parser.examples(
+        "method=./mine.py:Mine ratio=0.889",
+        "method=divprune ratio=0.75 sample=test-50000001-existence",
+    )
+
+
+def certify(parser: Parser) -> None:
+    """A certificate."""
+    parser.takes(
+        "method=FILE.py:Class [method.PARAM=VALUE ...] [suite=tiny] to=FOLDER", overrides=True
+    )
+    parser.setting("method", "FILE.py:Class", "the method")
+    parser.setting("suite", "tiny", "what is asked of everybody: tiny, tiny_quick", default="tiny")
+    parser.setting("to", "FOLDER", "the certificate; the same command again continues it")
+    parser.examples(
+        "method=./mine.py:Mine suite=tiny to=certificates/mine",
+        "method=./mine.py:Mine suite=tiny_quick to=/tmp/mine",
+    )
+
+
+def verify(parser: Parser) -> None:
+    """A certificate, without running anything of it."""
+    parser.takes("FOLDER [--rerun method=FILE.py:Class] [--share 0.05] [--json]")
+    parser.add_argument("folder", metavar="FOLDER", help="a certificate")
+    parser.flag("--rerun", "ask a random part again, with the file that method= names")
+    parser.setting("method", "FILE.py:Class", "with --rerun: the file, whose digest must be equal")
+    parser.option(
+        "--share", "SHARE", "with --rerun: of the samples (0.05)", type=_share, default=0.05
+    )
+    parser.flag("--json", "print everything as JSON")
+    parser.examples("mine_certificate", "mine_certificate --rerun method=./mine.py:Mine")
+
+
+def search(parser: Parser) -> None:
+    """Methods made of parts."""
+    parser.takes("key=value ... [trials=30] [calibration=0.5] [to=FILE.json]", overrides=True)
+    parser.setting("trials", "30", "expressions that are tried", type=count, default=30)
+    parser.setting(
+        "calibration", "0.5", "share of the pictures to choose by; the rest is asked about once",
+        type=_share, default=0.5,
+    )  # fmt: skip
+    parser.option("--seed-of-search", "0", "of what is proposed", type=natural, default=0)
+    parser.setting("to", "FILE.json", "write trials, scores and the split")
+    parser.examples(
+        "model=tiny_qwen2_5_vl task=synthvqa task.limit=200 ratio=0.889 trials=20",
+        "model=tiny_llava task=synthvqa ratio=0.778 to=search.json",
+    )
+
+
+def board(parser: Parser) -> None:
+    """A site of certificates."""
+    parser.takes("FOLDER to=SITE")
+    parser.add_argument("folder", metavar="FOLDER", help="holds certificates, each in a folder")
+    parser.setting("to", "SITE", "folder of the site", default="board")
+    parser.examples("certificates to=site", "certificates")
 
 
 def profile(parser: Parser) -> None:
@@ -641,6 +736,13 @@ def _details(text: str) -> tuple[str, ...]:
     for word in words:
         one_of("detail", DETAILS)(word)
     return words
+
+
+def _share(text: str) -> float:
+    share = positive(text)
+    if share > 1:
+        raise argparse.ArgumentTypeError(f"{text} is too large; at most 1")
+    return share
 
 
 def _limit(text: str) -> tuple[str, float]:

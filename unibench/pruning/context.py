@@ -37,6 +37,10 @@ def unheard(text: str) -> None:
     """Takes a remark and drops it."""
 
 
+def unseen(name: str, tensor: Tensor) -> None:
+    """Takes a tensor and drops it."""
+
+
 class Lens:
     """A wrapper's corrections of what a method reads from its context. Each function returns its
     argument unless a wrapper overrides it.
@@ -109,6 +113,8 @@ class StageContext:
         pooling: the tiles or frames as the pooling head of their tower (SigLIP's) sees them; None
             where the model came without it. Declare ``Needs(pooling=True)``.
         note: stamps a remark into the row, for example that a substitute was used for a signal.
+        log: shows an intermediate tensor under a name to the author of a method (``debug``); in
+            every other run it is dropped, at the price of a call.
         memory: of the sample, from the first stage of its prompt to the last eviction: what one
             stage leaves for the next.
         share: what part of the sample the context is; for the engine.
@@ -139,6 +145,7 @@ class StageContext:
     clip: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     pooling: Callable[[], Pooled] | None = field(default=None, repr=False)
     note: Callable[[str], None] = field(default=unheard, repr=False)
+    log: Callable[[str, Tensor], None] = field(default=unseen, repr=False)
     memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
     share: Share = field(default=Share(), repr=False)
     lenses: tuple[Lens, ...] = ()
