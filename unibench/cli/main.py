@@ -185,7 +185,6 @@ _SCREEN = logging.StreamHandler()
 _SCREEN.setFormatter(_Plain())
 USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
-
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
   {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
@@ -199,8 +198,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs (python -m unibench VERB --help):
 {{verbs}}
   {{authors}}  for authors of methods: docs/authors.md
-  experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
-  --cfg job | --info  the configuration that Hydra composes       --help | --version
+  experiment=uniprunebench_table5  a published table's cells   --cfg job | --info | --help | --version
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
