@@ -356,9 +356,7 @@ def _pictures(where: str, value: Any) -> tuple[Picture, ...]:
         if not usable or not name:
             raise UsageError(f"{where}: image is {_shown(value)}, names of files are wanted")
     if len(names) > 1 and any(map(is_clip, names)):
-        raise UsageError(
-            f"{where}: image is {_shown(value)}, one video file and no other is wanted"
-        )
+        raise UsageError(f"{where}: image is {_shown(value)}, one video file alone is wanted")
     return tuple(names)
 
 

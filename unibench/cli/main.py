@@ -198,7 +198,7 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
 verbs (python -m unibench VERB --help):
 {{verbs}}
   {{authors}}  for authors of methods: docs/authors.md
-  experiment=uniprunebench_table5  a published table's cells   --cfg job | --info | --help | --version
+  experiment=uniprunebench_table5  a published table  --cfg job, --info, --help, --version
 Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
 """
 
