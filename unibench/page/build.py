@@ -18,12 +18,12 @@ from markupsafe import Markup
 
 from unibench import frame as frames
 from unibench import report as reports
-from unibench.against import against
+from unibench.against import Against, against
 from unibench.errors import UsageError
 from unibench.errors import shown as printable
 from unibench.page import details, judged
 from unibench.page.details import Details, as_json
-from unibench.page.lines import COLUMNS, columns_of, places_of
+from unibench.page.lines import columns_of, places_of
 from unibench.page.summary import summary
 from unibench.plots.canvas import looks
 from unibench.store.files import replace
@@ -66,14 +66,18 @@ def build(
         raise UsageError("there is nothing for a page: no finished cell among these results")
     try:
         found = details.write(frame, to)
+        joined = frames.over_seeds(frame)
+        beaten = against(frames.whole(joined))
+        data = {"summary": summary(frame, left_out, store)}
+        data |= _data(frame, joined, beaten, found)
         scripts = [_script(_part("vendor", name)) for name in LIBRARIES]
         scripts += [_script(_part("templates", name)) for name in SCRIPTS]
         text = _template().render(
             style=Markup("\n".join(_part(*name) for name in STYLES)),
             scripts=[script for script, _ in scripts],
             hashes=" ".join(f"'{digest}'" for _, digest in scripts),
-            data=Markup(as_json(_data(frame, found, left_out, store))),
-            tables=list(_tables(frames.over_seeds(frame, intervals=False))),
+            data=Markup(as_json(data)),
+            tables=list(_tables(joined, beaten)),
             licences=_part("vendor", "LICENCES.txt"),
             left_out=[f"{printable(cell)}: {printable(why)}" for cell, why in left_out.items()],
             toy=any(str(model).startswith("tiny_") for model in frame["model"]),
@@ -85,23 +89,20 @@ def build(
 
 
 def _data(
-    frame: pd.DataFrame, found: Details, left_out: Mapping[Path, str], store: Path | None
+    frame: pd.DataFrame, joined: pd.DataFrame, beaten: Mapping[str, Against], found: Details
 ) -> dict[str, Any]:
-    """Everything that the page shows at once, as JSON."""
-    joined = frames.over_seeds(frame)
+    """Every number that the page shows, as JSON."""
     lines, cells = frames.whole(joined), frames.whole(frame)
     places = places_of(lines)
     shown = columns_of(lines, places)
     numbers = {series: number for number, series in enumerate(shown["series"])}
-    verdicts = judged.verdicts(lines)
+    verdicts = judged.verdicts(lines, beaten)
     times = [found.times.get(series, (None, None)) for series in numbers]
     tests, more = judged.pairs(lines)
     abilities = joined[joined["main"] & (joined["ability"] != frames.ALL)]
     by_cell = columns_of(cells, places)
     cell_details = [found.cells.get(keys[0]) for keys in by_cell["key"]]
     return {
-        "summary": summary(frame, left_out, store),
-        "columns": list(COLUMNS),
         "places": [asdict(place) for place in places.values()],
         "lines": {
             **shown,
@@ -130,9 +131,9 @@ def _looks(lines: pd.DataFrame) -> dict[str, list[str]]:
     return {name: [one["color"], SHAPES[one["marker"]]] for name, one in found.items()}
 
 
-def _tables(joined: pd.DataFrame) -> Iterator[Markup]:
+def _tables(joined: pd.DataFrame, beaten: Mapping[str, Against]) -> Iterator[Markup]:
     """The tables that the page does not make itself."""
-    tables = reports.controls(joined, against(frames.whole(joined)))
+    tables = reports.controls(joined, beaten)
     with suppress(UsageError):  # without a smaller picture or a question asked blind
         tables += reports.groups(joined)
     if len(frames.whole(joined)) <= DIAGNOSED:  # the samples of each cell are read

@@ -13,7 +13,7 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
-from unibench.against import against
+from unibench.against import Against
 from unibench.errors import UsageError
 from unibench.page.lines import rounded
 from unibench.recommend import Recommendation, recommend
@@ -25,7 +25,7 @@ from unibench.stats.several import holm
 Mark = Literal["", "best", "second"]
 PAIRS = 300  # tests of a page: a millisecond each for a few pictures, twenty for a thousand
 ANSWERED = 30_000  # samples that recommendations read; of more the command is named
-METRICS = ("prefill_ms", "equiv_tokens", "tflops")
+METRICS = ("prefill_ms", "equiv_tokens")  # measured, and counted where nothing was
 BLOCK = ("setting", "budget", "budget_mode", "budget_scope")
 
 
@@ -48,14 +48,14 @@ class Verdict:
     high: float | None = None
 
 
-def verdicts(lines: pd.DataFrame) -> dict[str, Verdict]:
+def verdicts(lines: pd.DataFrame, beaten: Mapping[str, Against]) -> dict[str, Verdict]:
     """What can be said of each series.
 
     Args:
         lines: of :func:`unibench.frame.whole`, seeds joined.
+        beaten: of :func:`unibench.against.against`, for the same lines.
     """
     found: dict[str, Verdict] = {}
-    beaten = against(lines)
     marks = dict(_marks(lines))
     for series in lines["series"]:
         mark, one = marks.get(series, ""), beaten.get(series)
