@@ -7,7 +7,9 @@ const gallery = (() => {
   let most = CELLS, items = [], current = -1, turn = 0;
 
   const title = row => `${row.at.model} ${row.label} ${row.budget} ${row.at.task}${row.seed[0] ? ` seed ${row.seed[0]}` : ""}`;
-  const wanted = () => explorer.cells.filter(row => row.method !== "vanilla" && row.detail?.[2] && explorer.passes(row));
+  // methods at one budget stand together, the smallest budget first: there most differs
+  const wanted = () => explorer.cells.filter(row => row.method !== "vanilla" && row.detail?.[2] && explorer.passes(row))
+    .sort((a, b) => a.place - b.place || (b.share ?? 0) - (a.share ?? 0) || a.index - b.index);
 
   async function load(row) {
     if (loaded.has(row.key[0])) return;
