@@ -150,7 +150,7 @@ const gallery = (() => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA|BUTTON)$/.test(event.target.tagName)) return;
     const steps = { ArrowDown: current + 1, j: current + 1, ArrowUp: current - 1, k: current - 1, Home: 0, End: Math.min(items.length, LISTED) - 1 };
     if (event.key in steps) select(Math.max(0, steps[event.key]));
-    else if (event.key === "Enter") document.querySelector("#sample .figures figure:last-of-type .enlarge, #sample .enlarge")?.click();
+    else if (event.key === "Enter") (document.querySelector("#sample .enlarge:has(svg)") ?? document.querySelector("#sample .enlarge"))?.click();
     else return;
     event.preventDefault();
   }
