@@ -24,7 +24,7 @@ from unibench.stats.several import holm
 
 Mark = Literal["", "best", "second"]
 PAIRS = 300  # tests of a page: a millisecond each for a few pictures, twenty for a thousand
-ANSWERED = 30_000  # samples that recommendations read; of more the command is named
+ANSWERED, CELLS = 30_000, 300  # that recommendations read; of more the command is named
 METRICS = ("prefill_ms", "equiv_tokens")  # measured, and counted where nothing was
 BLOCK = ("setting", "budget", "budget_mode", "budget_scope")
 
@@ -172,9 +172,11 @@ def recommended(cells: pd.DataFrame) -> list[dict[str, Any]]:
     Args:
         cells: finished cells, not joined over seeds.
     """
-    answered = int(frames.whole(cells)["n"].sum())
-    if answered > ANSWERED:
-        why = f"these results have {answered:,} samples, more than a page reads"
+    answered, count = int(frames.whole(cells)["n"].sum()), len(frames.whole(cells))
+    if answered > ANSWERED or count > CELLS:
+        why = (
+            f"These are {count:,} cells with {answered:,} samples, more than a page reads for this."
+        )
         return [{"metric": METRICS[0], "error": why}]
     found: list[dict[str, Any]] = []
     for metric in METRICS:
