@@ -67,6 +67,9 @@ const tables = (() => {
   const budget = { title: "budget", value: row => row.share ?? 0, show: row => row.method === "vanilla" ? "" : row.budget };
   const mode = { title: "mode", words: true, value: row => row.method === "vanilla" ? "" : explorer.FILTERS.mode(row), hidden: new Set(explorer.lines.filter(row => row.method !== "vanilla").map(explorer.FILTERS.mode)).size < 2 };
 
+  // what everything is compared to stands above it
+  const vanillaFirst = rows => rows.sort((a, b) => a.at.condition - b.at.condition || a.place - b.place || (b.method === "vanilla") - (a.method === "vanilla") || a.index - b.index);
+
   function scores() {
     const rows = explorer.shown(), value = document.getElementById("value").value;
     const columnOf = row => task.value(row);
@@ -112,7 +115,7 @@ const tables = (() => {
         { title: "n", value: group => only(group)?.n, show: group => String(only(group)?.n ?? ""), hidden: true },
       );
     }
-    draw(document.getElementById("score-table"), columns, [...groups.values()]);
+    draw(document.getElementById("score-table"), columns, vanillaFirst([...groups.values()]));
   }
 
   // the best method of each budget, with the best control beside it
@@ -153,7 +156,7 @@ const tables = (() => {
 
   const cost = (title, name, digits) => ({ title, value: row => row[name], show: row => format.number(row[name], digits) });
   function cells() {
-    const rows = explorer.cells.filter(row => explorer.passes(row));
+    const rows = vanillaFirst(explorer.cells.filter(row => explorer.passes(row)));
     draw(document.getElementById("cell-table"), [
       model, task, method, budget, mode,
       { title: "seed", value: row => row.seed[0], show: row => String(row.seed[0]) },
