@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unibench.errors import UsageError, unknown
 from unibench.paths import PACKAGE
@@ -168,7 +168,7 @@ def rows(name: str, folder: Path = FOLDER) -> tuple[Row, ...]:
     return tuple(lines_of(records_of(folder / f"{name}.csv")))
 
 
-def lines_of(records: Sequence[Mapping[str, str]]) -> Iterator[Row]:
+def lines_of(records: Sequence[Mapping[Any, str]]) -> Iterator[Row]:
     """Join the values of each line: a line ends where its labels change or a column comes again."""
     row: Row | None = None
     for record in records:
