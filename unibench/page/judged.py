@@ -157,10 +157,19 @@ def _corrected(found: Sequence[tuple[str, str, Paired]]) -> list[Pair]:
     corrected = holm([one.p for _, _, one in found]) if found else []
     pairs_ = []
     for (first, second, one), p_holm in zip(found, corrected, strict=True):
-        points = [rounded(100 * value) for value in (one.difference, one.low, one.high)]
-        counts = one.won, one.lost
-        pairs_.append(Pair(first, second, one.n, *points, one.p, p_holm, one.test, *counts))
+        difference, low, high = map(_points, (one.difference, one.low, one.high))
+        pairs_.append(
+            Pair(
+                first, second, one.n, difference, low, high,
+                one.p, p_holm, one.test, one.won, one.lost,
+            )
+        )  # fmt: skip
     return pairs_
+
+
+def _points(share: float) -> float | None:
+    """A share of the score in points of 100."""
+    return rounded(100 * share)
 
 
 def recommended(cells: pd.DataFrame) -> list[dict[str, Any]]:
