@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import unibench
-from tests.methods._contexts import METHODS, OPTIONS, prompt_for
+from tests.methods._contexts import METHODS, OPTIONS, VIDEO_ONLY, prompt_for
 from tests.support.clocks import Ticking, ticking
 from tests.support.models import Bare, inputs_of, model_of
 from unibench import UsageError, registry
@@ -31,8 +31,9 @@ RATIO, PROMPTS = 0.889, 12
 
 # by default one method: the doors of tests/doors open for others too
 OFTEN = ("divprune",)
-# but the one that merges inside the tower, where Qwen's joins its patches in blocks
-OTHERS = tuple(name for name in METHODS if name not in (*OFTEN, "ficoco_v"))
+# but the one that merges inside the tower, where Qwen's joins its patches in blocks, and those that
+# want a video
+OTHERS = tuple(name for name in METHODS if name not in (*OFTEN, *VIDEO_ONLY, "ficoco_v"))
 
 
 @pytest.fixture(scope="module")
