@@ -415,7 +415,8 @@ def assembled(chosen: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> 
         # an interpolation names what it follows: cells that say the same there share the result
         named = [part for part in parts if part.interpolated or part.key in text]
         values |= _resolved(tuple(parts if "${${" in text else named))
-    values["out"] = str(Path(values["out"]).expanduser())
+    for name in ("out", "shared"):
+        values[name] = values[name] and str(Path(values[name]).expanduser())
     return RunConfig(**values)
 
 
@@ -652,7 +653,8 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         as_written = OmegaConf.to_container(whole, resolve=False)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
         # where results lie is told by the results themselves
-        plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
+        places = {name: plain[name] for name in ("out", "shared")}
+        plain = {**followed(as_written, {**plain, **dict.fromkeys(places)}), **places}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
         values["method"] = _placed(values["method"])

@@ -402,6 +402,8 @@ class RunConfig:
             tokens lie; ``all``, also how alike they are and how much attention they have. See
             :class:`unibench.diagnostics.Diagnosis`.
         out: folder of the results.
+        shared: another one, of many people, that is read and never written: a cell that is finished
+            there counts as done.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
             ``disk`` (below ``out``); needs ``timing=false``, since the tower's time would be
@@ -443,6 +445,7 @@ class RunConfig:
     serve: ServeOptions = field(default_factory=ServeOptions)
     diagnostics: Diagnostics = "default"
     out: str = "outputs"
+    shared: str | None = None
     timing: bool = True
     share: Share = "none"
     share_mib: Count = 1024

@@ -33,7 +33,7 @@ LETTERS = "ABCDEFGHIJKLMNOP"
 SHORTEST_BASE64 = 64
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "index"),
-    "image": ("image", "image_path", "images"),
+    "image": ("image", "image_path", "images", "video", "video_path"),
     "question": ("question",),
     "answer": ("answer", "answers"),
     "ability": ("ability", "category"),

@@ -89,6 +89,20 @@ def load(folder: str | Path) -> pd.DataFrame:
     return frame
 
 
+def over(own: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one's own store and of one that is shared; of a cell that both have, one's own.
+
+    Args:
+        own, shared: of :func:`load`.
+    """
+    added = shared[~shared["key"].isin(own["key"])]
+    parts = [part for part in (own, added) if len(part)]
+    if not parts:
+        return own
+    # a drop is against the vanilla of either
+    return _with_vanilla(pd.concat(parts, ignore_index=True))
+
+
 def left_out(folder: Path) -> dict[Path, str]:
     """Why cells of a store are in no table, by their folder."""
     store = folder.expanduser()

@@ -83,6 +83,14 @@ VERBS: dict[str, Verb] = {
         parsers.report,
         "reporting:report",
     ),
+    "page": Verb(
+        "a page to explore your own results: tables, plots, pictures",
+        parsers.page,
+        "reporting:page",
+    ),
+    "serve-page": Verb(
+        "follow a grid that is running, in a browser", parsers.serve_page, "following:serve_page"
+    ),
     "reproduce": Verb(
         "a paper's table under its settings and ours, the unpruned model first",
         parsers.reproduce,
@@ -199,7 +207,6 @@ _SCREEN = logging.StreamHandler()
 _SCREEN.setFormatter(_Plain())
 USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
-
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
   {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
@@ -213,8 +220,7 @@ verbs (python -m unibench VERB --help):
 {{verbs}}
   {{authors}}  for authors of methods: docs/authors.md
   {{servers}}  for serving engines: docs/serving.md
-  experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
-  --cfg job | --info  the configuration that Hydra composes       --help | --version
+  experiment=uniprunebench_table5  a published table  --cfg job, --info, --help, --version
 """
 
 

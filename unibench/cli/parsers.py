@@ -389,6 +389,26 @@ def report(parser: Parser) -> None:
     )
 
 
+def page(parser: Parser) -> None:
+    """The results explorer."""
+    parser.takes("[key=value ...]")
+    parser.setting("to", "report", "folder to write; index.html in it opens without a server")
+    _results(parser)
+    parser.examples("out=outputs to=page", "out=outputs model=qwen2_5_vl_7b task=pope,mme to=page")
+
+
+def serve_page(parser: Parser) -> None:
+    """A grid, followed live."""
+    parser.takes("[-m] key=value ... [--port N]", overrides=True)
+    _sweep(parser)
+    parser.option("--port", "N", "of this machine alone (8631; 0: any free one)", type=natural)
+    parser.examples(
+        "out=outputs",
+        "-m method=divprune,fastv ratio=0.667,0.889 --port 8000",
+        "experiment=idpruner_table1",
+    )
+
+
 def reproduce(parser: Parser) -> None:
     """A paper's table, run."""
     parser.takes("paper=P table=K [key=value ...] [--factors] [--json]", overrides=True)
@@ -684,6 +704,7 @@ def _resources(parser: Parser) -> None:
 
 def _results(parser: Parser) -> None:
     parser.setting("out", "outputs", "folder of the results", default="outputs")
+    parser.setting("shared", "FOLDER", "results of many people beside them, only read")
     parser.filters(*FILTERS)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -398,14 +399,15 @@ def _stored(file: Path) -> Any:
 
 
 def stored_row(cell: Cell) -> Row | None:
-    """The row of a finished cell; None also if it is damaged, and so has to be made again from the
-    cell's samples.
+    """The row of a cell that is finished here or in the shared store; None also if it is damaged,
+    and so has to be made again from the cell's samples.
     """
-    try:
-        values = read_json(cell.folder / "metrics.json")
-        return Row.from_json(values, cell.identity, str(cell.folder))
-    except RowError:
-        return None
+    for folder in (cell.folder, cell.shared_folder):
+        if folder is None:
+            continue
+        with suppress(RowError):
+            return Row.from_json(read_json(folder / "metrics.json"), cell.identity, str(folder))
+    return None
 
 
 def row_of(

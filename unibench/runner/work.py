@@ -342,7 +342,8 @@ class _CellLoop:
     def _note(self, folder: CellFolder, row: Row) -> None:
         """Note the row of a complete cell."""
         self.outcome.rows[folder.cell.key] = row
-        tidy(folder.path, self.watch)
+        if Path(row.folder) == folder.path:  # a shared store is never written
+            tidy(folder.path, self.watch)
 
     def _fail(self, cell: Cell, error: str, *, usage: bool) -> None:
         self.outcome.failures.append(Failure(cell, error, usage))

@@ -18,8 +18,8 @@ from unibench.frame import conditions, difference, labels
 from unibench.inference.row import ALL
 from unibench.inference.row import columns as names
 from unibench.registry import category
-from unibench.report.controls import MARK, NOTE
-from unibench.report.groups import groups
+from unibench.report.by_group import groups
+from unibench.report.over_control import MARK, NOTE
 from unibench.report.overlap import diagnostics
 from unibench.report.table import Block, Entry, Line, Source, Table
 from unibench.store import versions as releases
