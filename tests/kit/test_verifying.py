@@ -14,11 +14,13 @@ import torch
 
 from tests.kit import _certificates as made
 from tests.kit._certificates import LIMIT, MINI, TOKENS, asked, certified, is_own
+from unibench import UsageError, registry
 from unibench.identity import Cell
 from unibench.inference.record import Record
 from unibench.kit import certificate as parts
 from unibench.kit import standard
-from unibench.kit.verifying import odds, stated, verify
+from unibench.kit.rerun import claims, words_of
+from unibench.kit.verifying import odds, opened, stated, verify
 from unibench.pruning.record import packed
 from unibench.tasks.synthvqa import SynthVQA
 
@@ -242,3 +244,31 @@ def test_nothing_of_a_certificate_is_run(honest: Path, tmp_path: Path) -> None:
     parts.seal(folder)
     verify(folder)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("value", ["/tmp/evil.py:Evil", "${oc.env:HOME}", {"name": "fastv"}, "a,b"])
+def test_a_rerun_takes_no_parameter_that_could_name_code(
+    value: Any, honest: Path, tmp_path: Path
+) -> None:
+    folder = edited(parts.CERTIFICATE, lambda all: all["method"]["options"].update(step=value))(
+        shutil.copytree(honest, tmp_path / "certificate")
+    )
+    with pytest.raises(UsageError, match="nothing was run"):
+        words_of(opened(folder), registry.method(made.OWN), made.OWN)
+
+
+def test_a_rerun_refuses_another_code_and_names_what_a_certificate_claims(
+    honest: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(made.METHOD.read_text().replace("-self.step", "self.step"))
+    with pytest.raises(UsageError, match="nothing was run"):
+        words_of(opened(honest), registry.method(f"{other}:First"), f"{other}:First")
+    card = registry.method(made.OWN)
+    assert words_of(opened(honest), card, made.OWN) == [f"method={made.OWN}"]
+    assert not list(claims(opened(honest), card))
+    folder = edited(parts.CERTIFICATE, lambda all: all["method"].update(training_free=False))(
+        shutil.copytree(honest, tmp_path / "certificate")
+    )
+    (claim,) = claims(opened(folder), card)
+    assert "training_free" in claim.what
