@@ -17,7 +17,7 @@ from unibench.paths import PACKAGE
 from unibench.pruning import Family
 
 WORDS = [(), *((word,) for word in NEEDS), ("vit-attention", "text")]
-DEFAULT = [("score", ("vit-attention",)), ("merge", ()), ("select", ("llm-attention",))]
+DEFAULT = [("score", ("vit-attention",))]
 
 
 def named(form: str, words: tuple[str, ...]) -> str:

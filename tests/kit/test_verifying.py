@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,14 @@ def _suite(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certified(tmp_path_factory.mktemp("honest") / "certificate")
+
+
+def some(names: Iterable[str], *default: str) -> list[Any]:
+    """Names of cases, those slow that do not begin in one of these ways."""
+    return [
+        name if name.startswith(default) else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
 
 
 def kinds(folder: Path) -> set[str]:
@@ -114,7 +122,9 @@ SAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", SAMPLES)
+@pytest.mark.parametrize(
+    "what", some(SAMPLES, "the wrong answers", "twice the budget", "the prompt", "a baseline")
+)
 def test_edited_samples_are_found_though_all_else_follows(what: str, tmp_path: Path) -> None:
     change, kind = SAMPLES[what]
     assert kind in kinds(certified(tmp_path / "certificate", change))
@@ -146,7 +156,7 @@ IDENTITIES = {
 }
 
 
-@pytest.mark.parametrize("what", IDENTITIES)
+@pytest.mark.parametrize("what", some(IDENTITIES, "a baseline"))
 def test_an_edited_identity_is_found_under_its_new_key(what: str, tmp_path: Path) -> None:
     found = kinds(certified(tmp_path / "certificate", rename=IDENTITIES[what]))
     assert found & {"identity", "rows", "suite"}
@@ -210,7 +220,9 @@ BESIDE: dict[str, tuple[Tamper, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BESIDE)
+@pytest.mark.parametrize(
+    "what", some(BESIDE, "p of", "a rule that failed", "the code beside", "a file more")
+)
 def test_an_edit_beside_the_cells_is_found(what: str, honest: Path, tmp_path: Path) -> None:
     tamper, kind = BESIDE[what]
     assert kind in kinds(tamper(shutil.copytree(honest, tmp_path / "certificate")))
