@@ -546,7 +546,10 @@ def export_method(parser: Parser) -> None:
     parser.setting("model", "NAME", "that the golden vectors are of", default="tiny_qwen2_5_vl")
     parser.setting("ratio", "0.889", "share removed", default="0.889")
     parser.setting("out", "FOLDER", "to write into", default="outputs/export")
-    parser.examples("method=cdpruner model=tiny_qwen2_5_vl ratio=0.667 out=cdpruner")
+    parser.examples(
+        "method=cdpruner model=tiny_qwen2_5_vl ratio=0.667 out=cdpruner",
+        "method=divprune model=tiny_llava ratio=0.889",
+    )
 
 
 def completion(parser: Parser) -> None:
