@@ -364,7 +364,8 @@ def kept(lines: Sequence[Line], bench: Bench, about: str, command: str, out: Pat
     plain = {"about": about, "command": command, "lines": [asdict(line) for line in lines]}
     (out / "load.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     drawn(lines, out / "load.svg")
-    text = page(lines, bench, about, command) + "\n![latency against throughput](load.svg)\n"
+    plot = "Circles are closed loops, squares open ones.\n\n![latency and throughput](load.svg)\n"
+    text = page(lines, bench, about, command) + "\n" + plot
     (out / "load.md").write_text(text, encoding="utf-8")
     return out / "load.md"
 
