@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,9 @@ class Run:
         assert side_card is not None
         if not tables.exists():
             write_tables(tables, self.harness, [side_card.name], size)
+        # VLMEvalKit unpacks pictures beside its table, and a second run would find them there;
+        # unibench unpacks them for each cell
+        shutil.rmtree(tables / "images", ignore_errors=True)
         out = self.folder / f"{self.harness}_{size}_{side}_{number}"
         out.mkdir()
         own = side == "harness"
@@ -84,12 +88,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs=2, default=(60, 300))
+    parser.add_argument("--harnesses", nargs="+", choices=HARNESSES, default=HARNESSES)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     (config,) = compose_cells([f"model={MODEL}"], sweep=False)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for harness in HARNESSES:
+        for harness in arguments.harnesses:
             run = Run(harness, config.model, Path(folder))
             rows.append(_row(run, arguments.sizes, arguments.repeats))
     few, many = arguments.sizes
@@ -104,6 +110,8 @@ def main() -> None:
         " at most 1.10 wanted. *Start-up*: the rest, imports and",
         f"loading. {arguments.repeats} repeats, the four commands in turn; median, for the ratio"
         " with quartiles.",
+        "Caches that are shared make a second dearer: load average of the machine before and after"
+        f" {load:.1f} and {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores.",
         "",
         *table(
             ["harness", f"{few}, s", f"{many}, s", "a question, ms", "ratio", "start-up, s"], rows

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel
 
-from unibench import registry
+from unibench import plainyaml, registry
 from unibench.config import model_path
 from unibench.errors import UsageError, shown
 from unibench.registry import ROOT
@@ -89,7 +88,7 @@ def card_clip(model: Any) -> str | None:
     """
     source = getattr(model, "name_or_path", "")
     for file in sorted((ROOT / "configs" / "model").glob("*.yaml")):
-        card: Any = OmegaConf.load(file)
+        card: Any = plainyaml.loaded(file.read_text(encoding="utf-8"))
         if source and _is_of(card.get("checkpoint"), card.get("path"), source):
             clip: str | None = card.get("clip")
             return clip

@@ -18,7 +18,6 @@ from unibench.budget import (
     Scope,
     TextAfterVideo,
 )
-from unibench.compose import compose_cells, options, wrapper_of
 from unibench.config import ModelConfig
 from unibench.errors import UsageError, unknown
 from unibench.models import LoadedModel, cached_processor, card_clip, family_of, whole_model
@@ -52,6 +51,9 @@ def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
         UsageError: there is no such model or preset, or its checkpoint cannot be had.
     """
     if isinstance(model, str):
+        # composing needs Hydra, which prune() and a ModelConfig do not
+        from unibench.compose import compose_cells, options
+
         if model not in options("model"):
             raise unknown("model", model, options("model"), "python -m unibench list models")
         model = compose_cells([f"model={model}"], sweep=False)[0].model
@@ -188,6 +190,8 @@ def _wrapped(method: Method, wrap: Sequence[str | Mapping[str, Any]]) -> Method:
     if isinstance(method, vanilla):
         return method  # the reference of the others
     for entry in reversed(wrap):
+        from unibench.compose import wrapper_of  # see load()
+
         node = dict(wrapper_of(f"wrap={entry!r}", entry))
         method = build_method(node.pop("name"), inner=method, **node)
     return method

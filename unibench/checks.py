@@ -141,12 +141,6 @@ def _fuse_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         yield UsageError(
             f"fuse={cell.fuse} makes a batch of the cells: leave batch_size={cell.batch_size} out"
         )
-    # the child can (unibench.harness.child.fused), but no run of a real harness has shown it yet
-    if cell.task.kind != "embedded":
-        yield UsageError(
-            f"fuse={cell.fuse} answers embedded tasks, and task={cell.task.name} is asked by a"
-            " harness: leave it out"
-        )
 
 
 def remarks(cells: Sequence[RunConfig], given: Sequence[str]) -> Iterator[str]:

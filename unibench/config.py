@@ -7,16 +7,15 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from unibench import schema
 from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
 from unibench.schema import Least
 
+# OmegaConf's own sign of a value that must be given; Hydra and OmegaConf themselves are imported
+# where they are used, so that models, methods and profiles also run where they are not installed
+MISSING: Any = "???"
 INSIDE = "pkg://unibench."  # a place inside this package
 _HERE = Path(__file__).parent
 
@@ -470,6 +469,9 @@ def resolved(plain: Any) -> Any:
     Raises:
         UsageError: a variable is not set.
     """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         return followed(plain, OmegaConf.to_container(OmegaConf.create(plain), resolve=True))
     except OmegaConfBaseException as error:
@@ -491,6 +493,8 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def register() -> None:
     """Make the schema known to Hydra."""
+    from hydra.core.config_store import ConfigStore
+
     ConfigStore.instance().store(name="run_schema", node=schema.without_literals(RunConfig))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -115,6 +116,7 @@ def mistake_of_document(document: Mapping[str, Any]) -> str | None:
     >>> mistake_of_document({"options": ["red", "blue"], "answer": "b"})
     "its answer 'b' is none of its options A, B, so no reply could be right. Did you mean B?"
     >>> mistake_of_document({"choices": "['red', 'blue']", "answer": 1})
+    >>> mistake_of_document({"choices": ["red", "blue"], "answer": "(B)"})
     """
     answer, listed = document.get("answer"), document.get("options", document.get("choices"))
     if isinstance(listed, str):
@@ -131,7 +133,9 @@ def mistake_of_document(document: Mapping[str, Any]) -> str | None:
     if answer is None or answer == "":
         return "its answer is empty; a row without a label cannot be scored, leave it out"
     if not str(answer).isdecimal():
-        return _of_label(str(answer), LETTERS[: len(listed)])
+        # CV-Bench's labels are published in parentheses, which its scoring takes off
+        label = re.sub(r"^\(([A-Z])\)$", r"\1", str(answer))
+        return _of_label(label, LETTERS[: len(listed)])
     if int(str(answer)) < len(listed):
         return None
     return f"its answer {answer} is none of its {len(listed)} options, which are counted from 0"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,12 +28,19 @@ each_method = pytest.mark.parametrize(
 )
 
 
+@cache
+def printed(method: str) -> tuple[str, str]:
+    """What a calibration says, and the overrides that it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["calibrate", f"method={method}", *WORDS[method], "samples=4"]) == 0
+    said, overrides = out.getvalue().splitlines()
+    return said, overrides
+
+
 @each_method
-def test_the_numbers_found_are_overrides_of_the_next_run(
-    method: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["calibrate", f"method={method}", *WORDS[method], "samples=4"]) == 0
-    said, overrides = capsys.readouterr().out.splitlines()
+def test_the_numbers_found_are_overrides_of_the_next_run(method: str) -> None:
+    said, overrides = printed(method)
     assert "4 samples beyond those of the task's limit" in said
     (cell,) = compose_cells([f"method={method}", *shlex.split(overrides)], sweep=False)
     assert all(
@@ -58,10 +68,9 @@ def test_a_file_holds_what_would_have_been_printed_and_is_part_of_the_key(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / f"{method}.safetensors"
-    calibrated = ["calibrate", f"method={method}", *WORDS[method], "samples=4"]
-    assert main(calibrated) == 0
-    printed = capsys.readouterr().out.splitlines()[1]
-    assert main([*calibrated, f"to={file}"]) == 0
+    _, numbers = printed(method)
+    words = ["calibrate", f"method={method}", *WORDS[method], "samples=4", f"to={file}"]
+    assert main(words) == 0
     override = capsys.readouterr().out.splitlines()[1]
     found = read(file)
     assert found.facts["samples"] == "4" and found.facts["method"] == method
@@ -69,7 +78,7 @@ def test_a_file_holds_what_would_have_been_printed_and_is_part_of_the_key(
     assert found.made_of == "tiny_qwen2_5_vl, 4 samples"
     words = [f"method={method}", "ratio=0.5", "task.limit=2", "generation.max_new_tokens=2"]
     kept = []
-    for more in (shlex.split(override), shlex.split(printed)):
+    for more in (shlex.split(override), shlex.split(numbers)):
         out = tmp_path / str(len(kept))
         assert main([*words, *more, f"out={out}"]) == 0
         (samples,) = out.rglob(f"{method}@*/*/samples.jsonl")

@@ -220,12 +220,20 @@ def test_a_finished_grid_is_not_submitted(
     assert "nothing is left to do" in capsys.readouterr().err and not sbatch.exists()
 
 
-def test_time_that_is_up_ends_the_work_between_two_samples(tmp_path: Path) -> None:
+def test_time_that_is_up_ends_the_work_between_two_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = grid(tmp_path, "method=vanilla", "task.limit=1000")
+
+    def long(part: ClaimedPart, sample: str) -> None:
+        if sample == "4":
+            begun = time.monotonic()
+            monkeypatch.setattr(time, "monotonic", lambda: begun + 3600)
+
     with pytest.raises(KeyboardInterrupt):
-        work(cells, executors={"embedded": Scripted(seconds=0.02)}, stop=Stop(seconds=0.3))
+        work(cells, executors={"embedded": Scripted(long)}, stop=Stop(seconds=3600))
     (plan,) = survey(cells)
-    assert plan.state == "partial" and 0 < plan.answered < 1000 and plan.holder is None
+    assert (plan.state, plan.answered, plan.holder) == ("partial", 5, None)
     assert len(CellFolder(plan.cell).samples()) == plan.answered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -42,15 +43,17 @@ def counted(family: str, method: str, ratio: float) -> tuple[float, float, float
     return executed, 1e12 * shape.prefill_tflops(tokens), 1e12 * tflops(record.product_macs)
 
 
-EACH = [
-    (family, method)
-    for family in FAMILIES
-    for method in ("vanilla", "divprune", "fastv", "pyramiddrop", "vtw")
-]
+SEVERAL = ("vanilla", "divprune", "fastv", "pyramiddrop", "vtw")
 ALL = [(prompt_for(method)[0], method) for method in METHODS]
+# by default every method on one family, and every family with one method
+TURNS = [(family, SEVERAL[turn % len(SEVERAL)]) for turn, family in enumerate(FAMILIES)]
+CASES = [
+    pytest.param(*case, marks=[] if case in (*TURNS, *ALL) else [pytest.mark.slow])
+    for case in dict.fromkeys([*itertools.product(FAMILIES, SEVERAL), *ALL])
+]
 
 
-@pytest.mark.parametrize(("family", "method"), list(dict.fromkeys([*EACH, *ALL])))
+@pytest.mark.parametrize(("family", "method"), CASES)
 def test_the_closed_formula_and_the_selection_make_up_what_is_executed(
     family: str, method: str
 ) -> None:

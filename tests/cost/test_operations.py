@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,14 @@ from torch import Tensor
 
 import unibench
 from tests.methods._contexts import BESIDES, FORMS, METHODS, build, prompt_for
+from tests.support.clocks import Ticking, ticking
 from tests.support.methods import Unbudgeted
 from tests.support.models import HIDDEN, collate, inputs_of, model_of
 from unibench import Method, Selection, Stage, StageContext
 from unibench.ops import counted, did
 from unibench.pruning.record import PromptRecord
+
+__all__ = ["ticking"]  # a fixture
 
 N, D = 120, 96
 
@@ -147,9 +149,10 @@ def test_every_operator_of_our_own_methods_has_a_formula(name: str) -> None:
     model = model_of(family)
     with unibench.prune(model, build(name), ratio=0.667, **BESIDES) as session, torch.no_grad():
         model(**prompt, use_cache=True)
-    (record,) = session.take_records()
+    (record,), (times,) = session.take_records(), session.take_times()
     assert set(record.uncounted) <= ITERATIVE
     assert record.method_macs > 0 or name in WITHOUT_ARITHMETIC
+    assert times.prefill > 0 and (times.method == 0) == (name == "vanilla")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Twice(Unbudgeted):
     """Slow when it is asked again; leaves a memory, draws, remarks."""
 
     asked: list[dict[str, Tensor]]
-    pause: float = 0.0
+    sleep: Callable[[float], None] = lambda seconds: None
 
     def stages(self, depth: int) -> list[Stage]:
         return [Stage(0, self.leave, exact=False), Stage(2, self.read, exact=False)]
@@ -176,12 +179,12 @@ class Twice(Unbudgeted):
         ctx.note(f"asked at layer {ctx.layer}")
         torch.rand(3)
         if len(self.asked) in (2, 4):
-            time.sleep(self.pause)
+            self.sleep(0.5)
 
 
-def test_counting_is_beside_every_reported_time() -> None:
+def test_counting_is_beside_every_reported_time(ticking: Ticking) -> None:
     model, inputs = model_of("llava"), inputs_of("llava")
-    method = Twice([], pause=0.5)
+    method = Twice([], ticking.sleep)
     with unibench.prune(model, method) as session, torch.no_grad():
         for prompt in range(2):
             model(**inputs)
@@ -191,7 +194,7 @@ def test_counting_is_beside_every_reported_time() -> None:
     assert len(method.asked) == 4 + 2  # twice for the first prompt, once for another of its shape
 
 
-def test_counting_inside_the_vision_tower_is_not_its_time() -> None:
+def test_counting_inside_the_vision_tower_is_not_its_time(ticking: Ticking) -> None:
     from unibench.methods.tome import ToMe
 
     calls: list[int] = []
@@ -201,7 +204,7 @@ def test_counting_inside_the_vision_tower_is_not_its_time() -> None:
         def _inside(self, ctx: Any) -> Any:
             calls.append(ctx.block)
             if calls.count(ctx.block) == 2:
-                time.sleep(0.5)
+                ticking.sleep(0.5)
             return super()._inside(ctx)
 
     with unibench.prune(model_of("llava"), Slow(), keep=8) as session, torch.no_grad():

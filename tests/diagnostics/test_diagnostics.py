@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,18 @@ from unibench.tasks.folder import Folder
 from unibench.tasks.synthscene import SynthScene
 from unibench.tasks.synthvqa import SynthVQA
 
-CASES = range(100)
+
+def of_a_hundred(check: Callable[[int], None]) -> Callable[[range], None]:
+    """A test of cases that are drawn by their number, ten at a time: a check takes less than pytest
+    does to set up a test.
+    """
+
+    @pytest.mark.parametrize("numbers", [range(first, first + 10) for first in range(0, 100, 10)])
+    def test(numbers: range) -> None:
+        for number in numbers:
+            check(number)
+
+    return test
 
 
 def case(number: int) -> tuple[Any, np.ndarray[Any, Any], list[tuple[int, int, int, int, int]]]:
@@ -62,7 +74,7 @@ def case(number: int) -> tuple[Any, np.ndarray[Any, Any], list[tuple[int, int, i
     return tuple(layout), rng.random(token) < rng.uniform(0.05, 0.6), places
 
 
-@pytest.mark.parametrize("number", CASES)
+@of_a_hundred
 def test_where_tokens_lie_is_what_a_look_at_each_token_says(number: int) -> None:
     layout, kept, places = case(number)
     assert len(kept) == sum(len(item) for item in read(layout))
@@ -80,7 +92,7 @@ def test_where_tokens_lie_is_what_a_look_at_each_token_says(number: int) -> None
     assert centre(kept, layout) == pytest.approx(np.mean(middle))
 
 
-@pytest.mark.parametrize("number", CASES)
+@of_a_hundred
 def test_coverage_is_the_share_of_patches_with_a_kept_neighbour(number: int) -> None:
     layout, kept, _ = case(number)
     near: list[bool] = []
@@ -100,7 +112,7 @@ def test_coverage_is_the_share_of_patches_with_a_kept_neighbour(number: int) -> 
     assert coverage(kept, layout) == pytest.approx(np.mean(near))
 
 
-@pytest.mark.parametrize("number", CASES)
+@of_a_hundred
 def test_what_is_kept_of_a_box_is_counted_patch_by_patch(number: int) -> None:
     rng = np.random.default_rng(number)
     height, width = (int(side) for side in rng.integers(2, 12, 2))
@@ -120,7 +132,7 @@ def test_what_is_kept_of_a_box_is_counted_patch_by_patch(number: int) -> None:
     assert found == (pytest.approx(np.mean(inside)) if inside else None)
 
 
-@pytest.mark.parametrize("number", CASES)
+@of_a_hundred
 def test_common_tokens_are_counted_as_sets(number: int) -> None:
     rng = np.random.default_rng(number)
     one, two = rng.random((2, 30)) < rng.uniform(0, 0.5)
@@ -130,7 +142,7 @@ def test_common_tokens_are_counted_as_sets(number: int) -> None:
     assert np.array_equal(mask(packed(torch.from_numpy(one)), 30), one)
 
 
-@pytest.mark.parametrize("number", CASES)
+@of_a_hundred
 def test_how_alike_tokens_are_is_what_numpy_says(number: int) -> None:
     rng = np.random.default_rng(number)
     features = rng.normal(size=(int(rng.integers(2, 20)), int(rng.integers(2, 30))))

@@ -104,13 +104,18 @@ class House:
 
     def cell(self, name: str) -> Cell:
         """The cell of a method, or of one of its further forms."""
-        (config,) = compose_cells([*self.words, *command(name), f"out={self.folder}"], sweep=False)
-        return cell_of(config)
+        return _cell(self, name)
 
     @property
     def loaded(self) -> LoadedModel:
         """The model as the runner loads it."""
         return _loaded(self)
+
+
+@cache
+def _cell(house: House, name: str) -> Cell:
+    (config,) = compose_cells([*house.words, *command(name), f"out={house.folder}"], sweep=False)
+    return cell_of(config)
 
 
 @cache

@@ -36,7 +36,7 @@ QUICK = {
 }
 
 # a draw depends on the sample's name, and the prompts of a profile have none
-DRAWN = ("random_pre", "random_intra", "dpp[random]", "zoo_prune", "zoo_prune[rank]")
+DRAWN = ("random_pre", "random_intra", "random_like", "dpp[random]", "zoo_prune", "zoo_prune[rank]")
 
 
 def _product() -> list[object]:

@@ -83,7 +83,7 @@ METHODS = {
 }
 
 
-@in_turn("name, family, batch", METHODS, one_or_several)
+@in_turn("name, family, batch", METHODS, one_or_several, on=2)
 def test_flash_attention_equals_sdpa(family: str, flash: Any, name: str, batch: str) -> None:
     inputs = (
         inputs_of(family, 0, 2)

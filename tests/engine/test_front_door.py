@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import unibench
-from tests.methods._contexts import METHODS, OPTIONS, prompt_for
+from tests.methods._contexts import METHODS, OPTIONS, VIDEO_ONLY, prompt_for
+from tests.support.clocks import Ticking, ticking
 from tests.support.models import Bare, inputs_of, model_of
 from unibench import UsageError, registry
 from unibench.annotations import fields_of
@@ -21,14 +23,17 @@ from unibench.cli import main
 from unibench.registry import ROOT
 from unibench.tasks.synthvqa import SynthVQA
 
+__all__ = ["ticking"]  # a fixture
+
 TINY = ROOT / "models" / "tiny" / "qwen2_5_vl"
 RATIO, PROMPTS = 0.889, 12
 
 
 # by default one method: the doors of tests/doors open for others too
 OFTEN = ("divprune",)
-# but the one that merges inside the tower, where Qwen's joins its patches in blocks
-OTHERS = tuple(name for name in METHODS if name not in (*OFTEN, "ficoco_v"))
+# but the one that merges inside the tower, where Qwen's joins its patches in blocks, and those that
+# want a video
+OTHERS = tuple(name for name in METHODS if name not in (*OFTEN, *VIDEO_ONLY, "ficoco_v"))
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +228,10 @@ class Slow(Method):
 '''
 
 
-def test_counting_is_in_no_time_of_a_sample_and_its_result_is_in_the_record(tmp_path: Path) -> None:
+def test_counting_is_in_no_time_of_a_sample_and_its_result_is_in_the_record(
+    tmp_path: Path, ticking: Ticking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", ticking.sleep)
     (tmp_path / "slow.py").write_text(SLOW)
     words = [f"method={tmp_path}/slow.py:Slow", "ratio=0.5", "task.limit=1", f"out={tmp_path}/out"]
     assert main(words) == 0

@@ -142,7 +142,7 @@ def test_a_cut_at_layer_0_is_the_unpatched_language_model_on_the_kept_embeddings
         torch.testing.assert_close(cut, model.lm_head(text.last_hidden_state), atol=1e-5, rtol=1e-5)
 
 
-@in_turn("name, family, prompt, attn", METHODS, asked)
+@in_turn("name, family, prompt, attn", METHODS, asked, on=2)
 def test_generation_equals_the_slow_reference(
     family: str, attn: str, prompt: str, name: str
 ) -> None:

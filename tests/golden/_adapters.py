@@ -19,9 +19,9 @@ from torch import Tensor
 from tests.golden import _context
 from tests.golden._cases import Case
 from unibench import Method, Stage
-from unibench.api import build_method
 from unibench.ops import proportional_attention, soft_top_k, top_k
 from unibench.pruning.attention import QueryKey, received_attention
+from unibench.registry import build_method
 
 DEPTH = 32  # decoder layers of the imagined model
 

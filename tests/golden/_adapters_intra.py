@@ -15,13 +15,13 @@ from torch import Tensor
 from tests.golden import _context
 from tests.golden._adapters import Answer, Call, adapter, one_stage
 from unibench import Selection, Stage, StageContext
-from unibench.api import build_method
 from unibench.calibrate import divergences, found
 from unibench.cost.accounting import processed
 from unibench.methods.fitprune import attention_flow
 from unibench.methods.mustdrop import MustDrop
 from unibench.pruning import Item, Part
 from unibench.pruning.attention import QueryKey
+from unibench.registry import build_method
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def sparsevlm(call: Call) -> None:
             selection.values[:kept], ctx.visual_hidden[selection.keep[:kept]]
         )
         assert len(selection.keep) == official["n_visual_out"]
-        assert _context.same_rows(own["merged"].numpy(), selection.values[kept:])
+        assert _context.same_rows(own["merged"].cpu().numpy(), selection.values[kept:])
 
 
 @adapter
@@ -306,7 +306,7 @@ def mustdrop(call: Call) -> None:
     )
     merged = chosen(merge, stored(call, merge, arrays["vision_hidden"][1:], 0, count, **more))
     assert merged.values is not None
-    assert _context.same_rows(arrays["merged"].numpy(), merged.values)
+    assert _context.same_rows(arrays["merged"].cpu().numpy(), merged.values)
     anchor = torch.empty(len(merged.keep), dtype=torch.long)
     anchor[slot[merged.keep]] = merged.keep
     assert set(slot[memory["key"]].tolist()) == set(arrays["key_set"].tolist())

@@ -79,10 +79,11 @@ class Notes:
 
 def tensors(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
     """The stored arrays, the real ones in ``dtype``."""
+    # as_tensor and not from_numpy, which knows no default device
     return {
-        name: torch.from_numpy(array).to(dtype)
+        name: torch.as_tensor(array).to(dtype)
         if array.dtype.kind == "f"
-        else torch.from_numpy(array)
+        else torch.as_tensor(array)
         for name, array in case.arrays.items()
     }
 

@@ -17,9 +17,14 @@ from unibench._compat import repair_torchvision
 
 repair_torchvision()
 
-from tests.harness.standins import NAMES, write
+from tests.harness.standins import NAMES as WRITTEN
+from tests.harness.standins import OF_PAPERS, write
 
 Prompts = dict[str, dict[str, str]]
+NAMES = {
+    harness: [name for name in names if name not in OF_PAPERS[harness]]
+    for harness, names in WRITTEN.items()
+}
 RULES = {
     "vlmevalkit": ("dataset", "internvl", "llava", "qwen"),
     "lmms_eval": ("default", "internvl_hf", "llava_hf", "qwen2_5_vl", "qwen2_vl", "qwen3_vl"),

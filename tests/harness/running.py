@@ -34,9 +34,13 @@ def card(task: str, harness: str) -> HarnessTask | None:
     return found
 
 
-def cards(harness: str) -> dict[str, str]:
+def cards(harness: str, *, of_papers: bool = False) -> dict[str, str]:
     """Official names by task, of the benchmarks of pictures that rules score with what every
     checkout has.
+
+    Args:
+        harness: that has them.
+        of_papers: those of :data:`tests.harness.standins.OF_PAPERS`, otherwise the others.
     """
     found = {}
     for path in sorted((CONFIGS / "task").glob("*.yaml")):
@@ -44,6 +48,7 @@ def cards(harness: str) -> dict[str, str]:
         if (
             side is not None
             and side.name in standins.NAMES[harness]
+            and (side.name in standins.OF_PAPERS[harness]) == of_papers
             and side.judges[0] != "endpoint"
             and "java" not in side.requires
             and not lacks(side)

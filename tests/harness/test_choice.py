@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.records import record
 from unibench.benchmark import DISTRIBUTIONS, VERSIONS, benchmark_of
 from unibench.compose import compose_cells
 from unibench.config import HarnessEntry, RunConfig
 from unibench.errors import UsageErrors
 from unibench.identity import cell_of, vanilla_of
+from unibench.inference.row import row_of
+from unibench.inference.verdict import Metric, Verdict
 from unibench.inputs import pinned_processor
 
 ENDPOINT = (
@@ -160,6 +163,29 @@ def test_a_model_that_no_harness_knows_is_asked_in_its_own_words_and_the_row_say
     found = benchmark_of(replace(known, model=replace(known.model, harness_entry=HarnessEntry())))
     assert found is not None and found.convention.entry is None
     assert "names no model object of vlmevalkit" in str(found.convention.note)
+
+
+def test_the_row_says_that_a_card_names_no_model_object_of_the_harness() -> None:
+    known = cell("task=pope", "method=vanilla")
+    alone = cell_of(replace(known, model=replace(known.model, harness_entry=HarnessEntry())))
+    verdict = Verdict(
+        metrics={"accuracy": Metric(50.0, 50.0)},
+        scores={},
+        raw={},
+        data="local:x",
+        prompts="p",
+        generation={},
+        judge="exact",
+        judged=0,
+    )
+    here = [{"device": "cpu", "code": "test"}]
+    row = row_of(alone, [record(score=None)], here, None, "accuracy", verdict)
+    assert [note for note in row.notes if note.startswith("convention: ")] == [
+        f"convention: the card of {known.model.name} names no model object of vlmevalkit: the data"
+        " set's prompt under the model's own template and processor"
+    ]
+    named = row_of(cell_of(known), [record(score=None)], here, None, "accuracy", verdict)
+    assert not any(note.startswith("convention: ") for note in named.notes)
 
 
 def test_a_card_says_why_a_harness_s_prompts_are_not_for_its_checkpoint() -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.running import HARNESSES, METHODS, SHORT, assert_end_to_end, cards, run
+from tests.harness import standins
+from tests.harness.running import (
+    HARNESSES,
+    METHODS,
+    SHORT,
+    assert_end_to_end,
+    assert_scores,
+    cards,
+    run,
+)
 from tests.harness.standins import write
 from unibench.compose import compose_cells
 from unibench.identity import cell_of
@@ -37,6 +46,30 @@ def test_every_benchmark_that_rules_score(harness: str, tmp_path: Path) -> None:
     tasks = cards(harness)
     assert len(tasks) >= 20
     end_to_end(harness, tasks, tmp_path)
+
+
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_benchmarks_that_papers_ask_are_asked_and_scored(harness: str, tmp_path: Path) -> None:
+    """A handful of questions each. The tiny model has no answer to some, so that of the scores only
+    their being the right ones is asked.
+    """
+    tasks = cards(harness, of_papers=True)
+    assert sorted(tasks.values()) == sorted(standins.OF_PAPERS[harness])
+    write(tmp_path / "data", harness, tasks.values(), 8)
+    cells = run(harness, tasks, tmp_path)
+    assert cells.rows.keys() == {(task, method) for task in tasks for method in METHODS}
+    for task, name in tasks.items():
+        for method in METHODS:
+            assert_scores(cells, task, name, method)
+            assert cells.rows[task, method]["n"] == len(cells.samples(task, method)) == 8
+        vanilla, pruned = (cells.samples(task, method) for method in METHODS)
+        assert [one["prompt"] for one in pruned.values()] == [
+            one["prompt"] for one in vanilla.values()
+        ], task
+        assert all(one["kept"] == one["visual_tokens"] for one in vanilla.values()), task
+        assert all(one["kept"] < 0.2 * one["visual_tokens"] for one in pruned.values()), task
+    right = [task for task in tasks if cells.rows[task, "vanilla"]["score_100"] > 0]
+    assert len(right) >= len(tasks) // 2, right
 
 
 @pytest.mark.java

@@ -18,10 +18,16 @@ JUDGED_ONLY = (
     "mia_bench",
 )  # a judge decides each score
 MISSING = ("mathvision_test",)  # needs latex2sympy2
-PLAIN = tuple(
-    name for name in standins.NAMES["lmms_eval"] if name not in (*CAPTIONS, *JUDGED_ONLY, *MISSING)
-)
-NAMES = {"vlmevalkit": standins.NAMES["vlmevalkit"], "lmms_eval": PLAIN}
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "vlmevalkit": (),
+    "lmms_eval": (*CAPTIONS, *JUDGED_ONLY, *MISSING),
+}
+NAMES = {
+    harness: tuple(
+        name for name in names if name not in (*LEFT_OUT[harness], *standins.OF_PAPERS[harness])
+    )
+    for harness, names in standins.NAMES.items()
+}
 
 
 def both(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests.harness.running import SHORT
 from tests.harness.scoring._vlmevalkit import letter
@@ -117,6 +119,42 @@ def test_a_family_that_reads_pictures_is_shown_the_frames_that_vlmevalkit_cuts(
     assert row["frames"]["shown"] == "frames"
     for sample in samples_of(row):
         assert sample["frames"] == [UNIFORM["cut"]] and len(sample["layout"]) == 4
+
+
+@pytest.mark.slow
+def test_frames_that_vlmevalkit_cuts_keep_their_times_where_they_are_shown_as_a_video(
+    tmp_path: Path,
+) -> None:
+    from decord import VideoReader
+
+    from unibench.harness.child.frames import watching
+    from unibench.harness.child.vlmevalkit_models import Plain
+    from unibench.models import Clip
+
+    file = next(standins.write("Video-MME", tmp_path, 1).rglob("*.mp4"))
+    with watching() as reading:
+        video = VideoReader(str(file))
+        for place in UNIFORM["cut"]:
+            Image.fromarray(video[place].asnumpy()).save(tmp_path / f"{place}.jpg")
+        pictures = [str(tmp_path / f"{place}.jpg") for place in UNIFORM["cut"]]
+        assert reading.cut_into(pictures) == (tuple(UNIFORM["cut"]),)
+        VideoReader(
+            str(file)
+        )  # under the next question the pictures are there, and nothing is read
+        assert reading.cut_into(pictures) == (tuple(UNIFORM["cut"]),)
+    plain = Plain(reader_of_videos(), 8)
+    plain.clock_of = reading.clock_of
+    shown = [{"type": "image", "value": picture} for picture in pictures]
+    clip, text = plain.pieces([*shown, {"type": "text", "value": "What?"}])
+    assert isinstance(clip, Clip) and text == "What?"
+    rate = float(video.get_avg_fps())
+    told = {"total_num_frames": 12, "fps": rate, "frames_indices": UNIFORM["cut"]}
+    assert clip.metadata == told and rate != 24
+
+
+def reader_of_videos() -> Any:
+    """What is asked of a cell about its model: whether it reads videos."""
+    return SimpleNamespace(loaded=SimpleNamespace(processor=SimpleNamespace(video_token="<video>")))
 
 
 def run(name: str, folder: Path, *words: str) -> dict[str, dict[str, Any]]:

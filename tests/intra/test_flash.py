@@ -12,12 +12,12 @@ import unibench
 from tests.engine.test_flash import CALLS, flash
 from tests.intra.test_generation import CASES, RATIO, STEPS, build
 from tests.support.models import collate, generate, inputs_of, model_of
-from tests.support.turns import in_turn, one_or_several
+from tests.support.turns import in_turn, one_or_several, plain
 
 __all__ = ["flash"]  # a fixture
 
 
-@in_turn("name, family, batch", CASES, one_or_several, on=1)
+@in_turn("name, family, batch", CASES, one_or_several, on=1, often=plain)
 def test_flash_attention_equals_sdpa(name: str, family: str, batch: str, flash: Any) -> None:
     inputs = (
         inputs_of(family, 0, 2)

@@ -13,7 +13,7 @@ from torch import Tensor
 import unibench
 from tests.methods._contexts import VIDEO_ONLY, video_of
 from tests.support.models import VIDEOS, collate, generate, inputs_of, model_of
-from tests.support.turns import Ways, in_turn
+from tests.support.turns import Ways, in_turn, plain
 from unibench import Method, UsageError
 from unibench.api import build_method
 from unibench.budget import Budget
@@ -112,7 +112,7 @@ def test_a_video_kept_whole_is_the_unpruned_model(name: str, family: str) -> Non
     torch.testing.assert_close(whole, plain, atol=1e-4, rtol=1e-4)
 
 
-@in_turn("name, family", CASES, whole, on=1, quick=OFTEN[:2])
+@in_turn("name, family", CASES, whole, on=1, quick=OFTEN[:2], often=plain)
 def test_a_video_may_have_a_budget_of_its_own(name: str, family: str) -> None:
     model, inputs = model_of(family), video_of(family)
     with unibench.prune(model, build(name), ratio=0.5, scope="item") as session, torch.no_grad():

@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-import unibench
-from tests.methods._contexts import BESIDES, OPTIONS, prompt_for
-from tests.support.models import model_of
-from unibench import registry
 from unibench.api import build_method
 from unibench.cli import main, parsers
 from unibench.cli.parser import Parser
@@ -138,19 +133,6 @@ def test_the_verb_writes_rows_of_every_method_beside_vanilla_and_keep_all(
         assert row["attn"] == "sdpa" and row["batch"] == 2 and row["new_tokens"] == 3
         total, vision, prefill, method, decode = (row[f"{span}_ms"]["median"] for span in SPANS)
         assert 0 <= method < prefill < total and 0 < vision < prefill and decode > 0
-
-
-@pytest.mark.parametrize("name", registry.methods())
-def test_only_vanilla_takes_no_time(name: str) -> None:
-    family, prompt = prompt_for(name)
-    model = model_of(family)
-    with (
-        unibench.prune(model, name, ratio=0.667, **BESIDES, **OPTIONS.get(name, {})) as session,
-        torch.inference_mode(),
-    ):
-        model(**prompt)
-        (times,) = session.take_times()
-    assert times.prefill > 0 and (times.method == 0) == (name == "vanilla")
 
 
 def test_a_pass_decodes_the_tokens_that_it_divides_by() -> None:

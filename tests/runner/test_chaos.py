@@ -38,7 +38,9 @@ ROW_OF_A_RUN = {
 
 
 class Size(NamedTuple):
-    """Of a chaos: cells without vanilla are methods x ratios; more is said to the command."""
+    """Of a chaos: cells without vanilla are methods x ratios; more is said to the command; a worker
+    lives ``pause`` seconds at most after a further sample was seen.
+    """
 
     methods: str
     ratios: str
@@ -46,6 +48,7 @@ class Size(NamedTuple):
     workers: int
     kills: int
     more: tuple[str, ...] = ()
+    pause: float = 1.5
 
 
 def command(out: Path, size: Size, workers: int) -> list[str]:
@@ -129,7 +132,7 @@ def killed_often(out: Path, size: Size, log: Path) -> int:
             count = answered(out)
             if kills >= size.kills or count <= before:
                 continue
-            time.sleep(moments.uniform(0, 1.5))
+            time.sleep(moments.uniform(0, size.pause))
             victims = workers_of(process.pid)
             everyone = kills % 10 == 9
             hit = victims if everyone else moments.sample(victims, min(1, len(victims)))
@@ -195,6 +198,7 @@ def test_a_few_cells_a_few_kills(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_fifty_kills_of_cells_that_are_answered_together(tmp_path: Path) -> None:
-    # eight shards, so that two workers find something to do in one grid
+    # eight shards, so that two workers find something to do in one grid; a sample is answered in
+    # all cells at once, so that a fast machine would be through before it is killed often enough
     fused = ("timing=false", "fuse=cells", "shards=8")
-    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 120, 2, 50, fused))
+    chaos(tmp_path, Size(METHODS, "0.667,0.778,0.889", 120, 2, 50, fused, pause=0.3))

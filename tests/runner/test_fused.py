@@ -176,7 +176,6 @@ def test_fused_cells_have_a_key_of_their_own_and_the_others_keep_theirs(tmp_path
     [
         ((), "add timing=false"),
         (("timing=false", "batch_size=2"), "leave batch_size=2 out"),
-        (("timing=false", "task=pope"), "asked by a harness"),
     ],
 )
 def test_what_cannot_be_answered_together_is_refused(words: tuple[str, ...], said: str) -> None:

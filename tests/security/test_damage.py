@@ -28,11 +28,17 @@ from unibench.store.claim import holder
 from unibench.store.lines import ENVIRONMENT, OPTIONAL, REQUIRED, environment_of, line_of, parsed
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp("made")
+    finished(out, [1.0, 1.0, 0.0, 0.0], "method=vanilla", "task.limit=4")
+    finished(out, [1.0, 0.0, 0.0, 0.0], "method=divprune", "ratio=0.75", "task.limit=4")
+    return out
+
+
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    finished(tmp_path / "out", [1.0, 1.0, 0.0, 0.0], "method=vanilla", "task.limit=4")
-    finished(tmp_path / "out", [1.0, 0.0, 0.0, 0.0], "method=divprune", "ratio=0.75", "task.limit=4")  # fmt: skip
-    return tmp_path / "out"
+def out(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "out"))
 
 
 HIDDEN = (".import-abcdefgh", ".removed-abcdefgh", ".anything", "tiny_qwen2_5_vl/.removed-0123")

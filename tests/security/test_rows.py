@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,14 @@ from unibench.recheck import recheck
 from unibench.store.lines import line_of
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return honest(tmp_path_factory.mktemp("whole"), ("vanilla", "divprune"))
+
+
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return honest(tmp_path, ("vanilla", "divprune"))
+def out(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "out"))
 
 
 def file_of(out: Path, method: str, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -17,19 +18,25 @@ from unibench.store import manifest
 RIGHT = [1.0] * 8 + [0.0] * 2
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    finished(tmp_path, RIGHT, "method=vanilla")
-    finished(tmp_path, [1.0] * 6 + [0.0] * 4, "method=fastv", "ratio=0.889", "method.layer=3")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp("made")
+    finished(out, RIGHT, "method=vanilla")
+    finished(out, [1.0] * 6 + [0.0] * 4, "method=fastv", "ratio=0.889", "method.layer=3")
     for seed, right in ((0, 4), (1, 6), (2, 5)):
         finished(
-            tmp_path,
+            out,
             [1.0] * right + [0.0] * (10 - right),
             "method=random_pre",
             "ratio=0.889",
             f"seed={seed}",
         )
-    return tmp_path
+    return out
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 
 
 def whole(cells: pd.DataFrame) -> pd.DataFrame:

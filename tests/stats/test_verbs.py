@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,31 @@ from unibench.recommend import recommend
 N = 40
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vanilla 36 of 40 right; good 35, bad 20, random 24 and 26; good costs more than bad, slow
     more than both.
     """
-    finished(tmp_path, [1.0] * 36 + [0.0] * 4, "method=vanilla", milliseconds=100)
-    finished(tmp_path, [1.0] * 35 + [0.0] * 5, "method=divprune", "ratio=0.889", milliseconds=40)
-    finished(tmp_path, [1.0] * 20 + [0.0] * 20, "method=fastv", "ratio=0.889", milliseconds=30)
-    finished(tmp_path, [1.0] * 35 + [0.0] * 5, "method=dart", "ratio=0.889", milliseconds=60)
+    out: Path = tmp_path_factory.mktemp("whole")
+    finished(out, [1.0] * 36 + [0.0] * 4, "method=vanilla", milliseconds=100)
+    finished(out, [1.0] * 35 + [0.0] * 5, "method=divprune", "ratio=0.889", milliseconds=40)
+    finished(out, [1.0] * 20 + [0.0] * 20, "method=fastv", "ratio=0.889", milliseconds=30)
+    finished(out, [1.0] * 35 + [0.0] * 5, "method=dart", "ratio=0.889", milliseconds=60)
     for seed, right in ((0, 24), (1, 26)):
         finished(
-            tmp_path,
+            out,
             [1.0] * right + [0.0] * (N - right),
             "method=random_pre",
             "ratio=0.889",
             f"seed={seed}",
             milliseconds=20,
         )
-    return tmp_path
+    return out
+
+
+@pytest.fixture
+def out(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path, dirs_exist_ok=True))
 
 
 def compared(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:

@@ -4,11 +4,13 @@ run goes on.
 
 from __future__ import annotations
 
-import os
+import errno
+import multiprocessing
+import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -18,7 +20,6 @@ from tests.support.workers import Scripted, answer_of, grid
 from unibench.cli import main
 from unibench.identity import Cell
 from unibench.plan import survey
-from unibench.registry import ROOT
 from unibench.runner import forgive, work
 from unibench.store import CellFolder, DiskError, verify
 
@@ -43,10 +44,21 @@ def finish(cell: Cell, executor: Scripted | None = None) -> list[str]:
     ]
 
 
-@pytest.fixture
-def done(tmp_path: Path) -> Cell:
-    (cell,) = grid(tmp_path, "method=vanilla", "task.limit=5")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
+    """A finished cell, and a copy of its folder."""
+    place = tmp_path_factory.mktemp("made")
+    (cell,) = grid(place / "out", "method=vanilla", "task.limit=5")
     assert not finish(cell)
+    return cell, Path(shutil.copytree(cell.folder, place / "copy"))
+
+
+@pytest.fixture
+def done(made: tuple[Cell, Path]) -> Cell:
+    """A finished cell, as it was before anything happened to it."""
+    cell, copy = made
+    shutil.rmtree(cell.config.out)
+    shutil.copytree(copy, cell.folder)
     return cell
 
 
@@ -161,18 +173,17 @@ def test_a_full_disk_stops_the_work_and_the_same_command_continues(read_only: Pa
     assert len(executor.asked) <= 301, "at most the sample that found no room was answered twice"
 
 
-LOCKLESS = """
-import fcntl, sys
-def refuse(*args, **kwargs):
-    raise OSError(37, "No locks available")
-fcntl.flock = fcntl.lockf = refuse
-from pathlib import Path
-from tests.support.workers import Scripted, grid
-from unibench.runner import work
-cells = grid(Path(sys.argv[1]), "method=random_pre,divprune", "ratio=0.5,0.8", "seed=0,1", "task.limit=8")
-outcome = work(cells, executors={"embedded": Scripted(seconds=0.01)})
-sys.exit(0 if len(outcome.rows) == 9 else 1)
-"""
+def work_without_locks(store: Path) -> None:
+    """Fill a grid's store on a file system that has no locks."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    grids = ("method=random_pre,divprune", "ratio=0.5,0.8", "seed=0,1", "task.limit=8")
+    with patch("fcntl.flock", refuse), patch("fcntl.lockf", refuse):
+        cells = grid(store, *grids)
+        outcome = work(cells, executors={"embedded": Scripted(seconds=0.01)})
+    assert len(outcome.rows) == 9
 
 
 def test_two_mount_paths_without_locks_are_one_store(tmp_path: Path) -> None:
@@ -183,16 +194,17 @@ def test_two_mount_paths_without_locks_are_one_store(tmp_path: Path) -> None:
     ).returncode:
         (tmp_path / "second").rmdir()
         (tmp_path / "second").symlink_to(tmp_path / "store")
+    context = multiprocessing.get_context("fork")
     try:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
-        paths = [tmp_path / "store", tmp_path / "second"]
         workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", LOCKLESS, str(path)], cwd=ROOT.parent, env=environment
-            )
-            for path in paths
+            context.Process(target=work_without_locks, args=(tmp_path / place,))
+            for place in ("store", "second")
         ]
-        assert [worker.wait(300) for worker in workers] == [0, 0]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0, 0]
         files = list((tmp_path / "store").rglob("samples*.jsonl"))
         assert len(files) == 9 and all(file.read_bytes().count(b"\n") == 8 for file in files)
     finally:

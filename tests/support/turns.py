@@ -33,6 +33,11 @@ def once(name: Any, family: str) -> Ways:
     return ((),)
 
 
+def plain(name: str) -> bool:
+    """Whether a name is that of a method, and not of a further form in brackets."""
+    return "[" not in name
+
+
 def in_turn(
     argnames: str,
     names: Iterable[Any],
@@ -41,6 +46,7 @@ def in_turn(
     on: int | None = None,
     quick: Sequence[str] = QUICK,
     serves: Callable[[Any, str], bool] = lambda name, family: True,
+    often: Callable[[Any], bool] = lambda name: True,
 ) -> pytest.MarkDecorator:
     """Every name on every family in every way; slow, but for one way of some families.
 
@@ -51,19 +57,20 @@ def in_turn(
         on: how many families a name meets by default; None stands for all of ``quick``.
         quick: families in the default tests.
         serves: whether a family can serve a name; one that can is taken by default.
+        often: whether a name is met by default at all.
     """
     wanted = len(quick) if on is None else on
     cases = []
     for number, name in enumerate(names):
         able = [family for family in quick if serves(name, family)] or quick
-        often = {able[(number + step) % len(able)] for step in range(wanted)}
+        met = {able[(number + step) % len(able)] for step in range(wanted if often(name) else 0)}
         for family in FAMILIES:
             # a name that meets one family moves to another way when each family had its turn
             turn = number // (1 + len(quick) - wanted)
             turn += quick.index(family) if family in quick else 0
             every = ways(name, family)
             for place, way in enumerate(every):
-                default = family in often and place == turn % len(every)
+                default = family in met and place == turn % len(every)
                 marks = [] if default else [pytest.mark.slow]
                 first = name if isinstance(name, tuple) else (name,)
                 cases.append(pytest.param(*first, family, *way, marks=marks))

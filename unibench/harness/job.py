@@ -71,6 +71,7 @@ def read_job(file: Path) -> list[Cell]:
     return cells
 
 
+WORK = "harness"  # folder of a cell for what a harness writes while it asks and scores
 TOGETHER = {"together": True}  # about a job whose cells are answered together
 
 

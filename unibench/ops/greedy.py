@@ -3,7 +3,8 @@
 Every selector here is :func:`greedy` with its own first vector and its own update: ``O(kN)`` after
 one similarity matrix, ties to the lower index, ``k`` distinct picks whatever the rows, no waiting
 for the device. A step of a few thousand numbers costs what its calls cost, so updates work in place
-where they can.
+where they can; on a GPU one kernel can take the place of a whole loop
+(:mod:`unibench.ops.one_kernel`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unibench.ops.kernels import at_once
 from unibench.ops.pairs import Pairs, diagonal, nearest, reduced, rows_of
 from unibench.ops.work import did, product
 
@@ -72,6 +74,8 @@ def max_min(distance: Pairs, k: int, preference: Tensor | None = None) -> Tensor
     >>> max_min(torch.tensor([[0.0, 1, 9], [1, 0, 8], [9, 8, 0]]), 2)
     tensor([2, 0])
     """
+    if (picks := at_once("max_min", distance, k, preference)) is not None:
+        return picks
 
     def update(closest: Tensor, pick: Tensor, step: int) -> Tensor:
         row = rows_of(distance, pick)[0]
@@ -96,6 +100,8 @@ def farthest(distance: Pairs, k: int, start: Tensor) -> Tensor:
         k: number of rows to add.
         start: ``[j]`` the rows chosen, at least one.
     """
+    if (picks := at_once("farthest", distance, k, start)) is not None:
+        return picks
 
     def update(closest: Tensor, pick: Tensor, step: int) -> Tensor:
         return torch.minimum(closest, rows_of(distance, pick)[0], out=closest)
@@ -113,6 +119,8 @@ def mmr(importance: Tensor, similarity: Pairs, k: int, weight: float) -> Tensor:
         k: at most N.
         weight: of the importance, in [0, 1].
     """
+    if (picks := at_once("mmr", similarity, k, importance, weight)) is not None:
+        return picks
     closest, value, relevant = (
         torch.full_like(importance, -torch.inf),
         torch.empty_like(importance),
@@ -131,6 +139,8 @@ def rep_max(similarity: Pairs, k: int) -> Tensor:
 
     The first pick has the smallest mean similarity to all rows.
     """
+    if (picks := at_once("rep_max", similarity, k)) is not None:
+        return picks
 
     def update(running: Tensor, pick: Tensor, step: int) -> Tensor:
         row = rows_of(similarity, pick)[0]
@@ -147,6 +157,8 @@ def determinantal(kernel: Pairs, k: int, quality: Tensor | None = None) -> Tenso
         k: at most N; beyond the kernel's rank the picks follow rounding, but stay distinct.
         quality: ``[N]``; then the kernel is ``quality_i kernel_ij quality_j``.
     """
+    if (picks := at_once("determinantal", kernel, k, quality)) is not None:
+        return picks
     # the diagonal is the gain of a token alone, d_i = L_ii
     whole = diagonal(kernel) if quality is None else quality * diagonal(kernel) * quality
     factor, least, nothing = whole.new_empty(k, len(whole)), EXHAUSTED * whole, whole.new_zeros(())

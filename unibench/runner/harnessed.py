@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from unibench.benchmark import data_of
 from unibench.errors import UsageError
 from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
-from unibench.harness.job import TOGETHER, write_job
+from unibench.harness.job import TOGETHER, WORK, write_job
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.row import Row, row_of
@@ -54,18 +55,22 @@ class Harnessed:
         """See :class:`unibench.runner.company.TogetherExecutor`: the first part's cell is asked and
         scored, the samples of the others come with it, and then these are scored.
         """
-        joined = self._answer(parts, stop, listener)
-        done, failed = {0}, dict(joined.failed)
-        for number in joined.done - {0}:
-            try:
-                # every sample is there, so that nothing is asked
-                self.answer(parts[number], stop, listener)
-            except DiskError:
-                raise
-            except Exception as error:  # of this cell
-                failed[number] = error
-            else:
-                done.add(number)
+        try:
+            joined = self._answer(parts, stop, listener)
+            done, failed = {0}, dict(joined.failed)
+            for number in sorted(joined.done - {0}):
+                try:
+                    # every sample is there, so that nothing is asked
+                    self.answer(parts[number], stop, listener)
+                except DiskError:
+                    raise
+                except Exception as error:  # of this cell
+                    failed[number] = error
+                else:
+                    done.add(number)
+        finally:
+            # where the others found what the first has read
+            shutil.rmtree(parts[0].folder.path / WORK, ignore_errors=True)
         return Answered(frozenset(done), failed)
 
     def _answer(self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener) -> Answered:

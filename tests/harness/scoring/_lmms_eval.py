@@ -288,7 +288,7 @@ def mmmu(rows: list[Row], answers: list[str]) -> Scores:
             answer = answer.strip(mark)
         text, options = (
             f" {answer} ",
-            dict(zip("ABCDEFGH", ast.literal_eval(row["options"]), strict=False)),
+            dict(zip(string.ascii_uppercase, ast.literal_eval(row["options"]), strict=False)),
         )
         for named, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
             letters = [letter for letter in options if named.format(letter) in text]
@@ -312,6 +312,113 @@ def mmmu(rows: list[Row], answers: list[str]) -> Scores:
             5,
         )
     }
+
+
+def cv_bench(rows: list[Row], answers: list[str]) -> Scores:
+    """The letter that an answer begins with, in parentheses or not."""
+
+    def right(row: Row, answer: str) -> bool:
+        first = re.match(r"[(\s]*([A-Za-z])", answer.strip())
+        return first is not None and first[1].upper() == row["answer"].strip("()")
+
+    return {"cv_bench_acc": fmean(map(right, rows, answers))}
+
+
+def mme_realworld(rows: list[Row], answers: list[str]) -> Scores:
+    """The first capital letter of A to E; without one, an option that has the answer in it."""
+
+    def said(row: Row, answer: str) -> str:
+        for begin in ("The best answer is", "The correct answer is", "The answer is", "The answer"):
+            answer = answer.strip().replace(begin, "")
+        if found := re.search("[ABCDE]", answer):
+            return found[0]
+        # lmms-eval looks for the answer among bare letters in parentheses
+        named = [letter for letter in "ABCDE" if answer.lower() in f"({letter})".lower()]
+        return named[0] if named and len(answer.split()) <= 10 else ""
+
+    return {
+        "mme_realworld_score": fmean(
+            said(row, answer) == row["answer"] for row, answer in zip(rows, answers, strict=True)
+        )
+    }
+
+
+def mmmu_pro_vision(rows: list[Row], answers: list[str]) -> Scores:
+    """The whole answer is compared with the letter."""
+    right = [row["answer"] == answer for row, answer in zip(rows, answers, strict=True)]
+    return {"mmmu_acc": round(fmean(right), 5)}
+
+
+def mmvp(rows: list[Row], answers: list[str]) -> Scores:
+    """The letter, by the first of several patterns that fits; of pairs both."""
+
+    def said(answer: str) -> str:
+        for shape in (r"^\s*\(?([AB])\)?\.?\s*$", r"^\s*\(?([AB])\)?[.\s]",
+                      r"answer\s+is\s+\(?([AB])\)?", r"option\s+\(?([AB])\)?",
+                      r"\(?([AB])\)?(?:\s|$)"):  # fmt: skip
+            if found := re.search(shape, answer.strip(), re.IGNORECASE):
+                return found[1].upper()
+        first = answer.strip()[:1].upper()
+        return first if first in ("A", "B") else ""
+
+    right = [
+        said(answer) == row["Correct Answer"].strip("()").upper()
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+    both = [one and two for one, two in zip(right[::2], right[1::2], strict=True)]
+    return {"mmvp_accuracy": fmean(right), "mmvp_pair_accuracy": fmean(both)}
+
+
+def muirbench(rows: list[Row], answers: list[str]) -> Scores:
+    """The letter first with a full stop, else the whole answer."""
+
+    def said(answer: str) -> str:
+        first = re.match(r"\s*([A-Z])\.", answer)
+        return (first[1] if first else answer).lower().strip()
+
+    right = [
+        said(answer) == row["answer"].lower() for row, answer in zip(rows, answers, strict=True)
+    ]
+    return {"muirbench_score_overall": fmean(right)}
+
+
+def refcoco(rows: list[Row], answers: list[str]) -> Scores:
+    """Overlap with the box: of the first four numbers in brackets, as shares of a picture."""
+    side = 336
+    overlaps, centres = [], []
+    spoken = [(row, expression) for row in rows for expression in row["answer"]]
+    for (row, _), answer in zip(spoken, answers, strict=True):
+        left, top, width, height = (value / side for value in row["bbox"])
+        box = (left, top, left + width, top + height)
+        found = re.search(r"\[" + ",".join([r"\s*(-?\d+(?:\.\d+)?)"] * 4) + r"\s*\]", answer)
+        given = tuple(map(float, found.groups())) if found else (0.0,) * 4
+        across = max(0.0, min(box[2], given[2]) - max(box[0], given[0]))
+        down = max(0.0, min(box[3], given[3]) - max(box[1], given[1]))
+        area = width * height + (given[2] - given[0]) * (given[3] - given[1])
+        overlaps.append(across * down / (area - across * down))
+        middle = ((given[0] + given[2]) / 2, (given[1] + given[3]) / 2)
+        centres.append(box[0] <= middle[0] <= box[2] and box[1] <= middle[1] <= box[3])
+    return {
+        "refcoco_ACC@0.5": fmean(overlap >= 0.5 for overlap in overlaps),
+        "refcoco_IoU": fmean(overlaps),
+        "refcoco_Center_ACC": fmean(centres),
+    }
+
+
+def screenspot(rows: list[Row], answers: list[str]) -> Scores:
+    """A point inside the box, of answers that name one as two numbers in brackets; the stand-in's
+    model never says more.
+    """
+    right: dict[str, list[bool]] = defaultdict(list)
+    for row, answer in zip(rows, answers, strict=True):
+        found = re.search(r"[\[(]\s*(-?\d+(?:\.\d+)?)\s*[,\s]\s*(-?\d+(?:\.\d+)?)\s*[\])]", answer)
+        x, y = map(float, found.groups()) if found else (-1.0, -1.0)
+        scale = row["image_width"] if max(x, y) <= 1 else 1
+        low, high = row["bbox"][:2], row["bbox"][2:]
+        inside = low[0] <= x * scale <= high[0] and low[1] <= y * scale <= high[1]
+        right["action"].append(inside)
+        right[row["data_type"]].append(inside)
+    return {f"screenspot_v2_{kind}_acc": fmean(values) for kind, values in right.items()}
 
 
 def ranked(rows: list[Row], answers: list[str], *, metric: str, best: float) -> Scores:
@@ -373,7 +480,16 @@ SCORERS: dict[str, Scorer] = {
         whole="seedbench_2_plus_all",
         part=lambda row: f"seedbench_2_plus_{row['question_image_type'].capitalize()}",
     ),
-    "mmmu_val": mmmu,
+    **dict.fromkeys(("mmmu_val", "mmmu_pro_standard"), mmmu),
+    "mmmu_pro_vision": mmmu_pro_vision,
+    **dict.fromkeys(("cv_bench", "cv_bench_2d", "cv_bench_3d"), cv_bench),
+    **dict.fromkeys(("mmerealworld", "mmerealworld_lite"), mme_realworld),
+    "mmvp": mmvp,
+    "muirbench": muirbench,
+    **dict.fromkeys(
+        ("refcoco_bbox_rec_val", "refcoco+_bbox_rec_val", "refcocog_bbox_rec_val"), refcoco
+    ),
+    "screenspot_v2": screenspot,
     "realworldqa": partial(ranked, metric="exact_match", best=1),
     "videomme": partial(ranked, metric="videomme_perception_score", best=100),
     "coco2017_cap_val": partial(captions, prefix="coco_", column="answer"),

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import fmean
+from string import ascii_uppercase
 from typing import Any
 
 from tests.harness.scoring._captions import cider, plain
@@ -64,7 +65,7 @@ def letter(answer: str, options: dict[str, str]) -> str:
 
 def _options(row: Row) -> dict[str, str]:
     return {
-        name: str(row[name]) for name in "ABCDEFGH" if name in row and row[name] == row[name]
+        name: str(row[name]) for name in ascii_uppercase if name in row and row[name] == row[name]
     }  # NaN is unlike itself
 
 
@@ -139,6 +140,33 @@ def choice(rows: list[Row], answers: list[str]) -> Scores:
     """Share of the questions whose letter is named."""
     return {
         "Overall": fmean(_chosen(row, answer) for row, answer in zip(rows, answers, strict=True))
+    }
+
+
+def by_source(rows: list[Row], answers: list[str]) -> Scores:
+    """Mean over the sources of the pictures."""
+    sources: dict[str, list[bool]] = defaultdict(list)
+    for row, answer in zip(rows, answers, strict=True):
+        sources[row["source"]].append(_chosen(row, answer))
+    return {"Overall": fmean(map(fmean, sources.values()))}
+
+
+def pairs(rows: list[Row], answers: list[str]) -> Scores:
+    """Of neighbours both; and of each alone."""
+    right = [_chosen(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    both = [one and two for one, two in zip(right[::2], right[1::2], strict=True)]
+    return {"Overall": fmean(both), "Average": fmean(right)}
+
+
+def orders(rows: list[Row], answers: list[str]) -> Scores:
+    """Mean over the orders of the options, of all questions and of each kind."""
+    turns: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for row, answer in zip(rows, answers, strict=True):
+        for kind in ("all", row["category"]):
+            turns[kind][row["cycle_category"]].append(_chosen(row, answer))
+    return {
+        f"Average.{kind}.accuracy": fmean(map(fmean, found.values()))
+        for kind, found in turns.items()
     }
 
 
@@ -272,7 +300,11 @@ SCORERS: dict[str, Scorer] = {
         ),
         choice,
     ),
-    **dict.fromkeys(("RealWorldQA", "A-OKVQA"), choice),
+    **dict.fromkeys(("RealWorldQA", "A-OKVQA", "BLINK", "VStarBench", "MUIRBench"), choice),
+    **dict.fromkeys(("CV-Bench-3D", "MMMU_Pro_10c", "MMMU_Pro_V"), choice),
+    "CV-Bench-2D": by_source,
+    "MMVP": pairs,
+    **dict.fromkeys(("HRBench4K", "HRBench8K"), orders),
     "MMMU_DEV_VAL": mmmu,
     "OCRBench": ocrbench,
     **dict.fromkeys(("TextVQA_VAL", "VizWiz"), partial(mean_of, one=_vqa)),

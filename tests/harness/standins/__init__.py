@@ -15,6 +15,20 @@ from tests.harness.standins._vlmevalkit import VLMEVALKIT as VLMEVALKIT
 from tests.harness.standins._vlmevalkit import write as write_vlmevalkit
 
 NAMES = {"vlmevalkit": tuple(VLMEVALKIT), "lmms_eval": tuple(LMMS_EVAL)}
+OF_PAPERS = {
+    "vlmevalkit": (
+        *("BLINK", "VStarBench", "HRBench4K", "HRBench8K", "CV-Bench-2D", "CV-Bench-3D"),
+        *("MMMU_Pro_10c", "MMMU_Pro_V", "MMVP", "MUIRBench"),
+    ),
+    "lmms_eval": (
+        *("cv_bench", "cv_bench_2d", "cv_bench_3d", "mmerealworld", "mmerealworld_lite"),
+        *("mmmu_pro_standard", "mmmu_pro_vision", "mmvp", "muirbench", "screenspot_v2"),
+        *("refcoco_bbox_rec_val", "refcoco+_bbox_rec_val", "refcocog_bbox_rec_val"),
+    ),
+}
+"""Some of them ask for what no tiny model was taught: a box, a question inside a picture. They are
+asked in whole runs; their prompts are not pinned, and their scoring has no made-up answers.
+"""
 _WRITERS = {"vlmevalkit": write_vlmevalkit, "lmms_eval": write_lmms_eval}
 
 

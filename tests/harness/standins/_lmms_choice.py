@@ -5,6 +5,8 @@ Columns: lmms-eval 0.7.3, what ``utils.py`` of each task's folder reads of a doc
 
 from __future__ import annotations
 
+import base64
+
 from tests.harness.standins._lmms_columns import Row, file_of, row_of
 from tests.harness.standins._questions import LETTERS, caption, choices, exists, exists_in_pairs
 from tests.harness.standins._vlmevalkit import ABILITIES, MME_CATEGORIES, POPE_CATEGORIES
@@ -177,6 +179,104 @@ def realworldqa(size: int) -> list[Row]:
                     ending,
                 ]
             )
+        }
+        for i, asked in enumerate(choices(size))
+    ]
+
+
+def cv_bench(size: int) -> list[Row]:
+    """Options and their letters in parentheses are part of the prompt; so is the answer's letter."""
+    kinds = (("2D", "ADE20K"), ("2D", "COCO"), ("3D", "Omni3D"))
+    rows = []
+    for i, asked in enumerate(choices(size)):
+        options = "\n".join(f"({letter}) {option}" for letter, option in asked.lettered.items())
+        kind, source = kinds[i % 3]
+        rows.append(
+            {
+                "idx": i,
+                "type": kind,
+                "task": "Count",
+                "source": source,
+                "image": file_of(asked),
+                "question": asked.text,
+                "prompt": f"{asked.text} Select from the following choices.\n{options}",
+                "choices": list(asked.options),
+                "answer": f"({asked.answer})",
+            }
+        )
+    return rows
+
+
+def mme_realworld(size: int) -> list[Row]:
+    """Five options; the picture is a text."""
+    return [
+        {
+            "index": str(i),
+            "bytes": base64.b64encode(asked.png).decode(),
+            "question": asked.text,
+            "multi-choice options": [
+                *(f"({letter}) {option}" for letter, option in asked.lettered.items()),
+                "(E) The image does not feature it.",
+            ],
+            "answer": asked.answer,
+            "category": ("Perception/Remote Sensing", "Reasoning/Monitoring")[i % 2],
+            "l2-category": ("color", "calculate")[i % 2],
+        }
+        for i, asked in enumerate(choices(size))
+    ]
+
+
+def mmmu_pro(size: int, *, seen: bool = False) -> list[Row]:
+    """Ten options, of which the last six are never right.
+
+    Args:
+        size: documents.
+        seen: whether the question stands in the picture, as in the part of MMMU-Pro for vision.
+    """
+    rows = []
+    for i, asked in enumerate(choices(size)):
+        options = [*asked.options, *(f"none of these, for reason {n}" for n in range(1, 7))]
+        row: Row = {
+            "id": f"test_Art_{i + 1}",
+            "options": str(options),
+            "answer": asked.answer,
+            "subject": ("Art", "Physics")[i % 2],
+            "image" if seen else "image_1": file_of(asked),
+        }
+        rows.append(row if seen else row | {"question": f"<image 1> {asked.text}"})
+    return rows
+
+
+def mmvp(size: int) -> list[Row]:
+    """Pairs of one question with its two options the other way round."""
+    rows: list[Row] = []
+    for asked in choices(size // 2):
+        other = next(option for option in asked.options if option != asked.right)
+        for options, answer in (((asked.right, other), "(a)"), ((other, asked.right), "(b)")):
+            rows.append(
+                {
+                    "Index": len(rows) + 1,
+                    "Question": asked.text,
+                    "Options": f"(a) {options[0]} (b) {options[1]}",
+                    "Correct Answer": answer,
+                    "image": file_of(asked),
+                }
+            )
+    return rows
+
+
+def muirbench(size: int) -> list[Row]:
+    """Two pictures, named where they stand."""
+    return [
+        {
+            "idx": str(i),
+            "task": ("Counting", "Ordering")[i % 2],
+            "image_relation": "Independent",
+            "image_type": "Others",
+            "question": f"<image><image>{asked.text}",
+            "options": list(asked.options),
+            "answer": asked.answer,
+            "image_list": [file_of(asked), file_of(asked)],
         }
         for i, asked in enumerate(choices(size))
     ]

@@ -106,6 +106,19 @@ LMMS_EVAL: dict[str, Standin] = {
     "seedbench_2_plus": Standin("test", choice.seedbench_2_plus),
     "mmmu_val": Standin("validation", choice.mmmu, ("image_1",)),
     "realworldqa": Standin("test", choice.realworldqa),
+    **dict.fromkeys(("cv_bench", "cv_bench_2d", "cv_bench_3d"), Standin("test", choice.cv_bench)),
+    **dict.fromkeys(
+        ("mmerealworld", "mmerealworld_lite"), Standin("train", choice.mme_realworld, ())
+    ),
+    "mmmu_pro_standard": Standin("test", choice.mmmu_pro, ("image_1",)),
+    "mmmu_pro_vision": Standin("test", partial(choice.mmmu_pro, seen=True)),
+    "mmvp": Standin("train", choice.mmvp),
+    "muirbench": Standin("test", choice.muirbench, ("image_list",)),
+    **dict.fromkeys(
+        ("refcoco_bbox_rec_val", "refcoco+_bbox_rec_val", "refcocog_bbox_rec_val"),
+        Standin("val", open_ended.refcoco),
+    ),
+    "screenspot_v2": Standin("test", open_ended.screenspot),
     "mathvision_test": Standin("test", open_ended.mathvision, ("decoded_image",)),
     "mathvista_testmini_format": Standin("testmini", open_ended.mathvista, ("decoded_image",)),
     "mia_bench": Standin("test", open_ended.mia_bench),

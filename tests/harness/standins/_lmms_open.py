@@ -184,6 +184,43 @@ def flickr30k(size: int) -> list[Row]:
     ]
 
 
+def refcoco(size: int) -> list[Row]:
+    """Boxes in pixels: left, top, width, height; two expressions for each."""
+    rows = []
+    for i, asked in enumerate(exists(size // 2)):
+        thing = max(asked.scene.things, key=lambda one: one.radius)
+        corner = [float(place - thing.radius) for place in (thing.x, thing.y)]
+        rows.append(
+            {
+                "question_id": str(i),
+                "image": file_of(asked),
+                "answer": [f"the {thing.name}", f"a {thing.name}"],
+                "bbox": [*corner, 2.0 * thing.radius, 2.0 * thing.radius],
+            }
+        )
+    return rows
+
+
+def screenspot(size: int) -> list[Row]:
+    """Boxes in pixels: left, top, right, bottom."""
+    rows = []
+    for i, asked in enumerate(exists(size)):
+        thing, side = max(asked.scene.things, key=lambda one: one.radius), 336
+        low = [float(place - thing.radius) for place in (thing.x, thing.y)]
+        high = [float(place + thing.radius) for place in (thing.x, thing.y)]
+        rows.append(
+            {
+                "image": file_of(asked),
+                "instruction": f"open the {thing.name}",
+                "bbox": [*low, *high],
+                "image_width": side,
+                "image_height": side,
+                "data_type": ("text", "icon")[i % 2],
+            }
+        )
+    return rows
+
+
 def videomme(size: int) -> list[Row]:
     return [
         {

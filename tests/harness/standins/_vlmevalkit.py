@@ -211,6 +211,60 @@ def _coco(size: int) -> list[Row]:
     ]
 
 
+def _hrbench(size: int) -> list[Row]:
+    """Every question is asked in four orders of its options."""
+    rows = []
+    for i, asked in enumerate(choices(size // len(LETTERS))):
+        for turn in range(len(LETTERS)):
+            options = asked.options[turn:] + asked.options[:turn]
+            kind = ("single", "cross")[i % 2]
+            row = _row(len(rows), asked, category=kind, cycle_category=turn)
+            rows.append(row | _lettered(options) | {"answer": LETTERS[options.index(asked.right)]})
+    return rows
+
+
+def _cv_bench(size: int, split: str, sources: tuple[str, ...]) -> list[Row]:
+    """The class asks what stands under ``prompt``, options included."""
+    rows = _choice(
+        size,
+        category=lambda i: ("Count", "Relation")[i % 2],
+        split=lambda i: split,
+        source=lambda i: sources[i % len(sources)],
+    )
+    for row in rows:
+        options = "\n".join(f"{letter}. {row[letter]}" for letter in LETTERS)
+        ending = "Answer with the option's letter from the given choices directly."
+        row["prompt"] = f"{row['question']}\n{options}\n{ending}"
+    return rows
+
+
+def _mmmu_pro(size: int) -> list[Row]:
+    """Ten options, of which the last six are never right."""
+    rows = _choice(size, category=lambda i: ("Art", "Physics")[i % 2], split=lambda i: "test")
+    more = {letter: f"none of these, for reason {i}" for i, letter in enumerate("EFGHIJ", 1)}
+    return [row | more | {"question": f"<image 1> {row['question']}"} for row in rows]
+
+
+def _mmvp(size: int) -> list[Row]:
+    """Pairs of one question with its two options the other way round."""
+    rows = []
+    for asked in choices(size // 2):
+        other = next(option for option in asked.options if option != asked.right)
+        for options, answer in (((asked.right, other), "A"), ((other, asked.right), "B")):
+            row = _row(len(rows), asked, category="Color and Appearance")
+            rows.append(row | _lettered(options) | {"answer": answer})
+    return rows
+
+
+def _muirbench(size: int) -> list[Row]:
+    """Two pictures, named where they stand."""
+    rows = _choice(size, category=lambda i: ("Counting", "Ordering")[i % 2])
+    for row in rows:
+        row["image"] = str([row["image"]] * 2)
+        row["question"] = f"<image><image>{row['question']}"
+    return rows
+
+
 def _mathvista(size: int) -> list[Row]:
     open_ended = [
         _row(
@@ -313,6 +367,18 @@ VLMEVALKIT: dict[str, Callable[[int], list[Row]]] = {
     "RealWorldQA": _choice,
     "A-OKVQA": _choice,
     "MMMU_DEV_VAL": _mmmu,
+    "BLINK": partial(_choice, category=lambda i: ("Counting", "Relative_Depth")[i % 2]),
+    "VStarBench": partial(
+        _choice, category=lambda i: ("direct_attributes", "relative_position")[i % 2]
+    ),
+    "HRBench4K": _hrbench,
+    "HRBench8K": _hrbench,
+    "CV-Bench-2D": partial(_cv_bench, split="2D", sources=("ADE20K", "COCO")),
+    "CV-Bench-3D": partial(_cv_bench, split="3D", sources=("Omni3D",)),
+    "MMMU_Pro_10c": _mmmu_pro,
+    "MMMU_Pro_V": _mmmu_pro,
+    "MMVP": _mmvp,
+    "MUIRBench": _muirbench,
     "OCRBench": _ocrbench,
     "TextVQA_VAL": _textvqa,
     "VizWiz": _vizwiz,

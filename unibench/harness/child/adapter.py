@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from unibench.benchmark import Benchmark
 from unibench.config import RunConfig
 from unibench.harness.child.inference import CellInference
+from unibench.harness.child.walk import Walk
 from unibench.harness.child.workdir import WorkDirectory
 from unibench.identity import Cell
 from unibench.inference.verdict import Sampling
@@ -26,6 +27,7 @@ class Run:
         inference: every question goes through it to the pruned model.
         native: the harness's own model object instead, None with our own.
         judge: url of the judge on this machine and its model, None if rules alone score.
+        walk: over the benchmark, by the cell that this one was answered with: nothing is asked.
     """
 
     cell: Cell
@@ -34,6 +36,7 @@ class Run:
     inference: CellInference
     native: Any
     judge: str | None
+    walk: Walk | None = None
 
     @property
     def data(self) -> Path | None:
@@ -53,6 +56,7 @@ class Scored:
         generation: settings of decoding.
         remarks: what of a published table cannot be scored.
         sampling: of videos.
+        held: what the adapter wants to find in the walk of a later cell's run; None for nothing.
     """
 
     raw: dict[str, Any]
@@ -61,6 +65,7 @@ class Scored:
     generation: dict[str, Any]
     remarks: tuple[str, ...] = ()
     sampling: Sampling | None = None
+    held: Any = None
 
 
 class Adapter(Protocol):

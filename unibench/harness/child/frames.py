@@ -14,6 +14,21 @@ from decord import VideoReader
 Frames = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Clock:
+    """When the frames that were read of a video are shown in it.
+
+    Attributes:
+        numbers: of the frames.
+        total: frames of the file.
+        rate: of them a second.
+    """
+
+    numbers: Frames
+    total: int
+    rate: float
+
+
 @dataclass
 class Reading:
     """The frames read since it was last asked, by file in the order of reading.
@@ -24,6 +39,8 @@ class Reading:
 
     _read: dict[str, list[int]] = field(default_factory=dict)
     _cut: dict[tuple[str, ...], tuple[Frames, ...]] = field(default_factory=dict)
+    _sizes: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _clocks: dict[tuple[str, ...], Clock] = field(default_factory=dict)
 
     def taken(self) -> tuple[Frames, ...]:
         """Numbers of the frames of each video; forgets them."""
@@ -33,10 +50,22 @@ class Reading:
 
     def cut_into(self, pictures: Sequence[str]) -> tuple[Frames, ...]:
         """The same, of a video that was, now or earlier, cut into these files."""
-        found, name = self.taken(), tuple(pictures)
+        name, files = tuple(pictures), [file for file, numbers in self._read.items() if numbers]
+        found = self.taken()
         if found:
             self._cut[name] = found
+        if len(found) == 1 and len(found[0]) == len(name):  # each picture is a frame of one file
+            self._clocks[name] = Clock(found[0], *self._sizes[files[0]])
         return self._cut.get(name, ())
+
+    def clock_of(self, pictures: Sequence[str]) -> Clock | None:
+        """When these files are shown in the video that they were cut from; None if nobody knows."""
+        return self._clocks.get(tuple(pictures))
+
+    def open(self, file: str, total: int, rate: float) -> None:
+        """A file was opened; one that is opened again is read again."""
+        self._read.pop(file, None)
+        self._sizes[file] = total, rate
 
     def note(self, file: str, numbers: Sequence[int]) -> None:
         """Frames of a file were read."""
@@ -54,7 +83,7 @@ def watching() -> Iterator[Reading]:
     def opened(self: Any, uri: Any, *args: Any, **kwargs: Any) -> None:
         begin(self, uri, *args, **kwargs)
         self._file = str(uri)
-        reading._read.pop(self._file, None)  # a file that is opened again is read again
+        reading.open(self._file, len(self), float(self.get_avg_fps()))
 
     def one(self: Any, number: Any) -> Any:
         if not isinstance(number, slice):  # a slice arrives in get_batch

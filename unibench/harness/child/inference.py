@@ -58,6 +58,7 @@ class CellInference:
         loaded: the model and its processor.
         known: records by sample.
         say: sends an event to the parent.
+        otherwise: what :meth:`look_at` has found already, by sample.
 
     Attributes:
         control: changes what our own model object is asked; None without one.
@@ -69,6 +70,7 @@ class CellInference:
         loaded: LoadedModel,
         known: Mapping[str, Record],
         say: Callable[[dict[str, Any]], None],
+        otherwise: Mapping[str, int] | None = None,
     ) -> None:
         benchmark = cell.benchmark
         # an entry prepares videos itself
@@ -81,7 +83,7 @@ class CellInference:
         # answers in the store may be of more samples than this limit asks
         self._prompts: dict[str, str] = {}  # of the samples used, in the order of the task
         self._total: int | None = None
-        self._otherwise: dict[str, int] = {}
+        self._otherwise = dict(otherwise or {})
 
     @property
     def _about(self) -> dict[str, Any]:
@@ -178,6 +180,15 @@ class CellInference:
         """
         if sample not in self._otherwise:
             self._otherwise[sample] = sum(map(read_otherwise, pictures))
+
+    def is_settled(self, sample: str) -> bool:
+        """Whether a sample has been answered and looked at: nothing of it has to be read."""
+        return self.knows(sample) and sample in self._otherwise
+
+    @property
+    def otherwise(self) -> Mapping[str, int]:
+        """What :meth:`look_at` has found, by sample."""
+        return self._otherwise
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,23 @@ from unibench.videos import BOUNDS
 datasets.disable_progress_bars()
 
 
+@dataclass(frozen=True)
+class Held:
+    """What of a task whose questions have been asked need not be found out again.
+
+    Attributes:
+        simple: whether the model object takes text and pictures instead of a conversation.
+        data: what was asked, with a digest.
+        settings: of decoding.
+        sampling: of videos.
+    """
+
+    simple: bool
+    data: str
+    settings: dict[str, Any]
+    sampling: Sampling | None
+
+
 class LmmsEval:
     """See :class:`unibench.harness.child.adapter.Adapter`."""
 
@@ -65,21 +82,24 @@ class LmmsEval:
         config, name = run.cell.config, run.benchmark.card.name
         convention = run.benchmark.convention
         manager = self._manager(convention.entry or "default")
-        asked = _asked(run)
+        held: Held | None = None if run.walk is None else run.walk.held
+        asked = _asked(run) if held is None else None
+        simple = is_simple(asked) if held is None else held.simple
         with _data(run) as options, frames.watching() as reading:
             # building a task reads its whole data set: the one that ready() built is used
             if self._task is not None and self._task[0] is run.cell:
                 task, self._task = self._task[1], None
             else:
-                task = task_of(manager, name, options, simple=is_simple(asked))
-            size = len(task.eval_docs)
-            if run.data is not None:
-                _check_labels(task, min(config.task.limit or size, size), run.data / name)
+                # anew for each cell: some scorings count in a table of their module
+                task = task_of(manager, name, options, simple=simple)
+            size = min(config.task.limit or len(task.eval_docs), len(task.eval_docs))
+            if run.data is not None and held is None:
+                _check_labels(task, size, run.data / name)
                 if run.benchmark.judge.kind != "endpoint":
                     truths = _truths(task, config.task.limit)
                     check_truths(truths, f"task.data={run.data}: {name}")
-            run.inference.begin(min(config.task.limit or size, size))
-            model = Recording(run, task, asked, reading)
+            run.inference.begin(size)
+            model = Recording(run, task, asked, reading, simple=simple)
             length = config.generation.max_new_tokens
             result: Any = simple_evaluate(
                 model=model,
@@ -106,14 +126,19 @@ class LmmsEval:
             str(sample["doc_id"]): _values(sample, raw) for sample in result["samples"][name]
         }
         targets = {str(one["doc_id"]): one.get("target") for one in result["samples"][name]}
-        published = f"published:{name}:{contents(task.eval_docs)}"
+        if held is None:
+            local = run.cell.identity["data"] if run.data else None
+            data = local or f"published:{name}:{contents(task.eval_docs)}"
+            settings = plain(_decoding(run, task, asked))
+            held = Held(simple, data, settings, _sampling(run, asked))
         return Scored(
             plain(flat(raw)),
             samples,
-            run.cell.identity["data"] if run.data else published,
-            plain(_decoding(run, task, asked)),
+            held.data,
+            held.settings,
             remarks_on(targets, len(targets)),
-            _sampling(run, asked),
+            held.sampling,
+            held,
         )
 
     def native(self, config: RunConfig) -> tuple[Any, LoadedModel]:
@@ -130,14 +155,24 @@ class LmmsEval:
 
 
 class Recording(lmms):  # type: ignore[misc]
-    """The model that lmms-eval sees: a chat model that asks through the store."""
+    """The model that lmms-eval sees: a chat model that asks through the store.
 
-    def __init__(self, run: Run, task: Any, asked: Any, reading: frames.Reading) -> None:
+    Args:
+        run: of the cell.
+        task: that is asked.
+        asked: model object of lmms-eval; None for our own, and where nothing is asked.
+        reading: of videos.
+        simple: whether requests have text and pictures instead of a conversation.
+    """
+
+    def __init__(
+        self, run: Run, task: Any, asked: Any, reading: frames.Reading, *, simple: bool
+    ) -> None:
         super().__init__()
         self._reading, self._by = reading, run.benchmark.card.by
         self._inference, self._asked, self._task = run.inference, asked, task
         self._convention, self._blank = run.benchmark.convention, run.benchmark.card.blank
-        self.is_simple = is_simple(asked)
+        self.is_simple = simple
         if asked is not None:
             inner = asked.inner if isinstance(asked, Asking) else asked
             # classes look documents up there, and simple_evaluate fills only this object's
@@ -148,6 +183,9 @@ class Recording(lmms):  # type: ignore[misc]
         for request in requests:
             arguments: Any = request.args
             number, task, split = arguments[3:]
+            if self._inference.is_settled(str(number)):
+                answers.append(self._inference.answer(str(number)) or self._blank)
+                continue
             doc = self.task_dict[task][split][number]
             self._inference.look_at(str(number), pictures_in(doc))
             # names of samples are numbers of documents, the same in every run of a data set
@@ -395,8 +433,10 @@ def _data(run: Run) -> Iterator[dict[str, Any]]:
 
     # lmms-eval remembers the folder of the first task
     task_module._resolve_hf_datasets_cache_dir.cache_clear()
+    # a walk has left the user's tables there as lmms-eval reads them
+    folders = run.folders if run.walk is None else run.walk.folders
     with (
-        variables({"LMMS_EVAL_DATASETS_CACHE": str(run.folders.hf / "datasets")}),
+        variables({"LMMS_EVAL_DATASETS_CACHE": str(folders.hf / "datasets")}),
         patch.object(datasets, "load_dataset", load_dataset),
     ):
         yield {"dataset_path": str(folder), "dataset_name": None}

@@ -29,6 +29,7 @@ from unibench.harness.child.inference import CellInference
 from unibench.harness.child.judge import JudgedCell, JudgeProxy
 from unibench.harness.child.missing import reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
+from unibench.harness.child.walk import Walk
 from unibench.harness.child.workdir import work_directory
 from unibench.harness.job import is_together, read_job, read_prefetch
 from unibench.identity import Cell
@@ -85,6 +86,7 @@ class Child:
         self._adapters: dict[str, Adapter] = {}
         self._models: dict[str, tuple[Any, LoadedModel]] = {}
         self._judge_proxy = JudgeProxy()
+        self._walk: Walk | None = None  # by the last cell that others were answered with
 
     def answer(self, cell: Cell, *, beside: Sequence[Cell] = ()) -> None:
         """Answer and score one cell, and say its result or what went wrong.
@@ -98,22 +100,28 @@ class Child:
         with self._errors_told(cell):
             cells = [cell, *beside]
             known = [{record.id: record for record in _known(one)} for one in cells]
+            walk = self._walk
+            # what cells beside this one lack is found by asking
+            if walk is not None and (beside or not walk.serves(cell, known[0])):
+                walk = self._walk = None
             with (
                 guarded(),
                 bounded("the model's chat template"),
                 # before an adapter is imported, so that what it prints goes to the cell's log
-                work_directory(cell) as folders,
+                work_directory(cell, stays=len(cells) > 1) as folders,
                 self._judge_proxy.judging(benchmark.judge, cell.folder) as judge,
             ):
                 adapter = self._adapter(benchmark.harness)
                 # data before weights: a missing table is told in seconds
                 adapter.ready(cell, benchmark)
                 native, loaded = self._model(cell, benchmark, adapter)
-                inference = _inference(cells, loaded, known, self._say)
+                inference = _inference(cells, loaded, known, walk, self._say)
                 with inference.installed():
-                    run = Run(cell, benchmark, folders, inference, native, judge.url)
+                    run = Run(cell, benchmark, folders, inference, native, judge.url, walk)
                     scored = adapter.run(run)
                 inference.end()
+            if len(cells) > 1 and scored.held is not None:
+                self._walk = Walk(cell.setting, folders, inference.otherwise, scored.held)
             verdict = _verdict(benchmark, scored, inference, judge)
             self._say({"event": "result", **verdict.as_json()})
 
@@ -176,7 +184,11 @@ class Child:
 
 
 def _inference(
-    cells: Sequence[Cell], loaded: LoadedModel, known: Sequence[Mapping[str, Record]], say: Say
+    cells: Sequence[Cell],
+    loaded: LoadedModel,
+    known: Sequence[Mapping[str, Record]],
+    walk: Walk | None,
+    say: Say,
 ) -> CellInference:
     """What answers the samples of the first cell, and of the others with it if that can be."""
     if len(cells) > 1:
@@ -185,7 +197,7 @@ def _inference(
             log.info("%s is answered by itself: %s", cells[number].title, reason)
         if 0 in together.numbers:
             return FusedInference(cells, together, loaded, known, say)
-    return CellInference(cells[0], loaded, known[0], say)
+    return CellInference(cells[0], loaded, known[0], say, None if walk is None else walk.otherwise)
 
 
 def _verdict(

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -38,12 +39,30 @@ with settings_kept():
     from vlmeval.dataset import DATASET_CLASSES, build_dataset
     from vlmeval.inference import infer_data_job
     from vlmeval.inference_video import infer_data_job_video
+    from vlmeval.smp import dump
     from vlmeval.vlm.base import BaseModel
 
     from unibench.harness.child import vlmevalkit_videos as videos
     from unibench.harness.child.vlmevalkit_models import Asking, Plain, asking, native
 
 MODEL = "unibench"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A data set whose questions have been asked.
+
+    Attributes:
+        dataset: VLMEvalKit's; its table is overwritten by each scoring.
+        table: as it was asked, without pictures.
+        digest: what it is, for the row.
+        settings: of decoding.
+    """
+
+    dataset: Any
+    table: pd.DataFrame
+    digest: str
+    settings: dict[str, Any]
 
 
 class VLMEvalKit:
@@ -63,31 +82,47 @@ class VLMEvalKit:
                 self.prefetch(name)
 
     def run(self, run: Run) -> Scored:
-        config, name = run.cell.config, run.benchmark.card.name
+        name = run.benchmark.card.name
         video = videos.variant(name)
         if video is not None:
             return self._videos(run, video)
-        with _data(run) as digest:
-            dataset: Any = build_dataset(name)
-            if run.data is not None:
-                check_table(dataset.data, name)
-            if config.task.limit is not None:
-                # before it is asked, so that evaluate() scores the same rows
-                dataset.data = dataset.data.iloc[: config.task.limit]
-            remarks = remarks_on(truths_of(dataset.data), len(dataset.data))
-            run.inference.begin(len(dataset.data))
-            inner = _asked(run)
-            model = Recording(inner, dataset, run)
-            infer_data_job(model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset)
+        held: Held | None = None if run.walk is None else run.walk.held
+        with _data(run, None if held is None else held.digest) as digest:
+            if held is None:
+                held = self._asked_all(run, digest)
+            else:
+                held.dataset.data = held.table.copy()
+                _take_up(run, held.dataset)
+            dataset = held.dataset
             result = dataset.evaluate(
                 str(run.folders.work / f"{MODEL}_{name}.tsv"), **_judging(run.benchmark, run.judge)
             )
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
-        settings = _decoding(run, inner)
         samples = _samples(run.folders.work)
-        remarks = (*remarks, *left_out(dataset.data, run.benchmark.card))
-        return Scored(plain(flat(result)), samples, digest, plain(settings), remarks)
+        remarks = (
+            *remarks_on(truths_of(held.table), len(held.table)),
+            *left_out(held.table, run.benchmark.card),
+        )
+        settings = plain(held.settings)
+        return Scored(plain(flat(result)), samples, digest, settings, remarks, held=held)
+
+    def _asked_all(self, run: Run, digest: str) -> Held:
+        """Have every question of a data set asked, or taken from the store."""
+        name, limit = run.benchmark.card.name, run.cell.config.task.limit
+        dataset: Any = build_dataset(name)
+        if run.data is not None:
+            check_table(dataset.data, name)
+        if limit is not None:
+            # before it is asked, so that evaluate() scores the same rows
+            dataset.data = dataset.data.iloc[:limit]
+        # the pictures are what is large; VLMEvalKit too drops them before it scores
+        table = dataset.data.drop(columns="image", errors="ignore")
+        run.inference.begin(len(dataset.data))
+        inner = _asked(run)
+        model = Recording(inner, dataset, run)
+        infer_data_job(model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset)
+        return Held(dataset, table, digest, _decoding(run, inner))
 
     def _videos(self, run: Run, built: partial[Any]) -> Scored:
         name, limit = run.benchmark.card.name, run.cell.config.task.limit
@@ -104,7 +139,7 @@ class VLMEvalKit:
             run.inference.begin(len(dataset.data))
             inner = _asked(run)
             if isinstance(inner, Plain):
-                inner.as_video = True
+                inner.clock_of = reading.clock_of
             model = RecordingVideos(inner, dataset, run, reading)
             infer_data_job_video(
                 model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset
@@ -113,12 +148,16 @@ class VLMEvalKit:
             result = dataset.evaluate(str(table), **_judging(run.benchmark, run.judge))
         if result is None:
             raise UsageError(f"{name}: VLMEvalKit gave no score; run.log says why")
+        as_video = isinstance(inner, Plain) and inner.reads_videos
         return Scored(
             plain(flat(videos.completed(result))),
             _samples(run.folders.work),
             run.cell.identity["data"] if folder else videos.published(dataset, name),
             plain(_decoding(run, inner)),
-            remarks_on(truths_of(dataset.data), len(dataset.data)),
+            (
+                *remarks_on(truths_of(dataset.data), len(dataset.data)),
+                *((videos.TIMES,) if as_video else ()),
+            ),
             videos.sampling_of(dataset, "video" if model.VIDEO_LLM else "frames"),
         )
 
@@ -305,6 +344,17 @@ def left_out(table: Any, card: HarnessTask) -> tuple[str, ...]:
     )
 
 
+def _take_up(run: Run, dataset: Any) -> None:
+    """Have VLMEvalKit take the stored answers for those of a run that was broken off at its end:
+    then it builds no prompt.
+    """
+    name, work = run.benchmark.card.name, run.folders.work
+    run.inference.begin(len(dataset.data))
+    answers = {index: run.inference.answer(str(index)) for index in dataset.data["index"]}
+    dump(answers, str(work / f"{MODEL}_{name}_PREV.pkl"))
+    infer_data_job(None, work_dir=str(work), model_name=MODEL, dataset=dataset)
+
+
 def _asked(run: Run) -> Any:
     """The model object that VLMEvalKit asks."""
     convention = run.benchmark.convention
@@ -342,11 +392,16 @@ def _judging(benchmark: Benchmark, judge: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _data(run: Run) -> Iterator[str]:
-    """The table in the cell's own LMUData; yields what it is."""
+def _data(run: Run, known: str | None = None) -> Iterator[str]:
+    """The table in the cell's own LMUData; yields what it is.
+
+    Args:
+        run: of the cell.
+        known: what it is, if it has been read.
+    """
     name = run.benchmark.card.name
     table = _root() / f"{name}.tsv" if run.data is None else run.data / f"{name}.tsv"
-    digest = md5(table)
+    digest = md5(table) if known is None else known.rpartition(":")[2]
     published = getattr(_class_of(name), "DATASET_MD5", {}).get(name)
     if run.data is None and published is not None and digest != published:
         raise UsageError(

@@ -20,6 +20,7 @@ from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child import internvl_chat, llava_package
 from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
+from unibench.harness.child.frames import Clock
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.native import (
@@ -30,7 +31,7 @@ from unibench.harness.child.native import (
     trusting,
 )
 from unibench.inference.ask import generated
-from unibench.models import LoadedModel, Piece, wrap
+from unibench.models import Clip, LoadedModel, Piece, wrap
 from unibench.models._template import check_template
 
 with settings_kept():
@@ -54,8 +55,8 @@ class Plain(BaseModel):  # type: ignore[misc]
         max_new_tokens: of an answer.
 
     Attributes:
-        as_video: whether pictures that follow one another are the frames of a video, to a model
-            that reads videos.
+        clock_of: where pictures that follow one another are the frames of a video, to a model that
+            reads videos: when these files are shown in it. None shows pictures.
     """
 
     INTERLEAVE = True
@@ -63,16 +64,21 @@ class Plain(BaseModel):  # type: ignore[misc]
     def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
         super().__init__()
         self._inference, self._max_new_tokens = inference, max_new_tokens
-        self.as_video = False
+        self.clock_of: Callable[[Sequence[str]], Clock | None] | None = None
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
         return self.answered(self._inference.loaded, self.pieces(message))
 
     def pieces(self, message: list[dict[str, Any]]) -> list[Piece]:
         """The user turn of a message."""
-        pieces: list[Piece] = [_piece(part) for part in message]
-        reads_videos = getattr(self._inference.loaded.processor, "video_token", None) is not None
-        return _as_videos(pieces) if self.as_video and reads_videos else pieces
+        if self.clock_of is None or not self.reads_videos:
+            return [_piece(part) for part in message]
+        return _as_videos(message, self.clock_of)
+
+    @property
+    def reads_videos(self) -> bool:
+        """Whether the model does."""
+        return getattr(self._inference.loaded.processor, "video_token", None) is not None
 
     def answered(self, loaded: LoadedModel, pieces: list[Piece]) -> str:
         """The answer of a model to a user turn."""
@@ -300,11 +306,27 @@ def _piece(part: dict[str, Any]) -> str | Image.Image:
     raise UsageError(f"a {part['type']} in a prompt of VLMEvalKit; pictures and videos are served")
 
 
-def _as_videos(pieces: Sequence[Piece]) -> list[Piece]:
+def _as_videos(
+    message: Sequence[dict[str, Any]], clock_of: Callable[[Sequence[str]], Clock | None]
+) -> list[Piece]:
     """Pictures that follow one another as the frames of a video."""
     shown: list[Piece] = []
-    for is_text, neighbours in groupby(pieces, lambda piece: isinstance(piece, str)):
-        run = list(neighbours)
-        pictures = tuple(piece for piece in run if isinstance(piece, Image.Image))
-        shown.extend(run if is_text or len(run) == 1 else [pictures])
+    for is_picture, neighbours in groupby(message, lambda part: part["type"] == "image"):
+        parts = list(neighbours)
+        pieces = [_piece(part) for part in parts]
+        pictures = [piece for piece in pieces if isinstance(piece, Image.Image)]
+        if not is_picture or len(pictures) == 1:
+            shown.extend(pieces)
+            continue
+        clock = clock_of([part["value"] for part in parts])
+        if clock is None:
+            shown.append(tuple(pictures))
+            continue
+        # without them a processor takes any clip for one of 24 frames a second
+        metadata = {
+            "total_num_frames": clock.total,
+            "fps": clock.rate,
+            "frames_indices": list(clock.numbers),
+        }
+        shown.append(Clip(pictures, clock.numbers, metadata))
     return shown

@@ -33,6 +33,10 @@ with settings_kept():
     from vlmeval.dataset.video_base import VideoBaseDataset
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
+TIMES = (
+    "the frames that VLMEvalKit cuts are shown as one video, at their times in the file; where"
+    " nobody knows which frames they are, as 24 a second"
+)
 PATHS = ("video", "prefix", "video_path", "subtitle_path")  # columns
 DIGESTS = ("MD5", "MP4_MD5")  # what classes call the digest that their table must have
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from unibench.harness.job import WORK
 from unibench.identity import Cell
 
 # What a harness read from the environment when the child started: the user's own data folders.
@@ -33,10 +34,16 @@ class WorkDirectory:
 
 
 @contextmanager
-def work_directory(cell: Cell) -> Iterator[WorkDirectory]:
-    """Work inside the cell's folder; what the process prints goes to its ``run.log``."""
+def work_directory(cell: Cell, *, stays: bool = False) -> Iterator[WorkDirectory]:
+    """Work inside the cell's folder; what the process prints goes to its ``run.log``.
+
+    Args:
+        cell: the cell.
+        stays: leave the folders, since cells that were answered with this one are scored from
+            what lies there; whoever handed the cells out removes them.
+    """
     folder = cell.folder.absolute()
-    root = folder / "harness"
+    root = folder / WORK
     shutil.rmtree(root, ignore_errors=True)  # what a killed run left is not used
     folders = WorkDirectory(root / "work", root / "LMUData", root / "hf")
     for path in vars(folders).values():
@@ -49,7 +56,8 @@ def work_directory(cell: Cell) -> Iterator[WorkDirectory]:
         _inside(folders.work),
     ):
         yield folders
-    shutil.rmtree(root, ignore_errors=True)
+    if not stays:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @contextmanager
