@@ -100,13 +100,13 @@ def prune(options: Options) -> int:
 
 def rekey(options: Options) -> int:
     """``store rekey FOLDER [--method FILE.py:Class]``: exit code 1 if a cell stays."""
-    from unibench.runner import Embedded, Harnessed, Served, work  # loads torch
+    from unibench.runner import Embedded, Executor, Harnessed, Served, work  # loads torch
     from unibench.store.rekey import rekey as lift
 
     stay = 0
     with closing(Harnessed()) as harnessed, closing(Served()) as served:
-        executors = {"embedded": Embedded(), "harness": harnessed, "served": served}
-        ask = partial(work, executors=executors)
+        executors: dict[str, Executor] = {"embedded": Embedded(), "harness": harnessed}
+        ask = partial(work, executors={**executors, "served": served})
         for group in lift(_path(options.folder), ask, _trusted(options)):
             cells = _counted(len(group.cells), "cell", "cells")
             samples = _counted(group.asked, "sample", "samples")
