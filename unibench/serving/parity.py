@@ -324,14 +324,14 @@ def setups(families: Sequence[str]) -> Iterator[Setup]:
     """The lines of the page, those that say most first."""
     for family in families:
         yield Setup(family, Settings("divprune", ratio="0.667"))
+    relevance = {"relevance": "embedding"}
     for family in families:
-        yield Setup(
-            family, Settings("cdpruner", ratio="0.667", parameters={"relevance": "embedding"})
-        )
+        yield Setup(family, Settings("cdpruner", ratio="0.889", parameters=relevance))
     for family in families:
         yield Setup(family, None)
     for family in families:
         if family in ("qwen2_5_vl", "llava"):
+            yield Setup(family, Settings("cdpruner", ratio="0.667", parameters=relevance))
             yield Setup(family, Settings("divprune", ratio="0.667", positions="compact"))
             yield Setup(family, Settings("uniform_grid", keep=16))
             yield Setup(family, Settings("trimtokenator", ratio="0.778"))
