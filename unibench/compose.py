@@ -46,6 +46,7 @@ FREE = (
     "model.pixels.",
     "model.harness_entry.options.",
     "model.harness_entry.differs.",
+    "serve.options.",
 )  # where +key=value may add
 
 

@@ -155,7 +155,7 @@ def test_both_engines_answer_alike_sample_by_sample(tmp_path: Path) -> None:
     common += ["method=divprune", "budget.scope=item", "timing=false", f"out={tmp_path / 'out'}"]
     assert main(common) == 0
     served = ["engine=vllm", f"serve.python={interpreter}"]
-    served.append("serve.options={max_model_len: 1024, max_num_seqs: 8}")
+    served += ["+serve.options.max_model_len=1024", "+serve.options.max_num_seqs=8"]
     assert main([*common, *served]) == 0
     found: dict[str, dict[str, Any]] = {}
     for file in (tmp_path / "out").rglob("samples.jsonl"):

@@ -16,6 +16,7 @@ from unibench.errors import UsageError
 NAME = "unibench"
 BESIDE = ("methods", "models", "tasks")  # folders of a checkout that links inside it lead to
 MISSING = "missing "  # in front of the name of a module that is not found
+ELSEWHERE = ("vllm",)  # of other environments: their versions are in a key by themselves
 INSTALLED = ("site-packages", "dist-packages")
 STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 
@@ -137,6 +138,8 @@ class Finder:
         return f"{MISSING}{name}"
 
     def _top(self, name: str) -> Module | str:
+        if name in ELSEWHERE:
+            return name
         spec = None if name in sys.stdlib_module_names else _spec(name, self._near)
         if spec is None:
             return name if name in sys.stdlib_module_names else f"{MISSING}{name}"

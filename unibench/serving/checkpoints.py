@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unibench.config import model_path
@@ -62,8 +63,6 @@ def padded(source: Path, target: Path) -> None:
     Raises:
         UsageError: it is not one of the repository's.
     """
-    from safetensors.torch import load_file, save_file
-
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     if config["text_config"]["hidden_size"] != OLD:
         raise UsageError(f"{source} has no hidden size of {OLD}: it is no tiny model of unibench")
@@ -97,8 +96,10 @@ def _config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(name: str, family: str) -> str:
-    """A weight as vLLM 0.32 looks it up: transformers 5.2x has taken a level out of CLIP."""
-    if family != "llava":
+    """A weight as vLLM 0.32 looks it up: transformers 5.2x has taken a level out of CLIP and
+    SigLIP.
+    """
+    if family not in ("llava", "llava_onevision"):
         return name
     return re.sub(
         r"vision_tower\.(?=embeddings|encoder|pre_|post_)", "vision_tower.vision_model.", name
@@ -191,6 +192,9 @@ def _random(family: str, target: Path) -> None:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.08)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 0
     model.to(torch.float32).save_pretrained(target)
+    file = target / "model.safetensors"
+    found = {_named(name, family): x for name, x in load_file(file).items()}
+    save_file(found, file, {"format": "pt"})
 
 
 def _qwen2_vl(lender: Path, target: Path) -> Any:

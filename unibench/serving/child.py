@@ -30,11 +30,10 @@ repair_torchvision()  # before anything imports torchvision
 import torch
 
 from unibench import registry
-from unibench.config import RunConfig
+from unibench.config import RunConfig, resolved, typed
 from unibench.errors import UsageError
 from unibench.harness.child.serve import channel, jobs
-from unibench.harness.job import read_job
-from unibench.identity import Cell
+from unibench.identity import Cell, cell_of
 from unibench.inference.ask import Question, question_of, record_of, shown
 from unibench.inference.environment import environment as machine
 from unibench.inference.record import Record
@@ -252,8 +251,11 @@ def main(arguments: Sequence[str]) -> int:
     child = Child(channel())
     offline.environment()
     for job in jobs(arguments[0]):
-        (cell,) = read_job(job)
-        child.answer(cell, json.loads(job.read_text(encoding="utf-8"))["wanted"])
+        told = json.loads(job.read_text(encoding="utf-8"))
+        (entry,) = told["cells"]
+        cell = cell_of(typed(resolved(entry["config"])))
+        # the parent's key: packages that are installed there alone are part of its digests of code
+        child.answer(replace(cell, key=entry["key"]), told["wanted"])
     return 0
 
 

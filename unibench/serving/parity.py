@@ -324,14 +324,14 @@ def setups(families: Sequence[str]) -> Iterator[Setup]:
     """The lines of the page, those that say most first."""
     for family in families:
         yield Setup(family, Settings("divprune", ratio="0.667"))
+    relevance = {"relevance": "embedding"}
     for family in families:
-        yield Setup(
-            family, Settings("cdpruner", ratio="0.667", parameters={"relevance": "embedding"})
-        )
+        yield Setup(family, Settings("cdpruner", ratio="0.667", parameters=relevance))
     for family in families:
         yield Setup(family, None)
     for family in families:
         if family in ("qwen2_5_vl", "llava"):
+            yield Setup(family, Settings("cdpruner", ratio="0.889", parameters=relevance))
             yield Setup(family, Settings("divprune", ratio="0.667", positions="compact"))
             yield Setup(family, Settings("uniform_grid", keep=16))
             yield Setup(family, Settings("trimtokenator", ratio="0.778"))
@@ -348,7 +348,9 @@ def page(lines: Sequence[Line], command: str, versions: str) -> str:
         " equal token by token / largest difference of first log probabilities / kept sets that are"
         " equal. mixed: tall, wide and square pictures, two in every fourth prompt, none in every"
         f" eighth. chunked: {CHUNK} tokens of a prompt in a step. cached: prompt tokens from the"
-        " prefix cache when asked again.",
+        " prefix cache when asked again. Where kept sets differ, the method keeps more tokens than"
+        " its features decide (docs/serving.md). Qwen2-VL, Qwen3-VL and LLaVA-OneVision have random"
+        " weights.",
         "",
         f"    {command}",
         "",
