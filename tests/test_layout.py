@@ -52,3 +52,11 @@ def test_links_are_relative_and_lead_to_the_real_folders(folder: str) -> None:
             " fallback"
         )
     assert str(link.readlink()) == f"../{folder}"
+
+
+def test_published_tables_are_found_through_the_package() -> None:
+    link = ROOT / "published"
+    if not link.is_symlink():
+        pytest.skip("installed from a wheel or unpacked without links")
+    assert str(link.readlink()) == "../results/published"
+    assert (link / "uniprunebench_table1.csv").is_file()

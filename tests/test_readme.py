@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.documents import README, TABLES, filled
+from tools.documents import CARDS, README, TABLES, cards, filled
 from unibench.cli import main
 from unibench.cli.main import RUN, VERBS
 from unibench.cli.parser import Parser
@@ -21,6 +21,13 @@ TEXT = README.read_text(encoding="utf-8")
 def test_generated_tables_are_fresh(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert filled(page, text) == text, "run: python -m tools.documents"
+
+
+def test_the_page_of_each_method_is_fresh() -> None:
+    pages = cards()
+    assert set(CARDS.glob("*.md")) == set(pages), "run: python -m tools.documents"
+    stale = [page.stem for page, text in pages.items() if page.read_text("utf-8") != text]
+    assert not stale, "run: python -m tools.documents"
 
 
 LINES = [

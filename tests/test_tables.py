@@ -60,7 +60,7 @@ def test_files_that_are_no_tables_are_named(tmp_path: Path) -> None:
         file.write_bytes(content)
         (mistake,) = tables.mistakes(file)
         assert said in mistake and str(file) in mistake
-    assert "cannot be read" in tables.mistakes(tmp_path)[0]
+    assert "is no plain file" in tables.mistakes(tmp_path)[0]
 
 
 def test_a_table_whose_splits_are_scored_apart_has_that_column(tmp_path: Path) -> None:

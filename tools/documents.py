@@ -1,4 +1,5 @@
-"""Generated parts of the documentation: tables of the README and of the guide come from the cards.
+"""Generated parts of the documentation: tables of the guide and a page for each method come from
+the cards.
 
 ``python -m tools.documents`` rewrites them; a test fails when they are stale.
 """
@@ -9,12 +10,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unibench import registry
+import yaml
+
+from unibench import cite, registry
 from unibench.cli.listing import describe
 from unibench.compose import options
 
 ROOT = Path(__file__).resolve().parents[1]
-README, GUIDE = ROOT / "README.md", ROOT / "docs" / "methods.md"
+README = ROOT / "README.md"
+METHODS, MODELS = ROOT / "docs" / "methods.md", ROOT / "docs" / "models.md"
+CARDS = ROOT / "docs" / "cards"
+PICTURES = ROOT / "docs" / "assets" / "kept"
+GOLDEN = ROOT / "tests" / "golden"
+CODE_URL = "https://github.com/unibench/unibench/blob/main"
 
 
 def methods_table() -> str:
@@ -23,7 +31,8 @@ def methods_table() -> str:
 
     def line(name: str, card: dict[str, Any]) -> list[str]:
         families = "all" if set(card["families"]) == everywhere else ", ".join(card["families"])
-        return [name, card["summary"], card["venue"], ", ".join(card["needs"]), families]
+        link = f"[{name}](cards/{name}.md)"
+        return [link, card["summary"], card["venue"], ", ".join(card["needs"]), families]
 
     titles = ("method", "what it keeps", "venue", "needs", "families")
     return _table(titles, (line(name, describe("method", name)) for name in registry.methods()))
@@ -67,6 +76,84 @@ def models_table() -> str:
     return _table(titles, (line(name, describe("model", name)) for name in options("model")))
 
 
+def cards() -> dict[Path, str]:
+    """The page of each method."""
+    return {CARDS / f"{name}.md": _page(name) for name in registry.methods()}
+
+
+def _page(name: str) -> str:
+    card, source = describe("method", name), registry.method(name).path
+    said = [f"# {name}", card["summary"].replace("``", "`")]
+    if (PICTURES / f"{name}.jpg").is_file():
+        said.append(
+            f"![What {name} keeps of a drawn picture](../assets/kept/{name}.jpg){{ .kept }}\n\n"
+            "*Left: a drawn picture. Right: the tokens that are kept at a ratio of 0.75, on a tiny"
+            " model. Where a method merges, or cuts inside the language model, these are the places"
+            " that reach the last layer.*"
+        )
+    if card["why"]:
+        said.append(_prose(card["why"]))
+    needs = ", ".join(card["needs"]) or "nothing but the tokens"
+    facts = [
+        ("Paper", _prose(card["paper"] or "none")),
+        ("Official code", _prose(card["code"] or "none")),
+        ("Needs", needs),
+        ("Cuts at", ", ".join(card["layers"])),
+        ("FlashAttention", "yes" if card["FlashAttention"] else "no"),
+        ("Count", "adaptive" if card["adaptive"] else "exact"),
+        ("Families", ", ".join(card["families"])),
+        ("Golden cases", _golden(name)),
+        ("Source", f"[`methods/{source.name}`]({CODE_URL}/methods/{source.name})"),
+    ]
+    said.append(_table(facts[0], ([f"**{key}**", value] for key, value in facts[1:])))
+    said += ["## Use", "```console", f"$ unibench method={name} ratio=0.889", "```"]
+    if card["parameters"]:
+        defaults = card["parameters"].items()
+        rows = [[f"`method.{key}`", f"`{_default(value)}`"] for key, value in defaults]
+        said += ["## Parameters and official defaults", _table(("parameter", "default"), rows)]
+    if card.get("meaning"):
+        said.append(_prose(card["meaning"]))
+    for title in ("deviations", "finding", "cost", "weights"):
+        if card.get(title):
+            said += [f"## {title.capitalize()}", _prose(card[title])]
+    numbers = cite.of_method(name)
+    if numbers:
+        said += ["## Cite", "```bibtex"]
+        said += [cite.reference(number).bibtex() for number in numbers] + ["```"]
+    return _joined(said)
+
+
+def _joined(said: Sequence[str]) -> str:
+    """Blocks with an empty line between them, but none inside a fence."""
+    text, inside = "", False
+    for piece in said:
+        fence = piece.startswith("```")
+        text += piece + ("\n" if inside or fence else "\n\n")
+        if fence:
+            text += "\n" if inside else ""
+            inside = not inside
+    return text.rstrip("\n") + "\n"
+
+
+def _golden(name: str) -> str:
+    """How many stored results of the official code hold a method."""
+    known = yaml.safe_load((GOLDEN / "map.yaml").read_text(encoding="utf-8"))
+    folders = [folder for folder, entry in known.items() if entry["method"] == name]
+    cases = sum(
+        len([file for file in (GOLDEN / "cases" / folder).iterdir() if file.suffix != ".md"])
+        for folder in folders
+    )
+    if not cases:
+        return "none; held by the tests that every method passes"
+    where = ", ".join(f"`{folder}`" for folder in folders)
+    return f"{cases} files of results of the official code in {where}; a test answers them"
+
+
+def _prose(text: str) -> str:
+    """Text of a docstring as Markdown."""
+    return text.replace("``", "`").replace("|", "\\|")
+
+
 def _table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table in Markdown; an empty cell is a dash."""
     rows = [list(titles), ["---"] * len(titles)]
@@ -84,8 +171,8 @@ def _default(value: Any) -> str:
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"methods": methods_table, "models": models_table},
-    GUIDE: {"needs": needs_table},
+    METHODS: {"methods": methods_table, "needs": needs_table},
+    MODELS: {"models": models_table},
 }
 """The tables of each page, by the name that stands around them."""
 
@@ -106,3 +193,6 @@ def filled(page: Path, text: str) -> str:
 if __name__ == "__main__":
     for page in TABLES:
         page.write_text(filled(page, page.read_text(encoding="utf-8")), encoding="utf-8")
+    CARDS.mkdir(exist_ok=True)
+    for page, text in cards().items():
+        page.write_text(text, encoding="utf-8")

@@ -5,8 +5,8 @@ Three lines prune any supported Hugging Face model, whoever calls ``generate``::
     with unibench.prune(model, "divprune", ratio=0.889) as session:
         model.generate(**inputs)
 
-``ratio`` is the share of visual tokens REMOVED. Names are imported when first used, so that the
-command line answers without loading torch.
+:func:`wrap` and :func:`unwrap` do the same without a block. ``ratio`` is the share of visual tokens
+REMOVED. Names are imported when first used, so that the command line answers without loading torch.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if not (Path(__file__).parent / "methods").is_dir():  # a checkout whose tool ma
 if TYPE_CHECKING:
     from unibench.api import load as load
     from unibench.api import prune as prune
+    from unibench.api import unwrap as unwrap
+    from unibench.api import wrap as wrap
     from unibench.budget import Budget as Budget
     from unibench.errors import UsageError as UsageError
     from unibench.pruning import Chain as Chain
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
     from unibench.pruning import Stage as Stage
     from unibench.pruning import StageContext as StageContext
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "prune": "api",
+    "wrap": "api",
+    "unwrap": "api",
     "Budget": "budget",
     "UsageError": "errors",
     "load": "api",

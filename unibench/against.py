@@ -100,11 +100,12 @@ def _like(control: Line, line: Line) -> bool:
     if control["budget_mode"] != line["budget_mode"]:
         return False
     parameters = json.loads(control["params"])
-    try:
-        card = registry.method(str(parameters.get("inner")))
-    except UsageError:  # a file that is gone
+    options = parameters.get("options") or {}
+    # by name among the methods that are here: to ask a file that a stored row names would run it
+    card = registry.methods().get(str(parameters.get("inner")))
+    if card is None or not isinstance(options, Mapping):
         return False
-    whole = {**card.parameters, **(parameters.get("options") or {})}
+    whole = {**card.parameters, **options}
     return card.name == line["method"] and _text(whole) == _text(json.loads(line["params"]))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, get_args
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final, TypeVar, cast, get_args
 
 from unibench import registry
 from unibench.budget import (
@@ -27,6 +27,7 @@ from unibench.pruning.family import CommonSpace
 from unibench.pruning.stage import needs_of
 from unibench.registry import build_method as build_method
 
+M = TypeVar("M")
 Clip = str | Callable[[], CommonSpace] | None
 
 
@@ -51,9 +52,13 @@ def load(model: ModelConfig | str, pixels: str = "native") -> LoadedModel:
         UsageError: there is no such model or preset, or its checkpoint cannot be had.
     """
     if isinstance(model, str):
-        # composing needs Hydra, which prune() and a ModelConfig do not
-        from unibench.compose import compose_cells, options
-
+        try:
+            from unibench.compose import compose_cells, options
+        except ModuleNotFoundError as error:  # Hydra, which prune() does without
+            raise UsageError(
+                f'load() by name needs {error.name}: pip install "unibench-pruning[bench]"; or'
+                " load the model with transformers and give it to prune()"
+            ) from None
         if model not in options("model"):
             raise unknown("model", model, options("model"), "python -m unibench list models")
         model = compose_cells([f"model={model}"], sweep=False)[0].model
@@ -182,6 +187,55 @@ def prune(
         yield session
 
 
+# an attribute of the model, not an entry of a table: the two refer to each other, and a table of
+# them would keep a model alive that nobody has any more
+_WRAPPED: Final = "_unibench_wrapped"
+
+
+def wrap(model: M, method: Method | str, **keywords: Any) -> M:
+    """Prune every prompt that ``model`` reads from now on, until :func:`unwrap`.
+
+    The same as entering :func:`prune` without a block to leave: for code in which ``generate`` is
+    called somewhere else.
+
+    Args:
+        model: as :func:`prune` takes it.
+        method: a :class:`Method`, or its name.
+        **keywords: of :func:`prune`: ``ratio``, ``keep``, parameters of the method, ...
+
+    Returns:
+        The same model.
+
+    Raises:
+        UsageError: as :func:`prune`; also where the model is wrapped already.
+    """
+    whole = whole_model(model)
+    if _WRAPPED in vars(whole):
+        raise UsageError("this model is wrapped already; unibench.unwrap(model) comes first")
+    with ExitStack() as stack:
+        session = stack.enter_context(prune(model, method, **keywords))
+        # past every check: what was entered stays open beyond this function
+        vars(whole)[_WRAPPED] = (stack.pop_all(), session)
+    return model
+
+
+def unwrap(model: Any) -> Session:
+    """End what :func:`wrap` began; the model is as it was, bit for bit.
+
+    Returns:
+        The session, whose ``take_records()`` says what was kept of each prompt.
+
+    Raises:
+        UsageError: the model is not wrapped.
+    """
+    whole = whole_model(model)
+    if _WRAPPED not in vars(whole):
+        raise UsageError("this model is not wrapped; unibench.wrap(model, method, ratio=...) is")
+    stack, session = vars(whole).pop(_WRAPPED)
+    stack.close()
+    return cast(Session, session)
+
+
 def _wrapped(method: Method, wrap: Sequence[str | Mapping[str, Any]]) -> Method:
     """A method inside wrappers, the first of which is the outermost."""
     if isinstance(wrap, str | Mapping):
@@ -190,9 +244,7 @@ def _wrapped(method: Method, wrap: Sequence[str | Mapping[str, Any]]) -> Method:
     if isinstance(method, vanilla):
         return method  # the reference of the others
     for entry in reversed(wrap):
-        from unibench.compose import wrapper_of  # see load()
-
-        node = dict(wrapper_of(f"wrap={entry!r}", entry))
+        node = dict(registry.wrapper_of(f"wrap={entry!r}", entry))
         method = build_method(node.pop("name"), inner=method, **node)
     return method
 

@@ -18,6 +18,7 @@ from unibench import registry
 from unibench.config import TaskConfig
 from unibench.errors import UsageError
 from unibench.identity import samples_digest
+from unibench.paths import expanded
 from unibench.store.cards import is_code, own_target
 from unibench.store.data import (
     UnreadableError,
@@ -104,7 +105,7 @@ def _checked(folder: Path) -> TaskConfig:
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder}: identity.json cannot be read") from None
     if config.data is not None:
-        folder_of_data = Path(config.data).expanduser()
+        folder_of_data = expanded(config.data)
         if not folder_of_data.exists():
             raise UsageError(f"{shown(config.data)}: there is no such folder of pictures any more")
         check_bounded(folder_of_data)

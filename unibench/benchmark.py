@@ -20,6 +20,7 @@ from unibench.config import (
     Wrapper,
 )
 from unibench.errors import UsageError, unknown
+from unibench.paths import expanded
 
 VERSIONS: dict[Harness, str] = {
     "vlmevalkit": "0.0.20",
@@ -212,7 +213,7 @@ def data_of(task: TaskConfig, harness: str) -> list[Path]:
     """
     if task.data is None:
         return []
-    folder, name = Path(task.data).expanduser(), getattr(task, harness).name
+    folder, name = expanded(task.data), getattr(task, harness).name
     if harness == "vlmevalkit":
         return [folder / (catalogue.video_folder(name) or f"{name}.tsv")]
     return [

@@ -20,6 +20,8 @@ from unibench.facts import ModelFacts, misplaced
 from unibench.registry import answers
 from unibench.registry.cards import MethodCard
 
+# what a folder with a processor has at least one of; the last is a hub cache's
+PROCESSOR = ("tokenizer_config.json", "preprocessor_config.json", "tokenizer.json", "snapshots")
 DEVICE = r"auto|(cpu|cuda|mps|xpu)(:[0-9]+)?"  # torch has more names than kinds that run here
 
 
@@ -114,8 +116,24 @@ def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"control={cell.control} fits each prompt by itself: leave"
             f" batch_size={cell.batch_size} out"
         )
+    video, thins = cell.task.modality == "video", cell.control == "fewer_frames"
+    if thins and not video:
+        yield UsageError(
+            f"control=fewer_frames leaves frames of a video out, and task={cell.task.name} shows"
+            " pictures: take control=resize"
+        )
+    if video and not thins and cell.control not in ("blind", "blind_grey"):
+        yield UsageError(
+            f"control={cell.control} changes pictures, and task={cell.task.name} shows videos: take"
+            " control=fewer_frames"
+        )
     if cell.task.kind == "embedded":
         return
+    if cell.control == "native_budget" and cell.keep is None:
+        yield UsageError(
+            "control=native_budget has one setting for all pictures of a task, and a harness hands"
+            " them over one by one: give the tokens of a picture, keep=64 for example"
+        )
     # a harness's own model object hands pictures to the processor itself
     if cell.convention != "model" or cell.harness_options.wrapper != "unibench":
         yield UsageError(
@@ -298,6 +316,7 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             " model.weights=pretrained"
         )
     yield from _adapter_mistakes(spec)
+    yield from _processor_mistakes(spec)
     native = cell.task.kind == "harness" and cell.harness_options.wrapper == "native"
     for key in ("adapter", "processor_path", "quantization"):
         if native and getattr(spec, key) is not None:
@@ -363,6 +382,20 @@ def _adapter_mistakes(spec: ModelConfig) -> Iterator[UsageError]:
         )
     elif find_spec("peft") is None:
         yield UsageError(f"model.adapter={spec.adapter} needs the package peft: pip install peft")
+
+
+def _processor_mistakes(spec: ModelConfig) -> Iterator[UsageError]:
+    """A processor of its own that is none, where that can be seen without a download."""
+    place = model_path(spec.processor_path)
+    if place is None or spec.weights == "random":
+        return
+    if not str(spec.processor_path).strip():
+        yield UsageError("model.processor_path= is empty; give a folder or a hub id")
+    elif place.is_dir() and not any((place / name).exists() for name in PROCESSOR):
+        yield UsageError(
+            f"model.processor_path={spec.processor_path}: there is no {PROCESSOR[0]} in it; give"
+            " the folder that the processor's save_pretrained wrote"
+        )
 
 
 def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:

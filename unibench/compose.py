@@ -249,7 +249,7 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
         return rest
     line, value = str(given[-1].input_line), given[-1].value()
     entries = value if isinstance(value, list) else [value]
-    nodes = [dict(wrapper_of(line, entry)) for entry in entries]
+    nodes = [dict(registry.wrapper_of(line, entry)) for entry in entries]
     names = [str(override.value()) for override in rest if override.key_or_group == "method"]
     method = names[-1] if names else str(_written("method", _defaults())["name"])
     if not nodes or method == "vanilla":
@@ -266,26 +266,6 @@ def _unwrapped(overrides: Sequence[Override]) -> list[Override]:
     outer = {**nodes[0], "inner": inner if len(inner) > 1 else method}
     lines = [f"method={outer.pop('name')}"]
     return [*others, *map(parse, [*lines, *(f"method.{k}={_flow(v)}" for k, v in outer.items())])]
-
-
-def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
-    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
-
-    Raises:
-        UsageError: it is none.
-    """
-    node = {"name": entry} if isinstance(entry, str) else entry
-    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
-        raise UsageError(
-            f"{line}: wrap takes names of wrappers, or {{name: debias, prior: file}}, for example"
-            " wrap=[cen_prune]"
-        )
-    card = registry.method(node["name"])
-    if "inner" not in card.submethods:
-        cards = registry.methods().items()
-        known = ", ".join(sorted(name for name, one in cards if "inner" in one.submethods))
-        raise UsageError(f"{line}: {node['name']} is no wrapper; known: {known}")
-    return node
 
 
 def _flow(value: Any) -> str:
@@ -436,7 +416,8 @@ def assembled(chosen: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> 
         # an interpolation names what it follows: cells that say the same there share the result
         named = [part for part in parts if part.interpolated or part.key in text]
         values |= _resolved(tuple(parts if "${${" in text else named))
-    values["out"] = str(Path(values["out"]).expanduser())
+    for name in ("out", "shared"):
+        values[name] = values[name] and str(Path(values[name]).expanduser())
     return RunConfig(**values)
 
 
@@ -673,7 +654,8 @@ def _resolved(parts: tuple[_Part, ...]) -> dict[str, Any]:
         as_written = OmegaConf.to_container(whole, resolve=False)
         plain: Any = OmegaConf.to_container(whole, resolve=True)
         # where results lie is told by the results themselves
-        plain = {**followed(as_written, {**plain, "out": None}), "out": plain["out"]}
+        places = {name: plain[name] for name in ("out", "shared")}
+        plain = {**followed(as_written, {**plain, **dict.fromkeys(places)}), **places}
         values = {part.key: schema.build(_hints()[part.key], plain[part.key]) for part in following}
     if "method" in values:
         values["method"] = _placed(values["method"])

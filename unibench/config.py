@@ -11,6 +11,7 @@ from unibench import schema
 from unibench.budget import Budget, BudgetMode, Positions, Rounding, Scope, TextAfterVideo
 from unibench.credentials import FromEnvironment, check_name, followed, secret_in
 from unibench.errors import UsageError
+from unibench.paths import expanded
 from unibench.schema import Least
 
 # OmegaConf's own sign of a value that must be given; Hydra and OmegaConf themselves are imported
@@ -55,6 +56,10 @@ FITTED = (
 Natural = Annotated[int, Least(0)]
 Count = Annotated[int, Least(1)]
 Positive = Annotated[float, Least(0, above=True)]
+MOST_SHARDS = 100_000  # each is looked for, and marked, by itself
+Shards = Annotated[int, Least(1, most=MOST_SHARDS)]
+# OpenMP ends a process whose threads it cannot start
+Threads = Annotated[int, Least(1, most=1024)]
 
 
 @dataclass
@@ -126,7 +131,7 @@ class ModelConfig:
     device_map: str | None = None
     quantization: Quantization | None = None
     trust_remote_code: bool = False
-    threads: Count | None = None
+    threads: Threads | None = None
     pixels: dict[str, dict[str, Any]] = field(default_factory=lambda: {"native": {}})
     architecture: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
@@ -397,6 +402,8 @@ class RunConfig:
             tokens lie; ``all``, also how alike they are and how much attention they have. See
             :class:`unibench.diagnostics.Diagnosis`.
         out: folder of the results.
+        shared: another one, of many people, that is read and never written: a cell that is finished
+            there counts as done.
         timing: false leaves times out of the row, so that cells may share work.
         share: what cells of one model share: ``none``; or the vision features, in ``memory`` or on
             ``disk`` (below ``out``); needs ``timing=false``, since the tower's time would be
@@ -438,12 +445,13 @@ class RunConfig:
     serve: ServeOptions = field(default_factory=ServeOptions)
     diagnostics: Diagnostics = "default"
     out: str = "outputs"
+    shared: str | None = None
     timing: bool = True
     share: Share = "none"
     share_mib: Count = 1024
     fuse: Fuse = "none"
     fuse_rows: Count = 64
-    shards: Count = 1
+    shards: Shards = 1
 
 
 BUDGETS = ("ratio", "retention", "keep")
@@ -541,4 +549,4 @@ def model_path(path: str | None) -> Path | None:
         inside = path.removeprefix(INSIDE)
         # a checkout without symbolic links has models beside the package
         return _HERE / inside if (_HERE / inside).exists() else _HERE.parent / inside
-    return Path(path).expanduser()
+    return expanded(path)

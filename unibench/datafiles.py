@@ -13,7 +13,8 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +33,7 @@ LETTERS = "ABCDEFGHIJKLMNOP"
 SHORTEST_BASE64 = 64
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "index"),
-    "image": ("image", "image_path", "images"),
+    "image": ("image", "image_path", "images", "video", "video_path"),
     "question": ("question",),
     "answer": ("answer", "answers"),
     "ability": ("ability", "category"),
@@ -98,6 +99,8 @@ def source_of(data: Path, split: str | None = None) -> Source:
         return _in_folder(data, split)
     if not data.exists():
         raise UsageError(f"task.data={data}: there is no such file or folder")
+    if not data.is_file():  # to read a pipe would wait for a writer, and a device has no end
+        raise UsageError(f"task.data={data} is no plain file")
     if data.suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise UsageError(f"task.data={data}: no format of questions; one of {known}, or a folder")
@@ -133,8 +136,9 @@ def _splits(folder: Path) -> dict[str, Source]:
     """The splits of a saved dataset, or of a folder of parquet files as on the hub."""
     several = folder / "dataset_dict.json"
     if several.is_file():
-        names = _json(several).get("splits", [])
-        parts = {str(name): _saved(folder / str(name)) for name in names if _is_name(name)}
+        names = _json(several).get("splits")
+        named = [name for name in names if _is_name(name)] if isinstance(names, list) else []
+        parts = {name: _saved(folder / name) for name in named}
         return {name: source for name, source in parts.items() if source is not None}
     saved = _saved(folder)
     if saved is not None:
@@ -150,8 +154,9 @@ def _saved(folder: Path) -> Source | None:
     """A dataset that ``save_to_disk`` wrote."""
     if not (folder / "state.json").is_file():
         return None
-    listed = _json(folder / "state.json").get("_data_files", [])
-    names = [entry.get("filename") for entry in listed if isinstance(entry, Mapping)]
+    listed = _json(folder / "state.json").get("_data_files")
+    parts = listed if isinstance(listed, list) else []
+    names = [entry.get("filename") for entry in parts if isinstance(entry, Mapping)]
     files = tuple(folder / str(name) for name in names if _is_name(name))
     return Source(files, "arrow", folder) if files else None
 
@@ -166,7 +171,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _is_name(name: Any) -> bool:
     """Whether it is the name of something in the folder itself."""
-    return isinstance(name, str) and Path(name).name == name
+    return isinstance(name, str) and name != ".." and Path(name).name == name
 
 
 def entries(source: Source, columns: Mapping[str, str] | None = None) -> Iterator[Entry]:
@@ -230,9 +235,10 @@ def _of_json(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             continue
         try:
             entry = json.loads(content)
+            text = json.dumps(entry, ensure_ascii=False)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} line {number} is not JSON: {error}") from None
-        if re.search("[\ud800-\udfff]", json.dumps(entry, ensure_ascii=False)):
+        if re.search("[\ud800-\udfff]", text):
             raise UsageError(
                 f"{file} line {number} holds half of a surrogate pair, which is no character"
             )
@@ -316,42 +322,54 @@ def _decoded(text: Any) -> Any:
 
 
 def _of_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
-    try:
-        with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(batch_size=256):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, _plain(record)
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+    with _arrow_errors(file), pq.ParquetFile(_plain_file(file)) as opened:
+        yield from _of_batches(opened.iter_batches(batch_size=256))
 
 
 def _of_arrow(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     import pyarrow as pa
 
+    with _arrow_errors(file), pa.memory_map(str(_plain_file(file))) as mapped:
+        with pa.ipc.open_stream(mapped) as opened:
+            yield from _of_batches(opened)
+
+
+def _of_batches(batches: Iterable[Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     number = 0
-    try:
-        with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as opened:
-            for batch in opened:
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, _plain(record)
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+    for batch in batches:
+        # of a stream the offsets are believed unseen, and lead outside of its memory
+        batch.validate(full=True)
+        for record in batch.to_pylist():
+            number += 1
+            yield number, {name: _picture(value) for name, value in record.items()}
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with its pictures, which ``datasets`` keeps as ``{bytes, path}``, as bytes or
-    names.
+def _plain_file(file: Path) -> Path:
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is no plain file")
+    return file
+
+
+@contextmanager
+def _arrow_errors(file: Path) -> Iterator[None]:
+    """What a damaged file ends in becomes one line: an error of Arrow, a text that is no UTF-8, a
+    time beyond the years of Python.
     """
-    return {name: _picture(value) for name, value in record.items()}
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{file} cannot be read: {said}") from None
 
 
 def _picture(value: Any) -> Any:
+    """A value of a record; a picture, which ``datasets`` keeps as ``{bytes, path}``, as bytes or a
+    name.
+    """
     if isinstance(value, Mapping) and value.keys() == {"bytes", "path"}:
         return value["path"] if value["bytes"] is None else value["bytes"]
     return [_picture(one) for one in value] if isinstance(value, list) else value

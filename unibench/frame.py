@@ -10,14 +10,15 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from unibench import row_index
+from unibench import row_index, score_index
 from unibench.errors import UsageError, shown, unknown
 from unibench.inference.record import COLUMNS as RECORD
 from unibench.inference.record import stored
@@ -33,7 +34,9 @@ from unibench.inference.row import (
     read_row,
 )
 from unibench.row_index import Entry, Index, Stamp
-from unibench.store import manifest, read_samples
+from unibench.score_index import Questions, Scores
+from unibench.score_index import scores_kept as scores_kept
+from unibench.store import manifest, read_samples, sealed_samples
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,20 @@ def load(folder: str | Path) -> pd.DataFrame:
     start = f"{store}/"
     frame["folder"] = [start + name if name else str(store) for name in frame["folder"]]
     return frame
+
+
+def over(own: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one's own store and of one that is shared; of a cell that both have, one's own.
+
+    Args:
+        own, shared: of :func:`load`.
+    """
+    added = shared[~shared["key"].isin(own["key"])]
+    parts = [part for part in (own, added) if len(part)]
+    if not parts:
+        return own
+    # a drop is against the vanilla of either
+    return _with_vanilla(pd.concat(parts, ignore_index=True))
 
 
 def left_out(folder: Path) -> dict[Path, str]:
@@ -248,21 +265,20 @@ def _name_faults(faults: Mapping[Path, str]) -> None:
 def _lines_of(rows: Iterable[Row]) -> pd.DataFrame:
     """The lines of rows, each as its row says."""
     lines = [line for row in rows for line in row.lines()]
-    known: dict[str, str] = {}  # one object for each text, and one look at its signs
+    # a store's first index has a million entries: they are taken apart in C, line by line
+    table: Iterable[tuple[Any, ...]] = repeat(())
+    if lines:
+        table = zip(*map(itemgetter(*COLUMNS), lines), strict=True)
     columns: dict[str, Any] = {}
-    for name in COLUMNS:
-        values = [line[name] for line in lines]
+    for name, entries in zip(COLUMNS, table, strict=False):
         if name in NUMBERS:
-            columns[name] = pd.Series(values, dtype=float)
+            columns[name] = pd.Series(list(entries), dtype=float)
             continue
+        values = list(entries)
         if name != "folder":
             # texts of rows go to terminals, plots and pages; a folder is opened under its own name
-            values = [
-                known.get(value) or known.setdefault(value, shown(value))
-                if isinstance(value, str)
-                else value
-                for value in values
-            ]
+            seen = {value: shown(value) for value in set(values) if isinstance(value, str)}
+            values = [seen.get(value, value) for value in values]
         columns[name] = pd.Series(values, dtype=None if values else object)
     frame = pd.DataFrame(columns)
     return frame.astype({"n": int, "seed": int, "main": bool})
@@ -320,6 +336,38 @@ def _answers(folder: str, *_: int) -> dict[str, Answer]:
         # an ability as the frame names it
         found[name] = Answer(shown(line["ability"]), line["group"], line["answer"], score)
     return found
+
+
+def scores(folder: str | Path) -> Scores:
+    """The scores of a cell's samples; inside of :func:`scores_kept`, from the index of its store.
+
+    Raises:
+        UsageError: as :func:`samples`.
+    """
+    try:
+        return score_index.scores(str(folder), _scores)
+    except OSError:
+        raise _missing(Path(folder) / "samples.jsonl") from None
+
+
+def _scores(folder: str) -> Scores:
+    found = sealed_samples(Path(folder)) or list(_read(Path(folder)).values())
+    asked = (
+        tuple(line["id"] for line in found),
+        tuple(_named(line["ability"]) for line in found),
+        tuple(line["group"] for line in found),
+    )
+    values = [np.nan if line["score"] is None else float(line["score"]) for line in found]
+    return Scores(_asked(Questions(*asked)), np.array(values))
+
+
+_named = lru_cache(maxsize=1024)(shown)  # an ability as the frame names it
+
+
+@lru_cache(maxsize=64)
+def _asked(questions: Questions) -> Questions:
+    """The same object for the same questions, which all cells of a setting have."""
+    return questions
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
@@ -404,6 +452,9 @@ def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
         if len(names) > 1:
             joined.loc[place, "device"] = " + ".join(names)
             joined.loc[place, list(MEASURED)] = np.nan
+    for place, texts in enumerate(groups["versions"].unique()):
+        if len(texts) > 1:
+            joined.loc[place, "versions"] = " + ".join(filter(None, texts))
     return joined[[*COLUMNS, "std", "seeds"]]
 
 
@@ -511,15 +562,34 @@ def mean_scores(folders: Sequence[str], ability: str = ALL) -> dict[str, tuple[f
     """Score and picture of each sample by id, the score averaged over cells that differ in their
     seed alone; of samples that all the cells have.
     """
-    first, *others = [answers(folder) for folder in folders]
+    cells = [scores(folder) for folder in folders]
+    if any(cell.questions is not cells[0].questions for cell in cells):
+        cells = _in_common(cells)
+    asked = cells[0].questions
+    columns = np.stack([cell.values for cell in cells])  # [cells, samples]
+    unknown = np.isnan(columns)  # a harness may leave samples without a score
+    counts = (~unknown).sum(0)
+    # row by row, as one adds up by hand: the sum does not depend on the number of samples
+    means = np.where(unknown, 0.0, columns).sum(0) / np.where(counts == 0, np.nan, counts)
     wanted = ALL if ability == UNNAMED else ability
-    found = {}
-    for name, one in first.items():
-        if (ability == ALL or one.ability == wanted) and all(name in other for other in others):
-            scores = [one.score, *(other[name].score for other in others)]
-            known = [score for score in scores if score == score]
-            found[name] = (sum(known) / len(known) if known else np.nan, one.group)
-    return found
+    lines = zip(asked.ids, asked.abilities, asked.groups, means.tolist(), strict=True)
+    return {
+        name: (mean, group)
+        for name, tested, group, mean in lines
+        if ability == ALL or tested == wanted
+    }
+
+
+def _in_common(cells: Sequence[Scores]) -> list[Scores]:
+    """The scores of the samples that all of several cells have, in the order of the first."""
+    tables = [dict(zip(cell.questions.ids, cell.values.tolist(), strict=True)) for cell in cells]
+    first = cells[0].questions
+    places = [
+        place for place, name in enumerate(first.ids) if all(name in table for table in tables)
+    ]
+    columns = (first.ids, first.abilities, first.groups)
+    asked = Questions(*(tuple(column[place] for place in places) for column in columns))
+    return [Scores(asked, np.array([table[name] for name in asked.ids])) for table in tables]
 
 
 def _with_vanilla(frame: pd.DataFrame) -> pd.DataFrame:

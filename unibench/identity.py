@@ -187,6 +187,12 @@ class Cell:
         return Path(self.config.out, self.config.model.name, self.config.task.name, label, self.key)
 
     @property
+    def shared_folder(self) -> Path | None:
+        """Where the cell lies in the store of many people, if one is named."""
+        shared = self.config.shared
+        return Path(shared, self.folder.relative_to(self.config.out)) if shared else None
+
+    @property
     def title(self) -> str:
         """For people: model, method, budget, task."""
         mode = "" if self.config.budget.mode == BudgetConfig().mode else self.config.budget.mode

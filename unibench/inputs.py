@@ -28,7 +28,7 @@ def value_digest(value: Any) -> Any:
     # a word without a dot or a slash, such as a mode, names no file, whatever lies in the folder
     if not isinstance(value, str) or not {*"./"} & {*value} or len(value) > LONGEST_PATH:
         return value
-    place = Path(value).expanduser()
+    place = paths.expanded(value)
     return f"files:{digests.contents(place)}" if place.exists() else value
 
 
@@ -110,7 +110,7 @@ def data_digest(task: TaskConfig, harness: str) -> str | None:
         local = ",".join(digests.contents(place, _in_table(place)) for place in places)
         return f"local:{local}" if local else f"published:{getattr(task, asker).name}"
     if task.data is not None:
-        data, options = Path(task.data).expanduser(), task.options
+        data, options = paths.expanded(task.data), task.options
         columns, split = options.get("columns"), options.get("split")
         named = datafiles.pictures_named(data, columns, split)
         return f"files:{digests.contents(data, (n for n in named if len(n) <= LONGEST_PATH))}"

@@ -8,17 +8,19 @@ method and budget.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from unibench import frame
-from unibench.errors import UsageError, unknown
+from unibench.budget import BudgetMode
+from unibench.errors import UsageError, shown, unknown
 from unibench.inference.row import columns
 from unibench.store.data import parsed_json, read_bytes
 
@@ -133,7 +135,8 @@ def profiles(folder: Path) -> list[Profiled]:
         UsageError: there is none.
     """
     found: dict[tuple[Inputs, str, str], Profiled] = {}
-    files = sorted(folder.glob("profile/*.json"), key=lambda file: file.stat().st_mtime)
+    # a dangling link has a time too
+    files = sorted(folder.glob("profile/*.json"), key=lambda file: file.lstat().st_mtime)
     for file in files:
         for one in _of_file(file):
             found[one.inputs, one.method, one.budget] = one
@@ -146,18 +149,18 @@ def profiles(folder: Path) -> list[Profiled]:
 
 
 def _of_file(file: Path) -> Iterator[Profiled]:
-    """The methods of a profile; of a file that is none, nothing."""
+    """The methods of a profile; of a file that is none, nothing. Its texts go to terminals."""
     try:
         table = parsed_json(read_bytes(file, MAX_BYTES))
-        device = str(table["environment"]["device"])
+        device = shown(table["environment"]["device"])
         for row in table["rows"]:
-            said: dict[str, Any] = {name: str(row[name]) for name in (*SAME, "image", "protocol")}
+            said: dict[str, Any] = {name: shown(row[name]) for name in (*SAME, "image", "protocol")}
             said |= {name: int(row[name]) for name in ("batch", "text_tokens", "new_tokens")}
             inputs = Inputs(**said, device=device)
             costs = {name: _cost(row.get(name)) for name in LIMITS}
             known = {name: value for name, value in costs.items() if value is not None}
-            yield Profiled(inputs, str(row["method"]), str(row["budget"]), known, file)
-    except (OSError, UsageError, ValueError, KeyError, TypeError):
+            yield Profiled(inputs, shown(row["method"]), shown(row["budget"]), known, file)
+    except (OSError, UsageError, ValueError, KeyError, TypeError, OverflowError):
         return
 
 
@@ -297,17 +300,32 @@ def code_of(setting: Setting) -> str:
     >>> print(code_of(setting).splitlines()[1])
     with unibench.prune(model, "fastv", processor=processor, ratio=0.889, layer=3):
     """
-    budget = setting.budget
-    stated = f"keep={budget.removeprefix('keep')}" if "keep" in budget else f"ratio={budget}"
+    stated = _stated(setting.budget)
+    known = setting.mode in get_args(BudgetMode) and all(map(str.isidentifier, setting.params))
+    if stated is None or not known:  # of a store that somebody else made, and to be pasted
+        return "# no command makes such a setting, so no code is shown"
     mode = "" if setting.mode == "at_stage" else f', budget_mode="{setting.mode}"'
     more = "".join(f", {key}={_literal(value)}" for key, value in setting.params.items())
-    arguments = f'"{setting.method}", processor=processor, {stated}{mode}{more}'
+    arguments = f"{json.dumps(setting.method)}, processor=processor, {stated}{mode}{more}"
     lines = (
         "import unibench",
         f"with unibench.prune(model, {arguments}):",
         "    generated = model.generate(**inputs)",
     )
     return "\n".join(lines)
+
+
+def _stated(budget: str) -> str | None:
+    """A budget's label as an argument of ``prune``.
+
+    >>> [_stated(label) for label in ("0.889", "keep64", "7of9", "0); print(1")]
+    ['ratio=0.889', 'keep=64', 'ratio="7/9"', None]
+    """
+    if found := re.fullmatch(r"keep(\d+)", budget):
+        return f"keep={found[1]}"
+    if found := re.fullmatch(r"(\d+)of(\d+)", budget):
+        return f'ratio="{found[1]}/{found[2]}"'
+    return f"ratio={budget}" if re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", budget) else None
 
 
 def _literal(text: str) -> str:

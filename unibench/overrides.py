@@ -16,6 +16,7 @@ from unibench.errors import UsageError
 MOST_CELLS = 200_000
 PATHS = (
     "out",
+    "shared",
     "method",
     "experiment",
     "task.data",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from unibench.asked import Scorer, scorer_of
 from unibench.errors import UsageError, shown
 from unibench.identity import POSITIONS
 from unibench.inference.record import Record, of_checked
-from unibench.inference.row import Row, change_of, of_samples, read_row
+from unibench.inference.row import Row, change_from, of_samples, read_row
 from unibench.inference.verdict import Verdict
-from unibench.store import Problem, read_samples, verify
+from unibench.store import Problem, cells_below, read_samples, verify
 from unibench.store.files import read_json
 from unibench.store.repair import Finished
 from unibench.store.unpack import limit_of
@@ -47,6 +48,44 @@ class Checked:
     damaged: dict[Path, str] = field(default_factory=dict)
 
 
+@dataclass
+class Vanillas:
+    """The unpruned cells of the task at which a walk through a store has come.
+
+    Attributes:
+        task: its folder.
+        rows: of them, by setting.
+        samples: of those that were asked for, by setting; None where they are damaged.
+    """
+
+    task: Path | None = None
+    rows: dict[str, Row] = field(default_factory=dict)
+    samples: dict[str, Mapping[str, Mapping[str, Any]] | None] = field(default_factory=dict)
+
+    def beside(self, cell: Path, row: Row) -> Mapping[str, Mapping[str, Any]] | None:
+        """The samples that a pruned cell is compared with; None where it has none in the store, or
+        they are damaged.
+        """
+        task = cell.parent.parent
+        if task != self.task:
+            # one task at a time: the samples of a whole store may be more than memory holds
+            self.task, self.rows, self.samples = task, {}, {}
+            place = task / "vanilla"
+            there = place.is_dir() and not place.is_symlink()  # a link is followed by no reader
+            for folder in cells_below(place) if there else ():
+                with suppress(UsageError):
+                    vanilla = read_row(folder)
+                    self.rows[vanilla.setting] = vanilla
+        reference = self.rows.get(row.setting)
+        if reference is None or row.method == "vanilla":
+            return None
+        if row.setting not in self.samples:
+            self.samples[row.setting] = None
+            with suppress(UsageError):
+                self.samples[row.setting] = read_samples(Path(reference.folder))[0]
+        return self.samples[row.setting]
+
+
 def recheck(folder: Path, trusted: Collection[str] = ()) -> Checked:
     """Look for damage in a store, and recompute the rows of its finished cells from their samples.
 
@@ -57,8 +96,9 @@ def recheck(folder: Path, trusted: Collection[str] = ()) -> Checked:
     Raises:
         UsageError: there is no such folder.
     """
-    checked, rows = Checked(), dict[Path, Row]()
+    checked, rows, vanillas = Checked(), dict[Path, Row](), Vanillas()
     scorers: dict[str, Scorer] = {}
+    apart: list[Problem] = []  # what a row and that of vanilla say of each other
 
     def examine(cell: Finished) -> Iterator[Problem]:
         if not cell.sealed:
@@ -71,6 +111,9 @@ def recheck(folder: Path, trusted: Collection[str] = ()) -> Checked:
             return
         for line in _differing(row, records, cell.environments):
             yield _problem(cell.folder, line)
+        before = vanillas.beside(cell.folder, row) if row.change is not None else None
+        if before is not None:
+            apart.extend(_changed(row, before, records))
         try:
             yield from _rescored(cell.folder, row, records, scorers, trusted)
         except UsageError as error:
@@ -82,26 +125,24 @@ def recheck(folder: Path, trusted: Collection[str] = ()) -> Checked:
         own = limit_of(problem.file.name) is not None  # no leftover, and no stranger's link
         if own and os.path.lexists(cell / "metrics.json"):
             checked.damaged.setdefault(cell, f"{problem.file.name}: {problem.what}")
-    vanillas = {row.setting: row for row in rows.values() if row.method == "vanilla"}
+    unpruned = {row.setting: row for row in rows.values() if row.method == "vanilla"}
     for folder_of_cell, row in rows.items():
-        reference = vanillas.get(row.setting)
+        reference = unpruned.get(row.setting)
         if reference is not None and not _same(row.vanilla_100, reference.score_100):
             line = f"vanilla_100 is {row.vanilla_100}, vanilla here scores {reference.score_100}"
-            checked.problems.append(_problem(folder_of_cell, line))
-        if reference is not None and row.change is not None and row is not reference:
-            checked.problems += _changed(folder_of_cell, row, Path(reference.folder))
+            apart.append(_problem(folder_of_cell, line))
+    checked.problems += apart
     return checked
 
 
-def _changed(cell: Path, row: Row, vanilla: Path) -> Iterator[Problem]:
+def _changed(
+    row: Row, before: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+) -> Iterator[Problem]:
     """Whether vanilla's answers became what a row says."""
-    try:
-        samples = read_samples(cell)[0].values()
-        found = change_of([of_checked(sample) for sample in samples], vanilla)
-    except UsageError:
-        return  # said already
+    found = change_from(before, records)
     if found is not None and not _same(row.change, found):
-        yield _problem(cell, f"change is {_brief(row.change)}, its samples give {_brief(found)}")
+        what = f"change is {_brief(row.change)}, its samples give {_brief(found)}"
+        yield _problem(Path(row.folder), what)
 
 
 def _problem(cell: Path, what: str) -> Problem:
@@ -126,6 +167,8 @@ def _differing(
     except (ValueError, KeyError, ZeroDivisionError) as error:
         yield f"no row can be made of its samples: {shown(error)}"
         return
+    if not row.versions:  # a row of before there was this column
+        del given["versions"]
     if verdict is not None:
         # one more is of the convention, whose card may say something else by now
         said = [*given["notes"], *verdict.remarks]

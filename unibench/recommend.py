@@ -265,6 +265,9 @@ def _samples(folders: Sequence[str]) -> pd.DataFrame:
     tables = [frame.samples(folder) for folder in folders]
     first = tables[0].copy()
     for name in ("score", *TIMES, "new_tokens", "tflops", "kv_mib"):
+        if len(tables) == 1:
+            first[name] = first[name].astype(float)
+            continue
         first[name] = pd.concat(
             [table[name].astype(float) for table in tables], axis=1, join="inner"
         ).mean(axis=1)

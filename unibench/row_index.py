@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from functools import cache
@@ -114,25 +114,32 @@ def stamp_of(cell: str) -> Stamp:
 
 def read(folder: Path) -> Index:
     """The index of a store; an empty one where there is none, or one that is damaged or strange."""
-    for place in (folder / INDEX, _elsewhere(folder)):
+    table = read_sheet(folder, INDEX)
+    if table is None:
+        return Index()
+    listed = json.loads(table.schema.metadata[b"cells"])
+    cells = {name: Entry(*entry) for name, entry in listed.items()}
+    return Index(cells, table.to_pandas())
+
+
+def read_sheet(folder: Path, name: str) -> pa.Table | None:
+    """A file of the index of a store; None where there is none that this user wrote whole."""
+    for place in (folder / name, _elsewhere(folder, name)):
         try:
             content = read_bytes(place, LARGEST)
             metadata = pq.read_metadata(io.BytesIO(content)).metadata or {}
             stamp = metadata.get(b"stamp", b"")
             # of the rest of the file each bit counts, as it was before the stamp was put in
-            if content.count(stamp) == 1 and stamp == _signed(content.replace(stamp, _BLANK)):
-                table = pq.read_table(io.BytesIO(content))
-                listed = json.loads(metadata[b"cells"])
-                cells = {name: Entry(*entry) for name, entry in listed.items()}
-                return Index(cells, table.to_pandas())
+            if content.count(stamp) == 1 and stamp == _signed(content.replace(stamp, _BLANK), name):
+                return pq.read_table(io.BytesIO(content))
         except (OSError, UsageError, pa.ArrowException):
             continue
-    return Index()
+    return None
 
 
 def exists(folder: Path) -> bool:
     """Whether a folder may have an index."""
-    return (folder / INDEX).is_file() or _elsewhere(folder).is_file()
+    return (folder / INDEX).is_file() or _elsewhere(folder, INDEX).is_file()
 
 
 def roots(folder: Path, cells: Iterable[Path]) -> list[Path]:
@@ -147,32 +154,47 @@ def roots(folder: Path, cells: Iterable[Path]) -> list[Path]:
 def write(folder: Path, index: Index) -> None:
     """Keep an index: in the store, or where that cannot be written in the user's cache."""
     cells = {name: astuple(one) for name, one in index.cells.items()}
+    more = {b"cells": json.dumps(cells).encode()}
+    write_sheet(
+        folder, INDEX, lambda: pa.Table.from_pandas(index.lines, preserve_index=False), more
+    )
+
+
+def write_sheet(
+    folder: Path, name: str, table: Callable[[], pa.Table], more: Mapping[bytes, bytes]
+) -> None:
+    """Keep a file of the index, see :func:`write`.
+
+    Args:
+        folder: of the store.
+        name: of the file.
+        table: makes what it holds; of rows that hold anything that may end in an error.
+        more: what its metadata hold.
+    """
     try:
-        content = _content(index.lines, json.dumps(cells))
+        content = _content(table(), more, name)
         try:
-            _write(content, folder / INDEX)
+            _write(content, folder / name)
         except OSError:  # a folder that nobody may write, or a disk that is full
-            other = _elsewhere(folder)
+            other = _elsewhere(folder, name)
             other.parent.mkdir(parents=True, exist_ok=True)
             _write(content, other)
     except (OSError, pa.ArrowException) as error:
         log.warning(
-            "%s cannot be written (%s); the rows are read one by one each time",
-            folder / INDEX,
+            "%s cannot be written (%s); what it keeps is read cell by cell each time",
+            folder / name,
             error,
         )
 
 
-def _content(lines: pd.DataFrame | None, cells: str) -> bytes:
-    """An index as a file, with its stamp in the file's own metadata."""
-    table = pa.Table.from_pandas(lines, preserve_index=False)
+def _content(table: pa.Table, more: Mapping[bytes, bytes], name: str) -> bytes:
+    """A table as a file, with its stamp in the file's own metadata."""
     place = secrets.token_hex(len(_BLANK) // 2).encode()  # nothing that is stored is like it
-    more = {b"cells": cells.encode(), b"stamp": place}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **more})
+    metadata = {**(table.schema.metadata or {}), **more, b"stamp": place}
     stream = io.BytesIO()
-    pq.write_table(table, stream)
+    pq.write_table(table.replace_schema_metadata(metadata), stream)
     content = stream.getvalue()
-    return content.replace(place, _signed(content.replace(place, _BLANK)))
+    return content.replace(place, _signed(content.replace(place, _BLANK), name))
 
 
 def _write(content: bytes, place: Path) -> None:
@@ -182,18 +204,19 @@ def _write(content: bytes, place: Path) -> None:
         stream.write(content)
 
 
-def _elsewhere(folder: Path) -> Path:
-    name = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=16).hexdigest()
-    return _cache() / "index" / f"{name}.parquet"
+def _elsewhere(folder: Path, name: str) -> Path:
+    digest = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=16).hexdigest()
+    return _cache() / "index" / name.replace("index", digest, 1)
 
 
-def _signed(content: bytes) -> bytes:
-    """The stamp of an index with this content, under this user's secret.
+def _signed(content: bytes, name: str) -> bytes:
+    """The stamp of a file of the index with this content, under this user's secret.
 
     An index is trusted without a look at the rows, so a store that comes from elsewhere must not be
     able to bring one along, and a flipped bit must not change a number.
     """
-    words = f"{SCHEMA}:{','.join(LINE)}:".encode()
+    # the name, so that one file of the index is never taken for another
+    words = f"{SCHEMA}:{','.join(LINE)}:{'' if name == INDEX else name}".encode()
     return hashlib.blake2b(words + content, digest_size=16, key=_secret()).hexdigest().encode()
 
 

@@ -30,10 +30,13 @@ WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Least:
-    """The smallest value of a number, in an ``Annotated``; ``above``: it must be larger."""
+    """The smallest value of a number, in an ``Annotated``; ``above``: it must be larger. ``most``:
+    the largest.
+    """
 
     value: int
     above: bool = False
+    most: int = LARGEST
 
 
 def build(hint: Any, value: Any) -> Any:
@@ -129,8 +132,8 @@ class _Rule:
         if value < least.value or (least.above and value == least.value):
             border = f"more than {least.value}" if least.above else f"at least {least.value}"
             return UsageError(f"{self.key}={value} is too small; {border}")
-        if value > LARGEST:
-            return UsageError(f"{self.key}={value} is too large; at most {LARGEST}")
+        if value > least.most:
+            return UsageError(f"{self.key}={value} is too large; at most {least.most}")
         return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import csv
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -37,6 +38,8 @@ def mistakes(table: Path, columns: Sequence[str] = ()) -> Sequence[str]:
         state = table.stat()
     except OSError as error:
         return (f"{table} cannot be read: {error.strerror}",)
+    if not stat.S_ISREG(state.st_mode):  # to read a pipe would wait for a writer
+        return (f"{table} is no plain file",)
     return _mistakes(table, state.st_mtime_ns, state.st_size, "split" in columns)
 
 

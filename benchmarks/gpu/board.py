@@ -183,7 +183,8 @@ def _entrants(loaded: LoadedModel, block: Block, plan: Plan) -> tuple[list[_Entr
     """Contenders with their batches; the control has a smaller picture."""
     single = prompt(loaded, block.shown, plan.text_tokens)
     batch = repeated(single, block.batch)
-    found, remarks = contenders(loaded, plan.methods, block.ratio)
+    entries = [one for one in plan.methods if not block.only or one.name in block.only]
+    found, remarks = contenders(loaded, entries, block.ratio)
     entrants = [_Entrant(one, single, batch) for one in found]
     smaller = prompt(loaded, resized(block.shown, block.ratio), plan.text_tokens)
     if smaller["input_ids"].shape[1] < single["input_ids"].shape[1]:

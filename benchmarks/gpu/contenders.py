@@ -14,9 +14,9 @@ from benchmarks.gpu.plan import Entry, Way
 from unibench.budget import Budget
 from unibench.errors import UsageError
 from unibench.models import LoadedModel
-from unibench.ops.received import streamed
 from unibench.profile.passes import KeepAll
 from unibench.pruning import Method, Session
+from unibench.pruning.streamed import streamed
 from unibench.registry import build_method
 
 
@@ -84,10 +84,10 @@ def going(way: Way) -> Iterator[None]:
     with ExitStack() as stack:
         if way == "at once" and triton_serves():
             from unibench.ops.one_kernel import one_kernel  # these import Triton
-            from unibench.ops.one_pass import one_pass
+            from unibench.ops.one_pass import columns
 
             stack.enter_context(one_kernel())
-            stack.enter_context(one_pass())
+            stack.enter_context(streamed(columns))
         elif way == "at once":
             stack.enter_context(streamed())
         yield

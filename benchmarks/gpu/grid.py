@@ -20,7 +20,7 @@ from unibench.profile.passes import decoding
 from unibench.pruning import Session
 from unibench.registry import build_method
 
-REPEATS, ROWS = 3, 64
+ROWS = 64  # of a prompt that are in memory together
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def grid(loaded: LoadedModel, block: Block, plan: Plan, deadline: Deadline) -> G
     spent: dict[str, list[float]] = {"vanilla": [], "one by one": [], "together": []}
     equal = 0
     with flash_first():
-        for number in range(REPEATS + 1):
+        for number in range(plan.repeats + 1):
             marks, said = [clock.mark()], []
             for session in sessions:
                 if deadline.over:

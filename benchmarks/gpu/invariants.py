@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import benchmarks.gpu
 from benchmarks.gpu.deadline import Deadline
 from benchmarks.gpu.devices import MadeOn
+from benchmarks.gpu.pages import UNITS
 from benchmarks.gpu.plan import MAIN, Shown
 from benchmarks.gpu.prompts import Inputs, prompt
 from unibench import conformance
@@ -32,7 +33,7 @@ from unibench.pruning._transformers import cache_in
 from unibench.registry import build_method
 
 Kernel = Literal["eager", "flash", "efficient", "math"]
-Verdict = Literal["holds", "fails", "no kernel", "left out"]
+Verdict = Literal["holds", "fails", "no kernel"]
 BACKENDS: Mapping[Kernel, SDPBackend | None] = {
     "eager": None,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -40,8 +41,9 @@ BACKENDS: Mapping[Kernel, SDPBackend | None] = {
     "math": SDPBackend.MATH,
 }
 DTYPES = (torch.bfloat16, torch.float16)
-UNITS = 32  # last places by which two orders of summation may differ after a few layers
 STEPS = 2
+Outcome = tuple[bool, str]
+"""Whether a rule holds, and by how much two computations differ."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,15 @@ def forced(kernel: Kernel) -> AbstractContextManager[None]:
     return found
 
 
-def keeping_all(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | None:
+def keeping_all(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
     """A session that removes nothing changes no bit."""
     with forced(kernel):
         plain = _logits(loaded, inputs)
         again = _logits(loaded, inputs, KeepAll())
-    return None if torch.equal(plain, again) else f"differs by {_apart(again, plain):.1e}"
+    return torch.equal(plain, again), _said(loaded, again, plain)
 
 
-def before_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | None:
+def before_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
     """A cut in front of layer 0 is the bare decoder on the embeddings that are left."""
     session = Session(loaded.family, Every(), Budget.parse(ratio=0))
     with forced(kernel), session.installed():
@@ -120,16 +122,16 @@ def before_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | 
         seen = reference.given_to_text(loaded.model, copy.deepcopy(inputs))
         kept = session.prompt.segments[0].origin[0].to(loaded.device)
         expected = bare(loaded.model, seen, kept)
-    return _near(cut, expected)
+    return _near(loaded, cut, expected)
 
 
-def between_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | None:
+def between_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
     """Cuts at layers 1 and 2 are what comes out where nothing is cut and everything masked."""
     session = Session(loaded.family, Every((1, 2)), Budget.parse(ratio=0))
     with forced(kernel), session.installed():
         out = loaded.model.generate(
             **copy.deepcopy(inputs), max_new_tokens=STEPS, do_sample=False,
-            output_logits=True, return_dict_in_generate=True, eos_token_id=None,
+            output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
     assert session.prompt is not None
     drops = {}
@@ -140,10 +142,10 @@ def between_layers(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str |
     with forced("eager" if kernel == "eager" else "math"):
         _, scores = reference.greedy(loaded.model, copy.deepcopy(inputs), 1, drops)
     # the first token alone: where two are about as likely, rounding decides how an answer goes on
-    return _near(out.logits[0][0], scores[0])
+    return _near(loaded, out.logits[0][0], scores[0])
 
 
-def budget_met(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | None:
+def budget_met(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
     """A method keeps its budget exactly, and every layer's cache has that length."""
     budget = Budget.parse(ratio=MAIN)
     session = Session(loaded.family, build_method("divprune"), budget)
@@ -152,21 +154,20 @@ def budget_met(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | Non
     (record,) = session.take_records()
     kept, cache = budget.keep(record.visual_tokens), cache_in(out)
     lengths = {layer.get_seq_length() for layer in cache.layers}
-    if record.kept == kept and lengths == {record.text_tokens + kept}:
-        return None
-    return f"kept {record.kept} instead of {kept}, caches of {sorted(lengths)}"
+    met = record.kept == kept and lengths == {record.text_tokens + kept}
+    return met, f"kept {record.kept} of {kept}, caches of {sorted(lengths)}"
 
 
-def restored(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> str | None:
+def restored(loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> Outcome:
     """A block leaves the model as it was."""
     with forced(kernel):
         plain = _logits(loaded, inputs)
         _logits(loaded, inputs, Every((0, 2)))
         again = _logits(loaded, inputs)
-    return None if torch.equal(plain, again) else f"differs by {_apart(again, plain):.1e}"
+    return torch.equal(plain, again), _said(loaded, again, plain)
 
 
-Rule = Callable[[LoadedModel, Inputs, Kernel], str | None]
+Rule = Callable[[LoadedModel, Inputs, Kernel], Outcome]
 RULES: Mapping[str, Rule] = {
     "keep-all, bit for bit": keeping_all,
     "cut at layer 0": before_layers,
@@ -178,14 +179,14 @@ RULES: Mapping[str, Rule] = {
 
 def _tried(holds: Rule, loaded: LoadedModel, inputs: Inputs, kernel: Kernel) -> tuple[Verdict, str]:
     try:
-        reason = holds(loaded, inputs, kernel)
+        held, detail = holds(loaded, inputs, kernel)
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0][:160]
         # torch says so where none of the backends that are allowed serves the shapes or masks
         if "No available kernel" in str(error) or "No viable backend" in str(error):
             return "no kernel", line
         return "fails", f"{type(error).__name__}: {line}"
-    return ("holds", "") if reason is None else ("fails", reason)
+    return "holds" if held else "fails", detail
 
 
 def _logits(loaded: LoadedModel, inputs: Inputs, method: Method | None = None) -> Tensor:
@@ -204,9 +205,17 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one.float() - other.float()).abs().max() / other.float().abs().max())
 
 
-def _near(one: Tensor, other: Tensor) -> str | None:
-    apart, unit = _apart(one, other), torch.finfo(one.dtype).eps
-    # written so that NaN is a difference
-    if apart <= UNITS * unit:
-        return None
-    return f"differs by {apart:.1e} of the largest logit, {apart / unit:.0f} last places"
+def _said(loaded: LoadedModel, one: Tensor, other: Tensor) -> str:
+    places = _apart(one, other) / _place(loaded)
+    return f"{_apart(one, other):.1e} of the largest logit, {places:.1f} last places"
+
+
+def _near(loaded: LoadedModel, one: Tensor, other: Tensor) -> Outcome:
+    # NaN is near nothing
+    near = _apart(one, other) <= UNITS * _place(loaded)
+    return near, _said(loaded, one, other)
+
+
+def _place(loaded: LoadedModel) -> float:
+    """The last place of the model's precision at 1; generate() hands out float32 whatever it is."""
+    return torch.finfo(loaded.model.dtype).eps

@@ -5,8 +5,8 @@ chunks and by the log-sum-exp.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from benchmarks.gpu.contenders import triton_serves
 from unibench import ops
 from unibench.cost import Clock
 from unibench.cost.memory import peak_memory
-from unibench.ops.received import streamed
+from unibench.ops.received import in_tiles, received
 from unibench.pruning.attention import QueryKey, received_attention
 
 WIDTH, KEPT = 3584, 1 / 9  # of Qwen2.5-VL-7B's features; share kept
@@ -65,14 +65,13 @@ def loops(count: int, device: torch.device) -> Iterator[Timed]:
             likeness, importance, keep
         ),
     }
-    if triton_serves():
-        from unibench.ops.one_kernel import one_kernel  # imports Triton
-
-        way: Callable[[], AbstractContextManager[None]] | None = one_kernel
-    else:
-        way = None
     for name, loop in known.items():
-        yield _timed(name, count, loop, way, device, _equal)
+        other = None
+        if triton_serves():
+            from unibench.ops.one_kernel import one_kernel  # imports Triton
+
+            other = one_kernel()(loop)
+        yield _timed(name, count, loop, other, device, _equal)
 
 
 def signals(count: int, device: torch.device) -> Iterator[Timed]:
@@ -83,50 +82,43 @@ def signals(count: int, device: torch.device) -> Iterator[Timed]:
         torch.randn(1, HEADS, count, HEAD, generator=g).to(device, dtype) for _ in range(2)
     )
     qk = QueryKey(query, key, HEAD**-0.5)
-
-    def run() -> Tensor:
-        return received_attention(qk)
-
-    yield _timed("received attention, in tiles", count, run, streamed, device, _distance)
+    ways = {"in tiles": in_tiles}
     if triton_serves():
-        from unibench.ops.one_pass import one_pass  # imports Triton
+        from unibench.ops.one_pass import columns  # imports Triton
 
-        yield _timed("received attention, one kernel", count, run, one_pass, device, _distance)
+        ways["one kernel"] = columns
+    for name, columns_of in ways.items():
+        other = partial(received, query, key, qk.scaling, columns=columns_of)
+        plain = partial(received_attention, qk)
+        yield _timed(f"received attention, {name}", count, plain, other, device, _distance)
 
 
 def _timed(
     name: str,
     count: int,
-    run: Loop,
-    way: Callable[[], AbstractContextManager[None]] | None,
+    plain: Loop,
+    other: Loop | None,
     device: torch.device,
     compare: Callable[[Tensor, Tensor], str],
 ) -> Timed:
-    clock, spent = Clock(device), dict[bool, list[float]]()
-    memory, results = dict[bool, float](), dict[bool, Tensor]()
-    ways = [False] if way is None else [False, True]
-    for number in range(REPEATS + 1):
-        for other in ways:
-            with way() if other and way is not None else nullcontext():
-                if number == 0:  # compiles, and is not timed
-                    results[other] = run()
-                    with peak_memory(device) as peak:
-                        run()
-                    memory[other] = peak.mib
-                    continue
-                start = clock.mark()
-                run()
-                end = clock.mark()
-            spent.setdefault(other, []).append(1000 * clock.seconds(start, end))
-    return Timed(
-        name,
-        count,
-        Spread.of(spent[False]),
-        Spread.of(spent[True]) if True in spent else None,
-        memory[False],
-        memory.get(True),
-        compare(results[False], results[True]) if True in results else "-",
-    )
+    """Both ways in turn, each beside its memory."""
+    ways = [plain] if other is None else [plain, other]
+    results = [run() for run in ways]  # compiles, and is not timed
+    memory = []
+    for run in ways:
+        with peak_memory(device) as peak:
+            run()
+        memory.append(peak.mib)
+    clock, spent = Clock(device), [list[float]() for _ in ways]
+    for _ in range(REPEATS):
+        for run, taken in zip(ways, spent, strict=True):
+            start = clock.mark()
+            run()
+            taken.append(1000 * clock.seconds(start, clock.mark()))
+    spreads = [Spread.of(taken) for taken in spent]
+    if other is None:
+        return Timed(name, count, spreads[0], None, memory[0], None, "-")
+    return Timed(name, count, *spreads, *memory, compare(*results))
 
 
 def _equal(plain: Tensor, other: Tensor) -> str:

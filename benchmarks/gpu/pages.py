@@ -29,7 +29,8 @@ DRY = (
     " is a measurement of a GPU.**"
 )
 UNFINISHED = "Not measured: the time was over before, or the run was stopped."
-LIMIT = 8  # files that a lent machine gives back
+LIMIT = 8  # files: a machine that is lent may hand back no more
+UNITS = 8  # last places of the largest logit by which two orders of summation may differ
 
 
 @dataclass
@@ -193,7 +194,9 @@ def _correctness(found: Found) -> list[str]:
         "",
         (
             "Published width with random weights, a few layers; kernels are forced by name. *no"
-            " kernel*: torch has none of that name for these shapes, heads or masks."
+            " kernel*: torch has none of that name for these shapes, heads or masks. Other kernels"
+            f" and orders of summation may differ by {UNITS} last places of the largest logit;"
+            " rules of bits by none."
         ),
         "",
     ]
@@ -210,7 +213,9 @@ def _verdicts(findings: Sequence[Finding]) -> list[str]:
     rules = list(dict.fromkeys(one.rule for one in findings))
     cells: dict[tuple[str, str, str], dict[str, str]] = {}
     for one in findings:
-        cells.setdefault((one.model, one.dtype, one.kernel), {})[one.rule] = one.verdict
+        places = one.detail.rpartition(", ")[2] if one.verdict == "holds" else ""
+        said = one.verdict + (f" ({places})" if places.endswith("places") else "")
+        cells.setdefault((one.model, one.dtype, one.kernel), {})[one.rule] = said
     rows = [
         [", ".join(key), *(verdicts.get(rule, "-") for rule in rules)]
         for key, verdicts in cells.items()
@@ -224,7 +229,8 @@ def _board(found: Found) -> list[str]:
         return [*lines, NONE_LENT]
     lines += [
         (
-            "Random weights, bfloat16, SDPA's flash kernel wherever it serves. Milliseconds of the"
+            f"Random weights, {'float32' if found.dry else 'bfloat16'}, SDPA's flash kernel"
+            " wherever it serves. Milliseconds of the"
             " batch: median (quartiles), all rows of a table in turn; speed-ups of the prefill are"
             " medians of ratios to vanilla within a repeat, *by FLOPs* what operations predict."
             " *at once*: greedy loops as one kernel, attention received by the log-sum-exp."
@@ -261,8 +267,8 @@ def _rows(rows: Sequence[Row]) -> list[str]:
                 _spread(row.speedup),
                 short(row.predicted),
                 short(row.tflops),
-                f"{row.peak_mib:.0f}",
-                f"{row.kv_mib:.1f}",
+                short(row.peak_mib),
+                short(row.kv_mib),
                 str(row.repeats),
             ]
         )

@@ -39,6 +39,7 @@ class Block:
         batch: prompts.
         ratio: share of visual tokens removed.
         grid: whether a grid of methods is answered together afterwards, beside cell by cell.
+        only: names of its methods; empty is all of the plan.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Block:
     batch: int
     ratio: float
     grid: bool = False
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,18 +169,19 @@ def _board() -> Iterator[Block]:
 def dry_plan() -> Plan:
     """At reduced size, to try the script on a CPU."""
     picture, video = Shown((140, 84)), Shown((140, 84), 4)
+    few = ("divprune", "visionzip", "fastv")
     return Plan(
         blocks=(
             Block("qwen2_5_vl_7b", picture, 2, MAIN, grid=True),
             Block("llava_onevision_7b", video, 1, MAIN),
-            Block("llava_1_5_7b", picture, 1, OTHER),
-            Block("qwen3_vl_8b", picture, 1, MAIN),
-            Block("internvl3_8b", picture, 1, MAIN),
+            Block("llava_1_5_7b", picture, 1, OTHER, only=("tome", *few)),
+            Block("qwen3_vl_8b", picture, 1, MAIN, only=few),
+            Block("internvl3_8b", picture, 1, MAIN, only=few),
         ),
         methods=METHODS,
-        checked=("qwen2_5_vl_7b", "llava_1_5_7b"),
+        checked=("llava_1_5_7b",),
         layers=4,
-        every=12,
+        every=24,
         loops=(64,),
         signals=(96,),
         repeats=2,

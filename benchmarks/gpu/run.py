@@ -57,6 +57,9 @@ class Run:
     def all(self) -> Found:
         """Everything; the pages are whole whenever this ends, in whatever way."""
         self.save("the start")
+        # memory is measured behind a collection, which would go through all that was imported
+        gc.collect()
+        gc.freeze()
         first = (self.golden, self.first_rules, self.first_blocks)
         for step in (*first, self.alone, self.rules, self.board):
             if self.deadline.over:
@@ -125,11 +128,11 @@ class Run:
                 self._forget()
                 loaded = self._made(name, self.plan.layers)
                 shown = CHECKED if self.plan.full else self.plan.blocks[0].shown
-                # one by one, so that what is known is kept if a kernel ends the process
-                for finding in invariants.findings(
-                    name, loaded, shown, self.plan.text_tokens, deadline
-                ):
+                text = self.plan.text_tokens
+                for finding in invariants.findings(name, loaded, shown, text, deadline):
                     self.found.findings.append(finding)
+                    # a kernel that ends the process takes nothing with it that was known before
+                    write(self.found, self.folder)
                 del loaded
             self._forget()
             self.save(f"rules on {name}")

@@ -44,6 +44,17 @@ def test_a_fault_of_unibench_says_so_and_where_its_traceback_lies(
     assert place is not None and "KeyError: 'nothing'" in Path(place[1]).read_text()
 
 
+@pytest.mark.parametrize(
+    "words", [["report", "out=~nobody_at_all/x"], ["store", "list", "~nobody_at_all"]]
+)
+def test_the_folder_of_a_user_who_is_not_there_is_named(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "~nobody_at_all" in said and "no user" in said
+
+
 def test_an_error_in_a_method_of_ones_own_begins_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

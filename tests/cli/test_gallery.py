@@ -37,6 +37,8 @@ def test_the_page_holds_pictures_and_questions(
         ([], "gallery what? FILE.html is missing"),
         (["a.html", "splt=dev"], "split"),
         (["a.html", "pictures=many"], "a whole number"),
+        (["a.html", f"pictures={10**30}"], "is too large; at most 1000000000000000"),
+        (["a.html", f"pictures={'9' * 5000}"], "is too large; at most 1000000000000000"),
         (["a.html", "split=train"], "combinations, dev, test"),
         (["missing/folder/a.html", "pictures=1"], "cannot write missing/folder/a.html"),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 from unibench import frame, report
 from unibench.cli import main, parsers
-from unibench.cli.main import ACTIONS, AUTHORS, EVERY, RUN, VERBS
+from unibench.cli.main import ACTIONS, AUTHORS, EVERY, RUN, SERVERS, VERBS
 from unibench.cli.parser import COMMAND, Options, Parser
 from unibench.cluster import ENGINES
 from unibench.compose import CONFIGS, cell_overrides, options
@@ -21,7 +21,11 @@ from unibench.registry import ROOT
 
 TOP = ROOT.parent
 PAGES = [name for name in EVERY if name != "store"] + [f"store {name}" for name in ACTIONS]
-DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+DOCUMENTS = [
+    TOP / "README.md",
+    *sorted((TOP / "docs").glob("*.md")),
+    *sorted((TOP / "docs" / "guide").glob("*.md")),
+]
 HEADERS = sorted(CONFIGS.rglob("*.yaml"))
 
 
@@ -67,6 +71,7 @@ def test_the_first_page_fits_a_screen_and_names_every_verb(
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
     assert all(any(line.startswith(f"  {verb} ") for line in lines) for verb in VERBS)
     assert f"  {', '.join(AUTHORS)}  for authors of methods: docs/authors.md" in lines
+    assert f"  {', '.join(SERVERS)}  for serving engines: docs/serving.md" in lines
 
 
 @pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["plot", "--help"]])
@@ -85,7 +90,9 @@ def documented() -> list[str]:
     for file in DOCUMENTS:
         text = file.read_text(encoding="utf-8").replace("\\\n", " ")
         grid = re.search(r'G="(.*)"', text)
-        for line in re.findall(r"python -m unibench (?!\.\.\.)([^`\n]*)", text):
+        # from a checkout, or as installed behind a prompt
+        named = r"(?:python -m |^\$ )unibench (?!\.\.\.)([^`\n]*)"
+        for line in re.findall(named, text, re.MULTILINE):
             line = re.sub(r"\s+#.*", "", line).replace("$G", grid[1] if grid else "")
             lines[re.sub(r"\[(--\w+)\]", r"\1", line).rstrip(" .,")] = None
     return list(lines)

@@ -50,6 +50,9 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["model.path=/nowhere"], "there is no config.json in /nowhere"),
         (["task=folder", "task.data=/nowhere"], "there is no such folder"),
         (["task.limit=0"], "task.limit=0 is too small"),
+        (["model.processor_path="], "model.processor_path= is empty"),
+        (["model.processor_path=/usr"], "there is no tokenizer_config.json in it"),
+        (["doctor", "run="], "run= needs the folder of a cell"),
         (["model.device=foo"], "model.device=foo is no device; for example auto, cpu"),
         (["model.device=cuda:-1"], "model.device=cuda:-1 is no device"),
         (

@@ -96,6 +96,8 @@ def test_one_way_to_state_the_budget_replaces_the_default(words: list[str], labe
         (["~method"], "a cell has one method"),
         (["model=[a,b]"], "a cell has one model"),
         (["seed=99999999999999999999"], "seed=99999999999999999999 is too large"),
+        (["shards=100001"], "shards=100001 is too large; at most 100000"),
+        (["model.threads=1025"], "model.threads=1025 is too large; at most 1024"),
         (["model.threads=0"], "model.threads=0 is too small; at least 1"),
         (["generation.repetition_penalty=nan"], "is not a finite number"),
         (["generation.repetition_penalty=0"], "is too small; more than 0"),

@@ -163,8 +163,9 @@ def test_a_control_is_a_candidate_beside_the_methods() -> None:
     assert vanilla_of(resize).key == cell("method=vanilla").key
     assert "control" not in cell("method=vanilla").identity
     assert resize.setting == cell("method=divprune", "ratio=0.5").setting
-    keys = {cell(f"control={name}", "ratio=0.75").key for name in FITTED}
-    assert len({*keys, cell("method=vanilla").key}) == len(FITTED) + 1
+    pictures = [name for name in FITTED if name != "fewer_frames"]  # which wants a video
+    keys = {cell(f"control={name}", "ratio=0.75").key for name in pictures}
+    assert len({*keys, cell("method=vanilla").key}) == len(pictures) + 1
     assert cell("control=blind", "ratio=0.5").key == cell("control=blind", "ratio=0.75").key
     other = cell("control=blind_other", "seed=1")
     assert other.key != cell("control=blind_other").key
@@ -179,6 +180,10 @@ def test_a_control_is_a_candidate_beside_the_methods() -> None:
         (["control=resize", "task=pope"], "add convention=model"),
         (["control=blind_other", "task=pope", "convention=model"], "hands over"),
         (["control=resise"], "Did you mean resize"),
+        (["control=fewer_frames"], "task=synthvqa shows pictures: take control=resize"),
+        (["control=resize", "task=synthvideo"], "shows videos: take control=fewer_frames"),
+        (["control=blind_other", "task=synthvideo"], "shows videos: take control=fewer_frames"),
+        (["control=native_budget", "task=pope", "convention=model"], "give the tokens of a pict"),
     ],
 )
 def test_what_a_control_cannot_stand_beside_is_refused(words: list[str], said: str) -> None:

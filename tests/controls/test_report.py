@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.stats._cells import finished
 from unibench import frame
-from unibench.against import Against, against
+from unibench.against import Against, against, stands_beside
 from unibench.cli import main
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
@@ -25,16 +28,32 @@ def first(right: int, start: int = 0) -> list[float]:
     return [float(start <= number < start + right) for number in range(COUNT)]
 
 
-def store(out: Path, *more: tuple[Sequence[float], list[str]]) -> Path:
+Store = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vanilla right on 160 of 200, resize on 120, blind on 20, divprune on 150, fastv on 100."""
+    out: Path = tmp_path_factory.mktemp("five")
     finished(out, first(160), "method=vanilla", milliseconds=40)
     finished(out, first(120), "control=resize", AT, milliseconds=10)
     finished(out, first(20), "control=blind", milliseconds=5)
     finished(out, first(150), "method=divprune", AT, milliseconds=30)
     finished(out, first(100, 10), "method=fastv", AT, milliseconds=20)
-    for scores, words in more:
-        finished(out, scores, *words)
     return out
+
+
+@pytest.fixture
+def store(five: Path) -> Store:
+    """Makes a store of the five cells, and of more with their scores."""
+
+    def made(out: Path, *more: tuple[Sequence[float], list[str]]) -> Path:
+        shutil.copytree(five, out, dirs_exist_ok=True)
+        for scores, words in more:
+            finished(out, scores, *words)
+        return out
+
+    return made
 
 
 def beside(out: Path) -> dict[str, Against]:
@@ -52,7 +71,9 @@ def texts(table: Table) -> dict[str, list[str]]:
     }
 
 
-def test_a_method_is_beside_the_best_control_and_beaten_only_beyond_doubt(tmp_path: Path) -> None:
+def test_a_method_is_beside_the_best_control_and_beaten_only_beyond_doubt(
+    tmp_path: Path, store: Store
+) -> None:
     found = beside(store(tmp_path))
     assert set(found) == {"divprune", "fastv"}
     assert found["divprune"].control == found["fastv"].control == "resize"
@@ -61,17 +82,19 @@ def test_a_method_is_beside_the_best_control_and_beaten_only_beyond_doubt(tmp_pa
     assert found["divprune"].beaten and not found["fastv"].beaten
 
 
-def test_a_method_as_good_as_its_control_does_not_beat_it(tmp_path: Path) -> None:
+def test_a_method_as_good_as_its_control_does_not_beat_it(tmp_path: Path, store: Store) -> None:
     more = first(121), ["method=knorm", AT]
     assert not beside(store(tmp_path, more))["knorm"].beaten
 
 
-def test_a_floor_without_pictures_may_be_the_best_control(tmp_path: Path) -> None:
+def test_a_floor_without_pictures_may_be_the_best_control(tmp_path: Path, store: Store) -> None:
     more = first(140, 3), ["control=blind_grey"]
     assert beside(store(tmp_path, more))["divprune"].control == "blind_grey"
 
 
-def test_random_choice_stands_beside_the_very_method_that_it_was_drawn_for(tmp_path: Path) -> None:
+def test_random_choice_stands_beside_the_very_method_that_it_was_drawn_for(
+    tmp_path: Path, store: Store
+) -> None:
     like = ["method=random_like", "method.inner=fastv", AT]
     third = [*like, "method.options={layer: 3}"]
     store(tmp_path, (first(158), like), (first(159), third))
@@ -90,6 +113,29 @@ def test_random_choice_stands_beside_the_very_method_that_it_was_drawn_for(tmp_p
     }
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"inner": "FILE:Mine"},
+        {"inner": "FILE"},
+        {"inner": {"source": "FILE:Mine", "name": "mine"}},
+        {"inner": "fastv", "options": [1]},
+        {"inner": None},
+    ],
+    ids=str,
+)
+def test_a_file_that_a_stored_control_names_is_not_run(
+    parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    place = {"budget": "0.75", "budget_scope": "sequence", "budget_mode": "at_stage"}
+    control = {**place, "method": "random_like", "params": json.dumps(parameters)}
+    control["params"] = control["params"].replace("FILE", str(file))
+    assert not stands_beside(control, {**place, "method": "fastv", "params": '{"layer": 2}'})
+    assert not (tmp_path / "ran").exists()
+
+
 def test_other_budgets_scopes_and_tasks_are_no_match(tmp_path: Path) -> None:
     finished(tmp_path, first(160), "method=vanilla")
     finished(tmp_path, first(120), "control=resize", "ratio=0.5")
@@ -99,7 +145,7 @@ def test_other_budgets_scopes_and_tasks_are_no_match(tmp_path: Path) -> None:
 
 
 def test_the_report_marks_what_no_control_is_worse_than(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", f"out={store(tmp_path)}"]) == 0
     said = capsys.readouterr().out
@@ -114,7 +160,7 @@ def test_the_report_marks_what_no_control_is_worse_than(
 
 
 def test_a_report_of_one_method_is_beside_its_controls_all_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "method=fastv", f"out={store(tmp_path)}"]) == 0
     said = capsys.readouterr().out
@@ -132,6 +178,7 @@ def test_a_report_without_controls_has_no_table_of_them(
 
 def test_groups_are_made_by_the_smaller_picture_and_by_what_is_answered_blind(
     tmp_path: Path,
+    store: Store,
 ) -> None:
     out = store(tmp_path)
     (table,) = groups(frame.over_seeds(frame.load(out), intervals=False))
@@ -151,7 +198,7 @@ def test_groups_are_made_by_the_smaller_picture_and_by_what_is_answered_blind(
     assert found["divprune"][8] == f"{100 * 130 / 180:.1f}"
 
 
-def test_averages_over_tasks_weigh_them_alike(tmp_path: Path) -> None:
+def test_averages_over_tasks_weigh_them_alike(tmp_path: Path, store: Store) -> None:
     store(tmp_path)
     for right, words in ((100, ["method=vanilla"]), (60, ["control=resize", AT])):
         finished(tmp_path, first(right), *words, task="synthscene")
@@ -173,7 +220,7 @@ def test_without_anything_that_makes_groups_there_are_none(tmp_path: Path) -> No
 
 
 def test_a_recommendation_names_the_control_that_it_does_not_beat(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = store(tmp_path)
     finished(out, first(121), "method=knorm", AT, milliseconds=10)
@@ -193,7 +240,7 @@ def test_a_recommendation_names_the_control_that_it_does_not_beat(
 
 
 def test_a_control_may_be_what_is_recommended_but_a_floor_never_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = store(tmp_path)
     (found,) = recommend(frame.load(out), max_drop=100, metric="prefill_ms")

@@ -71,15 +71,17 @@ def signals() -> dict[str, float]:
     from unibench.ops.received import received
 
     found = {}
-    for groups, width in ((4, 8), (2, 20)):
-        for others in (None, 0, 3):
-            query, key = queries_and_keys(150, groups=groups, width=width)
-            for dtype in (torch.float32, torch.bfloat16):
-                q, k = query.to(dtype), key.to(dtype)
-                score = received(q, k, SCALING, others, columns=columns)
-                expected = from_the_map(q, k, others)
-                apart = float((score - expected).abs().max() / expected.max())
-                found[f"{groups} groups, width {width}, others {others}, {dtype}"] = apart
+    # the interpreter's products know no bfloat16
+    for groups, width, others, dtype in (
+        (4, 8, None, torch.float32),
+        (2, 20, 3, torch.float32),
+        (2, 20, 0, torch.float16),
+    ):
+        query, key = (part.to(dtype) for part in queries_and_keys(150, groups=groups, width=width))
+        score = received(query, key, SCALING, others, columns=columns)
+        expected = from_the_map(query, key, others)
+        apart = float((score - expected).abs().max() / expected.max())
+        found[f"{groups} groups, width {width}, others {others}, {dtype}"] = apart
     return found
 
 

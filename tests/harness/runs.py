@@ -15,6 +15,7 @@ from tests.harness.running import METHODS, card
 LEFT = (
     "test_every_benchmark_*",
     "test_captions_*",
+    "test_benchmarks_that_papers_*",
     "test_an_outage_*",
     "test_video_benchmarks_*",
     "test_every_video_*",

@@ -112,9 +112,6 @@ def test_a_grid_that_is_killed_and_continued_is_that_of_its_cells_alone(
     beside = {method: together.samples("pope", method) for method in KEYS}
     assert all(sample["beside"] for sample in beside["fastv"].values())
     assert not any(sample["beside"] for sample in beside["mustdrop"].values())
-    # the first sample was in every cell when the child was killed, the second in one
-    assert [sample["run"] for sample in beside["vanilla"].values()] == [0, 0, 1, 1]
-    assert [sample["run"] for sample in beside["fastv"].values()] == [0, 1, 1, 1]
     # for three cells together, and once more for the one that is answered by itself
     seen = Counter((tmp_path / "log").read_text().splitlines())
     assert (seen["started"], seen["data"], seen["prompt"]) == (1, 2, 2 * SIZE)

@@ -69,7 +69,7 @@ def test_benchmarks_that_papers_ask_are_asked_and_scored(harness: str, tmp_path:
         assert all(one["kept"] == one["visual_tokens"] for one in vanilla.values()), task
         assert all(one["kept"] < 0.2 * one["visual_tokens"] for one in pruned.values()), task
     right = [task for task in tasks if cells.rows[task, "vanilla"]["score_100"] > 0]
-    assert len(right) >= len(tasks) // 2, right
+    assert 3 * len(right) >= len(tasks), right
 
 
 @pytest.mark.java

@@ -13,6 +13,7 @@ import torch
 
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
+from unibench.fused.reading import Layers
 from unibench.harness.child.fused import AnsweringAll
 from unibench.identity import Cell, cell_of
 from unibench.inference.ask import answer, generated
@@ -68,6 +69,33 @@ def test_every_kind_of_method_answers_as_it_does_alone(model: str, words: tuple[
     for number, cell in enumerate(grid):
         alone = answer(cell, task, loaded, iter(enumerate(task.samples(2))))
         assert found[number] == [record.untimed() for record in alone], cell.title
+
+
+def test_what_stands_in_front_of_the_picture_is_read_once_for_all_cells(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # cut before the decoder and inside it, by what no layer records
+    together = Together(cells("method=vanilla,divprune,random_intra"), loaded, rows=8)
+    config, turn = loaded.generation_config(1, 1.0), [*SAMPLE.images, SAMPLE.question]
+    run, read = Layers.run, list[int]()
+
+    def counted(layers: Layers, index: int, hidden: torch.Tensor, *more: Any) -> torch.Tensor:
+        read.append(hidden.shape[0] * hidden.shape[1])
+        return run(layers, index, hidden, *more)
+
+    monkeypatch.setattr(Layers, "run", counted)
+    replies = together.replies(
+        SAMPLE.id, together.numbers, lambda: generated(loaded, [turn], config), config
+    )
+    ids = loaded.inputs([SAMPLE.question], [SAMPLE.images])["input_ids"][0]
+    front = int((ids == loaded.model.config.image_token_id).int().argmax())
+    layers, tokens = len(loaded.family.text_model.layers), 0
+    for reply in replies:
+        assert reply.prompt is not None
+        first, text = min(reply.session.stages, default=None), reply.prompt.text_tokens
+        kept = reply.prompt.processed[-1]
+        tokens += layers * len(ids) if first is None else (layers - first) * (text + kept - front)
+    assert front > 0 and sum(read) == tokens
 
 
 def said_alone(cell: Cell, loaded: LoadedModel) -> str:

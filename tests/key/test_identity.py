@@ -462,6 +462,7 @@ SAME_NUMBERS: dict[str, Any] = {
     "harness_options.judge.timeout": 1.0,
     "harness_options.judge.retries": 1,
     "out": "elsewhere",
+    "shared": "elsewhere",
     "share": "memory",
     "share_mib": 1,
     "serve.python": "/usr/bin/python3",

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ from unibench import UsageError
 from unibench.kit import QUICK, method_in, task_in, try_rule
 from unibench.kit.skeleton import FORMS, NEEDS, Form, new
 from unibench.paths import PACKAGE
+from unibench.pruning import Family
 
 WORDS = [(), *((word,) for word in NEEDS), ("vit-attention", "text")]
-DEFAULT = [("score", ("vit-attention",)), ("merge", ()), ("select", ("llm-attention",))]
+DEFAULT = [("score", ("vit-attention",))]
 
 
 def named(form: str, words: tuple[str, ...]) -> str:
@@ -68,6 +70,19 @@ def test_a_skeleton_of_a_task_scores_its_own_answers(folder: Path) -> None:
     samples = list(task.samples())
     assert samples == list(task.samples()) or [one.id for one in samples]
     assert all(task.score(one, answer) == 1 for one in samples for answer in one.answers)
+
+
+def test_a_skeleton_of_a_family_serves_its_own_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr("unibench.kit.skeleton.PACKAGE", tmp_path)
+    written = new("family", "my_model", tmp_path, like="qwen2_5_vl")
+    assert written.files[0] == tmp_path / "models" / "my_model.py"
+    found: dict[str, Any] = {"__name__": "my_model"}
+    exec(compile(written.files[0].read_text(), "my_model.py", "exec"), found)
+    assert found["MyModel"].model_types == ("my_model",)
+    assert issubclass(found["MyModel"], Family)
 
 
 @pytest.mark.parametrize(

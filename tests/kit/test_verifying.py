@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import torch
 
 from tests.kit import _certificates as made
 from tests.kit._certificates import LIMIT, MINI, TOKENS, asked, certified, is_own
+from unibench import UsageError, registry
 from unibench.identity import Cell
 from unibench.inference.record import Record
 from unibench.kit import certificate as parts
 from unibench.kit import standard
-from unibench.kit.verifying import odds, stated, verify
+from unibench.kit.rerun import claims, words_of
+from unibench.kit.verifying import odds, opened, stated, verify
 from unibench.pruning.record import packed
 from unibench.tasks.synthvqa import SynthVQA
 
@@ -33,6 +35,14 @@ def _suite(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certified(tmp_path_factory.mktemp("honest") / "certificate")
+
+
+def some(names: Iterable[str], *default: str) -> list[Any]:
+    """Names of cases, those slow that do not begin in one of these ways."""
+    return [
+        name if name.startswith(default) else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
 
 
 def kinds(folder: Path) -> set[str]:
@@ -112,7 +122,9 @@ SAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", SAMPLES)
+@pytest.mark.parametrize(
+    "what", some(SAMPLES, "the wrong answers", "twice the budget", "the prompt", "a baseline")
+)
 def test_edited_samples_are_found_though_all_else_follows(what: str, tmp_path: Path) -> None:
     change, kind = SAMPLES[what]
     assert kind in kinds(certified(tmp_path / "certificate", change))
@@ -144,7 +156,7 @@ IDENTITIES = {
 }
 
 
-@pytest.mark.parametrize("what", IDENTITIES)
+@pytest.mark.parametrize("what", some(IDENTITIES, "a baseline"))
 def test_an_edited_identity_is_found_under_its_new_key(what: str, tmp_path: Path) -> None:
     found = kinds(certified(tmp_path / "certificate", rename=IDENTITIES[what]))
     assert found & {"identity", "rows", "suite"}
@@ -208,7 +220,9 @@ BESIDE: dict[str, tuple[Tamper, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BESIDE)
+@pytest.mark.parametrize(
+    "what", some(BESIDE, "p of", "a rule that failed", "the code beside", "a file more")
+)
 def test_an_edit_beside_the_cells_is_found(what: str, honest: Path, tmp_path: Path) -> None:
     tamper, kind = BESIDE[what]
     assert kind in kinds(tamper(shutil.copytree(honest, tmp_path / "certificate")))
@@ -242,3 +256,31 @@ def test_nothing_of_a_certificate_is_run(honest: Path, tmp_path: Path) -> None:
     parts.seal(folder)
     verify(folder)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("value", ["/tmp/evil.py:Evil", "${oc.env:HOME}", {"name": "fastv"}, "a,b"])
+def test_a_rerun_takes_no_parameter_that_could_name_code(
+    value: Any, honest: Path, tmp_path: Path
+) -> None:
+    folder = edited(parts.CERTIFICATE, lambda all: all["method"]["options"].update(step=value))(
+        shutil.copytree(honest, tmp_path / "certificate")
+    )
+    with pytest.raises(UsageError, match="nothing was run"):
+        words_of(opened(folder), registry.method(made.OWN), made.OWN)
+
+
+def test_a_rerun_refuses_another_code_and_names_what_a_certificate_claims(
+    honest: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(made.METHOD.read_text().replace("-self.step", "self.step"))
+    with pytest.raises(UsageError, match="nothing was run"):
+        words_of(opened(honest), registry.method(f"{other}:First"), f"{other}:First")
+    card = registry.method(made.OWN)
+    assert words_of(opened(honest), card, made.OWN) == [f"method={made.OWN}"]
+    assert not list(claims(opened(honest), card))
+    folder = edited(parts.CERTIFICATE, lambda all: all["method"].update(training_free=False))(
+        shutil.copytree(honest, tmp_path / "certificate")
+    )
+    (claim,) = claims(opened(folder), card)
+    assert "training_free" in claim.what

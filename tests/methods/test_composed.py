@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unibench import Chain, UsageError, registry
+from unibench import Chain, Method, UsageError, registry
 from unibench.api import build_method
 from unibench.budget import Budget
 from unibench.compose import compose_cells
@@ -54,6 +54,31 @@ def test_a_library_call_takes_instances_and_names_alike() -> None:
         TwoStage(pre="l2norm")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="takes a method, not 3"):
         build_method("two_stage", pre=3)
+
+
+@pytest.mark.parametrize(
+    ("pre", "ratio", "total", "counts"),
+    [
+        # 100 x 0.29 and 28 x 0.5 in binary: the first product lies below 29
+        (L2Norm(), 0.71, 100, (28, 14)),
+        (DivPrune(), 0.71, 100, (29, 14)),
+        (L2Norm(), 0.667, 256, (85, 42)),
+        (DivPrune(), 0.667, 256, (85, 42)),
+    ],
+)
+def test_two_stages_count_as_the_released_code_does_in_binary_fractions(
+    pre: Method, ratio: float, total: int, counts: tuple[int, int]
+) -> None:
+    inside = 0.5
+    method = TwoStage(pre=pre, pre_ratio=ratio, intra_ratio=inside, variant="official_bug")
+    assert method.counts(1, total) == counts
+
+
+@pytest.mark.parametrize("given", ["[1]", "fast", "3", "[]"])
+def test_parameters_of_an_inner_method_that_are_no_mapping_are_refused(given: str) -> None:
+    for words in (["two_stage", "pre_options"], ["random_like", "options"]):
+        with pytest.raises(UsageError, match=r"a mapping is wanted, for example \{layer: 3\}"):
+            built(f"method={words[0]}", f"method.{words[1]}={given}")
 
 
 def test_a_field_that_only_looks_like_a_name_is_none() -> None:

@@ -11,7 +11,9 @@ from PIL import Image
 from tests.stats._cells import finished
 from unibench.pruning.record import packed
 
-EVIL = "<img src=x onerror=document.title='run'>"
+EVIL = "<img src=x onerror=document.title='run'></script><script>document.title='run'</script>"
+TURNED = "\u202eright to left\u202c"
+LONG = "a" * 100_000
 ABILITY = "<script>$reading</script>"
 VANILLA, PRUNED = (
     (1.0, 1.0, 0.0, 0.0),
@@ -21,7 +23,7 @@ KEPT = 2  # of a grid of two rows and two columns: the lower left place
 
 
 def hostile(place: Path) -> Path:
-    """The folder of vanilla and two methods on four questions."""
+    """The folder of vanilla and three methods on four questions."""
     data, out = place / "data", place / "out"
     data.mkdir()
     Image.new("RGB", (64, 64), "white").save(data / "white.png")
@@ -46,6 +48,7 @@ def hostile(place: Path) -> Path:
         ("vanilla", VANILLA, "plain"),
         ("divprune", PRUNED, EVIL),
         ("fastv", VANILLA, "plain"),
+        ("dart", PRUNED, TURNED + LONG),
     ):
         mask = torch.ones(4).bool() if method == "vanilla" else torch.arange(4) == KEPT
         budget = () if method == "vanilla" else ("ratio=0.75",)

@@ -1,123 +1,242 @@
-"""The page in a real browser, from ``file://``."""
+"""The explorer in a real browser, from ``file://``."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.page._results import EVIL, hostile
+from tests.page._browser import (
+    CHROMIUM,
+    DESKTOP,
+    DRIVER,
+    PATIENCE,
+    PHONE,
+    asked_for,
+    look,
+    opened,
+    settled,
+    visit,
+)
+from tests.page._results import EVIL, TURNED, hostile
 from unibench.cli import main
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
 ]
-ALONE = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run")
-QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Chromium with the page open."""
-    place = tmp_path_factory.mktemp("browser")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page of hostile results."""
+    place = tmp_path_factory.mktemp("page")
     results = hostile(place)
-    assert main(["report", "--html", f"out={results}", f"to={place / 'page'}"]) == 0
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*ALONE, *QUIET, f"user-data-dir={place / 'profile'}", "window-size=1200,1600"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options, ChromeService(str(DRIVER)))
+    assert main(["page", f"out={results}", f"to={place / 'page'}"]) == 0
+    return (place / "page" / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    driver = opened(tmp_path_factory.mktemp("profile"))
     try:
-        driver.get((place / "page" / "index.html").as_uri())
         yield driver
     finally:
         driver.quit()
 
 
-def column(browser: Chrome, name: str) -> list[str]:
-    """What stands in a column of the table of cells, from top to bottom, in the lines that are
-    shown.
-    """
-    table = browser.find_element(By.ID, "all-cells")
-    heads = [head.text for head in table.find_elements(By.CSS_SELECTOR, "thead th")]
-    lines = [
-        line for line in table.find_elements(By.CSS_SELECTOR, "tbody tr") if line.is_displayed()
-    ]
-    return [line.find_elements(By.TAG_NAME, "td")[heads.index(name)].text for line in lines]
+@pytest.fixture
+def browser(chromium: Chrome, page: str) -> Chrome:
+    """A desktop in daylight with the page open, as nobody has touched it."""
+    look(chromium, DESKTOP, "light")
+    visit(chromium, page)
+    return chromium
 
 
-def test_a_column_is_sorted_by_a_click(browser: Chrome) -> None:
-    (head,) = [
-        head
-        for head in browser.find_elements(By.CSS_SELECTOR, "#all-cells th")
-        if head.text == "method"
-    ]
+def heads(browser: Chrome, table: str) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, f"#{table} thead th")
+
+
+def column(browser: Chrome, table: str, name: str) -> list[str]:
+    """What stands in a column of a table, from top to bottom."""
+    names = [head.text for head in heads(browser, table)]
+    lines = browser.find_elements(By.CSS_SELECTOR, f"#{table} tbody tr")
+    return [line.find_elements(By.TAG_NAME, "td")[names.index(name)].text for line in lines]
+
+
+def choose(browser: Chrome, name: str, value: str) -> None:
+    """Check a value in a filter of the page."""
+    menu = browser.find_element(By.CSS_SELECTOR, f"[data-filter={name}]")
+    if menu.get_attribute("open") is None:
+        menu.find_element(By.TAG_NAME, "summary").click()
+    menu.find_element(By.CSS_SELECTOR, f"input[value='{value}']").click()
+    settled(browser)
+
+
+def selected(browser: Chrome) -> str:
+    return browser.find_element(By.CSS_SELECTOR, "#samples [aria-selected=true] bdi").text
+
+
+def waits(browser: Chrome, script: str) -> None:
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script(script))
+
+
+def test_a_column_is_sorted_by_a_click_and_by_enter(browser: Chrome) -> None:
+    (head,) = [one for one in heads(browser, "score-table") if one.text == "method"]
     head.click()
-    assert (
-        column(browser, "method") == ["divprune", "fastv", "vanilla"]
-        and head.get_attribute("aria-sort") == "ascending"
-    )
+    methods = column(browser, "score-table", "method")
+    assert methods == ["dart", "divprune", "fastv", "vanilla"]
+    (head,) = [one for one in heads(browser, "score-table") if one.text == "method"]
+    assert head.get_attribute("aria-sort") == "ascending"
     head.click()
-    assert (
-        column(browser, "method") == ["vanilla", "fastv", "divprune"]
-        and head.get_attribute("aria-sort") == "descending"
+    assert column(browser, "score-table", "method") == methods[::-1]
+
+
+def test_a_filter_holds_for_tables_plots_and_samples(browser: Chrome) -> None:
+    choose(browser, "method", "divprune")
+    assert column(browser, "score-table", "method") == ["vanilla", "divprune"]
+    assert set(column(browser, "cell-table", "method")) == {"vanilla", "divprune"}
+    assert column(browser, "pair-table", "second") == ["divprune"]
+    shown = browser.find_elements(By.CSS_SELECTOR, "#samples li small")
+    assert shown and all("divprune" in one.text for one in shown)
+    pressed = browser.find_elements(By.CSS_SELECTOR, ".legend [aria-pressed=true]")
+    assert [one.text for one in pressed] == ["divprune"]
+    assert "method=divprune" in browser.current_url
+    browser.find_element(By.ID, "reset").click()
+    settled(browser)
+    assert len(column(browser, "score-table", "method")) == 4
+
+
+def test_an_address_shows_what_it_was_copied_from(browser: Chrome, page: str) -> None:
+    choose(browser, "method", "dart")
+    cell = browser.execute_script(
+        "return explorer.cells.find(row => row.method === 'divprune').key[0]"
     )
+    visit(browser, f"{page}#method=divprune&method=dart&theme=dark&sample={cell}/s0002")
+    assert set(column(browser, "score-table", "method")) == {"vanilla", "divprune", "dart"}
+    assert browser.execute_script("return document.documentElement.className") == "dark"
+    assert selected(browser) == "s0002"
+    assert "divprune" in browser.find_element(By.CSS_SELECTOR, "#sample p").text
 
 
-def test_lines_are_filtered_by_words(browser: Chrome) -> None:
-    field = browser.find_elements(By.CSS_SELECTOR, "input.filter")[-1]
-    field.send_keys("FASTV")
-    assert column(browser, "method") == ["fastv"]
-    field.clear()
-    browser.execute_script("arguments[0].dispatchEvent(new Event('input'))", field)
-    assert len(column(browser, "method")) == 3
+def test_columns_are_chosen_and_stay_so(browser: Chrome) -> None:
+    place = browser.find_element(By.ID, "cell-table")
+    assert "device" not in [head.text for head in heads(browser, "cell-table")]
+    place.find_element(By.CSS_SELECTOR, ".columns summary").click()
+    (label,) = [one for one in place.find_elements(By.TAG_NAME, "label") if one.text == "device"]
+    label.click()
+    assert "device" in [head.text for head in heads(browser, "cell-table")]
+    choose(browser, "method", "divprune")
+    assert "device" in [head.text for head in heads(browser, "cell-table")]
 
 
-def test_a_sample_opens_and_shows_pictures_and_what_was_said(browser: Chrome) -> None:
-    sample = browser.find_element(By.CSS_SELECTOR, "details.lost")
-    assert not sample.find_element(By.TAG_NAME, "dl").is_displayed()
-    sample.find_element(By.TAG_NAME, "summary").click()
-    assert [text.text for text in sample.find_elements(By.TAG_NAME, "dd")] == [
-        f"1 {EVIL}",
-        EVIL,
-        "plain",
-        EVIL,
+def test_a_mark_of_a_plot_tells_its_numbers(browser: Chrome) -> None:
+    points = browser.find_elements(By.CSS_SELECTOR, ".plot .mark-symbol path")
+    assert points
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", points[0])
+    ActionChains(browser).move_to_element(points[0]).perform()
+    waits(browser, "return document.querySelector('#vg-tooltip-element.visible') !== null")
+    told = browser.find_element(By.ID, "vg-tooltip-element").text
+    assert "method" in told and "score" in told and "95 %" in told
+
+
+def test_keys_walk_the_samples_and_enlarge_their_pictures(browser: Chrome) -> None:
+    first = selected(browser)
+    samples = browser.find_element(By.ID, "samples")
+    samples.send_keys(Keys.ARROW_DOWN)
+    second = selected(browser)
+    samples.send_keys("j")
+    samples.send_keys("k")
+    assert second != first and selected(browser) == second
+    widths = browser.execute_script(
+        "return [...document.querySelectorAll('#sample img')].map(one => one.naturalWidth)"
+    )
+    assert len(widths) >= 2 and all(widths)
+    samples.send_keys(Keys.ENTER)
+    large = browser.find_element(By.ID, "large")
+    assert large.get_attribute("open") is not None and large.find_elements(By.TAG_NAME, "img")
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert large.get_attribute("open") is None
+    alts = [
+        one.get_attribute("alt") for one in browser.find_elements(By.CSS_SELECTOR, "#sample img")
     ]
-    widths = [
-        browser.execute_script("return arguments[0].naturalWidth", picture)
-        for picture in sample.find_elements(By.TAG_NAME, "img")
+    assert all(alt and second in alt for alt in alts)
+
+
+def test_what_was_lost_is_found_by_change_and_by_words(browser: Chrome) -> None:
+    browser.find_element(By.CSS_SELECTOR, "#change option[value=lost]").click()
+    names = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#samples bdi")]
+    assert names == ["s0001", "s0001"]
+    browser.find_element(By.ID, "words").send_keys("right to left")
+    shown = browser.find_elements(By.CSS_SELECTOR, "#samples li small")
+    assert len(shown) == 1 and "dart" in shown[0].text
+
+
+def test_a_cell_shows_its_configuration_and_its_environment(browser: Chrome) -> None:
+    line = browser.find_element(By.CSS_SELECTOR, "#cell-table tbody tr")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", line)
+    line.click()
+    waits(browser, "return document.querySelectorAll('#cell pre').length === 2")
+    told = browser.find_element(By.ID, "cell").text
+    assert "method:" in told and "samples.jsonl" in told
+
+
+def test_heads_of_a_table_stay_in_sight(browser: Chrome) -> None:
+    found = browser.execute_script(
+        "return getComputedStyle(document.querySelector('#cell-table thead th')).position"
+    )
+    assert found == "sticky"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+@pytest.mark.parametrize("light", ["light", "dark"])
+def test_the_page_fits_the_screen_and_follows_the_system(
+    chromium: Chrome, page: str, size: tuple[int, int], light: str
+) -> None:
+    look(chromium, size, light)
+    visit(chromium, page)
+    wide = chromium.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= size[0]
+    paper = chromium.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if light == "light" else "rgb(13, 17, 23)")
+
+
+def test_hostile_text_is_text_and_nothing_is_asked_of_a_network(
+    chromium: Chrome, page: str
+) -> None:
+    look(chromium, DESKTOP, "light")
+    chromium.get_log("browser"), chromium.get_log("performance")  # of what came before
+    visit(chromium, page)
+    said = chromium.execute_script(
+        "return [...document.querySelectorAll('#sample dd, #sample td')].map(one => one.textContent)"
+    )
+    assert any(EVIL in one for one in said)
+    visit(chromium, f"{page}#method=dart")
+    (answer,) = [
+        one
+        for one in chromium.find_elements(By.CSS_SELECTOR, "#sample td bdi")
+        if TURNED in str(one.get_property("textContent"))
     ]
-    assert len(widths) == 2 and all(widths)
+    assert "more signs" in str(answer.get_property("textContent"))
+    assert answer.value_of_css_property("unicode-bidi") == "isolate"
+    assert chromium.title == "unibench results"  # what was said would have set another
+    assert not chromium.find_elements(By.CSS_SELECTOR, "[onerror], img[src=x]")
+    assert chromium.get_log("browser") == []
+    folder = page.removesuffix("index.html")
+    for address in asked_for(chromium):
+        assert address.startswith((folder, "data:", "about:", "chrome:")), address
 
 
-def test_a_number_leads_to_its_cell(browser: Chrome) -> None:
-    link = browser.find_element(By.CSS_SELECTOR, "#all-cells a")
-    cell = browser.find_element(By.ID, link.text)
-    assert cell.get_attribute("open") is None
-    browser.execute_script("arguments[0].click()", link)
-    browser.execute_async_script("setTimeout(arguments[0], 200)")
-    assert cell.get_attribute("open") is not None and "method:" in cell.text
-
-
-def test_nothing_was_complained_about_run_or_asked_for(browser: Chrome) -> None:
-    assert browser.title == "unibench results"  # what was said would have set another
-    assert browser.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [
-        message["params"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    ]
-    assert not [one for one in sent if one["request"]["url"].startswith(("http", "ws"))]
-    page = browser.current_url.split("#")[0]
-    asked = {
-        one["request"]["url"] for one in sent if one["documentURL"].split("#")[0] == page
-    }  # not of the browser's own first tab
-    assert page in asked and all(url == page or url.startswith("data:image/") for url in asked)
+def test_a_page_without_its_folder_still_shows_its_numbers(
+    chromium: Chrome, page: str, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_bytes(Path(page.removeprefix("file://")).read_bytes())
+    look(chromium, DESKTOP, "light")
+    visit(chromium, (tmp_path / "index.html").as_uri())
+    assert len(column(chromium, "score-table", "method")) == 4
+    assert "is not beside this page" in chromium.find_element(By.ID, "gallery-state").text

@@ -198,3 +198,11 @@ def test_a_plot_is_written_the_same_twice_in_every_format(name: str, tmp_path: P
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Known: pdf, png, svg"):
         canvas.save(DRAWN["bars"](), tmp_path / "x.gif")
+
+
+def test_vanilla_looks_the_same_beside_any_methods() -> None:
+    found = [canvas.looks(["vanilla", *methods]) for methods in (["fastv"], ["aim", "dart"])]
+    assert found[0]["vanilla"] == found[1]["vanilla"]
+    assert all(
+        one["vanilla"] not in [one[name] for name in one if name != "vanilla"] for one in found
+    )

@@ -81,5 +81,5 @@ def test_a_strip_has_a_row_for_each_method_and_time_from_left_to_right() -> None
 
 def test_the_page_says_how_the_videos_of_a_cell_were_read(results: Path, tmp_path: Path) -> None:
     assert main(["report", "--html", f"out={results}", f"to={tmp_path / 'page'}"]) == 0
-    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
-    assert "Videos: shown own, frames 4, read [4, 4]" in page
+    told = [file.read_text("utf-8") for file in (tmp_path / "page" / "details").glob("cell*.js")]
+    assert any('"videos":"shown own, frames 4, read [4, 4]' in one for one in told)

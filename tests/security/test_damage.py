@@ -44,9 +44,8 @@ def out(made: Path, tmp_path: Path) -> Path:
 HIDDEN = (".import-abcdefgh", ".removed-abcdefgh", ".anything", "tiny_qwen2_5_vl/.removed-0123")
 
 
-@pytest.mark.parametrize("name", HIDDEN)
 def test_no_reader_counts_what_is_hidden(
-    name: str, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def seen() -> list[str]:
         capsys.readouterr()
@@ -73,16 +72,18 @@ def test_no_reader_counts_what_is_hidden(
         ]
 
     before = seen()
-    place = out / name / "tiny_qwen2_5_vl"
-    place.parent.mkdir(parents=True)
-    shutil.copytree(out / "tiny_qwen2_5_vl", place, ignore=shutil.ignore_patterns(".*"))
-    for file in place.rglob("metrics.json"):
-        file.write_text(
-            json.dumps({**json.loads(file.read_text()), "score": 0.0, "score_100": 0.0})
-        )
+    for name in HIDDEN:
+        place = out / name / "tiny_qwen2_5_vl"
+        place.parent.mkdir(parents=True)
+        shutil.copytree(out / "tiny_qwen2_5_vl", place, ignore=shutil.ignore_patterns(".*"))
+        for file in place.rglob("metrics.json"):
+            file.write_text(
+                json.dumps({**json.loads(file.read_text()), "score": 0.0, "score_100": 0.0})
+            )
     assert seen() == before
     assert main(["report", "--html", f"out={out}", f"to={tmp_path / 'page'}"]) == 0
-    assert name not in (tmp_path / "page" / "index.html").read_text()
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert not [name for name in HIDDEN if name in page]
 
 
 def test_leftovers_are_named_and_removed_by_the_next_write(out: Path) -> None:

@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in ("index.parquet", "MARKER")
+        if file.is_file() and file.name not in ("index.parquet", "index-scores.parquet", "MARKER")
     }
 
 

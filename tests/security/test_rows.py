@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.security._stores import entries, honest, reseal
 from tests.stats._cells import ENVIRONMENT
 from unibench.cli import main
 from unibench.compose import compose_cells
+from unibench.errors import UsageError
 from unibench.identity import cell_of, vanilla_of
 from unibench.inference.record import Record
 from unibench.inference.row import row_of, stored_row
 from unibench.recheck import recheck
+from unibench.store import data
+from unibench.store.cards import cell_in
 from unibench.store.lines import line_of
 
 
@@ -115,6 +119,43 @@ def test_a_stranger_s_scorer_is_not_run(
         "scores of 2 cells not verified: task synthvqa (os:system) is not one"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("key", ["path", "clip", "adapter", "processor_path"])
+def test_a_stored_folder_that_would_take_long_to_hash_is_refused(
+    key: str, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").mkdir()
+    for number in range(3):
+        (tmp_path / "large" / f"{number}.bin").write_text("")
+    monkeypatch.setattr(data, "FILES", 2)
+    file = file_of(out, "divprune", "config.yaml")
+    stored = yaml.safe_load(file.read_text())
+    stored["model"][key] = str(tmp_path / "large")
+    file.write_text(yaml.safe_dump(stored))
+    with pytest.raises(UsageError, match="holds more than 2 files"):
+        cell_in(file.parent)
+
+
+def test_the_folder_of_somebody_who_is_not_here_stops_no_check(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = file_of(out, "divprune", "config.yaml")
+    file.write_text(file.read_text().replace(" data: null", " data: ~nobody_at_all/pictures"))
+    assert "nobody" in file.read_text()
+    reseal(file.parent)
+    assert main(["store", "verify", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "scores of 1 cell not verified: ~nobody_at_all/pictures: there is no such" in said
+
+
+@pytest.mark.parametrize("given", ["./no.py:close", "os:getcwd", "mine.py", "mine.py:a b", ":x"])
+def test_a_scorer_that_is_not_there_is_refused(
+    given: str, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    assert main(["store", "verify", str(out), "--score", given]) == 2
 
 
 def test_a_row_that_is_none_is_named_and_stops_no_other(out: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.stats._cells import finished
 from unibench import frame
+from unibench.cli import main
 from unibench.errors import UsageError
 from unibench.store import manifest
 
@@ -94,6 +95,22 @@ def test_seeds_are_joined_to_mean_and_standard_deviation(out: Path) -> None:
     assert line["low"] < 50 < line["high"] and line["drop_pct"] == pytest.approx(37.5)
     alone = joined[joined["method"] == "fastv"].iloc[0]
     assert pd.isna(alone["std"]) and alone["seeds"] == 1
+
+
+def test_a_table_of_cells_of_several_releases_says_so_in_one_line(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "its cells were answered under several releases: torch 2.8.0 and 2.9.0"
+    for torch in ("2.8.0", "2.9.0"):
+        for file in out.rglob("metrics.json"):
+            row = json.loads(file.read_text())
+            if torch == "2.8.0" or row["seed"] == 1:
+                row["versions"] = f"torch {torch}, pillow 11.0"
+                file.write_text(json.dumps(row))
+                manifest.write(file.parent, {})
+        for words in (["report"], ["compare", "random_pre", "fastv+layer=3"]):
+            assert main([*words, f"out={out}"]) == 0
+            assert capsys.readouterr().out.count(said) == (torch == "2.9.0"), words
 
 
 def test_the_mean_score_of_a_sample_is_over_seeds(out: Path) -> None:

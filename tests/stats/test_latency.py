@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from tests.stats._cells import finished
 from unibench import frame
 from unibench.cli import main, profiling
 from unibench.errors import UsageError
-from unibench.latency import priced, profiles, within
+from unibench.latency import Setting, code_of, priced, profiles, within
 from unibench.profile import Request
 from unibench.profile.measure import Table
 
@@ -94,6 +95,37 @@ def test_the_command_ends_with_the_code_that_uses_it(
     ]
     assert main([*words, "--max", "peak_mib=400"]) == 1
     assert "none has prefill_ms <= 50, peak_mib <= 400" in capsys.readouterr().out
+
+
+def test_the_code_of_a_setting_is_python_and_runs_nothing_that_a_store_says() -> None:
+    def code(method: str, params: dict[str, Any], budget: str, mode: str = "at_stage") -> str:
+        return code_of(Setting(method, method, params, budget, mode, 1, 0.0, {}, True))
+
+    for made in (
+        code("fastv", {"layer": "3"}, "7of9"),
+        code("fastv", {}, "keep64", "layer_average"),
+        code('x"); print(1); ("', {}, "0.889"),
+        code("fastv", {"layer=1); print(1); f(x": "3"}, "0.889"),
+        code("fastv", {}, "0.5); print(1"),
+        code("fastv", {}, "0.5", 'at_stage"); print(1'),
+    ):
+        calls = [one.func for one in ast.walk(ast.parse(made)) if isinstance(one, ast.Call)]
+        assert {ast.unparse(one) for one in calls} <= {"unibench.prune", "model.generate"}
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "Infinity", "NaN", '"1"', "null"])
+def test_a_profile_that_is_none_is_left_out(number: str, out: Path, tmp_path: Path) -> None:
+    (profile,) = (out / "profile").iterdir()
+    (tmp_path / "profile").mkdir()
+    whole = profile.read_text()
+    (tmp_path / "profile" / "whole.json").write_text(whole)
+    for name in ("batch", "peak_mib"):
+        table = json.loads(whole)
+        table["rows"][0][name] = "here"
+        text = json.dumps(table).replace('"here"', number)
+        (tmp_path / "profile" / f"{name}.json").write_text(text)
+    (tmp_path / "profile" / "gone.json").symlink_to(tmp_path / "nothing")
+    assert {(one.method, one.budget) for one in profiles(tmp_path)} == COSTS.keys()
 
 
 def test_profiles_of_other_inputs_stay_apart(

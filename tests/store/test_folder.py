@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support.disks import mounted
 from tests.support.records import line
 from unibench.compose import compose_cells
+from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of, vanilla_of
-from unibench.store import CellFolder, DiskError
+from unibench.inference.environment import PACKAGES, environment
+from unibench.store import CellFolder, DiskError, versions
 from unibench.store.files import replace
 
 HERE = {"device": "cpu", "code": "test"}
@@ -70,6 +73,35 @@ def test_each_sample_knows_the_environment_of_its_writer(folder: CellFolder) -> 
         assert folder.environments() == expected
         assert [entry["run"] for entry in folder.samples().values()] == [0, 0, 0, 1, 0]
         folder.merge()
+
+
+RELEASES = {"torch": "2.8.0", "pillow": "11.0", "numpy": "2.0"}
+
+
+def test_a_cell_is_never_continued_under_other_releases(tmp_path: Path) -> None:
+    folder = CellFolder(cell(f"out={tmp_path}"))
+    with folder.appending({**HERE, "packages": RELEASES}):
+        pass  # killed before the first sample: nothing was answered under these
+    with folder.appending({**HERE, "packages": {**RELEASES, "torch": "2.9.0"}}):
+        folder.append(sample("a"))
+    for same in ({**RELEASES, "torch": "2.9.0", "numpy": "3"}, {"torch": "2.9.0"}, {}):
+        with folder.appending({**HERE, "packages": same}):
+            pass  # numpy decides no answer, and what is not named is not known to differ
+    with (
+        pytest.raises(UsageError, match=r"torch 2\.9\.0 there and 2\.8\.0 here"),
+        folder.appending({**HERE, "packages": RELEASES}),
+    ):
+        pass
+    assert list(folder.samples()) == ["a"]
+    folder.merge()
+    with pytest.raises(UsageError, match="finish it there"):
+        folder.check_versions(RELEASES)
+
+
+def test_the_releases_of_this_environment_are_those_that_a_run_stores() -> None:
+    assert versions.installed().items() <= environment(torch.device("cpu"))["packages"].items()
+    assert {"torch", "transformers", "tokenizers", "pillow"} <= versions.installed().keys()
+    assert set(versions.DECIDING) <= set(PACKAGES)
 
 
 def test_merging_writers_keeps_each_sample_once_in_the_order_of_the_task(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.stats._cells import finished
 from unibench.cli import main
-from unibench.store import index
+from unibench.store import index, manifest
+from unibench.store.listing import _date
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,19 @@ def test_every_cell_is_listed_with_state_score_and_why(
         "tiny_qwen2_5_vl",
     )
     assert vanilla["user"] and vanilla["date"][:2] == "20" and vanilla["mib"] > 0
+
+
+def test_a_row_and_a_time_that_nobody_wrote_are_listed_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = finished(tmp_path, [1.0] * 10, "method=vanilla")
+    row = json.loads((cell / "metrics.json").read_text())
+    for score in (10**400, "high", True, float("nan")):
+        (cell / "metrics.json").write_text(json.dumps({**row, "score_100": score}))
+        manifest.write(cell, {})
+        (one,) = listed(capsys, tmp_path)
+        assert one["score"] is None
+    assert [_date(seconds) for seconds in (0.0, 1e15, -1e15)] == ["1970-01-01 00:00", "", ""]
 
 
 def test_filters_take_several_values_and_columns_sort(

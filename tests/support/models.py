@@ -65,6 +65,9 @@ class Bare:
     """
 
     image_token = None
+    end_image_token = image_end_token = eoi_token = fake_image_token = (
+        ""  # nothing behind a picture
+    )
 
     @property
     def tokenizer(self) -> Bare:

@@ -136,7 +136,7 @@ def sheet_of(name: str, frame: pd.DataFrame) -> Sheet:
             for paper, harness in zip(frame["paper"], frame["harness"], strict=True)
         }
     )
-    sheet = Sheet(name, ", ".join(sources), tuple(lines_of(frame)))
+    sheet = Sheet(name, ", ".join(sources), tuple(lines_of(frame.to_dict("records"))))
     for row in sheet.rows:
         for column, value in row.values.items():
             _number(name, column, value.text)

@@ -34,7 +34,8 @@ def certify(options: Options) -> int:
     suite, folder = standard(options.suite), Path(options.to).expanduser()
     card, method = method_of(options)
     words = [f"method={options.method}", *options.words]
-    cells = [*suite.required(folder / parts.CELLS), *suite.cells(words, folder / parts.CELLS)]
+    every = [*suite.required(folder / parts.CELLS), *suite.cells(words, folder / parts.CELLS)]
+    cells = list({cell.key: cell for cell in every}.values())
     from unibench.runner import Stop, work  # loads torch
 
     stop = Stop()

@@ -15,6 +15,7 @@ from unibench.cli.terminal import console, new_table, print_table
 from unibench.compare import Comparison, Side
 from unibench.errors import UsageError
 from unibench.stats.several import Ranking
+from unibench.store import versions
 
 PAIRS = (
     *("model", "task", "budget", "first", "second", "n", "scores", "difference", "95 %"),
@@ -46,6 +47,11 @@ def compare(options: Options) -> int:
     apart = by_ability or bool(wanted)
     print_table(_pairs(comparisons, apart), keys=5 + apart)
     print_table(_sides(comparisons, apart), keys=4 + apart)
+    folders = {
+        folder for one in comparisons for side in (one.first, one.second) for folder in side.folders
+    }
+    if said := versions.several(cells.loc[cells["folder"].isin(folders), "versions"]):
+        console().print(said)
     pruned = [name for name in names if name != "vanilla"]
     if len(pruned) > 2 and not apart:
         _print_ranking(cells, pruned)

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from unibench.cli import parsers
 from unibench.cli.parser import COMMAND, OVERRIDES, Options, Parser
@@ -33,6 +34,13 @@ class Verb:
     place: str = ""
 
 
+EXTRAS = {
+    **dict.fromkeys(("hydra", "omegaconf", "pandas", "pyarrow", "rich", "scipy"), "bench"),
+    **dict.fromkeys(("tabulate", "accelerate"), "bench"),
+    **dict.fromkeys(("matplotlib", "pylatexenc", "scikit_posthocs"), "report"),
+    **dict.fromkeys(("submitit", "ray"), "cluster"),
+}
+"""Imports that a light installation lacks, and the extra that brings them."""
 RUN = Verb("one cell, or with -m a grid; the same command again continues it", parsers.run)
 VERBS: dict[str, Verb] = {
     "list": Verb("methods, models, tasks, suites or experiments", parsers.list_, "listing:list_"),
@@ -75,6 +83,14 @@ VERBS: dict[str, Verb] = {
         parsers.report,
         "reporting:report",
     ),
+    "page": Verb(
+        "a page to explore your own results: tables, plots, pictures",
+        parsers.page,
+        "reporting:page",
+    ),
+    "serve-page": Verb(
+        "follow a grid that is running, in a browser", parsers.serve_page, "following:serve_page"
+    ),
     "reproduce": Verb(
         "a paper's table under its settings and ours, the unpruned model first",
         parsers.reproduce,
@@ -96,16 +112,7 @@ VERBS: dict[str, Verb] = {
     "gallery": Verb(
         "a page of synthvqa's pictures and questions", parsers.gallery, "gallery:gallery"
     ),
-    "serve-bench": Verb(
-        "what pruning does to a server: latency and throughput under load",
-        parsers.serve_bench,
-        "serving:serve_bench",
-    ),
-    "export-method": Verb(
-        "what another engine needs of a method: rules, golden vectors, answers",
-        parsers.export_method,
-        "serving:export_method",
-    ),
+    "cite": Verb("what a result stands on, as BibTeX", parsers.cite, "citing:cite"),
     "completion": Verb(
         "what a shell offers while a command is typed", parsers.completion, "completing:completion"
     ),
@@ -137,7 +144,20 @@ AUTHORS: dict[str, Verb] = {
     ),
     "board": Verb("a site of certificates", parsers.board, "certifying:board"),
 }
-EVERY = {**VERBS, **AUTHORS}
+# those of docs/serving.md, likewise
+SERVERS: dict[str, Verb] = {
+    "serve-bench": Verb(
+        "what pruning does to a server: latency and throughput under load",
+        parsers.serve_bench,
+        "serving:serve_bench",
+    ),
+    "export-method": Verb(
+        "what another engine needs of a method: rules, golden vectors, answers",
+        parsers.export_method,
+        "serving:export_method",
+    ),
+}
+EVERY = {**VERBS, **AUTHORS, **SERVERS}
 ACTIONS: dict[str, Verb] = {
     "list": Verb(
         "cells with state, score, date, host, user and size", parsers.store_list, "stored:list_"
@@ -187,7 +207,6 @@ _SCREEN = logging.StreamHandler()
 _SCREEN.setFormatter(_Plain())
 USAGE = f"""\
 unibench: fair comparison of visual token pruning. ratio is the share of visual tokens REMOVED.
-
   {COMMAND} model=M method=X ratio=R task=T     one cell; the same command continues it
   {COMMAND} -m method=divprune,fastv ratio=0.667,0.889   a grid: each combination
   ratio=0.889 | retention=0.111 | keep=64    the budget (a fraction such as 7/9 is fine)
@@ -195,15 +214,13 @@ unibench: fair comparison of visual token pruning. ratio is the share of visual 
   method=./mine.py:Mine  a method of your own       method.layer=3  a parameter of the method
   task.limit=500  number of samples                 task=folder task.data=<folder>  your pictures
   pixels=paper|native   seed=0   batch_size=1   budget.scope=sequence|item   out=outputs
-  positions=original|compact|centre   where kept tokens stand      wrap=[cen_prune]  around a method
-  video.frames=16 | video.fps=2       frames of a video            text_after_video=max_side|last
+  positions=compact  kept tokens close up    wrap=[cen_prune]  around a method    video.frames=16
 
 verbs (python -m unibench VERB --help):
 {{verbs}}
   {{authors}}  for authors of methods: docs/authors.md
-  experiment=uniprunebench_table5   the cells of a published table; any key may be overridden
-  --cfg job | --info  the configuration that Hydra composes       --help | --version
-Without task= the embedded task synthvqa is asked: drawn pictures, nothing is downloaded.
+  {{servers}}  for serving engines: docs/serving.md
+  experiment=uniprunebench_table5  a published table  --cfg job, --info, --help, --version
 """
 
 
@@ -214,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     _quiet()
+    if (said := other_unibench(sys.path)) is not None:
+        print(said, file=sys.stderr)
     try:
         return _run(words)
     except UsageError as error:
@@ -231,6 +250,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (mistake := of_file(error)) is None:
             return _fault(error)
         print(mistake, file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        named = [word for word in words if "~" in word]
+        if "home directory" not in str(error) or not named:
+            return _fault(error)
+        # what pathlib says of ~name
+        line = f"{' '.join(named)}: behind ~ stands no user of this machine; ~/ is your own folder"
+        print(lines_shown(line), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            return _fault(error)
+        print(
+            f"this needs {error.name}, which is not installed: pip install"
+            f' "unibench-pruning[{extra}]"',
+            file=sys.stderr,
+        )
         return 2
     except Exception as error:
         return _fault(error)
@@ -258,6 +294,22 @@ def _do(place: str, options: Options) -> int:
         return Grid(options).run()
     module, _, function = place.partition(":")
     return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options))
+
+
+def other_unibench(folders: Sequence[str]) -> str | None:
+    """A line where the package that owns the name ``unibench`` on the index is installed too."""
+    for folder in folders:
+        # read as files: importlib.metadata would take longer than a help page
+        for file in Path(folder or ".").glob("unibench-[0-9]*.dist-info/METADATA"):
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                summary = next((line for line in lines if line.startswith("Summary:")), "")
+            if "visual token pruning" not in summary:
+                return (
+                    f"{shown(str(file.parent))} is another project of the name unibench, whose"
+                    " files this one overwrites or is overwritten by; pip uninstall unibench, then"
+                    " pip install --force-reinstall --no-deps unibench-pruning"
+                )
+    return None
 
 
 def _fault(error: Exception) -> int:
@@ -296,7 +348,8 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
 
         page = f"{__version__}\n"
     elif asks and (not words or words[0] not in EVERY):
-        page = USAGE.format(verbs=_listed(VERBS), authors=", ".join(AUTHORS))
+        further = {"authors": ", ".join(AUTHORS), "servers": ", ".join(SERVERS)}
+        page = USAGE.format(verbs=_listed(VERBS), **further)
     elif asks and words[0] == "store" and not set(words) & ACTIONS.keys():
         page = f"{COMMAND} store ACTION ...\n\n{_listed(ACTIONS)}\n"
     if page:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
@@ -15,7 +17,9 @@ from typing import Any, NoReturn
 from unibench.errors import UsageError, UsageErrors, unknown
 
 Options = argparse.Namespace
-COMMAND = "python -m unibench"
+# as it was typed: both are the same, and a hint is copied from the screen
+COMMAND = "unibench" if os.path.basename(sys.argv[0]) == "unibench" else "python -m unibench"
+MOST = 10**15
 OVERRIDES = ("model", "method", "task", "ratio", "retention", "keep", "seed", "pixels", "out")
 """Keys that other command lines write with dashes."""
 
@@ -192,6 +196,8 @@ def natural(text: str) -> int:
 def _whole(text: str, least: int) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: a whole number is wanted")
+    if len(text) > len(str(MOST)):  # iterators take no larger one, and int() no longer text
+        raise argparse.ArgumentTypeError(f"{text[:30]} is too large; at most {MOST}")
     if int(text) < least:
         raise argparse.ArgumentTypeError(f"{text} is too small; at least {least}")
     return int(text)

@@ -114,6 +114,19 @@ def prefetch(parser: Parser) -> None:
     )
 
 
+def cite(parser: Parser) -> None:
+    """The papers of a result."""
+    parser.takes("[method=A,B] [model=M] [task=T] [harness=H]")
+    parser.setting("method", "NAME[,NAME ...]", "methods")
+    parser.setting("model", "NAME[,NAME ...]", "models")
+    parser.setting("task", "NAME[,NAME ...]", "benchmarks, or suites of them")
+    parser.setting("harness", "vlmevalkit,lmms_eval", "harnesses that asked them")
+    parser.examples(
+        "method=divprune,fastv model=qwen2_5_vl_7b task=pope harness=lmms_eval",
+        "method=stp task=suite_stp",
+    )
+
+
 def doctor(parser: Parser) -> None:
     """What is installed, or whether a run pruned."""
     parser.takes("[options] [run=CELL | [-m] key=value ... cluster=WHERE]", overrides=True)
@@ -376,6 +389,26 @@ def report(parser: Parser) -> None:
     )
 
 
+def page(parser: Parser) -> None:
+    """The results explorer."""
+    parser.takes("[key=value ...]")
+    parser.setting("to", "report", "folder to write; index.html in it opens without a server")
+    _results(parser)
+    parser.examples("out=outputs to=page", "out=outputs model=qwen2_5_vl_7b task=pope,mme to=page")
+
+
+def serve_page(parser: Parser) -> None:
+    """A grid, followed live."""
+    parser.takes("[-m] key=value ... [--port N]", overrides=True)
+    _sweep(parser)
+    parser.option("--port", "N", "of this machine alone (8631; 0: any free one)", type=natural)
+    parser.examples(
+        "out=outputs",
+        "-m method=divprune,fastv ratio=0.667,0.889 --port 8000",
+        "experiment=idpruner_table1",
+    )
+
+
 def reproduce(parser: Parser) -> None:
     """A paper's table, run."""
     parser.takes("paper=P table=K [key=value ...] [--factors] [--json]", overrides=True)
@@ -513,7 +546,10 @@ def export_method(parser: Parser) -> None:
     parser.setting("model", "NAME", "that the golden vectors are of", default="tiny_qwen2_5_vl")
     parser.setting("ratio", "0.889", "share removed", default="0.889")
     parser.setting("out", "FOLDER", "to write into", default="outputs/export")
-    parser.examples("method=cdpruner model=tiny_qwen2_5_vl ratio=0.667 out=cdpruner")
+    parser.examples(
+        "method=cdpruner model=tiny_qwen2_5_vl ratio=0.667 out=cdpruner",
+        "method=divprune model=tiny_llava ratio=0.889",
+    )
 
 
 def completion(parser: Parser) -> None:
@@ -671,6 +707,7 @@ def _resources(parser: Parser) -> None:
 
 def _results(parser: Parser) -> None:
     parser.setting("out", "outputs", "folder of the results", default="outputs")
+    parser.setting("shared", "FOLDER", "results of many people beside them, only read")
     parser.filters(*FILTERS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from unibench import hub
 from unibench.cli.grid import Grid
 from unibench.cli.parser import Options
 from unibench.cli.progress import clock
@@ -20,10 +22,21 @@ from unibench.cli.terminal import console, print_table
 from unibench.engines import HF
 from unibench.identity import APART, Cell, cell_of
 from unibench.inference.row import Row
-from unibench.plan import History, PlannedCell, downloads, history_of, judge_of, rows_below
+from unibench.plan import (
+    GPU,
+    History,
+    PlannedCell,
+    downloads,
+    history_of,
+    judge_of,
+    rows_below,
+    seconds_of,
+    to_fetch,
+)
 from unibench.plan.survey import STATES
 
 HOUR = 3600.0
+GIB = 1 << 30
 # in the place of the key of a hub model that is not on this disk: its commit is not known
 AFTER_DOWNLOAD = "key after download"
 STYLES = {"done": "green", "partial": "cyan", "failed": "red", "blocked": "yellow"}
@@ -103,6 +116,11 @@ class Report:
         judge_calls: at most so many answers are sent to a judge, as far as it is known.
         cells_of_unknown_judge_calls: number of cells that are not in it.
         seconds_blocked: time that blocked cells would take one worker, as far as it is known.
+        cells_calculated: number of cells of unknown time for which one is calculated from the size
+            of their model.
+        seconds_calculated: that time, on :data:`unibench.plan.GPU`.
+        download_gib: checkpoints that are fetched, as far as their size is known.
+        free_gib: of the disk that they are fetched to.
     """
 
     cells: tuple[Entry, ...]
@@ -114,6 +132,10 @@ class Report:
     judge_calls: int
     cells_of_unknown_judge_calls: int
     seconds_blocked: float
+    cells_calculated: int
+    seconds_calculated: float
+    download_gib: float
+    free_gib: float | None
 
 
 def plan(options: Options) -> int:
@@ -145,6 +167,8 @@ def _report(plans: Sequence[PlannedCell], history: History) -> Report:
     judged = [plan for plan in unfinished if judge_of(plan.cell) is not None]
     calls = [None if plan.total is None else plan.total - plan.answered for plan in judged]
     counts = Counter(plan.state for plan in plans)
+    calculated = _calculated(unfinished, history)
+    gib = sum(size for size in to_fetch(plan.cell for plan in unfinished).values() if size)
     return Report(
         cells=tuple(Entry.of(plan, history) for plan in plans),
         states={state: counts[state] for state in STATES if counts[state]},
@@ -155,7 +179,35 @@ def _report(plans: Sequence[PlannedCell], history: History) -> Report:
         judge_calls=sum(known for known in calls if known is not None),
         cells_of_unknown_judge_calls=calls.count(None),
         seconds_blocked=sum(known for known in blocked if known is not None),
+        cells_calculated=len(calculated),
+        seconds_calculated=sum(calculated),
+        download_gib=gib,
+        free_gib=_free_gib() if gib else None,
     )
+
+
+def _calculated(plans: Sequence[PlannedCell], history: History) -> list[float]:
+    """The time of cells that nothing measured is like, from the size of their model."""
+    found = []
+    for plan in plans:
+        # how many questions a data set has is not known before it is there
+        if plan.total is None or history.estimate(plan) is not None:
+            continue
+        seconds = seconds_of(plan.cell)
+        if seconds is not None:
+            found.append(seconds * (plan.total - plan.answered))
+    return found
+
+
+def _free_gib() -> float | None:
+    """Free space where checkpoints are fetched to."""
+    place = hub.cache_of("x")
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return shutil.disk_usage(place).free / GIB
+    except OSError:
+        return None
 
 
 def _print(report: Report, workers: int) -> None:
@@ -182,6 +234,12 @@ def _print(report: Report, workers: int) -> None:
     known = clock(report.seconds) if report.seconds or not unknown else "unknown"
     most = "at most " if report.together and report.seconds else ""
     screen.print(f"time left for one worker: {most}{known}{more}")
+    if report.cells_calculated:
+        screen.print(
+            f"calculated from the size of the model, for {GPU.name}: about"
+            f" {report.seconds_calculated / HOUR:.1f} hours for {report.cells_calculated} of them,"
+            " right within a factor of three"
+        )
     if report.seconds_blocked:
         screen.print(f"and the blocked cells, could they run: {clock(report.seconds_blocked)}")
     if report.seconds >= HOUR:
@@ -194,6 +252,11 @@ def _print(report: Report, workers: int) -> None:
         screen.print(f"{report.together} cells are answered together, which takes less")
     for what in report.downloads:
         screen.print(f"to download: {what}")
+    if report.free_gib is not None and report.free_gib < report.download_gib:
+        screen.print(
+            f"the disk is too small: checkpoints of about {report.download_gib:.1f} GiB, and"
+            f" {report.free_gib:.1f} GiB are free"
+        )
     if report.judge_calls or report.cells_of_unknown_judge_calls:
         screen.print(
             f"judge calls: at most {report.judge_calls},"

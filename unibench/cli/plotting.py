@@ -23,9 +23,10 @@ def plot(options: Options) -> int:
     """``plot KIND [model=M] [task=T] [budget=0.889] [out=outputs] [to=KIND.svg]``; the ending of
     ``to`` is the format.
     """
-    frame = frames.over_seeds(finished(options))
     place = Path(options.to or f"{options.kind}.svg").expanduser()
-    print(canvas.save(_drawn(frame, options), place))
+    with frames.scores_kept(folder_of(options)):
+        drawn = _drawn(frames.over_seeds(finished(options)), options)
+    print(canvas.save(drawn, place))
     return 0
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from unibench import frame as frames
 from unibench import report as reports
-from unibench.against import CONTROLS, against
 from unibench.cli.parser import Options
-from unibench.cli.results import finished, folder_of
 from unibench.cli.terminal import console, print_table
-from unibench.report import StandIn, Table
+from unibench.report import Table
 from unibench.store.files import replace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# the tables of the papers are printed without pandas: what reads results is imported where it does
 
 
 def report(options: Options) -> int:
@@ -27,11 +28,7 @@ def report(options: Options) -> int:
     With ``--html`` a page of all results instead.
     """
     if options.html:
-        from unibench.page import build  # loads torch
-
-        missing = frames.left_out(folder_of(options))
-        print(build(finished(options), Path(options.to or "report").expanduser(), left_out=missing))
-        return 0
+        return page(options)
     if options.paper or options.table or options.mode:
         tables = _of_papers(options)
     else:
@@ -49,11 +46,29 @@ def report(options: Options) -> int:
     return 0
 
 
+def page(options: Options) -> int:
+    """``page [key=value ...] [out=outputs] [to=report]``: the explorer of one's own results."""
+    from unibench import frame as frames
+    from unibench.cli.results import finished, folder_of
+    from unibench.page import build  # loads torch
+
+    store = folder_of(options)
+    with frames.scores_kept(store):
+        cells, missing = finished(options), frames.left_out(store)
+        print(build(cells, Path(options.to or "report").expanduser(), missing, store))
+    return 0
+
+
 def _of_results(options: Options) -> list[Table]:
     """Tables of one's own results, set as papers do, each method beside the best control."""
+    from unibench import frame as frames
+    from unibench.against import against
+    from unibench.cli.results import finished, folder_of
+
     show, names, view = options.show or (), reports.Names.of(options.names), options.view or "tasks"
-    cells = frames.over_seeds(finished(options), intervals="interval" in show)
-    found = against(_with_controls(options, cells)) if view == "tasks" else {}
+    with frames.scores_kept(folder_of(options)):
+        cells = frames.over_seeds(finished(options), intervals="interval" in show)
+        found = against(_with_controls(options, cells)) if view == "tasks" else {}
     tables = reports.grid(cells, view, found)
     if view not in ("groups", "diagnostics"):
         tables = [
@@ -74,6 +89,12 @@ def _show(table: Table) -> None:
 
 def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:
     """The lines that filters let pass, and the controls beside them, which a method= keeps out."""
+    import pandas as pd
+
+    from unibench import frame as frames
+    from unibench.against import CONTROLS
+    from unibench.cli.results import folder_of
+
     if "method" not in options.filters:
         return frames.whole(cells)
     lines = frames.whole(frames.load(folder_of(options)))
@@ -87,6 +108,8 @@ def _of_papers(options: Options) -> list[Table]:
     names = reports.select(options.paper, options.table)
     if mode == "published":
         return [reports.published(name) for name in names]
+    from unibench.report import StandIn
+
     # model and task stand in for those of the table, and choose no cells
     standin = StandIn(options.filters.pop("model", None), options.filters.pop("task", None))
     cells = _cells(options)
@@ -98,6 +121,9 @@ def _of_papers(options: Options) -> list[Table]:
 
 def _cells(options: Options) -> pd.DataFrame:
     """Finished cells, seeds joined; none where there is no folder yet, or nothing in it."""
+    from unibench import frame as frames
+    from unibench.cli.results import finished, folder_of
+
     empty = frames.over_seeds(frames.build([]))
     if not folder_of(options).is_dir() or frames.load(folder_of(options)).empty:
         return empty

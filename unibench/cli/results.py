@@ -12,7 +12,8 @@ from unibench.errors import UsageError
 
 
 def finished(options: Options) -> pd.DataFrame:
-    """The lines of the finished cells below ``out=`` that fit the filters.
+    """The lines of the finished cells below ``out=``, and below ``shared=`` if that is given, that
+    fit the filters.
 
     A filter names one value or several (``method=divprune,fastv``).
 
@@ -20,7 +21,11 @@ def finished(options: Options) -> pd.DataFrame:
         UsageError: no such folder, a value that no cell has, or nothing fits.
     """
     folder = folder_of(options)
-    cells = frames.load(folder)
+    shared = getattr(options, "shared", None)
+    # who has answered nothing yet may look at what others have
+    cells = frames.load(folder) if folder.is_dir() or not shared else frames.of_rows([])
+    if shared:
+        cells = frames.over(cells, frames.load(Path(shared).expanduser()))
     named = {"budget" if key == "ratio" else key: value for key, value in options.filters.items()}
     cells = frames.selected(cells, named, folder)
     if cells.empty:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from unibench.cli.terminal import console, lenient, print_table
 from unibench.inference.row import Row
+from unibench.store import versions
 
 LEGEND = """\
 ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
@@ -31,5 +32,7 @@ def print_rows(rows: Sequence[Row]) -> None:
             for remark in table.remarks:
                 screen.print(remark)
         screen.print(LEGEND)
+        if said := versions.several(row.versions for row in rows):
+            screen.print(said)
         for row in rows:
             screen.print(f"{row.method:12s} {row.folder}", soft_wrap=True)

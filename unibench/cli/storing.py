@@ -13,6 +13,7 @@ from unibench import registry
 from unibench import store as results
 from unibench.cli.parser import Options
 from unibench.cli.terminal import say
+from unibench.errors import UsageError
 from unibench.store.listing import listed
 
 
@@ -54,6 +55,11 @@ def verify(options: Options) -> int:
 
     folder = _path(options.folder)
     file, _, function = (options.score or "").rpartition(":")
+    if options.score is not None and not (function.isidentifier() and _path(file).is_file()):
+        raise UsageError(
+            f"--score {options.score}: the function of a file is wanted, ./mine.py:close; the file"
+            " is not there, or the function has no name"
+        )
     trusted = [f"{_path(file).absolute()}:{function}"] if file else []
     checked = recheck(folder, trusted)
     frame.note(folder, checked.damaged)
@@ -105,8 +111,12 @@ def rekey(options: Options) -> int:
 
     stay = 0
     with closing(Harnessed()) as harnessed, closing(Served()) as served:
-        executors: dict[str, Executor] = {"embedded": Embedded(), "harness": harnessed}
-        ask = partial(work, executors={**executors, "served": served})
+        executors: dict[str, Executor] = {
+            "embedded": Embedded(),
+            "harness": harnessed,
+            "served": served,
+        }
+        ask = partial(work, executors=executors)
         for group in lift(_path(options.folder), ask, _trusted(options)):
             cells = _counted(len(group.cells), "cell", "cells")
             samples = _counted(group.asked, "sample", "samples")

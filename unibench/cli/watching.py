@@ -67,6 +67,8 @@ def cell_folder(given: str, store: str, key: str) -> Path:
     Raises:
         UsageError: there is no such cell, or several.
     """
+    if not given:
+        raise UsageError(f"{key}= needs the folder of a cell, or the first signs of its key")
     folder = Path(given).expanduser()
     if (folder / "metrics.json").is_file():
         return folder

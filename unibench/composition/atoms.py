@@ -58,7 +58,8 @@ class Norm(Score):
     """The length of the projected features."""
 
     def score(self, ctx: StageContext) -> Tensor:
-        return ctx.visual_hidden.norm(dim=-1)
+        length: Tensor = ctx.visual_hidden.norm(dim=-1)
+        return length
 
 
 @dataclass(frozen=True)

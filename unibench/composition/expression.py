@@ -80,7 +80,7 @@ def parsed(text: str) -> Expression:
         UsageError: a kind, an atom or a parameter that does not exist, or parts that do not fit.
     """
     entries = dict(_entries(text))
-    known: Mapping[str, Any] = ATOMS
+    known = {str(kind): atoms for kind, atoms in ATOMS.items()}
     found: dict[str, Any] = {}
     for kind, words in entries.items():
         if kind not in known:

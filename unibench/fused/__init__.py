@@ -8,7 +8,8 @@ positions::
                          |                  |
                          cut at 0           cut at k       each branches off where it first cuts
 
-Rows of about one length go through a layer together. They are decoded together too, each over what
+Rows of about one length go through a layer together. What stands in front of the first picture is
+read once for all where vanilla is among them. They are decoded together too, each over what
 its method has left in each layer, and leave when they have ended.
 """
 

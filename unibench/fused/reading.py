@@ -15,6 +15,7 @@ from unibench.pruning import Session
 from unibench.pruning._transformers import attention_of
 from unibench.pruning.attention import AttentionTap, QueryKey
 from unibench.pruning.family import Family
+from unibench.pruning.positions import positions_of
 from unibench.pruning.prefill import Prefill
 
 
@@ -65,20 +66,31 @@ class Layers:
 
 
 class _Taking:
-    """Stands where the layers expect a cache, and keeps what one of them stores."""
+    """Stands where the layers expect a cache, and keeps what one of them stores.
 
-    def __init__(self) -> None:
+    Args:
+        front: what the layer has of the tokens in front of these; None is nothing.
+    """
+
+    def __init__(self, front: Held | None) -> None:
+        self._front = front
         self.keys = self.values = torch.empty(0)
 
     def update(self, keys: Tensor, values: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
         self.keys, self.values = keys, values
-        return keys, values
+        if self._front is None:
+            return keys, values
+        rows = (len(keys), -1, -1, -1)
+        front = (self._front.keys.expand(rows), self._front.values.expand(rows))
+        return torch.cat([front[0], keys], 2), torch.cat([front[1], values], 2)
 
 
 class Reading:
     """Reads one prompt for several methods.
 
-    Rows that have not been cut yet all go by one track, that of the whole prompt.
+    Rows that have not been cut yet all go by one track, that of the whole prompt. The text in front
+    of the first picture sees nothing of what is cut: where some row is never cut, others leave it
+    to that one.
 
     Args:
         layers: of the decoder.
@@ -101,6 +113,8 @@ class Reading:
         # a text alone is never cut
         pictured = opened.prefill.prompt.has_visual
         self._cuts = {layer for one in sessions for layer in one.stages} if pictured else set()
+        whole = pictured and any(not one.stages for one in sessions)
+        self._front = int(opened.prefill.prompt.visual[0].int().argmax()) if whole else 0
 
     def _modules(self, session: Session) -> set[nn.Module]:
         """The attention modules that a method reads."""
@@ -163,7 +177,29 @@ class Reading:
         if row.track is not self.trunk:
             row.track.hidden = hidden
         elif hidden is not before:
-            row.track = Track(prefill, hidden, row.wanted, list(self.trunk.held))
+            behind = self._front if self._leaves_front(row, index) else 0
+            held = list(self.trunk.held)
+            row.track = Track(prefill, hidden[:, behind:], row.wanted, held, behind)
+
+    def _leaves_front(self, row: Row, index: int) -> bool:
+        """Whether a row that has been cut in front of a layer can leave the text in front of the
+        first picture to the whole prompt: it is all there, in its place, and nobody reads it again.
+        """
+        current, front = row.prefill.current, self._front
+        later = {self._family.llm_attention(layer) for layer in range(index, len(self._layers))}
+        if not front or current is None or later & row.wanted or row.session.plan.diagnose:
+            return False
+        if max(row.session.stages) > index:  # a later cut is handed all of the row
+            return False
+        origin = current.origin[0, :front]
+        if not torch.equal(origin, torch.arange(front, device=origin.device)):
+            return False
+        if current.sizes is not None and not bool((current.sizes[0, :front] == 1).all()):
+            return False
+        if current.at is None:
+            return True
+        stood, stands = positions_of(row.prefill.prompt)[..., :front], current.at[..., :front]
+        return stood.shape == stands.shape and torch.equal(stands.to(stood), stood)
 
     def _regrouped(self) -> list[Group]:
         """The sequences that are still wanted, in batches of about one length."""
@@ -183,7 +219,11 @@ class Reading:
             prefill.counts.append(prefill.visual_counts() if again else prefill.counts[-1])
 
     def _run(self, group: Group, index: int) -> None:
-        module, taking = self._family.llm_attention(index), _Taking()
+        module, front = self._family.llm_attention(index), None
+        if group.behind:  # the whole prompt has gone through this layer before
+            whole, to = self.trunk.held[index], group.behind
+            front = Held(whole.keys[:, :to], whole.values[:, :to])
+        taking = _Taking(front)
         listeners = [module in track.wanted for track in group.tracks]
         self._calls = {} if any(listeners) else None
         group.hidden = self._layers.run(index, group.hidden, group.mask, group.rotary, taking)
@@ -191,6 +231,9 @@ class Reading:
         self._calls = None
         for number, (track, pad) in enumerate(zip(group.tracks, group.pads, strict=True)):
             keys, values = taking.keys[number, :, pad:], taking.values[number, :, pad:]
+            if front is not None:
+                keys = torch.cat([front.keys, keys], 1)
+                values = torch.cat([front.values, values], 1)
             track.held.append(Held(keys, values))
             if listeners[number]:
                 track.prefill.recorded.setdefault(module, []).extend(

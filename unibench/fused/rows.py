@@ -34,12 +34,15 @@ class Track:
         hidden: ``[1, L', D]`` entering the next layer.
         wanted: attention modules whose queries and keys are recorded.
         held: keys and values of the layers that it has passed.
+        behind: tokens at its front that are left to the whole prompt, where they are the same:
+            ``hidden`` begins behind them.
     """
 
     prefill: Prefill
     hidden: Tensor
     wanted: set[nn.Module]
     held: list[Held] = field(default_factory=list)
+    behind: int = 0
 
     @property
     def length(self) -> int:
@@ -76,7 +79,8 @@ class Group:
 
     Attributes:
         tracks: the sequences.
-        pads: padding of each.
+        pads: padding of each, behind what is left to the whole prompt.
+        behind: tokens that each leaves to it.
         hidden: ``[G, L', D]``.
         rotary: cos and sin.
         mask: of attention, as the kernel takes it.
@@ -84,6 +88,7 @@ class Group:
 
     tracks: Sequence[Track]
     pads: list[int]
+    behind: int
     hidden: Tensor
     rotary: Rotary
     mask: Tensor | None
@@ -93,28 +98,30 @@ class Group:
         """The sequences as a batch.
 
         Args:
-            tracks: of about one length.
+            tracks: of about one length, behind as many tokens.
             kind: of decoder layer.
             kernel: of attention.
         """
-        length = max(track.length for track in tracks)
+        length, behind = max(track.length for track in tracks), tracks[0].behind
         pads = [length - track.length for track in tracks]
         hidden = _beside([track.hidden for track in tracks], pads, batch=0)
         turned = [track.prefill.rotary_of(kind) for track in tracks]
         # the batch is the last axis but two: three sections may stand in front of it
-        cos = _beside([part for part, _ in turned], pads, batch=-3)
-        sin = _beside([part for _, part in turned], pads, batch=-3)
+        cos = _beside([part[..., behind:, :] for part, _ in turned], pads, batch=-3)
+        sin = _beside([part[..., behind:, :] for _, part in turned], pads, batch=-3)
         mask = None
         weighed = any(track.sizes is not None for track in tracks)
-        if any(pads) or weighed or kernel != "sdpa":
-            valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-            sizes = torch.ones(hidden.shape[:2], device=hidden.device) if weighed else None
+        # is_causal of a kernel takes the first query for the first key
+        if any(pads) or weighed or behind or kernel != "sdpa":
+            shape, device = (len(tracks), behind + length), hidden.device
+            valid = torch.ones(shape, dtype=torch.bool, device=device)
+            sizes = torch.ones(shape, device=device) if weighed else None
             for row, (track, pad) in enumerate(zip(tracks, pads, strict=True)):
-                valid[row, :pad] = False
+                valid[row, behind : behind + pad] = False
                 if sizes is not None and track.sizes is not None:
-                    sizes[row, pad:] = track.sizes[0]
+                    sizes[row, behind + pad :] = track.sizes[0, behind:]
             mask = causal_mask(kernel, valid, hidden, any(pads), sizes)
-        return cls(tracks, pads, hidden, (cos, sin), mask)
+        return cls(tracks, pads, behind, hidden, (cos, sin), mask)
 
     def unpack(self) -> None:
         """Hand each sequence its states."""
@@ -123,11 +130,14 @@ class Group:
 
 
 def grouped(tracks: Sequence[Track]) -> list[list[Track]]:
-    """Sequences by length, so that little of a batch is padding."""
+    """Sequences by length, so that little of a batch is padding; those that leave tokens to the
+    whole prompt come after it.
+    """
     groups: list[list[Track]] = []
-    for track in sorted(tracks, key=lambda one: one.length, reverse=True):
-        longest = groups[-1][0].length if groups else 0
-        if groups and longest - track.length <= max(FEW, longest // SLACK):
+    for track in sorted(tracks, key=lambda one: (one.behind, -one.length)):
+        first = groups[-1][0] if groups else track
+        near = first.length - track.length <= max(FEW, first.length // SLACK)
+        if groups and near and first.behind == track.behind:
             groups[-1].append(track)
         else:
             groups.append([track])

@@ -20,6 +20,7 @@ PACKAGES = (
     "tokenizers",
     "numpy",
     "pillow",
+    "qwen-vl-utils",
     "hydra-core",
     "omegaconf",
     "ms-vlmeval",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ from unibench.identity import (
 from unibench.inference.over_time import summary
 from unibench.inference.record import Record
 from unibench.inference.verdict import Metric, Sampling, Verdict
-from unibench.store import DamagedError, read_samples
+from unibench.store import DamagedError, read_samples, versions
 from unibench.store.data import UnreadableError, parsed_json, read_bytes
 from unibench.store.files import read_json
 from unibench.store.lines import LARGEST
@@ -210,6 +211,8 @@ class Row(Measured, Counted, Scored, Named):
         uncounted: operators of the selection whose teraflops are not counted.
         notes: remarks of the method and of the run.
         device: processors on which samples were answered.
+        versions: releases of the packages that decide an answer, see
+            :mod:`unibench.store.versions`; empty in rows of before.
         harness: who asked and scored; ``"none"`` is unibench itself.
         harness_version, harness_task, wrapper, convention: of the harness, see
             :mod:`unibench.benchmark`; None without one.
@@ -237,6 +240,7 @@ class Row(Measured, Counted, Scored, Named):
     uncounted: tuple[str, ...] = ()
     notes: tuple[str, ...]
     device: str
+    versions: str = ""
     harness: str
     harness_version: str | None = None
     harness_task: str | None = None
@@ -395,14 +399,15 @@ def _stored(file: Path) -> Any:
 
 
 def stored_row(cell: Cell) -> Row | None:
-    """The row of a finished cell; None also if it is damaged, and so has to be made again from the
-    cell's samples.
+    """The row of a cell that is finished here or in the shared store; None also if it is damaged,
+    and so has to be made again from the cell's samples.
     """
-    try:
-        values = read_json(cell.folder / "metrics.json")
-        return Row.from_json(values, cell.identity, str(cell.folder))
-    except RowError:
-        return None
+    for folder in (cell.folder, cell.shared_folder):
+        if folder is None:
+            continue
+        with suppress(RowError):
+            return Row.from_json(read_json(folder / "metrics.json"), cell.identity, str(folder))
+    return None
 
 
 def row_of(
@@ -476,6 +481,7 @@ def of_samples(
             *_left_out(environments),
         ),
         "device": " + ".join(dict.fromkeys(str(run["device"]) for run in environments)),
+        "versions": versions.said(environments),
     }
 
 
@@ -641,6 +647,18 @@ def change_of(records: Sequence[Record], vanilla: Path) -> Change | None:
         before = read_samples(vanilla)[0]
     except DamagedError:  # `store verify` names it; this row is of other samples
         return None
+    return change_from(before, records)
+
+
+def change_from(
+    before: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+) -> Change | None:
+    """What became of the unpruned model's answers; None where no sample has a score in both.
+
+    Args:
+        before: samples of vanilla by id, as they are stored.
+        records: of the pruned cell, scored.
+    """
     pairs = [
         (before[record.id], record)
         for record in records

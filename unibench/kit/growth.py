@@ -129,7 +129,8 @@ def _measured(question: Question) -> Size:
 
     def gram() -> Tensor:
         unit = features / features.norm(dim=1, keepdim=True)
-        return unit @ unit.T
+        product: Tensor = unit @ unit.T
+        return product
 
     with counted() as work:
         question.again()

@@ -100,12 +100,16 @@ def rerun(
     """
     out = it.folder / parts.CELLS
     cells = [*it.suite.cells(words, out), *it.required]
-    executor = Embedded()
+    executor, left = Embedded(), {one.folder: one for one in it.own}
     # a model is loaded once
     for cell in sorted({one.key: one for one in cells}.values(), key=lambda one: one.loaded):
         held = [one for one in it.held if _is(one, cell) or _own(it, one, cell)]
         for one in held:
+            left.pop(one.folder, None)
             yield _asked(executor, cell, one, share, draw)
+    for one in left.values():
+        what = "was not asked: the file and the parameters mean no such cell"
+        yield Asked(one.name, (), (Problem("rerun", one.name, what),))
 
 
 def _own(it: Certificate, one: Held, cell: Cell) -> bool:
@@ -134,8 +138,9 @@ def _asked(executor: Embedded, cell: Cell, one: Held, share: float, draw: random
         if name not in again:
             problems.append(Problem("rerun", one.name, f"{name}: the task has no such sample"))
             continue
+        before, now = stored.as_json(), again[name].as_json()  # rounded alike
         for column in COMPARED:
-            if getattr(stored, column) != getattr(again[name], column):
+            if before[column] != now[column]:
                 problems.append(Problem("rerun", one.name, f"{name}: {column} is another"))
                 break
     return Asked(one.name, tuple(chosen), tuple(problems))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from unibench.budget import Budget
+from unibench.budget import Budget, Positions, Scope
 from unibench.errors import UsageError
 from unibench.kit.host import Host
 from unibench.kit.trial import (
@@ -143,17 +144,14 @@ def names(trial: Trial) -> None:
     drawn: list[bool] = []
     generator = StageContext.generator
 
-    def noting(ctx: StageContext) -> torch.Generator:
+    def noting(self: StageContext) -> torch.Generator:
         drawn.append(True)
-        return generator(ctx)
+        return generator(self)
 
     # the engine itself takes seeds from the generator, so calls are counted within the answer
     def probe(question: Question) -> None:
-        StageContext.generator = noting  # type: ignore[method-assign]
-        try:
+        with patch.object(StageContext, "generator", noting):
             question.again()
-        finally:
-            StageContext.generator = generator  # type: ignore[method-assign]
 
     second = trial.read(Shown(1), names=["another"], probes=[probe])
     if not drawn and not _alike(first.chosen(), second.chosen()):
@@ -186,9 +184,10 @@ def dtype(trial: Trial) -> None:
 
     def probe(question: Question) -> None:
         other = question.again(**float_states(question))
-        pair = [(question.keep, question.values)], [(other.keep, other.values)]
+        first: Chosen = [(question.keep, question.values)]
+        second: Chosen = [(other.keep, other.values)]
         # scores show what a choice among few tokens may hide
-        if not _alike(*pair, places=2e-2) or not _same_scores(question, other):
+        if not _alike(first, second, places=2e-2) or not _same_scores(question, other):
             raise Fault(
                 "another answer where the same states are float32; compute in float32"
                 " (ctx.visual_hidden, or .float() first)",
@@ -286,7 +285,8 @@ def blank(trial: Trial) -> None:
 
 def pictures(trial: Trial) -> None:
     """Several pictures of several sizes, under one budget and under one for each."""
-    for scope in ("sequence", "item"):
+    scopes: tuple[Scope, ...] = ("sequence", "item")
+    for scope in scopes:
         read = trial.read(Shown(0, 3), scope=scope)
         if scope == "sequence":
             _met(trial, read, ratio=0.667)
@@ -309,7 +309,7 @@ def words(trial: Trial) -> None:
 def positions(trial: Trial) -> None:
     """Where the kept tokens stand does not change which they are, and generation goes on."""
     first = trial.read(Shown(1), steps=STEPS)
-    places = ("compact", "centre") if trial.method.centres else ("compact",)
+    places: tuple[Positions, ...] = ("compact", "centre") if trial.method.centres else ("compact",)
     for place in places:
         other = trial.read(Shown(1), positions=place, steps=STEPS)
         if trial.once and not _alike(first.chosen(), other.chosen()):
@@ -355,8 +355,8 @@ def held(rule: Rule, trial: Trial) -> None:
     except Exception as error:
         watch, line = getattr(error, "watch", None), own_line(error, trial.files)
         message = " ".join(str(error).split()) or type(error).__name__
-        found_by_engine = isinstance(error, UsageError)
-        if found_by_engine and not _of_answer(error):
+        found_by_engine = isinstance(error, (SelectionError, BudgetError))
+        if isinstance(error, UsageError) and not found_by_engine:
             raise LeftOut(f"refused: {message}") from None
         place = line or ""
         if not line and watch is not None:
@@ -367,11 +367,6 @@ def held(rule: Rule, trial: Trial) -> None:
                 place = watch.nan or place
         reason = message if found_by_engine else f"{type(error).__name__}: {message}"
         raise Fault(reason, place) from None
-
-
-def _of_answer(error: UsageError) -> bool:
-    """Whether a method's answer was refused, not the method."""
-    return isinstance(error, (SelectionError, BudgetError))
 
 
 Chosen = list[tuple[Tensor | None, ...]]

@@ -113,8 +113,12 @@ def _check(kind: str, name: str) -> None:
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name[0] == "_":
         raise UsageError(f"new {kind} {name}: a name in snake case is wanted, such as keep_borders")
-    taken = {"method": registry.methods, "task": registry.tasks, "family": registry.families}
-    if name in taken[kind]():
+    taken = {
+        "method": registry.methods().keys(),
+        "task": registry.tasks().keys(),
+        "family": registry.families().keys(),
+    }
+    if name in taken[kind]:
         raise UsageError(f"new {kind} {name}: there is a {kind} of this name; take another one")
 
 

@@ -252,16 +252,17 @@ def _cells(it: Certificate) -> Iterator[Problem]:
             del left[one.folder]
             yield from _differing(one, cell.identity)
     vanillas = {one.place: one for one in it.held if one.row.method == "vanilla"}
-    beside = {(cell.config.model.name, cell.config.task.name): cell for cell in it.required}
-    for place, cell in beside.items():
-        for ratio in it.suite.ratios:
-            own = [one for one in it.own if one.place == place and one.row.budget == ratio]
-            if len(own) != 1:
-                name = f"{place[0]} {place[1]} {it.method['name']}@{ratio}"
-                yield Problem("suite", shown(name), f"is there {len(own)} times, not once")
-            for one in own:
-                left.pop(one.folder, None)
-                yield from _own(it, one, cell, vanillas.get(place))
+    for cell in it.required:
+        if cell.method != it.suite.baselines[0]:
+            continue
+        place, ratio = (cell.config.model.name, cell.config.task.name), cell.budget.label
+        own = [one for one in it.own if one.place == place and one.row.budget == ratio]
+        if len(own) != 1:
+            name = f"{place[0]} {place[1]} {it.method['name']}@{ratio}"
+            yield Problem("suite", shown(name), f"is there {len(own)} times, not once")
+        for one in own:
+            left.pop(one.folder, None)
+            yield from _own(it, one, cell, vanillas.get(place))
     for one in left.values():
         if not _is_control_of(it, one):
             yield Problem("suite", one.name, "is no cell of the suite")
@@ -298,7 +299,7 @@ def _differing(one: Held, wanted: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _own(it: Certificate, one: Held, cell: Cell, vanilla: Held | None) -> Iterator[Problem]:
-    """Whether a cell of the method is asked as the others are."""
+    """Whether a cell of the method is asked as a baseline is."""
     method = dict(one.identity["method"])
     method.pop("name", None)
     if not same(method, it.method["options"]):
@@ -307,12 +308,10 @@ def _own(it: Certificate, one: Held, cell: Cell, vanilla: Held | None) -> Iterat
         yield Problem("identity", one.name, "was answered by another code of the method")
     if vanilla is not None and one.row.setting != vanilla.row.setting:
         yield Problem("identity", one.name, "is not of vanilla's setting")
-    # all but the method is what the suite asks of everybody
-    kept = {key: value for key, value in one.identity.items() if key not in ("method", "budget")}
-    other = {key: value for key, value in cell.identity.items() if key not in ("method", "budget")}
-    kept["seed"], other["seed"] = one.identity["seed"], 0
-    for name in ("control", "controls"):
-        kept.pop(name, None), other.pop(name, None)
+    # all but the method is what the baseline is asked at this budget; a CLIP that only a method
+    # which reads the question opens is part of the method
+    kept = {key: value for key, value in one.identity.items() if key not in ("method", "clip")}
+    other = {key: value for key, value in cell.identity.items() if key not in ("method", "clip")}
     yield from _differing(Held(one.folder, one.row, kept, one.records), other)
 
 

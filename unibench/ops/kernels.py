@@ -1,8 +1,7 @@
-"""A place for other ways to compute what a function of this package defines: one kernel for a whole
-loop, or one pass that keeps less in memory.
+"""A place for kernels that run a whole greedy loop at once.
 
-Empty unless :func:`installed` fills it. What is computed is defined by the plain form; a kernel
-gives the same (picks bit for bit, scores to rounding) or stands aside.
+Empty unless :func:`installed` fills it. What a loop picks is defined by its plain form in
+:mod:`unibench.ops.greedy`; a kernel gives the same picks or stands aside.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-Name = Literal["max_min", "farthest", "mmr", "rep_max", "determinantal", "received"]
+Name = Literal["max_min", "farthest", "mmr", "rep_max", "determinantal"]
 Kernel = Callable[..., Tensor | None]
-"""Takes what the plain form takes; None where it does not serve that."""
+"""Takes what the plain loop takes; None where it does not serve that."""
 
 _NONE: Mapping[Name, Kernel] = MappingProxyType({})
 _installed: ContextVar[Mapping[Name, Kernel]] = ContextVar("kernels", default=_NONE)
 
 
 def at_once(name: Name, *given: Any) -> Tensor | None:
-    """What an installed kernel makes of some input; None: take the plain form."""
+    """The picks of an installed kernel; None: take the plain loop."""
     kernel = _installed.get().get(name)
     return None if kernel is None else kernel(*given)
 

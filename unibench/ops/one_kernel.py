@@ -42,7 +42,7 @@ NAN = tl.constexpr(2**31 - 1)  # above every number: torch takes NaN for the gre
 MAX_MIN, PREFERRED, MMR, REP_MAX = (tl.constexpr(number) for number in range(4))
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _greatest(value, free, inside, at, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
     """Index of the greatest, of equal ones the first: as ``torch.argmax`` of the vector in which
     what was picked is minus infinity.
@@ -59,7 +59,7 @@ def _greatest(value, free, inside, at, BLOCK: tl.constexpr):  # type: ignore[no-
     return BLOCK - 1 - (tl.max(both, axis=0) & 0xFFFFFFFF)
 
 
-@triton.jit(do_not_specialize=["n", "k"])
+@triton.jit(do_not_specialize=["n", "k"])  # type: ignore[untyped-decorator]
 def _running(  # type: ignore[no-untyped-def]
     pairs, stride, first, extra, taken, picks, n, k, less,
     KIND: tl.constexpr, GOES_ON: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
@@ -99,7 +99,7 @@ def _running(  # type: ignore[no-untyped-def]
             value = more * state if KIND == PREFERRED else state
 
 
-@triton.jit(do_not_specialize=["n", "k"])
+@triton.jit(do_not_specialize=["n", "k"])  # type: ignore[untyped-decorator]
 def _determinantal(  # type: ignore[no-untyped-def]
     pairs, stride, whole, quality, factor, picks, n, k, share, tiny,
     WEIGHTED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803

@@ -5,27 +5,25 @@ reaches memory::
 
     [keys of a block]  <-  queries, log-sum-exps       sums += exp(q . k * scaling - logsumexp[q])
 
-Importing this needs Triton; see :mod:`unibench.ops.one_kernel`.
+Methods get it inside ``streamed(columns)`` (:mod:`unibench.pruning.streamed`). Importing this needs
+Triton; see :mod:`unibench.ops.one_kernel`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import triton  # type: ignore[import-not-found]
 import triton.language as tl  # type: ignore[import-not-found]
 from torch import Tensor
 
-from unibench.ops.received import in_tiles, streamed
+from unibench.ops.received import in_tiles
 from unibench.ops.work import did
 
 BLOCK = 64  # queries and keys of a product
 WIDEST = 128  # of a head: a block of keys and one of queries stay in registers
 
 
-@triton.jit(do_not_specialize=["first", "tokens"])
+@triton.jit(do_not_specialize=["first", "tokens"])  # type: ignore[untyped-decorator]
 def _columns(  # type: ignore[no-untyped-def]
     query, key, weight, sums, query_head, query_row, key_head, key_row, first, tokens, width,
     scaling, SHARED: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
@@ -80,10 +78,3 @@ def columns(query: Tensor, key: Tensor, scaling: float, weight: Tensor, first: i
                 WIDTH=max(16, triton.next_power_of_2(width)), BLOCK=BLOCK,
             )  # fmt: skip
     return sums.sum(1)
-
-
-@contextmanager
-def one_pass() -> Iterator[None]:
-    """As :func:`unibench.ops.received.streamed`, with the map's columns summed up by the kernel."""
-    with streamed(columns):
-        yield

@@ -10,15 +10,12 @@ so each entry stands for itself, and tiles of any size are summed up as they com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unibench.ops import kernels
 from unibench.ops.work import product
 
 TILE_BYTES = 2**25  # of the entries of the map that are there at once
@@ -73,7 +70,8 @@ def _own(query: Tensor, key: Tensor, scaling: float, weight: Tensor) -> Tensor:
     """The diagonal of the map, summed over heads, ``[batch, tokens]``."""
     grouped = query.float().unflatten(1, (key.shape[1], -1))
     logits = (grouped * key.float()[:, :, None]).sum(-1).flatten(1, 2) * scaling
-    return (logits - weight).exp().sum(1)
+    own: Tensor = (logits - weight).exp().sum(1)
+    return own
 
 
 def log_sum_exp(query: Tensor, key: Tensor, scaling: float) -> Tensor:
@@ -94,27 +92,16 @@ def log_sum_exp(query: Tensor, key: Tensor, scaling: float) -> Tensor:
 
 def _by_flash(query: Tensor, key: Tensor, scaling: float) -> Tensor | None:
     """The log-sum-exp that SDPA's flash operator returns beside its output; None without one."""
-    width = query.shape[-1]
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    if query.shape[1] != key.shape[1] or not query.dtype.is_floating_point:
+    half, width = query.dtype in (torch.float16, torch.bfloat16), query.shape[-1]
+    if query.shape[1] != key.shape[1]:
         return None
+    # the keys stand in for the values, which the log-sum-exp does not depend on
     if query.device.type == "cpu":
-        # the keys stand in for the values, which the log-sum-exp does not depend on
-        return aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, key, scale=scaling
-        )[1].float()  # fmt: skip
-    if query.device.type == "cuda" and half and width % 8 == 0 and width <= 256:
-        found: Tensor = aten._scaled_dot_product_flash_attention(
-            query, key, key, scale=scaling
-        )[1]  # fmt: skip
-        return found[..., : query.shape[2]]  # some versions pad the rows
-    return None
-
-
-@contextmanager
-def streamed(columns: Columns = in_tiles) -> Iterator[None]:
-    """Methods that read the attention of the vision tower get it by :func:`received` for the length
-    of the block: equal to rounding, with less memory.
-    """
-    with kernels.installed({"received": partial(received, columns=columns)}):
-        yield
+        found = aten._scaled_dot_product_flash_attention_for_cpu(query, key, key, scale=scaling)
+    elif query.device.type == "cuda" and half and width % 8 == 0 and width <= 256:
+        found = aten._scaled_dot_product_flash_attention(query, key, key, scale=scaling)
+    else:
+        return None
+    sums: Tensor = found[1]
+    # some versions pad the rows
+    return sums[..., : query.shape[2]].float()

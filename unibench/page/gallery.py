@@ -1,118 +1,25 @@
-"""Samples on which a pruned model and the whole one differ."""
+"""Which tokens of a stored sample were kept, and where they lie on its pictures."""
 
 from __future__ import annotations
 
-import base64
-import io
-import logging
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from PIL import Image
 
-from unibench import frame as frames
 from unibench.asked import asked
 from unibench.errors import UsageError, unknown
-from unibench.plots.overlay import SIDE, of_pictures, views
+from unibench.inference.record import Record, stored
+from unibench.plots.overlay import View, drawn, of_pictures, places
 from unibench.pruning.layout import Box, Item, read
 from unibench.pruning.record import unpacked
+from unibench.store import read_samples
 from unibench.store.data import shown
-from unibench.tasks import Sample
 
-log = logging.getLogger(__name__)
 TOKENS = 1_000_000  # of a sample, far more than any model reads
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One sample, answered twice.
-
-    Attributes:
-        cell: key of the pruned cell.
-        title: model, method, budget and task.
-        sample, ability: which question.
-        question: as it was asked; empty where only the harness has it.
-        truth: the right answer.
-        before, after: vanilla's answer and the pruned one's.
-        won: whether the pruned one scores higher.
-        pictures: ``data:`` addresses: the pictures, then what was kept of each.
-        remark: why there are none.
-    """
-
-    cell: str
-    title: str
-    sample: str
-    ability: str
-    question: str
-    truth: str
-    before: str
-    after: str
-    won: bool
-    pictures: tuple[str, ...]
-    remark: str
-
-
-def differences(frame: pd.DataFrame, per_cell: int) -> Iterator[Difference]:
-    """The first samples of each pruned cell that score otherwise than vanilla's of the same
-    setting.
-
-    Args:
-        frame: finished cells, not joined over seeds.
-        per_cell: how many of each.
-    """
-    cells = frames.whole(frame)
-    whole = frames.vanillas(cells)["folder"].to_dict()
-    for _, line in cells[cells["method"] != "vanilla"].iterrows():
-        if line["setting"] in whole:
-            yield from _of_cell(line.to_dict(), whole[line["setting"]], per_cell)
-
-
-def _of_cell(line: Mapping[Any, Any], vanilla: str, count: int) -> Iterator[Difference]:
-    try:
-        pruned, before = frames.samples(line["folder"]), frames.samples(vanilla)
-    except UsageError as error:  # a damaged cell is named and costs the page nothing else
-        log.warning("%s", error)
-        return
-    both = pruned.join(before[["answer", "score"]], rsuffix="_before", how="inner")
-    wanted = both[
-        (both["score"] < both["score_before"]) | (both["score"] > both["score_before"])
-    ].head(count)
-    if wanted.empty:
-        return
-    remark, sources = "", dict[str, Sample]()
-    seen: dict[str, tuple[str, ...]] = {}
-    try:
-        sources = asked(Path(line["folder"]), set(wanted.index), len(pruned))
-        seen = {
-            name: tuple(_pictures(source, wanted.loc[name].to_dict()))
-            for name, source in sources.items()
-        }
-    except UsageError as error:  # the page shows the answers all the same
-        remark = str(error)
-    title = " ".join(
-        str(part)
-        for part in (line["model"], line["method"], line["variant"], line["budget"], line["task"])
-        if part
-    )
-    for name, sample in wanted.iterrows():
-        source = sources.get(str(name))
-        yield Difference(
-            cell=line["key"],
-            title=title,
-            sample=str(name),
-            ability=str(sample["ability"]),
-            question=source.question if source else str(sample.get("question", "")),
-            truth=str(sample["truth"]),
-            before=str(sample["answer_before"]),
-            after=str(sample["answer"]),
-            won=bool(sample["score"] > sample["score_before"]),
-            pictures=seen.get(str(name), ()),
-            remark=remark,
-        )
 
 
 def kept_of(folder: str, sample: str) -> list[Image.Image]:
@@ -121,47 +28,70 @@ def kept_of(folder: str, sample: str) -> list[Image.Image]:
     Raises:
         UsageError: the cell has no such sample, or its pictures cannot be had.
     """
-    records = frames.samples(folder)
-    if sample not in records.index:
-        raise unknown(f"sample of {folder}", sample, list(records.index[:5]))
-    (source,) = asked(Path(folder), {sample}, len(records)).values()
-    return _views(source, records.loc[[sample]].iloc[0].to_dict())
+    place = Path(folder)
+    records = {one.id: one for one in stored(place, read_samples(place)[0].values())}
+    if sample not in records:
+        raise unknown(f"sample of {folder}", sample, list(records)[:5])
+    (source,) = asked(place, {sample}, len(records)).values()
+    one = records[sample]
+    try:
+        kept = unpacked(one.last, sum(length for length, _ in one.layout))
+        return drawn(source.images, laid([picture.size for picture in source.images], one), kept)
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise _damaged(one, error) from None
 
 
-def _views(source: Sample, record: Mapping[Any, Any]) -> list[Image.Image]:
-    """What was kept of each picture of a sample.
+def laid(sizes: Sequence[tuple[int, int]], record: Record) -> list[View]:
+    """Where the tokens of a sample lie on its pictures, or on the frames of its video; the grids
+    name tokens of the whole prompt.
+
+    Args:
+        sizes: width and height of the pictures.
+        record: of the sample.
 
     Raises:
         UsageError: the record is none that a run writes.
     """
     try:
-        items, boxes = _layout(record["layout"]), [_box(box) for box in record["seen"]]
-        if isinstance(record.get("frames"), (list, tuple)) and record["frames"]:
-            return _frame_views(source, record, items, boxes)
-        pictures = of_pictures(items, len(source.images))
-        kept = unpacked(record["last"], sum(len(item) for item in pictures))
+        items, boxes = _layout(record.layout), [_box(box) for box in record.seen]
+        if record.frames:
+            return _of_frames(sizes, record, items, boxes)
         found = []
-        for picture, item, box in zip(source.images, pictures, boxes, strict=True):
-            found += views([picture], item, kept[item.start : item.stop], box)
+        pictures = of_pictures(items, len(sizes))
+        for number, (item, box) in enumerate(zip(pictures, boxes, strict=True)):
+            views = places([sizes[number]], item, box)
+            found += [_moved(view, number, item.start) for view in views]
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
-        raise UsageError(f"sample {shown(source.id)}: its record is damaged: {error}") from None
+        raise _damaged(record, error) from None
     return found
 
 
-def _frame_views(
-    source: Sample, record: Mapping[Any, Any], items: tuple[Item, ...], boxes: list[Box]
-) -> list[Image.Image]:
-    """What was kept of each frame of a video, or of the two that a Qwen reads together."""
-    (numbers,) = record["frames"]
-    frames = [source.images[number] for number in numbers]
-    kept = unpacked(record["last"], sum(len(item) for item in items))
+def _of_frames(
+    sizes: Sequence[tuple[int, int]], record: Record, items: tuple[Item, ...], boxes: list[Box]
+) -> list[View]:
+    """The grids of each frame of a video, or of the two that a Qwen reads together."""
+    (numbers,) = record.frames
     if len(items) == 1:
-        return views(frames, items[0], kept, boxes[0])
+        views = places([sizes[number] for number in numbers], items[0], boxes[0])
+        return [_moved(view, numbers[view.picture], items[0].start) for view in views]
     found = []
     # a family whose frames are pictures has an item for each
-    for frame, item in zip(frames, items, strict=True):
-        found += views([frame], item, kept[item.start : item.stop], boxes[0])
+    for number, item in zip(numbers, items, strict=True):
+        views = places([sizes[number]], item, boxes[0])
+        found += [_moved(view, number, item.start) for view in views]
     return found
+
+
+def _moved(view: View, picture: int, start: int) -> View:
+    """A view of a picture among others, its tokens counted from the first of the prompt."""
+    grids = (
+        replace(grid, tokens=tuple(start + token for token in grid.tokens)) for grid in view.grids
+    )
+    return View(picture, tuple(grids))
+
+
+def _damaged(record: Record, error: Exception) -> UsageError:
+    return UsageError(f"sample {shown(record.id)}: its record is damaged: {error}")
 
 
 def _layout(stored: Any) -> tuple[Item, ...]:
@@ -195,19 +125,3 @@ def _box(stored: Any) -> Box:
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise ValueError("a box inside the picture is wanted")
     return left, top, right, bottom
-
-
-def _pictures(source: Sample, record: Mapping[Any, Any]) -> Iterator[str]:
-    """The pictures of a sample, and what was kept of each."""
-    for picture in source.images:
-        small = picture.convert("RGB")
-        small.thumbnail((SIDE, SIDE))
-        yield _address(small)
-    yield from map(_address, _views(source, record))
-
-
-def _address(picture: Image.Image) -> str:
-    """A picture inside the page."""
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -87,7 +87,13 @@ def _beside(cell: Cell, row: Row, reference: Path, foreign: Foreign) -> Imported
     if row.method == "vanilla":
         raise UsageError(f"{reference} is unpruned; import a run beside the cell of its method")
     method = {"name": row.method, "imported": foreign.digest}
-    store = reference.absolute().parents[3]  # <store>/<model>/<task>/<method>/<key>
+    place = reference.absolute()  # <store>/<model>/<task>/<method>/<key>
+    if place.parts[-4:-2] != (row.model, row.task):
+        raise UsageError(
+            f"{reference} lies in no store, where the run would be written beside it: its path does"
+            f" not end in {row.model}/{row.task}/<method>/<key>"
+        )
+    store = place.parents[3]
     # the stored identity, so that the run shares the setting of the cell whatever the code is now
     identity = dict(row.identity)
     identity |= {"method": method, "code": {**identity["code"], "method": foreign.digest}}

@@ -21,6 +21,7 @@ from unibench.errors import UsageError, shown, unknown
 NEEDED = ("id", "visual_tokens", "kept", "answer")
 KNOWN = (*NEEDED, "score", "layer", "new_tokens")
 LARGEST = 1 << 30  # bytes of a file
+MOST = 10**9  # of a number; a line of samples with a much larger one would count as damaged
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _wrong(values: Mapping[str, Any]) -> list[str]:
     found = [f"{name} is no text" for name in ("id", "answer") if not _is_text(values[name])]
     for name in ("visual_tokens", "layer", "new_tokens"):
         if not _is_count(values.get(name, 0)):
-            found.append(f"{name}={shown(values[name])} is no whole number from 0")
+            found.append(f"{name}={shown(values[name])} is no whole number from 0 to {MOST:,}")
     kept, score = values["kept"], values.get("score")
     if not isinstance(kept, list) or not all(map(_is_count, kept)):
         found.append("kept is no list of whole numbers from 0; a mask is written as its indices")
@@ -131,4 +132,4 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= MOST

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from unibench import hub
 from unibench.benchmark import MODULES
 from unibench.identity import Cell
+from unibench.plan.sizes import size_of
 
 
 def obstacle(cell: Cell) -> str | None:
@@ -41,7 +42,9 @@ def downloads(cells: Iterable[Cell]) -> list[str]:
     for cell in cells:
         if not hub.cached(cell.config.model):
             later = "" if cell.final else " (key after download: its commit is not known)"
-            found[f"model {cell.config.model.checkpoint}{later}"] = None
+            size = size_of(cell.config.model)
+            about = "" if size is None else f", about {size.gib:.1f} GiB"
+            found[f"model {cell.config.model.checkpoint}{about}{later}"] = None
         if str(cell.identity["data"]).startswith("published:"):
             found[f"data of {cell.config.task.name}, unless its harness has them already"] = None
     return list(found)

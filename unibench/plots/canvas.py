@@ -30,6 +30,7 @@ COLOURS = (
     "#5E3C99",
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+VANILLA = {"color": "#555555", "marker": "o"}  # beside any methods
 
 mpl.rcParams.update({"svg.hashsalt": "unibench", "svg.fonttype": "none", "pdf.fonttype": 42})
 mpl.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
@@ -50,14 +51,18 @@ def canvas(
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each name: the same for the same set of names, whatever their order."""
-    return {
+    """Colour and marker of each name: the same for the same set of names, whatever their order, and
+    of vanilla always the same.
+    """
+    found = set(names)
+    looked = {
         name: {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
         }
-        for number, name in enumerate(sorted(set(names)))
+        for number, name in enumerate(sorted(found - {"vanilla"}))
     }
+    return looked | ({"vanilla": dict(VANILLA)} if "vanilla" in found else {})
 
 
 def title(figure: Figure, text: str, models: Iterable[str]) -> None:

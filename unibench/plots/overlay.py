@@ -5,7 +5,7 @@ figure 4).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -18,16 +18,41 @@ GAP = 8
 SIDE = 336  # pixels of the longer side of a view
 
 
-def views(
-    pictures: Sequence[Image.Image], item: Item, kept: Tensor, seen: Box = WHOLE
-) -> list[Image.Image]:
-    """A picture or video as its tokens see it, dropped places dark.
+@dataclass(frozen=True)
+class Grid:
+    """Tokens that lie as a grid on a picture.
+
+    Attributes:
+        tokens: of the item, row by row; separators of rows have no place and are left out.
+        height, width: of the grid.
+        box: the part of the picture that it covers.
+    """
+
+    tokens: tuple[int, ...]
+    height: int
+    width: int
+    box: Box
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture, or a frame of a video, with the grids that lie on it.
+
+    Attributes:
+        picture: index among the pictures.
+        grids: tiles, or one grid; empty where nothing can be placed.
+    """
+
+    picture: int
+    grids: tuple[Grid, ...] = ()
+
+
+def places(sizes: Sequence[tuple[int, int]], item: Item, seen: Box = WHOLE) -> list[View]:
+    """Where the tokens of a picture or video lie.
 
     Args:
-        pictures: the picture; of a video its frames.
-        item: the layout of its tokens. Without one nothing can be placed and the pictures come back
-            whole.
-        kept: ``[len(item)]`` mask.
+        sizes: width and height of the picture; of a video those of its frames.
+        item: the layout of its tokens. Without one nothing can be placed.
         seen: the part of the picture that the processor hands on (a centre crop sees less than
             all).
 
@@ -37,22 +62,55 @@ def views(
     """
     found, start = [], 0
     for part in item.parts:
-        grids = _grids(part, kept[start : start + len(part)])
+        grids = _grids(part, start)
         start += len(part)
-        if len(pictures) > 1:
+        if len(sizes) > 1:
             found += [
-                _shaded(_sized(pictures[number * len(pictures) // part.frames]), [(grid, seen)])
-                for number, grid in enumerate(grids)
+                View(
+                    number * len(sizes) // part.frames,
+                    (Grid(tokens, part.height, part.width, seen),),
+                )
+                for number, tokens in enumerate(grids)
             ]
         else:
-            boxes = tiles(part.frames, pictures[0].width / pictures[0].height)
+            boxes = [_within(seen, box) for box in tiles(part.frames, sizes[0][0] / sizes[0][1])]
+            laid = zip(grids, boxes, strict=True)
             found.append(
-                _shaded(
-                    _sized(pictures[0]),
-                    [(grid, _within(seen, box)) for grid, box in zip(grids, boxes, strict=True)],
-                )
+                View(0, tuple(Grid(tokens, part.height, part.width, box) for tokens, box in laid))
             )
-    return found or [_sized(picture) for picture in pictures]
+    return found or [View(number) for number in range(len(sizes))]
+
+
+def views(
+    pictures: Sequence[Image.Image], item: Item, kept: Tensor, seen: Box = WHOLE
+) -> list[Image.Image]:
+    """A picture or video as its tokens see it, dropped places dark; the pictures whole where
+    nothing can be placed.
+
+    Args:
+        pictures: the picture; of a video its frames.
+        item: the layout of its tokens.
+        kept: ``[len(item)]`` mask.
+        seen: as :func:`places` takes it.
+    """
+    return drawn(pictures, places([picture.size for picture in pictures], item, seen), kept)
+
+
+def drawn(
+    pictures: Sequence[Image.Image], placed: Sequence[View], kept: Tensor
+) -> list[Image.Image]:
+    """Each view with its dropped places dark.
+
+    Args:
+        pictures: that the views are of.
+        placed: the views.
+        kept: mask of the tokens that their grids name.
+    """
+    found = []
+    for view in placed:
+        picture = _sized(pictures[view.picture])
+        found.append(_shaded(picture, view.grids, kept) if view.grids else picture)
+    return found
 
 
 def of_pictures(items: Sequence[Item], pictures: int) -> tuple[Item, ...]:
@@ -137,11 +195,11 @@ def _fitted(view: Image.Image, side: int) -> Image.Image:
     return found
 
 
-def _grids(part: Part, kept: Tensor) -> list[Tensor]:
-    """The mask of each grid of a part, ``[height, width]``, without its separators."""
-    places = [not mark for mark in part.separators]
-    shown = kept[[place for place, is_patch in enumerate(places) if is_patch]]
-    return list(shown.view(part.frames, part.height, part.width))
+def _grids(part: Part, start: int) -> list[tuple[int, ...]]:
+    """The tokens of each grid of a part whose first token is ``start``, without its separators."""
+    tokens = [start + place for place, mark in enumerate(part.separators) if not mark]
+    size = part.height * part.width
+    return [tuple(tokens[frame * size : (frame + 1) * size]) for frame in range(part.frames)]
 
 
 def _within(outer: Box, inner: Box) -> Box:
@@ -163,18 +221,23 @@ def _sized(picture: Image.Image) -> Image.Image:
     )
 
 
-def _shaded(picture: Image.Image, grids: Sequence[tuple[Tensor, Box]]) -> Image.Image:
+def _shaded(picture: Image.Image, grids: Sequence[Grid], kept: Tensor) -> Image.Image:
     """Everything dark but the kept cells of the grids."""
     shade = Image.new("RGBA", picture.size, SHADE)
     draw = ImageDraw.Draw(shade)
-    for grid, box in grids:
-        height, width = grid.shape
-        for row, column in grid.nonzero().tolist():
-            cell = _within(
-                box, (column / width, row / height, (column + 1) / width, (row + 1) / height)
-            )
+    chosen = kept.tolist()
+    for grid in grids:
+        for number, token in enumerate(grid.tokens):
+            if not chosen[token]:
+                continue
+            row, column = divmod(number, grid.width)
+            cell = (
+                column / grid.width, row / grid.height,
+                (column + 1) / grid.width, (row + 1) / grid.height,
+            )  # fmt: skip
             left, top, right, bottom = (
-                round(share * side) for share, side in zip(cell, picture.size * 2, strict=True)
+                round(share * side)
+                for share, side in zip(_within(grid.box, cell), picture.size * 2, strict=True)
             )
             draw.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 0))
     return Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")

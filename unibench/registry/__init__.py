@@ -30,5 +30,6 @@ from unibench.registry.lookup import submethod_node as submethod_node
 from unibench.registry.lookup import task as task
 from unibench.registry.lookup import tasks as tasks
 from unibench.registry.lookup import tasks_digest as tasks_digest
+from unibench.registry.lookup import wrapper_of as wrapper_of
 
 ROOT = paths.PACKAGE

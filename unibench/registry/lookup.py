@@ -182,8 +182,12 @@ def submethod_node(value: Any, options: Any) -> dict[str, Any]:
     """A field that holds a method, as the configuration of that method.
 
     Raises:
-        UsageError: it names none.
+        UsageError: it names none, or its parameters are no mapping.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise UsageError(
+            f"its parameters are {options!r}; a mapping is wanted, for example {{layer: 3}}"
+        )
     if isinstance(value, str):
         return {"name": value, **(options or {})}
     if isinstance(value, Mapping) and ("name" in value or "source" in value):
@@ -191,6 +195,26 @@ def submethod_node(value: Any, options: Any) -> dict[str, Any]:
     raise UsageError(
         f"{value!r} names no method; write a name, file.py:Class or {{name: fastv, layer: 3}}"
     )
+
+
+def wrapper_of(line: str, entry: Any) -> Mapping[str, Any]:
+    """A wrapper as ``wrap`` names it: a name, or a mapping with its parameters.
+
+    Raises:
+        UsageError: it is none.
+    """
+    node = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        raise UsageError(
+            f"{line}: wrap takes names of wrappers, or {{name: debias, prior: file}}, for example"
+            " wrap=[cen_prune]"
+        )
+    card = method(node["name"])
+    if "inner" not in card.submethods:
+        cards = methods().items()
+        known = ", ".join(sorted(name for name, one in cards if "inner" in one.submethods))
+        raise UsageError(f"{line}: {node['name']} is no wrapper; known: {known}")
+    return node
 
 
 def build_task(target: str, name: str, options: Mapping[str, Any]) -> Task:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from unibench.errors import UsageError, unknown
-from unibench.paths import PACKAGE
+from unibench.paths import part
 
-FOLDER = PACKAGE.parent / "results" / "published"
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = part("published")
 COLUMNS = (
     "paper", "table", "model", "method", "category", "retention", "kept_tokens", "pruning_ratio",
     "benchmark", "metric", "value", "std", "harness", "note",
 )  # fmt: skip
+MORE = "\0more"  # what a line has beyond the head
 SETTING = re.compile(r"ablation\d+: .+|importance: \w+|[\w -]+=\S+")
 
 Column = tuple[str, str]  # benchmark, metric
@@ -124,34 +128,51 @@ def _short(name: str) -> str:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A CSV file of published numbers, every field a string.
+    """The records of a CSV file as a frame.
+
+    Raises:
+        UsageError: as :func:`records_of`.
+    """
+    import pandas as pd  # which the tables of the papers do without
+
+    return pd.DataFrame(records_of(path))
+
+
+def records_of(path: Path) -> list[dict[str, str]]:
+    """The records of a CSV file of published numbers, every field a text.
 
     Raises:
         UsageError: it is none.
     """
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restkey=MORE, restval="", strict=True)
+            records = list(reader)
+            names = reader.fieldnames or []
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from None
-    if missing := [name for name in COLUMNS if name not in frame.columns]:
+    if missing := [name for name in COLUMNS if name not in names]:
         raise UsageError(
             f"{path} has no column {', '.join(missing)}; a table of results has"
             f" {', '.join(COLUMNS)}"
         )
-    return frame
+    for record in records:
+        if MORE in record:
+            raise UsageError(f"{path} cannot be read as CSV: a line has more fields than its head")
+    return records
 
 
 @cache
 def rows(name: str, folder: Path = FOLDER) -> tuple[Row, ...]:
     """The lines of a table, in the order of the paper."""
-    return tuple(lines_of(read(folder / f"{name}.csv")))
+    return tuple(lines_of(records_of(folder / f"{name}.csv")))
 
 
-def lines_of(frame: pd.DataFrame) -> Iterator[Row]:
+def lines_of(records: Sequence[Mapping[Any, str]]) -> Iterator[Row]:
     """Join the values of each line: a line ends where its labels change or a column comes again."""
     row: Row | None = None
-    for record in frame.to_dict("records"):
-        pieces = [piece for piece in str(record["note"]).split("; ") if piece]
+    for record in records:
+        pieces = [piece for piece in record["note"].split("; ") if piece]
         setting = tuple(piece for piece in pieces if SETTING.fullmatch(piece))
         notes = tuple(piece for piece in pieces if piece not in setting)
         labels = (
@@ -162,7 +183,7 @@ def lines_of(frame: pd.DataFrame) -> Iterator[Row]:
             record["kept_tokens"],
             setting,
         )
-        column = (str(record["benchmark"]), str(record["metric"]))
+        column = (record["benchmark"], record["metric"])
         fresh = Row(
             *labels, record["harness"], {column: Value(record["value"], record["std"], notes)}
         )

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, Protocol
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 from pylatexenc.latexencode import UnicodeToLatexEncoder
 from rich import box
@@ -200,6 +199,8 @@ def csv(table: Table) -> str:
     """One line for each number: block, labels, column, value, bold, underline, and its notes in
     full.
     """
+    import pandas as pd  # half of what a table of a paper takes to print
+
     table = plain(table)
     records = []
     for block in table.blocks:

@@ -12,10 +12,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from unibench.errors import UsageError
 from unibench.identity import APART, Cell
 from unibench.runner.listener import Listener
 from unibench.runner.stopping import Stop
 from unibench.store import CellFolder, ClaimedPart, Watch, claim_part
+from unibench.store.versions import installed
 
 MOST = 256  # cells that one process holds a claim and a file of
 
@@ -89,6 +91,17 @@ def claimed_beside(
                 continue
             stack.enter_context(closing(found))
             # a cell that was begun under another number of shards is divided otherwise
-            if found.of == part.of:
+            if found.of == part.of and _may_go_on(folder):
                 parts.append(found)
         yield parts
+
+
+def _may_go_on(folder: CellFolder) -> bool:
+    """Whether a cell is continued under the releases that are here; one that is not is refused when
+    it is visited by itself.
+    """
+    try:
+        folder.check_versions(installed())
+    except UsageError:
+        return False
+    return True

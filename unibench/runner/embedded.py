@@ -212,7 +212,11 @@ def load_task(cell: Cell) -> Task:
     options = dict(task.options)
     if task.data is not None:
         options["data"] = task.data
-    return registry.build_task(str(task.target), task.name, options)
+    found = registry.build_task(str(task.target), task.name, options)
+    clip = getattr(found, "clips", "")
+    if clip and task.modality != "video":
+        raise UsageError(f"{clip}: a video file; task.modality=video shows its frames")
+    return found
 
 
 def _checked(task: Task, cell: Cell) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from unibench.store.claim import EXPIRY_SECONDS
 from unibench.store.files import disk_errors
 from unibench.store.folder import forget_parts
 from unibench.store.part import LostClaimError, answered_parts, tidy
+from unibench.store.versions import installed
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
@@ -272,6 +273,8 @@ class _CellLoop:
             Exception: of this cell; those of the others are marked.
         """
         cell = part.folder.cell
+        if cell.config.harness_options.python is None:  # another interpreter has others
+            part.folder.check_versions(installed())
         if not is_fused(cell) or not isinstance(executor, TogetherExecutor):
             executor.answer(part, self.stop, self.listener)
             self.stop.heed()  # it may have ended early
@@ -339,7 +342,8 @@ class _CellLoop:
     def _note(self, folder: CellFolder, row: Row) -> None:
         """Note the row of a complete cell."""
         self.outcome.rows[folder.cell.key] = row
-        tidy(folder.path, self.watch)
+        if Path(row.folder) == folder.path:  # a shared store is never written
+            tidy(folder.path, self.watch)
 
     def _fail(self, cell: Cell, error: str, *, usage: bool) -> None:
         self.outcome.failures.append(Failure(cell, error, usage))

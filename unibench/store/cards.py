@@ -20,6 +20,9 @@ from unibench.identity import Cell, cell_of
 from unibench.store.data import UnreadableError, check_bounded, read_mapping, shown
 from unibench.store.index import cells_below
 
+# of a model: what is hashed for its key
+FOLDERS = ("path", "clip", "selector", "adapter", "processor_path")
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -150,7 +153,7 @@ def _check(stored: Mapping[str, Any], trusted: Collection[str]) -> None:
                 f"its method is a file of its own, {shown(text)}, which is not opened unless the"
                 f" command names it: --method {shown(text)}"
             )
-    places = [model.get("path"), model.get("clip"), model.get("selector"), task.get("data")]
+    places = [*(model.get(name) for name in FOLDERS), task.get("data")]
     for text in {*_texts(method), *(place for place in places if isinstance(place, str))}:
         # names without a slash are cards or hub ids, and open nothing
         place = model_path(text)

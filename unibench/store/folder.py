@@ -39,8 +39,8 @@ import yaml
 from unibench.credentials import hidden, written
 from unibench.errors import UsageError
 from unibench.identity import Cell
-from unibench.store import manifest
-from unibench.store.data import UnreadableError, read_bytes, read_mapping, shown
+from unibench.store import manifest, versions
+from unibench.store.data import UnreadableError, parsed_json, read_bytes, read_mapping, shown
 from unibench.store.files import disk_errors, no_link, read_json, refuse_links, replace
 from unibench.store.index import sweep_once
 from unibench.store.lines import (
@@ -51,6 +51,7 @@ from unibench.store.lines import (
     is_environment,
     line_of,
     parsed,
+    sound,
 )
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
@@ -141,8 +142,10 @@ class CellFolder:
 
         Raises:
             DiskError: the disk is full or the folder cannot be written.
+            UsageError: as :meth:`check_versions`.
         """
         self.open()
+        self.check_versions(versions.named(environment))
         self.status("running")
         with disk_errors(self.path):
             number, self._descriptor = _new_writer(self.path)
@@ -155,6 +158,25 @@ class CellFolder:
             with disk_errors(self.path):
                 os.fsync(descriptor)
                 os.close(descriptor)
+
+    def check_versions(self, now: Mapping[str, str]) -> None:
+        """Refuse to continue under other releases of packages that decide an answer.
+
+        Args:
+            now: see :func:`unibench.store.versions.named`.
+
+        Raises:
+            UsageError: samples that are there were answered under others.
+        """
+        if not now or not sample_files(self.path):
+            return
+        for environment in self.environments():
+            if apart := versions.differing(versions.named(environment), now):
+                raise UsageError(
+                    f"{self.path}: samples were answered with {apart}, and a cell is never"
+                    " continued under other releases: finish it there, or remove the folder to"
+                    " begin anew"
+                )
 
     @contextmanager
     def logged(self) -> Iterator[None]:
@@ -313,6 +335,30 @@ def read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str
     return dict(sorted(found.items(), key=lambda entry: entry[1].get("index", 0))), environments
 
 
+def sealed_samples(folder: Path) -> list[dict[str, Any]] | None:
+    """The samples of a finished cell each of whose lines has its checksum, for readers of a few
+    fields of many cells; None of any other cell, of which :func:`read_samples` has to judge.
+    """
+    if _writers(folder):
+        return None
+    found: dict[str, dict[str, Any]] = {}
+    last = 0
+    for line in _lines(folder / "samples.jsonl") or []:
+        content = sound(line)
+        if content is None or content is line:  # damaged, or of an earlier version
+            return None
+        try:
+            sample = parsed_json(content)
+            place = sample.get("index", 0)
+            if not isinstance(sample["score"], (int, float)) or place < last:
+                return None
+            found.setdefault(sample["id"], sample)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+        last = place
+    return list(found.values())
+
+
 def count_samples(folder: Path) -> int:
     """Answered samples of a cell, for looks that need no more: of a long cell the lines are counted
     and not parsed.
@@ -355,11 +401,11 @@ def _blocks(file: Path) -> Iterator[bytes]:
     if file.is_symlink() or not file.is_file():
         raise DamagedError(f"{shown(file)} is a link or no plain file")
     with open(file, "rb", opener=no_link) as stream:
-        rest = b""
-        while block := stream.read(BLOCK):
-            whole, end, rest = (rest + block).rpartition(b"\n")
-            if end:
-                yield whole + end
+        # to the end of a line: what is carried over to the next block would be copied twice
+        while block := stream.read(BLOCK) + stream.readline():
+            if not block.endswith(b"\n"):  # torn by a kill
+                block = block[: block.rfind(b"\n") + 1]
+            yield block
 
 
 def forget_parts(folder: Path) -> None:

@@ -33,7 +33,11 @@ WHOLE = (
     "manifest.json",
     "split",
 )
-ASIDE = ("claim-", ".index.parquet.")  # files whose writers may work elsewhere
+ASIDE = (
+    "claim-",
+    ".index.parquet.",
+    ".index-scores.parquet.",
+)  # files whose writers may work elsewhere
 _STALE = 3600.0  # seconds after which a folder of half-done work that nobody claimed is a leftover
 
 

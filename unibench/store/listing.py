@@ -14,6 +14,7 @@ from unibench.errors import UsageError, shown, unknown
 from unibench.store.contents import Entry, index
 from unibench.store.files import read_json
 from unibench.store.index import CELL_FILES, cells_below
+from unibench.store.lines import LARGEST
 
 MIB = 1 << 20
 FILTERS = ("model", "task", "method", "budget", "seed", "state", "host", "user", "key")
@@ -93,15 +94,30 @@ def _listed(entry: Entry) -> Listed:
         budget="0" if _at(identity, "method", "name") == "vanilla" else _budget(identity),
         seed=_seed(identity),
         state=entry.state,
-        score=float(score) if isinstance(score, (int, float)) else None,
+        score=_number(score),
         n=entry.samples,
-        date=datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d %H:%M"),
+        date=_date(last),
         host=shown(_host(entry.folder)),
         user=_user(entry.folder),
         mib=sum(state.st_size for state in files) / MIB,
         why=shown(why),
         folder=str(entry.folder),
     )
+
+
+def _number(value: Any) -> float | None:
+    """A number of a stored row, which may hold anything."""
+    if type(value) not in (int, float) or not abs(value) <= LARGEST:
+        return None
+    return float(value)
+
+
+def _date(seconds: float) -> str:
+    """A time of a file; empty where it lies outside of all years that a date has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def _at(values: Any, *keys: str) -> str:

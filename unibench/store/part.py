@@ -8,11 +8,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from unibench.config import MOST_SHARDS
 from unibench.store.claim import Claim, Watch, acquire
 from unibench.store.files import disk_errors, read_json, refuse_links, replace
 from unibench.store.folder import CellFolder, forget_parts
-
-MOST_PARTS = 100_000
 
 
 class LostClaimError(Exception):
@@ -182,4 +181,4 @@ def _split(folder: Path, shards: int) -> int:
 
 def _is_split(value: Any) -> bool:
     """Whether a file says in how many parts a cell is split; each part is looked for by itself."""
-    return type(value) is int and 0 < value <= MOST_PARTS
+    return type(value) is int and 0 < value <= MOST_SHARDS

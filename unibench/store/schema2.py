@@ -13,6 +13,7 @@ from typing import Any
 from unibench import benchmark
 from unibench.config import model_path
 from unibench.identity import Cell
+from unibench.paths import expanded
 
 EDGE = 1 << 20
 
@@ -58,13 +59,13 @@ def _data(cell: Cell) -> str:
         places = benchmark.data_of(task, cell.benchmark.harness)
         local = ",".join(map(_files, places))
         return f"local:{local}" if local else f"published:{cell.benchmark.card.name}"
-    return "code:" if task.data is None else f"files:{_files(Path(task.data).expanduser())}"
+    return "code:" if task.data is None else f"files:{_files(expanded(task.data))}"
 
 
 def _value(value: Any) -> Any:
-    if not isinstance(value, str) or "/" not in value or not Path(value).expanduser().exists():
+    if not isinstance(value, str) or "/" not in value or not expanded(value).exists():
         return value
-    return f"files:{_files(Path(value).expanduser())}"
+    return f"files:{_files(expanded(value))}"
 
 
 def _files(place: Path) -> str:

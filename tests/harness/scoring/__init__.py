@@ -41,9 +41,8 @@ def score(
     """
     if harness == "lmms_eval":
         documents = _documents(folder / name)
-        given = [
-            answers[str(number)].strip() for number in range(len(documents))
-        ]  # as every task sees them
+        # as every task sees them; RefCOCO asks each document once for every expression
+        given = [answers[str(number)].strip() for number in range(len(answers))]
         if name == "vinoground":
             return _lmms_eval.vinoground(documents, given, _vinoground_truths(folder / name))
         return _lmms_eval.SCORERS[name](documents, given)

@@ -89,7 +89,8 @@ function draw() {
     const dot = node("circle", { cx: px(x), cy: py(y), r: 5, fill: method ? "#0757b8" : "#9aa4ae" });
     dot.append(node("title", {}, `${line.dataset.name} ${line.dataset.budget}: ${y.toFixed(1)} %, ${x.toFixed(1)} ms`));
     place.append(dot);
-    place.append(node("text", { x: px(x) + 8, y: py(y) + 4 }, `${line.dataset.name} ${line.dataset.budget}`));
+    const late = px(x) > width - right - 130;  // a long name would leave the picture
+    place.append(node("text", { x: px(x) + (late ? -8 : 8), y: py(y) + 4, "text-anchor": late ? "end" : "start" }, `${line.dataset.name} ${line.dataset.budget}`));
   }
 }
 

@@ -18,10 +18,11 @@ from unibench.frame import conditions, difference, labels
 from unibench.inference.row import ALL
 from unibench.inference.row import columns as names
 from unibench.registry import category
-from unibench.report.controls import MARK, NOTE
-from unibench.report.groups import groups
+from unibench.report.by_group import groups
+from unibench.report.over_control import MARK, NOTE
 from unibench.report.overlap import diagnostics
 from unibench.report.table import Block, Entry, Line, Source, Table
+from unibench.store import versions as releases
 
 MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
@@ -94,7 +95,7 @@ def _table(
         else ""
     )
     heads = ("category", "ratio") if view in ("place", "aim") else ("method", "ratio")
-    remarks = (
+    remarks: tuple[str, ...] = (
         (
             "ratio: share of visual tokens removed. average: of the columns; of vanilla: mean of"
             " each column's ratio to vanilla."
@@ -104,6 +105,8 @@ def _table(
             " many visual tokens on average."
         ),
     )
+    if said := releases.several(lines["versions"]):
+        remarks = (*remarks, said)
     titles = (*(column.title for column in columns), "average", "of vanilla %", "same budget as")
     notes = {MARK: NOTE} if marked & set(lines["series"]) else {}
     return Table("_".join(("results", *mode)), title, heads, titles, blocks, notes, remarks)

@@ -1,0 +1,36 @@
+"""Pictures of a page, as a person sees it at a desk and on a phone, by day and by night.
+
+python -m tests.page.photographs page/index.html results/explorer
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.page._browser import DESKTOP, PHONE, look, opened, photograph, visit
+
+SECTIONS = ("summary", "scores", "plots", "compare", "recommend", "gallery")
+
+
+def main(page: Path, to: Path) -> None:
+    """Write ``<section>-<desktop|phone>-<light|dark>.png``; by night the plots and samples alone."""
+    with tempfile.TemporaryDirectory() as profile:
+        browser = opened(Path(profile))
+        try:
+            for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+                for light in ("light", "dark"):
+                    look(browser, size, light)
+                    visit(browser, page.absolute().as_uri())
+                    for section in SECTIONS if light == "light" else ("plots", "gallery"):
+                        browser.execute_script(
+                            "document.getElementById(arguments[0]).scrollIntoView()", section
+                        )
+                        photograph(browser, to / f"{section}-{name}-{light}.png")
+        finally:
+            browser.quit()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
