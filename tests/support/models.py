@@ -64,10 +64,9 @@ class Bare:
     question.
     """
 
-    image_token = None
-    end_image_token = image_end_token = eoi_token = fake_image_token = (
-        ""  # nothing behind a picture
-    )
+    image_token = full_image_sequence = "<image>"
+    # nothing behind a picture
+    end_image_token = image_end_token = eoi_token = fake_image_token = ""
 
     @property
     def tokenizer(self) -> Bare:
