@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,54 +48,47 @@ def answers(out: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--samples", default="20,200", help="sizes of the grid, 20,200")
+    parser.add_argument(
+        "--others",
+        default="tiny_llava,tiny_internvl",
+        help="models whose answers are compared too, at the last size",
+    )
     arguments = parser.parse_args()
+    sizes = [int(size) for size in arguments.samples.split(",")]
     torch.set_num_threads(1)
-    common = [f"task.limit={arguments.samples}"]
     with tempfile.TemporaryDirectory() as folder:
-        fused, together, alone = (Path(folder, name) for name in ("fused", "together", "alone"))
-        whole = ["-m", f"method={METHODS}", f"ratio={RATIOS}", "timing=false", *common]
-        grid = [*whole, "share=memory", f"out={together}"]
-        start = time.monotonic()
-        joined = processor_seconds([*whole, "fuse=cells", f"out={fused}"])
-        joined_wall, start = time.monotonic() - start, time.monotonic()
-        shared = processor_seconds(grid)
-        shared_wall, start = time.monotonic() - start, time.monotonic()
-        cells = [["method=vanilla"]] + [
-            [f"method={method}", f"ratio={ratio}"]
-            for method in METHODS.split(",")
-            for ratio in RATIOS.split(",")
-        ]
-        apart = sum(processor_seconds([*words, *common, f"out={alone}"]) for words in cells)
-        apart_wall = time.monotonic() - start
-        same = answers(fused) == answers(together) == answers(alone)
-        number = len(answers(alone))
-        plan = [sys.executable, "-m", "unibench", "plan", *grid]
-        planned = subprocess.run(
-            plan, check=True, capture_output=True, text=True
-        ).stdout.splitlines()[-2:]
-        differing, compared = _in_half_precision(whole, Path(folder))
-        taken = {cells: _of_size(cells, Path(folder), arguments.samples) for cells in SIZES}
-    rows = [
-        ["one process, cells answered together", short(joined), short(joined_wall)],
-        ["one process, one pass of the tower", short(shared), short(shared_wall)],
-        ["a process for each cell", short(apart), short(apart_wall)],
-        ["ratio of the last two", short(apart / shared), short(apart_wall / shared_wall)],
-        ["ratio of the last and the first", short(apart / joined), short(apart_wall / joined_wall)],
-        ["ratio of the first two", short(shared / joined), short(shared_wall / joined_wall)],
-    ]
+        found = [_grid(size, Path(folder, str(size))) for size in sizes]
+        models = [name for name in arguments.others.split(",") if name]
+        others = {name: _same(name, sizes[-1], Path(folder, name)) for name in models}
+        differing, compared = _in_half_precision(sizes[0], Path(folder))
+        taken = {cells: _of_size(cells, Path(folder), sizes[0]) for cells in SIZES}
     lines = [
         "# Shared work in one process",
         "",
         (
-            f"tiny_qwen2_5_vl on synthvqa, {number} cells (10 methods x 3 ratios, and vanilla) of"
-            f" {arguments.samples} samples, batch 1."
+            f"tiny_qwen2_5_vl on synthvqa, {found[0].cells} cells (10 methods x 3 ratios, and"
+            f" vanilla) of {arguments.samples.replace(',', ' and ')} samples, batch 1."
         ),
-        f"Answers and selections of the three: {'equal' if same else '**different**'}.",
+        *(
+            f"Answers and selections of the three, {size} samples: {_said(grid.same)}."
+            for size, grid in zip(sizes, found, strict=True)
+        ),
+        *(
+            f"{name}, answered together and one by one, {sizes[-1]} samples: {_said(same)}."
+            for name, same in others.items()
+        ),
         "",
-        *table(["", "processor s", "s of the clock"], rows),
+        *table(
+            [
+                "",
+                *(f"processor s, {size}" for size in sizes),
+                *(f"clock s, {size}" for size in sizes),
+            ],
+            _rows(found),
+        ),
         "",
-        f"The plan afterwards says: {' '.join(planned).strip()}",
+        f"The plan afterwards says: {found[0].plan}",
         "",
         (
             "In bfloat16, where what stands beside a row can change the order of its sums,"
@@ -105,7 +100,7 @@ def main() -> None:
         "",
         (
             "Vanilla, and divprune, fastv and random_pre at more and more ratios, answered"
-            f" together: what a further sample costs, from {START} samples to {arguments.samples}."
+            f" together: what a further sample costs, from {START} samples to {sizes[0]}."
         ),
         "",
         *table(
@@ -116,12 +111,102 @@ def main() -> None:
     write("sharing", lines)
 
 
-def _in_half_precision(words: list[str], folder: Path) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Grid:
+    """One grid, run in three ways.
+
+    Attributes:
+        cells: how many.
+        processor, clock: seconds of the three: answered together, with one pass of the tower, and
+            a process for each cell.
+        same: whether answers and selections of the three are equal.
+        plan: what the plan says at the end.
+    """
+
+    cells: int
+    processor: tuple[float, float, float]
+    clock: tuple[float, float, float]
+    same: bool
+    plan: str
+
+
+def _words(samples: int) -> list[str]:
+    """Of the command line: the grid of so many samples."""
+    return ["-m", f"method={METHODS}", f"ratio={RATIOS}", "timing=false", f"task.limit={samples}"]
+
+
+def _timed(*commands: Sequence[str]) -> tuple[float, float]:
+    """Processor seconds of commands, and seconds of the clock."""
+    start = time.monotonic()
+    return sum(processor_seconds(list(words)) for words in commands), time.monotonic() - start
+
+
+def _grid(samples: int, folder: Path) -> Grid:
+    """Run a grid of so many samples in the three ways."""
+    fused, together, alone = (folder / name for name in ("fused", "together", "alone"))
+    grid = [*_words(samples), "share=memory", f"out={together}"]
+    cells = [["method=vanilla"]] + [
+        [f"method={method}", f"ratio={ratio}"]
+        for method in METHODS.split(",")
+        for ratio in RATIOS.split(",")
+    ]
+    apart = [[*words, f"task.limit={samples}", f"out={alone}"] for words in cells]
+    taken = [
+        _timed([*_words(samples), "fuse=cells", f"out={fused}"]),
+        _timed(grid),
+        _timed(*apart),
+    ]
+    plan = [sys.executable, "-m", "unibench", "plan", *grid]
+    said = subprocess.run(plan, check=True, capture_output=True, text=True).stdout
+    first, second, third = taken
+    return Grid(
+        cells=len(answers(alone)),
+        processor=(first[0], second[0], third[0]),
+        clock=(first[1], second[1], third[1]),
+        same=answers(fused) == answers(together) == answers(alone),
+        plan=" ".join(said.splitlines()[-2:]).strip(),
+    )
+
+
+def _rows(grids: Sequence[Grid]) -> list[list[str]]:
+    """Of the first table: seconds, and their ratios."""
+    ways = (
+        "one process, cells answered together",
+        "one process, one pass of the tower",
+        "a process for each cell",
+    )
+    ratios = (
+        ("ratio of the last two", 2, 1),
+        ("ratio of the last and the first", 2, 0),
+        ("ratio of the first two", 1, 0),
+    )
+    columns = [grid.processor for grid in grids] + [grid.clock for grid in grids]
+    rows = [[way, *(short(column[i]) for column in columns)] for i, way in enumerate(ways)]
+    for title, over, under in ratios:
+        rows.append([title, *(short(column[over] / column[under]) for column in columns)])
+    return rows
+
+
+def _same(model: str, samples: int, folder: Path) -> bool:
+    """Whether cells of a model have the same answers and selections answered together and apart."""
+    found = []
+    for name, more in (("fused", ["fuse=cells"]), ("together", ["share=memory"])):
+        words = [*_words(samples), f"model={model}", *more, f"out={folder / name}"]
+        processor_seconds(words)
+        found.append(answers(folder / name))
+    return found[0] == found[1]
+
+
+def _said(same: bool) -> str:
+    return "equal" if same else "**different**"
+
+
+def _in_half_precision(samples: int, folder: Path) -> tuple[int, int]:
     """Answers of a grid in bfloat16 that differ when its cells are answered together, and all."""
     found = []
     for name, more in (("half", []), ("half-fused", ["fuse=cells"])):
         out = folder / name
-        processor_seconds([*words, *more, "model.dtype=bfloat16", f"out={out}"])
+        processor_seconds([*_words(samples), *more, "model.dtype=bfloat16", f"out={out}"])
         found.append(answers(out))
     alone, fused = found
     pairs = [
