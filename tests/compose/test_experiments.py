@@ -24,7 +24,7 @@ from unibench.report.layout import layout_of
 PUBLISHED = registry.ROOT.parent / "results" / "published"
 TABLES = [name for name in options("experiment") if "_table" in name]
 WEIGHTS = "model.selector=random:0"  # stands in for trained weights that nobody has here
-JUDGE = ("harness_options.judge.url=http://127.0.0.1:1/v1", "harness_options.judge.model=any")
+JUDGE_URL = "harness_options.judge.url=http://127.0.0.1:1/v1"
 HERE = ("model=tiny_qwen2_5_vl", "task=synthvqa")
 ELSEWHERE = {"ficoco_v"}  # for towers of whole grids, which the model of HERE has not
 # what a note of a published row says about parameters
@@ -43,6 +43,13 @@ VARIED = ("order", "align", "intra", "n1", "stage2", "mmr_lambda", "weight", "pr
 KEPT_IN_PLACE = ("fastv", "dart", "vtw", "fitprune")
 INSIDE = ("fastv", "random_intra")  # of UniPruneBench on InternVL
 Place = tuple[str, str, tuple[tuple[str, Any], ...], str, str]
+
+
+def judge_of(table: str) -> list[str]:
+    """Words that give an experiment a judge; the file of a table may say which model judges."""
+    said = experiment.read(CONFIGS / "experiment" / f"{table}.yaml").grids
+    named = any("harness_options.judge.model" in grid for grid in said)
+    return [JUDGE_URL] if named else [JUDGE_URL, "harness_options.judge.model=any"]
 
 
 def missing_names(name: str) -> list[str]:
@@ -140,7 +147,7 @@ def test_an_experiment_composes_exactly_the_cells_of_its_table(
     if not (PUBLISHED / f"{table}.csv").is_file():
         pytest.fail("the published numbers are not there")
     with caplog.at_level(logging.WARNING, "unibench"):
-        cells = compose_cells([f"experiment={table}", WEIGHTS, *JUDGE], sweep=False)
+        cells = compose_cells([f"experiment={table}", WEIGHTS, *judge_of(table)], sweep=False)
     assert not caplog.records
     assert composed(cells, budgets=not table.startswith("stp")) == printed(table)
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
@@ -222,7 +229,7 @@ def test_a_part_of_a_table_has_its_keys(name: str, caplog: pytest.LogCaptureFixt
     read = experiment.read(CONFIGS / "experiment" / f"{name}.yaml")
     model, task = (read.grids[0][key][0] for key in ("model", "task"))
     method = read.grids[-1]["method"][0]
-    words = [f"experiment={name}", WEIGHTS, *JUDGE, f"method={method}"]
+    words = [f"experiment={name}", WEIGHTS, *judge_of(name), f"method={method}"]
     with caplog.at_level(logging.WARNING, "unibench"):
         part = compose_cells([*words, f"model={model}", f"task={task}"], sweep=False)
         whole = compose_cells(words, sweep=False)
@@ -258,10 +265,8 @@ def test_an_experiment_asked_in_another_way_says_that_its_table_is_not_filled(
 ) -> None:
     other = other_harness(name)
     with caplog.at_level(logging.WARNING, "unibench"):
-        cells = compose_cells(
-            [f"experiment={name}", WEIGHTS, *JUDGE, "method=divprune", "task=pope", f"harness={other}"],
-            sweep=False,
-        )  # fmt: skip
+        words = ["method=divprune", "task=pope", f"harness={other}"]
+        cells = compose_cells([f"experiment={name}", WEIGHTS, *judge_of(name), *words], sweep=False)
     assert {cell.harness for cell in cells} == {other}
     assert caplog.text.count("its table will not be filled") == 1
     assert f"harness={other}" in caplog.text
