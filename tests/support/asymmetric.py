@@ -30,7 +30,8 @@ class AsymmetricProducts(TorchDispatchMode):
             return result
         larger = torch.nextafter(result, torch.full_like(result, torch.inf))
         below = torch.ones_like(result, dtype=torch.bool).tril(-1)
-        return torch.where(below, larger, result)
+        # a sum of zeros is zero in every order
+        return torch.where(below & (result != 0), larger, result)
 
 
 def _square(result: Tensor) -> bool:
