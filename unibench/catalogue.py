@@ -27,6 +27,7 @@ VARIANT = re.compile(
 """VLMEvalKit's name of a data set of videos with its number of frames."""
 _TABLES = ("DATASET_URL", "DATASET_SETS")
 _PATH = re.compile(r"^dataset_path\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
+_VIDEO = re.compile(r"^ +video\s*:\s*([Tt]rue)", re.MULTILINE)  # among its dataset_kwargs
 _INCLUDE = re.compile(r"^include\s*:\s*[\"']?([^\s\"']+)", re.MULTILINE)
 _TASK = re.compile(r"^task\s*:\s*[\"']?([\w.+-]+)[\"']?\s*$", re.MULTILINE)
 
@@ -105,7 +106,15 @@ def _of_harness(harness: Harness, name: str) -> dict[str, Any]:
     # which numbers it reports is known when it has scored; its rules come first, then a judge
     rules = "exact" if harness == "vlmevalkit" else "none"
     side = {"name": name, "metrics": [], "judges": [rules, "endpoint"]}
-    return {"name": name, "kind": "harness", "prefer": harness, harness: side}
+    of_videos = video_folder(name) if harness == "vlmevalkit" else _said(name, _VIDEO)
+    modality = "image" if of_videos is None else "video"
+    return {
+        "name": name,
+        "kind": "harness",
+        "prefer": harness,
+        "modality": modality,
+        harness: side,
+    }
 
 
 def _vlmevalkit(folder: Path) -> Iterator[str]:
@@ -134,10 +143,15 @@ def _texts(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
 
 def dataset_path(name: str) -> str | None:
     """The repository with the data of a task of lmms-eval; None where its file does not say."""
+    return _said(name, _PATH)
+
+
+def _said(name: str, pattern: re.Pattern[str]) -> str | None:
+    """What the file of a task of lmms-eval says, or the one that it includes; None for nothing."""
     file = _task_files().get(name)
     while file is not None:
         text = file.read_text(encoding="utf-8")
-        said, included = _PATH.search(text), _INCLUDE.search(text)
+        said, included = pattern.search(text), _INCLUDE.search(text)
         if said is not None:
             return said[1]
         file = None if included is None else file.parent / included[1]

@@ -35,6 +35,29 @@ def test_a_benchmark_is_asked_under_the_harness_s_name(word: str, harness: str, 
     assert cell.task.name == name and found.card.metrics == []
 
 
+@pytest.mark.parametrize(
+    ("word", "modality"),
+    [
+        ("vlmevalkit:BLINK_8frame", "video"),
+        ("vlmevalkit:BLINK", "image"),
+        ("lmms_eval:mmvet", "image"),
+        ("lmms_eval:included", "video"),
+    ],
+)
+def test_a_benchmark_of_videos_is_known_as_one(
+    word: str, modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").write_text("dataset_path: someone/videos\ndataset_kwargs:\n  video: True\n")
+    files = {"included": tmp_path / "included.yaml", "mmvet": tmp_path / "mmvet.yaml"}
+    files["included"].write_text("include: base\ntask: included\n")
+    files["mmvet"].write_text("dataset_path: someone/pictures\ntask: mmvet\n")
+    monkeypatch.setattr(catalogue, "_task_files", lambda: files)
+    known = {"vlmevalkit": frozenset({"BLINK"}), "lmms_eval": frozenset(files)}
+    monkeypatch.setattr(catalogue, "names", known.__getitem__)
+    (cell,) = cells(f"task={word}")
+    assert cell.task.modality == modality
+
+
 def test_several_stand_side_by_side_in_a_grid_under_keys_of_their_own() -> None:
     found = cells("task=vlmevalkit:AMBER,vlmevalkit:BLINK,pope")
     assert [cell.task.name for cell in found] == ["AMBER", "BLINK", "pope"]

@@ -120,7 +120,9 @@ class OnDevice(TorchFunctionMode):
 
 
 class Worded:
-    """A processor with the system text and the beginning of the reply that a cell sets.
+    """A processor with the system text and the beginning of the reply that a cell sets. No pictures
+    beside a video are no argument: lmms-eval's llava_hf hands over an empty list, of which
+    transformers 5.23 reads the first.
 
     Args:
         processor: of the harness's object.
@@ -138,6 +140,8 @@ class Worded:
             kwargs["text"] = self._begun(kwargs["text"])
         else:
             args = tuple(self._begun(value) for value in args)
+        if kwargs.get("images") == []:
+            del kwargs["images"]
         return self._processor(*args, **kwargs)
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:

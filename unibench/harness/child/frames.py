@@ -10,6 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 from decord import VideoReader
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import load_video
 
 Frames = tuple[int, ...]
 
@@ -96,6 +98,23 @@ def watching() -> Iterator[Reading]:
 
     with patch.multiple(VideoReader, __init__=opened, __getitem__=one, get_batch=batch):
         yield reading
+
+
+@contextmanager
+def by_decord() -> Iterator[None]:
+    """Processors of transformers that are given a file read it with decord inside the block, on
+    every machine: their own choice falls on torchcodec, or fails where it is not installed.
+    """
+
+    def fetched(self: Any, videos: Any, sample_indices_fn: Any = None) -> Any:
+        if isinstance(videos, list):
+            return list(
+                zip(*[fetched(self, one, sample_indices_fn) for one in videos], strict=True)
+            )
+        return load_video(videos, backend="decord", sample_indices_fn=sample_indices_fn)
+
+    with patch.object(BaseVideoProcessor, "fetch_videos", fetched):
+        yield
 
 
 def name_of(video: str) -> bytes:

@@ -30,7 +30,7 @@ from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.clips import clip_of
 from unibench.harness.child.documents import contents
-from unibench.harness.child.lmms_models import Asking, asking, class_of, native
+from unibench.harness.child.lmms_models import FRAMES, Asking, asking, class_of, native
 from unibench.harness.child.missing import check_truths, fetching, remarks_on
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import variables
@@ -328,9 +328,9 @@ def _sampling(run: Run, asked: Any) -> Sampling | None:
         told = {"frames": rule.get("frames"), "fps": rule.get("fps"), **more}
         return Sampling(shown="own", reader=rule["reader"], **told)
     inner = asked.inner if isinstance(asked, Asking) else asked
-    count, fps = getattr(inner, "max_num_frames", None), getattr(inner, "fps", None)
+    counts = (getattr(inner, name, None) for name in FRAMES)
+    count, fps = next(filter(None, counts), None), getattr(inner, "fps", None)
     bounds = {key: getattr(inner, key, None) for key in BOUNDS}
-    count = count or getattr(inner, "max_frames_num", None)
     return Sampling(frames=count, fps=fps, shown="video", reader=type(inner).__name__, **bounds)
 
 

@@ -18,12 +18,15 @@ from unibench.benchmark import PACKAGED, VERSIONS, Convention, convention_of, li
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child import llava_package
-from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
+from unibench.harness.child.entry import OnDevice, Standing, Worded, folder_of, standing_in
+from unibench.harness.child.frames import by_decord
 from unibench.harness.child.native import device_of, loading_as, source_of, trusting
 from unibench.models import LoadedModel, wrap
 from unibench.models._template import check_template
 
 PROCESSORS = ("processor", "_image_processor")  # where classes keep theirs
+# what classes call the number of frames
+FRAMES = ("max_num_frames", "max_frames_num", "num_frames")
 
 
 class Asking:
@@ -52,7 +55,7 @@ class Asking:
         """Answers, as lmms-eval asks for them."""
         for request in requests:
             _prepare(request, self._convention, simple=self.is_simple)
-        with self._place():
+        with self._place(), by_decord():
             said = self.inner.generate_until(requests)
         return [str(unwrap_generation_output(one)[0]) for one in said]
 
@@ -91,7 +94,7 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     else:
         for part in PROCESSORS:
             if part in vars(inner):
-                setattr(inner, part, worded(vars(inner)[part], convention))
+                setattr(inner, part, Worded(vars(inner)[part], convention))
     return Asking(inner, standing, convention, loaded)
 
 
@@ -135,17 +138,16 @@ def _options(kind: Any, convention: Convention, config: RunConfig) -> dict[str, 
     """Arguments over those of the class: the convention's, and a pixel preset's."""
     preset = config.model.pixels[config.pixels] if config.pixels != "native" else {}
     taken = signature(kind.__init__).parameters
-    settings = {
-        # classes for LLaVA call it otherwise
-        "max_frames_num" if key == "frames" and "max_frames_num" in taken else name: value
-        for key, value in convention.video.items()
-        for name in ("max_num_frames" if key == "frames" else key,)
-    }
-    if unknown := settings.keys() - taken.keys():
-        raise UsageError(
-            f"video.{min(unknown)}: lmms-eval's {convention.entry} takes no such setting; add"
-            " convention=model"
-        )
+    settings = {}
+    for key, value in convention.video.items():
+        names = FRAMES if key == "frames" else (key,)
+        name = next((name for name in names if name in taken), None)
+        if name is None:
+            raise UsageError(
+                f"video.{key}={value}: lmms-eval's {convention.entry} takes no such setting; add"
+                " convention=model"
+            )
+        settings[name] = value
     return {**convention.options, **(limits_of(preset) or {}), **settings}
 
 
