@@ -60,6 +60,17 @@ def test_a_cell_begun_whole_can_be_split_when_nobody_is_at_it(tmp_path: Path) ->
     part.close()
 
 
+def test_who_comes_after_the_end_leaves_nothing(tmp_path: Path) -> None:
+    folder = CellFolder(cell(f"out={tmp_path}"))
+    part = claim_part(folder, 1, Watch())
+    assert part is not None
+    part.close()
+    folder.finish({"n": 1})
+    before = sorted(folder.path.iterdir())
+    assert claim_part(folder, 8, Watch(), only=3) is None
+    assert sorted(folder.path.iterdir()) == before
+
+
 @pytest.mark.parametrize("garbage", ["", "none", "-3", "\x00"])
 def test_a_damaged_split_is_made_anew(tmp_path: Path, garbage: str) -> None:
     folder = CellFolder(cell(f"out={tmp_path}"))

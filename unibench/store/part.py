@@ -113,11 +113,11 @@ def claim_part(
             if claim is None:
                 continue
             # others may have gone on between the look and the claim
-            if (
-                folder.row() is not None
-                or _split(folder.path, shards) != of
-                or _counted(folder.path, number, of) is not None
-            ):
+            if folder.row() is not None:
+                with closing(claim):
+                    forget_parts(folder.path)  # the look wrote `split` once more
+                return None
+            if _split(folder.path, shards) != of or _counted(folder.path, number, of) is not None:
                 claim.close()
             # a cell that was begun whole may be split while its only part is ours
             elif of == 1 < shards:  # nobody else can be at work in it now
