@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from benchmarks.startup import processor_seconds
 
 METHODS = "divprune,fastv,random_pre,random_intra,dart,l2norm,dpp,stp,uniform_grid,visionzip"
 RATIOS = "0.667,0.778,0.889"
+GRID = product(METHODS.split(","), RATIOS.split(","))
+CELLS = [["method=vanilla"], *([f"method={name}", f"ratio={ratio}"] for name, ratio in GRID)]
 TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run", "beside")
 # of 1, 4, 16 and 64 cells: vanilla, and three methods at so many ratios
 START = 2
@@ -43,6 +47,12 @@ def answers(out: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     return found
 
 
+def _taken(commands: Sequence[list[str]]) -> tuple[float, float]:
+    """Processor seconds and seconds of the clock of commands, one after the other."""
+    start = time.monotonic()
+    return sum(map(processor_seconds, commands)), time.monotonic() - start
+
+
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,18 +64,9 @@ def main() -> None:
         fused, together, alone = (Path(folder, name) for name in ("fused", "together", "alone"))
         whole = ["-m", f"method={METHODS}", f"ratio={RATIOS}", "timing=false", *common]
         grid = [*whole, "share=memory", f"out={together}"]
-        start = time.monotonic()
-        joined = processor_seconds([*whole, "fuse=cells", f"out={fused}"])
-        joined_wall, start = time.monotonic() - start, time.monotonic()
-        shared = processor_seconds(grid)
-        shared_wall, start = time.monotonic() - start, time.monotonic()
-        cells = [["method=vanilla"]] + [
-            [f"method={method}", f"ratio={ratio}"]
-            for method in METHODS.split(",")
-            for ratio in RATIOS.split(",")
-        ]
-        apart = sum(processor_seconds([*words, *common, f"out={alone}"]) for words in cells)
-        apart_wall = time.monotonic() - start
+        joined, joined_wall = _taken([[*whole, "fuse=cells", f"out={fused}"]])
+        shared, shared_wall = _taken([grid])
+        apart, apart_wall = _taken([[*words, *common, f"out={alone}"] for words in CELLS])
         same = answers(fused) == answers(together) == answers(alone)
         number = len(answers(alone))
         plan = [sys.executable, "-m", "unibench", "plan", *grid]
