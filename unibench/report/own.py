@@ -264,10 +264,9 @@ def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) ->
         if not complete:
             yield Line(label, (Entry(MISSING),) * (len(columns) + 3))
             continue
-        means = [
-            Entry(f"{fmean(float(line[place]['score_100']) for line in complete):.1f}")
-            for place in range(len(columns))
-        ]
+        means = []
+        for cells in zip(*complete, strict=True):
+            means.append(Entry(f"{fmean(float(cell['score_100']) for cell in cells):.1f}"))
         yield Line(label, (*means, *_summary([cell for line in complete for cell in line])))
 
 
