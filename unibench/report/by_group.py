@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from unibench.against import BLIND, CONTROLS
+from unibench.comparison.against import BLIND, CONTROLS
 from unibench.controls.groups import RIGHT, groups_of
 from unibench.errors import UsageError
 from unibench.frame import conditions, labels, mean_scores, whole
