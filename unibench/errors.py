@@ -20,7 +20,7 @@ class UsageErrors(UsageError):  # noqa: N818
         lines: list[str] = []
         for error in errors:
             lines += error.errors if isinstance(error, UsageErrors) else [str(error)]
-        self.errors = list(dict.fromkeys(lines))
+        self.errors: list[str] = list(dict.fromkeys(lines))
         super().__init__("\n".join(self.errors))
 
 
