@@ -7,7 +7,7 @@ python -m benchmarks.fused
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -56,6 +56,13 @@ def predicted(shape: DecoderShape, replies: Sequence[Reply], vanilla: float, ste
     return total / vanilla
 
 
+def operations(run: Callable[[], object]) -> float:
+    """That a run takes, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -80,13 +87,9 @@ def main() -> None:
         return fusion.answer(sample.id, range(len(sessions)), read, config)
 
     replies = together()  # warms up, and counts the work of the selections
-    with FlopCounterMode(display=False) as counter:
-        alone()
-    vanilla = float(counter.get_total_flops())
+    vanilla = operations(alone)
     config.max_new_tokens = 1
-    with FlopCounterMode(display=False) as counter:
-        alone()
-    step = vanilla - float(counter.get_total_flops())
+    step = vanilla - operations(alone)
     config.max_new_tokens = arguments.tokens
     shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
     expected = predicted(shape, replies, vanilla, step)

@@ -126,17 +126,13 @@ def _row(run: Run, sizes: Sequence[int], repeats: int) -> list[str]:
         for side, size in taken:
             taken[side, size].append(run.seconds(side, size, number))
     few, many = sizes
-    slopes = {
-        side: [
-            (high - low) / (many - few)
-            for low, high in zip(taken[side, few], taken[side, many], strict=True)
-        ]
-        for side in SIDES
-    }
-    starts = {
-        side: [low - few * slope for low, slope in zip(taken[side, few], slopes[side], strict=True)]
-        for side in SIDES
-    }
+    slopes: dict[str, list[float]] = {side: [] for side in SIDES}
+    starts: dict[str, list[float]] = {side: [] for side in SIDES}
+    for side in SIDES:
+        for low, high in zip(taken[side, few], taken[side, many], strict=True):
+            slope = (high - low) / (many - few)
+            slopes[side].append(slope)
+            starts[side].append(low - few * slope)
     ratios = [ours / own for own, ours in zip(slopes["harness"], slopes["unibench"], strict=True)]
     return [
         run.harness,

@@ -7,6 +7,7 @@ python -m benchmarks.prefill
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from benchmarks._prefill import inputs_of, prefill, reduced, remembered_vision
 from benchmarks._report import CLOCK, seconds, short, spread, table, write
 from unibench import prune
 from unibench.cost.flops import decoder_shape, tflops
+from unibench.models import LoadedModel
 
 SMALLER = (
     "model.architecture.text_config.num_hidden_layers=4",
@@ -24,25 +26,19 @@ SMALLER = (
 CELLS = (("divprune", 0.667), ("divprune", 0.889), ("fastv", 0.889), ("cdpruner", 0.889))
 
 
-def main() -> None:
-    """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--size", type=int, nargs=2, default=[1920, 1080])
-    parser.add_argument("--dtype", default="float32")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    loaded = reduced("qwen2_5_vl_7b", f"model.dtype={arguments.dtype}", *SMALLER)
-    inputs = inputs_of(loaded, tuple(arguments.size))
-    run, shape = (
-        prefill(loaded, inputs),
-        decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize),
-    )
+def measured(
+    loaded: LoadedModel, inputs: dict[str, Any], repeats: int
+) -> tuple[int, dict[tuple[str, float], tuple[float, list[float]]]]:
+    """Visual tokens of the prompt, and of each cell the speed-up that FLOPs predict and those of
+    the repeats.
+    """
+    run = prefill(loaded, inputs)
+    shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
     ratios: dict[tuple[str, float], list[float]] = {cell: [] for cell in CELLS}
     predicted: dict[tuple[str, float], float] = {}
     tokens = 0
     with remembered_vision(loaded, inputs), torch.inference_mode():
-        for number in range(arguments.repeats + 1):  # the first warms up
+        for number in range(repeats + 1):  # the first warms up
             vanilla = seconds(run)
             for name, ratio in CELLS:
                 with prune(loaded.model, name, ratio=ratio) as session:
@@ -56,16 +52,25 @@ def main() -> None:
                 predicted[name, ratio] = full / pruned
                 if number:
                     ratios[name, ratio].append(vanilla / taken)
+    return tokens, {cell: (predicted[cell], ratios[cell]) for cell in CELLS}
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--size", type=int, nargs=2, default=[1920, 1080])
+    parser.add_argument("--dtype", default="float32")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    loaded = reduced("qwen2_5_vl_7b", f"model.dtype={arguments.dtype}", *SMALLER)
+    inputs = inputs_of(loaded, tuple(arguments.size))
+    tokens, found = measured(loaded, inputs, arguments.repeats)
     rows = []
-    for (name, ratio), found in ratios.items():
-        against = [measured / predicted[name, ratio] for measured in found]
+    for (name, ratio), (predicted, ratios) in found.items():
+        against = [one / predicted for one in ratios]
         rows.append(
-            [
-                f"{name} {ratio}",
-                str(spread(found)),
-                short(predicted[name, ratio]),
-                str(spread(against)),
-            ]
+            [f"{name} {ratio}", str(spread(ratios)), short(predicted), str(spread(against))]
         )
     lines = [
         "# Prefill at 7B width",

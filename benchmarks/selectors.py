@@ -225,6 +225,78 @@ def page(
     return [f"## {kind}", "", *table(heads, rows), "", f"Repeats: {repeats}; median (quartiles)."]
 
 
+HEAD = [
+    "# Selectors",
+    "",
+    (
+        "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all"
+        " features with each other as one product,"
+    ),
+    (
+        "measured just before each selection (of fitprune, whose scores are no cosines, the"
+        " attention rows that it reads; at the"
+    ),
+    (
+        "largest N once in a repeat). Selections multiply only half of it"
+        " (unibench/ops/similarity.py). *growth*: the power of N"
+    ),
+    (
+        "from one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost"
+        " what their parts cost. Left out:"
+    ),
+    (
+        "zoo_prune (two passes of the projector for each of 64 directions and every token),"
+        " ficoco_v (N x N products in blocks of the"
+    ),
+    (
+        "vision tower, which gets shorter by it) and pixelprune (comparisons of pixels, O(N),"
+        " before the tower). Of vscan it is the part"
+    ),
+    "before the language model.",
+    "",
+    (
+        "prunesid costs more than twice the Gram matrix: it wants two (of its squashed"
+        " features, and of cosines) and keep / 4 principal"
+    ),
+    (
+        "components, all of them up to 1,024 tokens (O(N^3), float64), beyond that 26 products"
+        " of N x N by N x (keep / 4 + 32)"
+    ),
+    (
+        "(unibench/ops/components.py); the official code's random start is cheaper and differs"
+        " from run to run."
+    ),
+    "",
+    (
+        "*reference / ours*: loops over K picks, both given the same finished matrix; of scope,"
+        " vispruner, gprune and visionselector"
+    ),
+    (
+        "the whole selection. A dash: no other way to compute it, or one that would take"
+        " minutes. The references"
+    ),
+    (
+        "(benchmarks/_references.py) have the complexity of the official code, or of the paper"
+        " where none is published:"
+    ),
+    "",
+    *table(["reference", "of", "cost behind the Gram matrix", "ours"], SOURCES),
+    "",
+    (
+        "Where the official code carries a vector along as well, both do the same O(K N) or"
+        " O(K^2 N) operations: no factor of 20 is to"
+    ),
+    (
+        "be had there, and what is gained is calls and memory. Large temporaries of a reference"
+        " are at times taken anew from the"
+    ),
+    (
+        "system, at times not, as the allocator happens to stand; that makes scope's differ by"
+        f" a factor of two between runs. {CLOCK}"
+    ),
+]
+
+
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -234,76 +306,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=sorted(set(registry.methods()) - COMPOSED))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [
-        "# Selectors",
-        "",
-        (
-            "Width 3584, a ninth of N kept, float32. *Gram*: normalising and multiplying all"
-            " features with each other as one product,"
-        ),
-        (
-            "measured just before each selection (of fitprune, whose scores are no cosines, the"
-            " attention rows that it reads; at the"
-        ),
-        (
-            "largest N once in a repeat). Selections multiply only half of it"
-            " (unibench/ops/similarity.py). *growth*: the power of N"
-        ),
-        (
-            "from one size to the next. Methods made of others (two_stage, schedule, mustdrop) cost"
-            " what their parts cost. Left out:"
-        ),
-        (
-            "zoo_prune (two passes of the projector for each of 64 directions and every token),"
-            " ficoco_v (N x N products in blocks of the"
-        ),
-        (
-            "vision tower, which gets shorter by it) and pixelprune (comparisons of pixels, O(N),"
-            " before the tower). Of vscan it is the part"
-        ),
-        "before the language model.",
-        "",
-        (
-            "prunesid costs more than twice the Gram matrix: it wants two (of its squashed"
-            " features, and of cosines) and keep / 4 principal"
-        ),
-        (
-            "components, all of them up to 1,024 tokens (O(N^3), float64), beyond that 26 products"
-            " of N x N by N x (keep / 4 + 32)"
-        ),
-        (
-            "(unibench/ops/components.py); the official code's random start is cheaper and differs"
-            " from run to run."
-        ),
-        "",
-        (
-            "*reference / ours*: loops over K picks, both given the same finished matrix; of scope,"
-            " vispruner, gprune and visionselector"
-        ),
-        (
-            "the whole selection. A dash: no other way to compute it, or one that would take"
-            " minutes. The references"
-        ),
-        (
-            "(benchmarks/_references.py) have the complexity of the official code, or of the paper"
-            " where none is published:"
-        ),
-        "",
-        *table(["reference", "of", "cost behind the Gram matrix", "ours"], SOURCES),
-        "",
-        (
-            "Where the official code carries a vector along as well, both do the same O(K N) or"
-            " O(K^2 N) operations: no factor of 20 is to"
-        ),
-        (
-            "be had there, and what is gained is calls and memory. Large temporaries of a reference"
-            " are at times taken anew from the"
-        ),
-        (
-            "system, at times not, as the allocator happens to stand; that makes scope's differ by"
-            f" a factor of two between runs. {CLOCK}"
-        ),
-    ]
+    lines = [*HEAD]
     for kind in arguments.kinds:
         found, slowest = {name: Found() for name in arguments.methods}, dict[str, float]()
         repeats = {

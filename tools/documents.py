@@ -139,10 +139,9 @@ def _golden(name: str) -> str:
     """How many stored results of the official code hold a method."""
     known = yaml.safe_load((GOLDEN / "map.yaml").read_text(encoding="utf-8"))
     folders = [folder for folder, entry in known.items() if entry["method"] == name]
-    cases = sum(
-        len([file for file in (GOLDEN / "cases" / folder).iterdir() if file.suffix != ".md"])
-        for folder in folders
-    )
+    cases = 0
+    for folder in folders:
+        cases += sum(file.suffix != ".md" for file in (GOLDEN / "cases" / folder).iterdir())
     if not cases:
         return "none; held by the tests that every method passes"
     where = ", ".join(f"`{folder}`" for folder in folders)

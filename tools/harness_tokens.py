@@ -75,7 +75,7 @@ def counts(config: RunConfig, dataset: str, pictures: Path, work: Path) -> list[
     architecture, processor = blueprint(config.model)
     model = Counting(architecture)
     options = dict(config.model.pixels[config.pixels])
-    loaded: Any = LoadedModel(model, processor, SimpleNamespace(), "", options)  # type: ignore[arg-type]
+    loaded: Any = LoadedModel(model, processor, SimpleNamespace(), "", options)
     convention, found = benchmark.convention, []
     asked = None
     if convention.entry is not None:

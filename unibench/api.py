@@ -155,16 +155,15 @@ def prune(
     else:
         built = method
     built = _wrapped(built, wrap)
-    if scope not in get_args(Scope):
-        raise unknown("budget scope", scope, get_args(Scope))
-    if budget_mode not in get_args(BudgetMode):
-        raise unknown("budget mode", budget_mode, get_args(BudgetMode))
-    if positions not in get_args(Positions):
-        raise unknown("positions", positions, get_args(Positions))
-    if text_after_video not in get_args(TextAfterVideo):
-        raise unknown("text_after_video", text_after_video, get_args(TextAfterVideo))
-    if rounding not in get_args(Rounding):
-        raise unknown("rounding of the budget", rounding, get_args(Rounding))
+    for kind, given, allowed in (
+        ("budget scope", scope, Scope),
+        ("budget mode", budget_mode, BudgetMode),
+        ("positions", positions, Positions),
+        ("text_after_video", text_after_video, TextAfterVideo),
+        ("rounding of the budget", rounding, Rounding),
+    ):
+        if given not in get_args(allowed):
+            raise unknown(kind, given, get_args(allowed))
     budget = Budget.parse(ratio, retention, keep, rounding)
     family = _family_for(built, whole_model(model), processor, clip)
     session = Session(

@@ -183,7 +183,9 @@ def removal_recipe(model: Any, samples: Samples, *, ratio: Number, width: float 
         flows.append([watch.seen[layer] for layer in sorted(watch.seen)])
     if not flows or not all(flows):
         raise UsageError("removal_recipe needs samples with visual tokens")
-    return fit_recipe(flows, float(1 - Budget.parse(ratio=ratio).retention), width)  # type: ignore[operator]
+    retention = Budget.parse(ratio=ratio).retention
+    assert retention is not None
+    return fit_recipe(flows, float(1 - retention), width)
 
 
 def fit_recipe(flows: Sequence[Sequence[Flow]], ratio: float, width: float = 0.01) -> Recipe:

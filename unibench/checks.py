@@ -18,7 +18,7 @@ from unibench.config import ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts, misplaced
 from unibench.registry import answers
-from unibench.registry.cards import MethodCard
+from unibench.registry.cards import FamilyCard, MethodCard
 
 # what a folder with a processor has at least one of; the last is a hub cache's
 PROCESSOR = ("tokenizer_config.json", "preprocessor_config.json", "tokenizer.json", "snapshots")
@@ -335,6 +335,11 @@ def _model_mistakes(cell: RunConfig) -> Iterator[UsageError]:
             f"batch_size={cell.batch_size}: family {spec.family} reads pictures of one prompt at a"
             " time, its code mixes those of a batch; take batch_size=1"
         )
+    yield from _checkpoint_mistakes(spec, family)
+
+
+def _checkpoint_mistakes(spec: ModelConfig, family: FamilyCard) -> Iterator[UsageError]:
+    """What is wrong with a checkpoint of one's own: no folder of one, or another family's."""
     path = model_path(spec.path)
     if path is None:
         return

@@ -17,7 +17,10 @@ class UsageErrors(UsageError):  # noqa: N818
     """Every mistake of one command, found before anything is loaded."""
 
     def __init__(self, errors: Sequence[UsageError]) -> None:
-        self.errors = list(dict.fromkeys(str(error) for error in errors))
+        lines: list[str] = []
+        for error in errors:
+            lines += error.errors if isinstance(error, UsageErrors) else [str(error)]
+        self.errors: list[str] = list(dict.fromkeys(lines))
         super().__init__("\n".join(self.errors))
 
 

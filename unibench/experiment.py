@@ -66,11 +66,10 @@ class Experiment:
                 continue
             if "method" in others and grid.get("method") == ("vanilla",):
                 continue  # it has no budget; vanilla is run anyway, as the reference of the others
-            axes = [
-                [f"{key}={value}" for value in values]
-                for key, values in grid.items()
-                if key not in given and not _replaced(key, grid, others)
-            ]
+            axes = []
+            for key, values in _remaining(grid, others).items():
+                if key not in given:
+                    axes.append([f"{key}={value}" for value in values])
             for combination in itertools.product(*axes):
                 if combination not in seen:
                     seen.add(combination)
@@ -79,11 +78,8 @@ class Experiment:
     def under(self, given: Mapping[str, str]) -> Experiment:
         """The experiment without what the command line puts something else in the place of."""
         others = self._others(given)
-        kept = [
-            {key: values for key, values in grid.items() if not _replaced(key, grid, others)}
-            for grid in self.grids
-            if _has(grid, given.keys() - others.keys(), given)
-        ]
+        named = given.keys() - others.keys()
+        kept = [_remaining(grid, others) for grid in self.grids if _has(grid, named, given)]
         return Experiment(self.title, tuple(kept))
 
     def lists(self, key: str, line: str) -> bool:
@@ -194,10 +190,17 @@ def _has(
         keys = [key for key in keys if key not in BUDGETS]
     for key in keys:
         stated = BUDGETS if key in BUDGETS else (key,)
-        values = [value for other in stated if other != key for value in grid.get(other, ())]
-        if values or (key in grid and not _among(given[key], grid[key])):
+        otherwise = any(grid.get(other) for other in stated if other != key)
+        if otherwise or (key in grid and not _among(given[key], grid[key])):
             return False
     return True
+
+
+def _remaining(
+    grid: Mapping[str, tuple[str, ...]], others: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """A grid without what the command line makes void."""
+    return {key: values for key, values in grid.items() if not _replaced(key, grid, others)}
 
 
 def _replaced(key: str, grid: Mapping[str, tuple[str, ...]], others: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import compress, islice, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -584,11 +584,9 @@ def _in_common(cells: Sequence[Scores]) -> list[Scores]:
     """The scores of the samples that all of several cells have, in the order of the first."""
     tables = [dict(zip(cell.questions.ids, cell.values.tolist(), strict=True)) for cell in cells]
     first = cells[0].questions
-    places = [
-        place for place, name in enumerate(first.ids) if all(name in table for table in tables)
-    ]
+    shared = [all(name in table for table in tables) for name in first.ids]
     columns = (first.ids, first.abilities, first.groups)
-    asked = Questions(*(tuple(column[place] for place in places) for column in columns))
+    asked = Questions(*(tuple(compress(column, shared)) for column in columns))
     return [Scores(asked, np.array([table[name] for name in asked.ids])) for table in tables]
 
 

@@ -64,7 +64,8 @@ def without_literals(hint: Any) -> Any:
         return str
     if get_args(hint):
         inner = tuple(without_literals(entry) for entry in get_args(hint))
-        return Union[inner] if get_origin(hint) is UnionType else get_origin(hint)[inner]  # noqa: UP007
+        origin: Any = Union if get_origin(hint) is UnionType else get_origin(hint)
+        return origin[inner]
     kind: Any = hint
     if not dataclasses.is_dataclass(kind):
         return hint

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from unibench import frame
-from unibench.against import Against, against
 from unibench.cli import main
+from unibench.comparison.against import Against, against
 
 HERE = Path(__file__).parent / "_known.py"
 CORNER = f"{HERE}:Corner"

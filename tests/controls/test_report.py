@@ -12,11 +12,11 @@ import pytest
 
 from tests.stats._cells import finished
 from unibench import frame
-from unibench.against import Against, against, stands_beside
 from unibench.cli import main
+from unibench.comparison.against import Against, against, stands_beside
+from unibench.comparison.recommend import recommend
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
-from unibench.recommend import recommend
 from unibench.report import Table, groups
 
 COUNT = 200

@@ -28,6 +28,7 @@ from tests.support.models import (
     IMAGE,
     LAYERS,
     VIDEOS,
+    assert_beams_of_a_batch_are_those_of_single_samples,
     collate,
     generate,
     inputs_of,
@@ -319,17 +320,8 @@ def test_beam_search_and_generation_without_a_cache(family: str, attn: str, name
 @kernels
 def test_beams_of_a_ragged_batch_with_vision_signals(family: str, attn: str) -> None:
     model, samples = model_of(family, attn), batch_of(family, "image")
-    options: dict[str, Any] = dict(max_new_tokens=STEPS, num_beams=2, do_sample=False)
-    batch = collate(samples)
     with unibench.prune(model, MergeVit()):
-        together = model.generate(**copy.deepcopy(batch), **options)[
-            :, batch["input_ids"].shape[1] :
-        ]
-        for row, sample in enumerate(samples):
-            alone = model.generate(**copy.deepcopy(sample), **options)[
-                :, sample["input_ids"].shape[1] :
-            ]
-            assert torch.equal(together[row], alone[0])
+        assert_beams_of_a_batch_are_those_of_single_samples(model, samples, STEPS)
 
 
 @kernels

@@ -36,14 +36,10 @@ def with_text_model(text: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize(
-    "text",
-    [MistralConfig(**TEXT, sliding_window=None), Qwen3Config(**TEXT, head_dim=16)],
-    ids=["mistral", "qwen3"],
-)
-def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
+def assert_equals_slow_reference(text: Any, method: Method) -> None:
+    """Scores and tokens of LLaVA with another text model, pruned."""
     model, inputs = with_text_model(text), inputs_of("llava")
-    with unibench.prune(model, Chain((Fixed({0: every(2)}), Pyramid((2, 4))))) as session:
+    with unibench.prune(model, method) as session:
         tokens, scores, _ = generate(model, inputs)
     assert session.prompt is not None
     drops = {}
@@ -53,6 +49,15 @@ def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
     expected, expected_scores = reference.greedy(model, inputs, tokens.shape[1], drops)
     torch.testing.assert_close(scores[0], expected_scores, atol=2e-4, rtol=2e-4)
     assert tokens[0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [MistralConfig(**TEXT, sliding_window=None), Qwen3Config(**TEXT, head_dim=16)],
+    ids=["mistral", "qwen3"],
+)
+def test_other_text_models_equal_the_slow_reference(text: Any) -> None:
+    assert_equals_slow_reference(text, Chain((Fixed({0: every(2)}), Pyramid((2, 4)))))
 
 
 def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
@@ -71,17 +76,7 @@ def test_batches_of_a_family_whose_code_mixes_their_pictures() -> None:
 def test_a_window_of_every_layer_counts_places() -> None:
     """Mistral's decoder, whose cut equals the slow reference with the same window."""
     text = MistralConfig(**TEXT, sliding_window=8)
-    model, inputs = with_text_model(text), inputs_of("llava")
-    with unibench.prune(model, Fixed({0: every(2), 2: every(2)})) as session:
-        tokens, scores, _ = generate(model, inputs)
-    assert session.prompt is not None
-    drops = {}
-    for layer, part in session.prompt.segments.items():
-        drops[layer] = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
-        drops[layer][part.origin[0]] = False
-    expected, expected_scores = reference.greedy(model, inputs, tokens.shape[1], drops)
-    torch.testing.assert_close(scores[0], expected_scores, atol=2e-4, rtol=2e-4)
-    assert tokens[0].tolist() == expected
+    assert_equals_slow_reference(text, Fixed({0: every(2), 2: every(2)}))
 
 
 def test_attention_of_a_layer_with_a_window() -> None:

@@ -21,6 +21,7 @@ from tests.support.models import (
     FAMILIES,
     LAYERS,
     QUICK,
+    assert_beams_of_a_batch_are_those_of_single_samples,
     collate,
     generate,
     inputs_of,
@@ -210,17 +211,8 @@ def test_beams_of_an_evicting_method_are_those_of_single_samples(
 ) -> None:
     model, samples = model_of(family, attn), [inputs_of(family, 0, 1), inputs_of(family, 1, 2)]
     method, _ = build(name)
-    options: dict[str, Any] = dict(max_new_tokens=STEPS, num_beams=2, do_sample=False)
-    batch = collate(samples)
     with unibench.prune(model, method):
-        together = model.generate(**copy.deepcopy(batch), **options)[
-            :, batch["input_ids"].shape[1] :
-        ]
-        for row, sample in enumerate(samples):
-            alone = model.generate(**copy.deepcopy(sample), **options)[
-                :, sample["input_ids"].shape[1] :
-            ]
-            assert torch.equal(together[row], alone[0])
+        assert_beams_of_a_batch_are_those_of_single_samples(model, samples, STEPS)
 
 
 @pytest.mark.parametrize(("name", "family", "attn"), some([*CASES], spread([*CASES], 3)))

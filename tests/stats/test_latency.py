@@ -14,8 +14,8 @@ import pytest
 from tests.stats._cells import finished
 from unibench import frame
 from unibench.cli import main, profiling
+from unibench.comparison.latency import Setting, code_of, priced, profiles, within
 from unibench.errors import UsageError
-from unibench.latency import Setting, code_of, priced, profiles, within
 from unibench.profile import Request
 from unibench.profile.measure import Table
 

@@ -17,13 +17,13 @@ import pytest
 from tests.stats._cells import finished
 from unibench import frame
 from unibench.analysis.sweep import sweep
-from unibench.compare import compare
+from unibench.comparison.compare import compare
+from unibench.comparison.recommend import recommend
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.identity import CANDIDATE, QUESTIONS, cell_of
 from unibench.inference.row import Row, read_row
 from unibench.plots import scores
-from unibench.recommend import recommend
 from unibench.report import grid
 from unibench.report.cells import details
 from unibench.store.lines import line_of

@@ -13,7 +13,7 @@ import pytest
 from tests.stats._cells import finished
 from unibench import frame
 from unibench.cli import main
-from unibench.recommend import recommend
+from unibench.comparison.recommend import recommend
 
 N = 40
 

@@ -151,3 +151,15 @@ def generate(
         torch.stack(out.logits, 1),
         out.past_key_values,
     )
+
+
+def assert_beams_of_a_batch_are_those_of_single_samples(
+    model: Any, samples: list[dict[str, Any]], steps: int
+) -> None:
+    """Two beams of each, ``steps`` tokens long, as the model is pruned where this is called."""
+    options: dict[str, Any] = dict(max_new_tokens=steps, num_beams=2, do_sample=False)
+    batch = collate(samples)
+    together = model.generate(**copy.deepcopy(batch), **options)[:, batch["input_ids"].shape[1] :]
+    for row, sample in enumerate(samples):
+        alone = model.generate(**copy.deepcopy(sample), **options)
+        assert torch.equal(together[row], alone[0, sample["input_ids"].shape[1] :])

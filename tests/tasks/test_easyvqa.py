@@ -19,7 +19,7 @@ ASKED = [
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def package(tmp_path, monkeypatch) -> None:
     """A package with two pictures and three questions."""
     for number, color in enumerate(("teal", "blue")):
         Image.new("RGB", (64, 64), color).save(tmp_path / f"{number}.png")
@@ -29,7 +29,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "easy_vqa", module)
 
 
-def test_each_picture_is_asked_once_before_one_is_asked_again(package):
+def test_each_picture_is_asked_once_before_one_is_asked_again(package) -> None:
     samples = list(EasyVQA().samples())
     assert [s.question for s in samples] == [ASKED[0][0], ASKED[2][0], ASKED[1][0]]
     assert [s.ability for s in samples] == ["color", "shape", "yes_no"]
@@ -38,19 +38,19 @@ def test_each_picture_is_asked_once_before_one_is_asked_again(package):
     assert [s.id for s in EasyVQA().samples(1)] == [samples[0].id]
 
 
-def test_an_answer_is_the_data_sets_word(package):
+def test_an_answer_is_the_data_sets_word(package) -> None:
     task = EasyVQA()
     sample = next(task.samples(1))
     assert [task.score(sample, given) for given in ("teal", " Teal\n", "blue")] == [1, 1, 0]
 
 
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)
     with pytest.raises(UsageError, match="pip install easy-vqa==1.0"):
         EasyVQA()
 
 
-def test_an_unknown_split_is_refused_first(monkeypatch):
+def test_an_unknown_split_is_refused_first(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)
     with pytest.raises(UsageError, match="split of easyvqa"):
         EasyVQA(split="validation")

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from training import __main__ as command
 from training import _loop
-from training._answering import Answering, answer_loss
+from training._answering import Answering, Shown, answer_loss
 from training._build import build
 from training._episodes import FRAMES
 from training._evaluate import exact
@@ -78,7 +80,7 @@ def small(family: str, steps: int = 4) -> Recipe:
     return dataclasses.replace(recipe, **shorter)
 
 
-def untrained(recipe: Recipe):
+def untrained(recipe: Recipe) -> Any:
     tokenizer = make_tokenizer(recipe.family)
     model = build(recipe, role_ids(recipe.family, tokenizer), vocabulary_size(tokenizer), seed=0)
     for parameter in model.parameters():
@@ -112,7 +114,7 @@ CASES = [
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
 @torch.no_grad()
-def test_the_packed_forward_equals_the_models_own(family, kind, tmp_path):
+def test_the_packed_forward_equals_the_models_own(family, kind, tmp_path) -> None:
     recipe, tokenizer = small(family), make_tokenizer(family)
     model, processor = untrained(recipe), make_processor(family, tokenizer)
     whole, tower = Answering(model, family), TOWERS[family](model.model)
@@ -134,7 +136,7 @@ def test_the_packed_forward_equals_the_models_own(family, kind, tmp_path):
         torch.testing.assert_close(logits[1][here], theirs, atol=2e-2 if resized else 1e-4, rtol=0)
 
 
-def conversation(processor, images, text, clip: bool):
+def conversation(processor, images, text, clip: bool) -> Any:
     kinds = [{"type": "video"}] if clip else [{"type": "image"} for _ in images]
     turn = {"role": "user", "content": [*kinds, {"type": "text", "text": text}]}
     written = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
@@ -144,7 +146,7 @@ def conversation(processor, images, text, clip: bool):
     return processor(text=[written], return_tensors="pt", **shown)
 
 
-def continued(model, inputs, answer):
+def continued(model, inputs, answer) -> Tensor:
     """The model's own logits for each token of an answer that it is given."""
     length, rest = inputs["input_ids"].shape[1], torch.tensor([answer[:-1]], dtype=torch.long)
     grown = {"input_ids": torch.cat([inputs["input_ids"], rest], 1)}
@@ -159,7 +161,7 @@ def continued(model, inputs, answer):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_attention_that_is_taught_is_the_towers_own(family, tmp_path):
+def test_attention_that_is_taught_is_the_towers_own(family, tmp_path) -> None:
     recipe = small(family)
     model = untrained(recipe)
     model.set_attn_implementation("eager")
@@ -171,7 +173,7 @@ def test_attention_that_is_taught_is_the_towers_own(family, tmp_path):
         torch.testing.assert_close(found.sum(1), torch.ones(2), atol=1e-4, rtol=0)
 
 
-def test_a_question_does_not_see_the_others():
+def test_a_question_does_not_see_the_others() -> None:
     recipe = small(FAMILY)
     whole = Answering(untrained(recipe), FAMILY)
     shown = scenes("plain", FAMILY, recipe, whole)
@@ -185,7 +187,7 @@ def test_a_question_does_not_see_the_others():
     torch.testing.assert_close(before, after)
 
 
-def scenes(kind, form, recipe, whole):
+def scenes(kind, form, recipe, whole) -> Shown:
     torch.manual_seed(0)
     shown = make_scenes(form, kind, (336, 336), [5, 6], Language())
     wording = Wording(recipe.width, make_tokenizer(FAMILY), 0.05)
@@ -193,7 +195,7 @@ def scenes(kind, form, recipe, whole):
         return worded(wording, shown, whole, place(None))
 
 
-def test_nothing_sees_a_dropped_token():
+def test_nothing_sees_a_dropped_token() -> None:
     recipe, scene = small(FAMILY), make_scene(5)
     whole = Answering(untrained(recipe), FAMILY)
     dropped = only_ground(torch.from_numpy(labels(scene, (12, 12)))[None])
@@ -210,7 +212,7 @@ def test_nothing_sees_a_dropped_token():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_labels_name_every_glyph_and_thing(seed):
+def test_labels_name_every_glyph_and_thing(seed) -> None:
     scene = make_scene(seed)
     found = dict(zip((field.name for field in FIELDS), labels(scene, (12, 12)), strict=True))
     assert (found["middle"] > 0).sum() == (found["size"] > 0).sum() == len(scene.things)
@@ -219,7 +221,7 @@ def test_labels_name_every_glyph_and_thing(seed):
     assert found["across"][:12].tolist() == list(range(1, 13))
 
 
-def test_a_pair_of_frames_shows_half_of_what_one_of_them_shows():
+def test_a_pair_of_frames_shows_half_of_what_one_of_them_shows() -> None:
     sign = make_scene(5).signs[0]
     shown = make_scene(5)
     empty = dataclasses.replace(shown, signs=())
@@ -233,7 +235,7 @@ def test_a_pair_of_frames_shows_half_of_what_one_of_them_shows():
 
 
 @pytest.mark.parametrize("family", VIDEO)
-def test_a_prompt_has_a_run_for_each_moment_that_the_family_tells_apart(family):
+def test_a_prompt_has_a_run_for_each_moment_that_the_family_tells_apart(family) -> None:
     sight = Sight(frames=FRAMES)
     runs = runs_of(sight, (8, 8), family)
     assert len(make_prompt(family, sight).parts) == len(runs)
@@ -249,11 +251,11 @@ def language(steps: int) -> Language:
     )
 
 
-def cut_at(step: int, monkeypatch):
+def cut_at(step: int, monkeypatch) -> None:
     """Ends the first run that comes to a step, after it is saved, as a signal would."""
     end = _loop.Run.end_step
 
-    def cut(self, every=50):
+    def cut(self, every=50) -> None:
         if self.step == step:
             monkeypatch.setattr(_loop.STOP, "asked", True)
         end(self, every)
@@ -261,8 +263,10 @@ def cut_at(step: int, monkeypatch):
     monkeypatch.setattr(_loop.Run, "end_step", cut)
 
 
-def test_a_language_stage_that_was_cut_short_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
-    def train(folder):
+def test_a_language_stage_that_was_cut_short_ends_as_if_it_had_not_been(
+    tmp_path, monkeypatch
+) -> None:
+    def train(folder) -> Any:
         folder.mkdir(exist_ok=True)
         model = untrained(small(FAMILY))
         wording = Wording(64, make_tokenizer(FAMILY), 0.05)
@@ -277,7 +281,7 @@ def test_a_language_stage_that_was_cut_short_ends_as_if_it_had_not_been(tmp_path
     assert_equal(whole, train(tmp_path / "cut"))
 
 
-def assert_equal(one, other):
+def assert_equal(one, other) -> None:
     for name, value in one.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[name], msg=name)
 
@@ -285,10 +289,10 @@ def assert_equal(one, other):
 @pytest.mark.parametrize("family", ONE)
 def test_each_later_stage_that_was_cut_short_ends_as_if_it_had_not_been(
     family, tmp_path, monkeypatch
-):
+) -> None:
     recipe = small(family, steps=3)
 
-    def train(folder):
+    def train(folder) -> Any:
         folder.mkdir(exist_ok=True)
         model = untrained(recipe)
         heads = heads_of(model, recipe)
@@ -308,7 +312,7 @@ def test_each_later_stage_that_was_cut_short_ends_as_if_it_had_not_been(
     assert rows[-1]["step"] == 3
 
 
-def test_a_folded_wording_makes_the_same_tokens():
+def test_a_folded_wording_makes_the_same_tokens() -> None:
     model = untrained(small(FAMILY))
     last = TOWERS[FAMILY](model.model).last
     embeddings = model.model.language_model.embed_tokens.weight
@@ -323,7 +327,7 @@ def test_a_folded_wording_makes_the_same_tokens():
         )
 
 
-def test_an_adopted_decoder_is_the_shared_one_and_can_be_tuned(tmp_path):
+def test_an_adopted_decoder_is_the_shared_one_and_can_be_tuned(tmp_path) -> None:
     recipe = small("qwen3_vl")
     source, model = untrained(small(FAMILY)), untrained(recipe)
     adopt(model, source.model.language_model)
@@ -338,7 +342,7 @@ def test_an_adopted_decoder_is_the_shared_one_and_can_be_tuned(tmp_path):
     assert not torch.equal(before, norms[0])
 
 
-def test_attention_learns_to_find_what_a_picture_shows():
+def test_attention_learns_to_find_what_a_picture_shows() -> None:
     torch.manual_seed(0)
     target = target_of([make_scene(5), make_scene(6)], (12, 12), pairs=False)
     heads = Heads(8)
@@ -351,7 +355,7 @@ def test_attention_learns_to_find_what_a_picture_shows():
     assert losses[1][1] == pytest.approx(1)
 
 
-def test_answer_loss_counts_answer_tokens_only():
+def test_answer_loss_counts_answer_tokens_only() -> None:
     episodes = make_scenes(FAMILY, "plain", (336, 336), [1, 2], Language()).episodes
     packed = Packer(FAMILY, small(FAMILY).mix, 6, 240).pack(episodes, seed=1)
     size = vocabulary_size(make_tokenizer(FAMILY))
@@ -361,14 +365,14 @@ def test_answer_loss_counts_answer_tokens_only():
     assert bool((packed.ids.gather(1, packed.rows + 1)[asked] == packed.targets[asked]).all())
 
 
-def test_accuracy_is_measured_by_ability(tmp_path):
+def test_accuracy_is_measured_by_ability(tmp_path) -> None:
     recipe = small(FAMILY)
     shares = exact(untrained(recipe), recipe, place(tmp_path), ("plain", "places"), batches=1)
     assert {"existence", "reading", "where", "relation", "second_question"} <= set(shares)
     assert all(0 <= share <= 1 for share in shares.values())
 
 
-def test_the_shared_decoder_turns_with_the_positions_of_each_family():
+def test_the_shared_decoder_turns_with_the_positions_of_each_family() -> None:
     x = torch.zeros(1, 1, 64)
     positions = torch.tensor([1, 2, 3])[:, None, None]
     turned = [rotary_of(form)(x, positions)[0] for form in ("qwen2_5_vl", "qwen3_vl")]
@@ -377,7 +381,7 @@ def test_the_shared_decoder_turns_with_the_positions_of_each_family():
 
 
 @pytest.mark.parametrize("family", ONE)
-def test_an_exported_checkpoint_answers_each_task(family, tmp_path):
+def test_an_exported_checkpoint_answers_each_task(family, tmp_path) -> None:
     recipe = small(family)
     command.export(untrained(recipe), family, tmp_path)
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
@@ -407,7 +411,7 @@ def test_an_exported_checkpoint_answers_each_task(family, tmp_path):
 # -- the command
 
 
-def test_jobs_wait_for_what_they_need_and_for_each_other(tmp_path):
+def test_jobs_wait_for_what_they_need_and_for_each_other(tmp_path) -> None:
     everything = jobs("all")
     assert len(set(everything)) == len(everything) == 16
     shared, joint = Job("language", "language"), Job("llava", "joint")
@@ -423,7 +427,7 @@ def test_jobs_wait_for_what_they_need_and_for_each_other(tmp_path):
     assert "done" in status(tmp_path).splitlines()[0]
 
 
-def test_training_without_the_package_says_how_to_get_it(tmp_path, capsys, monkeypatch):
+def test_training_without_the_package_says_how_to_get_it(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "easy_vqa", None)
     assert command.main(["language", f"--folder={tmp_path}"]) == 2
     assert "pip install easy-vqa" in capsys.readouterr().err

@@ -264,13 +264,10 @@ def _origin(method: str, cells: Sequence[tuple[Fitted, int]]) -> Origin:
         (one.sheet.rows[line].model, one.column, one.texts[line], one.version.steps)
         for one, line in cells
     }
-    tables = {
-        name: (
-            sum(fit for key, fit in fitting.items() if key[0] == name),
-            sum(key[0] == name for key in fitting),
-        )
-        for name in dict.fromkeys(one.sheet.name for one, _ in cells)
-    }
+    tables: dict[str, tuple[int, int]] = {}
+    for (name, _, _), fit in fitting.items():
+        right, count = tables.get(name, (0, 0))
+        tables[name] = right + fit, count + 1
     chances = [chance(steps, digits(text)) for *_, text, steps in distinct]
     right = sum(fits(text, steps) for *_, text, steps in distinct)
     expected = sum(one.expected([line]) for one, line in cells)
@@ -303,10 +300,12 @@ def _foreign(columns: Sequence[Fitted], odd: Sequence[Origin], sound: Sequence[O
     names = {one.method for one in odd}
     tables = list(dict.fromkeys(name for one in odd for name in one.tables))
     here = [one for one in columns if one.sheet.name in tables]
-    beside = [one for one in origins(here) if one.method in {o.method for o in sound}]
+    others = {one.method for one in sound}
+    beside = [one for one in origins(here) if one.method in others]
     split = []
     for name in tables:
-        right, cells = (sum(one.tables.get(name, (0, 0))[k] for one in odd) for k in (0, 1))
+        counts = [one.tables.get(name, (0, 0)) for one in odd]
+        right, cells = map(sum, zip(*counts, strict=True))
         split.append(f"{right} of {cells} in {name}")
     right, cells = sum(one.fitting for one in odd), sum(one.cells for one in odd)
     told = (

@@ -81,6 +81,15 @@ def _order(sheet: Sheet, model: str, pair: tuple[Column, Column]) -> float | Non
     return order if abs(order) > CLEAR else None
 
 
+def _medians(models: dict[str, list[tuple[Sheet, float]]], without: str) -> list[float]:
+    """The order of each other model, the median over its tables."""
+    found = []
+    for name, tables in models.items():
+        if name != without:
+            found.append(median(order for _, order in tables))
+    return found
+
+
 def _reversed(models: dict[str, list[tuple[Sheet, float]]]) -> Iterator[tuple[Sheet, str]]:
     """The tables in the minority: first within a model, where tables disagree on it, then between
     models.
@@ -88,17 +97,14 @@ def _reversed(models: dict[str, list[tuple[Sheet, float]]]) -> Iterator[tuple[Sh
     every = [(sheet, model, order) for model, tables in models.items() for sheet, order in tables]
     for sheet, model, order in every:
         own = [other for table, other in models[model] if table is not sheet]
-        others = (
-            own
-            if any(other * order < 0 for other in own)
-            else [median(o for _, o in tables) for name, tables in models.items() if name != model]
-        )
+        within = any(other * order < 0 for other in own)
+        others = own if within else _medians(models, without=model)
         against = [
             other
             for other in others
             if other * order < 0 and abs(order + other) < NEARER * abs(order - other)
         ]
         agreeing = [other for other in others if other * order > 0]
-        least = 1 + len(agreeing) if others is own else max(MODELS, 1 + len(agreeing))
+        least = 1 + len(agreeing) if within else max(MODELS, 1 + len(agreeing))
         if len(against) >= least:
             yield sheet, model

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unibench.audit import RULES, SEVERITIES, Finding, Sheet, fitted, folded, known, sheets
 from unibench.audit import audit as findings
+from unibench.audit.digits import Fitted
 from unibench.cli.parser import Options
 from unibench.errors import UsageError
 from unibench.report import WRITERS, Block, Entry, Line, Table
@@ -54,27 +55,7 @@ def _columns(tables: Sequence[Sheet]) -> Table:
     exact = fitted(tables)
     blocks = []
     for table in tables:
-        lines = [
-            Line(
-                (
-                    " ".join(one.column),
-                    f"{one.version.n:,}, {one.version.name}{'' if one.certain else ' (uncertain)'}",
-                    one.version.source,
-                ),
-                tuple(
-                    Entry(text)
-                    for text in (
-                        f"{one.count.fitting}",
-                        f"{one.count.cells}",
-                        f"{one.count.expected:.1f}",
-                        f"{one.p:.1g}",
-                        f"{one.blunt}",
-                    )
-                ),
-            )
-            for one in exact
-            if one.sheet is table
-        ]
+        lines = [_fit(one) for one in exact if one.sheet is table]
         if lines:
             blocks.append(Block(table.name, tuple(lines)))
     remarks = tuple(
@@ -84,3 +65,14 @@ def _columns(tables: Sequence[Sheet]) -> Table:
     )
     title = f"{len(exact)} columns of {len(tables)} tables against their numbers of questions"
     return Table("audit_columns", title, heads, columns, tuple(blocks), remarks=remarks)
+
+
+def _fit(one: Fitted) -> Line:
+    """A column of scores, and how well it fits a number of questions."""
+    name = f"{one.version.name}{'' if one.certain else ' (uncertain)'}"
+    texts = (
+        *(str(one.count.fitting), str(one.count.cells), f"{one.count.expected:.1f}"),
+        *(f"{one.p:.1g}", str(one.blunt)),
+    )
+    keys = (" ".join(one.column), f"{one.version.n:,}, {name}", one.version.source)
+    return Line(keys, tuple(map(Entry, texts)))

@@ -9,7 +9,7 @@ from rich.table import Table
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
 from unibench.cli.terminal import console, new_table, print_table
-from unibench.latency import Choice, code_of, profiles, within
+from unibench.comparison.latency import Choice, code_of, profiles, within
 
 
 def recommend(options: Options) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.table import Table
 
-from unibench import compare as comparing
 from unibench.cli.parser import Options
 from unibench.cli.results import finished
 from unibench.cli.terminal import console, new_table, print_table
-from unibench.compare import Comparison, Side
+from unibench.comparison import compare as comparing
+from unibench.comparison.compare import Comparison, Side
 from unibench.errors import UsageError
 from unibench.stats.several import Ranking
 from unibench.store import versions

@@ -51,8 +51,6 @@ class Grid:
         errors = list(self._mistakes)
         try:
             cells = cells_of(compose_cells(self.words, sweep=self.sweep))
-        except UsageErrors as error:
-            errors += [UsageError(line) for line in error.errors]
         except UsageError as error:
             errors.append(error)
         if errors:

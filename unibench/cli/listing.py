@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -187,15 +188,15 @@ def _embedded(card: registry.TaskCard) -> dict[str, Any]:
 def _experiment(name: str) -> dict[str, Any]:
     file = CONFIGS / "experiment" / f"{name}.yaml"
     read = experiment.read(file)
-    axes = {
-        group: [value for grid in read.grids for value in grid.get(group, ())]
-        for group in ("model", "method", "task")
-    }
+    axes: dict[str, list[str]] = {}
+    for group in ("model", "method", "task"):
+        values = chain.from_iterable(grid.get(group, ()) for grid in read.grids)
+        axes[group] = list(dict.fromkeys(values))
     return {
         "name": name,
         "summary": read.title,
         "cells": sum(1 for _ in read.lines({})),
-        **{group: list(dict.fromkeys(values)) for group, values in axes.items()},
+        **axes,
         "file": str(file),
     }
 

@@ -10,8 +10,8 @@ from unibench import frame
 from unibench.cli.parser import Options
 from unibench.cli.results import finished
 from unibench.cli.terminal import console, say
+from unibench.comparison.lost import Changed, changed
 from unibench.errors import shown
-from unibench.lost import Changed, changed
 
 
 def lost(options: Options) -> int:

@@ -65,7 +65,7 @@ def plan(parser: Parser) -> None:
     parser.takes("[-m] key=value ... [options]", overrides=True)
     _sweep(parser)
     parser.flag("--failed", "list failed cells only")
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.option("--probe", "N", "answer N samples where no time is known", type=count)
     parser.option("--workers", "N", "how long it takes so many", type=count)
     _wide(parser)
@@ -221,7 +221,7 @@ def verify(parser: Parser) -> None:
     parser.option(
         "--share", "SHARE", "with --rerun: of the samples (0.05)", type=_share, default=0.05
     )
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.examples("mine_certificate", "mine_certificate --rerun method=./mine.py:Mine")
 
 
@@ -306,7 +306,7 @@ def compare(parser: Parser) -> None:
         metavar="NAME",
         help="two or more methods (divprune, fastv+layer=3), or cells by key or folder",
     )
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.setting("by", "ability", "a test for each ability", type=one_of("split", ("ability",)))
     parser.setting("ability", "A,B", "a test for each of these")
     _results(parser)
@@ -323,7 +323,7 @@ def lost(parser: Parser) -> None:
     parser.takes("A B [key=value ...] [--json]")
     for name, said in (("first", "a method, or a cell by key or folder"), ("second", "another")):
         parser.add_argument(name, metavar="AB"[name == "second"], help=said)
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.setting("ability", "A,B", "samples of these abilities")
     _results(parser)
     _wide(parser)
@@ -419,7 +419,7 @@ def reproduce(parser: Parser) -> None:
         type=one_of("settings", SETTINGS), default="both",
     )  # fmt: skip
     parser.flag("--factors", "run one setting of the paper at a time, all others unibench's")
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.examples(
         "paper=idpruner table=1",
         "paper=idpruner table=2 model=tiny_llava task=synthvqa task.limit=20",
@@ -586,7 +586,7 @@ def store_list(parser: Parser) -> None:
     parser.takes("FOLDER [key=value ...] [--json]")
     _folder(parser)
     parser.setting("sort", "score", "by a column; -score: the largest first")
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.filters(*LISTED)
     _wide(parser)
     parser.examples("outputs sort=-date", "outputs state=failed,damaged method=divprune --json")
@@ -597,7 +597,7 @@ def store_show(parser: Parser) -> None:
     parser.takes("FOLDER KEY [--json]")
     _folder(parser)
     parser.add_argument("key", metavar="KEY", help="of a cell, its first signs, or its folder")
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.examples("outputs 40f2b2", "outputs 40f2b2 --json")
 
 
@@ -607,7 +607,7 @@ def store_diff(parser: Parser) -> None:
     _folder(parser)
     parser.add_argument("first", metavar="A", help="key of a cell, its first signs, or its folder")
     parser.add_argument("second", metavar="B", help="of another")
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.examples("outputs 40f2b2 c9084f", "outputs 40f2b2 c9084f --json")
 
 
@@ -622,7 +622,7 @@ def store_index(parser: Parser) -> None:
     """``index``."""
     parser.takes("FOLDER [--json]")
     _folder(parser)
-    parser.flag("--json", "print everything as JSON")
+    _json(parser)
     parser.examples("outputs", "outputs/tiny_llava --json")
 
 
@@ -713,6 +713,10 @@ def _results(parser: Parser) -> None:
 
 def _wide(parser: Parser) -> None:
     parser.flag("--wide", "tables as wide as they are, though the terminal is narrower")
+
+
+def _json(parser: Parser) -> None:
+    parser.flag("--json", "print everything as JSON")
 
 
 def _format(parser: Parser) -> None:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from unibench import frame as frames
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of, only
+from unibench.comparison.latency import priced, profiles
 from unibench.errors import UsageError
-from unibench.latency import priced, profiles
 from unibench.page.gallery import kept_of
 from unibench.plots import canvas, costs, ranks, scores, video
 from unibench.plots.overlay import film_strip, side_by_side

@@ -85,8 +85,6 @@ def requested(options: Options) -> tuple[Request, list[RunConfig]]:
     cells: list[RunConfig] = []
     try:
         cells = compose_cells(overrides, sweep=True)
-    except UsageErrors as error:
-        errors += [UsageError(line) for line in error.errors]
     except UsageError as error:
         errors.append(error)
     if errors:

@@ -6,11 +6,11 @@ import math
 
 from rich.table import Table
 
-from unibench import recommend as recommending
 from unibench.cli.parser import Options
 from unibench.cli.results import finished
 from unibench.cli.terminal import console, new_table, print_table
-from unibench.recommend import Recommendation, Rival
+from unibench.comparison import recommend as recommending
+from unibench.comparison.recommend import Recommendation, Rival
 from unibench.stats import Estimate
 
 

@@ -62,8 +62,8 @@ def page(options: Options) -> int:
 def _of_results(options: Options) -> list[Table]:
     """Tables of one's own results, set as papers do, each method beside the best control."""
     from unibench import frame as frames
-    from unibench.against import against
     from unibench.cli.results import finished, folder_of
+    from unibench.comparison.against import against
 
     show, names, view = options.show or (), reports.Names.of(options.names), options.view or "tasks"
     with frames.scores_kept(folder_of(options)):
@@ -92,8 +92,8 @@ def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     from unibench import frame as frames
-    from unibench.against import CONTROLS
     from unibench.cli.results import folder_of
+    from unibench.comparison.against import CONTROLS
 
     if "method" not in options.filters:
         return frames.whole(cells)

@@ -227,18 +227,21 @@ def _print_bases(bases: Sequence[Base], settings: str) -> None:
 
 
 def _print_numbers(numbers: Sequence[Number], sides: Sequence[str]) -> None:
-    heads = [head for name in sides for head in (f"settings={name}", "minus paper")]
-    shown = new_table("the table", ("line", "column", "paper", *heads))
-    known = [one for one in numbers if any(one.ours[name] is not None for name in sides)]
-    for one in known:
-        cells = [
-            text
-            for name in sides
-            for text in (_text(one.ours[name], one.places), _signed(one.difference(name), one))
-        ]
-        shown.add_row(one.line, one.column, one.printed or "-", *cells)
+    heads = ["line", "column", "paper"]
+    for name in sides:
+        heads += [f"settings={name}", "minus paper"]
+    shown = new_table("the table", heads)
+    left = 0
+    for one in numbers:
+        if all(one.ours[name] is None for name in sides):
+            left += 1
+            continue
+        cells = [one.line, one.column, one.printed or "-"]
+        for name in sides:
+            cells += [_text(one.ours[name], one.places), _signed(one.difference(name), one)]
+        shown.add_row(*cells)
     print_table(shown, keys=2)
-    if left := len(numbers) - len(known):
+    if left:
         console().print(f"{left} of {len(numbers)} numbers of the table have no finished cell here")
 
 

@@ -25,7 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from unibench import __version__, against, compare, frame
+from unibench import __version__, frame
+from unibench.comparison import against, compare
 from unibench.errors import UsageError
 from unibench.identity import Cell, code_digest
 from unibench.inference.row import Row, read_row

@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -278,4 +278,4 @@ def float_states(question: Question) -> dict[str, Any]:
 
 def replaced(method: Method) -> Method:
     """A new copy of a method, as another process would make it."""
-    return replace(method) if hasattr(method, "__dataclass_fields__") else copy.copy(method)  # type: ignore[type-var]
+    return replace(method) if is_dataclass(method) else copy.copy(method)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from unibench import frame as frames
 from unibench import report as reports
-from unibench.against import Against, against
+from unibench.comparison.against import Against, against
 from unibench.errors import UsageError
 from unibench.errors import shown as printable
 from unibench.page import details, judged

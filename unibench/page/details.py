@@ -21,13 +21,13 @@ from PIL import Image
 
 from unibench import frame as frames
 from unibench.asked import asked
+from unibench.comparison.recommend import cost
 from unibench.errors import UsageError
 from unibench.inference.record import Record, stored
 from unibench.inference.row import RowError, read_row
 from unibench.page.gallery import laid
 from unibench.page.lines import rounded
 from unibench.plots.overlay import View
-from unibench.recommend import cost
 from unibench.store import read_samples
 from unibench.store.data import MIB, UnreadableError, read_text
 from unibench.store.files import replace

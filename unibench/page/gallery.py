@@ -84,9 +84,9 @@ def _of_frames(
 
 def _moved(view: View, picture: int, start: int) -> View:
     """A view of a picture among others, its tokens counted from the first of the prompt."""
-    grids = (
-        replace(grid, tokens=tuple(start + token for token in grid.tokens)) for grid in view.grids
-    )
+    grids = []
+    for grid in view.grids:
+        grids.append(replace(grid, tokens=tuple(start + token for token in grid.tokens)))
     return View(picture, tuple(grids))
 
 
@@ -110,7 +110,7 @@ def _layout(stored: Any) -> tuple[Item, ...]:
     if sum(length for length, _ in stored) > TOKENS:
         raise ValueError(f"more than {TOKENS} tokens")
     items = read(stored)
-    if any(item.parts and sum(len(part) for part in item.parts) != len(item) for item in items):
+    if any(item.parts and sum(map(len, item.parts)) != len(item) for item in items):
         raise ValueError("grids and tokens differ in number")
     return items
 

@@ -13,10 +13,10 @@ import pandas as pd
 
 from unibench import frame as frames
 from unibench import report as reports
-from unibench.against import Against
+from unibench.comparison.against import Against
+from unibench.comparison.recommend import Recommendation, recommend
 from unibench.errors import UsageError
 from unibench.page.lines import rounded
-from unibench.recommend import Recommendation, recommend
 from unibench.report.best import Candidate, ranked
 from unibench.stats.interval import DRAWS, Estimate
 from unibench.stats.paired import Paired, paired
@@ -53,7 +53,7 @@ def verdicts(lines: pd.DataFrame, beaten: Mapping[str, Against]) -> dict[str, Ve
 
     Args:
         lines: of :func:`unibench.frame.whole`, seeds joined.
-        beaten: of :func:`unibench.against.against`, for the same lines.
+        beaten: of :func:`unibench.comparison.against.against`, for the same lines.
     """
     found: dict[str, Verdict] = {}
     marks = dict(_marks(lines))

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from unibench import frame as frames
-from unibench.against import APART, CONTROLS
+from unibench.comparison.against import APART, CONTROLS
 from unibench.inference.row import columns
 
 COLUMNS = columns(

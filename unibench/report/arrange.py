@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,9 @@ def arranged(
         blocks = [_marked(block) for block in blocks]
     if show:
         blocks = [_detailed(block, show) for block in blocks]
-    entries = [entry for block in blocks for line in block.lines for entry in line.entries]
-    marked = [MARKED] if any(entry.bold for entry in entries) else []
+    lines = [line for block in blocks for line in block.lines]
+    bold = any(entry.bold for line in lines for entry in line.entries)
+    marked = [MARKED] if bold else []
     remarks = (*table.remarks, *marked, *_meaning(show))
     made = replace(table, blocks=tuple(blocks), remarks=remarks)
     return made if names is None else _renamed(made, names)
@@ -174,7 +176,7 @@ def _marked(block: Block) -> Block:
         if not ability:
             columns.append(list(entries))
             continue
-        best, second = ranked(candidates, lambda a, b, of=ability: beyond(a, b, of))  # type: ignore[misc]
+        best, second = ranked(candidates, partial(beyond, ability=ability))
         columns.append([
             replace(entry, bold=place == best, underline=place == second)
             for place, entry in enumerate(entries)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from unibench.against import BLIND, CONTROLS
+from unibench.comparison.against import BLIND, CONTROLS
 from unibench.controls.groups import RIGHT, groups_of
 from unibench.errors import UsageError
 from unibench.frame import conditions, labels, mean_scores, whole
@@ -97,14 +97,14 @@ class _Means:
 def _blocks(place: str, cells: Sequence[Cell], means: _Means) -> Iterator[Block]:
     """The blocks of a setting, one for each budget."""
     vanilla = next((cell for cell in cells if cell["method"] == "vanilla"), None)
-    blind = next((cell for name in BLIND for cell in cells if cell["method"] == name), None)
+    blind = _first_of(BLIND, cells)
     pruned = [cell for cell in cells if cell["method"] not in ("vanilla", *BLIND)]
     budgets = dict.fromkeys((cell["budget"], cell["budget_scope"]) for cell in pruned)
     if vanilla is None:
         return
     for budget in budgets:
         here = [cell for cell in pruned if (cell["budget"], cell["budget_scope"]) == budget]
-        smaller = next((c for name in FILTERS for c in here if c["method"] == name), None)
+        smaller = _first_of(FILTERS, here)
         if smaller is None and blind is None:
             continue
         found = _Grouping(vanilla, smaller, blind)
@@ -115,6 +115,12 @@ def _blocks(place: str, cells: Sequence[Cell], means: _Means) -> Iterator[Block]
             means.add(f"{budget[0]}{scope}", _label(cell), found.shares(cell))
         label = f"{place}, {budget[0]}{scope}: {found.said}"
         yield Block(label, tuple(found.line(cell) for cell in shown))
+
+
+def _first_of(methods: Sequence[str], cells: Sequence[Cell]) -> Cell | None:
+    """The cell of the first method that has one."""
+    found = {cell["method"]: cell for cell in reversed(cells)}
+    return next((found[name] for name in methods if name in found), None)
 
 
 class _Grouping:

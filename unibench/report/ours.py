@@ -108,18 +108,13 @@ class Comparison:
 
     def missing(self) -> list[tuple[Row, list[Column]]]:
         """For each line the columns that no finished cell fills."""
-        found = [
-            (
-                row,
-                [
-                    column
-                    for column in row.values
-                    if _measured(column) and self.value(row, column) is None
-                ],
-            )
-            for row in self.lines
-        ]
-        return [(row, columns) for row, columns in found if columns]
+        found = []
+        for row in self.lines:
+            measured = filter(_measured, row.values)
+            columns = [column for column in measured if self.value(row, column) is None]
+            if columns:
+                found.append((row, columns))
+        return found
 
     def value(self, row: Row, column: Column) -> float | None:
         """Our number on the paper's scale, or None."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from unibench.against import Against
+from unibench.comparison.against import Against
 from unibench.frame import conditions, labels, whole
 from unibench.report.table import Block, Entry, Line, Table
 
@@ -28,7 +28,7 @@ def controls(frame: pd.DataFrame, found: Mapping[str, Against]) -> list[Table]:
 
     Args:
         frame: finished cells with seeds joined.
-        found: of :func:`unibench.against.against`.
+        found: of :func:`unibench.comparison.against.against`.
     """
     blocks = []
     for label, part in conditions(whole(frame)):

@@ -115,16 +115,16 @@ def _common(setting: _Setting) -> Iterator[Table]:
         if len(here) < 2:
             continue
         names = [_label(cell)[0] for cell in here]
-        lines = tuple(
-            Line((name,), tuple(Entry(_text(_overlap(one, two), ".2f")) for two in here))
-            for name, one in zip(names, here, strict=True)
-        )
+        lines = []
+        for name, one in zip(names, here, strict=True):
+            texts = [_text(_overlap(one, two), ".2f") for two in here]
+            lines.append(Line((name,), tuple(map(Entry, texts))))
         yield Table(
             f"overlap_{number}",
             f"tokens in common (Jaccard), {setting.place} at {budget[0]}",
             ("method",),
             tuple(names),
-            (Block("", lines),),
+            (Block("", tuple(lines)),),
         )
 
 

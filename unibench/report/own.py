@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from unibench.against import Against
+from unibench.comparison.against import Against
 from unibench.errors import UsageError, unknown
 from unibench.frame import conditions, difference, labels
 from unibench.inference.row import ALL
@@ -50,8 +50,9 @@ def grid(
         view: columns are ``tasks`` or ``abilities``; or the ``groups`` of samples that a smaller
             picture makes; or the ``diagnostics`` of the choices; or methods are averaged by the
             ``place`` where they cut or by their ``aim``.
-        found: each method against the best control, see :func:`unibench.against.against`; scores of
-            tasks that are not beyond their control are marked.
+        found: each method against the best control, see
+            :func:`unibench.comparison.against.against`; scores of tasks that are not beyond their
+            control are marked.
 
     Raises:
         UsageError: no such view, no results, or a column with results of several settings.
@@ -264,10 +265,9 @@ def _categories(part: pd.DataFrame, columns: Sequence[Column], grouping: str) ->
         if not complete:
             yield Line(label, (Entry(MISSING),) * (len(columns) + 3))
             continue
-        means = [
-            Entry(f"{fmean(float(line[place]['score_100']) for line in complete):.1f}")
-            for place in range(len(columns))
-        ]
+        means = []
+        for cells in zip(*complete, strict=True):
+            means.append(Entry(f"{fmean(float(cell['score_100']) for cell in cells):.1f}"))
         yield Line(label, (*means, *_summary([cell for line in complete for cell in line])))
 
 

@@ -21,13 +21,13 @@ from unibench.identity import Cell
 from unibench.inference.ask import answer
 from unibench.inference.environment import environment
 from unibench.inference.features import FeatureCache
-from unibench.inference.record import Record, stored
+from unibench.inference.record import Record
 from unibench.inference.row import Row, row_of
 from unibench.inference.together import Together, answer_together
 from unibench.models import LoadedModel, load
 from unibench.runner.company import Answered
-from unibench.runner.listener import Listener
-from unibench.runner.questions import refuse_control_words, samples_of
+from unibench.runner.listener import Listener, announce
+from unibench.runner.questions import refuse_control_words_of, samples_of
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart, DiskError
 from unibench.store.index import FEATURES
@@ -51,10 +51,9 @@ class Embedded:
         batch, halved = cell.config.batch_size, dict[str, Any]()
         stamp = _checked(task, cell)
         while (samples := _missing(task, part, stop)) is not None:
-            if (questions := getattr(task, "questions", None)) is not None:
-                refuse_control_words(questions(cell.config.task.limit), cell)
+            refuse_control_words_of(task, cell)
             loaded = self.model_of(cell)
-            _begin(part, listener)
+            announce(part, part.answered().values(), cell.config.task.limit, listener)
             try:
                 with _watched(part, loaded, {**stamp, **halved}), stop.answering():
                     for record in answer(
@@ -88,8 +87,7 @@ class Embedded:
         """See :class:`unibench.runner.company.TogetherExecutor`."""
         cell, task = parts[0].folder.cell, load_task(parts[0].folder.cell)
         stamp = _checked(task, cell)
-        if (questions := getattr(task, "questions", None)) is not None:
-            refuse_control_words(questions(cell.config.task.limit), cell)
+        refuse_control_words_of(task, cell)
         loaded = self.model_of(cell).showing(videos.given(cell.config))
         together = Together(
             [part.folder.cell for part in parts],
@@ -161,9 +159,8 @@ def _answer_all(
         return lost
     first = parts[numbers[0]]
     common = set.intersection(*(set(found) for found in done.values()))
-    listener.begin(first.folder.cell, len(common), first.folder.cell.config.task.limit)
-    for record in stored(first.folder.path, [done[numbers[0]][name] for name in common]):
-        listener.step(record)
+    there = [done[numbers[0]][name] for name in common]
+    announce(first, there, first.folder.cell.config.task.limit, listener)
     keys = [part.folder.cell.key for part in parts]
     decoding = first.folder.cell.config.generation
     config = loaded.generation_config(
@@ -250,14 +247,6 @@ def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, S
             raise UsageError(f"task {config.name} has no samples")
         return None
     return chain([first], wanted)
-
-
-def _begin(part: ClaimedPart, listener: Listener) -> None:
-    """Tell how far a part is."""
-    cell, done = part.folder.cell, part.answered()
-    listener.begin(cell, len(done), cell.config.task.limit)
-    for record in stored(part.folder.path, done.values()):
-        listener.step(record)
 
 
 @contextmanager

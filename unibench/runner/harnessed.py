@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
 from unibench.harness.job import TOGETHER, WORK, write_job
 from unibench.identity import Cell
-from unibench.inference.record import Record, stored
+from unibench.inference.record import Record
 from unibench.inference.row import Row, row_of
 from unibench.inference.verdict import Verdict
+from unibench.runner.children import StandingChild
 from unibench.runner.company import Answered
-from unibench.runner.listener import Listener
+from unibench.runner.listener import Listener, announce
 from unibench.runner.questions import refuse_control_words
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart, DiskError
@@ -44,8 +45,7 @@ class Harnessed:
     """
 
     def __init__(self) -> None:
-        self._process: HarnessProcess | None = None
-        self._name = ""
+        self._child = StandingChild()
 
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         """Have what is missing answered and the whole scored."""
@@ -87,30 +87,14 @@ class Harnessed:
         part.folder.open()
         cells = [one.folder.cell for one in parts]
         write_job(cells, folder / "job.json", TOGETHER if len(cells) > 1 else None)
-        with self._ended_unless_idle():
-            try:
-                process = self._process_of(cell)
-                events = process.take(folder / "job.json", folder / "run.log", "result")
-                joined = self._samples(parts, next(events), events, stop, listener)
-                (event,) = events
-            except HarnessError as error:
-                raise HarnessError(
-                    f"{cell.title}: {error}. Every answered sample is safe and the same command"
-                    f" continues; the reason is in {folder}/run.log"
-                ) from None
+        with self._child.at_work(cell):
+            process = self._process_of(cell)
+            events = process.take(folder / "job.json", folder / "run.log", "result")
+            joined = self._samples(parts, next(events), events, stop, listener)
+            (event,) = events
         event.pop("event")
         _keep(part.folder.path, Verdict.from_json(event))
         return joined
-
-    @contextmanager
-    def _ended_unless_idle(self) -> Iterator[None]:
-        """End a child that is in the middle of a job when something goes wrong."""
-        try:
-            yield
-        except BaseException:
-            if self._process is not None and not self._process.idle:
-                self.close()
-            raise
 
     def row(
         self,
@@ -126,9 +110,7 @@ class Harnessed:
 
     def close(self) -> None:
         """End the child."""
-        if self._process is not None:
-            self._process.close()
-        self._process = None
+        self._child.close()
 
     def _samples(
         self,
@@ -145,9 +127,7 @@ class Harnessed:
         where = begun["environment"]
         if "fused" in begun:
             where = {**where, "fused": begun["fused"]}
-        listener.begin(cell, len(done), begun["total"])
-        for record in stored(part.folder.path, done.values()):
-            listener.step(record)
+        announce(part, done.values(), begun["total"], listener)
         with ExitStack() as stack:
             for number in together:
                 stack.enter_context(parts[number].appending(where))
@@ -178,10 +158,7 @@ class Harnessed:
         options = cell.config.harness_options
         python = interpreter(options.python)
         name = json.dumps([cell.loaded, options.wrapper, benchmark.harness, python])
-        if self._process is None or name != self._name:
-            self.close()
-            self._process, self._name = HarnessProcess(python, QUIET), name
-        return self._process
+        return self._child.named(name, lambda: HarnessProcess(python, QUIET))
 
 
 def _append(part: ClaimedPart, record: Record, failed: dict[int, Exception], number: int) -> None:

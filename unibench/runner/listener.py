@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from unibench.identity import Cell
-from unibench.inference.record import Record
+from unibench.inference.record import Record, stored
 from unibench.inference.row import Row
+from unibench.store import ClaimedPart
 
 
 class Listener(Protocol):
@@ -45,3 +47,12 @@ class Silent:
     def failed(self, cell: Cell, error: str) -> None: ...
 
     def wait(self, cells: int, holder: str | None) -> None: ...
+
+
+def announce(
+    part: ClaimedPart, done: Collection[Mapping[str, Any]], total: int | None, listener: Listener
+) -> None:
+    """Tell of a part that is started or continued, and of the samples that are there."""
+    listener.begin(part.folder.cell, len(done), total)
+    for record in stored(part.folder.path, done):
+        listener.step(record)

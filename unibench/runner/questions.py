@@ -38,6 +38,13 @@ def refuse_control_words(questions: Iterable[tuple[str, str]], cell: Cell) -> No
             raise UsageError(f"{place}: {reads_as_its_own(cell.config.model.name, word)}")
 
 
+def refuse_control_words_of(task: Task, cell: Cell) -> None:
+    """See :func:`refuse_control_words`; of a task that tells its questions at once."""
+    questions = getattr(task, "questions", None)
+    if questions is not None:
+        refuse_control_words(questions(cell.config.task.limit), cell)
+
+
 def samples_of(task: Task, config: TaskConfig) -> Iterator[tuple[int, Sample]]:
     """The samples of a task, each after its index.
 

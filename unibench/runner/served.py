@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from unibench import engines
 from unibench.errors import UsageError
-from unibench.harness import HarnessError, HarnessProcess
+from unibench.harness import HarnessProcess
 from unibench.harness.job import write_job
 from unibench.identity import Cell
-from unibench.inference.record import Record, stored
+from unibench.inference.record import Record
 from unibench.inference.row import Row, row_of
+from unibench.runner.children import StandingChild
 from unibench.runner.embedded import load_task
-from unibench.runner.listener import Listener
-from unibench.runner.questions import refuse_control_words, samples_of
+from unibench.runner.listener import Listener, announce
+from unibench.runner.questions import refuse_control_words_of, samples_of
 from unibench.runner.stopping import Stop
 from unibench.store import ClaimedPart
 
@@ -31,8 +31,7 @@ class Served:
     """
 
     def __init__(self) -> None:
-        self._process: HarnessProcess | None = None
-        self._name = ""
+        self._child = StandingChild()
 
     def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
         """Have what is missing answered, all at once."""
@@ -43,15 +42,9 @@ class Served:
         part.folder.open()
         job = cell.folder.absolute() / "job.json"
         write_job([cell], job, {"wanted": wanted})
-        with self._ended_unless_idle():
-            try:
-                events = self._process_of(cell).take(job, cell.folder / "run.log", "answered")
-                self._samples(part, events, done, stop, listener)
-            except HarnessError as error:
-                raise HarnessError(
-                    f"{cell.title}: {error}. Every answered sample is safe and the same command"
-                    f" continues; the reason is in {cell.folder.absolute()}/run.log"
-                ) from None
+        with self._child.at_work(cell):
+            events = self._process_of(cell).take(job, cell.folder / "run.log", "answered")
+            self._samples(part, events, done, stop, listener)
 
     def _missing(self, part: ClaimedPart, done: Mapping[str, Any]) -> list[str]:
         """The ids of the samples still to be answered, looked at before anything is loaded.
@@ -61,8 +54,7 @@ class Served:
         """
         cell = part.folder.cell
         task = load_task(cell)
-        if (questions := getattr(task, "questions", None)) is not None:
-            refuse_control_words(questions(cell.config.task.limit), cell)
+        refuse_control_words_of(task, cell)
         names = [sample.id for _, sample in samples_of(task, cell.config.task)]
         if not names:
             raise UsageError(f"task {cell.config.task.name} has no samples")
@@ -77,11 +69,8 @@ class Served:
         listener: Listener,
     ) -> None:
         """Keep the records that the child sends, until all are there."""
-        cell = part.folder.cell
         (begun,) = islice(events, 1)
-        listener.begin(cell, len(done), cell.config.task.limit)
-        for record in stored(part.folder.path, done.values()):
-            listener.step(record)
+        announce(part, done.values(), part.folder.cell.config.task.limit, listener)
         with part.appending(begun["environment"]), stop.answering():
             for event in events:
                 if event["event"] == "sample":
@@ -103,24 +92,11 @@ class Served:
 
     def close(self) -> None:
         """End the child."""
-        if self._process is not None:
-            self._process.close()
-        self._process = None
-
-    @contextmanager
-    def _ended_unless_idle(self) -> Iterator[None]:
-        """End a child that is in the middle of a job."""
-        try:
-            yield
-        finally:
-            if self._process is not None and not self._process.idle:
-                self.close()
+        self._child.close()
 
     def _process_of(self, cell: Cell) -> HarnessProcess:
         """The child of a cell; another one where the interpreter differs."""
         python = engines.interpreter(cell.config)
-        if self._process is None or python != self._name:
-            self.close()
-            self._process = HarnessProcess(python, QUIET, CHILD, "serve.python", "serving engine")
-            self._name = python
-        return self._process
+        return self._child.named(
+            python, lambda: HarnessProcess(python, QUIET, CHILD, "serve.python", "serving engine")
+        )

@@ -232,7 +232,8 @@ def _watched(address: Address) -> Iterator[Callable[[], tuple[float | None, floa
 
     def watch() -> None:
         while not ended.wait(0.25):
-            most.extend(now[name] for now in [metrics(address)] for name in KV if name in now)
+            now = metrics(address)
+            most.extend(now[name] for name in KV if name in now)
 
     def seen() -> tuple[float | None, float | None]:
         after = metrics(address)

@@ -270,10 +270,7 @@ def line_of(setup: Setup, root: Path, limit: int) -> Line:
         setup.name,
         setup.kind,
         len(asked),
-        sum(
-            one.text.lower() in [text.lower() for text in case.answers]
-            for one, case in zip(wanted, asked, strict=True)
-        ),
+        sum(map(_is_right, wanted, asked)),
         pictures=sum(len(one.kept) for one in wanted),
     )
     videos = setup.family != "llava"
@@ -284,6 +281,10 @@ def line_of(setup: Setup, root: Path, limit: int) -> Line:
               f" {found.apart[name]:.1e} apart, {found.kept.get(name, 0)}/{found.pictures} sets",
               flush=True)  # fmt: skip
     return found
+
+
+def _is_right(answered: Answered, case: Case) -> bool:
+    return answered.text.lower() in [text.lower() for text in case.answers]
 
 
 def _compare(
@@ -307,11 +308,10 @@ def _compare(
     seen: dict[str, set[tuple[int, ...]]] = {}
     for picture in traced(trace):
         seen.setdefault(picture.picture.partition(BETWEEN)[0], set()).add(picture.kept)
-    found.kept[name] = sum(
-        kept in seen.get(f"{digest(image):016x}", ())
-        for one, case in zip(wanted, asked, strict=True)
-        for kept, image in zip(one.kept, case.images, strict=False)
-    )
+    found.kept[name] = 0
+    for one, case in zip(wanted, asked, strict=True):
+        for kept, image in zip(one.kept, case.images, strict=False):
+            found.kept[name] += kept in seen.get(f"{digest(image):016x}", ())
     for (one, two), case in zip(pairs, asked, strict=True):
         if one.tokens != two.tokens:
             ranked = sorted(one.first.values(), reverse=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
@@ -192,8 +193,7 @@ def within(
     for _, part in frame.conditions(lines):
         joined = frame.over_seeds(part, intervals=False)
         frame.check_alike(joined, "a recommendation")
-        place = tuple(str(joined.iloc[0][name]) for name in SAME)
-        same = [one for one in found if tuple(getattr(one.inputs, name) for name in SAME) == place]
+        same = _profiles_of(_place(joined), found)
         for inputs in dict.fromkeys(one.inputs for one in same):
             here = [one for one in same if one.inputs == inputs]
             choice = _choice(joined, inputs, here, limits, max_drop)
@@ -208,6 +208,16 @@ def within(
     return choices
 
 
+def _place(cells: pd.DataFrame) -> tuple[str, ...]:
+    """What lines, all of one model, must share with a profile."""
+    return tuple(str(cells.iloc[0][name]) for name in SAME)
+
+
+def _profiles_of(place: tuple[str, ...], found: Sequence[Profiled]) -> list[Profiled]:
+    shared = attrgetter(*SAME)
+    return [one for one in found if shared(one.inputs) == place]
+
+
 def priced(cells: pd.DataFrame, found: Sequence[Profiled], number: int | None) -> pd.DataFrame:
     """The lines of methods that were profiled, with the costs of their profiles in place of those
     of the runs.
@@ -220,8 +230,8 @@ def priced(cells: pd.DataFrame, found: Sequence[Profiled], number: int | None) -
     Raises:
         UsageError: the model has no profile, or several and no number.
     """
-    place = tuple(str(cells.iloc[0][name]) for name in SAME)
-    same = [one for one in found if tuple(getattr(one.inputs, name) for name in SAME) == place]
+    place = _place(cells)
+    same = _profiles_of(place, found)
     inputs = list(dict.fromkeys(one.inputs for one in same))
     if not inputs:
         raise UsageError(f"{place[0]} has no profile with {', '.join(place[1:])}")

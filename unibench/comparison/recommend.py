@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from unibench import frame
-from unibench.against import APART, BLIND, CONTROLS
+from unibench.comparison.against import APART, BLIND, CONTROLS
 from unibench.errors import UsageError, unknown
 from unibench.inference.record import TIMES
 from unibench.inference.row import columns

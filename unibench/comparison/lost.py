@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from unibench import frame
-from unibench.compare import budget_in_words, meet, name_of
+from unibench.comparison.compare import budget_in_words, meet, name_of
 
 Change = Literal["lost", "won"]
 
@@ -53,7 +53,7 @@ def changed(
     cells: pd.DataFrame, first: str, second: str, abilities: Sequence[str] = ()
 ) -> list[Changed]:
     """All samples that the second method loses and wins against the first, lost ones first,
-    wherever both were run as :func:`unibench.compare.compare` takes them.
+    wherever both were run as :func:`unibench.comparison.compare.compare` takes them.
 
     Args:
         cells: a frame of :func:`unibench.frame.load`.
@@ -61,7 +61,7 @@ def changed(
         abilities: only samples of these, if any are given.
 
     Raises:
-        UsageError: as :func:`unibench.compare.compare`.
+        UsageError: as :func:`unibench.comparison.compare.compare`.
     """
     found = [
         sample

@@ -1,0 +1,1 @@
+"""Finished cells against each other: paired tests, what a method loses, and which one to take."""
