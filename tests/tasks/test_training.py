@@ -385,7 +385,7 @@ def test_an_exported_checkpoint_answers_each_task(family, tmp_path) -> None:
     recipe = small(family)
     command.export(untrained(recipe), family, tmp_path)
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
-    assert type(plain).__name__.lower().startswith(family.replace("_", ""))
+    assert plain.config.model_type == family
     cells = compose_cells(
         [
             *("method=divprune", "ratio=0.5", f"model=tiny_{family.replace('3_vl', '2_5_vl')}"),
