@@ -32,6 +32,12 @@ def test_list(capsys: pytest.CaptureFixture[str], kind: str, expected: str) -> N
     assert expected in {entry["name"] for entry in json.loads(capsys.readouterr().out)}
 
 
+def test_names_are_chosen_by_their_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods", "--match", "random*", "--json"]) == 0
+    names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+    assert names == {"random_intra", "random_like", "random_pre"}
+
+
 def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "method", "fastv"]) == 0
     out = capsys.readouterr().out

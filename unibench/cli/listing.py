@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from typing import Any
 
 import yaml
@@ -26,9 +27,12 @@ HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 
 
 def list_(asked: Options) -> int:
-    """``list methods|models|tasks|suites|experiments [--json] [--needs [WHAT]]``."""
+    """``list methods|models|tasks|suites|experiments [--json] [--match NAME] [--needs [WHAT]]``."""
     kind = KINDS[asked.kind]
-    entries = [describe(kind, name) for name in options(kind)]
+    names = [name for name in options(kind) if fnmatchcase(name, asked.match or "*")]
+    if not names:
+        raise unknown(kind, asked.match, options(kind), f"{COMMAND} list {asked.kind}")
+    entries = [describe(kind, name) for name in names]
     columns = {"name": "name", "what": "summary"}
     if asked.needs is not None:
         if kind != "method":

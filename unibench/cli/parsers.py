@@ -277,6 +277,7 @@ def list_(parser: Parser) -> None:
     parser.takes("KIND [--json] [--needs [WHAT,...]]")
     _named(parser, "kind", "list", KINDS, f"one of {', '.join(KINDS)}")
     parser.flag("--json", "print the whole cards as JSON")
+    parser.option("--match", "NAME", "only names of this form, such as 'div*'")
     parser.option(
         "--needs",
         "WHAT,...",
@@ -286,7 +287,9 @@ def list_(parser: Parser) -> None:
         const="",
     )
     _wide(parser)
-    parser.examples("methods", "tasks --json", "methods --needs no-llm-attention,no-training")
+    parser.examples(
+        "methods --match 'div*'", "tasks --json", "methods --needs no-llm-attention,no-training"
+    )
 
 
 def show(parser: Parser) -> None:
