@@ -483,6 +483,10 @@ def overlay(parser: Parser) -> None:
     parser.takes("SAMPLE [key=value ...]")
     parser.add_argument("sample", metavar="SAMPLE", help="id of a sample, see samples.jsonl")
     parser.setting("to", "FILE", "png or another picture format", default="overlay.png")
+    shows = one_of("show", ("kept", "scores"))
+    parser.setting(
+        "show", "kept", "or scores, of runs with scores=true", default="kept", type=shows
+    )
     _results(parser)
     parser.examples(
         "test-50000001-existence budget=0.889 to=overlay.png",

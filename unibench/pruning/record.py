@@ -105,6 +105,21 @@ def scored(layer: int, scores: Tensor) -> TokenScores:
     return TokenScores(layer=layer, low=float(f"{low:.7g}"), high=float(f"{high:.7g}"), values=text)
 
 
+def shares_of(scores: TokenScores, count: int) -> Tensor:
+    """The shares ``[count]`` that :func:`scored` wrote.
+
+    Raises:
+        ValueError: there are not that many, or it did not write them.
+
+    >>> shares_of(scored(0, torch.tensor([2.0, 4.0, 3.0])), 3).tolist()
+    [0.0, 1.0, 0.5]
+    """
+    values = np.frombuffer(base64.b64decode(scores.values, validate=True), dtype="<f2")
+    if len(values) != count:
+        raise ValueError(f"{len(values)} scores for {count} visual tokens")
+    return torch.from_numpy(values.astype(np.float32))
+
+
 @dataclass(frozen=True)
 class PrefillTime:
     """Seconds of one prefill. ``prefill`` contains ``vision`` and ``method``.
