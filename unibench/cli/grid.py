@@ -109,7 +109,8 @@ class Grid:
         self.retry()
         stop = Stop()
         with stop.listening():
-            outcome = work(self.cells, listener=Progress(), stop=stop)
+            progress = Progress(cells=len(rows), ended=len(rows) - rows.count(None))
+            outcome = work(self.cells, listener=progress, stop=stop)
         return self.show(outcome)
 
     def show(self, outcome: Outcome) -> int:
