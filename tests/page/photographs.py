@@ -9,8 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.page._browser import DESKTOP, PHONE, look, opened, photograph, visit
+from tests.page._browser import DESKTOP, PHONE, look, opened, photograph, settled, visit
 
+# the first sample of a method that scores tokens, as by a click
+SCORED = """[...document.querySelectorAll("#samples li")]
+    .find(line => line.textContent.includes("fastv"))?.click()"""
 SECTIONS = ("summary", "scores", "plots", "compare", "recommend", "gallery")
 
 
@@ -23,6 +26,8 @@ def main(page: Path, to: Path) -> None:
                 for light in ("light", "dark"):
                     look(browser, size, light)
                     visit(browser, page.absolute().as_uri())
+                    browser.execute_script(SCORED)
+                    settled(browser)
                     for section in SECTIONS if light == "light" else ("plots", "gallery"):
                         browser.execute_script(
                             "document.getElementById(arguments[0]).scrollIntoView()", section
