@@ -344,6 +344,8 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
     asks = bool({"-h", "--help"} & set(words))
     if words and words[0] == "help":  # help plot, as people type it
         words, asks = words[1:], True
+        if words and words[0] not in EVERY:
+            raise unknown("verb", words[0], EVERY, f"{COMMAND} --help")
     page = ""
     if words == ["--version"]:
         from unibench import __version__
