@@ -15,7 +15,10 @@ from unibench.report.published import FOLDER
 def test_one_command_writes_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("md", "tex", "html", "csv"):
         assert main(["report", "paper=all", f"format={form}", f"to={tmp_path}"]) == 0
-    assert len(list(tmp_path.iterdir())) == 4 * 27
+    assert len(list(tmp_path.iterdir())) == 4 * 27 + 1
+    page = (tmp_path / "idpruner_table1.html").read_text()
+    assert page.startswith("<!doctype html>") and '<meta charset="utf-8">' in page
+    assert (tmp_path / "index.html").read_text().count("<a href=") == 27
     assert f"27 tables in {tmp_path}" in capsys.readouterr().out
 
 
