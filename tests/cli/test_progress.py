@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -17,11 +17,11 @@ from unibench.inference.row import Row
 
 
 def cell(key: str) -> Cell:
-    return cast(Any, SimpleNamespace(key=key, title=f"cell {key}"))
+    return cast(Cell, SimpleNamespace(key=key, title=f"cell {key}"))
 
 
 def row(key: str) -> Row:
-    return cast(Any, SimpleNamespace(key=key))
+    return cast(Row, SimpleNamespace(key=key))
 
 
 def test_a_cell_that_others_answered_prints_no_line_of_the_one_before(

@@ -522,7 +522,7 @@ class Session:
         prompt = prefill.prompt
         with self._reading.timed(prefill.spans.excluded):
             spreads = [_spread(prefill, row) for row in range(len(prompt.items))]
-            scores = {row: scored(*by) for row, (_, *by) in prefill.scores.items()}
+            scores = {row: scored(*by[1:]) for row, by in prefill.scores.items()}
         for row, visual in enumerate(prompt.visual_counts):
             # layers before the first hooked one read every token
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
