@@ -45,6 +45,13 @@ def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) ->
         assert part in out
 
 
+def test_what_is_nested_in_a_card_stands_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "task", "pope"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "vlmevalkit" in lines and "  name: POPE" in lines
+    assert not any("{" in line for line in lines if line.startswith(("vlmevalkit", "lmms_eval")))
+
+
 def test_methods_can_be_chosen_by_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
     def named(words: str) -> set[str]:
         assert main(["list", "methods", "--needs", words, "--json"]) == 0

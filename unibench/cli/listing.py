@@ -79,8 +79,14 @@ def show(asked: Options) -> int:
     if name not in options(kind) and not (kind in ("method", "task") and ".py" in name):
         raise unknown(kind, name, options(kind), f"python -m unibench list {kind}s")
     for key, value in describe(kind, name).items():
-        if value not in (None, "", {}, []):
-            print(f"{key:12s} {value if isinstance(value, str) else json.dumps(value)}")
+        if value in (None, "", {}, []):
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, dict) and any(isinstance(one, (dict, list)) for one in value.values()):
+            said = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+            print(key, *said.splitlines(), sep="\n  ")
+        else:
+            print(f"{key:12s} {text}")
     return 0
 
 
