@@ -68,8 +68,8 @@ def test_help_before_a_verb_is_its_page(capsys: pytest.CaptureFixture[str]) -> N
         assert main([*verb, "--help"]) == main(["help", *verb]) == 0
         page = capsys.readouterr().out
         assert page[: len(page) // 2] == page[len(page) // 2 :]
-    assert main(["help", "plat"]) == 2
-    assert "Did you mean plot?" in capsys.readouterr().err
+    assert main(["help", "compar"]) == 2
+    assert "Did you mean compare?" in capsys.readouterr().err
 
 
 def test_the_first_page_fits_a_screen_and_names_every_verb(
