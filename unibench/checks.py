@@ -198,6 +198,7 @@ def _engine_mistakes(cell: RunConfig) -> Iterator[UsageError]:
         "fuse": (cell.fuse, "none"),
         "budget.mode": (cell.budget.mode, "at_stage"),
         "budget.rounding": (cell.budget.rounding, "half_up"),
+        "scores": (cell.scores, False),
         **{f"model.{key}": pair for key, pair in wanted.items()},
     }
     for key, (given, only) in alone.items():

@@ -401,6 +401,9 @@ class RunConfig:
         diagnostics: what is measured of a choice beside its score: ``default``, where the kept
             tokens lie; ``all``, also how alike they are and how much attention they have. See
             :class:`unibench.diagnostics.Diagnosis`.
+        scores: keep beside each sample the scores by which the first cut chose, for the heat maps
+            of ``page``: about 3 bytes for each visual token. They change no answer and no time, so
+            a finished cell stays finished without them.
         out: folder of the results.
         shared: another one, of many people, that is read and never written: a cell that is finished
             there counts as done.
@@ -444,6 +447,7 @@ class RunConfig:
     engine: Engine = "hf"
     serve: ServeOptions = field(default_factory=ServeOptions)
     diagnostics: Diagnostics = "default"
+    scores: bool = False
     out: str = "outputs"
     shared: str | None = None
     timing: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -70,6 +71,9 @@ def parse(line: str) -> Override:
         quoted = _quoted(line)
         if quoted != line:
             return parse(quoted)
+        key, sign, value = (part.strip() for part in line.partition("="))
+        if sign and value and re.match(r"[\w.@/+~]+\s+=", line):
+            raise UsageError(f"overrides are written without spaces: {key}={value}") from None
         raise UsageError(
             f"cannot read {line!r}: {reason(error)}. Write key=value, for example ratio=0.889; a"
             " value with spaces, brackets or = in it needs quotes: \"key='a=b'\""

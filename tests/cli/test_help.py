@@ -63,6 +63,15 @@ def test_a_page_of_help_has_the_usage_and_examples(
         understood(line.replace("vtw|fitprune|mustdrop", "vtw"))
 
 
+def test_help_before_a_verb_is_its_page(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["plot"], ["store", "list"], ["store"], []):
+        assert main([*verb, "--help"]) == main(["help", *verb]) == 0
+        page = capsys.readouterr().out
+        assert page[: len(page) // 2] == page[len(page) // 2 :]
+    assert main(["help", "compar"]) == 2
+    assert "Did you mean compare?" in capsys.readouterr().err
+
+
 def test_the_first_page_fits_a_screen_and_names_every_verb(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -32,11 +32,24 @@ def test_list(capsys: pytest.CaptureFixture[str], kind: str, expected: str) -> N
     assert expected in {entry["name"] for entry in json.loads(capsys.readouterr().out)}
 
 
+def test_names_are_chosen_by_their_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods", "--match", "random*", "--json"]) == 0
+    names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+    assert names == {"random_intra", "random_like", "random_pre"}
+
+
 def test_show_prints_the_card_of_a_method(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "method", "fastv"]) == 0
     out = capsys.readouterr().out
     for part in ("arXiv 2403.06764", "pkunlp-icler/FastV", '"layer": 2', "ties by lower index"):
         assert part in out
+
+
+def test_what_is_nested_in_a_card_stands_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "task", "pope"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "vlmevalkit" in lines and "  name: POPE" in lines
+    assert not any("{" in line for line in lines if line.startswith(("vlmevalkit", "lmms_eval")))
 
 
 def test_methods_can_be_chosen_by_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,8 @@ def failed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["plan", "--method"], "unknown option --method. Did you mean method=...?"),
         (["--ratio", "0.5"], "unknown option --ratio. Did you mean ratio=0.5?"),
         (["ratio", "=", "0.5"], "overrides are written without spaces: ratio=0.5"),
+        (["ratio = 0.5"], "overrides are written without spaces: ratio=0.5"),
+        (["list", "methods", "--match", "divv*"], "unknown method 'divv*'. Known: aim"),
         (["method", "divprune"], "overrides are written without spaces: method=divprune"),
         (["show", "divprune"], "for example python -m unibench show method divprune"),
         (["lst", "methods"], "unknown verb 'lst'. Did you mean list?"),

@@ -109,6 +109,19 @@ def test_a_checkpoint_that_cannot_be_had_blocks_its_cells(
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
 
 
+def test_cells_that_one_reason_stops_have_a_line_for_each_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=qwen2_5_vl_7b", "method=divprune,fastv", "seed=0,1", "ratio=0.5,0.667,0.75,0.8"]
+    assert main(["plan", "-m", *words, f"out={tmp_path}"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert sum(line.startswith("qwen2_5_vl_7b") for line in lines) == 3
+    assert "qwen2_5_vl_7b synthvqa divprune 0.5, 0.667, 0.75, 0.8 0, 1 8 blocked ? see 1" in lines
+    assert any(line.startswith("1: 17 cells: ") for line in lines)
+    assert "17 blocked" in lines
+    assert len(planned(capsys, *words, f"out={tmp_path}")["cells"]) == 17
+
+
 def test_a_package_that_is_missing_blocks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

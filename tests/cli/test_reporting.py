@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stats._cells import finished
 from unibench.cli import main, parsers
 from unibench.frame import FILTERS
 from unibench.report.published import FOLDER
@@ -15,8 +16,19 @@ from unibench.report.published import FOLDER
 def test_one_command_writes_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("md", "tex", "html", "csv"):
         assert main(["report", "paper=all", f"format={form}", f"to={tmp_path}"]) == 0
-    assert len(list(tmp_path.iterdir())) == 4 * 27
+    assert len(list(tmp_path.iterdir())) == 4 * 27 + 1
+    page = (tmp_path / "idpruner_table1.html").read_text()
+    assert page.startswith("<!doctype html>") and '<meta charset="utf-8">' in page
+    assert (tmp_path / "index.html").read_text().count("<a href=") == 27
     assert f"27 tables in {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_filter_takes_several_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method in ("vanilla", "divprune", "fastv", "dart"):
+        finished(tmp_path, [1.0] * 4, f"method={method}")
+    assert main(["report", f"out={tmp_path}", "method=divprune,fastv"]) == 0
+    out = capsys.readouterr().out
+    assert "divprune" in out and "fastv" in out and "dart" not in out
 
 
 def test_one_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

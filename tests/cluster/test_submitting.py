@@ -211,6 +211,15 @@ def test_gpus_of_a_ray_cluster_are_not_left_idle_in_silence(
         next(run_tasks(print, 1, Resources(), "auto"))
 
 
+def test_a_grid_that_cannot_run_is_not_called_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["method=divprune", "model.attn=flash_attention_2", f"out={tmp_path / 'out'}"]
+    assert main(["submit", *words, "cluster=local"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing is left to do" not in said and "pip install flash-attn" in said
+
+
 def test_a_finished_grid_is_not_submitted(
     tmp_path: Path, sbatch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,7 +48,7 @@ def test_a_line_that_lacks_a_column_is_no_record_but_for_the_new_ones(column: st
     values = record().as_json()
     del values[column]
     new = {"index", "question", "prompt", "seen", "frames", "uncounted", "run", "pixel_shapes"}
-    new |= {"diagnosis", "beside"}
+    new |= {"diagnosis", "beside", "scores"}
     if column in new | {"prompt_digest", "pixel_digest"}:
         assert parse(json.dumps(values).encode()) is not None
     else:

@@ -461,6 +461,7 @@ SAME_NUMBERS: dict[str, Any] = {
     "harness_options.judge.key": "KEY",
     "harness_options.judge.timeout": 1.0,
     "harness_options.judge.retries": 1,
+    "scores": True,  # kept beside the answers, which they leave as they are
     "out": "elsewhere",
     "shared": "elsewhere",
     "share": "memory",

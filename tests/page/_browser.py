@@ -54,6 +54,13 @@ def settled(browser: Chrome) -> None:
     WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script(drawn))
 
 
+def waited(browser: Chrome) -> None:
+    """Wait until the pictures in sight are there: they load when they come near."""
+    there = """return [...document.querySelectorAll("#sample img")].every(one => one.complete
+        || one.getBoundingClientRect().top > innerHeight || one.getBoundingClientRect().bottom < 0)"""
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script(there))
+
+
 def photograph(browser: Chrome, file: Path) -> None:
     """A picture of what the screen shows."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.stats._cells import finished
-from unibench.pruning.record import packed
+from unibench.pruning.record import packed, scored
 
 EVIL = "<img src=x onerror=document.title='run'></script><script>document.title='run'</script>"
 TURNED = "\u202eright to left\u202c"
@@ -19,6 +19,7 @@ VANILLA, PRUNED = (
     (1.0, 1.0, 0.0, 0.0),
     (1.0, 0.0, 1.0, 0.0),
 )  # the second sample is lost, the third one won
+SCORES = (0.25, float("nan"), 0.5, torch.finfo(torch.float32).min)  # of the places of the grid
 KEPT = 2  # of a grid of two rows and two columns: the lower left place
 
 
@@ -53,6 +54,8 @@ def hostile(place: Path) -> Path:
         mask = torch.ones(4).bool() if method == "vanilla" else torch.arange(4) == KEPT
         budget = () if method == "vanilla" else ("ratio=0.75",)
         more = {**said, "answer": answer, "last": packed(mask)}
+        if method == "dart":
+            more["scores"] = scored(2, torch.tensor(SCORES))
         finished(
             out, scores, f"method={method}", *budget, f"task.data={data}", task="folder", more=more
         )

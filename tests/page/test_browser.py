@@ -168,6 +168,31 @@ def test_keys_walk_the_samples_and_enlarge_their_pictures(browser: Chrome) -> No
     assert all(alt and second in alt for alt in alts)
 
 
+def test_scores_are_a_heat_map_beside_the_kept_tokens(browser: Chrome) -> None:
+    choose(browser, "method", "dart")
+    fills = "return [...document.querySelectorAll('#sample svg.heat path')].map(one => [one.getAttribute('fill'), one.getAttribute('d').split('M').length - 1])"
+    # of four places one has no score, and one that must not stay is as dark as the lowest
+    assert sorted(browser.execute_script(fills)) == [
+        ["rgb(24 32 96 / .68)", 2], ["rgb(255 196 0 / .68)", 1],
+    ]  # fmt: skip
+    (caption,) = [
+        one.text
+        for one in browser.find_elements(By.CSS_SELECTOR, "#sample figcaption")
+        if "scores" in one.text
+    ]
+    assert "scores at layer 2, from 0.25 (dark) to 0.5 (yellow)" in caption
+    browser.find_element(By.CSS_SELECTOR, "#scale option[value=rank]").click()
+    assert "coloured by rank" in browser.find_element(By.ID, "sample").text
+    assert "scale=rank" in browser.current_url
+    assert "scores=true" not in browser.find_element(By.ID, "sample").text
+
+
+def test_a_sample_without_scores_says_how_to_get_them(browser: Chrome) -> None:
+    choose(browser, "method", "divprune")
+    assert "answer again with scores=true" in browser.find_element(By.ID, "sample").text
+    assert not browser.find_elements(By.CSS_SELECTOR, "#sample svg.heat")
+
+
 def test_what_was_lost_is_found_by_change_and_by_words(browser: Chrome) -> None:
     browser.find_element(By.CSS_SELECTOR, "#change option[value=lost]").click()
     names = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#samples bdi")]

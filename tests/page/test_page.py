@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.page._results import ABILITY, EVIL, hostile
+from tests.page._results import ABILITY, EVIL, SCORES, hostile
 from tests.security._stores import reseal
 from unibench import frame as frames
 from unibench.cli import main
@@ -151,9 +151,19 @@ def test_a_picture_is_written_once_and_its_kept_places_are_numbers(
     assert Image.open(file).format == "WEBP"
     told, asked = cell_of(page, folder, "divprune")
     assert {name for entry in asked["asked"].values() for name in entry[3]} == {file.name}
-    *_, kept, layout, count = told["samples"][0]
+    *_, kept, layout, count, _ = told["samples"][0]
     assert (base64.b64decode(kept), count) == (bytes([0b00100000]), told["samples"][0][5])
     assert asked["layouts"][layout] == [[0, [[0, 2, 2, [0.0, 0.0, 1.0, 1.0]]]]]
+
+
+def test_scores_of_tokens_are_handed_on_where_they_are_stored(page: Reader, folder: Path) -> None:
+    told, asked = cell_of(page, folder, "dart")
+    layer, low, high, values = told["samples"][0][6]
+    assert (layer, low, high) == (2, 0.25, 0.5)
+    assert len(base64.b64decode(values)) == 2 * len(SCORES)
+    assert asked["asked"]["s0000"][4][5] is None  # of vanilla
+    told, _ = cell_of(page, folder, "divprune")
+    assert told["samples"][0][6] is None and told["scored"] is False
 
 
 def test_marks_and_the_best_control_come_from_the_command_lines_functions(

@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from unibench.plots.overlay import GAP, SHADE, SIDE, side_by_side, tiles, views
+from unibench.plots.overlay import (
+    GAP,
+    SHADE,
+    SIDE,
+    heated,
+    places,
+    side_by_side,
+    tiles,
+    views,
+)
 from unibench.pruning.layout import WHOLE, Box, Item, Part, crop_seen, read, written
 
 
@@ -93,6 +102,21 @@ def test_a_picture_without_a_layout_is_shown_whole() -> None:
 def test_methods_stand_side_by_side() -> None:
     sheet = side_by_side({"divprune": [white(100, 80)], "fastv": [white(100, 80), white(100, 80)]})
     assert sheet.size == (200 + GAP, 16 + 2 * (80 + GAP))
+
+
+def test_many_methods_stand_in_rows() -> None:
+    sheet = side_by_side({str(number): [white(100, 80)] for number in range(12)})
+    assert sheet.size == (5 * (100 + GAP) - GAP, 3 * (16 + 80 + GAP))
+
+
+def test_a_heat_map_is_dark_where_scores_are_low_and_clear_without_one() -> None:
+    shares = torch.tensor([0.0, 1.0, float("nan"), -torch.inf])
+    (view,) = heated([white(64, 64)], places([(64, 64)], Item(0, 4, (Part(1, 2, 2),))), shares)
+    quarter = SIDE // 4
+    spots = [view.getpixel((x, y)) for y in (quarter, 3 * quarter) for x in (quarter, 3 * quarter)]
+    low, high, none, barred = (tuple(spot) for spot in spots if isinstance(spot, tuple))
+    assert none == (255, 255, 255) and low == barred
+    assert low[2] > low[0] and high[0] > high[2]
 
 
 def test_a_layout_is_read_as_it_was_written() -> None:

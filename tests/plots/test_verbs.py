@@ -58,6 +58,22 @@ def test_an_overlay_stands_under_the_name_of_its_method(tmp_path: Path) -> None:
         assert bright.mean() == pytest.approx(share) and bright[SIDE // 2 :, : SIDE // 2].all()
 
 
+def test_scores_are_shown_of_the_cells_that_have_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, place = hostile(tmp_path), tmp_path / "scores.png"
+    words = ["overlay", "s0001", f"out={out}", f"to={place}", "show=scores"]
+    assert main(words) == 0
+    assert Image.open(place).size == (SIDE, 16 + SIDE + GAP)  # of dart alone
+    capsys.readouterr()
+    assert main([*words, "show=score"]) == 2
+    assert "Did you mean scores?" in capsys.readouterr().err
+    assert main([*words, "method=divprune"]) == 2
+    assert "a run with scores=true keeps them" in capsys.readouterr().err
+    assert main(["overlay", "s0001", f"out={out}", f"to={tmp_path / 'o.svg'}"]) == 2
+    assert "pictures are written as png" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

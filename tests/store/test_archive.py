@@ -113,7 +113,9 @@ def test_prune_removes_what_is_asked_for_and_nothing_that_is_worked_on(
     )
     assert claim is not None
     assert main(["store", "prune", str(tmp_path), "--failed"]) == 0
-    assert "3 folders would be removed" in capsys.readouterr().out and len(index(tmp_path)) == 6
+    said = capsys.readouterr().out
+    assert "3 folders would be removed" in said and len(index(tmp_path)) == 6
+    assert sum(": ValueError: half" in line for line in said.splitlines()) == 3  # and why
     assert main(["store", "prune", str(tmp_path), "--failed", "--yes"]) == 0
     assert sorted(entry.state for entry in index(tmp_path)) == ["done", "done", "failed"]
     claim.close()

@@ -13,6 +13,11 @@ from unibench.cli.parser import Options
 from unibench.errors import UsageError
 from unibench.report import WRITERS, Block, Entry, Line, Table
 
+KEPT = (
+    "a number behind a method: the share or the number of tokens KEPT, as the table is printed; "
+    "`ratio` elsewhere is the share removed."
+)
+
 
 def audit(options: Options) -> int:
     """``audit CSV|FOLDER [view=findings|columns] [format=md|tex|html|csv]``."""
@@ -42,7 +47,8 @@ def _findings(tables: Sequence[Sheet], found: Sequence[Finding]) -> Table:
         f" {len(groups)}: {kinds}"
     )
     said = {finding.rule for finding in found}
-    remarks = tuple(f"{name}: {rule.why}." for name, rule in RULES.items() if name in said)
+    why = tuple(f"{name}: {rule.why}." for name, rule in RULES.items() if name in said)
+    remarks = (KEPT, *why) if found else why
     return Table(
         "audit", title, ("severity", "rule", "where", "what"), (), tuple(blocks), remarks=remarks
     )

@@ -18,6 +18,8 @@ from unibench.errors import UsageError, UsageErrors, lines_shown
 from unibench.harness import needs
 from unibench.identity import Cell, cells_of
 from unibench.plan import PlannedCell, survey
+from unibench.store.folder import read_row
+from unibench.store.listing import environments
 
 if TYPE_CHECKING:
     from unibench.runner import Outcome
@@ -63,7 +65,20 @@ class Grid:
         return survey(self.cells)
 
     def announce(self) -> None:
-        """Name the task that is asked where none is given."""
+        """Name the task that is asked where none is given, and finished cells without the scores
+        that are asked for.
+        """
+        self._announce_task()
+        count = sum(_without_scores(cell) for cell in self.cells)
+        if count:
+            are = "cell was finished" if count == 1 else "cells were finished"
+            print(
+                f"{count} {are} without scores=true and will not be answered again; another out="
+                " answers all of them with their scores",
+                file=sys.stderr,
+            )
+
+    def _announce_task(self) -> None:
         given = any(word.lstrip("+").startswith("task=") for word in self.words)
         if not given and not is_experiment(self.words):
             with lenient():
@@ -92,7 +107,8 @@ class Grid:
         self.retry()
         stop = Stop()
         with stop.listening():
-            outcome = work(self.cells, listener=Progress(), stop=stop)
+            progress = Progress(cells=len(rows), ended=len(rows) - rows.count(None))
+            outcome = work(self.cells, listener=progress, stop=stop)
         return self.show(outcome)
 
     def show(self, outcome: Outcome) -> int:
@@ -116,6 +132,14 @@ class Grid:
             line = f"{state}: {failure.cell.title}: {failure.error}{where}"
             print(lines_shown(line), file=sys.stderr)
         return 1 if ours else 2 if failures else 0
+
+
+def _without_scores(cell: Cell) -> bool:
+    """Whether a cell is finished, and lacks scores that it is to have."""
+    if not cell.config.scores or cell.method == "vanilla" or cell.config.task.kind != "embedded":
+        return False
+    runs = environments(cell.folder)
+    return read_row(cell.folder) is not None and not all(run.get("scores") for run in runs)
 
 
 def _refuse(cells: Sequence[Cell]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
 
@@ -27,9 +28,12 @@ HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 
 
 def list_(asked: Options) -> int:
-    """``list methods|models|tasks|suites|experiments [--json] [--needs [WHAT]]``."""
+    """``list methods|models|tasks|suites|experiments [--json] [--match NAME] [--needs [WHAT]]``."""
     kind = KINDS[asked.kind]
-    entries = [describe(kind, name) for name in options(kind)]
+    names = [name for name in options(kind) if fnmatchcase(name, asked.match or "*")]
+    if not names:
+        raise unknown(kind, asked.match, options(kind), f"{COMMAND} list {asked.kind}")
+    entries = [describe(kind, name) for name in names]
     columns = {"name": "name", "what": "summary"}
     if asked.needs is not None:
         if kind != "method":
@@ -76,8 +80,14 @@ def show(asked: Options) -> int:
     if name not in options(kind) and not (kind in ("method", "task") and ".py" in name):
         raise unknown(kind, name, options(kind), f"python -m unibench list {kind}s")
     for key, value in describe(kind, name).items():
-        if value not in (None, "", {}, []):
-            print(f"{key:12s} {value if isinstance(value, str) else json.dumps(value)}")
+        if value in (None, "", {}, []):
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, dict) and any(isinstance(one, (dict, list)) for one in value.values()):
+            said = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+            print(key, *said.splitlines(), sep="\n  ")
+        else:
+            print(f"{key:12s} {text}")
     return 0
 
 

@@ -342,6 +342,10 @@ def _read(words: list[str]) -> tuple[str, Options | None]:
         if any("\ud800" <= sign <= "\udfff" for sign in word):  # a byte of another encoding
             raise UsageError(f"{shown(word)} is no UTF-8; rename the file, or write it as UTF-8")
     asks = bool({"-h", "--help"} & set(words))
+    if words and words[0] == "help":  # help plot, as people type it
+        words, asks = words[1:], True
+        if words and words[0] not in EVERY:
+            raise unknown("verb", words[0], EVERY, f"{COMMAND} --help")
     page = ""
     if words == ["--version"]:
         from unibench import __version__

@@ -277,6 +277,7 @@ def list_(parser: Parser) -> None:
     parser.takes("KIND [--json] [--needs [WHAT,...]]")
     _named(parser, "kind", "list", KINDS, f"one of {', '.join(KINDS)}")
     parser.flag("--json", "print the whole cards as JSON")
+    parser.option("--match", "NAME", "only names of this form, such as 'div*'")
     parser.option(
         "--needs",
         "WHAT,...",
@@ -286,7 +287,9 @@ def list_(parser: Parser) -> None:
         const="",
     )
     _wide(parser)
-    parser.examples("methods", "tasks --json", "methods --needs no-llm-attention,no-training")
+    parser.examples(
+        "methods --match 'div*'", "tasks --json", "methods --needs no-llm-attention,no-training"
+    )
 
 
 def show(parser: Parser) -> None:
@@ -480,6 +483,10 @@ def overlay(parser: Parser) -> None:
     parser.takes("SAMPLE [key=value ...]")
     parser.add_argument("sample", metavar="SAMPLE", help="id of a sample, see samples.jsonl")
     parser.setting("to", "FILE", "png or another picture format", default="overlay.png")
+    shows = one_of("show", ("kept", "scores"))
+    parser.setting(
+        "show", "kept", "or scores, of runs with scores=true", default="kept", type=shows
+    )
     _results(parser)
     parser.examples(
         "test-50000001-existence budget=0.889 to=overlay.png",

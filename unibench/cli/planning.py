@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ GIB = 1 << 30
 # in the place of the key of a hub model that is not on this disk: its commit is not known
 AFTER_DOWNLOAD = "key after download"
 STYLES = {"done": "green", "partial": "cyan", "failed": "red", "blocked": "yellow"}
+LISTED = 12  # cells of one reason that have a line each
 COLUMNS = ("model", "task", "samples", "method", "budget", "seed", "state", "time left", "remark")
 
 
@@ -218,12 +219,16 @@ def _print(report: Report, workers: int) -> None:
     table = Table(box=box.SIMPLE, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column)
-    for entry in report.cells:
-        table.add_row(*_cells_of(entry, notes))
+    many = {reason for reason, count in counts.items() if count > LISTED}
+    for entries in _folded(report.cells, many):
+        line = _cells_of(entries[0], notes)
+        table.add_row(*(line if len(entries) == 1 else _together(entries, line)))
     print_table(table, keys=len(COLUMNS) - 3, sentence=True)
     screen = console()
     for number, reason in enumerate(repeated, 1):
         screen.print(f"{number}: {counts[reason]} cells: {reason}")
+    if many:
+        screen.print("cells of one reason stand in a line for each method; --json lists each cell")
     screen.print(", ".join(f"{count} {state}" for state, count in report.states.items()))
     unknown, more = report.cells_of_unknown_time, ""
     if unknown:
@@ -262,6 +267,28 @@ def _print(report: Report, workers: int) -> None:
             f"judge calls: at most {report.judge_calls},"
             f" {report.cells_of_unknown_judge_calls} cells unknown"
         )
+
+
+def _folded(cells: Sequence[Entry], many: Collection[str]) -> list[list[Entry]]:
+    """The cells of a table's lines: one, or those of a model and a method that share a reason that
+    stops many.
+    """
+    lines: dict[Hashable, list[Entry]] = {}
+    for number, entry in enumerate(cells):
+        shared = (entry.model, entry.method, entry.state, entry.reason)
+        lines.setdefault(shared if entry.reason in many else number, []).append(entry)
+    return list(lines.values())
+
+
+def _together(entries: Sequence[Entry], first: Sequence[str | Text]) -> tuple[str | Text, ...]:
+    """The line of several cells, of which the first would stand so alone."""
+    tasks = dict.fromkeys(entry.task for entry in entries)
+    budgets = dict.fromkeys(entry.budget for entry in entries)
+    seeds = dict.fromkeys(str(entry.seed) for entry in entries)
+    model, _, _, method, _, _, _, left, remark = first
+    task = next(iter(tasks)) if len(tasks) == 1 else f"{len(tasks)} tasks"
+    state = Text(f"{len(entries)} {entries[0].state}", style=STYLES.get(entries[0].state, ""))
+    return (model, task, "", method, ", ".join(budgets), ", ".join(seeds), state, left, remark)
 
 
 def _cells_of(entry: Entry, notes: Mapping[str, str]) -> tuple[str | Text, ...]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from unibench import frame as frames
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of, only
 from unibench.comparison.latency import priced, profiles
 from unibench.errors import UsageError
-from unibench.page.gallery import kept_of
+from unibench.page.gallery import views_of
 from unibench.plots import canvas, costs, ranks, scores, video
 from unibench.plots.overlay import film_strip, side_by_side
 
@@ -60,21 +61,31 @@ def _drawn(frame: pd.DataFrame, options: Options) -> Figure:
 
 
 def overlay(options: Options) -> int:
-    """``overlay SAMPLE [model=M] [task=T] [budget=B] [out=outputs] [to=overlay.png]``: what each
-    method kept, side by side.
+    """``overlay SAMPLE [model=M] [task=T] [budget=B] [out=outputs] [show=kept|scores]
+    [to=overlay.png]``: what each method kept, side by side, or the scores of its first cut.
     """
     frame = finished(options)
     cells = frame[frame["main"] & (frame["ability"] == frames.ALL)]
     for key in ("model", "task", "setting"):
         only(cells, key)
     folders = zip(_names(cells), cells["folder"], strict=True)
-    columns = {name: kept_of(folder, options.sample) for name, folder in folders}
+    columns = {name: views_of(folder, options.sample, options.show) for name, folder in folders}
+    if options.show == "scores":
+        columns = {name: views for name, views in columns.items() if views}
+        if not columns:
+            raise UsageError(
+                f"no scores of sample {options.sample} are stored among these results; a run with"
+                " scores=true keeps them, of methods that score each token"
+            )
     if not any(columns.values()):
         raise UsageError(
             "there is nothing to show: no finished cell among these results, or sample"
             f" {options.sample} has no picture"
         )
     place = Path(options.to).expanduser()
+    formats = Image.registered_extensions()
+    if formats.get(place.suffix.lower()) not in Image.SAVE:
+        raise UsageError(f"to={place}: pictures are written as png, webp, jpg, tiff or pdf")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         # frames of a video lie beside each other; a picture has one view, or two with its overview

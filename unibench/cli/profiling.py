@@ -18,7 +18,7 @@ from unibench.profile import Request
 if TYPE_CHECKING:
     from unibench.profile.measure import Table as Measured
 
-NOT_HERE = ("task", "batch_size", "generation", "diagnostics")  # keys of accuracy runs
+NOT_HERE = ("task", "batch_size", "generation", "diagnostics", "scores")  # keys of accuracy runs
 CONTROLS = ("control", "controls")
 
 

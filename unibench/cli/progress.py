@@ -21,9 +21,10 @@ class Progress:
     Args:
         worker: number of the process where there are several; they share the screen, so none has a
             live line.
+        cells: of the command, of which ``ended`` are there already; 0 counts none.
     """
 
-    def __init__(self, worker: int | None = None) -> None:
+    def __init__(self, worker: int | None = None, *, cells: int = 0, ended: int = 0) -> None:
         self._live = worker is None and sys.stderr.isatty()
         self._prefix = "" if worker is None else f"[{worker}] "
         self._waited = 0.0
@@ -32,9 +33,14 @@ class Progress:
         self._score = self._kept = self._tokens = 0.0
         self._start = self._shown = 0.0
         self._old = 0
+        self._cells, self._ended, self._here = cells, ended, 0
+        self._began = time.monotonic()
+        self._key = ""  # of the cell that was begun and has not ended
 
     def begin(self, cell: Cell, done: int, total: int | None) -> None:
-        self._title, self._total, self._old = f"{self._prefix}{cell.title}", total or 0, done
+        number = f"[{self._ended + 1} of {self._cells}] " if self._cells else ""
+        self._title = f"{self._prefix}{number}{cell.title}"
+        self._total, self._old, self._key = total or 0, done, cell.key
         self._done = self._scored = 0
         self._score = self._kept = self._tokens = 0.0
         self._start = self._shown = time.monotonic()
@@ -56,10 +62,14 @@ class Progress:
             self._print(now)
 
     def end(self, row: Row) -> None:
-        if self._done:
+        self._ended, self._here = self._ended + 1, self._here + 1
+        # others may have answered it: the numbers here are those of the cell that was begun last
+        if self._done and row.key == self._key:
+            self._key = ""
             self._print(time.monotonic(), last=True)
 
     def failed(self, cell: Cell, error: str) -> None:
+        self._ended += 1
         print(lines_shown(f"{self._prefix}{cell.title}: failed: {error}"), file=sys.stderr)
 
     def wait(self, cells: int, holder: str | None) -> None:
@@ -86,6 +96,9 @@ class Progress:
         )  # a harness scores at the end
         kept = f"kept {self._kept / self._done:.0f} of {self._tokens / self._done:.0f}"
         line = f"{self._title}: {self._done}{of}, {rate:.1f}/s{left}{score}, {kept}"
+        if last and self._ended < self._cells:
+            rest = (now - self._began) / self._here * (self._cells - self._ended)
+            line += f"; all cells: about {clock(rest)} left"
         if self._live:
             print(f"\r\x1b[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,12 @@ from unibench.store.files import replace
 if TYPE_CHECKING:
     import pandas as pd
 
+STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}"
+    "caption{text-align:left;font-weight:600}th,td{padding:.2rem .6rem;text-align:left;"
+    "border-bottom:1px solid #d0d7de}@media(prefers-color-scheme:dark)"
+    "{body{background:#0d1117;color:#e6edf3}a{color:#79b8ff}}"
+)
 # the tables of the papers are printed without pandas: what reads results is imported where it does
 
 
@@ -131,7 +138,22 @@ def _cells(options: Options) -> pd.DataFrame:
 
 
 def _write(folder: Path, form: str, texts: Mapping[str, str]) -> None:
+    """Write a file for each table; of HTML whole pages, and one that leads to all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        replace(folder / f"{name}.{form}", text)
+        replace(folder / f"{name}.{form}", _page(name, text) if form == "html" else text)
+    if form == "html":
+        links = "".join(
+            f'<li><a href="{escape(name)}.html">{escape(name)}</a></li>\n' for name in texts
+        )
+        replace(folder / "index.html", _page("tables", f"<ul>\n{links}</ul>\n"))
     print(f"{len(texts)} tables in {folder}")
+
+
+def _page(title: str, body: str) -> str:
+    """A page that a browser shows as it is; titles are names of files."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{escape(title)}</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )

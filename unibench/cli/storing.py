@@ -14,7 +14,7 @@ from unibench import store as results
 from unibench.cli.parser import Options
 from unibench.cli.terminal import say
 from unibench.errors import UsageError
-from unibench.store.listing import listed
+from unibench.store.listing import failure_of, listed
 
 
 def index(options: Options) -> int:
@@ -98,7 +98,8 @@ def prune(options: Options) -> int:
             say(f"kept, since it cannot be judged: {path}: {why}")
     folders = results.prune(folder, states, outdated=outdated, dry=not options.yes)
     for path in folders:
-        say(path)
+        error = "" if options.yes else failure_of(path)  # what is removed cannot be read
+        say(f"{path}: {error}" if error else path)
     done = "removed" if options.yes else "would be removed; --yes removes them"
     say(f"{_counted(len(folders), 'folder', 'folders')} {done}")
     return 0

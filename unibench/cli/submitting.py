@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -32,7 +33,10 @@ def submit(options: Options) -> int:
     plans = survey(cells)
     left = sum(plan.state in ("partial", "missing") for plan in plans)
     if not left:
-        print("nothing is left to do", file=sys.stderr)
+        stopped = Counter(plan.state for plan in plans if plan.state in ("blocked", "failed"))
+        said = " and ".join(f"{count} {state}" for state, count in stopped.items())
+        least = f"nothing can be submitted: {said} of {len(plans)} cells"
+        print(least if said else "nothing is left to do", file=sys.stderr)
         return grid.show(outcome_of(cells))
     resources = resources_of(options)
     if engine == "local":

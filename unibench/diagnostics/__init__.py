@@ -9,3 +9,5 @@ from __future__ import annotations
 from unibench.diagnostics.diagnosis import Diagnosis as Diagnosis
 from unibench.diagnostics.diagnosis import is_diagnosis as is_diagnosis
 from unibench.diagnostics.diagnosis import mean_diagnosis as mean_diagnosis
+from unibench.diagnostics.scores import TokenScores as TokenScores
+from unibench.diagnostics.scores import is_token_scores as is_token_scores

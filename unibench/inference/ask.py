@@ -235,6 +235,8 @@ def record_of(
         prompt_digest=prompt.prompt_digest,
         pixel_digest=prompt.pixel_digest,
         pixel_shapes=prompt.pixel_shapes,
+        # of a prompt that a control changed, they are of no token of the task's picture
+        scores=prompt.scores if last else None,
         diagnosis=diagnosis(
             last,
             prompt.visual_tokens,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from unibench.diagnostics import Diagnosis
+from unibench.diagnostics import Diagnosis, TokenScores
 from unibench.errors import UsageError
 from unibench.store.lines import OPTIONAL, REQUIRED, parsed
 
@@ -66,6 +66,7 @@ class Record:
             included, over the keys in ``fused`` of the run's environment; empty where it was alone.
         pixel_shapes: of the pixels of each picture or video, as the tower was given them.
         diagnosis: what the choice of tokens is like; None in lines of before there was one.
+        scores: by which the first cut chose, with ``scores=true`` and of methods that score tokens.
         run: number of the run that answered it, an index into ``env.json``.
     """
 
@@ -103,6 +104,7 @@ class Record:
     beside: str = ""
     pixel_shapes: tuple[tuple[int, ...], ...] = ()
     diagnosis: Diagnosis | None = None
+    scores: TokenScores | None = None
     run: int = 0
 
     @classmethod
@@ -131,7 +133,10 @@ class Record:
             # six digits are below any clock's, and halve the line
             column: round(value, 6) if isinstance(value, float) else _listed(value)
             for column, value in vars(self).items()
-        } | {"diagnosis": None if self.diagnosis is None else self.diagnosis.as_json()}
+        } | {
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.as_json(),
+            "scores": None if self.scores is None else self.scores.as_json(),
+        }
 
     def untimed(self) -> Record:
         """The record without its times, for cells that are not measured (``timing=false``)."""
@@ -169,6 +174,8 @@ def of_checked(values: Mapping[str, Any]) -> Record:
             known[name] = frozen(value)
     if known.get("diagnosis") is not None:
         known["diagnosis"] = Diagnosis.from_json(known["diagnosis"])
+    if known.get("scores") is not None:
+        known["scores"] = TokenScores.from_json(known["scores"])
     return Record(**known)
 
 

@@ -44,6 +44,7 @@ def session_of(
         text_after_video=cell.config.text_after_video,
         reuse=reuse,
         diagnose=cell.config.diagnostics == "all",
+        scores=cell.config.scores,
     )
 
 

@@ -21,14 +21,13 @@ from unibench.budget import Budget
 from unibench.errors import UsageError
 from unibench.kit.watching import Watch, watched
 from unibench.models import LoadedModel
-from unibench.plots.overlay import of_pictures, tiles, views
+from unibench.plots.overlay import COLD, WARM, of_pictures, tiles, views
 from unibench.pruning import Method, Selection, Session, Stage, StageContext
 from unibench.pruning.context import unheard
 from unibench.pruning.layout import Item
 from unibench.tasks import Sample
 
 SIDE = 336  # pixels of the longer side of a view
-COLD, WARM = (24, 32, 96), (255, 196, 0)  # of the lowest and the highest number of a heat map
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from unibench.plots.overlay import View
 from unibench.store import read_samples
 from unibench.store.data import MIB, UnreadableError, read_text
 from unibench.store.files import replace
+from unibench.store.listing import environments
 from unibench.tasks import Sample
 
 log = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ class _Writer:
             "config": _text(folder / "config.yaml"),
             "environment": _text(folder / "env.json"),
             "videos": _videos(folder),
+            "scored": any(run.get("scores") for run in environments(folder)),
             "samples": [questions.answer(one) for one in changed],
         }
         self._script(f"cell{number}", told)
@@ -224,7 +226,10 @@ class _Questions:
 
     def answer(self, one: Record) -> list[Any]:
         """The row of an answer."""
-        return [one.id, clipped(one.answer), one.score, one.last, self._layout(one), one.kept]
+        scores = one.scores
+        shown = scores and [scores.layer, rounded(scores.low), rounded(scores.high), scores.values]
+        layout = self._layout(one)
+        return [one.id, clipped(one.answer), one.score, one.last, layout, one.kept, shown]
 
     def told(
         self, wanted: Mapping[str, Record], shown: Mapping[str, Sequence[str | None]]

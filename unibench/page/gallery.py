@@ -6,24 +6,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
 from unibench.asked import asked
 from unibench.errors import UsageError, unknown
 from unibench.inference.record import Record, stored
-from unibench.plots.overlay import View, drawn, of_pictures, places
+from unibench.plots.overlay import View, drawn, heated, of_pictures, places
 from unibench.pruning.layout import Box, Item, read
-from unibench.pruning.record import unpacked
+from unibench.pruning.record import shares_of, unpacked
 from unibench.store import read_samples
 from unibench.store.data import shown
 
 TOKENS = 1_000_000  # of a sample, far more than any model reads
 
 
-def kept_of(folder: str, sample: str) -> list[Image.Image]:
-    """Views of what a cell kept of a sample's pictures.
+Show = Literal["kept", "scores"]
+
+
+def views_of(folder: str, sample: str, show: Show = "kept") -> list[Image.Image]:
+    """Views of what a cell kept of a sample's pictures, or of the scores behind its first cut;
+    empty where it has stored no scores.
 
     Raises:
         UsageError: the cell has no such sample, or its pictures cannot be had.
@@ -34,9 +38,14 @@ def kept_of(folder: str, sample: str) -> list[Image.Image]:
         raise unknown(f"sample of {folder}", sample, list(records)[:5])
     (source,) = asked(place, {sample}, len(records)).values()
     one = records[sample]
+    if show == "scores" and one.scores is None:
+        return []
     try:
-        kept = unpacked(one.last, sum(length for length, _ in one.layout))
-        return drawn(source.images, laid([picture.size for picture in source.images], one), kept)
+        placed = laid([picture.size for picture in source.images], one)
+        count = sum(length for length, _ in one.layout)
+        if show == "scores" and one.scores is not None:
+            return heated(source.images, placed, shares_of(one.scores, count))
+        return drawn(source.images, placed, unpacked(one.last, count))
     except (ValueError, IndexError, RuntimeError) as error:
         raise _damaged(one, error) from None
 

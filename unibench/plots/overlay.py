@@ -4,8 +4,9 @@ figure 4).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -16,6 +17,9 @@ from unibench.pruning.layout import WHOLE, Box, Item, Part
 SHADE = (12, 12, 24, 190)
 GAP = 8
 SIDE = 336  # pixels of the longer side of a view
+ABREAST = 5  # columns of views beside each other
+COLD, WARM = (24, 32, 96), (255, 196, 0)  # of the lowest and the highest number of a heat map
+HEAT = 170  # of 255, how much a heat map hides of its picture
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,31 @@ def drawn(
     return found
 
 
+def heated(
+    pictures: Sequence[Image.Image], placed: Sequence[View], shares: Tensor
+) -> list[Image.Image]:
+    """Each view under a colour for each token, from dark blue (0) to yellow (1).
+
+    Args:
+        pictures: that the views are of.
+        placed: the views.
+        shares: of the tokens that their grids name; NaN stays clear.
+    """
+    values, found = shares.clamp(0, 1).tolist(), []
+    for view in placed:
+        picture = _sized(pictures[view.picture])
+        colours = Image.new("RGBA", picture.size, (0, 0, 0, 0))
+        draw = ImageDraw.Draw(colours)
+        for token, (left, top, right, bottom) in _cells(view.grids, picture.size):
+            value = values[token]
+            if value == value:
+                pairs = zip(COLD, WARM, strict=True)
+                colour = tuple(round(cold + value * (warm - cold)) for cold, warm in pairs)
+                draw.rectangle((left, top, right - 1, bottom - 1), fill=(*colour, HEAT))
+        found.append(Image.alpha_composite(picture.convert("RGBA"), colours).convert("RGB"))
+    return found
+
+
 def of_pictures(items: Sequence[Item], pictures: int) -> tuple[Item, ...]:
     """One item for each picture; where text stands between the tiles of a picture (SmolVLM), they
     were items of their own.
@@ -153,14 +182,17 @@ def tiles(count: int, aspect: float) -> list[Box]:
 
 
 def side_by_side(columns: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
-    """A column of views for each method, under its name."""
+    """A column of views for each method, under its name; some columns beside each other, and the
+    others in rows below.
+    """
     width = max(view.width for column in columns.values() for view in column)
-    height = max(sum(view.height + GAP for view in column) for column in columns.values())
-    sheet = Image.new("RGB", (len(columns) * (width + GAP) - GAP, height + 16), "white")
+    height = 16 + max(sum(view.height + GAP for view in column) for column in columns.values())
+    rows, abreast = ceil(len(columns) / ABREAST), min(len(columns), ABREAST)
+    sheet = Image.new("RGB", (abreast * (width + GAP) - GAP, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
     for number, (name, column) in enumerate(columns.items()):
-        left, top = number * (width + GAP), 16
-        draw.text((left, 2), name, fill="black")
+        left, top = number % ABREAST * (width + GAP), number // ABREAST * height + 16
+        draw.text((left, top - 14), name, fill="black")
         for view in column:
             sheet.paste(view, (left, top))
             top += view.height + GAP
@@ -226,18 +258,26 @@ def _shaded(picture: Image.Image, grids: Sequence[Grid], kept: Tensor) -> Image.
     shade = Image.new("RGBA", picture.size, SHADE)
     draw = ImageDraw.Draw(shade)
     chosen = kept.tolist()
+    for token, (left, top, right, bottom) in _cells(grids, picture.size):
+        if chosen[token]:
+            draw.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 0))
+    return Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")
+
+
+def _cells(
+    grids: Sequence[Grid], size: tuple[int, int]
+) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
+    """The tokens of grids, each with the pixels of its place in a picture of this size."""
+    wide, high = size
     for grid in grids:
         for number, token in enumerate(grid.tokens):
-            if not chosen[token]:
-                continue
             row, column = divmod(number, grid.width)
             cell = (
                 column / grid.width, row / grid.height,
                 (column + 1) / grid.width, (row + 1) / grid.height,
             )  # fmt: skip
-            left, top, right, bottom = (
-                round(share * side)
-                for share, side in zip(_within(grid.box, cell), picture.size * 2, strict=True)
+            left, top, right, bottom = _within(grid.box, cell)
+            yield (
+                token,
+                (round(left * wide), round(top * high), round(right * wide), round(bottom * high)),
             )
-            draw.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 0))
-    return Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")

@@ -46,6 +46,7 @@ class Plan:
         seed: for methods that draw.
         positions: where the tokens that go on stand, see :mod:`unibench.pruning.positions`.
         diagnose: whether to measure how much attention the kept tokens have.
+        scores: whether to keep the scores of the first stage that chooses by scores.
     """
 
     method: Method
@@ -55,6 +56,7 @@ class Plan:
     seed: int
     positions: Positions
     diagnose: bool = False
+    scores: bool = False
 
     @cached_property
     def needs(self) -> Needs:
@@ -252,6 +254,8 @@ class Chooser:
             keep, order = selection.keep.to(hidden.device).sort()
             if self.plan.diagnose:
                 self._attended(prefill, stage, ctx, keep, row)
+            if self.plan.scores and selection.scores is not None:
+                self._scored(prefill, number, ctx, selection.scores, row)
             kept += [ctx.visual[keep], ctx.withheld[: ctx.spare]]
             new = None if selection.values is None else selection.values.to(hidden)[order]
             values += [new, None]
@@ -290,6 +294,19 @@ class Chooser:
                 given = ctx.attention(layer)[:, 0]
                 shares = given[:, keep.to(given.device)].sum(1) / given.sum(1)
                 prefill.attended.setdefault(row, []).append(float(shares.mean()))
+
+    def _scored(
+        self, prefill: Prefill, number: int, ctx: StageContext, scores: Tensor, row: int
+    ) -> None:
+        """Note the scores of a sample's tokens, unless an earlier stage has noted its own."""
+        with self._reading.timed(prefill.spans.excluded):
+            if row not in prefill.scores:
+                total = prefill.prompt.visual_counts[row]
+                unseen = torch.full((total,), torch.nan, device=scores.device)
+                prefill.scores[row] = number, ctx.layer, unseen
+            first, _, values = prefill.scores[row]
+            if first == number:  # a stage is asked once for each group that has its own budget
+                values[ctx.vision_rows.to(values.device)] = scores.detach().to(values)
 
     def _members(self, selection: Selection, ctx: StageContext) -> list[Tensor]:
         """Rows of merged tokens and of those that each stands for, where they are asked for."""

@@ -54,6 +54,8 @@ class Prefill:
         together: what they computed for the whole batch.
         embeds: ``[B, L, D]`` what the language model was given, where it is diagnosed.
         attended: shares of attention on kept tokens, by sample, where it is diagnosed.
+        scores: by sample, number and layer of the first stage that chose by scores, and these over
+            all visual tokens, where they are kept.
     """
 
     forward_start: Mark | None = None
@@ -78,6 +80,7 @@ class Prefill:
     together: list[Work] = field(default_factory=list)
     embeds: Tensor | None = None
     attended: dict[int, list[float]] = field(default_factory=dict)
+    scores: dict[int, tuple[int, int, Tensor]] = field(default_factory=dict)
     _prompt: Prompt | None = None
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unibench.cost import Clock, Mark
+from unibench.diagnostics import TokenScores
 from unibench.pruning.layout import Item
 
 
@@ -33,6 +34,7 @@ class PromptRecord:
         uncounted: operators of the method that have no formula.
         effective_rank, nearest_cosine, attention: of a session that diagnoses, see
             :class:`unibench.diagnostics.Diagnosis`.
+        scores: by which the first cut chose; of a session that keeps them.
     """
 
     sample: str
@@ -52,6 +54,7 @@ class PromptRecord:
     effective_rank: float | None = field(default=None, compare=False)
     nearest_cosine: float | None = field(default=None, compare=False)
     attention: float | None = field(default=None, compare=False)
+    scores: TokenScores | None = field(default=None, compare=False)
 
     @property
     def kept(self) -> int:
@@ -77,6 +80,44 @@ def unpacked(text: str, count: int) -> Tensor:
     """
     bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=count)
     return torch.from_numpy(bits).bool()
+
+
+def scored(layer: int, scores: Tensor) -> TokenScores:
+    """The scores of a sample's tokens as they are stored.
+
+    Args:
+        layer: whose input was cut.
+        scores: ``[N]``, NaN where the method was not shown a token, and the least float32 where a
+            token must not stay.
+
+    >>> scored(0, torch.tensor([2.0, 4.0, 3.0])).values
+    'AAAAPAA4'
+    """
+    values = scores.detach().double().cpu()
+    barred = values <= torch.finfo(torch.float32).min
+    known = values[~barred & values.isfinite()]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    # a share of the range, since a score itself may be more than float16 holds
+    shares = (values - low) / ((high - low) or 1.0)
+    shares[barred] = -torch.inf
+    text = base64.b64encode(shares.numpy().astype("<f2").tobytes()).decode()
+    # as many digits as float32 has: of an attention map the largest score may be 1e-6
+    return TokenScores(layer=layer, low=float(f"{low:.7g}"), high=float(f"{high:.7g}"), values=text)
+
+
+def shares_of(scores: TokenScores, count: int) -> Tensor:
+    """The shares ``[count]`` that :func:`scored` wrote.
+
+    Raises:
+        ValueError: there are not that many, or it did not write them.
+
+    >>> shares_of(scored(0, torch.tensor([2.0, 4.0, 3.0])), 3).tolist()
+    [0.0, 1.0, 0.5]
+    """
+    values = np.frombuffer(base64.b64decode(scores.values, validate=True), dtype="<f2")
+    if len(values) != count:
+        raise ValueError(f"{len(values)} scores for {count} visual tokens")
+    return torch.from_numpy(values.astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ from unibench.pruning.pixels import PixelPruner
 from unibench.pruning.positions import Places
 from unibench.pruning.prefill import Prefill, Reading
 from unibench.pruning.prompt import Prompt, Shapes, digest, pixel_digests, prompt_of
-from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed
+from unibench.pruning.record import PrefillTime, PromptRecord, Spans, packed, scored
 from unibench.pruning.refusal import after_states, cuts, facts_of, refusal
 from unibench.pruning.stage import Method, Stage
 from unibench.pruning.vision import Reuse, VisionRecorder
@@ -93,6 +93,7 @@ class Session:
             :class:`~unibench.pruning.vision.VisionRecorder`.
         diagnose: also measure how alike the kept tokens are and how much attention they have,
             outside of all times.
+        scores: also keep the scores by which the first cut chose, outside of all times.
 
     Attributes:
         family: the adapter of the model.
@@ -122,6 +123,7 @@ class Session:
         text_after_video: TextAfterVideo = "max_side",
         reuse: Reuse | None = None,
         diagnose: bool = False,
+        scores: bool = False,
     ) -> None:
         if is_compiled(family.model):
             raise UsageError(
@@ -138,7 +140,7 @@ class Session:
         self.samples: Sequence[str] | None = None
         self.prompt: Prompt | None = None
         stages = cuts(method, len(family.text_model.layers), mode)
-        self.plan = Plan(method, stages, budget, scope, seed, positions, diagnose)
+        self.plan = Plan(method, stages, budget, scope, seed, positions, diagnose, scores)
         self._number = next(_NUMBERS)
         if self.plan.needs.question:
             family.margins  # noqa: B018 - refused here rather than in the middle of a prompt
@@ -520,6 +522,7 @@ class Session:
         prompt = prefill.prompt
         with self._reading.timed(prefill.spans.excluded):
             spreads = [_spread(prefill, row) for row in range(len(prompt.items))]
+            scores = {row: scored(*by[1:]) for row, by in prefill.scores.items()}
         for row, visual in enumerate(prompt.visual_counts):
             # layers before the first hooked one read every token
             uncut = [visual] * (len(self.family.text_model.layers) - len(prefill.counts))
@@ -542,6 +545,7 @@ class Session:
                     effective_rank=spreads[row][0],
                     nearest_cosine=spreads[row][1],
                     attention=fmean(shares) if (shares := prefill.attended.get(row)) else None,
+                    scores=scores.get(row),
                 )
             )
 

@@ -43,6 +43,7 @@ SCORES: dict[str, Callable[[Row], str]] = {
     "drop %": _number("drop_pct"),
     "same budget as": _equal_budget,
 }
+HEADS = {"method": "label", "ratio": "budget", "seed": "seed"}  # and what fills them
 COSTS: dict[str, Callable[[Row], str]] = {
     "tokens kept": lambda row: f"{row.kept_mean:.1f} of {row.tokens_in:.1f}",
     "TFLOP": _number("tflops", ".3g"),
@@ -78,14 +79,17 @@ def _tables(name: str, place: str, mode: str, rows: Sequence[Row]) -> Iterator[T
     meant = f", budget {mode}" if mode != BudgetConfig().mode else ""
     scores = {**SCORES, **_abilities(rows[0])}
     title = f"{place}: {rows[0].metric}, per cent{meant}"
-    yield _table(f"{name}_scores", title, _shown(rows, scores), tuple(scores))
+    heads = _heads(rows)
+    yield _table(f"{name}_scores", title, _shown(rows, scores), tuple(scores), heads=heads)
     seeds = frame.over_seeds(frame.whole(frame.of_rows(rows)), intervals=False)
     if len(several := seeds[seeds["seeds"] > 1]):
         lines = tuple(_over_seeds(line) for _, line in several.iterrows())
         yield _table(f"{name}_seeds", "over seeds: score", lines, ("mean", "std", "seeds"))
-    notes = [f"{row.method}: {note}" for row in rows for note in row.notes]
+    # a method says the same at every budget and seed
+    notes = list(dict.fromkeys(f"{row.method}: {note}" for row in rows for note in row.notes))
     costs = _shown(rows, COSTS)
-    yield _table(f"{name}_costs", "cost of a sample, median", costs, tuple(COSTS), notes)
+    title = "cost of a sample, median"
+    yield _table(f"{name}_costs", title, costs, tuple(COSTS), notes, heads=heads)
 
 
 def _modes(rows: Sequence[Row]) -> list[str]:
@@ -107,10 +111,21 @@ def _abilities(row: Row) -> dict[str, Callable[[Row], str]]:
 
 
 def _shown(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> tuple[Line, ...]:
+    """A line of each row."""
+    heads = _heads(rows)
     return tuple(
-        Line((row.label, row.budget), tuple(Entry(shown(row)) for shown in columns.values()))
+        Line(
+            tuple(str(getattr(row, HEADS[head])) for head in heads),
+            tuple(Entry(shown(row)) for shown in columns.values()),
+        )
         for row in rows
     )
+
+
+def _heads(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What names a line among these rows."""
+    seeds = {row.seed for row in rows}
+    return ("method", "ratio", "seed") if len(seeds) > 1 else ("method", "ratio")
 
 
 def _over_seeds(line: pd.Series) -> Line:
@@ -125,7 +140,6 @@ def _table(
     lines: tuple[Line, ...],
     columns: tuple[str, ...],
     remarks: Sequence[str] = (),
+    heads: tuple[str, ...] = ("method", "ratio"),
 ) -> Table:
-    return Table(
-        name, title, ("method", "ratio"), columns, (Block("", lines),), remarks=tuple(remarks)
-    )
+    return Table(name, title, heads, columns, (Block("", lines),), remarks=tuple(remarks))

@@ -217,14 +217,16 @@ def load_task(cell: Cell) -> Task:
 
 
 def _checked(task: Task, cell: Cell) -> dict[str, Any]:
-    """What is to be said of a task's pictures, which are looked at before the model is loaded.
+    """What is to be said of a run beside where it happened: the pictures that are left out, which
+    are looked at before the model is loaded, and that scores are kept.
 
     Raises:
         UsageError: some cannot be read.
     """
     look = getattr(task, "left_out", None)
     count = 0 if look is None else look(cell.config.task.limit)
-    return {"left_out": count} if count else {}
+    kept = {"scores": True} if cell.config.scores else {}
+    return {**({"left_out": count} if count else {}), **kept}
 
 
 def _missing(task: Task, part: ClaimedPart, stop: Stop) -> Iterator[tuple[int, Sample]] | None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unibench.diagnostics import is_diagnosis
+from unibench.diagnostics import is_diagnosis, is_token_scores
 from unibench.store.data import parsed_json
 
 LARGEST = 1e15  # of a number: what is larger is damage, and would overflow in a mean
@@ -81,6 +81,7 @@ OPTIONAL: dict[str, Check] = {
     "uncounted": _texts,
     **dict.fromkeys(("seen", "frames", "pixel_shapes"), _list),
     "diagnosis": lambda value: value is None or is_diagnosis(value),
+    "scores": lambda value: value is None or is_token_scores(value),
     "index": _count,
     "run": lambda value: _count(value) and value < RUNS,
 }

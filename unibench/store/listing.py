@@ -80,10 +80,7 @@ def _listed(entry: Entry) -> Listed:
     identity = read_json(entry.folder / "identity.json")
     files = list(_states(entry.folder))
     last = max((state.st_mtime for state in files), default=0.0)
-    why = entry.fault
-    if entry.state == "failed":
-        status = read_json(entry.folder / "status.json")
-        why = str(status.get("error", "")) if isinstance(status, dict) else ""
+    why = failure_of(entry.folder) if entry.state == "failed" else entry.fault
     row = entry.row or {}
     score = row.get("score_100")
     return Listed(
@@ -103,6 +100,14 @@ def _listed(entry: Entry) -> Listed:
         why=shown(why),
         folder=str(entry.folder),
     )
+
+
+def failure_of(cell: Path) -> str:
+    """Why the last attempt at a cell failed; empty where it did not."""
+    status = read_json(cell / "status.json")
+    if not isinstance(status, dict) or status.get("state") != "failed":
+        return ""
+    return shown(status.get("error", ""))
 
 
 def _number(value: Any) -> float | None:

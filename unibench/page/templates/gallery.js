@@ -14,11 +14,11 @@ const gallery = (() => {
   async function load(row) {
     if (loaded.has(row.key[0])) return;
     const [told, asked] = await Promise.all([explorer.load(`cell${row.detail[0]}`), explorer.load(`questions${row.detail[1]}`)]);
-    loaded.set(row.key[0], told.samples.map(([id, answer, score, kept, layout, count]) => {
+    loaded.set(row.key[0], told.samples.map(([id, answer, score, kept, layout, count, scores]) => {
       const [ability, question, truth, pictures, [vanilla, before, whole, wholeLayout, wholeCount], tokens] = asked.asked[id];
       const change = score === before ? "other" : score < before ? "lost" : "won";
       return { row, id, ability, question, truth, pictures, change, tokens, layouts: asked.layouts,
-        vanilla: { answer: vanilla, score: before, kept: whole, layout: wholeLayout, count: wholeCount }, pruned: { answer, score, kept, layout, count } };
+        vanilla: { answer: vanilla, score: before, kept: whole, layout: wholeLayout, count: wholeCount }, pruned: { answer, score, kept, layout, count, scores }, scored: told.scored };
     }));
   }
 
@@ -92,7 +92,11 @@ const gallery = (() => {
       element("dl", {}, element("dt", {}, "question"), element("dd", { dir: "auto" }, one.question || "(not kept)"), element("dt", {}, "truth"), element("dd", { dir: "auto" }, one.truth)),
       element("div", { class: "scroll" }, element("table", { class: "answers" }, element("thead", {}, element("tr", {}, ["", "answer", "score"].map(text => element("th", { scope: "col" }, text)))),
         element("tbody", {}, said("vanilla", one.vanilla), said(`${one.row.label} ${one.row.budget}`, one.pruned), others.map(other => said(`${other.row.label} ${other.row.budget}`, other.pruned))))),
-      element("div", { class: "figures" }, whole(one), figures(one, `${one.row.label} ${one.row.budget}`), others.flatMap(other => figures(other, `${other.row.label} ${other.row.budget}`))),
+      element("div", { class: "figures" }, [one, ...others].flatMap((each, number) => {
+        const name = `${each.row.label} ${each.row.budget}`;
+        return [...(number ? [] : whole(each)), ...figures(each, name), ...heats(each, name)];
+      })),
+      ...unscored(one),
     );
   }
 
@@ -116,28 +120,75 @@ const gallery = (() => {
     });
   }
 
+  // the scores of the first cut, on the picture
+  const few = value => String(Number(value.toPrecision(3)));
+  function heats(one, name) {
+    if (!one.pruned.scores) return [];
+    const [layer, low, high, text] = one.pruned.scores, values = shares(text);
+    if (!values.some(Number.isFinite)) return [];
+    const byRank = document.getElementById("scale").value === "rank", colour = byRank ? ranks(values) : values;
+    return (one.layouts[one.pruned.layout] ?? []).map(([number, grids]) => {
+      const file = one.pictures[number];
+      if (!file || !grids.length) return null;
+      const caption = `${name}: scores at layer ${layer}, from ${few(low)} (dark) to ${few(high)} (yellow)${byRank ? ", coloured by rank" : ""}`;
+      return picture(file, `${describe(one)}; ${caption}`, heat(grids, colour), caption);
+    });
+  }
+  function unscored(one) {
+    if (one.pruned.scores || !one.pictures.some(Boolean)) return [];
+    const why = one.scored ? "This method hands over no score for each token, so there is no heat map." : "For a heat map of the scores, answer again with scores=true and another out=.";
+    return [element("p", { class: "note" }, why)];
+  }
+  // float16, little endian, base64: NaN where there is no score, minus infinity where a token must not stay
+  function shares(text) {
+    let bytes;
+    try { bytes = atob(text); } catch { return []; }
+    return Array.from({ length: bytes.length >> 1 }, (_, i) => {
+      const half = bytes.charCodeAt(2 * i) | bytes.charCodeAt(2 * i + 1) << 8, exponent = half >> 10 & 31, fraction = (half & 1023) / 1024;
+      const size = exponent === 31 ? (fraction ? NaN : Infinity) : exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14;
+      return half & 32768 ? -size : size;
+    });
+  }
+  function ranks(values) { // equal scores have one colour
+    const sorted = [...new Set(values.filter(Number.isFinite))].sort((a, b) => a - b), place = new Map(sorted.map((value, number) => [value, number / Math.max(1, sorted.length - 1)]));
+    return values.map(value => place.get(value) ?? value);
+  }
+
   // one bit for each token, the first in the highest bit
   function bits(text) {
     const bytes = atob(text);
     return token => Boolean(bytes.charCodeAt(token >> 3) & (128 >> (token & 7)));
   }
-  function shade(grids, kept) {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    svg.setAttribute("viewBox", "0 0 1 1");
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("aria-hidden", "true");
-    let d = "M0 0H1V1H0Z"; // everything dark, kept cells cut out of it
+  function drawn(name, attributes, ...children) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
+  }
+  const overlay = (kind, paths) => drawn("svg", { class: kind, viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" }, ...paths);
+  function* squares(grids) { // each token with the outline of its place
     for (const [tokens, height, width, [left, top, right, bottom]] of grids) {
       const w = (right - left) / width, h = (bottom - top) / height;
       for (let i = 0; i < height * width; i++) {
-        if (!kept(Array.isArray(tokens) ? tokens[i] : tokens + i)) continue;
-        d += `M${left + (i % width) * w} ${top + Math.floor(i / width) * h}h${w}v${h}h${-w}Z`;
+        yield [Array.isArray(tokens) ? tokens[i] : tokens + i, `M${left + (i % width) * w} ${top + Math.floor(i / width) * h}h${w}v${h}h${-w}Z`];
       }
     }
-    path.setAttribute("d", d);
-    path.setAttribute("fill-rule", "evenodd");
-    svg.append(path);
-    return svg;
+  }
+  function shade(grids, kept) {
+    let d = "M0 0H1V1H0Z"; // everything dark, kept cells cut out of it
+    for (const [token, square] of squares(grids)) if (kept(token)) d += square;
+    return overlay("kept", [drawn("path", { d, "fill-rule": "evenodd" })]);
+  }
+  const COLD = [24, 32, 96], WARM = [255, 196, 0], LEVELS = 48; // the colours of `debug`
+  function heat(grids, values) {
+    const levels = new Map();
+    for (const [token, square] of squares(grids)) {
+      const value = values[token];
+      if (value === undefined || Number.isNaN(value)) continue;
+      const level = Math.round(Math.min(1, Math.max(0, value)) * LEVELS);
+      levels.set(level, (levels.get(level) ?? "") + square);
+    }
+    return overlay("heat", [...levels].map(([level, d]) => drawn("path", { d, fill: `rgb(${COLD.map((cold, i) => Math.round(cold + level / LEVELS * (WARM[i] - cold))).join(" ")} / .68)` })));
   }
 
   function enlarge(frame, caption) {
@@ -157,7 +208,7 @@ const gallery = (() => {
 
   function start() {
     const redraw = () => filter(wanted().slice(0, most));
-    for (const id of ["change", "ability", "words"]) {
+    for (const id of ["change", "ability", "words", "scale"]) {
       const field = document.getElementById(id);
       if (explorer.settings[id]) field.value = explorer.settings[id];
       field.addEventListener(id === "words" ? "input" : "change", () => { explorer.set(id, field.value); redraw(); });

@@ -12,7 +12,9 @@ const tables = (() => {
     if (old) { old.destroy(); delete place.table; }
     place.replaceChildren();
     const memory = kept[place.id] ??= { order: null, visible: {} };
-    const visible = columns.map(column => memory.visible[column.title] ?? !column.hidden);
+    const narrow = matchMedia("(max-width: 640px)").matches; // a phone has no room to say the same in every line
+    const needless = column => narrow && rows.length > 1 && ["model", "task"].includes(column.title) && new Set(rows.map(column.value)).size === 1;
+    const visible = columns.map(column => memory.visible[column.title] ?? !(column.hidden || needless(column)));
     const heads = columns.map(column => element("th", { scope: "col", title: column.note ?? null }, column.title));
     const table = element("table", { class: "data compact", id: `${place.id}-data` }, element("thead", {}, element("tr", {}, heads)));
     place.append(chooser(columns, visible, memory, number => place.table.column(number)), element("div", { class: "scroll" }, table));
