@@ -46,7 +46,8 @@ def is_token_scores(values: Any) -> bool:
     """Whether parsed JSON holds the scores of a sample."""
     if not isinstance(values, Mapping):
         return False
-    layer, ends = values.get("layer"), (values.get("low"), values.get("high"))
+    layer = values.get("layer")
+    ends: tuple[Any, Any] = (values.get("low"), values.get("high"))
     # type() and not isinstance: True is an int
     known = type(layer) is int and layer >= 0 and isinstance(values.get("values"), str)
     return known and all(type(end) in (int, float) and isfinite(end) for end in ends)
