@@ -15,7 +15,7 @@ from unibench.report import WRITERS, Block, Entry, Line, Table
 
 KEPT = (
     "a number behind a method: the share or the number of tokens KEPT, as the table is printed; "
-    "`ratio` elsewhere is the share removed."
+    "ratio elsewhere is the share removed."
 )
 
 
