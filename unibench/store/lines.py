@@ -169,9 +169,13 @@ def sound(line: bytes) -> bytes | None:
     >>> line = line_of({"id": "a"})[:-1]
     >>> sound(line), sound(line.replace(b"a", b"b")), sound(b'{"id":"a"}')
     (b'{"id":"a"}', None, b'{"id":"a"}')
+    >>> sound(b'{"id":"a"}' + b"\\r") is None
+    True
     """
     # JSON ends in no white space, so what follows is the checksum
     content = line.rstrip(_SIGNS)
+    if content != line.rstrip():  # a tab of the checksum is a bit away from a carriage return
+        return None
     tail = line[len(content) :]
     return content if not tail or tail == _checksum(content) else None
 
