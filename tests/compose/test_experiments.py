@@ -131,10 +131,10 @@ def composed(cells: Iterable[RunConfig], *, budgets: bool) -> set[Place]:
     return found
 
 
-# by default one table of each paper is composed as a whole; the others in the full run
+# by default the smallest table is composed as a whole; the others in the full run
+OFTEN = "stp_table1"
 IN_TURN = [
-    pytest.param(table, marks=[] if table.endswith("_table1") else [pytest.mark.slow])
-    for table in TABLES
+    pytest.param(table, marks=[] if table == OFTEN else [pytest.mark.slow]) for table in TABLES
 ]
 
 
@@ -153,10 +153,9 @@ def test_an_experiment_composes_exactly_the_cells_of_its_table(
     assert len({cell_of(cell).key for cell in cells}) == len(cells)
 
 
+SELDOM = {*TABLES, "controls", "tiny_grid"} - {OFTEN}
 EXPERIMENTS = [
-    pytest.param(
-        name, marks=[pytest.mark.slow] if name in TABLES and not name.endswith("_table1") else []
-    )
+    pytest.param(name, marks=[pytest.mark.slow] if name in SELDOM else [])
     for name in options("experiment")
 ]
 

@@ -143,6 +143,7 @@ def test_a_block_has_vanilla_keep_all_the_control_and_both_ways(loaded: LoadedMo
     assert all(row.peak_mib > 0 and row.kv_mib < vanilla.kv_mib for row in pruned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ticks", "rows"), [(3, 0), (28, 6)], ids=["too early", "in the middle"])
 def test_a_block_that_the_time_ends_in_has_what_is_complete(
     loaded: LoadedModel, ticks: int, rows: int
@@ -153,6 +154,7 @@ def test_a_block_that_the_time_ends_in_has_what_is_complete(
     assert all(2 <= row.repeats < 4 for row in found.rows)
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_named_and_the_others_go_on(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,6 +291,8 @@ def checkout(tree: Path) -> Path:
     return tree
 
 
+@pytest.mark.slow
+@pytest.mark.ci_slow
 def test_a_file_in_methods_is_a_method_and_nothing_else_is_needed(tmp_path: Path) -> None:
     tree = checkout(tmp_path / "tree")
     (tree / "methods" / "every_third.py").write_text(

@@ -91,9 +91,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 OFTEN, *OTHERS = CASES  # each runs every verb once, 10 s
 
 
-@pytest.mark.parametrize(
-    "case", [OFTEN, *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [pytest.param(OFTEN, marks=pytest.mark.ci_slow), *OTHERS])
 def test_every_reading_verb_treats_a_store_as_data(
     case: str, tmp_path: Path, plain: dict[str, Any]
 ) -> None:
