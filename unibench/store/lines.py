@@ -172,6 +172,7 @@ def sound(line: bytes) -> bytes | None:
     >>> sound(b'{"id":"a"}' + b"\\r") is None
     True
     """
+    line = line.removesuffix(b"\n")
     # JSON ends in no white space, so what follows is the checksum
     content = line.rstrip(_SIGNS)
     if content != line.rstrip():  # a tab of the checksum is a bit away from a carriage return
