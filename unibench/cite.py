@@ -18,7 +18,7 @@ from unibench import __version__, paths, registry
 from unibench.errors import UsageError, unknown
 
 ARXIV = re.compile(r"\b(\d{4}\.\d{5})\b")
-JOURNALS = frozenset({"TMLR"})
+JOURNALS = frozenset({"Science China Information Sciences", "TACL", "TMLR"})
 SHORT = 4  # letters of words that tell no title from another
 OWN = f"""\
 @software{{unibench,
