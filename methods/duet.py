@@ -30,7 +30,7 @@ class Duet(Method):
     of that list, and the others of the list join the anchor with the most similar key. Inside the
     language model the visual tokens that the text attends to most stay, at two depths.
 
-    Paper: DUET-VLM, AMD, 2026, arXiv 2602.18846.
+    Paper: DUET-VLM, CVPR 2026, arXiv 2602.18846.
     Code: AMD-AGI/DUET-VLM@cd69e489 visionzip/clip_encoder_cw.py,
         llava/model/modeling_llama_pdrop.py:pdrop_rank_drop,
         qwen2_5_vl/modeling_qwen2_5vl_duet.py.

@@ -21,7 +21,7 @@ class HiPrune(Method):
 
     Middle layers outline objects (anchors), deep layers gather global content (registers).
 
-    Paper: HiPrune, arXiv 2508.00553.
+    Paper: HiPrune, Findings of ACL 2026, arXiv 2508.00553.
     Code: Danielement321/HiPrune@6e83a124 LLaVA/llava/model/llava_arch.py:encode_images,
         Qwen2_5_VL/qwen2_5_vl_HiPrune.py; Tencent/AngelSlim@67394ce5 algorithm/hiprune.py
         (variant=angelslim: at least one anchor, one layer deeper, attention computed anew over the

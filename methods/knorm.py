@@ -17,7 +17,8 @@ class KNorm(Method):
     In language models short keys draw attention; here the rule is carried over to the tower's keys,
     averaged over heads.
 
-    Paper: A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, arXiv 2406.11430.
+    Paper: A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, EMNLP 2024, arXiv
+        2406.11430.
     Code: NVIDIA/kvpress@8bb29b9c presses/knorm_press.py.
     Cost: O(N D).
     Deviations: the official method removes cache entries of the language model, head by head; this

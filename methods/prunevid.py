@@ -35,7 +35,7 @@ class PruneVid(Method):
     without rotation and causal mask, keeps the best of every group, and the caches of the layers up
     to it lose the others before decoding.
 
-    Paper: PruneVid, ACL 2025, arXiv 2412.16117.
+    Paper: PruneVid, Findings of ACL 2025, arXiv 2412.16117.
     Code: Visual-AI/PruneVid@b12600c617 models/pllava/modeling_pllava.py, elastic_cache.py.
     Cost: O(N D) and O(n^2 D) for each group of n tokens; O(H M L) attention for M text tokens.
     Deviations: the budget is shared by the groups in proportion to their size (official: ``alpha``

@@ -18,7 +18,7 @@ class Scope(Method):
 
     A facility location greedy: the gain in coverage of the whole picture, times the saliency.
 
-    Paper: SCOPE, arXiv 2510.24214.
+    Paper: SCOPE, NeurIPS 2025, arXiv 2510.24214.
     Code: kinredon/SCOPE@6bf73069 scope/clip_encoder.py:SCOPE; Tencent/AngelSlim@67394ce5
         algorithm/scope.py (variant=angelslim: projected features, attention computed anew over the
         whole picture).

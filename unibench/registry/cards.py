@@ -18,7 +18,7 @@ NEEDS = (
     *("calibration", "calibration-optional", "pixels"),
 )
 """What a method may need beside the tokens and their places."""
-VENUE = re.compile(r", ((?:[A-Z][A-Za-z]+ )+20\d\d)\b")
+VENUE = re.compile(r", ((?:Findings of )?(?:[A-Z][A-Za-z]+ )+20\d\d)\b")
 ARXIV = re.compile(r"arXiv (\d\d)\d\d\.\d+")
 REQUIRED = object()  # stands where a field has no default
 ANYTHING = Allowed()
