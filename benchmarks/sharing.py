@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,51 @@ def main() -> None:
         others = {name: _same(name, sizes[-1], Path(folder, name)) for name in models}
         differing, compared = _in_half_precision(sizes[0], Path(folder))
         taken = {cells: _of_size(cells, Path(folder), sizes[0]) for cells in SIZES}
-    lines = [
+    write("sharing", _page(sizes, found, others, (differing, compared), taken))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One grid, run in three ways.
+
+    Attributes:
+        cells: how many.
+        processor, clock: seconds of the three: answered together, with one pass of the tower, and
+            a process for each cell.
+        same: whether answers and selections of the three are equal.
+        plan: what the plan says at the end.
+    """
+
+    cells: int
+    processor: tuple[float, float, float]
+    clock: tuple[float, float, float]
+    same: bool
+    plan: str
+
+
+def _page(
+    sizes: Sequence[int],
+    found: Sequence[Grid],
+    others: Mapping[str, bool],
+    half: tuple[int, int],
+    taken: dict[int, float],
+) -> list[str]:
+    """Lines of the page.
+
+    Args:
+        sizes: samples of each grid.
+        found: the grids.
+        others: by model, whether its answers together and one by one are equal.
+        half: answers that differ in bfloat16, and all.
+        taken: milliseconds of a further sample by the number of cells.
+    """
+    differing, compared = half
+    return [
         "# Shared work in one process",
         "",
         (
             f"tiny_qwen2_5_vl on synthvqa, {found[0].cells} cells (10 methods x 3 ratios, and"
-            f" vanilla) of {arguments.samples.replace(',', ' and ')} samples, batch 1."
+            f" vanilla) of {' and '.join(map(str, sizes))} samples, batch 1."
         ),
         *(
             f"Answers and selections of the three, {size} samples: {_said(grid.same)}."
@@ -108,26 +147,6 @@ def main() -> None:
             [[str(cells), short(cost), _exponent(taken, cells)] for cells, cost in taken.items()],
         ),
     ]
-    write("sharing", lines)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One grid, run in three ways.
-
-    Attributes:
-        cells: how many.
-        processor, clock: seconds of the three: answered together, with one pass of the tower, and
-            a process for each cell.
-        same: whether answers and selections of the three are equal.
-        plan: what the plan says at the end.
-    """
-
-    cells: int
-    processor: tuple[float, float, float]
-    clock: tuple[float, float, float]
-    same: bool
-    plan: str
 
 
 def _words(samples: int) -> list[str]:
