@@ -186,6 +186,17 @@ def test_what_earlier_records_lack_is_not_compared_and_the_row_says_what_was(
     assert row is not None and row["lifted"]["compared"] == ["last", "answer", "score"]
 
 
+def test_digests_of_another_hash_are_not_compared(tmp_path: Path) -> None:
+    with another_day():
+        finished(
+            cell(tmp_path, "method=vanilla"),
+            change=lambda sample: {**sample, "pixel_digest": "of blake2b"},  # it had no name
+        )
+
+    groups = lifted(tmp_path, Asked(lambda sample: {**sample, "pixel_digest": "xxh3:1"}))
+    assert groups["vanilla"].compared == ("prompt_digest", "last", "answer", "score")
+
+
 def test_a_failure_leaves_the_group_with_its_reason(store: Path) -> None:
     def ask(cells: Sequence[Cell]) -> Any:
         return SimpleNamespace(failures=[SimpleNamespace(error="no GPU")])

@@ -75,9 +75,10 @@ REQUIRED: dict[str, Check] = {
     **dict.fromkeys(("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms"), _time),
     **dict.fromkeys(("tflops", "tflops_full", "method_tflops", "kv_mib"), _number),
 }
+DIGESTS = ("prompt_digest", "pixel_digest")  # of what a sample was asked with
 OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("question", "prompt"), lambda value: value is None or _text(value)),
-    **dict.fromkeys(("prompt_digest", "pixel_digest", "beside"), _text),
+    **dict.fromkeys((*DIGESTS, "beside"), _text),
     "uncounted": _texts,
     **dict.fromkeys(("seen", "frames", "pixel_shapes"), _list),
     "diagnosis": lambda value: value is None or is_diagnosis(value),
@@ -146,6 +147,13 @@ def is_environment(value: Any) -> bool:
     return isinstance(value, dict) and all(
         name not in value or check(value[name]) for name, check in ENVIRONMENT.items()
     )
+
+
+def hashed_alike(before: str, now: str) -> bool:
+    """Whether two digests are of one hash, whose name may begin them: only then do other digests
+    mean other contents.
+    """
+    return before.rpartition(":")[0] == now.rpartition(":")[0]
 
 
 def line_of(entry: Mapping[str, Any]) -> bytes:

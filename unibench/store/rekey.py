@@ -32,10 +32,9 @@ from unibench.store.files import disk_errors, read_json
 from unibench.store.files import replace as write
 from unibench.store.folder import read_row, read_samples
 from unibench.store.index import cells_below
-from unibench.store.lines import line_of
+from unibench.store.lines import DIGESTS, hashed_alike, line_of
 
 LEAST = 20  # samples of a group that are asked again
-DIGESTS = ("prompt_digest", "pixel_digest")  # earlier records may lack them
 COMPARED = (*DIGESTS, "last", "answer", "score")
 CODE = ("schema", "code", "engine", "source")  # entries of an identity that an edit may change
 Ask = Callable[[Sequence[Cell]], Any]  # completes cells in their folders, as runner.work does
@@ -215,7 +214,13 @@ def _asked(
         for name, sample in after.items():
             if name not in before:
                 raise UsageError(f"sample {name} is not among those of {old.folder}")
-            here = [key for key in COMPARED if key not in DIGESTS or before[name].get(key)]
+            # earlier records lack digests, or have those of another hash
+            other = [
+                key
+                for key in DIGESTS
+                if not before[name].get(key) or not hashed_alike(before[name][key], sample[key])
+            ]
+            here = [key for key in COMPARED if key not in other]
             for key in here:
                 if before[name].get(key) != sample.get(key):
                     raise UsageError(f"{key} of sample {name} differs today ({old.folder})")

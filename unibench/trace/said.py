@@ -10,6 +10,7 @@ from unibench.identity import Cell
 from unibench.inference.record import Record
 from unibench.inference.row import Row
 from unibench.pruning import Method
+from unibench.store.lines import DIGESTS, hashed_alike
 from unibench.trace.finding import Finding
 from unibench.trace.live import Watched
 
@@ -106,10 +107,14 @@ def of_model(
 
 def _same(now: Record, before: Record) -> Finding:
     """Whether the prompt and its answer are those that are stored."""
-    named = ("prompt_digest", "pixel_digest", "last", "answer")
+    digests = [
+        name
+        for name in DIGESTS
+        if getattr(before, name) and hashed_alike(getattr(before, name), getattr(now, name))
+    ]
     other = [
         name
-        for name in named
+        for name in (*digests, "last", "answer")
         if getattr(before, name) and getattr(now, name) != getattr(before, name)
     ]
     if other:

@@ -29,7 +29,7 @@ from unibench.errors import UsageError, nearest
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.clips import clip_of
-from unibench.harness.child.documents import contents
+from unibench.harness.child.documents import Latest, contents, late
 from unibench.harness.child.lmms_models import FRAMES, Asking, asking, class_of, native
 from unibench.harness.child.missing import check_truths, fetching, remarks_on
 from unibench.harness.child.results import flat
@@ -92,6 +92,7 @@ class LmmsEval:
             else:
                 # anew for each cell: some scorings count in a table of their module
                 task = task_of(manager, name, options, simple=simple)
+            late(task)
             size = min(config.task.limit or len(task.eval_docs), len(task.eval_docs))
             if run.data is not None and held is None:
                 _check_labels(task, size, run.data / name)
@@ -173,12 +174,16 @@ class Recording(lmms):  # type: ignore[misc]
         self._inference, self._asked, self._task = run.inference, asked, task
         self._convention, self._blank = run.benchmark.convention, run.benchmark.card.blank
         self.is_simple = simple
-        if asked is not None:
-            inner = asked.inner if isinstance(asked, Asking) else asked
-            # classes look documents up there, and simple_evaluate fills only this object's
-            inner.task_dict = self.task_dict
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
+        # simple_evaluate has filled task_dict
+        documents = {
+            task: {split: Latest(found) for split, found in splits.items()}
+            for task, splits in self.task_dict.items()
+        }
+        if self._asked is not None:
+            inner = self._asked.inner if isinstance(self._asked, Asking) else self._asked
+            inner.task_dict = documents  # classes look documents up there
         answers = []
         for request in requests:
             arguments: Any = request.args
@@ -186,7 +191,7 @@ class Recording(lmms):  # type: ignore[misc]
             if self._inference.is_settled(str(number)):
                 answers.append(self._inference.answer(str(number)) or self._blank)
                 continue
-            doc = self.task_dict[task][split][number]
+            doc = documents[task][split][number]
             self._inference.look_at(str(number), pictures_in(doc))
             # names of samples are numbers of documents, the same in every run of a data set
             if not self._inference.knows(str(number)):
