@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from transformers import GenerationConfig
+from xxhash import xxh3_64_hexdigest
 
 from unibench.identity import Cell
 from unibench.inference.ask import (
@@ -225,7 +226,7 @@ class CellInference:
             id=sample,
             index=len(self._prompts),
             ability=str(kind) if kind is not None else self.cell.config.task.ability or "all",
-            group=hashlib.blake2b(first_picture, digest_size=8).hexdigest(),
+            group=xxh3_64_hexdigest(first_picture),
             truth=truth,
             text=text,
             pictures=pictures,
