@@ -116,6 +116,17 @@ def answers() -> bool:
     return True
 
 
+def trouble(error: BaseException) -> str | None:
+    """What is wrong with a download where there is no network: the hub's client may then ask for a
+    token, which would help nobody. None for errors of others, and where the hub answers.
+    """
+    ours = type(error).__module__.partition(".")[0] in ("huggingface_hub", "httpx")
+    if not ours or answers():
+        return None
+    set_off = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+    return f"{constants.ENDPOINT} does not answer from here{set_off}"
+
+
 def how_to_get(spec: ModelConfig) -> str:
     """What to do when the checkpoint can neither be found nor downloaded."""
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")

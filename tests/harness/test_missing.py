@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tenacity
+from huggingface_hub.errors import LocalTokenNotFoundError
 
 from tests.harness.running import JUDGE
 from tests.harness.test_cards import card, every
+from unibench import hub
 from unibench.benchmark import Benchmark, benchmark_of
 from unibench.catalogue import dataset_path
 from unibench.compose import compose_cells
@@ -48,6 +50,14 @@ def test_the_reason_is_what_happened_and_not_that_it_was_tried_again() -> None:
         download()
     assert reason_of(caught.value) == "ConnectionError: no route to host"
     assert reason_of(OSError("no space")) == "OSError: no space"
+
+
+def test_without_a_network_nobody_is_asked_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = LocalTokenNotFoundError("Token is required")
+    monkeypatch.setattr(hub, "answers", lambda: False)
+    assert reason_of(error).startswith("https://huggingface.co does not answer from here")
+    monkeypatch.setattr(hub, "answers", lambda: True)
+    assert reason_of(error) == "LocalTokenNotFoundError: Token is required"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def test_memory_that_was_not_measured_is_said_so() -> None:
         costs.pareto(frame(), "mme", "peak_mib")
     with pytest.raises(UsageError, match="Did you mean prefill_ms"):
         costs.pareto(frame(), "mme", "prefil_ms")
+
+
+def test_no_budget_covers_another_and_the_front_bears_its_own() -> None:
+    crowded = frame().assign(tflops=1.0)
+    crowded.loc[crowded["method"] == "vanilla", "tflops"] = 3.0
+    panel = costs.pareto(crowded, "mme", "tflops").axes[0]
+    boxes = [text.get_window_extent() for text in panel.texts]
+    assert boxes and not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    points = crowded.query("task == 'mme' and ability == 'all'")
+    best = points.loc[points.query("tflops == 1")["score_100"].idxmax()]
+    assert (str(best["budget"]), (1.0, best["score_100"])) in [
+        (text.get_text(), text.xy) for text in panel.texts
+    ]
 
 
 def test_times_that_were_not_measured_are_no_bars() -> None:

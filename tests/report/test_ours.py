@@ -15,6 +15,7 @@ from unibench.errors import UsageError
 from unibench.report import WRITERS, Comparison, Results, StandIn, names, published, rows
 from unibench.report.best import Candidate, ranked
 from unibench.report.layout import is_cost, layout_of
+from unibench.report.ours import View
 from unibench.report.table import Table
 
 SCORED = [name for name in names() if not name.startswith("stp") and not name.endswith("table4")]
@@ -29,11 +30,9 @@ def always(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def filled(
-    name: str, frame: pd.DataFrame, *, difference: bool = False, standin: StandIn | None = None
+    name: str, frame: pd.DataFrame, *, view: View = "ours", standin: StandIn | None = None
 ) -> Table:
-    return Comparison(
-        name, Results(frame, rows(name), standin or StandIn()), never, difference
-    ).table()
+    return Comparison(name, Results(frame, rows(name), standin or StandIn()), never, view).table()
 
 
 def numbers(table: Table) -> list[list[str]]:
@@ -58,7 +57,7 @@ def test_results_equal_to_the_papers_fill_its_table_and_differ_by_nothing(name: 
     assert ours.heads == theirs.heads
     assert ours.columns == theirs.columns
     assert not any("missing" in remark for remark in ours.remarks)
-    for row, mine in zip(lines, numbers(filled(name, frame, difference=True)), strict=True):
+    for row, mine in zip(lines, numbers(filled(name, frame, view="difference")), strict=True):
         wanted = [column for column in columns if column in row.values and column[0] != "avg"]
         assert all(float(mine[columns.index(column)]) == 0 for column in wanted)
 
@@ -135,14 +134,31 @@ def test_one_model_and_task_stand_in_for_the_papers() -> None:
     assert "experiment=uniprunebench_table1 model=tiny task=synthvqa" in table.remarks[-1]
 
 
-def test_a_difference_to_another_task_is_refused() -> None:
-    with pytest.raises(UsageError, match="mode=difference"):
+@pytest.mark.parametrize("view", ["difference", "both"])
+def test_a_difference_to_another_task_is_refused(view: View) -> None:
+    with pytest.raises(UsageError, match=f"mode={view}"):
         filled(
             "uniprunebench_table1",
             frame_of([]),
-            difference=True,
+            view=view,
             standin=StandIn("tiny", "synthvqa"),
         )
+
+
+def test_ours_the_papers_and_the_difference_stand_side_by_side() -> None:
+    name = "uniprunebench_table3"
+    frame = printed(name)
+    frame.loc[frame["method"] == "fastv", "score_100"] += 1.25
+    ours, difference, both = (
+        numbers(filled(name, frame, view=view)) for view in ("ours", "difference", "both")
+    )
+    theirs = numbers(published(name))
+    for lines in zip(ours, theirs, difference, both, strict=True):
+        for one, other, apart, shown in zip(*lines, strict=True):
+            assert shown == (f"{one} / {other} ({apart})" if one else "")
+    assert any("(+1.2" in text for line in both for text in line)
+    empty = numbers(filled(name, frame_of([]), view="both"))
+    assert next(text for text in empty[0] if text) == f"– / {theirs[0][0]}"
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ def test_a_plot_takes_its_costs_from_a_profile(
         (["--max", "prefil_ms=1"], "Did you mean prefill_ms?"),
         (["--max", "prefill_ms"], "a cost and its limit"),
         (["--max", "prefill_ms=-1"], "more than 0"),
+        (["--max-latency", "100"], "unknown option --max-latency. Did you mean --max prefill_ms="),
     ],
 )
 def test_a_limit_that_is_none_is_refused(

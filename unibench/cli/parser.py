@@ -50,6 +50,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.verb, self.overrides, self.example = verb, False, prog
         self.flags: list[str] = []
+        self.meant: dict[str, str] = {}  # words that people try, and what does it here
         self.settings: dict[str, str] = {}  # key -> line of the help page
         self.flag("--help", "show this page")
 
@@ -166,7 +167,7 @@ class Parser(argparse.ArgumentParser):
             if equals and key.isidentifier():
                 return unknown("setting", key, self.settings, f"{self.prog} --help")
             return UsageError(f"{self.verb} takes no {word!r}; for example {self.example}")
-        known = {flag.lstrip("-"): flag for flag in self.flags}
+        known = {flag.lstrip("-"): flag for flag in self.flags} | self.meant
         if self.overrides:
             known |= {name: f"{name}={value or '...'}" for name in OVERRIDES}
         close = get_close_matches(key.lstrip("-"), known, n=1)

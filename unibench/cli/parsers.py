@@ -26,7 +26,7 @@ ENGINES = ("slurm", "ray", "local")
 FORMATS = ("md", "tex", "html", "csv")
 DETAILS = ("interval", "drop")
 SETTINGS = ("paper", "unibench", "both")
-MODES = ("published", "ours", "difference")
+MODES = ("published", "ours", "difference", "both")
 PLOTS = ("ratio", "pareto", "bars", "heat", "radar", "ranks", "size", "frames")
 STUDIES = ("tradeoff", "angles", "sweep", "size", "horizon")
 PARTS = ("method", "task", "family")
@@ -352,6 +352,8 @@ def recommend(parser: Parser) -> None:
     )
     _results(parser)
     _wide(parser)
+    parser.meant = dict.fromkeys(("latency", "max-latency"), "--max prefill_ms=120")
+    parser.meant |= dict.fromkeys(("memory", "max-memory"), "--max peak_mib=900")
     parser.examples("--max-drop 2 --metric prefill_ms", "--max prefill_ms=120 --max peak_mib=900")
 
 
@@ -374,7 +376,12 @@ def report(parser: Parser) -> None:
     parser.flag("--html", "one page of all results, with plots and pictures")
     parser.setting("paper", "NAME", "tables of a paper: uniprunebench, idpruner, ..., or all")
     parser.setting("table", "K", "one table of it")
-    parser.setting("mode", "published", "or ours, or the difference", type=one_of("mode", MODES))
+    parser.setting(
+        "mode",
+        "published",
+        "or ours, the difference, or both",
+        type=one_of("mode", MODES),
+    )
     parser.setting("view", "tasks", "or abilities, groups, diagnostics, place, aim")
     parser.setting("sort", "average", "own results: a column, best first; -average: worst first")
     parser.setting(

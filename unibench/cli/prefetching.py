@@ -17,6 +17,7 @@ from unibench.cli.parser import Options
 from unibench.config import Harness
 from unibench.harness.client import HarnessProcess
 from unibench.harness.job import write_prefetch
+from unibench.hub import trouble
 from unibench.identity import Cell
 
 
@@ -41,7 +42,8 @@ def _checkpoint(checkpoint: str, revision: str | None) -> bool:
     try:
         place = snapshot_download(checkpoint, revision=revision)
     except Exception as error:  # whatever the hub's client raises, the next one is tried
-        print(f"missing {checkpoint}: {str(error).splitlines()[0]}", file=sys.stderr)
+        said = trouble(error) or str(error).splitlines()[0]
+        print(f"missing {checkpoint}: {said}", file=sys.stderr)
         return False
     print(f"ok      {checkpoint}: {place}")
     return True

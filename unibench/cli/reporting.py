@@ -27,7 +27,7 @@ STYLE = (
 
 
 def report(options: Options) -> int:
-    """``report [paper=P table=K mode=published|ours|difference] [format=md|tex|html|csv]
+    """``report [paper=P table=K mode=published|ours|difference|both] [format=md|tex|html|csv]
     [sort=COLUMN] [show=interval,drop] [names=FILE] [out=outputs] [to=FOLDER]``.
 
     A terminal that is asked for no format gets a table of its own width.
@@ -120,10 +120,7 @@ def _of_papers(options: Options) -> list[Table]:
     # model and task stand in for those of the table, and choose no cells
     standin = StandIn(options.filters.pop("model", None), options.filters.pop("task", None))
     cells = _cells(options)
-    difference = mode == "difference"
-    return [
-        reports.filled(name, cells, standin, reports.beyond, difference).table() for name in names
-    ]
+    return [reports.filled(name, cells, standin, reports.beyond, mode).table() for name in names]
 
 
 def _cells(options: Options) -> pd.DataFrame:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from unibench.errors import UsageError, unknown
 from unibench.inference.row import columns
@@ -21,6 +23,13 @@ COSTS = {
     "peak_mib": "peak memory, MiB",
 }
 columns(*COSTS)
+# where a budget may stand: its distance from the point in printer's points, and its alignment
+BESIDE = {
+    (3, 3): ("left", "bottom"),
+    (3, -3): ("left", "top"),
+    (-3, 3): ("right", "bottom"),
+    (-3, -3): ("right", "top"),
+}
 
 
 def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -31,7 +40,8 @@ def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 
 def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
-    """Score against a cost, the front as a line; vanilla is a point like the others.
+    """Score against a cost, the front as a line; vanilla is a point like the others. Points bear
+    their budgets where there is room, those of the front first.
 
     Raises:
         UsageError: no such cost, or it was not measured (memory is measured on a GPU).
@@ -65,20 +75,36 @@ def pareto(frame: pd.DataFrame, task: str, cost: str = "prefill_ms") -> Figure:
             elinewidth=0.6,
             alpha=0.6,
         )
-        for _, point in group.iterrows():
-            panel.annotate(
-                str(point["budget"]),
-                (point[cost], point["score_100"]),
-                fontsize=6,
-                xytext=(3, 3),
-                textcoords="offset points",
-            )
     held = front(lines, cost)
     panel.step(held[cost], held["score_100"], where="post", color="0.5", linewidth=1)
     panel.set(xlabel=COSTS[cost], ylabel="score")
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     title(figure, f"{', '.join(lines['model'].unique())} on {task}", lines["model"])
+    others = lines.drop(held.index).sort_values("score_100", ascending=False)
+    _budgets(figure, panel, pd.concat([held, others]), cost)
     return figure
+
+
+def _budgets(figure: Figure, panel: Axes, points: pd.DataFrame, cost: str) -> None:
+    """Write budgets beside points, in this order; one that would cover another is left out."""
+    figure.draw_without_rendering()  # only then it is known where things are
+    taken: list[Bbox] = []
+    for _, point in points.iterrows():
+        for (right, up), (across, along) in BESIDE.items():
+            text = panel.annotate(
+                str(point["budget"]),
+                (point[cost], point["score_100"]),
+                fontsize=6,
+                xytext=(right, up),
+                textcoords="offset points",
+                ha=across,
+                va=along,
+            )
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def bars(frame: pd.DataFrame, task: str) -> Figure:

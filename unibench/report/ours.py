@@ -1,4 +1,4 @@
-"""A paper's table with our numbers, or with our difference to the paper's."""
+"""A paper's table with our numbers, our difference to the paper's, or all three side by side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -31,6 +32,12 @@ from unibench.report.settings import unstated
 from unibench.report.table import Block, Entry, Line, Table
 
 MISSING = "–"
+View = Literal["ours", "difference", "both"]
+TITLES: dict[View, str] = {
+    "ours": "measured with unibench",
+    "difference": "ours minus the paper's",
+    "both": "ours / the paper's (ours minus the paper's)",
+}
 SAVED = {"memory_reduction_pct": "peak_memory_gb", "latency_reduction_pct": "latency_ms"}
 FILES = PACKAGE / "configs" / "experiment"
 STATED = "flash_attention_compatible"  # a property that the paper states; nothing is measured
@@ -44,23 +51,23 @@ class Comparison:
         name: of the table.
         results: ours.
         beyond: paired test between two cells.
-        difference: show ours minus the paper's.
+        view: what a number is: ours, ours minus the paper's, or ours beside both.
         folder: of the published numbers.
 
     Raises:
-        UsageError: a difference is asked for with a stand-in for the paper's model or benchmarks.
+        UsageError: a comparison is asked for with a stand-in for the paper's model or benchmarks.
     """
 
     name: str
     results: Results
     beyond: Beyond
-    difference: bool = False
+    view: View = "ours"
     folder: Path = FOLDER
 
     def __post_init__(self) -> None:
-        if self.difference and self.results.standin.overrides:
+        if self.view != "ours" and self.results.standin.overrides:
             raise UsageError(
-                "mode=difference compares with the paper's own model and benchmarks; leave out"
+                f"mode={self.view} compares with the paper's own model and benchmarks; leave out"
                 " model= and task=, or take mode=ours"
             )
 
@@ -97,14 +104,14 @@ class Comparison:
         """
         layout = replace(layout_of(self.name, self.folder), changes=False, bold=False)
         table = arranged(self.name, layout, self.lines, self._entry)
-        if not self.difference:
+        if self.view != "difference":
             members = [
                 list(group)
                 for _, group in groupby(self.lines, lambda row: block_label(row, layout))
             ]
             table = replace(table, blocks=tuple(map(self._marked, table.blocks, members)))
-        what = "ours minus the paper's" if self.difference else "measured with unibench"
-        return replace(table, title=f"{table.title}: {what}", remarks=tuple(self._remarks()))
+        title = f"{table.title}: {TITLES[self.view]}"
+        return replace(table, title=title, remarks=tuple(self._remarks()))
 
     def missing(self) -> list[tuple[Row, list[Column]]]:
         """For each line the columns that no finished cell fills."""
@@ -162,12 +169,15 @@ class Comparison:
         if printed is None:
             return Entry()
         value = self.value(row, column)
+        beside = f" / {printed.text}" if self.view == "both" else ""
         if value is None:
-            return Entry(MISSING)
+            return Entry(f"{MISSING}{beside}")
         digits = len(printed.text.partition(".")[2])
-        if self.difference:
-            return Entry(f"{value - float(printed.text):+.{digits}f}")
-        return Entry(f"{value:.{digits}f}{self._spread(row, column, digits)}")
+        difference = f"{value - float(printed.text):+.{digits}f}"
+        if self.view == "difference":
+            return Entry(difference)
+        ours = f"{value:.{digits}f}{self._spread(row, column, digits)}"
+        return Entry(f"{ours}{beside} ({difference})" if beside else ours)
 
     def _spread(self, row: Row, column: Column, digits: int) -> str:
         found = (
@@ -207,7 +217,7 @@ class Comparison:
         standin = self.results.standin
         remarks = [f"stands in for the paper's:{standin.overrides}"] if standin.overrides else []
         remarks += unstated(self.name, self.folder)
-        if not self.difference:
+        if self.view != "difference":
             remarks.append(
                 "bold, underlined: best and second of a block, where the difference to the next"
                 " lies beyond the paired 95 % interval"
@@ -251,11 +261,11 @@ def filled(
     cells: pd.DataFrame,
     standin: StandIn,
     beyond: Beyond,
-    difference: bool = False,
+    view: View = "ours",
 ) -> Comparison:
     """A paper's table filled from our finished cells, whose seeds are joined."""
     results = Results(cells, rows(name), standin, layout_of(name))
-    return Comparison(name, results, beyond, difference)
+    return Comparison(name, results, beyond, view)
 
 
 def _scored(folder: Path) -> Callable[[Column], bool]:

@@ -1,4 +1,4 @@
-"""A paper's table as the paper lays it out, with its numbers, ours, or the difference."""
+"""A paper's table as the paper lays it out, with its numbers, ours, or both."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from PIL import Image
 from unibench.benchmark import Benchmark
 from unibench.errors import UsageError, shown
 from unibench.harness.needs import not_here
+from unibench.hub import trouble
 from unibench.pictures import PictureError, guarded
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def reason_of(error: BaseException) -> str:
     """The first line of what really happened; tenacity hides it in its own error."""
     attempt = getattr(error, "last_attempt", None)
     error = (attempt and attempt.exception()) or error
+    if (said := trouble(error)) is not None:
+        return said
     said = str(error).strip().partition("\n")[0].rstrip(".")
     # a plain Exception's name says nothing
     return said if type(error) is Exception else f"{type(error).__name__}: {said}"
