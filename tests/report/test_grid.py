@@ -113,13 +113,14 @@ def test_two_versions_of_a_method_are_two_lines_and_no_category() -> None:
 def test_abilities_are_columns() -> None:
     frame = frame_of(
         [
-            result("divprune", "0.667", "one", score, ability=ability)
-            for ability, score in (("all", 50.0), ("see_far", 60.0), ("read", 40.0))
+            result("divprune", "0.667", "one", score, ability=ability, n=n)
+            for ability, score, n in (("all", 50.0, 7), ("see_far", 60.0, 4), ("read", 40.0, 3))
         ]
     )
     (table,) = grid(frame, "abilities")
     assert table.columns[:2] == ("see far", "read")
     assert shown(table)["divprune", "0.667"][:3] == ["60.0", "40.0", "50.0"]
+    assert "samples: see far 4, read 3." in table.remarks
 
 
 def test_seeds_show_their_spread() -> None:

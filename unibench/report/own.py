@@ -106,6 +106,8 @@ def _table(
             " many visual tokens on average."
         ),
     )
+    if view == "abilities":
+        remarks = (*remarks, _sizes(lines, columns))
     if said := releases.several(lines["versions"]):
         remarks = (*remarks, said)
     titles = (*(column.title for column in columns), "average", "of vanilla %", "same budget as")
@@ -128,6 +130,13 @@ def _columns(lines: pd.DataFrame, view: str) -> Iterator[Column]:
         several = found["task"].nunique() > 1
         title = task if view != "abilities" else f"{task}: {ability}" if several else ability
         yield Column(title, tuple(values))
+
+
+def _sizes(lines: pd.DataFrame, columns: Sequence[Column]) -> str:
+    """How many samples each column is of: few of them make a score that says little."""
+    counts = [(column.title, sorted({*_of_column(lines, column)["n"]})) for column in columns]
+    said = (f"{title} {' or '.join(map(str, sizes))}" for title, sizes in counts)
+    return f"samples: {', '.join(said)}."
 
 
 def _several(found: pd.DataFrame, task: str, key: str) -> bool:
