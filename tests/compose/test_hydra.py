@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from tests.support.turns import some_of
 from unibench import registry, schema
 from unibench.compose import assembled, composed, options
 from unibench.config import INSIDE, RunConfig, model_path
@@ -68,9 +69,7 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "number", range(len(CHOICES)), ids=["-".join(chosen.values()) for chosen in CHOICES]
-)
+@some_of("number", range(len(CHOICES)), 4, ids=["-".join(chosen.values()) for chosen in CHOICES])
 def test_every_choice_is_what_hydra_composes(number: int) -> None:
     """The first time that a model's turn comes, with a preset of its pictures."""
     chosen = CHOICES[number]
@@ -99,7 +98,7 @@ def _compare_presets(chosen: dict[str, str], *presets: str) -> None:
         assert by_parts(chosen, lines) == by_hydra(chosen, lines)
 
 
-@pytest.mark.parametrize("lines", LINES, ids=" ".join)
+@some_of("lines", LINES, 2, ids=" ".join)
 def test_every_form_of_an_override_is_what_hydra_composes(lines: tuple[str, ...]) -> None:
     chosen = {"model": "tiny_qwen2_5_vl", "method": "idpruner", "task": "synthvqa"}
     assert by_parts(chosen, lines) == by_hydra(chosen, lines)

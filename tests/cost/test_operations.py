@@ -15,6 +15,7 @@ from tests.methods._contexts import BESIDES, FORMS, METHODS, build, prompt_for
 from tests.support.clocks import Ticking, ticking
 from tests.support.methods import Unbudgeted
 from tests.support.models import HIDDEN, collate, inputs_of, model_of
+from tests.support.turns import some_of
 from unibench import Method, Selection, Stage, StageContext
 from unibench.ops import counted, did
 from unibench.pruning.record import PromptRecord
@@ -141,7 +142,7 @@ WITHOUT_ARITHMETIC = {
 }
 
 
-@pytest.mark.parametrize("name", [*METHODS, *FORMS])
+@some_of("name", [*METHODS, *FORMS], 3)
 def test_every_operator_of_our_own_methods_has_a_formula(name: str) -> None:
     if build(name).wants & {"clip_tower"}:
         pytest.skip("needs a CLIP")

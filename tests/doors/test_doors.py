@@ -31,8 +31,8 @@ slow = [pytest.mark.slow]
 # by default one method of each kind (question, attention inside, diversity, tower, draw) on Qwen,
 # and the one that reads a CLIP on LLaVA; the others are in the full run
 QUICK = {
-    "qwen2_5_vl": ("cdpruner", "sparsevlm", "divprune", "visionzip", "random_pre"),
-    "llava": ("cdpruner",),
+    "qwen2_5_vl": ("cdpruner", "sparsevlm", "random_pre"),
+    "llava": ("divprune",),
 }
 
 # a draw depends on the sample's name, and the prompts of a profile have none

@@ -190,7 +190,7 @@ def test_evicted_cache_entries_are_invisible_to_decoding_only(
     "name, family, prompt, attn",
     [*METHODS, "evict", "divprune", "fastv", "random_pre", "random_intra"],
     asked,
-    on=2,
+    on=1,
 )
 def test_a_ragged_batch_equals_single_samples(
     family: str, attn: str, prompt: str, name: str

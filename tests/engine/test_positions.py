@@ -224,7 +224,7 @@ def test_released_decoding_goes_on_where_that_code_goes_on(
             torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
-@in_turn("policy, family, attn", ["compact", "centre", *RELEASED], either_kernel)
+@in_turn("policy, family, attn", ["compact", "centre", *RELEASED], either_kernel, on=1)
 def test_a_ragged_batch_equals_single_samples(family: str, attn: str, policy: Any) -> None:
     # one of text alone, and one of which the cuts drop nothing, beside others
     model = model_of(family, attn)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
+from tests.support.turns import some_of
 from unibench.compose import compose_cells
 from unibench.errors import UsageError
 from unibench.identity import Cell, cell_of
@@ -62,7 +63,7 @@ def answers(loaded: LoadedModel, *words: str, batch_size: int = 1) -> list[Recor
     return list(found)
 
 
-@pytest.mark.parametrize("method", ["vanilla", "divprune", "fastv", "random_pre"])
+@some_of("method", ["divprune", "vanilla", "fastv", "random_pre"], 2)
 def test_a_batch_gives_the_records_of_its_samples(loaded: LoadedModel, method: str) -> None:
     together = answers(loaded, f"method={method}", batch_size=4)
     alone = answers(loaded, f"method={method}")
@@ -233,7 +234,7 @@ def settings(loaded: LoadedModel) -> Iterator[Any]:
     loaded.model.generation_config = own
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@some_of("name", SETTINGS, 3)
 def test_no_setting_of_a_checkpoint_decides_an_answer(
     loaded: LoadedModel, settings: Any, name: str
 ) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.turns import some_of
 from unibench import paths, registry
 from unibench.code.closure import Code
 from unibench.identity import ENGINE, HARNESSES, OUTSIDE
@@ -189,7 +190,7 @@ def with_another_statement(text: str, name: str) -> str:
     return "".join([*lines[:place], line, *lines[place:]])
 
 
-@pytest.mark.parametrize("place", REACHED)
+@some_of("place", REACHED, 2)
 def test_an_edit_changes_what_reaches_it_and_nothing_else(
     tree: Path, before: dict[str, str], place: str
 ) -> None:

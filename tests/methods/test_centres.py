@@ -24,6 +24,7 @@ from tests.methods._contexts import (
 )
 from tests.support.methods import Look
 from tests.support.models import QUICK, inputs_of, model_of
+from tests.support.turns import some_of
 from unibench import Needs, Selection, StageContext, UsageError, registry
 from unibench.api import build_method
 
@@ -149,7 +150,7 @@ def test_members_are_the_tokens_that_a_row_is_made_of(name: str, family: str) ->
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
-@pytest.mark.parametrize("name", SAYING)
+@some_of("name", SAYING, 3)
 def test_they_run_with_centred_positions_and_keep_the_same_number(name: str, family: str) -> None:
     model, inputs = model_of(family), inputs_of(family, 0, 2)
     counts, logits, moved = [], [], False

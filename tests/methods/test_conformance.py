@@ -35,7 +35,7 @@ from tests.support.models import (
     inputs_of,
     model_of,
 )
-from tests.support.turns import Ways, in_turn, once
+from tests.support.turns import Ways, in_turn, once, one_in
 from unibench import Method, Selection, StageContext, UsageError, registry
 from unibench.api import family_of
 from unibench.budget import Budget
@@ -264,7 +264,7 @@ def test_a_family_without_the_signal_is_refused_with_what_is_missing(
         pass
 
 
-@in_turn("name, family", METHODS, once, on=1, serves=serves)
+@in_turn("name, family", METHODS, once, on=1, serves=serves, often=one_in(2, METHODS))
 def test_a_batch_chooses_as_single_samples_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [inputs_of(family, seed, images) for seed, images in ((0, 1), (1, 2))]

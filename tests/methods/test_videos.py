@@ -13,7 +13,7 @@ from torch import Tensor
 import unibench
 from tests.methods._contexts import VIDEO_ONLY, video_of
 from tests.support.models import VIDEOS, collate, generate, inputs_of, model_of
-from tests.support.turns import Ways, in_turn, plain
+from tests.support.turns import Ways, in_turn, one_in, plain
 from unibench import Method, UsageError
 from unibench.api import build_method
 from unibench.budget import Budget
@@ -123,7 +123,7 @@ def test_a_video_may_have_a_budget_of_its_own(name: str, family: str) -> None:
     assert record.last == expected.last
 
 
-@in_turn("name, family", CASES, read, on=1, quick=OFTEN)
+@in_turn("name, family", CASES, read, on=1, quick=OFTEN, often=one_in(3, CASES))
 def test_a_batch_of_videos_chooses_as_single_ones_do(name: str, family: str) -> None:
     model, method = model_of(family), build(name)
     samples = [video_of(family, 0), video_of(family, 2)]

@@ -14,6 +14,7 @@ from torch import Tensor
 import unibench
 from tests.methods._contexts import BESIDES, METHODS, OPTIONS, recorded, under
 from tests.support.models import QUICK, inputs_of, model_of
+from tests.support.turns import some_of
 from unibench import Method, StageContext, UsageError, registry
 from unibench.api import build_method
 from unibench.compose import compose_cells
@@ -58,7 +59,7 @@ def kept(method: Method, seed: int, *, video: bool, ratio: float = 0.667) -> Ten
     return unpacked(record.last, record.visual_tokens)
 
 
-@pytest.mark.parametrize(("wrapper", "name"), PAIRS)
+@some_of("wrapper, name", PAIRS, 3)
 def test_a_wrapped_method_keeps_as_many_tokens_and_others(wrapper: str, name: str) -> None:
     inner = inner_of(name)
     method = build_method(wrapper, inner=inner, **OPTIONS.get(wrapper, {}))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tests.support.frames import identified
+from tests.support.turns import some_of
 from unibench.errors import UsageError
 from unibench.plots import canvas, costs, ranks, scores, studies
 
@@ -197,7 +198,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@some_of("name", DRAWN, 3)
 def test_a_plot_is_written_the_same_twice_in_every_format(name: str, tmp_path: Path) -> None:
     first, second = (
         canvas.save(DRAWN[name](), tmp_path / folder / f"{name}.svg").read_bytes()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.turns import some_of
 from tests.support.workers import grid
 from unibench.inference import ask as evaluation
 from unibench.inference.features import FeatureCache, digest_of
@@ -42,7 +43,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, An
     return samples(work(grid(tmp_path_factory.mktemp("own"), METHODS, LIMIT)))
 
 
-@pytest.mark.parametrize("share", ["memory", "disk"])
+@some_of("share", ["disk", "memory"], 2)
 def test_shared_features_change_no_answer_and_no_count(
     tmp_path: Path, own: dict[str, list[dict[str, Any]]], share: str
 ) -> None:
@@ -151,12 +152,13 @@ def test_features_of_other_pixels_are_others() -> None:
     assert digest_of(VisionCall("image", calls[0])) != digest_of(VisionCall("video", calls[0]))
 
 
-@pytest.mark.parametrize(
+@some_of(
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ],
+    2,
 )
 def test_out_of_memory_halves_the_batch_once_and_is_stamped(
     tmp_path: Path,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.security._stores import honest, reseal
+from tests.support.turns import some_of
 from unibench import frame, row_index
 from unibench.cli import main
 from unibench.recheck import recheck
@@ -77,7 +78,7 @@ def replace_manifest(cell: Path, files: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["at the first look", "at a later look"])
-@pytest.mark.parametrize("edit", SHOWN)
+@some_of("edit", SHOWN, 2)
 def test_what_sizes_and_times_show_is_named_and_in_no_table(
     edit: str, again: bool, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

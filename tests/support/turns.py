@@ -77,5 +77,30 @@ def in_turn(
     return pytest.mark.parametrize(argnames, cases)
 
 
+def one_in(every: int, names: Iterable[Any]) -> Callable[[Any], bool]:
+    """Whether a name is the first of so many, for ``often`` of :func:`in_turn`."""
+    return frozenset(list(names)[::every]).__contains__
+
+
+def some_of(
+    argnames: str, cases: Iterable[Any], every: int, **options: Any
+) -> pytest.MarkDecorator:
+    """One case in so many by default, beginning with the first; the others are slow.
+
+    Args:
+        argnames: as :func:`pytest.mark.parametrize` takes them, in one text.
+        cases: values, tuples of them for several names, or ``pytest.param``.
+        every: how many cases one stands for.
+        options: further ones of ``parametrize``.
+    """
+    marked = []
+    for number, case in enumerate(cases):
+        if not hasattr(case, "marks"):
+            case = pytest.param(*case) if "," in argnames else pytest.param(case)
+        marks = case.marks if number % every == 0 else [*case.marks, pytest.mark.slow]
+        marked.append(pytest.param(*case.values, id=case.id, marks=marks))
+    return pytest.mark.parametrize(argnames, marked, **options)
+
+
 # every family with both kernels; by default the quick ones with one each
 kernels = in_turn("family, attn", [()], either_kernel)
