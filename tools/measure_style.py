@@ -40,7 +40,8 @@ original, paths = GenerationMixin.generate, []
 def generate(self, *args, **kwargs):
     if not paths:
         frames = [f for f, _ in traceback.walk_stack(sys._getframe(1))]
-        own = [f for f in frames if str(Path(f.f_code.co_filename).resolve()).startswith(OWN)]
+        own = [f for f in frames if str(Path(f.f_code.co_filename).resolve()).startswith(OWN)
+               and f.f_code.co_name != "<module>"]
         names = [f"{{Path(f.f_code.co_filename).stem}}.{{f.f_code.co_name}}" for f in reversed(own)]
         paths.append(names)
         Path({out!r}).write_text(json.dumps(names))
@@ -198,7 +199,8 @@ def patch(module):
         if not seen:
             frames = [f for f, _ in traceback.walk_stack(sys._getframe(1))]
             names = [Path(f.f_code.co_filename).stem + "." + f.f_code.co_name for f in
-                     reversed(frames) if str(Path(f.f_code.co_filename).resolve()).startswith(OWN)]
+                     reversed(frames) if str(Path(f.f_code.co_filename).resolve()).startswith(OWN)
+                     and f.f_code.co_name != "<module>"]  # as of the parent's, functions alone
             seen.append(names)
             Path(OUT).write_text(json.dumps(names))
         return original(self, *args, **kwargs)

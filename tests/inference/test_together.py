@@ -116,6 +116,11 @@ def speaking(loaded: LoadedModel, **settings: Any) -> Callable[[], str]:
     return speak
 
 
+def say(answering: AnsweringAll, speak: Callable[[], str]) -> None:
+    for _ in answering.rounds():
+        answering.text = speak()
+
+
 def asked(loaded: LoadedModel, *words: str) -> tuple[list[Cell], AnsweringAll]:
     found = cells(*words)
     together = Together(found, loaded, rows=8)
@@ -125,7 +130,7 @@ def asked(loaded: LoadedModel, *words: str) -> tuple[list[Cell], AnsweringAll]:
 def test_a_harness_s_object_makes_the_text_of_every_cell(loaded: LoadedModel) -> None:
     grid, answering = asked(loaded, "method=vanilla,divprune,fastv", "generation.max_new_tokens=8")
     with torch.inference_mode(), answering.listening():
-        answering.say(speaking(loaded))
+        say(answering, speaking(loaded))
     texts = [answering.said(reply.tokens) for reply in answering.checked()]
     assert texts == [f"<{said_alone(cell, loaded)}>" for cell in grid]
     assert "generate" not in vars(loaded.model)
@@ -144,7 +149,7 @@ def test_an_object_that_does_not_decode_greedily_is_refused(
 ) -> None:
     _, answering = asked(loaded, "method=vanilla")
     with torch.inference_mode(), answering.listening(), pytest.raises(UsageError):
-        answering.say(speaking(loaded, **settings))
+        say(answering, speaking(loaded, **settings))
     with pytest.raises(UsageError, match=said):
         answering.checked()
 
@@ -153,7 +158,7 @@ def test_an_object_that_asks_twice_or_not_at_all_is_refused(loaded: LoadedModel)
     _, answering = asked(loaded, "method=vanilla")
     speak = speaking(loaded, max_new_tokens=1)
     with torch.inference_mode(), answering.listening():
-        answering.say(lambda: speak() + speak())
+        say(answering, lambda: speak() + speak())
     with pytest.raises(UsageError, match="asked 2 times"):
         answering.checked()
     _, answering = asked(loaded, "method=vanilla")

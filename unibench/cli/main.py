@@ -10,7 +10,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unibench.cli import parsers
@@ -234,7 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (said := other_unibench(sys.path)) is not None:
         print(said, file=sys.stderr)
     try:
-        return _run(words)
+        place, options = _read(words)
+        code = 0
+        if options is not None:
+            do = _function(place, options)
+            with _width(options):
+                code = int(do())
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         print(lines_shown(hidden(str(error))), file=sys.stderr)
         return 2
@@ -272,28 +281,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault(error)
 
 
-def _run(words: list[str]) -> int:
-    place, options = _read(words)
-    if options is None:
-        code = 0
-    elif getattr(options, "wide", False):
-        from unibench.cli.terminal import widened
-
-        with widened():
-            code = _do(place, options)
-    else:
-        code = _do(place, options)
-    sys.stdout.flush()
-    return int(code)
-
-
-def _do(place: str, options: Options) -> int:
+def _function(place: str, options: Options) -> Callable[[], int]:
+    """What a command does, which gives its exit code."""
     if not place:
         from unibench.cli.grid import Grid
 
-        return Grid(options).run()
-    module, _, function = place.partition(":")
-    return int(getattr(importlib.import_module(f"unibench.cli.{module}"), function)(options))
+        return Grid(options).run
+    module, _, name = place.partition(":")
+    return partial(getattr(importlib.import_module(f"unibench.cli.{module}"), name), options)
+
+
+def _width(options: Options) -> AbstractContextManager[None]:
+    """Within, tables are as wide as the terminal, or as wide as they are (``--wide``)."""
+    if not getattr(options, "wide", False):
+        return nullcontext()
+    from unibench.cli.terminal import widened
+
+    return widened()
 
 
 def other_unibench(folders: Sequence[str]) -> str | None:

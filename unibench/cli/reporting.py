@@ -111,16 +111,17 @@ def _with_controls(options: Options, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_papers(options: Options) -> list[Table]:
-    mode = options.mode or "published"
     names = reports.select(options.paper, options.table)
-    if mode == "published":
+    if options.mode in (None, "published"):
         return [reports.published(name) for name in names]
     from unibench.report import StandIn
 
     # model and task stand in for those of the table, and choose no cells
     standin = StandIn(options.filters.pop("model", None), options.filters.pop("task", None))
     cells = _cells(options)
-    return [reports.filled(name, cells, standin, reports.beyond, mode).table() for name in names]
+    return [
+        reports.filled(name, cells, standin, reports.beyond, options.mode).table() for name in names
+    ]
 
 
 def _cells(options: Options) -> pd.DataFrame:

@@ -47,9 +47,33 @@ class Harnessed:
     def __init__(self) -> None:
         self._child = StandingChild()
 
-    def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
-        """Have what is missing answered and the whole scored."""
-        self._answer([part], stop, listener)
+    def answer(
+        self,
+        part: ClaimedPart,
+        stop: Stop,
+        listener: Listener,
+        beside: Sequence[ClaimedPart] = (),
+    ) -> Answered:
+        """Have what is missing answered and the whole scored; and what ``beside`` lacks answered,
+        as far as it can be with it.
+        """
+        cell, parts = part.folder.cell, [part, *beside]
+        if part.of > 1:
+            raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
+        needs.check(cell)
+        folder = cell.folder.absolute()
+        _refuse_words_of_tables(cell)
+        part.folder.open()
+        cells = [one.folder.cell for one in parts]
+        write_job(cells, folder / "job.json", TOGETHER if beside else None)
+        with self._child.at_work(cell):
+            process = self._process_of(cell)
+            events = process.take(folder / "job.json", folder / "run.log", "result")
+            joined = self._samples(parts, next(events), events, stop, listener)
+            (event,) = events
+        event.pop("event")
+        _keep(part.folder.path, Verdict.from_json(event))
+        return joined
 
     def answer_together(
         self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener
@@ -58,7 +82,7 @@ class Harnessed:
         scored, the samples of the others come with it, and then these are scored.
         """
         try:
-            joined = self._answer(parts, stop, listener)
+            joined = self.answer(parts[0], stop, listener, parts[1:])
             done, failed = {0}, dict(joined.failed)
             for number in sorted(joined.done - {0}):
                 try:
@@ -74,27 +98,6 @@ class Harnessed:
             # where the others found what the first has read
             shutil.rmtree(parts[0].folder.path / WORK, ignore_errors=True)
         return Answered(frozenset(done), failed)
-
-    def _answer(self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener) -> Answered:
-        """Have the first part answered and scored, and those answered that can be with it."""
-        part = parts[0]
-        cell = part.folder.cell
-        if part.of > 1:
-            raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
-        needs.check(cell)
-        folder = cell.folder.absolute()
-        _refuse_words_of_tables(cell)
-        part.folder.open()
-        cells = [one.folder.cell for one in parts]
-        write_job(cells, folder / "job.json", TOGETHER if len(cells) > 1 else None)
-        with self._child.at_work(cell):
-            process = self._process_of(cell)
-            events = process.take(folder / "job.json", folder / "run.log", "result")
-            joined = self._samples(parts, next(events), events, stop, listener)
-            (event,) = events
-        event.pop("event")
-        _keep(part.folder.path, Verdict.from_json(event))
-        return joined
 
     def row(
         self,

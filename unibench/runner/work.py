@@ -57,7 +57,7 @@ class Executor(Protocol):
     after the other.
     """
 
-    def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> None:
+    def answer(self, part: ClaimedPart, stop: Stop, listener: Listener) -> object:
         """Answer every sample of the part that ``part.answered()`` lacks, inside ``with
         part.appending(environment)``.
 
@@ -155,7 +155,13 @@ def work(
                 executor = loop.executor(visit.cell)
                 for part in loop.parts(visit):
                     with closing(part), visit.folder.logged():
-                        loop.answer(part, executor)
+                        _check_versions(part)
+                        if is_fused(visit.cell) and isinstance(executor, TogetherExecutor):
+                            loop.answer_together(part, executor)
+                        else:
+                            executor.answer(part, stop, listener)
+                            stop.heed()  # it may have ended early
+                            part.done()
                 loop.finish(visit, executor)
     return loop.outcome
 
@@ -266,20 +272,13 @@ class _CellLoop:
             yield part
             visit.progressed = True
 
-    def answer(self, part: ClaimedPart, executor: Executor) -> None:
+    def answer_together(self, part: ClaimedPart, executor: TogetherExecutor) -> None:
         """Answer a part, and beside it that of every open cell that may join it.
 
         Raises:
             Exception: of this cell; those of the others are marked.
         """
         cell = part.folder.cell
-        if cell.config.harness_options.python is None:  # another interpreter has others
-            part.folder.check_versions(installed())
-        if not is_fused(cell) or not isinstance(executor, TogetherExecutor):
-            executor.answer(part, self.stop, self.listener)
-            self.stop.heed()  # it may have ended early
-            part.done()
-            return
         others = [plan.cell for plan in self.left.values() if may_join(cell, plan.cell)]
         with claimed_beside(part, others, self.watch) as beside:
             parts = [part, *beside]
@@ -349,6 +348,13 @@ class _CellLoop:
         self.outcome.failures.append(Failure(cell, error, usage))
         if not usage:  # what the user can mend is said once, at the end
             self.listener.failed(cell, error)
+
+
+def _check_versions(part: ClaimedPart) -> None:
+    """Refuse to continue a cell under other releases than it was begun with."""
+    cell = part.folder.cell
+    if cell.config.harness_options.python is None:  # another interpreter has others
+        part.folder.check_versions(installed())
 
 
 def _set_damaged_row_aside(folder: CellFolder) -> None:

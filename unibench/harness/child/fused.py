@@ -112,9 +112,12 @@ class AnsweringAll(Answering):
         self._now: tuple[int, ...] = ()
         self._calls, self._refused = 0, ""
 
-    def say(self, speak: Callable[[], str], *, plain: bool = False) -> None:
-        """Have the question answered in all cells, and every answer put into words."""
-        self.text = self._spoken(speak)
+    def rounds(self, *, plain: bool = False) -> Iterator[None]:
+        """Once, so that the question is answered in all cells, and then once more for each further
+        answer, which the model object puts into words.
+        """
+        yield from self._round()
+        first = self.text
         for reply in self._replies or ():
             tokens = tuple(reply.tokens)
             if reply.error is not None or tokens in self._texts:
@@ -123,15 +126,15 @@ class AnsweringAll(Answering):
                 self._texts[tokens] = self._loaded.answers(torch.tensor([tokens]))[0]
             else:
                 self._now = tokens
-                self._spoken(speak)
+                yield from self._round()
+        self.text = first
 
-    def _spoken(self, speak: Callable[[], str]) -> str:
+    def _round(self) -> Iterator[None]:
         self._calls = 0
-        text = speak()
+        yield
         if self._calls != 1:
             self._refused = self._refused or f"the model was asked {self._calls} times for it"
-        self._texts[self._now] = text
-        return text
+        self._texts[self._now] = self.text
 
     def said(self, tokens: Sequence[int]) -> str:
         """The text that the harness's model object made of an answer."""

@@ -41,14 +41,14 @@ class Answering:
     text: str = ""
     frames: tuple[tuple[int, ...], ...] = ()
 
-    def say(self, speak: Callable[[], str], *, plain: bool = False) -> None:
-        """Have the question answered.
+    def rounds(self, *, plain: bool = False) -> Iterator[None]:
+        """How often the question is put: in each round the caller has the model answer it, by one
+        ``generate``, and sets ``text``.
 
         Args:
-            speak: by one ``generate`` of the model; gives the text.
             plain: the text is that of the tokens, and nothing of it is cut.
         """
-        self.text = speak()
+        yield
 
 
 class CellInference:

@@ -205,7 +205,8 @@ class Recording(lmms):  # type: ignore[misc]
                     question, reader, content = self._inference.prompted(question, content)
                 with self._inference.asking(question) as answering:
                     said = partial(self._said, request, content, reader)
-                    answering.say(said, plain=reader is not None)
+                    for _ in answering.rounds(plain=reader is not None):
+                        answering.text = said()
                     if self._asked is None:
                         # the clips say it themselves: their readers may use no decord
                         own = tuple(clip.numbers for clip in content if isinstance(clip, Clip))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,6 @@ from unibench.errors import UsageError
 from unibench.harness.child import frames
 from unibench.harness.child.adapter import Run, Scored
 from unibench.harness.child.importing import settings_kept
-from unibench.harness.child.inference import Answering
 from unibench.harness.child.missing import check_table, fetching, remarks_on, truths_of
 from unibench.harness.child.results import flat
 from unibench.harness.child.workdir import USER, variables
@@ -207,29 +206,38 @@ class Recording(BaseModel):  # type: ignore[misc]
         return self._inner.build_prompt(line, dataset)
 
     def generate(self, message: Any, dataset: str | None = None) -> str:
-        # the index of the table, by which VLMEvalKit joins answers to rows
+        sample = self._sample(message)
+        if not self._inference.knows(sample):
+            question, speak = self._put(sample, message, dataset)
+            with self._inference.asking(question) as answering:
+                for _ in answering.rounds(plain=isinstance(self._inner, Plain)):
+                    answering.text = str(speak())
+                answering.frames = self._frames()
+        return self._answer(sample)
+
+    def _sample(self, message: Any) -> str:
+        """The index of the table, by which VLMEvalKit joins answers to rows."""
         sample = str(self._row["index"])
         self._inference.look_at(sample, opened(self._row, message))
-        if not self._inference.knows(sample):
-            with self._asking(sample, message, dataset):
-                pass
-        return self._inference.answer(sample)
+        return sample
 
-    @contextmanager
-    def _asking(self, sample: str, message: Any, dataset: str | None) -> Iterator[Answering]:
-        """A question and its answer, to which the block may add."""
+    def _put(
+        self, sample: str, message: Any, dataset: str | None
+    ) -> tuple[Question, Callable[[], object]]:
+        """A question, and what has it answered."""
         question = self._question(sample, message)
         if self._inference.control is None or not isinstance(self._inner, Plain):
-            with self._inference.asking(question) as answering:
-                plain = isinstance(self._inner, Plain)
-                answering.say(lambda: str(self._inner.generate(message, dataset)), plain=plain)
-                yield answering
-            return
+            return question, partial(self._inner.generate, message, dataset)
         turn = self._inner.pieces(message)
         question, loaded, turn = self._inference.prompted(question, turn)
-        with self._inference.asking(question) as answering:
-            answering.text = self._inner.answered(loaded, turn)
-            yield answering
+        return question, partial(self._inner.answered, loaded, turn)
+
+    def _frames(self) -> tuple[frames.Frames, ...]:
+        """Which frames of each video were just read."""
+        return ()
+
+    def _answer(self, sample: str) -> str:
+        return self._inference.answer(sample)
 
     def _question(self, sample: str, message: Any) -> Question:
         pictures = [Path(part["value"]) for part in message if part["type"] == "image"]
@@ -252,6 +260,7 @@ class RecordingVideos(Recording):
     def __init__(self, inner: Any, dataset: Any, run: Run, reading: frames.Reading) -> None:
         self._object = inner.inner if isinstance(inner, Asking) else inner
         self._data, self._reading = dataset.data, reading
+        self._cut: tuple[frames.Frames, ...] = ()
         # MVBench's scoring counts an empty answer as right, MLVU's ends with an error
         self._blank = run.benchmark.card.blank or "-"
         super().__init__(inner, dataset, run)
@@ -283,14 +292,17 @@ class RecordingVideos(Recording):
         self._row = line
         return self._object.build_prompt(line, dataset=dataset, **options)
 
-    def generate(self, message: Any, dataset: str | None = None) -> str:
+    def _sample(self, message: Any) -> str:
         if isinstance(self._row, int):  # its loop names rows by place
             self._row = self._data.iloc[self._row]
-        sample = str(self._row["index"])
-        cut = self._reading.cut_into([p["value"] for p in message if p["type"] == "image"])
-        if not self._inference.knows(sample):
-            with self._asking(sample, message, dataset) as answering:
-                answering.frames = self._reading.taken() or cut
+        pictures = [part["value"] for part in message if part["type"] == "image"]
+        self._cut = self._reading.cut_into(pictures)
+        return str(self._row["index"])
+
+    def _frames(self) -> tuple[frames.Frames, ...]:
+        return self._reading.taken() or self._cut
+
+    def _answer(self, sample: str) -> str:
         answer = self._inference.answer(sample)
         return answer if answer.strip() else self._blank
 
