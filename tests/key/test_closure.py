@@ -39,6 +39,27 @@ def changes(tmp_path: Path):  # type: ignore[no-untyped-def]
     return changed
 
 
+def test_whether_an_optional_library_is_installed_is_in_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use = "import few_have\nclass Method:\n    def select(self): return few_have.best(self)\n"
+    own = written(tmp_path, {"unibench/__init__.py": "", "unibench/mine.py": use, "own.py": use})
+    roots = ["unibench.mine:Method"], [f"{own / 'own.py'}:Method"]
+    (ours, theirs) = (Code(own / "unibench").reach(root) for root in roots)
+    assert not ours.missing
+    assert theirs.missing == {"missing few_have.best"}, "it may be a module beside it, one day"
+    written(tmp_path / "site-packages", {"few_have.py": "def best(x): return x\n"})
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    assert Code(own / "unibench").reach(roots[0]).digest == ours.digest
+
+
+def test_a_module_of_the_package_that_is_gone_is_missing(tmp_path: Path) -> None:
+    use = "from unibench.gone import best\nclass Method:\n    def select(self): return best(1)\n"
+    own = written(tmp_path, {"unibench/__init__.py": "", "unibench/mine.py": use})
+    (name,) = Code(own / "unibench").reach(["unibench.mine:Method"]).missing
+    assert name.startswith("missing unibench.gone")
+
+
 BODY = '''"""Words."""
 from __future__ import annotations
 import math

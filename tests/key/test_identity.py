@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from unibench import device, engines, hub, identity, inputs
+from unibench import device, engines, hub, identity, inputs, registry
 from unibench.cli import main
 from unibench.cluster.plan import code_digest, read_plan, write_plan
 from unibench.code.closure import Code
@@ -20,6 +20,11 @@ from unibench.compose import compose_cells
 from unibench.config import HarnessTask, RunConfig
 from unibench.errors import UsageError
 from unibench.identity import (
+    ENGINE,
+    FUSED,
+    HARNESSES,
+    OUTSIDE,
+    SERVED,
     Cell,
     candidate_of,
     cell_of,
@@ -559,3 +564,13 @@ def test_engine_version_and_options_are_in_the_key_and_in_no_other(
     assert cell_of(longer).key != served.key
     monkeypatch.setattr(engines, "versions", lambda python: {"vllm": "0.32.1"})
     assert cell_of(config).key != served.key
+
+
+def test_nothing_that_a_key_reaches_is_missing_here_or_elsewhere() -> None:
+    """Or no other process could use the digests again, which take seconds, and they would differ
+    between machines that have an optional library (peft) and those that have not.
+    """
+    cards = [*registry.methods().values(), *registry.families().values()]
+    roots = [*(f"{card.module}:{card.class_name}" for card in cards), *ENGINE, *FUSED, *SERVED]
+    roots += [root for of_one in HARNESSES.values() for root in of_one]
+    assert not Code(outside=OUTSIDE).reach(roots).missing

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench import digests, jsoncache, paths
-from unibench.code.modules import MISSING, Finder, Module, Package, bytes_of
+from unibench.code.modules import MISSING, NAME, Finder, Module, Package, bytes_of
 from unibench.code.source import Dotted, Target
 
 ACTS, WHOLE = "<statements>", "<whole>"  # what else of a module can be reached than a name
@@ -167,7 +167,7 @@ class _Walk:
         if name == WHOLE:
             self._add((module, each) for each in (*source.names, ACTS))
             for alias in source.imports:
-                self._add(self._named(module, {}, (alias,)))
+                self._add(self._meant(module, {}, (alias,)))
             return
         lines = []
         loads = {Target(module.name)} | (source.loads if name == ACTS else set())
@@ -175,7 +175,7 @@ class _Walk:
             lines.append(statement.digest)
             loads |= statement.loads
             for dotted in sorted(statement.uses):
-                found = list(self._named(module, statement.imports, dotted))
+                found = list(self._meant(module, statement.imports, dotted))
                 self._add(found)
                 # the same words mean another thing once an import is changed
                 lines += [f"{'.'.join(dotted)}={_label(definition)}" for definition in found]
@@ -188,6 +188,16 @@ class _Walk:
         if lines:
             label = _label((module, name))  # two files may have one name
             self._digests[label] = self._digests.get(label, "") + _hash(lines)
+
+    def _meant(
+        self, module: Module, imports: Imports, dotted: Dotted
+    ) -> Iterator[Definition | str]:
+        """What a dotted name means. A library that this package can do without is one like the
+        others where it is not installed: no digest says whether it is.
+        """
+        for found in self._named(module, imports, dotted):
+            ours = not isinstance(found, str) or f"{MISSING}{NAME}." in found
+            yield found if ours or module.file is not None else found.removeprefix(MISSING)
 
     def _named(
         self, module: Module, imports: Imports, dotted: Dotted
