@@ -7,8 +7,6 @@ import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
 
@@ -107,6 +105,10 @@ def answers() -> bool:
     """Whether the hub can be reached; without it transformers would retry for minutes."""
     if constants.HF_HUB_OFFLINE:
         return False
+    # with http and ssl a tenth of the time that a plan takes
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     try:
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS).close()
     except HTTPError:

@@ -196,8 +196,10 @@ class _Walk:
         others where it is not installed: no digest says whether it is.
         """
         for found in self._named(module, imports, dotted):
-            ours = not isinstance(found, str) or f"{MISSING}{NAME}." in found
-            yield found if ours or module.file is not None else found.removeprefix(MISSING)
+            if isinstance(found, str) and module.file is None and f"{MISSING}{NAME}." not in found:
+                yield found.removeprefix(MISSING)
+            else:
+                yield found
 
     def _named(
         self, module: Module, imports: Imports, dotted: Dotted

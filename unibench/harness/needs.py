@@ -9,10 +9,7 @@ import os
 import shutil
 import sys
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
 
@@ -144,6 +141,10 @@ def home_of(benchmark: Benchmark) -> tuple[str, str]:
 @cache
 def unreachable(url: str) -> str | None:
     """Why a server does not answer; None if it does, whatever it says."""
+    from http.client import HTTPException  # see hub.answers
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     try:
         urlopen(Request(url, method="HEAD"), timeout=hub.SECONDS).close()
     except HTTPError:
