@@ -32,7 +32,7 @@ slow = [pytest.mark.slow]
 # and the one that reads a CLIP on LLaVA; the others are in the full run
 QUICK = {
     "qwen2_5_vl": ("cdpruner", "sparsevlm", "random_pre"),
-    "llava": ("divprune",),
+    "llava": ("cdpruner",),
 }
 
 # a draw depends on the sample's name, and the prompts of a profile have none
