@@ -142,7 +142,7 @@ def _asked(executor: Embedded, cell: Cell, one: Held, share: float, draw: random
         before, now = stored.as_json(), again[name].as_json()  # rounded alike
         for column in COMPARED:
             other_hash = column in DIGESTS and not hashed_alike(before[column], now[column])
-            if before[column] != now[column] and not (before[column] and other_hash):
+            if before[column] != now[column] and not other_hash:
                 problems.append(Problem("rerun", one.name, f"{name}: {column} is another"))
                 break
     return Asked(one.name, tuple(chosen), tuple(problems))

@@ -151,9 +151,12 @@ def is_environment(value: Any) -> bool:
 
 def hashed_alike(before: str, now: str) -> bool:
     """Whether two digests are of one hash, whose name may begin them: only then do other digests
-    mean other contents.
+    mean other contents. One of nothing is of any.
+
+    >>> hashed_alike("xxh3:a", "xxh3:b"), hashed_alike("a", "xxh3:a"), hashed_alike("xxh3:a", "")
+    (True, False, True)
     """
-    return before.rpartition(":")[0] == now.rpartition(":")[0]
+    return len({digest.rpartition(":")[0] for digest in (before, now) if digest}) < 2
 
 
 def line_of(entry: Mapping[str, Any]) -> bytes:

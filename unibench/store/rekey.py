@@ -218,7 +218,7 @@ def _asked(
             other = [
                 key
                 for key in DIGESTS
-                if not before[name].get(key) or not hashed_alike(before[name][key], sample[key])
+                if not (was := before[name].get(key)) or not hashed_alike(was, sample.get(key, ""))
             ]
             here = [key for key in COMPARED if key not in other]
             for key in here:
