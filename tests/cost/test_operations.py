@@ -280,3 +280,31 @@ def test_a_counter_around_the_model_does_not_see_the_second_run() -> None:
                 model(**inputs)
             totals.append(counter.get_total_flops())
     assert totals[0] == totals[1]
+
+
+def test_the_length_of_the_prompt_is_of_the_shape_for_those_who_look_at_it() -> None:
+    @dataclass(frozen=True)
+    class Asked(Unbudgeted):
+        text: bool
+        lengths: list[int]
+
+        def select(self, ctx: StageContext) -> Selection:
+            seen = ctx.visual_hidden
+            if self.text:
+                seen = torch.cat([seen, ctx.hidden[ctx.text].float()])
+            self.lengths.append(len(seen))
+            return Selection((seen @ seen.T).amax(1)[: len(ctx.visual)].topk(ctx.keep).indices)
+
+    short = inputs_of("llava")
+    long = dict(short)
+    for name in ("input_ids", "attention_mask"):
+        long[name] = torch.cat([short[name], short[name][:, -3:]], 1)
+    for text in (False, True):
+        method, macs = Asked(text, []), []
+        with unibench.prune(model_of("llava"), method, keep=4) as session, torch.no_grad():
+            for inputs in (short, long, short, long):
+                model_of("llava")(**inputs)
+                macs.append(session.take_records()[0].method_macs)
+        count = len(method.lengths)
+        assert count == (4 + 2 if text else 4 + 1)
+        assert macs[:2] == macs[2:] and (macs[0] < macs[1]) == text

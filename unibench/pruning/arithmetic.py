@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from unibench.cost.operations import unseen
-from unibench.ops import Work, counted
+from unibench.ops import Work, at_least_float32, counted
 from unibench.pruning.checking import Lent
 from unibench.pruning.context import StageContext, unheard
 from unibench.pruning.prefill import Prefill, Reading
@@ -35,8 +35,41 @@ class _Before:
         )
 
 
+# fields of a context whose sizes are those of the whole prompt, and what earlier stages made of it
+WHOLE = frozenset({"hidden", "origin", "input_ids", "query_key", "rotary", "clip", "memory"})
+
+
+@dataclass(frozen=True)
+class _Watched(StageContext):
+    """A context that notes whether its method looks at more than the visual tokens.
+
+    Attributes:
+        looked: fields of :data:`WHOLE` that were read.
+    """
+
+    looked: set[str] = field(default_factory=set, repr=False)
+
+    @classmethod
+    def of(cls, ctx: StageContext, memory: dict[str, Tensor]) -> _Watched:
+        """A context with a memory of its own, whose remarks nobody hears."""
+        given = {one.name: getattr(ctx, one.name) for one in fields(StageContext)}
+        return cls(**{**given, "memory": memory, "note": unheard})
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name in WHOLE and not (name == "memory" and not value):
+            self.looked.add(name)
+        return value
+
+    @property
+    def visual_hidden(self) -> Tensor:
+        hidden: Tensor = super().__getattribute__("hidden")
+        return at_least_float32(hidden[self.visual])
+
+
 class Arithmetic:
-    """Counts each piece of a method's work once for every distinct shape, beside the clock.
+    """Counts each piece of a method's work once for every distinct shape, beside the clock. The
+    length of the prompt is part of the shape for methods that look at more than visual tokens.
 
     Where a selection's work depends on what the picture shows and not on sizes alone, the count is
     that of the first sample of its shape.
@@ -60,10 +93,13 @@ class Arithmetic:
         """
         known = self._known.get(key)
         if known is None:
-            with self._reading.timed(prefill.spans.excluded), unseen(), torch.no_grad():
-                with _random_numbers_kept(self._reading.clock.device):
-                    known = self._known[key] = _work_of(again)
+            known = self._known[key] = self._counted(prefill, again)
         return known
+
+    def _counted(self, prefill: Prefill, again: Callable[[], object]) -> Work:
+        with self._reading.timed(prefill.spans.excluded), unseen(), torch.no_grad():
+            with _random_numbers_kept(self._reading.clock.device):
+                return _work_of(again)
 
     def alike(self, key: Hashable, seed: Callable[[], int]) -> AbstractContextManager[None]:
         """Within, a method asked about something other than a context draws alike in every run.
@@ -77,7 +113,7 @@ class Arithmetic:
     def asked(
         self,
         prefill: Prefill,
-        key: Hashable,
+        keys: tuple[Hashable, Hashable],
         ask: Callable[[StageContext], Answer],
         ctx: StageContext,
         who: str,
@@ -87,35 +123,35 @@ class Arithmetic:
         The first answer of each shape is watched: what the method was lent must be left alone.
         A method that neither chooses nor leaves anything in ``ctx.memory`` only looks: it is not
         asked twice and costs nothing.
+
+        Args:
+            prefill: under way.
+            keys: what is asked and of which shape: that of the visual tokens, and that of the
+                prompt.
+            ask: the method.
+            ctx: the context.
+            who: names the method in an error.
         """
-        known = self._known.get(key)
+        of_tokens, of_prompt = keys
+        known = self._known.get(of_tokens) or self._known.get(of_prompt)
         # the context's own seed, so that a global draw depends on run, sample and layer as well
         with self._drawn.seeded(lambda: ctx.generator().initial_seed(), look=known is None):
             if known is not None:
                 return ask(ctx), known
-            return self._first(prefill, key, ask, ctx, who)
-
-    def _first(
-        self,
-        prefill: Prefill,
-        key: Hashable,
-        ask: Callable[[StageContext], Answer],
-        ctx: StageContext,
-        who: str,
-    ) -> tuple[Answer, Work]:
-        """The answer to the first question of its shape, and what it cost."""
-        with self._reading.timed(prefill.spans.excluded):
-            # copied before the first answer: the second must start from what that one saw
-            before = _Before(dict(ctx.memory), _copied(ctx.memory))
-            lent = _lent(prefill, ctx)
-        answer = ask(ctx)
-        with self._reading.timed(prefill.spans.excluded):
-            lent.check(who)
-            if answer is None and before.unchanged(ctx.memory):
-                return answer, Work()
-        # remarks of a rerun would be those of the answer once more
-        beside = replace(ctx, memory=before.copy, note=unheard)
-        return answer, self.of(prefill, key, lambda: ask(beside))
+            with self._reading.timed(prefill.spans.excluded):
+                # copied before the first answer: the second must start from what that one saw
+                before = _Before(dict(ctx.memory), _copied(ctx.memory))
+                lent = _lent(prefill, ctx)
+            answer = ask(ctx)
+            with self._reading.timed(prefill.spans.excluded):
+                lent.check(who)
+                if answer is None and before.unchanged(ctx.memory):
+                    return answer, Work()
+            # remarks of a rerun would be those of the answer once more
+            beside = _Watched.of(ctx, before.copy)
+            work = self._counted(prefill, lambda: ask(beside))
+            self._known[of_prompt if beside.looked else of_tokens] = work
+        return answer, work
 
 
 def _work_of(again: Callable[[], object]) -> Work:

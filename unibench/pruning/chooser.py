@@ -179,19 +179,19 @@ class Chooser:
         row: int,
     ) -> Answer:
         """What the method answers about a context; its work is noted for the sample."""
-        sizes = (
-            len(ctx.hidden),
+        of_tokens = (
+            *what,
             len(ctx.visual),
             ctx.keep,
             ctx.total,
             tuple((len(item), item.parts) for item in ctx.items),
-            prefill.prompt.text_behind[row],
             # signals of the tower are computed for all pictures of a batch
             tuple(call.tokens for call in prefill.calls.values()),
         )
+        of_prompt = (*of_tokens, len(ctx.hidden), prefill.prompt.text_behind[row])
         who = f"{type(self.plan.method).__name__} at layer {ctx.layer}"
         with full_precision(ctx.hidden.device):
-            answer, work = self._arithmetic.asked(prefill, (*what, sizes), ask, ctx, who)
+            answer, work = self._arithmetic.asked(prefill, (of_tokens, of_prompt), ask, ctx, who)
         prefill.work.setdefault(row, []).append(work)
         return answer
 
