@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster serve docs train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-sample test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster serve docs train-tiny synthvqa-results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %
 demo: $(VENV)/.core
@@ -19,6 +19,10 @@ test: $(VENV)/.dev
 ## test-full: every test, the slow ones too
 test-full: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m ""
+
+## test-sample: a few of the slow tests, those that .ci/run takes
+test-sample: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m ci_slow
 
 ## test-light: the library alone, without an extra, in an environment of its own (also on macOS)
 test-light:
