@@ -71,9 +71,10 @@ function draw() {
   for (const point of points) if (!front.length || point.y > front[front.length - 1].y) front.push(point);
   for (const point of front) point.line.classList.add("front");
   const [width, height, left, bottom, right, top] = [640, 340, 48, 36, 90, 14];
-  const span = (values) => { const [low, high] = [Math.min(...values), Math.max(...values)]; const pad = (high - low || 1) * 0.08; return [low - pad, high + pad]; };
-  const [x0, x1] = span(points.map((point) => point.x));
-  const [y0, y1] = span(points.map((point) => point.y));
+  const span = (values, least) => { const [low, high] = [Math.min(...values), Math.max(...values)]; const pad = Math.max((high - low) * 0.08, least); return [low - pad, high + pad]; };
+  // a few points that lie together must not look apart
+  const [x0, x1] = span(points.map((point) => point.x), Math.max(...points.map((point) => point.x)) * 0.05);
+  const [y0, y1] = span(points.map((point) => point.y), 5);
   const px = (x) => left + (x - x0) / (x1 - x0) * (width - left - right);
   const py = (y) => height - bottom - (y - y0) / (y1 - y0) * (height - bottom - top);
   for (let step = 0; step <= 4; step++) {
