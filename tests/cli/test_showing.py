@@ -28,7 +28,7 @@ def test_seeds_are_told_apart_and_a_remark_is_made_once(
     for line in ("random_pre 0.5 0 30", "random_pre 0.5 1 30", "random_pre 0.75 1 30"):
         assert any(each.startswith(line) for each in lines)
     assert lines.count("random_pre: a remark") == 1
-    assert not any(line.startswith("n below") for line in lines)
+    assert not any("pictures only" in line for line in lines)
     assert sum(str(tmp_path) in line for line in lines) == len(folders)
 
 
@@ -42,4 +42,13 @@ def test_the_folders_of_many_cells_are_named_once_and_few_samples_are_said_to_be
     lines = shown(folders, capsys)
     (place,) = [line for line in lines if str(tmp_path) in line]
     assert place.startswith(f"{LISTED + 1} cells below {tmp_path};")
-    assert any(line.startswith("n below 30: a bootstrap of so few samples") for line in lines)
+    assert any(
+        line.startswith("3 pictures only: a bootstrap of so few is too narrow") for line in lines
+    )
+
+
+def test_questions_that_share_a_picture_are_not_counted_as_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [finished(tmp_path, [1.0] * 35, "method=vanilla", per_picture=5)]
+    assert any(line.startswith("7 pictures only:") for line in shown(folders, capsys))

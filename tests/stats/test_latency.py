@@ -82,6 +82,21 @@ def test_the_least_drop_within_the_budget_is_recommended(
     assert found.unprofiled == ("dart at 0.889",)
 
 
+def test_where_the_unpruned_model_fits_nothing_has_to_be_pruned(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["recommend", "--max", "prefill_ms=100", "--max-drop", "6", f"out={out}"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "the unpruned model has prefill_ms <= 100: nothing has to be pruned" in said
+    assert "recommended" not in said and "unibench.prune" not in said
+    (full,) = [line.split() for line in said.splitlines() if line.strip().startswith("vanilla")]
+    assert full[-1] == "yes"
+    assert main([*words, "--max", "peak_mib=899"]) == 0
+    said = capsys.readouterr().out
+    assert "recommended within prefill_ms <= 100, peak_mib <= 899: divprune at 0.5" in said
+
+
 def test_the_command_ends_with_the_code_that_uses_it(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

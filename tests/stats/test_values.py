@@ -12,7 +12,7 @@ from scipy import stats
 from unibench.errors import UsageError
 from unibench.stats import agreement, drop, mean_interval, paired
 from unibench.stats.interval import estimate, picture_sums
-from unibench.stats.paired import mcnemar_p
+from unibench.stats.paired import flipped_p, mcnemar_p
 from unibench.stats.several import holm, ranking
 
 
@@ -93,14 +93,41 @@ def test_the_bootstrap_p_of_a_difference_is_near_the_t_test() -> None:
     )
 
 
-def test_right_and_wrong_with_a_picture_each_take_mcnemar_and_with_shared_ones_the_bootstrap() -> (
+def test_right_and_wrong_with_a_picture_each_take_mcnemar_and_shared_ones_a_test_of_pictures() -> (
     None
 ):
     first, second = [1.0] * 10 + [0.0] * 10, [1.0] * 4 + [0.0] * 16
     alone = paired(first, second, [str(i) for i in range(20)])
     shared = paired(first, second, [str(i // 2) for i in range(20)])
     assert (alone.test, alone.p, alone.won, alone.lost) == ("McNemar", 0.03125, 0, 6)
-    assert shared.test == "bootstrap" and shared.pictures == 10 and shared.p != alone.p
+    # three pictures differ, all one way: 2 of 8 flips of their signs
+    assert (shared.test, shared.pictures, shared.p) == ("sign flips", 10, 0.25)
+    first, second = [1.0] * 80, [1.0] * 40 + [0.0] * 40
+    assert paired(first, second, [str(i // 2) for i in range(80)]).test == "bootstrap"
+
+
+def test_flips_of_signs_are_scipys_permutations_of_pairs() -> None:
+    draws = np.random.default_rng(7)
+    for count in (2, 5, 9):
+        one, two = draws.normal(0, 1, (2, count))
+        expected = stats.permutation_test(
+            (one, two),
+            lambda a, b, axis: (b - a).sum(axis),
+            permutation_type="samples",
+            vectorized=True,
+        )
+        assert flipped_p(two - one) == pytest.approx(expected.pvalue)
+    assert flipped_p(np.array([])) == 1.0
+
+
+def test_a_handful_of_pictures_is_never_sure() -> None:
+    """35 questions on 7 pictures, each of which loses as much: the interval has no width."""
+    groups = [str(number // 5) for number in range(35)]
+    found = paired([1.0] * 35, ([1.0] * 4 + [0.0]) * 7, groups)
+    assert (found.low, found.high, found.test) == (found.high, found.low, "sign flips")
+    assert found.p == 2 / 2**7 and found.sure
+    few = paired([1.0] * 20, ([1.0] * 4 + [0.0]) * 4, groups[:20])
+    assert few.p == 2 / 2**4 and not few.sure
 
 
 def test_equal_scores_differ_nowhere() -> None:

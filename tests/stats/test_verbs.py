@@ -95,7 +95,7 @@ def test_two_methods_are_compared_on_the_same_samples(
 
 def test_seeds_are_averaged_before_the_test(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = compared(capsys, "divprune", "random_pre", f"out={out}")
-    assert (found["second_seeds"], found["second_100"], found["test"]) == (2, 62.5, "bootstrap")
+    assert (found["second_seeds"], found["second_100"], found["test"]) == (2, 62.5, "sign flips")
 
 
 def test_vanilla_meets_every_budget_and_p_values_are_corrected_together(

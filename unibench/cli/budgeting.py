@@ -24,13 +24,16 @@ def recommend(options: Options) -> int:
         print_table(_table(choice, limits), keys=2)
         if choice.unprofiled:
             screen.print(f"left out, not profiled: {', '.join(choice.unprofiled)}")
+        if choice.enough:
+            screen.print(f"the unpruned model has {said}: nothing has to be pruned")
+            continue
         if choice.best is None:
             screen.print(f"none has {said} and a drop of at most {options.max_drop:g} %")
             continue
         best = choice.best
         screen.print(f"recommended within {said}: {best.name} at {best.budget}\n")
         screen.print(code_of(best), soft_wrap=True)
-    return 0 if any(choice.best for choice in found) else 1
+    return 0 if any(choice.enough or choice.best for choice in found) else 1
 
 
 def _table(choice: Choice, limits: Mapping[str, float]) -> Table:
@@ -40,7 +43,7 @@ def _table(choice: Choice, limits: Mapping[str, float]) -> Table:
         fits = "yes" if one.fits else "no"
         table.add_row(one.name, one.budget, str(one.tasks), f"{one.drop:.1f}", *costs, fits)
     full = (_cost(choice.vanilla.get(name)) for name in limits)
-    table.add_row("vanilla", "0", "", "0.0", *full, "")
+    table.add_row("vanilla", "0", "", "0.0", *full, "yes" if choice.enough else "no")
     return table
 
 

@@ -10,10 +10,12 @@ from rich.table import Table
 
 from unibench.cli.parser import Options
 from unibench.cli.results import finished
+from unibench.cli.showing import few_pictures
 from unibench.cli.terminal import console, new_table, print_table
 from unibench.comparison import compare as comparing
 from unibench.comparison.compare import Comparison, Side
 from unibench.errors import UsageError
+from unibench.stats.paired import FEW
 from unibench.stats.several import Ranking
 from unibench.store import versions
 
@@ -55,11 +57,15 @@ def compare(options: Options) -> int:
     pruned = [name for name in names if name != "vanilla"]
     if len(pruned) > 2 and not apart:
         _print_ranking(cells, pruned)
+    fewest = min(one.result.pictures for one in comparisons)
+    if fewest < FEW:
+        console().print(few_pictures(fewest))
     count = f"{len(comparisons)} comparison{'' if len(comparisons) == 1 else 's'}"
     console().print(
         "difference: second minus first, in points of 100, with its 95 % interval (bootstrap over"
         f" pictures).\np: two-sided; Holm: corrected for the {count} above.\nMcNemar: exact, right"
-        " or wrong with one question to a picture. loyalty: same answer as vanilla."
+        " or wrong with one question to a picture. sign flips: exact, where few pictures differ.\n"
+        "loyalty: same answer as vanilla."
     )
     return 0
 

@@ -24,9 +24,10 @@ def recommend(options: Options) -> int:
     cells = finished(options)
     for found in recommending.recommend(cells, max_drop=limit, metric=options.metric):
         print_table(_front(found, limit, options.metric))
-        if found.front:
-            best = found.front[0]
+        if (best := found.best) is not None:
             screen.print(f"recommended: {best.name} at {best.budget}")
+        elif found.front:
+            screen.print(f"none has less {options.metric} than the unpruned model")
         else:
             near = found.nearest
             screen.print(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from unibench.cli.parser import COMMAND
 from unibench.cli.terminal import console, lenient, print_table
+from unibench.errors import UsageError
 from unibench.inference.row import Row
 from unibench.store import versions
 
-FEW = 30  # samples, of which an interval says little
+MANY = 10  # questions about a picture, of which no task of few pictures has more
 LISTED = 12  # cells whose folders are named
 LEGEND = """\
 ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstrap over pictures.
@@ -25,9 +26,10 @@ def print_rows(rows: Sequence[Row]) -> None:
 
     The cells are stored: where the tables cannot be printed, a line says so and nothing has failed.
     """
-    # with scipy: too slow for a plan, which has no scores to show
+    # with numpy: too slow for a plan, which has no scores to show
     from unibench.report.cells import details
     from unibench.report.writers import terminal
+    from unibench.stats.paired import FEW
 
     screen = console()
     with lenient():
@@ -38,11 +40,9 @@ def print_rows(rows: Sequence[Row]) -> None:
         screen.print(LEGEND)
         if said := versions.several(row.versions for row in rows):
             screen.print(said)
-        if any(row.n < FEW for row in rows):
-            screen.print(
-                f"n below {FEW}: a bootstrap of so few samples is too narrow; of equal scores it"
-                " has no width at all"
-            )
+        fewest = min((_pictures(row, FEW) for row in rows), default=FEW)
+        if fewest < FEW:
+            screen.print(few_pictures(fewest))
         if len(rows) > LISTED:
             places = dict.fromkeys(str(Path(row.folder).parents[3]) for row in rows)
             for place in places:
@@ -54,3 +54,25 @@ def print_rows(rows: Sequence[Row]) -> None:
             return
         for row in rows:
             screen.print(f"{row.method:12s} {row.folder}", soft_wrap=True)
+
+
+def few_pictures(count: int) -> str:
+    """What is to be said of intervals of few pictures, however many questions are about them."""
+    of = "1 picture" if count == 1 else f"{count} pictures"
+    return (
+        f"{of} only: a bootstrap of so few is too narrow, and of equal scores has no width at all"
+    )
+
+
+def _pictures(row: Row, few: int) -> int:
+    """The pictures that a cell's samples are about, which may share one; the samples themselves
+    where these are many.
+    """
+    from unibench import frame
+
+    if row.n >= few * MANY:
+        return row.n
+    try:
+        return int(frame.samples(row.folder)["group"].nunique())
+    except UsageError:
+        return row.n

@@ -45,8 +45,8 @@ class Against:
 
     @property
     def beaten(self) -> bool:
-        """Whether the method is better beyond doubt: the 95 % interval lies above 0."""
-        return self.result.low > 0
+        """Whether the method is better beyond doubt."""
+        return self.result.sure and self.result.difference > 0
 
 
 def against(lines: pd.DataFrame) -> dict[str, Against]:

@@ -117,6 +117,8 @@ class Choice:
     Attributes:
         inputs: of the profile.
         vanilla: its costs.
+        enough: whether the unpruned model stays within every limit, so that nothing has to be
+            pruned.
         settings: with both numbers, those that fit first, then by drop.
         best: the least drop among those that fit; of equal ones the cheapest in the first limit.
         unprofiled: methods with accuracy and without a profile.
@@ -124,6 +126,7 @@ class Choice:
 
     inputs: Inputs
     vanilla: Mapping[str, float]
+    enough: bool
     settings: tuple[Setting, ...]
     best: Setting | None
     unprofiled: tuple[str, ...]
@@ -274,8 +277,6 @@ def _choice(
             without.append(f"{name} at {first['budget']}")
             continue
         drop = fmean(float(value) for value in group["drop_pct"])
-        # what was not measured cannot be promised
-        cheap = all(known.get(limit, float("inf")) <= most for limit, most in limits.items())
         settings.append(
             Setting(
                 name=name,
@@ -286,15 +287,20 @@ def _choice(
                 tasks=len(group),
                 drop=drop,
                 costs=known,
-                fits=cheap and drop <= max_drop,
+                fits=_is_within(known, limits) and drop <= max_drop,
             )
         )
     if not settings:
         return None
     order = next(iter(limits))
     settings.sort(key=lambda one: (not one.fits, one.drop, one.costs.get(order, float("inf"))))
-    best = settings[0] if settings[0].fits else None
-    return Choice(inputs, costs.get(("vanilla", "0"), {}), tuple(settings), best, tuple(without))
+    best, full = settings[0] if settings[0].fits else None, costs.get(("vanilla", "0"), {})
+    return Choice(inputs, full, _is_within(full, limits), tuple(settings), best, tuple(without))
+
+
+def _is_within(costs: Mapping[str, float], limits: Mapping[str, float]) -> bool:
+    # what was not measured cannot be promised
+    return all(costs.get(name, float("inf")) <= most for name, most in limits.items())
 
 
 def _of_variant(variant: str) -> dict[str, str]:

@@ -130,6 +130,17 @@ class Recommendation:
     rivals: list[Rival]
     controlled: bool
 
+    @property
+    def best(self) -> Candidate | None:
+        """The cheapest of the front; the unpruned model, unless it has no such cost at all, beats
+        one that costs no less and answers no better.
+        """
+        full = self.vanilla.value
+        worth = (
+            one for one in self.front if not full or one.cost.value < full or one.drop.value < 0
+        )
+        return next(worth, None)
+
 
 def recommend(cells: pd.DataFrame, *, max_drop: float, metric: str) -> list[Recommendation]:
     """For each model, condition and device, the front of drop and cost among candidates that lose

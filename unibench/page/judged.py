@@ -38,6 +38,7 @@ class Verdict:
         control: name of the best control at its budget; empty where there is none.
         control_score: of that control, out of 100.
         difference: of the method minus the control, in points; low, high: its 95 % interval.
+        beaten: whether the method is better beyond doubt.
     """
 
     mark: Mark
@@ -46,6 +47,7 @@ class Verdict:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    beaten: bool = False
 
 
 def verdicts(lines: pd.DataFrame, beaten: Mapping[str, Against]) -> dict[str, Verdict]:
@@ -64,7 +66,8 @@ def verdicts(lines: pd.DataFrame, beaten: Mapping[str, Against]) -> dict[str, Ve
             continue
         result = one.result
         points = (result.first, result.difference, result.low, result.high)
-        found[series] = Verdict(mark, one.control, *(rounded(100 * value) for value in points))
+        numbers = (rounded(100 * value) for value in points)
+        found[series] = Verdict(mark, one.control, *numbers, beaten=one.beaten)
     return found
 
 

@@ -14,7 +14,7 @@ from unibench.report.table import Block, Entry, Line, Table
 MARK = "c"
 NOTE = (
     "not better than the best control at its budget: the paired 95 % interval of the difference"
-    " reaches 0"
+    " reaches 0, or too few pictures differ for a test to be sure"
 )
 COLUMNS = (
     *("score", "best control", "its score", "difference", "95 %", "won", "lost"),

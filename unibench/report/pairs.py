@@ -33,5 +33,4 @@ def beyond(one: Sequence[str], other: Sequence[str], ability: str = ALL) -> bool
     both = [pair for pair in both if pair[0] == pair[0] and pair[1] == pair[1]]
     if not both:
         return False
-    found = paired(*map(list, zip(*both, strict=True)), draws=DRAWS)
-    return found.low > 0 or found.high < 0
+    return paired(*map(list, zip(*both, strict=True)), draws=DRAWS).sure

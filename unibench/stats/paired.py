@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from unibench.stats.interval import Array, Estimate, estimate, picture_sums
 
+ALPHA = 0.05
+FEW = 30  # pictures, of which an interval is too narrow
+FLIPPED = 14  # differing pictures up to which every flip of their signs is tried
 TEST_DRAWS = 9999  # the smallest p is 1 / 10,000, small enough for Holm over hundreds of tests
 
 
@@ -23,7 +27,7 @@ class Paired:
         difference: ``second - first``; ``low``, ``high``: its 95 % interval.
         p: two-sided.
         test: ``McNemar`` (exact) for right or wrong with one question to a picture, else
-            ``bootstrap``.
+            ``sign flips`` (exact) where few pictures differ, else ``bootstrap``.
         won, lost: samples that the second scores higher, and lower.
     """
 
@@ -39,6 +43,13 @@ class Paired:
     won: int
     lost: int
 
+    @property
+    def sure(self) -> bool:
+        """Whether the two differ beyond doubt: the interval leaves 0 out, and the test, which is
+        less sure of a few pictures, says so too.
+        """
+        return (self.low > 0 or self.high < 0) and self.p < ALPHA
+
 
 def paired(
     first: Sequence[float],
@@ -51,7 +62,8 @@ def paired(
     """Compare two lists of scores of the same samples.
 
     McNemar's test takes the samples for independent; where several questions share a picture they
-    are not, and the bootstrap, which draws whole pictures, takes its place.
+    are not, and a test of whole pictures takes its place: the bootstrap, or where no more than
+    :data:`FLIPPED` pictures differ, whose draws would be too sure, all flips of their signs.
 
     Args:
         first, second: scores, sample by sample.
@@ -75,7 +87,13 @@ def paired(
     won, lost = int((two > one).sum()), int((two < one).sum())
     # as many pictures as samples: no two questions share one
     exact = len(sums[0]) == len(one) and bool(np.isin([one, two], (0.0, 1.0)).all())
-    p = mcnemar_p(won, lost) if exact else shifted_p(found)
+    apart = (sums[1] - sums[0])[sums[1] != sums[0]]
+    if exact:
+        test, p = "McNemar", mcnemar_p(won, lost)
+    elif len(apart) <= FLIPPED:
+        test, p = "sign flips", flipped_p(apart)
+    else:
+        test, p = "bootstrap", shifted_p(found)
     means = float(one.mean()), float(two.mean())
     return Paired(
         len(one),
@@ -85,7 +103,7 @@ def paired(
         found.low,
         found.high,
         p,
-        "McNemar" if exact else "bootstrap",
+        test,
         won,
         lost,
     )
@@ -101,6 +119,25 @@ def mcnemar_p(won: int, lost: int) -> float:
     from scipy.stats import binom  # takes a second
 
     return min(1.0, 2 * float(binom.cdf(min(won, lost), won + lost, 0.5)))
+
+
+def flipped_p(differences: Array) -> float:
+    """Exact two-sided p of differences ``[pictures]``: the share of flips of their signs under
+    which their sum is as far from zero. Fisher's randomization test for pairs.
+
+    >>> flipped_p(np.array([1.0, 1.0, 2.0]))
+    0.25
+    """
+    sums = np.abs(_signs(len(differences)) @ differences)
+    return float((sums >= abs(differences.sum()) - 1e-9).mean())
+
+
+@lru_cache(maxsize=FLIPPED + 1)
+def _signs(count: int) -> Array:
+    """``[2 ** count, count]``: every choice of signs."""
+    places = np.arange(2**count)[:, None] >> np.arange(count)
+    signs: Array = 1.0 - 2.0 * (places & 1)
+    return signs
 
 
 def shifted_p(found: Estimate) -> float:

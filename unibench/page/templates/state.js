@@ -12,7 +12,7 @@ const explorer = (() => {
       row.at = data.places[row.place];
       row.label = row.variant ? `${row.method} ${row.variant}` : row.method;
       row.share = row.ratio ?? (row.tokens_in ? 1 - row.kept_mean / row.tokens_in : null);
-      if (row.verdict) [row.mark, row.against, row.against_score, row.gain, row.gain_low, row.gain_high] = row.verdict;
+      if (row.verdict) [row.mark, row.against, row.against_score, row.gain, row.gain_low, row.gain_high, row.beaten] = row.verdict;
       found.push(row);
     }
     return found;

@@ -97,7 +97,7 @@ const tables = (() => {
       const spread = row.seeds > 1 && row.std !== null && row.std !== undefined ? ` ± ${format.number(row.std)}` : "";
       return format.number(row[value]) + (interval ? ` (${interval})` : spread);
     };
-    const looks = row => row ? [row.mark, row.against && !(row.gain_low > 0) ? "uncertain" : ""].filter(Boolean) : [];
+    const looks = row => row ? [row.mark, row.against && !row.beaten ? "uncertain" : ""].filter(Boolean) : [];
     const column = (title, pick) => ({ title, value: group => pick(group)?.[value], show: group => shown(pick(group)), looks: group => looks(pick(group)) });
     const mean = group => {
       const wanted = [...ofConditions.get(group.at.condition)], found = wanted.map(name => group.scores[name]?.retention_pct);
@@ -142,7 +142,7 @@ const tables = (() => {
       group.control = whole.find(one => one.control);
       if (group.best || group.control) found.push(group);
     }
-    const beaten = group => group.best?.rows.filter(row => row.gain_low > 0).length;
+    const beaten = group => group.best?.rows.filter(row => row.beaten).length;
     const single = group => group.best?.rows.length === 1 ? group.best.rows[0] : null;
     draw(document.getElementById("best"), [
       model, budget, mode,
@@ -152,7 +152,7 @@ const tables = (() => {
       { title: "best control", words: true, value: group => group.control?.name ?? "not run" },
       { title: "its % of vanilla", value: group => group.control?.mean },
       { title: "over control", value: group => single(group)?.gain, show: group => single(group) ? format.signed(single(group).gain) + (single(group).gain_low !== null ? ` (${format.span(single(group).gain_low, single(group).gain_high, true)})` : "") : "", note: "points, with the paired 95 % interval" },
-      { title: "beats it on", words: true, value: group => group.best ? `${beaten(group)} of ${group.best.rows.filter(row => row.against).length}` : "", note: "tasks whose interval lies above 0" },
+      { title: "beats it on", words: true, value: group => group.best ? `${beaten(group)} of ${group.best.rows.filter(row => row.against).length}` : "", note: "tasks on which it is better beyond doubt" },
     ], found);
   }
 
