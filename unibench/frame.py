@@ -400,14 +400,15 @@ def selected(frame: pd.DataFrame, given: Mapping[str, str], folder: Path) -> pd.
 
     Args:
         frame: not joined over seeds.
-        given: value by column, of :data:`FILTERS`; or several, between commas.
+        given: value by column, of :data:`FILTERS`; or several, between commas. ``n`` is that of a
+            whole cell.
         folder: of the results, for the message.
 
     Raises:
         UsageError: no line has such a value.
     """
     for name, value in given.items():
-        column = frame[name].astype(str)
+        column = (_of_cells(frame) if name == "n" else frame[name]).astype(str)
         known = set(column)
         wanted = [value] if value in known else value.split(",")
         for one in wanted if known else ():
@@ -416,6 +417,12 @@ def selected(frame: pd.DataFrame, given: Mapping[str, str], folder: Path) -> pd.
         vanilla = (frame["method"] == "vanilla") & (name in PRUNED)
         frame = frame[column.isin(wanted) | vanilla]
     return frame
+
+
+def _of_cells(frame: pd.DataFrame) -> pd.Series[int]:
+    """The samples of the whole cell, for the lines of its abilities and other metrics too."""
+    counts = whole(frame).set_index("folder")["n"]
+    return frame["folder"].map(counts).fillna(frame["n"]).astype(int)
 
 
 def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:

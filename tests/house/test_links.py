@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from unibench.registry import ROOT
+from unibench.tasks.synthvqa import SynthVQA
 
 TOP = ROOT.parent
 PAGES = sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md"), *(TOP / ".github").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
+SAMPLE = re.compile(r"\btest-[\w-]*\d{8}-\w+")
 FENCED = re.compile(r"^```.*?^```|^    [^\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -27,6 +29,14 @@ def test_every_link_to_a_file_has_one(page: Path) -> None:
 def test_every_page_of_the_menu_is_there() -> None:
     named = re.findall(r"([\w/]+\.md)\b", (TOP / "mkdocs.yml").read_text(encoding="utf-8"))
     assert named and all((TOP / "docs" / page).is_file() for page in named)
+    pages = {str(page.relative_to(TOP / "docs")) for page in (TOP / "docs").rglob("*.md")}
+    assert {page for page in pages if not page.startswith("cards/")} <= set(named)
+
+
+def test_samples_that_examples_name_exist() -> None:
+    texts = [*PAGES, *(ROOT / "cli").glob("*.py")]
+    named = {name for file in texts for name in SAMPLE.findall(file.read_text(encoding="utf-8"))}
+    assert named and named <= {sample.id for sample in SynthVQA().samples(200)}
 
 
 @pytest.mark.slow

@@ -158,3 +158,15 @@ def test_every_table_fits_into_eighty_columns(
     assert max(len(line) for line in wide.splitlines()) > 80
     numbers = {word for word in wide.split() if word.replace(".", "", 1).isdigit()}
     assert numbers <= set(narrow.split())
+
+
+def test_a_filter_of_samples_takes_the_abilities_of_a_cell_along(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", "view=abilities", f"out={out}"]
+    assert main(words) == 0
+    whole = capsys.readouterr().out
+    assert main([*words, f"n={N}"]) == 0
+    assert capsys.readouterr().out == whole
+    lines = frame.load(out)
+    assert set(lines["n"]) != {N} and len(frame.selected(lines, {"n": str(N)}, out)) == len(lines)

@@ -194,7 +194,7 @@ def debug(parser: Parser) -> None:
     )
     parser.examples(
         "method=./mine.py:Mine ratio=0.889",
-        "method=divprune ratio=0.75 sample=test-50000001-existence",
+        "method=divprune ratio=0.75 sample=test-single-50000001-existence",
     )
 
 
@@ -496,8 +496,8 @@ def overlay(parser: Parser) -> None:
     )
     _results(parser)
     parser.examples(
-        "test-50000001-existence budget=0.889 to=overlay.png",
-        "test-50000001-existence method=divprune,fastv budget=0.889",
+        "test-single-50000001-existence budget=0.889 to=overlay.png",
+        "test-single-50000001-existence method=divprune,fastv budget=0.889",
     )
 
 

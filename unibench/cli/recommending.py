@@ -43,6 +43,11 @@ def recommend(options: Options) -> int:
             )
         if found.incomplete:
             screen.print(f"left out, not run on all tasks: {', '.join(found.incomplete)}")
+    if options.metric.endswith(("_ms", "_s", "_token")):
+        screen.print(
+            f"{options.metric} is of runs that came one after the other, with whatever ran beside"
+            " them; --max takes it from profiles, whose methods take turns"
+        )
     screen.print(
         "front: no other candidate has less drop at less cost. sure: the whole interval of the drop"
         " lies below the limit."

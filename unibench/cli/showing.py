@@ -18,7 +18,7 @@ ratio: share of visual tokens removed. drop: relative to vanilla. 95 %: bootstra
 same budget as: the ratio of a method before the language model whose layers process as many
   visual tokens on average.
 TFLOP: prefill of the language model. prefill: pixels to first logits, with vision and method.
-total: the whole cell."""
+total: the whole cell. Cells run one after the other: to compare times, take profile."""
 
 
 def print_rows(rows: Sequence[Row]) -> None:
