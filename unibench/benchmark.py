@@ -283,10 +283,12 @@ def _judge_mistakes(config: RunConfig, benchmark: Benchmark) -> Iterator[UsageEr
         where = f"task={config.task.name} in {benchmark.harness}"
         yield unknown(f"judge of {where} (harness_options.judge.kind)", judge.kind, allowed)
     elif judge.kind == "endpoint" and not (judge.url and judge.model):
+        url, model = "judge.url=<server>/v1 (OpenAI-compatible)", "judge.model=<its model>"
+        missing = [text for text, there in ((url, judge.url), (model, judge.model)) if not there]
+        named = " and ".join(f"harness_options.{text}" for text in missing)
         yield UsageError(
-            f"task={config.task.name} in {benchmark.harness} is scored by a judge: give"
-            " harness_options.judge.url=<server>/v1 (OpenAI-compatible) and"
-            f" harness_options.judge.model=<its model>; the key is read from ${judge.key}"
+            f"task={config.task.name} in {benchmark.harness} is scored by a judge: give {named};"
+            f" the key is read from ${judge.key}"
         )
 
 

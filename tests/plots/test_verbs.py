@@ -12,7 +12,7 @@ from tests.page._results import hostile
 from tests.stats._cells import finished
 from unibench import frame as frames
 from unibench.cli import main
-from unibench.cli.plotting import _names
+from unibench.cli.plotting import _labels, _names, _of_sample
 from unibench.plots.overlay import GAP, SIDE
 
 
@@ -111,3 +111,16 @@ def test_seeds_of_a_method_are_told_apart(results: Path) -> None:
         "random_pre 0.889 seed 1",
         "vanilla 0",
     ]
+
+
+def test_the_sample_chooses_its_task_and_the_label_says_how_much_was_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(["method=divprune", "ratio=0.889", "task.limit=1", f"out={out}"])
+    finished(out, [1.0, 0.0], "method=vanilla", task="pope")
+    cells = frames.whole(frames.load(out))
+    sample = "test-single-50000000-existence"
+    assert cells["task"].nunique() == 2
+    own = _of_sample(cells, sample)
+    assert set(own["task"]) == {"synthvqa"}
+    assert sorted(_labels(own, sample)) == ["divprune 0.889: 16 of 144", "vanilla 0: 144 of 144"]
+    assert main(["overlay", sample, f"out={out}", f"to={tmp_path / 'o.png'}"]) == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
 
@@ -30,7 +31,7 @@ HARNESSES = {"vlmevalkit": "VLMEvalKit", "lmms_eval": "lmms-eval"}
 def list_(asked: Options) -> int:
     """``list methods|models|tasks|suites|experiments [--json] [--match NAME] [--needs [WHAT]]``."""
     kind = KINDS[asked.kind]
-    names = [name for name in options(kind) if fnmatchcase(name, asked.match or "*")]
+    names = sorted(fnmatch.filter(options(kind), asked.match or "*"), key=_natural)
     if not names:
         raise unknown(kind, asked.match, options(kind), f"{COMMAND} list {asked.kind}")
     entries = [describe(kind, name) for name in names]
@@ -50,6 +51,11 @@ def list_(asked: Options) -> int:
         table.add_row(*(_cell(entry[key]) for key in columns.values()))
     print_table(table, keys=1, sentence=asked.needs is None)
     return 0
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders names as people do: table 2 before table 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _fits(entry: Mapping[str, Any], words: str) -> bool:

@@ -237,13 +237,15 @@ def _print(report: Report, workers: int) -> None:
             " task)"
         )
     known = clock(report.seconds) if report.seconds or not unknown else "unknown"
+    if blocked := report.states.get("blocked"):
+        more += f", without the {blocked} blocked {'cell' if blocked == 1 else 'cells'}"
     most = "at most " if report.together and report.seconds else ""
     screen.print(f"time left for one worker: {most}{known}{more}")
     if report.cells_calculated:
         screen.print(
             f"calculated from the size of the model, for {GPU.name}: about"
-            f" {report.seconds_calculated / HOUR:.1f} hours for {report.cells_calculated} of them,"
-            " right within a factor of three"
+            f" {report.seconds_calculated / HOUR:.1f} hours for {report.cells_calculated} cells,"
+            " whose number of questions is known; right within a factor of three"
         )
     if report.seconds_blocked:
         screen.print(f"and the blocked cells, could they run: {clock(report.seconds_blocked)}")

@@ -65,10 +65,10 @@ def overlay(options: Options) -> int:
     [to=overlay.png]``: what each method kept, side by side, or the scores of its first cut.
     """
     frame = finished(options)
-    cells = frame[frame["main"] & (frame["ability"] == frames.ALL)]
+    cells = _of_sample(frames.whole(frame), options.sample)
     for key in ("model", "task", "setting"):
         only(cells, key)
-    folders = zip(_names(cells), cells["folder"], strict=True)
+    folders = zip(_labels(cells, options.sample), cells["folder"], strict=True)
     columns = {name: views_of(folder, options.sample, options.show) for name, folder in folders}
     if options.show == "scores":
         columns = {name: views for name, views in columns.items() if views}
@@ -97,10 +97,26 @@ def overlay(options: Options) -> int:
     return 0
 
 
-def _names(cells: pd.DataFrame) -> list[str]:
-    """What each cell is called above its column: its method and budget, and what else tells it from
-    the others.
+def _of_sample(cells: pd.DataFrame, sample: str) -> pd.DataFrame:
+    """The cells that have a sample; all, where none has it."""
+    known = cells["folder"].map(lambda folder: sample in frames.samples(folder).index)
+    return cells[known] if known.any() else cells
+
+
+def _labels(cells: pd.DataFrame, sample: str) -> list[str]:
+    """What stands above each column: the cell's name, and how many tokens it kept, which the view
+    of a smaller picture does not show.
     """
+    found = (frames.samples(folder) for folder in cells["folder"])
+    counts = [table.loc[sample] if sample in table.index else None for table in found]
+    return [
+        name if one is None else f"{name}: {one['kept']} of {one['visual_tokens']}"
+        for name, one in zip(_names(cells), counts, strict=True)
+    ]
+
+
+def _names(cells: pd.DataFrame) -> list[str]:
+    """What each cell is called: its method and budget, and what else tells it from the others."""
     names = (
         cells["method"]
         + (" " + cells["variant"]).where(cells["variant"] != "", "")
