@@ -102,7 +102,7 @@ def _page(name: str) -> str:
         ("FlashAttention", "yes" if card["FlashAttention"] else "no"),
         ("Count", "adaptive" if card["adaptive"] else "exact"),
         ("Families", ", ".join(card["families"])),
-        ("Golden cases", _golden(name)),
+        ("Golden cases", _golden(name, official=not (card["code"] or "none").startswith("none"))),
         ("Source", f"[`methods/{source.name}`]({CODE_URL}/methods/{source.name})"),
     ]
     said.append(_table(facts[0], ([f"**{key}**", value] for key, value in facts[1:])))
@@ -135,8 +135,10 @@ def _joined(said: Sequence[str]) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def _golden(name: str) -> str:
-    """How many stored results of the official code hold a method."""
+def _golden(name: str, *, official: bool) -> str:
+    """How many stored results of the official code hold a method, or of a reference, where there
+    is none.
+    """
     known = yaml.safe_load((GOLDEN / "map.yaml").read_text(encoding="utf-8"))
     folders = [folder for folder, entry in known.items() if entry["method"] == name]
     cases = 0
@@ -145,7 +147,10 @@ def _golden(name: str) -> str:
     if not cases:
         return "none; held by the tests that every method passes"
     where = ", ".join(f"`{folder}`" for folder in folders)
-    return f"{cases} files of results of the official code in {where}; a test answers them"
+    source = (
+        "the official code" if official else "a reference, since no official code could be had,"
+    )
+    return f"{cases} files of results of {source} in {where}; a test answers them"
 
 
 def _prose(text: str) -> str:

@@ -39,6 +39,8 @@ def check_method(options: Options) -> int:
     else:
         for line in verdict(card, found, time.monotonic() - start):
             say(line)
+        if left := [rule for rule in (*RULES, GROWS) if rule not in rules]:
+            say(f"  {'not tried:':15s} {', '.join(left)}")
     return 0 if found.passed else 1
 
 
@@ -141,7 +143,7 @@ def verdict(card: MethodCard, found: Checkup, seconds: float) -> list[str]:
     kept = sum(one.verdict == "ok" for one in found.findings)
     lines = [
         f"{card.class_name}: {'passed' if found.passed else 'FAILED'}",
-        f"  {kept} rules hold, {len(found.faults)} do not; ran on {len(ran)} of {len(every)}"
+        f"  {kept} checks hold, {len(found.faults)} do not; ran on {len(ran)} of {len(every)}"
         f" families in {seconds:.0f} s",
     ]
     for one, families in found.grouped():

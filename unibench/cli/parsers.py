@@ -159,7 +159,9 @@ def check(parser: Parser) -> None:
     parser.setting("attn", "sdpa,eager", "with model=: attention kernels", default="sdpa,eager")
     parser.setting("method", "FILE.py:Class", "a method: what it must keep on every family")
     parser.setting("families", "A,B", "with method=: on these alone")
-    parser.setting("rules", "A,B", "with method=: these alone, or quick")
+    parser.setting(
+        "rules", "A,B", "with method=: these alone, or quick: those that find most mistakes"
+    )
     parser.setting("to", "FILE.md", "write the table there as well")
     parser.flag("--json", "with method=: print everything as JSON")
     _wide(parser)

@@ -337,7 +337,7 @@ RULES: Mapping[str, Rule] = {
     "words": words,
     "positions": positions,
 }
-QUICK = ("budget", "same again", "batch", "dtype", "pictures", "words")
+QUICK = ("budget", "same again", "sources", "batch", "dtype", "pictures", "words")
 """Rules that find most mistakes, for a first look."""
 
 
