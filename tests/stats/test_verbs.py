@@ -277,3 +277,12 @@ def test_methods_that_never_met_say_where_they_were(
         "no setting and budget in common" in error
         and "gprune: tiny_qwen2_5_vl x synthvqa x 0.5" in error
     )
+
+
+def test_what_is_asked_without_a_picture_meets_every_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["method=vanilla"], ["method=divprune", "ratio=0.889"], ["control=blind"]):
+        finished(tmp_path, [1.0] * N, *words)
+    (found,) = compared(capsys, "divprune", "blind", f"out={tmp_path}")
+    assert (found["first"], found["second"], found["budget"]) == ("divprune", "blind", "0.889")

@@ -13,7 +13,7 @@ from unibench.cli.results import finished
 from unibench.cli.showing import few_pictures
 from unibench.cli.terminal import console, new_table, print_table
 from unibench.comparison import compare as comparing
-from unibench.comparison.compare import Comparison, Side
+from unibench.comparison.compare import UNBUDGETED, Comparison, Side
 from unibench.errors import UsageError
 from unibench.stats.paired import FEW
 from unibench.stats.several import Ranking
@@ -151,6 +151,6 @@ def _ranks(ranking: Ranking) -> Table:
 
 def _where(one: Comparison) -> tuple[str, str, str]:
     budgets = dict.fromkeys(
-        side.budget for side in (one.first, one.second) if side.name != "vanilla"
+        side.budget for side in (one.first, one.second) if side.name not in UNBUDGETED
     )
     return one.where["model"], one.where["task"], " / ".join(budgets)

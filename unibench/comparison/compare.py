@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from unibench import frame
+from unibench.comparison.against import BLIND
 from unibench.config import BudgetConfig
 from unibench.errors import UsageError, unknown
 from unibench.identity import question_setting_of
@@ -21,6 +22,7 @@ from unibench.stats.several import Ranking, holm, ranking
 from unibench.store.files import read_json
 
 WHERE = columns("model", "task", "harness", "judge", "pixels", "metric", "setting")
+UNBUDGETED = frozenset(("vanilla", *BLIND))
 BUDGET = columns("budget", "budget_mode", "budget_scope")
 KEY = re.compile(r"[0-9a-f]{6,16}")
 
@@ -76,7 +78,7 @@ def compare(
     Args:
         cells: a frame of :func:`unibench.frame.load`.
         words: ``divprune``, ``fastv+layer=3``, a cell's key or its folder. Two cells are compared
-            whatever their budgets; vanilla with any budget.
+            whatever their budgets; vanilla, and what is asked without a picture, with any.
         by_ability: whether each ability is a comparison of its own. One correction is made over
             all of them.
         abilities: the same of these alone.
@@ -206,12 +208,12 @@ def _joined(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _meetings(first: _Chosen, second: _Chosen) -> Iterator[tuple[pd.Series[Any], pd.Series[Any]]]:
     """Pairs of lines of one setting and budget. Two cells meet at any budgets and of any two
-    engines, and vanilla meets every budget.
+    engines, and vanilla and questions without their picture meet every budget.
     """
     for _, one in first.lines.iterrows():
         for _, two in second.lines.iterrows():
             both = first.cell and second.cell
-            anyway = both or "vanilla" in (one["method"], two["method"])
+            anyway = both or not UNBUDGETED.isdisjoint((one["method"], two["method"]))
             same = one["setting"] == two["setting"] or (both and _same_questions(one, two))
             if same and (anyway or all(one[name] == two[name] for name in BUDGET)):
                 yield one, two
@@ -255,7 +257,7 @@ def _comparison(
 
 def _of_both(one: pd.Series[Any], two: pd.Series[Any], name: str) -> Any:
     """A part of the budget of two cells, both where they differ; vanilla has none."""
-    values = [line[name] for line in (one, two) if line["method"] != "vanilla"]
+    values = [line[name] for line in (one, two) if line["method"] not in UNBUDGETED]
     values = list(dict.fromkeys(values or [one[name]]))
     return values[0] if len(values) == 1 else " / ".join(map(str, values))
 
