@@ -91,8 +91,21 @@ def equally_right_on_pictures(draws: Draws) -> tuple[Any, Any, list[str]]:
     return first, second, shared_pictures(400)
 
 
+def equally_right_on_seven_pictures(draws: Draws) -> tuple[Any, Any, list[str]]:
+    first, second = (draws.random(35) < np.repeat(draws.beta(2.1, 0.9, 7), 5) for _ in range(2))
+    return first, second, [str(i // 5) for i in range(35)]
+
+
 @pytest.mark.parametrize(("count", "_limits", "level"), SIZES)
-@pytest.mark.parametrize("kind", [equally_right, equally_graded, equally_right_on_pictures])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        equally_right,
+        equally_graded,
+        equally_right_on_pictures,
+        equally_right_on_seven_pictures,
+    ],
+)
 def test_methods_that_are_equal_are_seldom_told_apart(
     kind: Callable[..., Any], count: int, _limits: Any, level: float
 ) -> None:
