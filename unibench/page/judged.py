@@ -65,9 +65,15 @@ def verdicts(lines: pd.DataFrame, beaten: Mapping[str, Against]) -> dict[str, Ve
             found[series] = Verdict(mark)
             continue
         result = one.result
-        points = (result.first, result.difference, result.low, result.high)
-        numbers = (rounded(100 * value) for value in points)
-        found[series] = Verdict(mark, one.control, *numbers, beaten=one.beaten)
+        found[series] = Verdict(
+            mark,
+            one.control,
+            control_score=_points(result.first),
+            difference=_points(result.difference),
+            low=_points(result.low),
+            high=_points(result.high),
+            beaten=one.beaten,
+        )
     return found
 
 

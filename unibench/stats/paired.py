@@ -136,8 +136,7 @@ def flipped_p(differences: Array) -> float:
 def _signs(count: int) -> Array:
     """``[2 ** count, count]``: every choice of signs."""
     places = np.arange(2**count)[:, None] >> np.arange(count)
-    signs: Array = 1.0 - 2.0 * (places & 1)
-    return signs
+    return np.where(places & 1, -1.0, 1.0)
 
 
 def shifted_p(found: Estimate) -> float:
