@@ -14,7 +14,7 @@ from unibench.benchmark import Convention
 from unibench.compose import compose_cells
 from unibench.config import GenerationConfig
 from unibench.harness.child import llava_package
-from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
+from unibench.harness.child.entry import Standing, folder_of, on_device, standing_in, worded
 from unibench.harness.child.internvl_chat import SYSTEM, Chatting
 from unibench.models import LoadedModel, load
 
@@ -39,13 +39,16 @@ def test_whoever_loads_a_checkpoint_inside_gets_the_model_that_is_there(llava: L
     assert standing.to("cuda").eval() is standing and standing.config is llava.model.config
 
 
-def test_cuda_is_the_model_s_device_and_half_precision_its_own() -> None:
-    with OnDevice(torch.device("cpu"), torch.float32):
+def test_cuda_is_the_model_s_device_and_half_precision_its_own(llava: LoadedModel) -> None:
+    with on_device(llava):
         moved = torch.ones(2).to("cuda", torch.float16)
         also = torch.ones(2).cuda().to(device="cuda:1", dtype=torch.bfloat16)
+        like = torch.ones(2).to(torch.ones(2, dtype=torch.int64))
     assert moved.device == also.device == torch.device("cpu")
     assert moved.dtype == also.dtype == torch.float32
+    assert like.dtype == torch.int64
     assert torch.ones(2).to(torch.float16).dtype == torch.float16
+    assert "to" not in vars(torch.Tensor) and "cuda" not in vars(torch.Tensor)
 
 
 class Decoding:
@@ -63,6 +66,21 @@ class Decoding:
 
     def generate(self, **told: Any) -> None:
         self.told = told
+
+
+class Halving(Decoding):
+    """A model that converts a tensor itself."""
+
+    def generate(self, **told: Any) -> Any:
+        return torch.ones(2).to(torch.float16).dtype
+
+
+def test_what_the_model_converts_itself_is_left_alone(llava: LoadedModel) -> None:
+    loaded: Any = type("Loaded", (), {"model": Halving()})
+    standing = Standing(loaded, GenerationConfig())
+    with on_device(llava):
+        assert standing.generate() == torch.float16
+        assert torch.ones(2).to(torch.float16).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ classes want beside them, stands in :mod:`.internvl_chat` and :mod:`.llava_packa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch._C import TensorBase
 from transformers import PreTrainedModel
 
 from unibench.benchmark import Convention
@@ -75,48 +75,39 @@ class Standing:
             "repetition_penalty": 1.0 if penalty is None else penalty,
             **({"sampled_by_the_harness": True} if samples else {}),
         }
-        # the mode would look at every tensor function of a prefill that is timed
-        with torch._C.DisableTorchFunction():  # ends OnDevice for the length of it
+        # the model's own conversions are meant as they are
+        with patch.multiple(Tensor, to=TensorBase.to, cuda=TensorBase.cuda):  # ends on_device
             answer: Tensor = model.generate(*args, **kwargs)
         return answer
 
 
-class OnDevice(TorchFunctionMode):
-    """Tensors that a harness sends to "cuda", in half precision, go to our device in our precision.
-
-    Args:
-        device: of the model.
-        dtype: of the model.
+@contextmanager
+def on_device(loaded: LoadedModel) -> Iterator[None]:
+    """Tensors that a harness sends to "cuda", in half precision, go inside the block to the
+    model's device in the model's precision.
     """
+    device, precision = loaded.device, loaded.model.dtype
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self._device, self._dtype = device, dtype
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func is Tensor.cuda:
-            return args[0].to(self._device)
-        if func is Tensor.to:
-            # .to takes device and dtype in either order, or another tensor
-            args = [args[0], *(self._ours(value) for value in args[1:])]
-            given = {key: self._ours(value) for key, value in given.items()}
-        return func(*args, **given)
-
-    def _ours(self, value: Any) -> Any:
+    def ours(value: Any) -> Any:
         # float32 and whole numbers are meant as they are
         if isinstance(value, torch.dtype) and value in (torch.float16, torch.bfloat16):
-            return self._dtype
+            return precision
         named = isinstance(value, str) and value.partition(":")[0] == "cuda"
         if named or (isinstance(value, torch.device) and value.type == "cuda"):
-            return self._device
+            return device
         return value
+
+    def to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        # .to takes device and dtype in either order, or another tensor
+        named = {key: ours(value) for key, value in kwargs.items()}
+        return TensorBase.to(tensor, *map(ours, args), **named)
+
+    def cuda(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+        return TensorBase.to(tensor, device)
+
+    # not a TorchFunctionMode: it would be called for every function of torch in a processor
+    with patch.multiple(Tensor, to=to, cuda=cuda):
+        yield
 
 
 class Worded:

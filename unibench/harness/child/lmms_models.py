@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from unibench.benchmark import PACKAGED, VERSIONS, Convention, convention_of, li
 from unibench.config import RunConfig
 from unibench.errors import UsageError
 from unibench.harness.child import llava_package
-from unibench.harness.child.entry import OnDevice, Standing, Worded, folder_of, standing_in
+from unibench.harness.child.entry import Standing, Worded, folder_of, on_device, standing_in
 from unibench.harness.child.frames import by_decord
 from unibench.harness.child.native import device_of, loading_as, source_of, trusting
 from unibench.models import LoadedModel, wrap
@@ -44,7 +43,7 @@ class Asking:
     ) -> None:
         self.inner, self.standing = inner, standing
         self._convention = convention
-        self._place = partial(OnDevice, loaded.device, loaded.model.dtype)
+        self._loaded = loaded
 
     @property
     def is_simple(self) -> bool:
@@ -55,7 +54,7 @@ class Asking:
         """Answers, as lmms-eval asks for them."""
         for request in requests:
             _prepare(request, self._convention, simple=self.is_simple)
-        with self._place(), by_decord():
+        with on_device(self._loaded), by_decord():
             said = self.inner.generate_until(requests)
         return [str(unwrap_generation_output(one)[0]) for one in said]
 
@@ -78,8 +77,7 @@ def asking(loaded: LoadedModel, config: RunConfig, convention: Convention, root:
     checkpoint = config.model.checkpoint or "unibench/model"
     options = _options(kind, convention, config)
     place = "cpu" if loaded.device.type == "cpu" else str(loaded.device)
-    place_of_ours = OnDevice(loaded.device, loaded.model.dtype)
-    with trusting(config.model), standing_in(standing), place_of_ours:
+    with trusting(config.model), standing_in(standing), on_device(loaded):
         inner = kind(
             pretrained=str(folder_of(config.model, loaded, checkpoint, root)),
             device=place,

@@ -19,7 +19,7 @@ from unibench.benchmark import VERSIONS, Convention, convention_of, limits_of
 from unibench.config import RunConfig
 from unibench.errors import UsageError, nearest
 from unibench.harness.child import internvl_chat, llava_package
-from unibench.harness.child.entry import OnDevice, Standing, folder_of, standing_in, worded
+from unibench.harness.child.entry import Standing, folder_of, on_device, standing_in, worded
 from unibench.harness.child.frames import Clock
 from unibench.harness.child.importing import settings_kept
 from unibench.harness.child.inference import CellInference
@@ -203,7 +203,7 @@ def _surroundings(
     kind: Any, loaded: LoadedModel, config: RunConfig, convention: Convention
 ) -> tuple[Standing, Around]:
     """What stands for the model in an object of a class, and what its code must find around it."""
-    place = partial(OnDevice, loaded.device, loaded.model.dtype)
+    place = partial(on_device, loaded)
     if issubclass(kind, LLaVA):
         original = llava_package.Original(loaded, config.generation)
         return original, partial(
