@@ -31,6 +31,7 @@ NAMES = (
     "<!-- -->", "$x$", "~~no~~", "# head", "---", "\\", "=1+1", "+1", "@SUM(A1)", "-cmd|' /C calc'!A0", "\t=1", "'=1",
     "\U0001f600", "\u0645\u0631\u062d\u0628\u0627", "\u65e5\u672c", "%", "#", "{}", "\\write18{touch x}", "^^5c", "\ufeff",
     "]]>", '"', "a,b",
+    "*a", "[3pt]",
 )  # fmt: skip
 
 
@@ -105,6 +106,8 @@ def test_latex_takes_any_name(name: str) -> None:
     text = WRITERS["tex"](table(name))
     assert text.isascii() and "\\write18" not in text and "^^5c" not in text
     assert text.count("\\begin{tabular}") == 1
+    # the end of a row takes what follows it for its argument
+    assert not re.search(r"^\s*[\[*]", text, re.MULTILINE)
 
 
 @pytest.mark.slow

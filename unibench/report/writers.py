@@ -123,14 +123,15 @@ def latex(table: Table) -> str:
 def _tex(text: str) -> str:
     """A text that stands for itself; a character that LaTeX has no command for by its number.
 
-    >>> _tex("50 % of a_b"), _tex(chr(0x1F600))
-    ('50 \\\\% of a\\\\_b', '{\\\\ttfamily U+1F600}')
+    >>> _tex("50 % of a_b"), _tex(chr(0x1F600)), _tex("[a] *")
+    ('50 \\\\% of a\\\\_b', '{\\\\ttfamily U+1F600}', '{[}a] *')
     """
     encoder = UnicodeToLatexEncoder(
         unknown_char_policy=lambda sign: f"{{\\ttfamily U+{ord(sign):04X}}}",
         unknown_char_warning=False,
     )
-    return str(encoder.unicode_to_latex(text))
+    # where a row begins, the end of the row above would take [ or * for its own argument
+    return re.sub(r"^[\[*]", r"{\g<0>}", str(encoder.unicode_to_latex(text)))
 
 
 def _tex_label(name: str) -> str:
