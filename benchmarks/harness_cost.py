@@ -108,8 +108,9 @@ def main() -> None:
         " harness=...`. *A question*: what each question",
         f"between the {few}th and the {many}th costs; *ratio* is unibench's over the harness's,"
         " at most 1.10 wanted. *Start-up*: the rest, imports and",
-        f"loading. {arguments.repeats} repeats, the four commands in turn; median, for the ratio"
-        " with quartiles.",
+        f"loading. {arguments.repeats} repeats, the four commands in turn; the least of each"
+        " command, since other programs only add. In brackets the",
+        "quartiles of the ratio by one repeat alone.",
         "Caches that are shared make a second dearer: load average of the machine before and after"
         f" {load:.1f} and {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores.",
         "",
@@ -126,25 +127,34 @@ def _row(run: Run, sizes: Sequence[int], repeats: int) -> list[str]:
         for side, size in taken:
             taken[side, size].append(run.seconds(side, size, number))
     few, many = sizes
-    slopes: dict[str, list[float]] = {side: [] for side in SIDES}
-    starts: dict[str, list[float]] = {side: [] for side in SIDES}
-    for side in SIDES:
-        for low, high in zip(taken[side, few], taken[side, many], strict=True):
-            slope = (high - low) / (many - few)
-            slopes[side].append(slope)
-            starts[side].append(low - few * slope)
-    ratios = [ours / own for own, ours in zip(slopes["harness"], slopes["unibench"], strict=True)]
+    # other programs can only add to the seconds of a command: the least of them is its own
+    least = {command: min(seconds) for command, seconds in taken.items()}
+    slopes = {side: (least[side, many] - least[side, few]) / (many - few) for side in SIDES}
+    by_repeat = [
+        _slope(taken, "unibench", sizes, number) / _slope(taken, "harness", sizes, number)
+        for number in range(repeats)
+    ]
+    around = spread(by_repeat)
+    ratio = slopes["unibench"] / slopes["harness"]
     return [
         run.harness,
-        *(_pair({side: taken[side, size] for side in SIDES}) for size in sizes),
-        _pair({side: [1000 * slope for slope in slopes[side]] for side in SIDES}),
-        str(spread(ratios)),
-        _pair(starts),
+        *(_pair({side: least[side, size] for side in SIDES}) for size in sizes),
+        _pair({side: 1000 * slopes[side] for side in SIDES}),
+        f"{short(ratio)} ({short(around.low)}-{short(around.high)})",
+        _pair({side: least[side, few] - few * slopes[side] for side in SIDES}),
     ]
 
 
-def _pair(values: dict[str, list[float]]) -> str:
-    return " / ".join(short(spread(values[side]).middle) for side in SIDES)
+def _slope(
+    taken: dict[tuple[str, int], list[float]], side: str, sizes: Sequence[int], number: int
+) -> float:
+    """Seconds of a further question, by one repeat alone."""
+    few, many = sizes
+    return (taken[side, many][number] - taken[side, few][number]) / (many - few)
+
+
+def _pair(values: dict[str, float]) -> str:
+    return " / ".join(short(values[side]) for side in SIDES)
 
 
 if __name__ == "__main__":
