@@ -75,22 +75,22 @@ class Shape:
         return f"{self.cells:,} cells of {self.samples:,}"
 
 
-def grid(out: Path, cells: int) -> list[str]:
-    """The words of a grid of at least so many cells."""
-    seeds = ",".join(map(str, range(ceil(cells / PLACES))))
+def grid(out: Path, shape: Shape) -> list[str]:
+    """The words of a grid of at least so many cells, each asked so many samples."""
+    seeds = ",".join(map(str, range(ceil(shape.cells / PLACES))))
     words = ["-m", f"model={MODELS}", f"method={METHODS}", f"ratio={RATIOS}", f"seed={seeds}"]
-    return [*words, f"out={out}"]
+    return [*words, f"task.limit={shape.samples}", f"out={out}"]
 
 
-def make(out: Path, cells: int, samples: int) -> None:
+def make(out: Path, shape: Shape) -> None:
     """A store of so many cells of a grid."""
-    words = grid(out, cells)
+    words = grid(out, shape)
     _cheaply()
     vanillas: dict[str, Row] = {}
-    for number, cell in enumerate(cells_of(islice(_configs(words), cells))):
+    for number, cell in enumerate(cells_of(islice(_configs(words), shape.cells))):
         if cell.setting not in vanillas:
-            vanillas[cell.setting] = _written(vanilla_of(cell), samples, 0, None)
-        _written(cell, samples, number + 1, vanillas[cell.setting])
+            vanillas[cell.setting] = _written(vanilla_of(cell), shape.samples, 0, None)
+        _written(cell, shape.samples, number + 1, vanillas[cell.setting])
 
 
 def _configs(words: Sequence[str]) -> Iterator[Any]:
@@ -196,17 +196,19 @@ def taken(words: Sequence[str]) -> Taken:
     # a process between, since the peak of children is that of all there ever were
     code = (
         "import resource, subprocess, sys;"
-        "code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode;"
-        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "run = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE);"
+        "print(run.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss);"
+        "print(run.stdout[-2000:].decode(errors='replace'))"
     )
     command = [sys.executable, "-m", "unibench", *words]
     run = subprocess.run(
         [sys.executable, "-c", code, *command], check=True, capture_output=True, text=True
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    status, kib = map(int, run.stdout.split())
+    numbers, _, told = run.stdout.partition("\n")
+    status, kib = map(int, numbers.split())
     if status:
-        raise RuntimeError(f"{' '.join(words)} ended with {status}:\n{run.stderr}")
+        raise RuntimeError(f"{' '.join(words)} ended with {status}:\n{told}\n{run.stderr}")
     seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return Taken(seconds, kib * 1024 / MIB)
 
@@ -233,21 +235,25 @@ def measured(shape: Shape, folder: Path) -> dict[str, Taken]:
     # in a process of its own, which remembers what it asked of the methods, as a run does
     one = ("--make", str(out), "--cells", str(shape.cells), "--samples", str(shape.samples))
     subprocess.run([sys.executable, "-m", "benchmarks.stores", *one], check=True)
-    words = grid(out, shape.cells)
-    found = {name: taken(command) for name, command in verbs(out, page, words).items()}
+    found: dict[str, Taken] = {}
+    for name, command in verbs(out, page, grid(out, shape)).items():
+        found[name] = taken(command)
+        # an hour of measuring is not lost with the command that fails
+        print(f"{shape.shown}, {name}: {found[name].shown}", flush=True)
     size = (page / "index.html").stat().st_size / MIB
     return {**found, PAGE: replace(found[PAGE], written=size)}
 
 
 def partial(folder: Path, samples: int) -> Taken:
     """What `plan` takes where one cell has this many samples, and no row yet."""
-    (config,) = compose_cells([*ONE, f"out={folder}"], sweep=False)
+    words = [*ONE, f"task.limit={samples}", f"out={folder}"]
+    (config,) = compose_cells(words, sweep=False)
     (cell,) = cells_of([config])
     stored = CellFolder(cell)
     with stored.appending(ENVIRONMENT):
         for record in _records(samples, 1):
             stored.append(record.as_json())
-    return taken(["plan", *ONE, f"out={folder}"])
+    return taken(["plan", *words])
 
 
 def main() -> None:
@@ -259,7 +265,7 @@ def main() -> None:
     parser.add_argument("--make", type=Path, help="make a store there, and measure nothing")
     arguments = parser.parse_args()
     if arguments.make is not None:
-        make(arguments.make, int(arguments.cells), int(arguments.samples))
+        make(arguments.make, Shape(int(arguments.cells), int(arguments.samples)))
         return
     counts = [int(count) for count in arguments.cells.split(",")]
     shapes = [Shape(count, 8) for count in counts]
