@@ -51,8 +51,8 @@ def test_an_overlay_stands_under_the_name_of_its_method(tmp_path: Path) -> None:
     assert main(["overlay", "s0001", f"out={out}", f"to={place}"]) == 0
     sheet = np.asarray(Image.open(place).convert("L"))
     assert sheet.shape == (16 + SIDE + GAP, 4 * SIDE + 3 * GAP)
-    # dart, divprune, fastv, vanilla
-    for number, share in enumerate((0.25, 0.25, 0.25, 1.0)):
+    # vanilla, dart, divprune, fastv
+    for number, share in enumerate((1.0, 0.25, 0.25, 0.25)):
         left = number * (SIDE + GAP)
         bright = sheet[16 : 16 + SIDE, left : left + SIDE] == 255
         assert bright.mean() == pytest.approx(share) and bright[SIDE // 2 :, : SIDE // 2].all()

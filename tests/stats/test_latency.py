@@ -103,6 +103,8 @@ def test_the_command_ends_with_the_code_that_uses_it(
     words = ["recommend", "--max", "prefill_ms=50", "--max-drop", "6", f"out={out}"]
     assert main(words) == 0
     lines = capsys.readouterr().out.rstrip().splitlines()
+    assert sum(line.rstrip().endswith("no: drop") for line in lines) == 1  # divprune 0.889
+    assert any(line.rstrip().endswith("no: prefill_ms") for line in lines)
     assert lines[-3:] == [
         "import unibench",
         'with unibench.prune(model, "fastv", processor=processor, ratio=0.889):',
@@ -211,6 +213,10 @@ def test_a_real_profile_joins_real_results_and_fits_into_eighty_columns(
     assert found.best is not None and found.best.name == "divprune"
     assert found.vanilla["prefill_ms"] > 0
     (file,) = (tmp_path / "profile").glob("*.json")
+    other = ["model=tiny_qwen2_5_vl", "method=l2norm", "ratio=0.889", "image=112x112"]
+    assert main(["profile", *other, *small, f"out={tmp_path}"]) == 0
+    names = {one.method for one in profiles(tmp_path)}
+    assert {"divprune", "l2norm"} <= names, "a profile of other methods takes no place of this one"
     capsys.readouterr()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from unibench.cli.parser import Options
 from unibench.cli.results import finished, folder_of
 from unibench.cli.terminal import console, new_table, print_table
-from unibench.comparison.latency import Choice, code_of, profiles, within
+from unibench.comparison.latency import Choice, code_of, missed, profiles, within
 
 
 def recommend(options: Options) -> int:
@@ -40,11 +40,15 @@ def _table(choice: Choice, limits: Mapping[str, float]) -> Table:
     table = new_table(None, ("method", "budget", "tasks", "drop %", *limits, "fits"))
     for one in choice.settings:
         costs = (_cost(one.costs.get(name)) for name in limits)
-        fits = "yes" if one.fits else "no"
-        table.add_row(one.name, one.budget, str(one.tasks), f"{one.drop:.1f}", *costs, fits)
+        drop = f"{one.drop:.1f}"
+        table.add_row(one.name, one.budget, str(one.tasks), drop, *costs, _fits(one.missed))
     full = (_cost(choice.vanilla.get(name)) for name in limits)
-    table.add_row("vanilla", "0", "", "0.0", *full, "yes" if choice.enough else "no")
+    table.add_row("vanilla", "0", "", "0.0", *full, _fits(missed(choice.vanilla, limits)))
     return table
+
+
+def _fits(over: Sequence[str]) -> str:
+    return f"no: {', '.join(over)}" if over else "yes"
 
 
 def _cost(value: float | None) -> str:

@@ -490,8 +490,10 @@ def plot(parser: Parser) -> None:
 def overlay(parser: Parser) -> None:
     """Kept tokens."""
     parser.takes("SAMPLE [key=value ...]")
-    parser.add_argument("sample", metavar="SAMPLE", help="id of a sample, see samples.jsonl")
-    parser.setting("to", "FILE", "png or another picture format", default="overlay.png")
+    parser.add_argument(
+        "sample", metavar="SAMPLE", help="id of a sample, in samples.jsonl of each cell's folder"
+    )
+    parser.setting("to", "overlay.png", "or another picture format", default="overlay.png")
     shows = one_of("show", ("kept", "scores"))
     parser.setting(
         "show", "kept", "or scores, of runs with scores=true", default="kept", type=shows

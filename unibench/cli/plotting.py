@@ -66,6 +66,8 @@ def overlay(options: Options) -> int:
     """
     frame = finished(options)
     cells = _of_sample(frames.whole(frame), options.sample)
+    # what nothing was taken from stands first
+    cells = cells.sort_values("method", key=lambda names: names != "vanilla", kind="stable")
     for key in ("model", "task", "setting"):
         only(cells, key)
     folders = zip(_labels(cells, options.sample), cells["folder"], strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, fields
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def profile(options: Options) -> int:
     out = Path(cells[0].out, "profile")
     command = " ".join(["python -m unibench profile", *options.given])
     tables = measure.profile(request, cells, lambda line: print(line, file=sys.stderr))
-    for number, measured in enumerate(tables):
+    for measured in tables:
         text = table.markdown(request, measured, command)
         if sys.stdout.isatty():
             show(request, measured, command)
@@ -41,11 +42,17 @@ def profile(options: Options) -> int:
         out.mkdir(parents=True, exist_ok=True)
         first = measured.rows[0]
         image, batch = first["image"], first["batch"]
-        name = f"{first['model']}_{request.protocol}_{image}_batch{batch}_{number}"
+        name = _free(out, f"{first['model']}_{request.protocol}_{image}_batch{batch}")
         (out / f"{name}.md").write_text(text, encoding="utf-8")
         (out / f"{name}.json").write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
         print(f"{out / name}.md and .json\n")
     return 0
+
+
+def _free(folder: Path, stem: str) -> str:
+    """The first name that no profile has: one of other methods on the same inputs stays there."""
+    names = (f"{stem}_{number}" for number in count())
+    return next(name for name in names if not (folder / f"{name}.json").exists())
 
 
 def show(request: Request, measured: Measured, command: str) -> None:

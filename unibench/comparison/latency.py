@@ -96,7 +96,7 @@ class Setting:
         tasks: that its drop is the mean over.
         drop: against vanilla in per cent.
         costs: of its profile.
-        fits: whether it stays within every limit.
+        missed: the limits that it does not stay within; ``drop`` is that of the drop.
     """
 
     name: str
@@ -107,7 +107,12 @@ class Setting:
     tasks: int
     drop: float
     costs: Mapping[str, float]
-    fits: bool
+    missed: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether it stays within every limit."""
+        return not self.missed
 
 
 @dataclass(frozen=True)
@@ -287,7 +292,7 @@ def _choice(
                 tasks=len(group),
                 drop=drop,
                 costs=known,
-                fits=_is_within(known, limits) and drop <= max_drop,
+                missed=(*missed(known, limits), *(["drop"] if drop > max_drop else [])),
             )
         )
     if not settings:
@@ -295,12 +300,13 @@ def _choice(
     order = next(iter(limits))
     settings.sort(key=lambda one: (not one.fits, one.drop, one.costs.get(order, float("inf"))))
     best, full = settings[0] if settings[0].fits else None, costs.get(("vanilla", "0"), {})
-    return Choice(inputs, full, _is_within(full, limits), tuple(settings), best, tuple(without))
+    return Choice(inputs, full, not missed(full, limits), tuple(settings), best, tuple(without))
 
 
-def _is_within(costs: Mapping[str, float], limits: Mapping[str, float]) -> bool:
+def missed(costs: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+    """The limits that costs do not stay within."""
     # what was not measured cannot be promised
-    return all(costs.get(name, float("inf")) <= most for name, most in limits.items())
+    return [name for name, most in limits.items() if costs.get(name, float("inf")) > most]
 
 
 def _of_variant(variant: str) -> dict[str, str]:

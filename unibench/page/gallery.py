@@ -35,7 +35,7 @@ def views_of(folder: str, sample: str, show: Show = "kept") -> list[Image.Image]
     place = Path(folder)
     records = {one.id: one for one in stored(place, read_samples(place)[0].values())}
     if sample not in records:
-        raise unknown(f"sample of {folder}", sample, list(records)[:5])
+        raise unknown(f"sample of {folder}", sample, records)
     (source,) = asked(place, {sample}, len(records)).values()
     one = records[sample]
     if show == "scores" and one.scores is None:
