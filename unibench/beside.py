@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from unibench import registry
-from unibench.config import BudgetConfig, Control, ModelConfig, RunConfig, model_path
+from unibench.config import BudgetConfig, Control, ModelConfig, RunConfig, budget_of, model_path
 from unibench.identity import NO_CONTROL, of_control
 
 Controls = Literal["none", "standard"]
@@ -30,8 +30,9 @@ def beside(cells: Sequence[RunConfig]) -> Iterator[RunConfig]:
 
     Beside each method at each budget: the picture made smaller, where the model reads smaller
     pictures in fewer tokens; where it does not, or not always, ``pooling`` and ``resize_blur``, by
-    which samples are grouped; of a video fewer frames and ``pooling``; and random choice of as many
-    tokens at the same layers. ``blind`` has no budget.
+    which samples are grouped; of a video fewer frames and ``pooling``, and with ``video.frames``
+    the unpruned model on the share of them that is kept; and random choice of as many tokens at the
+    same layers. ``blind`` has no budget.
 
     Args:
         cells: of the grid, checked.
@@ -55,6 +56,8 @@ def _of_cell(cell: RunConfig) -> Iterator[RunConfig]:
         controls = _changed_pictures(cell.model, cell.pixels)
     for control in controls:
         yield of_control(replace(cell, method={"name": "vanilla"}, control=control))
+    if (fewer := _fewer(cell)) is not None:
+        yield fewer
     plain = replace(cell, positions=RunConfig.positions, seed=0, control=NO_CONTROL)
     if video or _resizing(cell.model, cell.pixels) != "native":
         scope = BudgetConfig(scope=cell.budget.scope)
@@ -62,6 +65,19 @@ def _of_cell(cell: RunConfig) -> Iterator[RunConfig]:
     card = registry.method(str(cell.method.get("source") or cell.method["name"]))
     if card.category != "random":
         yield from (replace(plain, method=random_beside(cell.method), seed=seed) for seed in SEEDS)
+
+
+def _fewer(cell: RunConfig) -> RunConfig | None:
+    """The unpruned model on as many frames as have the tokens that a method keeps of more, see
+    :mod:`unibench.comparison.more_frames`; None where frames or tokens are not a number and a
+    share.
+    """
+    frames, share = cell.video.frames, budget_of(cell).retention
+    if frames is None or share is None:
+        return None
+    video = replace(cell.video, frames=max(1, round(frames * share)))
+    # without a control this is the unpruned model
+    return of_control(replace(cell, method={"name": "vanilla"}, control=NO_CONTROL, video=video))
 
 
 def _changed_pictures(model: ModelConfig, pixels: str) -> tuple[Control, ...]:

@@ -47,7 +47,8 @@ SERIES = columns("series", "metric", "ability")  # of lines that seeds alone tel
 PLACE = columns("setting", "metric", "ability")  # where a drop is measured against vanilla
 MEANS = tuple(name for name in NUMBERS if name not in ("ratio", "low", "high"))
 SETTING = columns(
-    *("weights", "dtype", "attn", "batch", "pixels", "text_after_video", "max_new_tokens"),
+    *("weights", "dtype", "attn", "batch", "pixels", "frames", "text_after_video"),
+    "max_new_tokens",
     *("harness", "harness_version", "wrapper", "judge", "n", "data", "code", "setting"),
 )  # what tells settings apart; the last one does wherever the others do not
 METHOD = columns(

@@ -370,6 +370,18 @@ def question_setting_of(identity: Mapping[str, Any]) -> str:
     return _hash(_without(identity, *CANDIDATE, *RUNS, *names, code=("method", "engine")))
 
 
+def resampled_setting_of(identity: Mapping[str, Any]) -> str:
+    """Hash of a setting without its frames and pixels: two cells that share it were asked the same
+    about the same pictures or videos, of which one saw more.
+    """
+    kept = _without(identity, *CANDIDATE, *RUNS, "pixels", "video", code=("method",))
+    if isinstance(asked := kept["harness"], Mapping) and "convention" in asked:
+        convention = _without(asked["convention"], "frames", "video")
+        kept["harness"] = {**asked, "convention": convention}
+    readers = identity.get("video", {}).get("readers")
+    return _hash({**kept, "readers": readers})
+
+
 def series_of(identity: Mapping[str, Any]) -> str:
     """Hash of all that an identity says but seed and repetition: cells of one series, and no
     others, are averaged.

@@ -77,7 +77,7 @@ def _of_results(options: Options) -> list[Table]:
         cells = frames.over_seeds(finished(options), intervals="interval" in show)
         found = against(_with_controls(options, cells)) if view == "tasks" else {}
     tables = reports.grid(cells, view, found)
-    if view not in ("groups", "diagnostics"):
+    if view not in reports.OWN_TABLES:
         tables = [
             reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables
         ]

@@ -70,7 +70,7 @@ def against(lines: pd.DataFrame) -> dict[str, Against]:
             if not beside:
                 continue
             best = max(beside, key=lambda one: float(one["score_100"]))
-            if (result := _paired(best, line)) is not None:
+            if (result := in_common(best, line)) is not None:
                 found[str(line["series"])] = Against(named(best), result)
     return found
 
@@ -113,10 +113,10 @@ def _text(parameters: Mapping[str, Any]) -> str:
     return json.dumps(parameters, sort_keys=True, default=list)
 
 
-def _paired(control: Line, line: Line) -> Paired | None:
+def in_common(first: Line, second: Line) -> Paired | None:
     """The paired test of two lines; None where their samples are gone or none is scored."""
     try:
-        one, two = frame.mean_scores(control["folder"]), frame.mean_scores(line["folder"])
+        one, two = frame.mean_scores(first["folder"]), frame.mean_scores(second["folder"])
     except UsageError:
         return None
     pairs = list(_pairs(one, two))

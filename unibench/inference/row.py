@@ -345,6 +345,7 @@ class Row(Measured, Counted, Scored, Named):
         same = {column: getattr(self, column) for column in _SCALARS} | {
             "batch": str(self.batch),  # a number in some rows, "auto" in others
             "params": json.dumps(self.method_options, sort_keys=True),
+            "frames": _asked_frames(self.frames),
             "source": source_of(self.identity),
             "setting": self.setting,
             "series": self.series,
@@ -369,6 +370,19 @@ class Row(Measured, Counted, Scored, Named):
             interval = {"low": part.ci_low, "high": part.ci_high}
             named = {"main": True, "ability": UNNAMED if name == ALL else name}
             yield same | unknown | scores | interval | named
+
+
+def _asked_frames(sampling: Mapping[str, Any] | None) -> str:
+    """How many frames of a video were asked for; empty of pictures.
+
+    >>> _asked_frames({"frames": 8}), _asked_frames({"fps": 2.0}), _asked_frames({"shown": "own"})
+    ('8', '2 fps', 'all')
+    """
+    if sampling is None:
+        return ""
+    if (fps := sampling.get("fps")) is not None:
+        return f"{fps:g} fps"
+    return str(sampling.get("frames") or "all")
 
 
 def read_row(folder: Path) -> Row:
@@ -779,11 +793,11 @@ _SCALARS = tuple(
 )
 MEASURED = tuple(entry.name for entry in fields(Measured))
 HASHES = ("setting", "series", "condition", "candidate", "source")
-LINE = (*_SCALARS, *HASHES, "params", "main", "ability", "low", "high")
+LINE = (*_SCALARS, *HASHES, "params", "frames", "main", "ability", "low", "high")
 """Columns of a frame: those of a row that hold one value; hashes of its identity, of which
-``source`` is the digest of the method's code; the parameters as JSON; and of each line whether its
-metric is the row's own, the ability that it covers (``all`` is every sample) and the 95 % interval
-of ``score_100``."""
+``source`` is the digest of the method's code; the parameters as JSON; how many frames of a video
+were asked for; and of each line whether its metric is the row's own, the ability that it covers
+(``all`` is every sample) and the 95 % interval of ``score_100``."""
 NUMBERS = (
     *(entry.name for entry in _FIELDS if entry.name in _SCALARS and "float" in str(entry.type)),
     *("low", "high"),

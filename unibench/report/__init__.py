@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unibench.report.ours import filled as filled
     from unibench.report.over_control import controls as controls
     from unibench.report.overlap import diagnostics as diagnostics
+    from unibench.report.own import OWN_TABLES as OWN_TABLES
     from unibench.report.own import grid as grid
     from unibench.report.pairs import beyond as beyond
 
@@ -46,6 +47,7 @@ _HOME = {
     "filled": "ours",
     "controls": "over_control",
     "diagnostics": "overlap",
+    "OWN_TABLES": "own",
     "grid": "own",
     "beyond": "pairs",
 }

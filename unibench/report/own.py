@@ -20,6 +20,7 @@ from unibench.inference.row import columns as names
 from unibench.registry import category
 from unibench.report.by_group import groups
 from unibench.report.over_control import MARK, NOTE
+from unibench.report.over_frames import more_frames
 from unibench.report.overlap import diagnostics
 from unibench.report.table import Block, Entry, Line, Source, Table
 from unibench.store import versions as releases
@@ -28,8 +29,9 @@ MISSING = "–"
 BUDGET = names("budget_mode", "budget_scope")
 COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
 Result = Mapping[Hashable, Any]  # one line of the frame
-WHOLE = {"groups": groups, "diagnostics": diagnostics}  # views that are tables of their own
-VIEWS = ("tasks", "abilities", "place", "aim", *WHOLE)
+# views that are tables of their own
+OWN_TABLES = {"groups": groups, "diagnostics": diagnostics, "more_frames": more_frames}
+VIEWS = ("tasks", "abilities", "place", "aim", *OWN_TABLES)
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def grid(
     Args:
         frame: finished cells with seeds joined, the columns of ``unibench.frame``.
         view: columns are ``tasks`` or ``abilities``; or the ``groups`` of samples that a smaller
-            picture makes; or the ``diagnostics`` of the choices; or methods are averaged by the
-            ``place`` where they cut or by their ``aim``.
+            picture makes; or the ``diagnostics`` of the choices; or methods on ``more_frames``
+            beside the unpruned model on fewer; or methods are averaged by the ``place`` where they
+            cut or by their ``aim``.
         found: each method against the best control, see
             :func:`unibench.comparison.against.against`; scores of tasks that are not beyond their
             control are marked.
@@ -59,8 +62,8 @@ def grid(
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
-    if view in WHOLE and len(frame):
-        return WHOLE[view](frame)
+    if view in OWN_TABLES and len(frame):
+        return OWN_TABLES[view](frame)
     if not len(frame):
         raise UsageError(
             "there are no finished cells; out=<folder> names the results of earlier runs"
