@@ -36,6 +36,7 @@ CALIBRATED = ("vtw", "fitprune", "mustdrop", "d2pruner")
 FILTERS = (
     *("model", "family", "task", "method", "variant", "params", "source", "budget", "ratio"),
     *("budget_mode", "budget_scope", "positions", "weights", "dtype", "attn", "batch", "pixels"),
+    "frames",
     *("text_after_video", "max_new_tokens", "harness", "harness_version", "wrapper", "judge", "n"),
     *("data", "code", "setting", "device", "key"),
 )  # columns of results; a test holds them to those that the frame knows
