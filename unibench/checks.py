@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -57,7 +58,8 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
         budget_of(cell)
     except UsageError as error:
         yield error
-    yield from config.mistakes(cell)
+    own = [*config.mistakes(cell), *_secrets(cell, known)]
+    yield from own
     if cell.pixels not in cell.model.pixels:
         yield unknown(f"pixels of model {cell.model.name}", cell.pixels, cell.model.pixels)
     if cell.share in ("memory", "disk") and cell.timing:
@@ -76,7 +78,7 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
     yield from known.once(
         lambda: list(_model_mistakes(cell)), "model", cell.model, more=cell.batch_size
     )
-    yield from _method_mistakes(cell, known)
+    yield from _method_mistakes(cell, known, sound=not own)
     yield from known.once(
         lambda: list(_task_mistakes(cell)),
         *("task", cell.task, cell.harness_options, cell.model),
@@ -86,6 +88,19 @@ def mistakes(cell: RunConfig, known: Known | None = None) -> Iterator[UsageError
             *(cell.convention, cell.prompt, cell.system, cell.prefix, *vars(cell.video).values()),
         ),
     )
+
+
+def _secrets(cell: RunConfig, known: Known) -> Iterator[UsageError]:
+    """Secrets in the values of a cell; what cells share is looked through once."""
+    for key, value in vars(cell).items():
+        if isinstance(value, str):
+            yield from config.secrets(key, value)
+        elif value is not None and not isinstance(value, (bool, int, float)):
+            yield from known.once(partial(_listed, key, value), "secrets", value, more=key)
+
+
+def _listed(key: str, value: Any) -> list[UsageError]:
+    return list(config.secrets(key, value))
 
 
 def _place_mistakes(cell: RunConfig) -> Iterator[UsageError]:
@@ -404,8 +419,10 @@ def _processor_mistakes(spec: ModelConfig) -> Iterator[UsageError]:
         )
 
 
-def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
-    """Values that the annotations refuse; if there are none, what the method itself refuses."""
+def _method_mistakes(cell: RunConfig, known: Known, *, sound: bool) -> Iterator[UsageError]:
+    """Values that the annotations refuse; if there are none, and the values of the cell itself are
+    sound, what the method refuses.
+    """
     card = registry.method(str(cell.method.get("source") or cell.method["name"]))
     wrong = known.once(
         lambda: list(_value_mistakes(card, cell.method, "method")), "method", cell.method
@@ -424,7 +441,7 @@ def _method_mistakes(cell: RunConfig, known: Known) -> Iterator[UsageError]:
             f"keep={budget.tokens} is more than the {facts.positions} tokens that {facts.name} can"
             " read, so nothing would be removed"
         )
-    if any(config.mistakes(cell)):
+    if not sound:
         return  # a mode of the budget that does not exist, for one
 
     def refused(family: str, facts: ModelFacts) -> str | None:

@@ -477,15 +477,17 @@ def typed(plain: Mapping[str, Any]) -> RunConfig:
 
 
 def mistakes(cell: RunConfig) -> Iterator[UsageError]:
-    """Values of a cell that are of the right type, but outside of a closed set or a range, or that
-    hold a secret, which would be stored.
-    """
+    """Values of a cell that are of the right type, but outside of a closed set or a range."""
     yield from schema.mistakes(cell)
     try:
         check_name("harness_options.judge.key", cell.harness_options.judge.key)
     except UsageError as error:
         yield error
-    for key, text in _texts(vars(cell)):
+
+
+def secrets(name: str, value: Any) -> Iterator[UsageError]:
+    """What of a cell's value, by its key, holds a secret, which would be stored."""
+    for key, text in _texts(value, name):
         kind = None if isinstance(text, FromEnvironment) else secret_in(text)
         if kind is not None and key != "harness_options.judge.key":
             yield UsageError(
