@@ -264,14 +264,16 @@ def mistakes(config: RunConfig) -> Iterator[UsageError]:
         yield UsageError(
             f"batch_size={config.batch_size}: a harness asks one sample at a time; use batch_size=1"
         )
+    columns = benchmark.card.columns  # of a benchmark without a card nobody says which
+    named = f", with the columns {', '.join(columns)}" if columns else ""
     for path in data_of(config.task, benchmark.harness):
         if not path.exists():
             yield UsageError(
-                f"task.data={config.task.data}: {benchmark.harness} looks for {path.name} there, "
-                f"with the columns {', '.join(benchmark.card.columns)}"
+                f"task.data={config.task.data}: {benchmark.harness} looks for {path.name} there"
+                f"{named}"
             )
         elif path.suffix == ".tsv":
-            reasons = tables.mistakes(path, benchmark.card.columns)
+            reasons = tables.mistakes(path, columns)
             yield from map(UsageError, reasons[:SHOWN])
             if len(reasons) > SHOWN:
                 yield UsageError(f"{path}: {len(reasons) - SHOWN} more rows like these")

@@ -107,6 +107,10 @@ def test_a_harness_can_be_named() -> None:
             "vlmevalkit looks for POPE.tsv there, with the columns index, image",
         ),
         (("task=pope", "harness=lmms_eval", "task.data=tests"), "lmms_eval looks for pope there"),
+        (
+            ("task=vlmevalkit:Video-MME_8frame", "task.data=tests"),
+            "vlmevalkit looks for Video-MME there$",
+        ),
     ],
 )
 def test_mistakes_are_told_before_a_model_is_loaded(words: tuple[str, ...], said: str) -> None:

@@ -13,8 +13,12 @@ from tests.harness.standins._lmms_eval import LMMS_EVAL as LMMS_EVAL
 from tests.harness.standins._lmms_eval import write as write_lmms_eval
 from tests.harness.standins._vlmevalkit import VLMEVALKIT as VLMEVALKIT
 from tests.harness.standins._vlmevalkit import write as write_vlmevalkit
+from tests.harness.standins._vlmevalkit_videos import VIDEOS
+from tests.harness.standins._vlmevalkit_videos import write as write_videos
 
 NAMES = {"vlmevalkit": tuple(VLMEVALKIT), "lmms_eval": tuple(LMMS_EVAL)}
+FOLDERS = {"vlmevalkit": tuple(VIDEOS), "lmms_eval": ()}
+"""Data sets of videos, which are folders in VLMEvalKit."""
 OF_PAPERS = {
     "vlmevalkit": (
         *("BLINK", "VStarBench", "HRBench4K", "HRBench8K", "CV-Bench-2D", "CV-Bench-3D"),
@@ -38,7 +42,12 @@ def write(folder: Path, harness: str, names: Iterable[str], size: int = 24) -> l
     Args:
         folder: is made; one folder serves both harnesses.
         harness: ``vlmevalkit`` or ``lmms_eval``.
-        names: official names, see ``NAMES``.
+        names: official names, see ``NAMES`` and ``FOLDERS``.
         size: questions per table (Vinoground: always 2,000).
     """
-    return [_WRITERS[harness](name, folder, size) for name in names]
+    return [
+        write_videos(name, folder, size)
+        if name in FOLDERS[harness]
+        else _WRITERS[harness](name, folder, size)
+        for name in names
+    ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tests.harness.standins import NAMES, write
+from tests.harness.standins import FOLDERS, NAMES, write
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.harness.standins")
@@ -20,7 +20,11 @@ if __name__ == "__main__":
         for path in write(
             given.folder,
             harness,
-            [name for name in NAMES[harness] if not given.names or name in given.names],
+            [
+                name
+                for name in (*NAMES[harness], *FOLDERS[harness])
+                if not given.names or name in given.names
+            ],
             given.size,
         ):
             print(path)
