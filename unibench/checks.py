@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from unibench import benchmark, config, engines, hub, registry
 from unibench.budget import TextAfterVideo
-from unibench.config import ModelConfig, RunConfig, budget_of, model_path
+from unibench.config import Control, ModelConfig, RunConfig, budget_of, model_path
 from unibench.errors import UsageError, unknown
 from unibench.facts import ModelFacts, misplaced
 from unibench.registry import answers
@@ -119,8 +119,8 @@ def _place_mistakes(cell: RunConfig) -> Iterator[UsageError]:
 
 def _control_mistakes(cell: RunConfig) -> Iterator[UsageError]:
     """A control changes the picture, then the model runs as it is."""
-    if cell.control == "none":
-        return
+    if cell.control == "none" or cell.control not in get_args(Control):
+        return  # a wrong name is said elsewhere
     if cell.method["name"] != "vanilla":
         yield UsageError(
             f"control={cell.control} stands in the place of a method: leave"

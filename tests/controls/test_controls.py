@@ -180,6 +180,7 @@ def test_a_control_is_a_candidate_beside_the_methods() -> None:
         (["control=resize", "task=pope"], "add convention=model"),
         (["control=blind_other", "task=pope", "convention=model"], "hands over"),
         (["control=resise"], "Did you mean resize"),
+        (["control=resise", "task=synthvideo"], "^unknown control[^\\n]*$"),  # and nothing more
         (["control=fewer_frames"], "task=synthvqa shows pictures: take control=resize"),
         (["control=resize", "task=synthvideo"], "shows videos: take control=fewer_frames"),
         (["control=blind_other", "task=synthvideo"], "shows videos: take control=fewer_frames"),
