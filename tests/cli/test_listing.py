@@ -134,6 +134,7 @@ def after_each(commands: list[list[str]], cache: Path) -> list[bool]:
     return loaded
 
 
+@pytest.mark.slow
 def test_quick_verbs_load_no_torch_once_the_methods_were_asked(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()

@@ -28,10 +28,10 @@ from unibench import UsageError
 
 NAMES = (*METHODS, *FORMS)
 slow = [pytest.mark.slow]
-# by default one method of each kind (question, attention inside, diversity, tower, draw) on Qwen,
-# and the one that reads a CLIP on LLaVA; the others are in the full run
+# by default one that cuts inside Qwen, and the one that reads a CLIP on LLaVA; the others are in
+# the full run
 QUICK = {
-    "qwen2_5_vl": ("cdpruner", "sparsevlm", "random_pre"),
+    "qwen2_5_vl": ("sparsevlm",),
     "llava": ("cdpruner",),
 }
 
@@ -50,10 +50,10 @@ def _product() -> list[object]:
 
 
 def _runs() -> list[object]:
-    """Wrappers and positions; the first of each on tiny LLaVA by default."""
-    quick = ("divprune wrap=[cen_prune]", "visionzip positions=centre")
+    """Wrappers and positions; both at once on tiny LLaVA by default."""
+    quick = ("llava", "visionzip positions=centre")
     return [
-        pytest.param(family, name, marks=[] if (family, name in quick) == ("llava", True) else slow)
+        pytest.param(family, name, marks=[] if (family, name) == quick else slow)
         for family in ("llava", "qwen2_5_vl")
         for name in RUNS
     ]

@@ -47,6 +47,7 @@ print([card(name).family for name in full_plan().checked])
 """
 
 
+@pytest.mark.slow
 def test_it_imports_neither_hydra_nor_omegaconf() -> None:
     run = subprocess.run([sys.executable, "-c", BLOCKED], cwd=TOP, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -156,9 +156,8 @@ def test_an_interpreter_that_does_not_exist_is_named(
     )
 
 
-@pytest.mark.parametrize(
-    "sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_parent_takes_its_child_along(
     words: list[str], tmp_path: Path, sent: signal.Signals
 ) -> None:

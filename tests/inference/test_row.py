@@ -11,6 +11,7 @@ import pytest
 
 from tests.inference._stored import archived
 from tests.support.records import record
+from tests.support.turns import some_of
 from unibench import frame
 from unibench.compose import compose_cells
 from unibench.identity import Cell, cell_of, vanilla_of
@@ -91,8 +92,8 @@ def test_a_reader_of_a_column_that_does_not_exist_fails_when_it_is_imported() ->
         columns("prefill_ms", "prefil_ms")
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
+@some_of(
+    "column, value",
     [
         ("method", []),
         ("n", None),
@@ -105,6 +106,7 @@ def test_a_reader_of_a_column_that_does_not_exist_fails_when_it_is_imported() ->
         ("tflops", "1"),
         ("notes", None),
     ],
+    2,
 )
 def test_a_row_of_other_types_is_named_and_costs_nothing_else(
     column: str, value: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture

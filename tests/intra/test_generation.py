@@ -165,7 +165,7 @@ def test_mustdrop_merges_drops_and_hides_the_cache_from_decoding_only(
     assert record.processed[0] == visual - int(prefill[0].sum())
 
 
-@pytest.mark.parametrize(("name", "family", "attn"), some([*CASES], spread([*CASES], 1)))
+@pytest.mark.parametrize(("name", "family", "attn"), some([*CASES], spread([*CASES][::2], 1)))
 def test_a_ragged_batch_equals_single_samples(name: str, family: str, attn: str) -> None:
     model = model_of(family, attn)
     samples = [inputs_of(family, 0, 1), inputs_of(family, 1, 0), inputs_of(family, 2, 3)]

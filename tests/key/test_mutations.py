@@ -190,7 +190,7 @@ def with_another_statement(text: str, name: str) -> str:
     return "".join([*lines[:place], line, *lines[place:]])
 
 
-@some_of("place", REACHED, 2)
+@some_of("place", REACHED, 4)
 def test_an_edit_changes_what_reaches_it_and_nothing_else(
     tree: Path, before: dict[str, str], place: str
 ) -> None:

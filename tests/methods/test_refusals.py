@@ -107,7 +107,7 @@ def raised(family: str, name: str, options: dict[str, Any], mode: Any) -> str | 
         return str(error)
 
 
-@in_turn("mode, family", ["at_stage", "layer_average"], once, on=2)
+@in_turn("mode, family", ["at_stage", "layer_average"], once, on=1)
 def test_a_command_is_refused_exactly_where_a_session_would_be(
     family: str, mode: str, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ def test_shared_features_change_no_answer_and_no_count(
     ("model", "share"),
     [
         ("tiny_llava", "memory"),
-        ("tiny_internvl", "disk"),
+        pytest.param("tiny_internvl", "disk", marks=pytest.mark.slow),
         pytest.param("tiny_llava", "disk", marks=pytest.mark.slow),
         pytest.param("tiny_internvl", "memory", marks=pytest.mark.slow),
     ],

@@ -162,6 +162,7 @@ def test_contenders_take_turns_and_are_asked_the_same() -> None:
     assert [line.requests for line in lines] == [4, 4] and lines[0].prompt == 50
 
 
+@pytest.mark.slow
 def test_the_page_has_a_line_for_each_load_and_what_clients_saw(tmp_path: Path) -> None:
     given = bench.Bench(
         [bench.Contender("vanilla")],

@@ -200,6 +200,7 @@ def test_without_a_profile_nothing_is_promised(
     assert "costs are taken from one alone: python -m unibench profile" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_real_profile_joins_real_results_and_fits_into_eighty_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
