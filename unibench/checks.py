@@ -184,9 +184,13 @@ def _engine_mistakes(cell: RunConfig) -> Iterator[UsageError]:
     said, spec, name = f"engine={cell.engine}", cell.model, str(cell.method["name"])
     if cell.timing:
         yield UsageError(f"{said} measures no times of single samples: add timing=false")
-    if cell.task.kind != "embedded" or cell.task.modality != "image":
+    if cell.task.modality != "image":
+        yield UsageError(f"{said} answers tasks of pictures, which task={cell.task.name} is not")
+    own = cell.convention == "model" and cell.harness_options.wrapper == "unibench"
+    if cell.task.kind == "harness" and not own:
         yield UsageError(
-            f"{said} answers embedded tasks of pictures so far, which task={cell.task.name} is not"
+            f"{said} answers what unibench's own model object is asked, and task={cell.task.name}"
+            " is asked by the harness's: add convention=model"
         )
     if spec.family not in engines.FAMILIES:
         yield UsageError(

@@ -111,7 +111,7 @@ def rekey(options: Options) -> int:
     from unibench.store.rekey import rekey as lift
 
     stay = 0
-    with closing(Harnessed()) as harnessed, closing(Served()) as served:
+    with closing(Harnessed()) as harnessed, closing(Served(harnessed)) as served:
         executors: dict[str, Executor] = {
             "embedded": Embedded(),
             "harness": harnessed,

@@ -9,6 +9,7 @@ sample      ``record``: a line for ``samples.jsonl``; where cells are answered t
             number of its cell, and ``left``: of how many more the sample's answers follow
 lost        ``cell``, ``left``, ``message``, ``usage``: a cell beside the first has failed
 answered    ``peak_mib``: all samples are there, scoring begins
+collected   ``total``, ``names``: the questions that an engine is to answer are written down
 result      a :class:`~unibench.inference.verdict.Verdict`
 fetched     ``name``, ``fine``, ``message``: a benchmark's data
 done        the last benchmark of a prefetch was tried
@@ -73,11 +74,17 @@ def read_job(file: Path) -> list[Cell]:
 
 WORK = "harness"  # folder of a cell for what a harness writes while it asks and scores
 TOGETHER = {"together": True}  # about a job whose cells are answered together
+COLLECTING = {"collecting": True}  # about one whose questions are written down for an engine
 
 
 def is_together(file: Path) -> bool:
     """Whether the cells of a job are answered together."""
     return bool(json.loads(file.read_text(encoding="utf-8")).get("together"))
+
+
+def is_collecting(file: Path) -> bool:
+    """Whether the questions of a job are written down for an engine."""
+    return bool(json.loads(file.read_text(encoding="utf-8")).get("collecting"))
 
 
 def read_prefetch(file: Path) -> tuple[Harness, list[str]] | None:

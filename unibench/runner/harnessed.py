@@ -13,7 +13,8 @@ from unibench.benchmark import data_of
 from unibench.errors import UsageError
 from unibench.harness import HarnessError, HarnessProcess, needs
 from unibench.harness.client import interpreter
-from unibench.harness.job import TOGETHER, WORK, write_job
+from unibench.harness.collected import FOLDER
+from unibench.harness.job import COLLECTING, TOGETHER, WORK, write_job
 from unibench.identity import Cell
 from unibench.inference.record import Record
 from unibench.inference.row import Row, row_of
@@ -47,6 +48,21 @@ class Harnessed:
     def __init__(self) -> None:
         self._child = StandingChild()
 
+    def collect(self, part: ClaimedPart) -> tuple[list[str], int]:
+        """Have what is missing written down for an engine that answers it: the samples, and how
+        many the benchmark has.
+        """
+        cell = part.folder.cell
+        self._check(part)
+        folder = cell.folder.absolute()
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of a command that was killed
+        part.folder.open()
+        write_job([cell], folder / "job.json", COLLECTING)
+        with self._child.at_work(cell):
+            process = self._process_of(cell)
+            (event,) = process.take(folder / "job.json", folder / "run.log", "collected")
+        return event["names"], event["total"]
+
     def answer(
         self,
         part: ClaimedPart,
@@ -58,11 +74,8 @@ class Harnessed:
         as far as it can be with it.
         """
         cell, parts = part.folder.cell, [part, *beside]
-        if part.of > 1:
-            raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
-        needs.check(cell)
+        self._check(part)
         folder = cell.folder.absolute()
-        _refuse_words_of_tables(cell)
         part.folder.open()
         cells = [one.folder.cell for one in parts]
         write_job(cells, folder / "job.json", TOGETHER if beside else None)
@@ -74,6 +87,14 @@ class Harnessed:
         event.pop("event")
         _keep(part.folder.path, Verdict.from_json(event))
         return joined
+
+    def _check(self, part: ClaimedPart) -> None:
+        """Refuse what cannot be asked, before anything is loaded."""
+        cell = part.folder.cell
+        if part.of > 1:
+            raise UsageError(f"{cell.title}: a harness scores a benchmark as a whole; use shards=1")
+        needs.check(cell)
+        _refuse_words_of_tables(cell)
 
     def answer_together(
         self, parts: Sequence[ClaimedPart], stop: Stop, listener: Listener

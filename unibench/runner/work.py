@@ -142,10 +142,11 @@ def work(
     stop, listener = stop or Stop(), listener or Silent()
     with ExitStack() as stack:
         if executors is None:
+            harnessed = stack.enter_context(closing(Harnessed()))
             executors = {
                 "embedded": Embedded(),
-                "harness": stack.enter_context(closing(Harnessed())),
-                SERVED: stack.enter_context(closing(Served())),
+                "harness": harnessed,
+                SERVED: stack.enter_context(closing(Served(harnessed))),
             }
         loop = _CellLoop(executors, listener, stop, Watch(expiry))
         for visit in loop.visits(survey(settled(cells))):

@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ from unibench._compat import repair_torchvision
 repair_torchvision()  # before anything imports torchvision
 
 import torch
+from PIL.Image import Image
+from PIL.Image import open as open_image
 
 from unibench import registry
 from unibench.config import RunConfig, resolved, typed
 from unibench.errors import UsageError
 from unibench.harness.child.serve import channel, jobs
+from unibench.harness.collected import collected
 from unibench.identity import Cell, cell_of
 from unibench.inference.ask import Question, question_of, record_of, shown
 from unibench.inference.environment import environment as machine
@@ -63,16 +67,18 @@ class Asked:
     """A sample on its way through the engine.
 
     Attributes:
-        sample: of the task.
         question: what is known of it.
         prompt: unpruned.
         request: what the engine is asked.
+        max_new_tokens: of its answer.
+        score: of an answer; None where a harness scores.
     """
 
-    sample: Sample
     question: Question
     prompt: Prompt
     request: Request
+    max_new_tokens: int
+    score: Callable[[str], float] | None
 
 
 class Child:
@@ -85,10 +91,16 @@ class Child:
     def __init__(self, say: Say) -> None:
         self._say = say
 
-    def answer(self, cell: Cell, wanted: Sequence[str]) -> None:
-        """Answer samples of a cell, and say what goes wrong."""
+    def answer(self, cell: Cell, wanted: Sequence[str], questions: Path | None = None) -> None:
+        """Answer samples of a cell, and say what goes wrong.
+
+        Args:
+            cell: of an embedded task, or of a benchmark.
+            wanted: names of the samples.
+            questions: where those of a benchmark lie, see :mod:`unibench.harness.collected`.
+        """
         try:
-            self._answer(cell, wanted)
+            self._answer(cell, wanted, questions)
         # a refusal is the user's to mend, and has no traceback
         except UsageError as error:
             self._say({"event": "refused", "message": str(error)})
@@ -98,9 +110,8 @@ class Child:
             reason = str(error).partition("\n")[0]
             self._say({"event": "failed", "message": f"{type(error).__name__}: {reason}"})
 
-    def _answer(self, cell: Cell, wanted: Sequence[str]) -> None:
+    def _answer(self, cell: Cell, wanted: Sequence[str], questions: Path | None) -> None:
         config = cell.config
-        task = registry.build_task(str(config.task.target), config.task.name, _options(config))
         trace = cell.folder.absolute() / "pictures.jsonl"
         trace.unlink(missing_ok=True)
         settings = settings_of(config, trace)
@@ -108,10 +119,13 @@ class Child:
         self._say({"event": "cell", "environment": machine(torch.device(_device()))})
         engine = Engine(folder_of(config.model), settings, **_arguments(config))
         try:
-            samples = _samples(task, config, frozenset(wanted))
-            asked = (_asked(loaded, settings, number, sample) for number, sample in samples)
+            asked = (
+                _of_task(loaded, settings, config, frozenset(wanted))
+                if questions is None
+                else _of_harness(loaded, settings, questions, frozenset(wanted))
+            )
             while batch := list(islice(asked, AT_ONCE)):
-                for record in answered(cell, task, loaded, engine, batch, trace, settings):
+                for record in answered(cell, loaded, engine, batch, trace, settings):
                     self._say({"event": "sample", "record": record.as_json()})
         finally:
             engine.close()
@@ -138,7 +152,6 @@ def settings_of(config: RunConfig, trace: Path | None = None) -> Settings | None
 
 def answered(
     cell: Cell,
-    task: Task,
     loaded: LoadedModel,
     engine: Engine,
     batch: Sequence[Asked],
@@ -146,14 +159,12 @@ def answered(
     settings: Settings | None,
 ) -> Iterator[Record]:
     """The records of samples that an engine is asked all at once."""
-    decoding = cell.config.generation
-    most = decoding.max_new_tokens or task.max_new_tokens
-    replies = engine.ask([one.request for one in batch], most, decoding.penalty)
+    replies = _replies(engine, batch, cell.config.generation.penalty)
     pictures = _by_name(traced(trace))
     shape = shape_of(loaded)
     for one, reply in zip(batch, replies, strict=True):
         kept = None if settings is None else _kept(one, pictures)
-        prompt = record_of_prompt(loaded, one.sample.id, one.prompt, kept)
+        prompt = record_of_prompt(loaded, one.question.id, one.prompt, kept)
         _check(one, reply, prompt.kept, loaded)
         record = record_of(
             one.question,
@@ -163,18 +174,64 @@ def answered(
             shape,
             prompt_text=prompt_text(loaded, one.prompt),
         )
-        yield replace(record, score=float(task.score(one.sample, record.answer)))
+        score = None if one.score is None else one.score(record.answer)
+        yield replace(record, score=score)
 
 
-def _asked(loaded: LoadedModel, settings: Settings | None, index: int, sample: Sample) -> Asked:
-    sample = shown(sample)
-    images = [picture.convert("RGB") for picture in sample.images]
-    text = loaded.prompt(sample.question, len(images))
+def _replies(engine: Engine, batch: Sequence[Asked], penalty: float) -> list[Reply]:
+    """The replies to a batch; what is asked for answers of one length is asked at once."""
+    found: dict[int, Reply] = {}
+    for length in dict.fromkeys(one.max_new_tokens for one in batch):
+        places = [place for place, one in enumerate(batch) if one.max_new_tokens == length]
+        replies = engine.ask([batch[place].request for place in places], length, penalty)
+        found |= dict(zip(places, replies, strict=True))
+    return [found[place] for place in range(len(batch))]
+
+
+def _of_task(
+    loaded: LoadedModel, settings: Settings | None, config: RunConfig, wanted: frozenset[str]
+) -> Iterator[Asked]:
+    """The samples of an embedded task."""
+    task = registry.build_task(str(config.task.target), config.task.name, _options(config))
+    most = config.generation.max_new_tokens or task.max_new_tokens
+    for index, sample in _samples(task, config, wanted):
+        sample = shown(sample)
+        question = question_of(loaded, index, sample)
+        text = loaded.prompt(sample.question, len(sample.images))
+        score = partial(_scored, task, sample)
+        yield _asked(loaded, settings, question, text, sample.images, most, score)
+
+
+def _scored(task: Task, sample: Sample, answer: str) -> float:
+    return float(task.score(sample, answer))
+
+
+def _of_harness(
+    loaded: LoadedModel, settings: Settings | None, folder: Path, wanted: frozenset[str]
+) -> Iterator[Asked]:
+    """The questions that a harness has put."""
+    for put in collected(folder):
+        if put.question.id in wanted:
+            images = [open_image(folder / name) for name in put.images]
+            most = put.max_new_tokens
+            yield _asked(loaded, settings, put.question, put.text, images, most, None)
+
+
+def _asked(
+    loaded: LoadedModel,
+    settings: Settings | None,
+    question: Question,
+    text: str,
+    pictures: Sequence[Image],
+    max_new_tokens: int,
+    score: Callable[[str], float] | None,
+) -> Asked:
+    images = [picture.convert("RGB") for picture in pictures]
     prompt = read(loaded, text, images)
     # a choice that depends on the sample is one entry of the engine's caches for each
     named = settings is not None and _by_sample(settings)
-    request = Request(text, images, sample=sample.id if named else "")
-    return Asked(sample, question_of(loaded, index, sample), prompt, request)
+    request = Request(text, images, sample=question.id if named else "")
+    return Asked(question, prompt, request, max_new_tokens, score)
 
 
 def _by_sample(settings: Settings) -> bool:
@@ -199,7 +256,7 @@ def _kept(one: Asked, pictures: dict[str, tuple[int, ...]]) -> dict[int, tuple[i
         name += f"{BETWEEN}{one.request.sample}" if one.request.sample else ""
         if name not in pictures:
             raise RuntimeError(
-                f"the engine has not said what it kept of a picture of {one.sample.id}"
+                f"the engine has not said what it kept of a picture of {one.question.id}"
             )
         found[number] = pictures[name]
     return found
@@ -213,7 +270,7 @@ def _check(one: Asked, reply: Reply, kept: int, loaded: LoadedModel) -> None:
     own = one.prompt.ids[0][~one.prompt.visual[0]].tolist()
     if int((kinds > 0).sum()) != kept or text != own:
         raise RuntimeError(
-            f"sample {one.sample.id}: the engine read {len(text)} tokens of text and"
+            f"sample {one.question.id}: the engine read {len(text)} tokens of text and"
             f" {int((kinds > 0).sum())} of pictures, transformers {len(own)} and {kept} of them"
         )
 
@@ -255,7 +312,8 @@ def main(arguments: Sequence[str]) -> int:
         (entry,) = told["cells"]
         cell = cell_of(typed(resolved(entry["config"])))
         # the parent's key: packages that are installed there alone are part of its digests of code
-        child.answer(replace(cell, key=entry["key"]), told["wanted"])
+        questions = Path(told["questions"]) if "questions" in told else None
+        child.answer(replace(cell, key=entry["key"]), told["wanted"], questions)
     return 0
 
 

@@ -155,16 +155,29 @@ class CellInference:
         self._known[question.id] = record
         self._say({"event": "sample", "record": record.as_json()})
 
+    @property
+    def turns(self) -> bool:
+        """Whether our own model object is asked what :meth:`prompted` says, and nothing else."""
+        return self.control is not None
+
     def prompted(
-        self, question: Question, pieces: list[Piece]
+        self, question: Question, pieces: list[Piece], max_new_tokens: int
     ) -> tuple[Question, LoadedModel, list[Piece]]:
         """What our own model object is asked, outside of any time: the question, who reads it and
         the pieces of the user turn, as a control changes them.
+
+        Args:
+            question: about what is shown.
+            pieces: of the user turn.
+            max_new_tokens: the harness's.
         """
         if self.control is None:
             return question, self.loaded, pieces
         changed = self.control(self.loaded, pieces)
         return under(changed, question), changed.loaded, changed.pieces
+
+    def all_asked(self) -> None:
+        """The harness has asked everything, and is about to score."""
 
     def answer(self, sample: str) -> str:
         """The answer to a sample, which is now used."""

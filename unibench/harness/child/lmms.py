@@ -202,7 +202,9 @@ class Recording(lmms):  # type: ignore[misc]
                 reader: LoadedModel | None = None
                 if self._asked is None:
                     question = replace(question, **self._places(doc, content))
-                    question, reader, content = self._inference.prompted(question, content)
+                    question, reader, content = self._inference.prompted(
+                        question, content, self._length(arguments)
+                    )
                 with self._inference.asking(question) as answering:
                     said = partial(self._said, request, content, reader)
                     for _ in answering.rounds(plain=reader is not None):
@@ -213,16 +215,20 @@ class Recording(lmms):  # type: ignore[misc]
                     answering.frames = own if self._asked is None else self._reading.taken()
             # the scoring of some tasks ends with an error on an empty answer
             answers.append(self._inference.answer(str(number)) or self._blank)
+        self._inference.all_asked()
         return answers
+
+    def _length(self, arguments: Any) -> int:
+        """Tokens of an answer of our own model object."""
+        length: int = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
+        return length
 
     def _said(self, request: Instance, content: Sequence[Piece], reader: LoadedModel | None) -> str:
         """The answer to a request: of the reader, our own model object, or of the one that is
         asked.
         """
         if reader is not None:
-            arguments: Any = request.args
-            length = arguments[2].get("max_new_tokens", self._convention.max_new_tokens)
-            config, turns = self._inference.decoding(length), [content]
+            config, turns = self._inference.decoding(self._length(request.args)), [content]
             return generated(reader, turns, config).texts[0]
         told = self._asked.generate_until([request])[0]
         # newer classes wrap answers together with token counts

@@ -22,8 +22,10 @@ repair_torchvision()  # before anything imports torchvision
 
 from unibench.benchmark import DISTRIBUTIONS, VERSIONS, Benchmark
 from unibench.config import Harness
+from unibench.engines import HF
 from unibench.errors import UsageError
 from unibench.harness.child.adapter import Adapter, Run, Scored
+from unibench.harness.child.collecting import CollectedError, Collecting
 from unibench.harness.child.fused import FusedInference
 from unibench.harness.child.inference import CellInference
 from unibench.harness.child.judge import JudgedCell, JudgeProxy
@@ -31,7 +33,8 @@ from unibench.harness.child.missing import reason_of
 from unibench.harness.child.results import metrics_of, sample_scores
 from unibench.harness.child.walk import Walk
 from unibench.harness.child.workdir import work_directory
-from unibench.harness.job import is_together, read_job, read_prefetch
+from unibench.harness.collected import FOLDER
+from unibench.harness.job import is_collecting, is_together, read_job, read_prefetch
 from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.together import Together
@@ -39,6 +42,7 @@ from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.models._template import bounded
 from unibench.pictures import guarded
+from unibench.serving.shell import opened
 from unibench.store import CellFolder
 from unibench.store.files import appending
 
@@ -66,6 +70,9 @@ def main(arguments: Sequence[str]) -> int:
             child.fetch(*wanted)
             continue
         cells = read_job(job)
+        if is_collecting(job):
+            child.collect(*cells)
+            continue
         if is_together(job):
             child.answer(cells[0], beside=cells[1:])
             continue
@@ -125,6 +132,24 @@ class Child:
             verdict = _verdict(benchmark, scored, inference, judge)
             self._say({"event": "result", **verdict.as_json()})
 
+    def collect(self, cell: Cell) -> None:
+        """Write down the questions of a cell that has an engine of its own, and say how many."""
+        benchmark = cell.benchmark
+        assert benchmark is not None
+        with self._errors_told(cell):
+            known = {record.id: record for record in _known(cell)}
+            with guarded(), bounded("the model's chat template"), work_directory(cell) as folders:
+                adapter = self._adapter(benchmark.harness)
+                adapter.ready(cell, benchmark)
+                _, loaded = self._model(cell, benchmark, adapter)
+                folder = cell.folder.absolute() / FOLDER
+                inference = Collecting(cell, loaded, known, self._say, folder)
+                run = Run(cell, benchmark, folders, inference, native=None, judge=None)
+                with contextlib.suppress(CollectedError):
+                    adapter.run(run)
+            told = {"total": inference.total, "names": inference.names}
+            self._say({"event": "collected", **told})
+
     @contextlib.contextmanager
     def _errors_told(self, cell: Cell) -> Iterator[None]:
         """Say what goes wrong inside the block."""
@@ -167,6 +192,8 @@ class Child:
 
     def _model(self, cell: Cell, benchmark: Benchmark, adapter: Adapter) -> tuple[Any, LoadedModel]:
         config = cell.config
+        if config.engine != HF:  # which has the weights
+            return None, opened(config.model, config.pixels)
         wrapper = config.harness_options.wrapper
         # cells with one loading share the model that is there
         name = json.dumps([cell.loaded, wrapper, benchmark.harness])

@@ -121,6 +121,7 @@ class VLMEvalKit:
         inner = _asked(run)
         model = Recording(inner, dataset, run)
         infer_data_job(model, work_dir=str(run.folders.work), model_name=MODEL, dataset=dataset)
+        run.inference.all_asked()
         return Held(dataset, table, digest, _decoding(run, inner))
 
     def _videos(self, run: Run, built: partial[Any]) -> Scored:
@@ -226,10 +227,12 @@ class Recording(BaseModel):  # type: ignore[misc]
     ) -> tuple[Question, Callable[[], object]]:
         """A question, and what has it answered."""
         question = self._question(sample, message)
-        if self._inference.control is None or not isinstance(self._inner, Plain):
+        if not self._inference.turns or not isinstance(self._inner, Plain):
             return question, partial(self._inner.generate, message, dataset)
         turn = self._inner.pieces(message)
-        question, loaded, turn = self._inference.prompted(question, turn)
+        question, loaded, turn = self._inference.prompted(
+            question, turn, self._inner.max_new_tokens
+        )
         return question, partial(self._inner.answered, loaded, turn)
 
     def _frames(self) -> tuple[frames.Frames, ...]:

@@ -55,6 +55,7 @@ class Plain(BaseModel):  # type: ignore[misc]
         max_new_tokens: of an answer.
 
     Attributes:
+        max_new_tokens: likewise.
         clock_of: where pictures that follow one another are the frames of a video, to a model that
             reads videos: when these files are shown in it. None shows pictures.
     """
@@ -63,7 +64,7 @@ class Plain(BaseModel):  # type: ignore[misc]
 
     def __init__(self, inference: CellInference, max_new_tokens: int) -> None:
         super().__init__()
-        self._inference, self._max_new_tokens = inference, max_new_tokens
+        self._inference, self.max_new_tokens = inference, max_new_tokens
         self.clock_of: Callable[[Sequence[str]], Clock | None] | None = None
 
     def generate_inner(self, message: list[dict[str, Any]], dataset: str | None = None) -> str:
@@ -82,7 +83,7 @@ class Plain(BaseModel):  # type: ignore[misc]
 
     def answered(self, loaded: LoadedModel, pieces: list[Piece]) -> str:
         """The answer of a model to a user turn."""
-        config = self._inference.decoding(self._max_new_tokens)
+        config = self._inference.decoding(self.max_new_tokens)
         return generated(loaded, [pieces], config).texts[0]
 
 
