@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.running import cards
+from tests.harness.standins import write
 from tests.serving.serving_environment import python
 from tests.support.records import line
 from unibench.cli import main
@@ -27,14 +29,25 @@ if sys.argv[1] == "-c":
 def say(**event):
     print(json.dumps(event), flush=True)
 def answer(file):
-    wanted = json.loads(pathlib.Path(file).read_text())["wanted"]
+    job = json.loads(pathlib.Path(file).read_text())
+    wanted, put, shown = job["wanted"], {{}}, []
+    if "questions" in job:  # of a harness
+        place = pathlib.Path(job["questions"])
+        shown = [file.name for file in place.glob("*.png")]
+        lines = map(json.loads, (place / "questions.jsonl").read_text().splitlines())
+        put = {{line["question"]["id"]: line for line in lines}}
     with open("{log}", "a") as log:
-        log.write(json.dumps(wanted) + "\\n")
+        log.write(json.dumps([wanted, put, shown] if put else wanted) + "\\n")
     say(event="cell", environment={{}})
     for number, name in enumerate(wanted):
         if number == {dies}:
             sys.exit(3)
-        say(event="sample", record={{**json.loads('''{record}'''), "id": name, "index": number}})
+        more = {{"id": name, "index": number}}
+        if put:
+            about = put[name]["question"]
+            more |= {{key: about[key] for key in ("index", "ability", "group", "truth")}}
+            more |= {{"answer": about["truth"], "score": None}}
+        say(event="sample", record={{**json.loads('''{record}'''), **more}})
     say(event="answered")
 answer(sys.argv[-1])
 for job in sys.stdin:
@@ -58,7 +71,7 @@ def run(out: Path, interpreter: str, *words: str) -> int:
     return main([*given, *words])
 
 
-def asked(log: Path) -> list[list[str]]:
+def asked(log: Path) -> list[list[Any]]:
     return [json.loads(row) for row in log.read_text().splitlines()]
 
 
@@ -119,7 +132,8 @@ def test_cells_of_two_engines_are_paired_sample_by_sample_when_they_are_named(
         (("method=divprune", "positions=centre"), "positions=original and compact"),
         (("method=divprune", "model=smolvlm2_2b"), "no family smolvlm"),
         (("method=divprune", "model.weights=random"), "model.weights=pretrained"),
-        (("method=divprune", "task=pope"), "embedded tasks of pictures"),
+        (("method=divprune", "task=synthvideo"), "answers tasks of pictures"),
+        (("method=divprune", "task=pope"), "add convention=model"),
         (("method=divprune", "engine=vlm"), "vllm"),
     ],
 )
@@ -147,6 +161,47 @@ def test_without_a_serving_environment_the_command_says_how_to_make_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("harness", ["lmms_eval", "vlmevalkit"])
+def test_a_harness_asks_an_engine_and_scores_what_it_says(tmp_path: Path, harness: str) -> None:
+    write(tmp_path / "data", harness, [cards(harness)["pope"]], 6)
+    words = (f"task.data={tmp_path / 'data'}", f"harness={harness}", "convention=model")
+    out, words = tmp_path / "out", ("task=pope", *words, "method=vanilla")
+    interpreter, _ = engine(tmp_path, dies=4)
+    assert run(out, interpreter, *words) != 0
+    interpreter, log = engine(tmp_path)
+    assert run(out, interpreter, *words) == 0
+    # those that the first engine answered before it died are not put again
+    (first, put, shown), (second, again, _) = asked(log)
+    assert len(first) == len(put) == 6 and second == list(again) == first[4:]
+    assert all(len(one["images"]) == 1 for one in put.values())
+    assert {file for one in put.values() for file in one["images"]} == set(shown)
+    assert all("assistant" in one["text"] for one in put.values())
+    (file,) = out.rglob("metrics.json")
+    row = json.loads(file.read_text())
+    # each answer is the truth, which the harness finds out
+    assert row["n"] == 6 and row["score_100"] == 100 and row["harness"] == harness
+    lines = map(json.loads, (file.parent / "samples.jsonl").read_text().splitlines())
+    assert [line["score"] for line in lines] == [1.0] * 6
+    assert not (file.parent / "questions").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harness", ["lmms_eval", "vlmevalkit"])
+def test_a_benchmark_is_answered_alike_by_both_engines(tmp_path: Path, harness: str) -> None:
+    """Minutes: the engine is started once for each of two cells."""
+    interpreter, folder = python(), made("qwen2_5_vl", tmp_path / "models")
+    write(tmp_path / "data", harness, [cards(harness)["pope"]], 12)
+    common = ["model=tiny_qwen2_5_vl", f"model.path={folder}", "task=pope", f"harness={harness}"]
+    common += [f"task.data={tmp_path / 'data'}", "convention=model", f"out={tmp_path / 'out'}"]
+    common += ["method=divprune", "ratio=0.667", "budget.scope=item", "timing=false"]
+    served = ["engine=vllm", f"serve.python={interpreter}", "+serve.options.max_model_len=2048"]
+    assert main(common) == 0 and main([*common, *served]) == 0
+    found = of_engines(tmp_path / "out")
+    assert_alike(found)
+    assert [len(cell) for cell in found.values()] == [12] * 4
+
+
+@pytest.mark.slow
 def test_both_engines_answer_alike_sample_by_sample(tmp_path: Path) -> None:
     """A quarter of an hour: the engine is started once for each of two cells."""
     interpreter = python()
@@ -157,16 +212,28 @@ def test_both_engines_answer_alike_sample_by_sample(tmp_path: Path) -> None:
     served = ["engine=vllm", f"serve.python={interpreter}"]
     served += ["+serve.options.max_model_len=1024", "+serve.options.max_num_seqs=8"]
     assert main([*common, *served]) == 0
+    assert_alike(of_engines(tmp_path / "out"))
+
+
+def of_engines(out: Path) -> dict[str, dict[str, Any]]:
+    """The samples of each cell, by its method and whether an engine answered it."""
     found: dict[str, dict[str, Any]] = {}
-    for file in (tmp_path / "out").rglob("samples.jsonl"):
+    for file in out.rglob("samples.jsonl"):
         identity = json.loads((file.parent / "identity.json").read_text())
         name = f"{identity['method']['name']} {'engine' in identity}"
         rows = map(json.loads, file.read_text().splitlines())
         found[name] = {row["id"]: row for row in rows}
+    return found
+
+
+def assert_alike(found: dict[str, dict[str, Any]]) -> None:
     assert len(found) == 4
     for method in ("vanilla", "divprune"):
+        assert found[f"{method} False"].keys() == found[f"{method} True"].keys()
         for name, one in found[f"{method} False"].items():
             two = found[f"{method} True"][name]
             same = ("answer", "score", "prompt", "prompt_digest", "kept", "last", "layout")
-            assert {key: one[key] for key in same} == {key: two[key] for key in same}
+            asked = ("index", "question", "truth", "ability", "group")
+            for key in (*same, *asked):
+                assert one[key] == two[key], (name, key)
             assert two["total_ms"] is None

@@ -69,9 +69,17 @@ class Harnessed:
         stop: Stop,
         listener: Listener,
         beside: Sequence[ClaimedPart] = (),
+        *,
+        engine: bool = False,
     ) -> Answered:
         """Have what is missing answered and the whole scored; and what ``beside`` lacks answered,
         as far as it can be with it.
+
+        Args:
+            part: of a cell.
+            stop, listener: see :class:`unibench.runner.Executor`.
+            beside: parts of cells that are answered with it.
+            engine: whether an engine has answered all of it, so that it is scored alone.
         """
         cell, parts = part.folder.cell, [part, *beside]
         self._check(part)
@@ -82,7 +90,7 @@ class Harnessed:
         with self._child.at_work(cell):
             process = self._process_of(cell)
             events = process.take(folder / "job.json", folder / "run.log", "result")
-            joined = self._samples(parts, next(events), events, stop, listener)
+            joined = self._samples(parts, next(events), events, stop, listener, engine=engine)
             (event,) = events
         event.pop("event")
         _keep(part.folder.path, Verdict.from_json(event))
@@ -143,6 +151,8 @@ class Harnessed:
         events: Iterator[dict[str, Any]],
         stop: Stop,
         listener: Listener,
+        *,
+        engine: bool,
     ) -> Answered:
         """Keep the samples that the child sends, until all are there."""
         part = parts[0]
@@ -153,12 +163,13 @@ class Harnessed:
             where = {**where, "fused": begun["fused"]}
         announce(part, done.values(), begun["total"], listener)
         with ExitStack() as stack:
-            for number in together:
+            # what scores the answers of an engine is no environment of theirs
+            for number in [] if engine else together:
                 stack.enter_context(parts[number].appending(where))
             stack.enter_context(stop.answering())
             for event in events:
                 if event["event"] == "answered":
-                    if together == [0]:  # that of many cells is the memory of none
+                    if together == [0] and not engine:  # that of many cells is the memory of none
                         part.folder.note(peak_mib=event["peak_mib"])
                     break
                 number = int(event.get("cell", 0))

@@ -55,7 +55,7 @@ class Served:
         finally:
             shutil.rmtree(questions, ignore_errors=True)
         if not stop.asked:
-            self._harnessed.answer(part, stop, listener)
+            self._harnessed.answer(part, stop, listener, engine=True)
 
     def _have_answered(
         self,
