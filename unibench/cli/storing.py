@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -20,32 +21,31 @@ from unibench.store.listing import failure_of, listed
 def index(options: Options) -> int:
     """``store index FOLDER [--json]``."""
     folder = _path(options.folder)
-    entries = _with_verified(results.index(folder), folder)
+    found = _with_verified(folder)
     if options.json:
-        plain = [{**vars(entry), "folder": str(entry.folder)} for entry in entries]
+        plain = [{**vars(entry), "folder": str(entry.folder)} for entry in found]
         print(json.dumps(plain, indent=1))
         return 0
-    for entry in entries:
+    counts, samples = Counter[str](), 0
+    for entry in found:
         why = f": {entry.fault}" if entry.fault else ""
         say(f"{entry.state:8s} {entry.samples:6d}  {entry.folder}{why}")
-    counts = Counter(entry.state for entry in entries)
+        counts[entry.state] += 1
+        samples += entry.samples
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    samples = sum(entry.samples for entry in entries)
-    say(f"{len(entries)} cells, {samples} samples: {states}")
+    say(f"{counts.total()} cells, {samples} samples: {states}")
     return 0
 
 
-def _with_verified(entries: list[results.Entry], folder: Path) -> list[results.Entry]:
+def _with_verified(folder: Path) -> Iterator[results.Entry]:
     """The cells of a store, those damaged that its last check found so."""
     from unibench import frame, row_index  # loads pandas
 
     found = frame.verified(folder) if row_index.exists(folder) else {}
-    return [
-        replace(entry, state="damaged", row=None, fault=found[entry.folder])
-        if entry.folder in found and not entry.fault
-        else entry
-        for entry in entries
-    ]
+    for entry in results.entries(folder):
+        if entry.folder in found and not entry.fault:
+            entry = replace(entry, state="damaged", row=None, fault=found[entry.folder])
+        yield entry
 
 
 def verify(options: Options) -> int:

@@ -12,7 +12,7 @@ from unibench.errors import shown
 from unibench.identity import Cell
 from unibench.plan import survey
 from unibench.store.claim import Watch, holder
-from unibench.store.contents import index
+from unibench.store.contents import entries
 from unibench.store.files import read_json
 
 WINDOW = 180.0  # seconds that a rate is measured over: several batches of a slow model
@@ -197,7 +197,7 @@ def of_store(folder: Path) -> Look:
 
     def look() -> list[Followed]:
         found = []
-        for entry in index(folder) if folder.is_dir() else ():
+        for entry in entries(folder) if folder.is_dir() else ():
             place = entry.folder
             parts = place.relative_to(folder).parts[:-1] or (folder.name,)
             status = read_json(place / "status.json") if entry.state == "failed" else None

@@ -15,6 +15,7 @@ from unibench.store.claim import Watch as Watch
 from unibench.store.claim import acquire as acquire
 from unibench.store.claim import holder as holder
 from unibench.store.contents import Entry as Entry
+from unibench.store.contents import entries as entries
 from unibench.store.contents import index as index
 from unibench.store.contents import prune as prune
 from unibench.store.files import DiskError as DiskError

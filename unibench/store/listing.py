@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unibench.errors import UsageError, shown, unknown
-from unibench.store.contents import Entry, index
+from unibench.store.contents import Entry, entries
 from unibench.store.files import read_json
 from unibench.store.index import CELL_FILES, cells_below
 from unibench.store.lines import LARGEST
@@ -65,7 +65,7 @@ def listed(folder: Path, filters: Mapping[str, str]) -> list[Listed]:
     Raises:
         UsageError: there is no such folder, or no cell has such a value.
     """
-    found = [_listed(entry) for entry in index(folder)]
+    found = [_listed(entry) for entry in entries(folder)]
     for name, value in filters.items():
         known = {str(getattr(one, name)) for one in found}
         wanted = [value] if value in known else value.split(",")
