@@ -42,19 +42,13 @@ from unibench.inference.ask import Question, question_of, record_of, shown
 from unibench.inference.environment import environment as machine
 from unibench.inference.record import Record
 from unibench.models import LoadedModel
+from unibench.models.weightless import folder_of, opened
 from unibench.pruning.prompt import Prompt
 from unibench.serving import engine as offline
 from unibench.serving.engine import Engine, Reply, Request, Traced, traced
 from unibench.serving.fields import BETWEEN, digest
 from unibench.serving.settings import Settings
-from unibench.serving.shell import (
-    folder_of,
-    opened,
-    prompt_text,
-    read,
-    record_of_prompt,
-    shape_of,
-)
+from unibench.serving.shell import prompt_text, read, record_of_prompt, shape_of
 from unibench.store.files import appending
 from unibench.tasks import Sample, Task
 

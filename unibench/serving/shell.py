@@ -1,57 +1,23 @@
-"""A model of Hugging Face without its weights: what it knows of a prompt, another engine's records
-are made with.
+"""What a model of Hugging Face knows of a prompt without its weights: another engine's records are
+made with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from unibench import hub
-from unibench.config import ModelConfig, model_path
 from unibench.cost.flops import decoder_shape
-from unibench.errors import UsageError
-from unibench.models import LoadedModel, wrap
-from unibench.models import processor_of as bare_processor
+from unibench.models import LoadedModel
 from unibench.pruning.family import VisionCall
 from unibench.pruning.prompt import Prompt, digest, prompt_of
 from unibench.pruning.record import PromptRecord, packed
 
 UNCOUNTED = "the selection, inside the engine"
-
-
-def folder_of(spec: ModelConfig) -> Path:
-    """The folder of a checkpoint on this disk.
-
-    Raises:
-        UsageError: it is not here.
-    """
-    path = model_path(spec.path)
-    if path is None:
-        file = hub.config_file(spec)
-        if file is None:
-            raise UsageError(
-                f"model={spec.name}: {spec.checkpoint} is not on this disk, and an engine that is"
-                " started without a network cannot fetch it: `python -m unibench prefetch`"
-            )
-        path = file.parent
-    return path.absolute()
-
-
-def opened(spec: ModelConfig, pixels: str) -> LoadedModel:
-    """Configuration, processor and adapter of a model, its weights left where they are."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(folder_of(spec), trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, spec.dtype))
-    processor = bare_processor(spec)
-    return wrap(model.eval(), processor, image_options=dict(spec.pixels[pixels]))
 
 
 def read(loaded: LoadedModel, text: str, images: Sequence[Image]) -> Prompt:

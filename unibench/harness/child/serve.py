@@ -41,8 +41,8 @@ from unibench.inference.together import Together
 from unibench.inference.verdict import Verdict
 from unibench.models import LoadedModel, load
 from unibench.models._template import bounded
+from unibench.models.weightless import opened
 from unibench.pictures import guarded
-from unibench.serving.shell import opened
 from unibench.store import CellFolder
 from unibench.store.files import appending
 
