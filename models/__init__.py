@@ -23,6 +23,8 @@ from unibench.models._origin import card_clip as card_clip
 from unibench.models._origin import whole_model as whole_model
 from unibench.models._sources import processor_of as processor_of
 from unibench.models._videos import Clip as Clip
+from unibench.models._weightless import folder_of as folder_of
+from unibench.models._weightless import opened as opened
 from unibench.models._words import control_word_in as control_word_in
 from unibench.models._words import control_words as control_words
 from unibench.models._words import reads_as_its_own as reads_as_its_own

@@ -73,7 +73,7 @@ def export_method(options: Options) -> int:
 
 def _folder(model: str | None) -> Path:
     """The checkpoint that ``model=`` names: a folder, or a model of the list."""
-    from unibench.models.weightless import folder_of
+    from unibench.models import folder_of
 
     if model is None:
         raise UsageError("give model=<name or folder of a checkpoint>, or url=<a server>")

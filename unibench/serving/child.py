@@ -41,8 +41,7 @@ from unibench.identity import Cell, cell_of
 from unibench.inference.ask import Question, question_of, record_of, shown
 from unibench.inference.environment import environment as machine
 from unibench.inference.record import Record
-from unibench.models import LoadedModel
-from unibench.models.weightless import folder_of, opened
+from unibench.models import LoadedModel, folder_of, opened
 from unibench.pruning.prompt import Prompt
 from unibench.serving import engine as offline
 from unibench.serving.engine import Engine, Reply, Request, Traced, traced

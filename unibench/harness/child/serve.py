@@ -39,9 +39,8 @@ from unibench.identity import Cell
 from unibench.inference.record import Record, stored
 from unibench.inference.together import Together
 from unibench.inference.verdict import Verdict
-from unibench.models import LoadedModel, load
+from unibench.models import LoadedModel, load, opened
 from unibench.models._template import bounded
-from unibench.models.weightless import opened
 from unibench.pictures import guarded
 from unibench.store import CellFolder
 from unibench.store.files import appending

@@ -9,8 +9,8 @@ import torch
 from unibench import hub
 from unibench.config import ModelConfig, model_path
 from unibench.errors import UsageError
-from unibench.models import LoadedModel, wrap
-from unibench.models import processor_of as bare_processor
+from unibench.models._loading import LoadedModel, wrap
+from unibench.models._sources import processor_of as bare_processor
 
 
 def folder_of(spec: ModelConfig) -> Path:
