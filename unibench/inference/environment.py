@@ -72,6 +72,7 @@ def _git(*command: str) -> str:
     ).stdout.strip()
 
 
+@cache  # a grid has many cells, and metadata are read from files
 def _version(package: str) -> str | None:
     try:
         return version(package)
