@@ -85,13 +85,18 @@ function draw() {
   }
   place.append(node("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "prefill, ms"));
   place.append(node("polyline", { points: front.map((point) => `${px(point.x)},${py(point.y)}`).join(" "), fill: "none", stroke: "#1a7f37", "stroke-width": 2 }));
+  const named = [];
   for (const { line, x, y } of points) {
     const method = line.dataset.kind === "method";
     const dot = node("circle", { cx: px(x), cy: py(y), r: 5, fill: method ? "#0757b8" : "#9aa4ae" });
     dot.append(node("title", {}, `${line.dataset.name} ${line.dataset.budget}: ${y.toFixed(1)} %, ${x.toFixed(1)} ms`));
     place.append(dot);
     const late = px(x) > width - right - 130;  // a long name would leave the picture
-    place.append(node("text", { x: px(x) + (late ? -8 : 8), y: py(y) + 4, "text-anchor": late ? "end" : "start" }, `${line.dataset.name} ${line.dataset.budget}`));
+    // names of points close to each other stand below one another
+    let low = py(y) + 4;
+    while (named.some((one) => Math.abs(one.x - px(x)) < 140 && Math.abs(one.y - low) < 13)) low += 13;
+    named.push({ x: px(x), y: low });
+    place.append(node("text", { x: px(x) + (late ? -8 : 8), y: low, "text-anchor": late ? "end" : "start" }, `${line.dataset.name} ${line.dataset.budget}`));
   }
 }
 
