@@ -174,3 +174,22 @@ def test_sums_over_pictures_keep_every_sample() -> None:
     assert estimate(
         [total, size], lambda a, n, axis=-1: a.sum(axis) / n.sum(axis)
     ).value == pytest.approx(7 / 3)
+
+
+@pytest.mark.parametrize("pictures", [3, 65, 700])
+@pytest.mark.parametrize("fraction", [1.0, 0.25])
+def test_draws_that_are_added_up_by_a_product_are_those_that_are_gathered(
+    pictures: int, fraction: float
+) -> None:
+    """To the bit: whole numbers are exact in single precision, and others are not added so."""
+    draw = np.random.default_rng(pictures)
+    sums = [fraction * draw.integers(0, 4, pictures) for _ in range(2)]
+    sums.append(draw.integers(1, 4, pictures).astype(float))
+
+    def difference(one: np.ndarray, two: np.ndarray, size: np.ndarray, axis: int = -1) -> object:
+        return (two.sum(axis) - one.sum(axis)) / size.sum(axis)
+
+    gathered = estimate(sums, difference, draws=600)
+    added = estimate(sums, difference, draws=600, additive=True)
+    assert np.array_equal(gathered.draws, added.draws)
+    assert (gathered.value, gathered.low, gathered.high) == (added.value, added.low, added.high)

@@ -82,6 +82,7 @@ def paired(
         lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis),
         draws=draws,
         seed=seed,
+        additive=True,
     )
     # samples scored alike say nothing in McNemar's test
     won, lost = int((two > one).sum()), int((two < one).sum())
@@ -161,4 +162,5 @@ def drop(
         found: Array = 100 * (1 - pruned.sum(axis) / np.where(total == 0, np.nan, total))
         return found
 
-    return estimate(picture_sums([vanilla, method], groups), relative, seed=seed)
+    sums = picture_sums([vanilla, method], groups)
+    return estimate(sums, relative, seed=seed, additive=True)
