@@ -106,8 +106,10 @@ def test_a_killed_server_is_an_error_of_the_request_and_no_hang(server: Server) 
     found: list[Told] = []
     request = Ask(QUESTION, (shown(99),), 200)
     thread = threading.Thread(target=lambda: found.append(told(server, request)))
+    server.kill(signal.SIGSTOP)  # so that no machine is fast enough to answer before the end
     thread.start()
     time.sleep(0.2)
+    assert thread.is_alive()
     server.kill(signal.SIGKILL)
     thread.join(60)
     assert not thread.is_alive() and found[0].error
