@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL.Image import Image
 
 from unibench.inference.ask import Question
+from unibench.inference.record import frozen
 
 FOLDER = "questions"  # of a cell, while its engine answers
 LINES = "questions.jsonl"
@@ -64,10 +64,6 @@ def collected(folder: Path) -> Iterator[Put]:
     with (folder / LINES).open(encoding="utf-8") as stream:
         for line in stream:
             told = json.loads(line)
-            question = {key: _frozen(value) for key, value in told["question"].items()}
+            question = {key: frozen(value) for key, value in told["question"].items()}
             images, length = tuple(told["images"]), told["max_new_tokens"]
             yield Put(Question(**question), told["text"], images, length)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
