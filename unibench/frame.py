@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from unibench import row_index, score_index
@@ -34,9 +35,9 @@ from unibench.inference.row import (
     read_row,
 )
 from unibench.row_index import Entry, Index, Stamp
-from unibench.score_index import Questions, Scores
+from unibench.score_index import Array, Questions, Scores
 from unibench.score_index import scores_kept as scores_kept
-from unibench.store import manifest, read_samples, sealed_samples
+from unibench.store import manifest, read_samples, sealed_scores
 
 log = logging.getLogger(__name__)
 
@@ -352,7 +353,11 @@ def scores(folder: str | Path) -> Scores:
 
 
 def _scores(folder: str) -> Scores:
-    found = sealed_samples(Path(folder)) or list(_read(Path(folder)).values())
+    sealed = sealed_scores(Path(folder))
+    if sealed is not None:
+        abilities = tuple(map(_named, sealed.abilities))
+        return Scores(_asked(Questions(sealed.ids, abilities, sealed.groups)), sealed.scores)
+    found = _read(Path(folder)).values()
     asked = (
         tuple(line["id"] for line in found),
         tuple(_named(line["ability"]) for line in found),
@@ -388,7 +393,7 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 
 def no_common_sample(first: object, second: object) -> UsageError:
     """The mistake of comparing cells that share no sample."""
-    return UsageError(f"{first} and {second} have no sample in common")
+    return UsageError(f"{first} and {second} have no sample in common that has a score")
 
 
 def _missing(file: Path) -> UsageError:
@@ -447,23 +452,25 @@ def over_seeds(frame: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
         joined[name] = pd.Series(groups[name].agg(list).to_numpy(), dtype=object)
     joined["std"] = groups["score_100"].std(ddof=1).to_numpy()
     joined["seeds"] = groups.size().to_numpy()
-    found: Any = groups["low"].agg(lambda low: low.notna().all())
-    whole_intervals = found.to_numpy(dtype=bool)
+    whole_intervals = (groups["low"].count() == groups.size()).to_numpy()
     several = joined["seeds"] > 1
     joined.loc[several, ["low", "high"]] = np.nan
     if intervals:
         spans = [*map(_interval, joined[several & whole_intervals].itertuples())]
         # one assignment: a thousand of single places take longer than the intervals themselves
         joined.loc[several & whole_intervals, ["low", "high"]] = np.reshape(spans, (-1, 2))
-    devices = groups["device"].unique()
-    for place, names in enumerate(devices):
-        if len(names) > 1:
-            joined.loc[place, "device"] = " + ".join(names)
-            joined.loc[place, list(MEASURED)] = np.nan
-    for place, texts in enumerate(groups["versions"].unique()):
-        if len(texts) > 1:
-            joined.loc[place, "versions"] = " + ".join(filter(None, texts))
+    for place, names in _several(groups["device"]):
+        joined.loc[place, "device"] = " + ".join(names)
+        joined.loc[place, list(MEASURED)] = np.nan
+    for place, texts in _several(groups["versions"]):
+        joined.loc[place, "versions"] = " + ".join(filter(None, texts))
     return joined[[*COLUMNS, "std", "seeds"]]
+
+
+def _several(groups: Any) -> Iterator[tuple[int, Sequence[str]]]:
+    """The groups with more than one text, by their place, and these."""
+    if (groups.nunique(dropna=False) > 1).any():
+        yield from ((at, each) for at, each in enumerate(groups.unique()) if len(each) > 1)
 
 
 def _interval(line: Any) -> tuple[float, float]:
@@ -472,8 +479,8 @@ def _interval(line: Any) -> tuple[float, float]:
         mean_interval,
     )  # scipy takes a second, which a table need not wait for
 
-    scores = mean_scores(line.folder, line.ability).values()
-    found = mean_interval([score for score, _ in scores], [group for _, group in scores])
+    scores = means(line.folder, line.ability)
+    found = mean_interval(scores.values, scores.questions.groups)
     return 100 * found.low, 100 * found.high
 
 
@@ -567,31 +574,70 @@ def vanillas(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_scores(folders: Sequence[str], ability: str = ALL) -> dict[str, tuple[float, str]]:
-    """Score and picture of each sample by id, the score averaged over cells that differ in their
-    seed alone; of samples that all the cells have.
+    """Score and picture of each sample by id, as :func:`means` has them."""
+    found = means(folders, ability)
+    pairs = zip(found.values.tolist(), found.questions.groups, strict=True)
+    return dict(zip(found.questions.ids, pairs, strict=True))
+
+
+def means(folders: Sequence[str], ability: str = ALL) -> Scores:
+    """The score of each sample, averaged over cells that differ in their seed alone; of samples
+    that all the cells have. NaN where no cell has a score.
+
+    Raises:
+        UsageError: as :func:`samples`.
     """
-    cells = [scores(folder) for folder in folders]
-    if any(cell.questions is not cells[0].questions for cell in cells):
-        cells = _in_common(cells)
-    asked = cells[0].questions
-    columns = np.stack([cell.values for cell in cells])  # [cells, samples]
-    unknown = np.isnan(columns)  # a harness may leave samples without a score
-    counts = (~unknown).sum(0)
-    # row by row, as one adds up by hand: the sum does not depend on the number of samples
-    means = np.where(unknown, 0.0, columns).sum(0) / np.where(counts == 0, np.nan, counts)
+    cells = _in_common([scores(folder) for folder in folders])
+    found = cells[0]
+    if len(cells) > 1:
+        columns = np.stack([cell.values for cell in cells])  # [cells, samples]
+        unknown = np.isnan(columns)  # a harness may leave samples without a score
+        counts = (~unknown).sum(0)
+        # row by row, as one adds up by hand: the sum does not depend on the number of samples
+        total = np.where(unknown, 0.0, columns).sum(0)
+        found = Scores(found.questions, total / np.where(counts == 0, np.nan, counts))
+    if ability == ALL:
+        return found
     wanted = ALL if ability == UNNAMED else ability
-    lines = zip(asked.ids, asked.abilities, asked.groups, means.tolist(), strict=True)
-    return {
-        name: (mean, group)
-        for name, tested, group, mean in lines
-        if ability == ALL or tested == wanted
-    }
+    return _chosen(found, np.array([tested == wanted for tested in found.questions.abilities]))
 
 
-def _in_common(cells: Sequence[Scores]) -> list[Scores]:
+def paired_scores(
+    one: Sequence[str], other: Sequence[str], ability: str = ALL
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """The mean scores of two series and the pictures, of the samples that both have a score of.
+
+    Args:
+        one, other: folders of their cells, one for each seed.
+        ability: whose samples are compared.
+
+    Raises:
+        UsageError: as :func:`samples`, or they have no such sample.
+    """
+    first, second = _in_common([means(one, ability), means(other, ability)])
+    known = ~(np.isnan(first.values) | np.isnan(second.values))
+    if not known.any():
+        raise no_common_sample(one[0], other[0])
+    first, second = _chosen(first, known), _chosen(second, known)
+    return first.values, second.values, first.questions.groups
+
+
+def _chosen(found: Scores, which: npt.NDArray[np.bool_]) -> Scores:
+    """The scores of some samples."""
+    if which.all():
+        return found
+    asked = found.questions
+    columns = (asked.ids, asked.abilities, asked.groups)
+    kept = Questions(*(tuple(compress(column, which.tolist())) for column in columns))
+    return Scores(kept, found.values[which])
+
+
+def _in_common(cells: Sequence[Scores]) -> Sequence[Scores]:
     """The scores of the samples that all of several cells have, in the order of the first."""
-    tables = [dict(zip(cell.questions.ids, cell.values.tolist(), strict=True)) for cell in cells]
     first = cells[0].questions
+    if all(cell.questions is first for cell in cells):
+        return cells
+    tables = [dict(zip(cell.questions.ids, cell.values.tolist(), strict=True)) for cell in cells]
     shared = [all(name in table for table in tables) for name in first.ids]
     columns = (first.ids, first.abilities, first.groups)
     asked = Questions(*(tuple(compress(column, shared)) for column in columns))

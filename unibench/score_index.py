@@ -28,6 +28,7 @@ SHEET = "index-scores.parquet"
 FEW = 256  # cells whose scores are kept in memory where no index is open
 
 State = str
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Scores:
     """The scores of a cell, of each sample; NaN where a harness gave none."""
 
     questions: Questions
-    values: npt.NDArray[np.float64]
+    values: Array
 
 
 Read = Callable[[str], Scores]  # the scores of the cell in a folder, from its samples

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from tests.stats._cells import finished
 from unibench import frame, row_index, score_index
 from unibench.errors import UsageError
-from unibench.store import read_samples
+from unibench.store import read_samples, sealed_scores
 from unibench.store.lines import line_of
 
 
@@ -61,8 +64,8 @@ def test_scores_that_were_needed_once_are_not_read_again(
     cells: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, read = Path(cells[0]).parents[3], list[Path]()
-    sealed = frame.sealed_samples
-    monkeypatch.setattr(frame, "sealed_samples", lambda cell: read.append(cell) or sealed(cell))
+    sealed = frame.sealed_scores
+    monkeypatch.setattr(frame, "sealed_scores", lambda cell: read.append(cell) or sealed(cell))
     wanted = by_hand(cells)
     for _ in range(2):
         with frame.scores_kept(store):
@@ -83,6 +86,53 @@ def test_a_damaged_line_gives_no_score(cells: list[str]) -> None:
     file.write_bytes(content.replace(b'"score":1.0', b'"score":0.0', 1))
     with pytest.raises(UsageError, match="is damaged"):
         frame.mean_scores(cells[:1])
+
+
+def test_scores_alone_are_read_as_whole_samples_are(cells: list[str]) -> None:
+    folder = Path(cells[0])
+    file = folder / "samples.jsonl"
+    lines = list(read_samples(folder)[0].values())
+
+    def held(changed: Sequence[dict[str, Any]]) -> bool:
+        """Whether what is read alone is what the samples say; nothing is, where that is unsure."""
+        file.write_bytes(b"".join(map(line_of, changed)))
+        found = sealed_scores(folder)
+        if found is None:
+            return False
+        wanted = list(read_samples(folder)[0].values())
+        assert found.ids == tuple(line["id"] for line in wanted)
+        assert found.abilities == tuple(line["ability"] for line in wanted)
+        assert found.groups == tuple(line["group"] for line in wanted)
+        assert found.scores.tolist() == [line["score"] for line in wanted]
+        return True
+
+    def first(**changed: Any) -> list[dict[str, Any]]:
+        return [{**lines[0], **changed}, *lines[1:]]
+
+    assert held(lines)
+    assert held(first(answer='"\n]}\u0001 \\x \u00e9', group="\U0001f600", score=1))
+    # whatever is not quite as it is written here is judged by the reader of whole samples
+    assert not held(first(notes=[[]] * 101))
+    assert not held(first(score=None))
+    assert not held(first(score="1"))
+    assert not held(first(score=True))
+    assert not held(first(id=3))
+    assert not held([*lines, lines[0]])
+    assert not held(lines[::-1])
+    assert not held([{name: value for name, value in lines[0].items() if name != "score"}])
+    assert not held([])
+    file.write_bytes(b"".join(map(line_of, lines)).replace(b'"score":1.0', b'"score":0.0', 1))
+    assert sealed_scores(folder) is None
+    file.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    assert sealed_scores(folder) is None
+    for content in (b'{"id":"\xff"}', b'{"id":"a"', b"null", b'{"id":"a","score":"\\ud800"}'):
+        file.write_bytes(checked_bytes(content) + b"\n")
+        assert sealed_scores(folder) is None
+
+
+def checked_bytes(content: bytes) -> bytes:
+    """What may be no text, with its checksum."""
+    return content + f"{zlib.crc32(content):032b}".replace("0", " ").replace("1", "\t").encode()
 
 
 def test_a_score_that_a_harness_did_not_give_counts_in_no_mean() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from unibench.frame import mean_scores, no_common_sample
+from unibench.frame import paired_scores
 from unibench.inference.row import columns
 from unibench.stats import paired
 from unibench.stats.interval import DRAWS
@@ -82,15 +82,7 @@ def _named(cell: Cell) -> str:
 
 def _against(drawn: Cell, other: Cell) -> dict[str, Any]:
     """The paired difference, random minus the other."""
-    random, whole = mean_scores(drawn["folder"]), mean_scores(other["folder"])
-    both = [
-        (whole[name][0], score, picture)
-        for name, (score, picture) in random.items()
-        if name in whole
-    ]
-    if not both:
-        raise no_common_sample(other["folder"][0], drawn["folder"][0])
-    result = paired(*map(list, zip(*both, strict=True)), draws=DRAWS)
+    result = paired(*paired_scores(other["folder"], drawn["folder"]), draws=DRAWS)
     return {
         **{name: drawn[name] for name in ("model", "task", "budget")},
         "against": _named(other),

@@ -76,11 +76,11 @@ def _of_results(options: Options) -> list[Table]:
     with frames.scores_kept(folder_of(options)):
         cells = frames.over_seeds(finished(options), intervals="interval" in show)
         found = against(_with_controls(options, cells)) if view == "tasks" else {}
-    tables = reports.grid(cells, view, found)
-    if view not in reports.OWN_TABLES:
-        tables = [
-            reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables
-        ]
+        tables = reports.grid(cells, view, found)
+        if view not in reports.OWN_TABLES:
+            tables = [
+                reports.arranged(one, sort=options.sort, names=names, show=show) for one in tables
+            ]
     return [*tables, *reports.controls(cells, found)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,17 +116,6 @@ def _text(parameters: Mapping[str, Any]) -> str:
 def in_common(first: Line, second: Line) -> Paired | None:
     """The paired test of two lines; None where their samples are gone or none is scored."""
     try:
-        one, two = frame.mean_scores(first["folder"]), frame.mean_scores(second["folder"])
+        return paired(*frame.paired_scores(first["folder"], second["folder"]), draws=DRAWS)
     except UsageError:
         return None
-    pairs = list(_pairs(one, two))
-    return paired(*map(list, zip(*pairs, strict=True)), draws=DRAWS) if pairs else None
-
-
-def _pairs(
-    one: Mapping[str, tuple[float, str]], two: Mapping[str, tuple[float, str]]
-) -> Iterator[tuple[float, float, str]]:
-    for name, (score, group) in one.items():
-        other = two.get(name, (float("nan"), ""))[0]
-        if score == score and other == other:  # a harness may leave samples without a score
-            yield score, other, group

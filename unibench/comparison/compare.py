@@ -240,14 +240,7 @@ def _differences(chosen: Sequence[_Chosen]) -> str:
 def _comparison(
     one: pd.Series[Any], two: pd.Series[Any], vanilla: pd.DataFrame, ability: str = frame.ALL
 ) -> Comparison:
-    first = frame.mean_scores(one["folder"], ability)
-    second = frame.mean_scores(two["folder"], ability)
-    both = [
-        (score, second[name][0], group) for name, (score, group) in first.items() if name in second
-    ]
-    if not both:
-        raise frame.no_common_sample(one["folder"][0], two["folder"][0])
-    result = paired(*map(list, zip(*both, strict=True)))
+    result = paired(*frame.paired_scores(one["folder"], two["folder"], ability))
     where = {name: one[name] for name in WHERE}
     where |= {name: _of_both(one, two, name) for name in BUDGET} | {"ability": ability}
     # of two engines each has its own

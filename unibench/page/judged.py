@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -127,27 +126,16 @@ def pairs(lines: pd.DataFrame) -> tuple[list[Pair], bool]:
     """
     folders = dict(zip(lines["series"], lines["folder"], strict=True))
 
-    @cache
-    def scores(series: str) -> dict[str, tuple[float, str]]:
-        try:
-            return frames.mean_scores(folders[series])
-        except UsageError:  # samples that are gone are named elsewhere
-            return {}
-
     found: list[tuple[str, str, Paired]] = []
     wanted = _wanted(lines)
     for first, second in wanted:
         if len(found) == PAIRS:
             return _corrected(found), True
-        both = [
-            (score, scores(second)[name][0], group)
-            for name, (score, group) in scores(first).items()
-            if name in scores(second)
-        ]
-        known = [pair for pair in both if not (math.isnan(pair[0]) or math.isnan(pair[1]))]
-        if known:
-            result = paired(*map(list, zip(*known, strict=True)), draws=DRAWS)
-            found.append((first, second, result))
+        try:
+            both = frames.paired_scores(folders[first], folders[second])
+        except UsageError:  # samples that are gone are named elsewhere
+            continue
+        found.append((first, second, paired(*both, draws=DRAWS)))
     return _corrected(found), False
 
 

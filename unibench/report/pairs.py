@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unibench.errors import UsageError
-from unibench.frame import mean_scores
+from unibench.frame import paired_scores
 from unibench.inference.row import ALL
 
 
@@ -24,13 +24,6 @@ def beyond(one: Sequence[str], other: Sequence[str], ability: str = ALL) -> bool
     from unibench.stats.paired import paired
 
     try:
-        left, right = mean_scores(one, ability), mean_scores(other, ability)
+        return paired(*paired_scores(one, other, ability), draws=DRAWS).sure
     except UsageError:
         return False
-    both = [
-        (score, right[name][0], group) for name, (score, group) in left.items() if name in right
-    ]
-    both = [pair for pair in both if pair[0] == pair[0] and pair[1] == pair[1]]
-    if not both:
-        return False
-    return paired(*map(list, zip(*both, strict=True)), draws=DRAWS).sure

@@ -47,7 +47,9 @@ class Estimate:
     draws: Array
 
 
-def mean_interval(scores: Sequence[float], groups: Sequence[str], seed: int = 0) -> Interval:
+def mean_interval(
+    scores: Sequence[float] | Array, groups: Sequence[str], seed: int = 0
+) -> Interval:
     """Bootstrap interval of a mean whose samples share pictures: whole pictures are drawn.
 
     Args:
@@ -58,7 +60,7 @@ def mean_interval(scores: Sequence[float], groups: Sequence[str], seed: int = 0)
     >>> mean_interval([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
     Interval(low=0.0, high=1.0)
     """
-    if not scores:
+    if len(scores) == 0:
         return Interval(float("nan"), float("nan"))
     total, size = picture_sums([scores], groups)
     return _mean_interval(total.tobytes(), size.tobytes(), seed)
@@ -76,17 +78,24 @@ def _mean_interval(total: bytes, size: bytes, seed: int) -> Interval:
     return Interval(found.low, found.high)
 
 
-def picture_sums(columns: Sequence[Sequence[float]], groups: Sequence[str]) -> list[Array]:
+def picture_sums(columns: Sequence[Sequence[float] | Array], groups: Sequence[str]) -> list[Array]:
     """Sums over the samples of each picture, of each column, and the number of samples last.
 
     Returns:
         ``len(columns) + 1`` arrays ``[pictures]``, pictures in the order of their first sample.
     """
-    order = {group: place for place, group in enumerate(dict.fromkeys(groups))}
-    # by first appearance, so that draws do not depend on how pictures are named
-    place = np.array([order[group] for group in groups])
+    place, number = _numbered(tuple(groups))
     weights = [np.asarray(column, dtype=float) for column in (*columns, np.ones(len(place)))]
-    return [np.bincount(place, weight, len(order)).astype(float) for weight in weights]
+    return [np.bincount(place, weight, number).astype(float) for weight in weights]
+
+
+@lru_cache(maxsize=64)
+def _numbered(groups: tuple[str, ...]) -> tuple[Places, int]:
+    """The number of each sample's picture, and how many there are: by first appearance, so that
+    draws do not depend on how pictures are named. The cells of a setting ask about the same ones.
+    """
+    order = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    return np.array([order[group] for group in groups], dtype=np.int64), len(order)
 
 
 def estimate(

@@ -52,8 +52,8 @@ class Paired:
 
 
 def paired(
-    first: Sequence[float],
-    second: Sequence[float],
+    first: Sequence[float] | Array,
+    second: Sequence[float] | Array,
     groups: Sequence[str],
     *,
     draws: int = TEST_DRAWS,
@@ -76,7 +76,7 @@ def paired(
     ('McNemar', 0.03125, 6)
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    sums = picture_sums([one.tolist(), two.tolist()], groups)
+    sums = picture_sums([one, two], groups)
     found = estimate(
         sums,
         lambda a, b, size, axis=-1: (b.sum(axis) - a.sum(axis)) / size.sum(axis),

@@ -22,7 +22,7 @@ from unibench.store.files import DiskError as DiskError
 from unibench.store.folder import CellFolder as CellFolder
 from unibench.store.folder import DamagedError as DamagedError
 from unibench.store.folder import read_samples as read_samples
-from unibench.store.folder import sealed_samples as sealed_samples
+from unibench.store.folder import sealed_scores as sealed_scores
 from unibench.store.index import cells_below as cells_below
 from unibench.store.part import ClaimedPart as ClaimedPart
 from unibench.store.part import claim_part as claim_part

@@ -118,12 +118,17 @@ def parsed_json(content: bytes) -> Any:
     except RecursionError:
         raise ValueError("nested too deep") from None
     # close to Python's limit, what was read here could not be written or hashed elsewhere
-    if content.count(b"[") + content.count(b"{") > DEEPEST and not _is_flat(value):
+    if is_nested(content) and not _is_flat(value):
         raise ValueError("nested too deep")
     # looked for first, since encoding every line again would take as long as parsing it
     if b"\\ud" in content or b"\\uD" in content:
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
+
+
+def is_nested(content: bytes) -> bool:
+    """Whether a JSON text may be nested deeper than any that is written here."""
+    return content.count(b"[") + content.count(b"{") > DEEPEST
 
 
 def _is_flat(value: Any) -> bool:
