@@ -32,10 +32,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 
 from unibench.credentials import hidden, written
@@ -61,6 +59,10 @@ from unibench.store.lines import (
     parsed,
     sound,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
 _DAMAGED = (
