@@ -7,60 +7,13 @@ python -m benchmarks.fused
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks._grids import METHODS, RATIOS, Asked
 from benchmarks._prefill import reduced
 from benchmarks._report import CLOCK, seconds, short, spread, table, write
-from benchmarks.sharing import METHODS
-from unibench.api import build_method
-from unibench.budget import Budget
-from unibench.cost.flops import DecoderShape, decoder_shape
-from unibench.fused import Fusion, Reply
-from unibench.inference.ask import generated
-from unibench.models import LoadedModel, Piece
-from unibench.pruning import Session
 from unibench.tasks.synthvqa import SynthVQA
-
-RATIOS = (0.667, 0.778, 0.889)
-
-
-def sessions_of(loaded: LoadedModel) -> list[Session]:
-    """Vanilla, and ten methods at three ratios."""
-    found = [Session(loaded.family, build_method("vanilla"), Budget.parse())]
-    for name in METHODS.split(","):
-        for ratio in RATIOS:
-            found.append(Session(loaded.family, build_method(name), Budget.parse(ratio)))
-    return found
-
-
-def predicted(shape: DecoderShape, replies: Sequence[Reply], vanilla: float, step: float) -> float:
-    """Operations of a grid as a multiple of vanilla's.
-
-    Args:
-        shape: of the decoder.
-        replies: of vanilla and the others.
-        vanilla: operations of vanilla's answer, the tower included.
-        step: operations of all its decoding steps.
-    """
-    total = vanilla
-    for reply in replies[1:]:
-        record = reply.prompt
-        assert record is not None
-        first = min(reply.session.stages)
-        # what lies in front of its first cut is vanilla's
-        layers = [record.text_tokens + visual for visual in record.processed[first:]]
-        total += 2 * (sum(map(shape.macs, layers)) + record.method_macs) + step
-    return total / vanilla
-
-
-def operations(run: Callable[[], object]) -> float:
-    """That a run takes, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return float(counter.get_total_flops())
 
 
 def main() -> None:
@@ -72,38 +25,24 @@ def main() -> None:
     torch.set_num_threads(1)
     loaded = reduced("internvl3_1b", "model.dtype=float32", "pixels=one_tile")
     (sample,) = SynthVQA().samples(1)
-    turn: list[Piece] = [sample.images[0].resize((448, 448)), sample.question]
-    config = loaded.generation_config(arguments.tokens, 1.0)
-    config.eos_token_id = None  # random weights end an answer at random
-    sessions = sessions_of(loaded)
-    fusion = Fusion(loaded.family, sessions, rows=64, reuse=None)
-
-    def alone() -> object:
-        with torch.inference_mode():
-            return generated(loaded, [turn], config)
-
-    def together() -> list[Reply]:
-        read = lambda: generated(loaded, [turn], config)  # noqa: E731 - one expression
-        return fusion.answer(sample.id, range(len(sessions)), read, config)
-
-    replies = together()  # warms up, and counts the work of the selections
-    vanilla = operations(alone)
-    config.max_new_tokens = 1
-    step = vanilla - operations(alone)
-    config.max_new_tokens = arguments.tokens
-    shape = decoder_shape(loaded.family.text_model.config, loaded.model.dtype.itemsize)
-    expected = predicted(shape, replies, vanilla, step)
-    alone()
-    pairs = [(seconds(alone), seconds(together)) for _ in range(arguments.repeats)]
+    picture = sample.images[0].resize((448, 448))
+    asked = Asked.of(loaded, [picture, sample.question], arguments.tokens)
+    expected = asked.predicted()
+    kept = asked.together()[-1].prompt  # warm by now
+    asked.alone()
+    pairs = [(seconds(asked.alone), seconds(asked.together)) for _ in range(arguments.repeats)]
+    cells = len(asked.fusion.sessions)
     ratio = spread([fused / one for one, fused in pairs])
     rows = [
         ["vanilla alone, s", str(spread([one for one, _ in pairs]))],
-        [f"{len(sessions)} cells together, s", str(spread([fused for _, fused in pairs]))],
+        [
+            f"{len(asked.fusion.sessions)} cells together, s",
+            str(spread([fused for _, fused in pairs])),
+        ],
         ["ratio", str(ratio)],
         ["ratio that the arithmetic predicts", short(expected)],
         ["measured over predicted", short(ratio.middle / expected)],
     ]
-    kept = replies[-1].prompt
     assert kept is not None
     lines = [
         "# A grid on one prompt",

@@ -16,15 +16,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
+from benchmarks._grids import METHODS, Asked
+from benchmarks._grids import RATIOS as SHARES
 from benchmarks._report import short, table, write
 from benchmarks.startup import processor_seconds
+from unibench.compose import compose_cells
+from unibench.models import load
+from unibench.tasks.synthvqa import SynthVQA
 
-METHODS = "divprune,fastv,random_pre,random_intra,dart,l2norm,dpp,stp,uniform_grid,visionzip"
-RATIOS = "0.667,0.778,0.889"
+RATIOS = ",".join(map(str, SHARES))
+PROMPTS, TOKENS = 8, 2  # of which the arithmetic of a sample is a mean; most answers are as long
+
 TIMES = ("total_ms", "vision_ms", "prefill_ms", "method_ms", "decode_ms", "run", "beside")
 # of 1, 4, 16 and 64 cells: vanilla, and three methods at so many ratios
 START = 2
@@ -127,6 +134,8 @@ def _page(
             _rows(found),
         ),
         "",
+        *_bound(sizes, found, taken[1]),
+        "",
         f"The plan afterwards says: {found[0].plan}",
         "",
         (
@@ -214,6 +223,47 @@ def _same(model: str, samples: int, folder: Path) -> bool:
         processor_seconds(words)
         found.append(answers(folder / name))
     return found[0] == found[1]
+
+
+def _bound(sizes: Sequence[int], found: Sequence[Grid], vanilla: float) -> list[str]:
+    """What a start leaves to be gained with few samples.
+
+    Args:
+        sizes: samples of the grids.
+        found: the grids.
+        vanilla: milliseconds of a further sample of vanilla alone.
+    """
+    if len(sizes) < 2:
+        return []
+    (few, *_, many), (small, *_, large) = sizes, found
+    slopes = [
+        (more - less) / (many - few)
+        for less, more in zip(small.processor, large.processor, strict=True)
+    ]
+    starts = [less - few * slope for less, slope in zip(small.processor, slopes, strict=True)]
+    together, alone = slopes[0], starts[2] / small.cells
+    arithmetic = _arithmetic()
+    limits = [
+        small.processor[2] / (alone + few * times * vanilla / 1000) for times in (arithmetic, 1)
+    ]
+    return [
+        f"What does not grow with the samples is {short(starts[0])} s of the cells answered"
+        f" together, and {short(alone)} s of each process for one cell. A further sample takes"
+        f" {short(1000 * together)} ms together, {short(1000 * together / vanilla)} times vanilla's"
+        f" {short(vanilla)} ms; the arithmetic of the cells predicts {short(arithmetic)} times."
+        f" With the start of one cell and no more than that arithmetic, a process for each cell"
+        f" would take {short(limits[0])} times as long with {few} samples; were the whole grid as"
+        f" cheap as vanilla alone, {short(limits[1])} times."
+    ]
+
+
+def _arithmetic() -> float:
+    """Operations of a sample of the grid as a multiple of vanilla's."""
+    loaded = load(compose_cells(["model=tiny_qwen2_5_vl"], sweep=False)[0].model)
+    return fmean(
+        Asked.of(loaded, [sample.images[0], sample.question], TOKENS).predicted()
+        for sample in SynthVQA().samples(PROMPTS)
+    )
 
 
 def _said(same: bool) -> str:
