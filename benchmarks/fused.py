@@ -28,10 +28,9 @@ def main() -> None:
     picture = sample.images[0].resize((448, 448))
     asked = Asked.of(loaded, [picture, sample.question], arguments.tokens)
     expected = asked.predicted()
-    kept = asked.together()[-1].prompt  # warm by now
+    replies = asked.together()  # warm by now
     asked.alone()
     pairs = [(seconds(asked.alone), seconds(asked.together)) for _ in range(arguments.repeats)]
-    cells = len(asked.fusion.sessions)
     ratio = spread([fused / one for one, fused in pairs])
     rows = [
         ["vanilla alone, s", str(spread([one for one, _ in pairs]))],
@@ -43,6 +42,7 @@ def main() -> None:
         ["ratio that the arithmetic predicts", short(expected)],
         ["measured over predicted", short(ratio.middle / expected)],
     ]
+    kept = replies[-1].prompt
     assert kept is not None
     lines = [
         "# A grid on one prompt",
