@@ -320,8 +320,8 @@ OWN = (
     "`vLLM evs` and `vLLM vidcom2` are the engine's own (`--video-pruning-rate`): rows of cost"
     " alone. Answers of vLLM 0.32's EVS are not those of its method: text behind a video that"
     " comes from the prefix cache, or that is taller than wide on Qwen2.5-VL, stands at wrong"
-    " positions ([what was found](../../docs/serving.md#found-in-vllm-0320-and-transformers-519))."
-    " They keep `int(N (1 - ratio))` tokens, EVS one frame at least; the plugin rounds."
+    " positions (docs/serving.md). They keep `int(N (1 - ratio))` tokens, EVS one frame at least;"
+    " the plugin rounds."
 )
 
 
