@@ -60,7 +60,9 @@ class Ask:
             "stream_options": {"include_usage": True},
         }
         if self.whole:
-            request["ignore_eos"] = True  # vLLM's, beside what OpenAI has
+            # vLLM's, beside what OpenAI has; an end that is only ignored is an answer without text,
+            # whose first token no client sees
+            request["min_tokens"] = self.max_tokens
         return json.dumps(request).encode()
 
 
