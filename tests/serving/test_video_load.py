@@ -131,7 +131,7 @@ QWEN25, QWEN3 = "Qwen2_5_VLForConditionalGeneration", "Qwen3VLForConditionalGene
         (QWEN25, ["frames=0"], "frames"),
         (QWEN25, ["method=evs"], "this prompt has no video"),
         (QWEN25, ["frames=8", "server=--video-pruning-rate 0.5"], "told to every server"),
-        (QWEN25, ["frames=8", "server=--video-pruning-rate=0.5"], "told to every server"),
+        (QWEN25, ["frames=8", "server=--video_pruning_rate=0.5"], "told to every server"),
         (QWEN3, ["method=divprune", "frames=8"], "leaves videos of Qwen3VL"),
         (
             "Qwen2VLForConditionalGeneration",

@@ -1,8 +1,8 @@
 """vLLM's own pruning of videos, beside which methods of the plugin are measured.
 
 ``--video-pruning-rate`` with ``--video-pruning-method`` of vLLM 0.32. On a CPU both need the
-plugin in the environment, which repairs vLLM's runner (:func:`unibench.serving._vllm.
-repair_cpu_runner`); otherwise the first request with a video ends the engine.
+plugin in the environment, whose ``repair_cpu_runner`` mends vLLM's; without it the first request
+with a video ends the engine.
 """
 
 from __future__ import annotations
@@ -78,11 +78,18 @@ def of_videos(options: Sequence[str]) -> list[str]:
     frames.
     """
     found = list(options)
-    if LIMIT not in found:
+    if not _told(LIMIT, options):
         found += [LIMIT, json.dumps({"image": 0, "video": 1})]
-    if LOADING not in found:
+    if not _told(LOADING, options):
         found += [LOADING, json.dumps({"video": {"num_frames": -1, "fps": FPS}})]
     return found
+
+
+def _told(option: str, options: Sequence[str]) -> bool:
+    """Whether an option is there; vLLM takes it with underscores and with its value behind ``=``,
+    too.
+    """
+    return any(word.replace("_", "-").startswith(option) for word in options)
 
 
 def check(
@@ -106,12 +113,12 @@ def check(
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = str(config["architectures"][0])
-    if any(word.startswith("--video-pruning") for word in options):
+    if _told("--video-pruning", options):
         raise UsageError(f"server= is told to every server, vanilla's too: not {RATE}, builtin=evs")
     for one in own:
         _check_own(architecture, frames, one)
     if frames is not None:
-        _check_videos(architecture, methods)
+        _check_videos(architecture, frames, methods)
     width = _width(config)
     for settings in methods:
         if width is not None:  # what the plugin tries when the server's configuration is made
@@ -137,10 +144,10 @@ def _check_own(architecture: str, frames: int | None, own: Own) -> None:
         )
 
 
-def _check_videos(architecture: str, methods: Sequence[Settings]) -> None:
+def _check_videos(architecture: str, frames: int, methods: Sequence[Settings]) -> None:
     if architecture not in VIDEOS:
         raise UsageError(
-            f"frames=: {architecture} is not known to read videos; {', '.join(VIDEOS)} are"
+            f"frames={frames}: {architecture} is not known to read videos; {', '.join(VIDEOS)} are"
         )
     if methods and not VIDEOS[architecture]:
         raise UsageError(
