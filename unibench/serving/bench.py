@@ -318,10 +318,10 @@ WHOLE = (
 )
 OWN = (
     "`vLLM evs` and `vLLM vidcom2` are the engine's own (`--video-pruning-rate`): rows of cost"
-    " alone. Answers of vLLM 0.32's EVS are not those of its method: text behind a video that"
-    " comes from the prefix cache, or that is taller than wide on Qwen2.5-VL, stands at wrong"
-    " positions (docs/serving.md). They keep `int(N (1 - ratio))` tokens, EVS one frame at least;"
-    " the plugin rounds."
+    " alone. In vLLM 0.32 answers change when a video is asked about again and comes from the"
+    " prefix cache, and EVS puts text behind a tall video of Qwen2.5-VL at wrong positions"
+    " (docs/serving.md). They keep `int(N (1 - ratio))` tokens, EVS one frame at least; the plugin"
+    " rounds."
 )
 
 
