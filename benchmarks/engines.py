@@ -104,7 +104,7 @@ def agreement(first: Taken, other: Taken) -> str:
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", default="40,400", help="two sizes of each cell, 40,400")
+    parser.add_argument("--samples", default="40,240", help="two sizes of each cell, 40,240")
     parser.add_argument("--python", help="interpreter of the serving environment")
     arguments = parser.parse_args()
     few, many = (int(size) for size in arguments.samples.split(","))
@@ -178,9 +178,9 @@ def page(
             f"vLLM {vllm} with transformers {versions.get('transformers')}, eager, in the process"
             " of the child; it is started once for each cell. It keeps the features of a picture"
             " for the five questions that synthvqa asks about it, which batches of unibench's own"
-            " engine do with `share=memory` alone. A toy of a few million weights on one core,"
-            f" {os.cpu_count()} cores shared with other work: overheads are most of what is"
-            " measured here, and nothing follows for a GPU."
+            " engine do with `share=memory` alone. A toy of a few million weights on one of"
+            f" {os.cpu_count()} cores: overheads are most of what is measured here, and nothing"
+            " follows for a GPU."
         ),
     ]
 
