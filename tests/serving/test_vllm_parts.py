@@ -130,3 +130,32 @@ def test_the_most_tokens_of_an_encoder_call_follow_the_scheduler() -> None:
 
     assert "max_num_encoder_input_tokens" in {field.name for field in fields(SchedulerConfig)}
     assert CompilationConfig().cudagraph_mm_encoder is False
+
+
+def test_vllm_prunes_videos_of_the_architectures_of_the_table_and_objects_to_no_other() -> None:
+    from vllm import ModelRegistry
+    from vllm.config.model import ModelConfig
+
+    from unibench.serving.builtin import BUILTIN
+    from unibench.serving.settings import ARCHITECTURES
+
+    for architecture in ARCHITECTURES:
+        model = ModelRegistry.models[architecture].load_model_cls()
+        theirs = getattr(model, "supported_video_pruning_methods", ())
+        assert tuple(theirs) == BUILTIN.get(architecture, ()), architecture
+    # an empty list is no objection: a server of any other architecture would prune nothing
+    assert "and supported_pruning\n" in inspect.getsource(ModelConfig)
+
+
+def test_a_video_of_jpeg_frames_is_read_without_a_decoder_of_videos() -> None:
+    from PIL import Image
+    from vllm.multimodal.media.image import ImageMediaIO
+    from vllm.multimodal.media.video import VideoMediaIO
+
+    from unibench.serving.load import clip
+
+    url = clip([Image.new("RGB", (56, 28), color) for color in ("red", "blue")], 0)
+    kind, _, data = url.removeprefix("data:").partition(";base64,")
+    reader = VideoMediaIO(ImageMediaIO(), num_frames=-1, fps=2.0)
+    frames, about = reader.load_base64(kind, data).media
+    assert frames.shape == (2, 28, 56, 3) and about["fps"] == 2.0

@@ -536,6 +536,8 @@ def serve_bench(parser: Parser) -> None:
     parser.setting("url", "URL", "of a server that is running, in place of model and method")
     parser.setting("method", "A,B", "methods beside vanilla, a server for each ratio of each")
     parser.setting("ratio", "0.889", "shares removed, with commas", default="0.889")
+    parser.setting("frames", "8", "send videos of so many frames in place of pictures", type=count)
+    parser.setting("builtin", "evs,vidcom2", "vLLM's own pruning of videos beside them")
     parser.setting("concurrency", "1,4", "closed loops: so many under way at once", default="1,4")
     parser.setting("rate", "2,4", "open loops: so many arrivals a second")
     parser.setting("requests", "16", "of each load in each round", type=count, default=16)
@@ -554,6 +556,7 @@ def serve_bench(parser: Parser) -> None:
     parser.flag("--resize", "beside the methods: vanilla with pictures of as many tokens")
     parser.examples(
         "model=qwen2_5_vl_7b method=divprune ratio=0.667,0.889 concurrency=1,8,32 --resize",
+        "model=qwen2_5_vl_7b method=divprune,evs builtin=evs frames=16 ratio=0.75",
         "url=http://127.0.0.1:8000/v1 rate=1,2,4",
     )
 

@@ -26,9 +26,9 @@ def serve_bench(options: Options) -> int:
             "give concurrency=1,4,8 (requests under way) or rate=2 (arrivals a second)"
         )
     limits = bench.Limits(options.ttft_ms, options.total_ms)
-    words = [word for word in str(options.method or "").split(",") if word]
-    ratios = [word for word in str(options.ratio).split(",") if word]
-    contenders = bench.contenders(words, ratios, resize=options.resize and bool(ratios))
+    words, ratios, own = map(_words, (options.method, options.ratio, options.builtin))
+    resize = options.resize and bool(ratios)
+    contenders = bench.contenders(words, ratios, resize, own)
     given = bench.Bench(
         contenders,
         loads,
@@ -38,18 +38,21 @@ def serve_bench(options: Options) -> int:
         options.max_tokens,
         limits,
         options.seed,
+        options.frames,
     )
     out = Path(options.out).expanduser()
     command = f"{COMMAND} {shlex.join(sys.argv[1:])}"
     if options.url is not None:
-        if words:
-            raise UsageError("url= is one server, whose method is its own: leave method= out")
+        if words or own:
+            name = "method" if words else "builtin"
+            raise UsageError(f"url= is one server, whose method is its own: leave {name}= out")
         lines, where = bench.elsewhere(given, options.url), options.url
     else:
         folder = _folder(options.model)
-        python = engines.interpreter(RunConfig(serve=ServeOptions(options.python)))
         # at blanks alone: values in JSON keep their quotes
         extra = str(options.server or "").split()
+        given.check(folder, extra)
+        python = engines.interpreter(RunConfig(serve=ServeOptions(options.python)))
         lines = bench.measured(given, python, folder, out, extra, options.wait)
         where = f"{folder.name} on loopback, vLLM {_version(python)}"
     about = f"{where}. {options.note}".strip()
@@ -80,6 +83,10 @@ def _folder(model: str | None) -> Path:
     if (Path(model).expanduser() / "config.json").is_file():
         return Path(model).expanduser().absolute()
     return folder_of(compose_cells([f"model={model}"], sweep=False)[0].model)
+
+
+def _words(text: str | None) -> list[str]:
+    return [word for word in str(text or "").split(",") if word]
 
 
 def _numbers(text: str | None) -> list[float]:

@@ -14,12 +14,16 @@ from typing import Literal
 from scipy import stats
 
 from unibench.errors import UsageError
-from unibench.serving.load import Ask, Burst, Told, closed, open_, picture
+from unibench.serving.builtin import Own, check, of_videos
+from unibench.serving.load import Ask, Burst, Told, clip, closed, open_, picture
 from unibench.serving.server import Address, Server
 from unibench.serving.settings import Settings
+from unibench.tasks.synthvideo import SynthVideo
+from unibench.tasks.synthvqa import SynthVQA
 
 VANILLA, RESIZE = "vanilla", "resize"
 QUANTILES = (50, 95, 99)
+CLIPS = 40  # samples of synthvideo that a load goes round in: a mark makes each video a new one
 Way = Literal["closed", "open"]
 
 
@@ -31,11 +35,13 @@ class Contender:
         name: of its line.
         settings: of its server; None is vLLM's own class.
         share: of a picture's pixels that are sent: the resize control has that of the budget.
+        own: pruning of vLLM itself in its server.
     """
 
     name: str
     settings: Settings | None = None
     share: float = 1.0
+    own: Own | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,10 @@ class Line:
     errors: list[str] = field(default_factory=list)
 
 
-def contenders(methods: Sequence[str], ratios: Sequence[str], resize: bool) -> list[Contender]:
-    """Vanilla, every method at every ratio, and the control at every ratio.
+def contenders(
+    methods: Sequence[str], ratios: Sequence[str], resize: bool, own: Sequence[str] = ()
+) -> list[Contender]:
+    """Vanilla, every method and pruning of vLLM at every ratio, and the control at every ratio.
 
     Raises:
         UsageError: a method or a ratio that cannot be served.
@@ -123,6 +131,10 @@ def contenders(methods: Sequence[str], ratios: Sequence[str], resize: bool) -> l
             settings = Settings(method, ratio=ratio)
             settings.build()
             found.append(Contender(f"{method} {settings.budget.label}", settings))
+    for name in own:
+        for ratio in ratios:
+            pruning = Own.of(name, ratio)
+            found.append(Contender(f"vLLM {name} {pruning.budget.label}", own=pruning))
     for ratio in ratios if resize else ():
         budget = Settings("divprune", ratio=ratio).budget
         assert budget.retention is not None
@@ -144,6 +156,8 @@ class Bench:
         max_tokens: of an answer.
         limits: of a good answer.
         seed: of pictures and arrivals.
+        frames: of a video, which is shown in place of a picture, and answered by ``max_tokens``
+            tokens whatever the model says; None shows pictures.
     """
 
     contenders: Sequence[Contender]
@@ -154,6 +168,19 @@ class Bench:
     max_tokens: int = 16
     limits: Limits = Limits()
     seed: int = 0
+    frames: int | None = None
+
+    def check(self, folder: Path, options: Sequence[str]) -> None:
+        """Refuse contenders that cannot prune what is sent, before a server is started.
+
+        Raises:
+            UsageError: one cannot.
+        """
+        if self.frames is not None:
+            SynthVideo(frames=self.frames)
+        methods = [one.settings for one in self.contenders if one.settings is not None]
+        own = [one.own for one in self.contenders if one.own is not None]
+        check(folder, self.frames, methods, own, options)
 
     def run(self, addresses: Mapping[str, Address]) -> list[Line]:
         """Measure on servers that are running; contenders take turns within each load of a round,
@@ -183,15 +210,19 @@ class Bench:
         return open_(address, asks, load.size, seed)
 
     def _asks(self, contender: Contender, seed: int, count: int) -> Iterator[Ask]:
-        """The same questions and pictures for every contender of a round."""
-        from unibench.tasks.synthvqa import SynthVQA
-
-        # a picture has several questions there; every fifth has another picture
-        samples = list(SynthVQA().samples(200))[::5]
+        """The same questions and pictures or videos for every contender of a round."""
+        task = SynthVQA() if self.frames is None else SynthVideo(frames=self.frames)
+        # a picture and a clip have several questions there; every fifth has another one
+        samples = list(task.samples(200 if self.frames is None else CLIPS))[::5]
         for number in range(seed, seed + count):
             sample = samples[number % len(samples)]
-            url = picture(sample.images[0], number, self.side, contender.share)
-            yield Ask(sample.question, (url,), self.max_tokens)
+            shown = number, self.side, contender.share
+            if self.frames is None:
+                url = picture(sample.images[0], *shown)
+                yield Ask(sample.question, (url,), self.max_tokens)
+            else:
+                url = clip(sample.images, *shown)
+                yield Ask(sample.question, (), self.max_tokens, (url,), whole=True)
 
     def _line(self, name: str, load: Load, bursts: Sequence[Burst]) -> Line:
         told = [one for burst in bursts for one in burst.told]
@@ -249,13 +280,15 @@ def measured(
     bench: Bench, python: str, folder: Path, out: Path, options: Sequence[str], wait: float
 ) -> list[Line]:
     """Start a server for each setting, and measure. The control is vanilla's server."""
+    told = options if bench.frames is None else of_videos(options)
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for contender in bench.contenders:
             if contender.name.startswith(RESIZE):
                 continue
             log = out / f"{contender.name.replace(' ', '_')}.log"
-            server = Server(python, folder, contender.settings, log, options)
+            more = () if contender.own is None else contender.own.arguments
+            server = Server(python, folder, contender.settings, log, [*told, *more])
             servers[contender.name] = stack.enter_context(server)
         for server in servers.values():
             server.wait(wait)
@@ -279,20 +312,36 @@ def elsewhere(bench: Bench, url: str) -> list[Line]:
     return bench.run({one.name: address for one in bench.contenders})
 
 
+WHOLE = (
+    "Every answer goes on to its last token, whatever the model says, so that answers of pruned"
+    " videos cost as many steps as others."
+)
+OWN = (
+    "`vLLM evs` and `vLLM vidcom2` are the engine's own (`--video-pruning-rate`): rows of cost"
+    " alone. In vLLM 0.32 answers change when a video is asked about again and comes from the"
+    " prefix cache, and EVS puts text behind a tall video of Qwen2.5-VL at wrong positions"
+    " (docs/serving.md). They keep `int(N (1 - ratio))` tokens, EVS one frame at least; the plugin"
+    " rounds."
+)
+
+
 def page(lines: Sequence[Line], bench: Bench, about: str, command: str) -> str:
     """The table as Markdown."""
     limits = bench.limits
+    shown = "picture" if bench.frames is None else "video"
     text = [
-        "# Load",
+        "# Load" if bench.frames is None else f"# Load of videos of {bench.frames} frames",
         "",
         about,
         "",
         f"{bench.requests} requests of each load in each of {bench.rounds} rounds, contenders in"
-        " turns; every picture is new. Times in ms, p50 / p95 / p99 over all rounds (p99 of so few"
+        f" turns; every {shown} is new. Times in ms, p50 / p95 / p99 over all rounds (p99 of so few"
         " requests is their slowest). requests/s: mean of the rounds, 95 % interval by Student's t."
         f" goodput: answers a second with the first token within {limits.ttft:g} ms and the last"
-        f" within {limits.total:g} ms. resize: vanilla with pictures of as many tokens as the"
+        f" within {limits.total:g} ms. resize: vanilla with {shown}s of as many tokens as the"
         " budget.",
+        *(() if bench.frames is None else ("", WHOLE)),
+        *(("", OWN) if any(one.own for one in bench.contenders) else ()),
         "",
         f"    {command}",
         "",
@@ -361,13 +410,15 @@ def chosen_first(lines: Sequence[Line], name: str) -> Way:
 def kept(lines: Sequence[Line], bench: Bench, about: str, command: str, out: Path) -> Path:
     """Write lines, page and plot into a folder; the page."""
     out.mkdir(parents=True, exist_ok=True)
+    name = "load" if bench.frames is None else "video_load"
     plain = {"about": about, "command": command, "lines": [asdict(line) for line in lines]}
-    (out / "load.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
-    drawn(lines, out / "load.svg")
-    plot = "Circles are closed loops, squares open ones.\n\n![latency and throughput](load.svg)\n"
+    (out / f"{name}.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    drawn(lines, out / f"{name}.svg")
+    plot = f"![latency and throughput]({name}.svg)\n"
+    plot = "Circles are closed loops, squares open ones.\n\n" + plot
     text = page(lines, bench, about, command) + "\n" + plot
-    (out / "load.md").write_text(text, encoding="utf-8")
-    return out / "load.md"
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    return out / f"{name}.md"
 
 
 def summary(lines: Sequence[Line]) -> Iterator[str]:

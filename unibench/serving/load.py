@@ -1,4 +1,4 @@
-"""Requests to a server: pictures that it has never seen, streamed answers, times of each."""
+"""Requests to a server: pictures and videos that are new to it, streamed answers, times of each."""
 
 from __future__ import annotations
 
@@ -33,19 +33,25 @@ class Ask:
         question: text.
         pictures: encoded, as data addresses.
         max_tokens: of the answer.
+        videos: encoded, as data addresses.
+        whole: whether the answer goes on to ``max_tokens`` whatever the model says, so that
+            answers of pruned prompts are as long as others.
     """
 
     question: str
     pictures: tuple[str, ...]
     max_tokens: int = 16
+    videos: tuple[str, ...] = ()
+    whole: bool = False
 
     def body(self) -> bytes:
         """As the server takes it."""
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": url}} for url in self.pictures
         ]
+        content += [{"type": "video_url", "video_url": {"url": url}} for url in self.videos]
         content.append({"type": "text", "text": self.question})
-        request = {
+        request: dict[str, Any] = {
             "model": NAME,
             "messages": [{"role": "user", "content": content}],
             "temperature": 0,
@@ -53,6 +59,10 @@ class Ask:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if self.whole:
+            # vLLM's, beside what OpenAI has; an end that is only ignored is an answer without text,
+            # whose first token no client sees
+            request["min_tokens"] = self.max_tokens
         return json.dumps(request).encode()
 
 
@@ -112,6 +122,33 @@ def picture(image: Image.Image, seed: int, side: int | None = None, share: float
         side: its longer side in pixels.
         share: of its pixels that are kept: the resize control.
     """
+    file = io.BytesIO()
+    _new(image, seed, side, share).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def clip(
+    images: Sequence[Image.Image], seed: int, side: int | None = None, share: float = 1.0
+) -> str:
+    """A video that no server has seen, as its frames: vLLM takes ``video/jpeg`` with commas between
+    them, and needs no decoder of videos then.
+
+    Args:
+        images: its frames.
+        seed: another one is another video; all frames have the same mark, which does not move.
+        side: their longer side in pixels.
+        share: of their pixels that are kept: the resize control.
+    """
+    frames = list[str]()
+    for image in images:
+        file = io.BytesIO()
+        _new(image, seed, side, share).save(file, "JPEG", quality=90)
+        frames.append(base64.b64encode(file.getvalue()).decode())
+    return "data:video/jpeg;base64," + ",".join(frames)
+
+
+def _new(image: Image.Image, seed: int, side: int | None, share: float) -> Image.Image:
+    """A picture in its size, with a patch by which it differs from all others."""
     image = image.convert("RGB")
     scale = 1.0 if side is None else side / max(image.size)
     sizes = [max(28, round(length * scale * math.sqrt(share))) for length in image.size]
@@ -119,9 +156,7 @@ def picture(image: Image.Image, seed: int, side: int | None = None, share: float
     pixels = np.array(image)
     noise = np.random.default_rng(seed).integers(0, 255, (NOISE, NOISE, 3))
     pixels[:NOISE, :NOISE] = noise
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return Image.fromarray(pixels)
 
 
 def ask(address: Address, request: Ask, due: float, start: float) -> Told:
