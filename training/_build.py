@@ -26,9 +26,10 @@ from transformers import (
 from training._recipe import Recipe
 
 PATCH = 14
-# Below the usual 10,000, so that the channels of Qwen2.5-VL that turn with the column, which are
-# its slowest ones, tell one column of twelve from another.
-THETA = 2000.0
+THETA = 10_000.0
+# Below the usual one, so that the channels of Qwen2.5-VL that turn with the column, which are its
+# slowest ones, tell one column of twelve from another.
+AXES_THETA = 2000.0
 # Projections whose output is added to a residual stream, in any of the families.
 _RESIDUAL = (
     *("o_proj", "down_proj", "out_proj", "mlp.fc2", "attn.proj", "projection_layer"),
@@ -80,7 +81,7 @@ def build(recipe: Recipe, tokens: Mapping[str, int], vocabulary: int, seed: int)
 def _qwen(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> Any:
     rope = {
         "rope_type": "default",
-        "rope_theta": THETA,
+        "rope_theta": AXES_THETA,
         # channels that turn with time, row and column, fastest first: 2, 4 and 10 of 16
         "mrope_section": _sections(recipe, 8, 4),
     }
@@ -119,7 +120,7 @@ def _marks(tokens: Mapping[str, int]) -> dict[str, int]:
 def _qwen3(recipe: Recipe, text: dict[str, Any], tokens: Mapping[str, int]) -> Any:
     rope = {
         "rope_type": "default",
-        "rope_theta": THETA,
+        "rope_theta": AXES_THETA,
         "mrope_interleaved": True,
         "mrope_section": _sections(recipe, 16 / 6, 16 / 5),
     }

@@ -79,7 +79,7 @@ def make_scenes(
 
 
 def _kind(recipe: Language, step: int, form: str) -> Kind:
-    if step < recipe.turn * recipe.stage.steps:
+    if step < 2 * recipe.turn * recipe.stage.steps:
         return "plain"
     kind = recipe.kinds[step % len(recipe.kinds)]
     return "places" if (kind, form) == ("clip", "llava") else kind
