@@ -31,6 +31,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_READ = ("id", "ability", "group", "index", "score")
 SYNC_SECONDS = 2.0  # a power cut costs at most this much; a killed process costs nothing
 _DAMAGED = (
     "{} is damaged. Nothing is lost: `python -m unibench store repair {}` sets the line aside, and"
@@ -376,26 +378,34 @@ def sealed_scores(folder: Path) -> Sealed | None:
 
 def _columns_of(text: bytes) -> Sealed | None:
     """Scores from lines of JSON; None where they are not those of samples in their order."""
-    import pyarrow as pa  # a third of a second, of which a worker has no need
+    import pyarrow as pa
     from pyarrow import json as table
 
-    types = {"index": pa.int64(), "score": pa.float64()}
-    names = ("id", "ability", "group", "index", "score")
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
-    parsing = table.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    reading = table.ReadOptions(use_threads=False, block_size=len(text) + 1)
     try:
         text.decode()
-        found = table.read_json(pa.BufferReader(text), reading, parsing)
+        found = table.read_json(pa.BufferReader(text), *_reading())
     except (UnicodeDecodeError, pa.ArrowInvalid):
         return None
     if len(found) != text.count(b"\n") + 1 or any(column.null_count for column in found.columns):
         return None
-    ids, abilities, groups = (tuple(found[name].to_pylist()) for name in names[:3])
-    places, scores = (found[name].to_numpy() for name in names[3:])
-    if len(set(ids)) < len(ids) or (places[1:] < places[:-1]).any():
+    ids, abilities, groups, places, scores = (found[name] for name in _READ)
+    names = ids.to_pylist()
+    if len(set(names)) < len(names) or (places.to_numpy()[1:] < places.to_numpy()[:-1]).any():
         return None
-    return Sealed(ids, abilities, groups, scores)
+    texts = tuple(names), tuple(abilities.to_pylist()), tuple(groups.to_pylist())
+    return Sealed(*texts, scores.to_numpy())
+
+
+@cache
+def _reading() -> tuple[Any, Any]:
+    """How :data:`_READ` are read from lines of JSON."""
+    import pyarrow as pa  # a third of a second, of which a worker has no need
+    from pyarrow import json as table
+
+    types = {"index": pa.int64(), "score": pa.float64()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in _READ])
+    parsing = table.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    return table.ReadOptions(use_threads=False, block_size=1 << 24), parsing
 
 
 def count_samples(folder: Path) -> int:
