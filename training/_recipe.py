@@ -137,8 +137,8 @@ class Language:
         mixes: shares of abilities and aids among the questions about plain scenes, and the share of
             the first round's steps from which each holds; the one from 1 on is the second round's.
         forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
-        kinds: of step ``i``, from twice ``turn`` on: ``i mod len``; the length has no divisor in common
-            with that of ``forms``, so that all pairs come.
+        kinds: of step ``i``, from twice ``turn`` on: ``i mod len``; the length has no divisor in
+            common with that of ``forms``, so that all pairs come.
         briefs: share of questions in their shortest form, under each mix.
         questions: asked about each scene.
         noise: standard deviation of what is added to the ones and zeros that say what a token
