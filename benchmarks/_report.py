@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -99,7 +100,7 @@ def machine() -> str:
 
 def write(name: str, lines: Sequence[str]) -> None:
     """Print a page and store it under ``results/bench``."""
-    command = f"python -m benchmarks.{' '.join([name, *sys.argv[1:]])}"
+    command = f"python -m benchmarks.{shlex.join([name, *sys.argv[1:]])}"
     text = "\n".join([*lines, "", machine(), "", f"    {command}", ""])
     print(text)
     RESULTS.mkdir(parents=True, exist_ok=True)
