@@ -639,8 +639,7 @@ def _in_common(cells: Sequence[Scores]) -> Sequence[Scores]:
         return cells
     tables = [dict(zip(cell.questions.ids, cell.values.tolist(), strict=True)) for cell in cells]
     shared = [all(name in table for table in tables) for name in first.ids]
-    columns = (first.ids, first.abilities, first.groups)
-    asked = Questions(*(tuple(compress(column, shared)) for column in columns))
+    asked = _chosen(cells[0], np.array(shared, dtype=bool)).questions
     return [Scores(asked, np.array([table[name] for name in asked.ids])) for table in tables]
 
 
