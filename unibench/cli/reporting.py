@@ -114,14 +114,18 @@ def _of_papers(options: Options) -> list[Table]:
     names = reports.select(options.paper, options.table)
     if options.mode in (None, "published"):
         return [reports.published(name) for name in names]
+    from unibench import frame as frames
+    from unibench.cli.results import folder_of
     from unibench.report import StandIn
 
     # model and task stand in for those of the table, and choose no cells
     standin = StandIn(options.filters.pop("model", None), options.filters.pop("task", None))
-    cells = _cells(options)
-    return [
-        reports.filled(name, cells, standin, reports.beyond, options.mode).table() for name in names
-    ]
+    with frames.scores_kept(folder_of(options)):
+        cells = _cells(options)
+        return [
+            reports.filled(name, cells, standin, reports.beyond, options.mode).table()
+            for name in names
+        ]
 
 
 def _cells(options: Options) -> pd.DataFrame:
