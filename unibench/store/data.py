@@ -87,8 +87,9 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
                 f"{shown(file)} has {state.st_size / MIB:.1f} MiB; at most {limit / MIB:g} MiB are"
                 " read"
             )
-        # at most what was allowed, even if the file grows meanwhile
-        content = stream.read(limit)
+        # what it held when it was opened, even if it grows meanwhile; room for the whole limit
+        # would be had from the system and given back for every small file
+        content = stream.read(state.st_size)
     if known is not None and len(content) <= SMALL:
         known[file] = content
     return content
