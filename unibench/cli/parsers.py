@@ -385,7 +385,9 @@ def report(parser: Parser) -> None:
         "or ours, the difference, or both",
         type=one_of("mode", MODES),
     )
-    parser.setting("view", "tasks", "or abilities, groups, diagnostics, more_frames, place, aim")
+    parser.setting(
+        "view", "tasks", "or abilities, groups, diagnostics, more_frames, order, place, aim"
+    )
     parser.setting("sort", "average", "own results: a column, best first; -average: worst first")
     parser.setting(
         "show", "interval,drop", "own results: beside each score, where it is known", type=_details

@@ -19,6 +19,7 @@ from unibench.inference.row import ALL
 from unibench.inference.row import columns as names
 from unibench.registry import category
 from unibench.report.by_group import groups
+from unibench.report.in_order import order
 from unibench.report.over_control import MARK, NOTE
 from unibench.report.over_frames import more_frames
 from unibench.report.overlap import diagnostics
@@ -30,7 +31,12 @@ BUDGET = names("budget_mode", "budget_scope")
 COLUMN = names("task", "harness", "judge", "metric")  # what a column of a table shows
 Result = Mapping[Hashable, Any]  # one line of the frame
 # views that are tables of their own
-OWN_TABLES = {"groups": groups, "diagnostics": diagnostics, "more_frames": more_frames}
+OWN_TABLES = {
+    "groups": groups,
+    "diagnostics": diagnostics,
+    "more_frames": more_frames,
+    "order": order,
+}
 VIEWS = ("tasks", "abilities", "place", "aim", *OWN_TABLES)
 
 
@@ -51,8 +57,9 @@ def grid(
         frame: finished cells with seeds joined, the columns of ``unibench.frame``.
         view: columns are ``tasks`` or ``abilities``; or the ``groups`` of samples that a smaller
             picture makes; or the ``diagnostics`` of the choices; or methods on ``more_frames``
-            beside the unpruned model on fewer; or methods are averaged by the ``place`` where they
-            cut or by their ``aim``.
+            beside the unpruned model on fewer; or how far models and tasks agree on the ``order``
+            of methods; or methods are averaged by the ``place`` where they cut or by their
+            ``aim``.
         found: each method against the best control, see
             :func:`unibench.comparison.against.against`; scores of tasks that are not beyond their
             control are marked.
