@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS   ?= 2
 
-.PHONY: demo test test-full test-sample test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster serve docs train-tiny synthvqa-results clean
+.PHONY: demo test test-full test-sample test-light test-wheel test-docs test-transformers check lint-workflows bench install harnesses cluster serve docs train-tiny results clean
 
 ## demo: from nothing to the table: a tiny model answers pictures, pruned by DivPrune at 88.9 %, beside what that must beat
 demo: $(VENV)/.core
@@ -119,10 +119,9 @@ $(VENV)/.dev: $(VENV)/.harnesses $(VENV)/.cluster requirements/dev.txt
 train-tiny: $(VENV)/.training
 	OMP_NUM_THREADS=1 $(BIN)/python -m training all
 
-## synthvqa-results: the cells and the table of results/synthvqa (half an hour on a CPU; continues where it was cut short)
-synthvqa-results: $(VENV)/.core
-	OMP_NUM_THREADS=1 $(BIN)/python -m unibench work experiment=synthvqa batch_size=50 timing=false share=memory out=outputs/synthvqa
-	$(BIN)/python -m unibench report out=outputs/synthvqa view=abilities > outputs/synthvqa/abilities.md
+## results: every page of results/ about the tiny models, measured again by the commands that it names (hours; continues where it was cut short); `make results PAGES="tiny_grid videos"` does some
+results: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.results $(PAGES)
 
 clean:
 	rm -rf $(VENV) .venv-docs .venv-light build dist site *.egg-info
