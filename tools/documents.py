@@ -86,7 +86,7 @@ def _page(name: str) -> str:
     said = [f"# {name}", card["summary"].replace("``", "`")]
     if (PICTURES / f"{name}.jpg").is_file():
         said.append(
-            f"![What {name} keeps of a drawn picture](../assets/kept/{name}.jpg){{ .kept }}\n\n"
+            f"![What {name} keeps of a photograph](../assets/kept/{name}.jpg){{ .kept }}\n\n"
             "*Left: a drawn picture. Right: the tokens that are kept at a ratio of 0.75, on a tiny"
             " model. Where a method merges, or cuts inside the language model, these are the places"
             " that reach the last layer.*"

@@ -1,4 +1,4 @@
-"""A picture for each method: a drawn scene, and what of it the kept tokens show.
+"""A picture for each method: a photograph, and what of it the kept tokens show.
 
 ``python -m tools.kept_pictures`` writes ``docs/assets/kept/<method>.jpg``; methods that read videos
 or need a file of their own have none. `python -m tools.documents` puts them on the methods' pages.
@@ -20,9 +20,10 @@ from unibench.models import LoadedModel
 from unibench.paths import part
 from unibench.plots.overlay import views
 from unibench.pruning.record import unpacked
-from unibench.tasks.synthvqa import SynthVQA
+from unibench.tasks.photographs import Photographs
 
 RATIO = 0.75
+SAMPLE = "photographs-coffee-thing"
 # the first that serves a method: the second has a CLS token, the first reads pixels
 MODELS = ("tiny_qwen2_5_vl", "tiny_llava")
 GAP, SIDE = 12, 240
@@ -52,8 +53,8 @@ def main(names: list[str]) -> int:
 
 
 def _scene() -> tuple[Image.Image, str]:
-    """A drawn picture and a question about it."""
-    sample = next(iter(SynthVQA().samples(1)))
+    """A cup of coffee and a question about it."""
+    (sample,) = (one for one in Photographs().samples() if one.id == SAMPLE)
     (picture,) = sample.images
     return picture, sample.question
 
