@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -99,9 +101,10 @@ def _of_halves(series: Sequence[Sequence[str]]) -> float:
     values = np.array([[own[name][0] for name in shared] for own in scores])
     pictures, of = np.unique([scores[0][name][1] for name in shared], return_inverse=True)
     if len(pictures) < 2:
-        return float("nan")
+        return math.nan
     draw, found = np.random.default_rng(0), []
     for _ in range(HALVINGS):
         first = (draw.permutation(len(pictures)) < len(pictures) // 2)[of]
         found.append(_tau(np.nanmean(values[:, first], 1), np.nanmean(values[:, ~first], 1)))
-    return float(np.mean(found))
+    known = [tau for tau in found if not math.isnan(tau)]  # a half in which all are equal has none
+    return fmean(known) if known else math.nan
