@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 from PIL.Image import Image
 
-from training._aids import AIDS, aid
+from training._aids import AIDS, OF_CLIP, OF_PLACE, aid, of_clip, of_place
 from training._prompt import Sight
-from training._recipe import MIXES, Kind, Mix, Size
+from training._recipe import Kind, Size
 from unibench.tasks import easyvqa, synthscene, synthvideo
 from unibench.tasks.synthvqa._draw import draw
 from unibench.tasks.synthvqa._frames import draw_frames
@@ -69,11 +69,6 @@ def episode(kind: Kind, seed: int, size: Size = (336, 336)) -> Episode:
     return makers[kind](seed) if kind in makers else _plain(seed, size)
 
 
-def mix_of(kind: Kind, plain: Mix) -> Mix:
-    """Shares of abilities and aids among the questions of a kind."""
-    return plain if kind == "plain" else MIXES[kind]
-
-
 def _plain(seed: int, size: Size) -> Episode:
     scene = make_scene(seed, size)
 
@@ -90,6 +85,8 @@ def _places(seed: int) -> Episode:
     shown = synthscene.Round(synthscene.make_scene(seed), ())
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
+        if name in OF_PLACE:
+            return of_place(name, shown.scene, rng)
         return synthscene.ask(name, shown, rng, varied=varied, brief=brief)
 
     return Episode("places", seed, (shown.scene,), ask, lambda: draw_frames([shown.scene]))
@@ -108,6 +105,8 @@ def _clip(seed: int) -> Episode:
     clip = synthvideo.make_clip(seed, FRAMES)
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
+        if name in OF_CLIP:
+            return of_clip(name, clip, rng)
         return synthvideo.ask(name, clip, rng, varied=varied, brief=brief)
 
     return Episode("clip", seed, clip.frames, ask, lambda: draw_frames(clip.frames))

@@ -81,7 +81,8 @@ def make_scenes(
 def _kind(recipe: Language, step: int, form: str) -> Kind:
     if step < 2 * recipe.turn * recipe.stage.steps:
         return "plain"
-    kind = recipe.kinds[step % len(recipe.kinds)]
+    kinds = recipe.kinds if step < recipe.stage.steps else recipe.kinds_again
+    kind = kinds[step % len(kinds)]
     return "places" if (kind, form) == ("clip", "llava") else kind
 
 
@@ -154,7 +155,7 @@ def tune_language(
         course.stage, steps=recipe.tune, rate=course.again[1] / 2, first_seed=12_000_000
     )
     # whole scenes and all kinds from the first step on
-    course = dataclasses.replace(course, stage=stage, turn=0.0)
+    course = dataclasses.replace(course, stage=stage, turn=0.0, kinds=course.kinds_again)
     parameters = [*core.parameters()]
     run = Run("tune", stage, {"decoder": core}, parameters, place, (), _matrices(core))
     asking, packer = Answering(model, recipe.family), _packers(course, recipe.family)[-1]
@@ -179,8 +180,11 @@ def _matrices(core: nn.Module) -> list[nn.Parameter]:
 
 def _packers(recipe: Language, form: str) -> list[Packer]:
     """One for each mix."""
-    mixes = zip(recipe.mixes, recipe.briefs, strict=True)
-    return [Packer(form, mix, recipe.questions, _TEXT_TOKENS, brief) for (_, mix), brief in mixes]
+    phases = zip(recipe.mixes, recipe.briefs, recipe.others, strict=True)
+    return [
+        Packer(form, mix, recipe.questions, _TEXT_TOKENS, brief, others)
+        for (_, mix), brief, others in phases
+    ]
 
 
 @torch.no_grad()

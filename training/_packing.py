@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training._decoder import BLOCK, Packed
-from training._episodes import SIGHTS, Episode, mix_of
+from training._episodes import SIGHTS, Episode
 from training._prompt import make_prompt
-from training._recipe import Mix
+from training._recipe import AIDED, Kind, Mix
 from training._words import make_tokenizer
 from unibench.tasks.synthvqa._questions import Question
 
@@ -28,10 +28,19 @@ class Packer:
         number: questions asked about an episode; those that no longer fit are left out.
         room: tokens for all questions of an episode.
         brief: share of questions in their shortest form.
+        others: like ``plain``, of what else conversations show.
     """
 
-    def __init__(self, family: str, plain: Mix, number: int, room: int, brief: float = 0.0) -> None:
-        self.family, self.plain = family, plain
+    def __init__(
+        self,
+        family: str,
+        plain: Mix,
+        number: int,
+        room: int,
+        brief: float = 0.0,
+        others: Mapping[Kind, Mix] = AIDED,
+    ) -> None:
+        self.family, self.mixes = family, {**others, "plain": plain}
         self.number, self.room, self.brief = number, room, brief
         self.tokenizer = make_tokenizer(family)
         self._encode = lru_cache(100_000)(
@@ -46,7 +55,7 @@ class Packer:
         pairs = []
         for one in episodes:
             rng = np.random.default_rng([94, seed, one.seed])
-            names, shares = list(mix := mix_of(one.kind, self.plain)), np.array(list(mix.values()))
+            names, shares = list(mix := self.mixes[one.kind]), np.array(list(mix.values()))
             asked = []
             for name in rng.choice(names, self.number, p=shares / shares.sum()):
                 question = one.ask(str(name), rng, True, self.brief)

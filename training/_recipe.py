@@ -87,14 +87,15 @@ LATE: Mix = {
     "negated": 0.02,
 }
 LAST: Mix = {
-    "existence": 0.13,
-    "multiple_choice": 0.28,
-    "reading": 0.14,
-    "counting": 0.2,
+    "existence": 0.1,
+    "multiple_choice": 0.2,
+    "reading": 0.2,
+    "counting": 0.17,
     "format": 0.08,
     "one": 0.02,
     "open": 0.02,
     "letter": 0.05,
+    "glyph": 0.06,
     "which": 0.04,
     "spelt": 0.04,
     "negated": 0.02,
@@ -112,11 +113,31 @@ JOINT: Mix = {
     "spelt": 0.02,
     "negated": 0.02,
 }
-# of the other kinds, in every stage; an answer of "where" has thirteen tokens
-MIXES: dict[Kind, Mix] = {
+# of the other kinds, in the first round; an answer of "where" has thirteen tokens
+BARE: dict[Kind, Mix] = {
     "places": {"where": 0.3, "relation": 0.3, "second_question": 0.4},
     "several": {"several_pictures": 1.0},
     "clip": {"order": 0.25, "motion": 0.2, "repetition": 0.15, "flash": 0.2, "still": 0.2},
+}
+# from the second round on: without aids places and times were at chance after the first
+AIDED: dict[Kind, Mix] = {
+    "places": {
+        "where": 0.2,
+        "relation": 0.2,
+        "second_question": 0.2,
+        "side": 0.2,
+        "edge": 0.2,
+    },
+    "several": {"several_pictures": 1.0},
+    "clip": {
+        "order": 0.2,
+        "motion": 0.16,
+        "repetition": 0.12,
+        "flash": 0.12,
+        "still": 0.12,
+        "ends": 0.16,
+        "sooner": 0.12,
+    },
     "easy": {"easy": 1.0},
 }
 
@@ -139,6 +160,8 @@ class Language:
         forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
         kinds: of step ``i``, from twice ``turn`` on: ``i mod len``; the length has no divisor in
             common with that of ``forms``, so that all pairs come.
+        kinds_again: the same in the second round.
+        others: like ``mixes``, of the other kinds, under each mix.
         briefs: share of questions in their shortest form, under each mix.
         questions: asked about each scene.
         noise: standard deviation of what is added to the ones and zeros that say what a token
@@ -154,7 +177,11 @@ class Language:
     kinds: tuple[Kind, ...] = (
         *("plain", "places", "plain", "clip", "plain", "several", "plain", "places", "plain"),
     )
+    kinds_again: tuple[Kind, ...] = (
+        *("plain", "places", "clip", "plain", "places", "plain", "clip", "several", "plain"),
+    )
     mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.25, MIDDLE), (0.65, LATE), (1.0, LAST))
+    others: tuple[dict[Kind, Mix], ...] = field(default=(BARE, BARE, BARE, AIDED))
     briefs: tuple[float, ...] = (0.8, 0.3, 0.3, 0.3)
     questions: int = 24
     noise: float = 0.08
