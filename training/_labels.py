@@ -28,6 +28,7 @@ class Field:
         everywhere: whether every token has a value.
         word: whether words stand for the values.
         loudness: of its words in a token at first.
+        settled: the same from the second round on, where it is another.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Field:
     everywhere: bool = False
     word: bool = True
     loudness: float = 1.0
+    settled: float | None = None
 
 
 _TWELFTHS = tuple(map(str, range(12)))
@@ -46,13 +48,13 @@ FIELDS = (
     Field("middle", ("middle",), 0.15, word=False),
     Field("size", ("0", "1", "2", "3"), 0.15, word=False, loudness=0.8),
     Field("glyph", tuple(GLYPHS), 0.08, loudness=1.5),
-    Field("slot", tuple("123456"), 0.1, word=False),
-    Field("plate", tuple(PLATES), 0.15),
+    Field("slot", tuple("123456"), 0.1, word=False, settled=1.5),
+    Field("plate", tuple(PLATES), 0.15, settled=1.2),
     Field("ground", tuple(GROUNDS), 0.0, everywhere=True, loudness=0.4),
     # where the token is, in twelfths of the picture. Every token of a clip or a picture says so,
     # but those of Qwen2.5-VL, whose tower has no absolute positions: its decoder has them
-    Field("across", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5),
-    Field("down", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5),
+    Field("across", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5, settled=0.8),
+    Field("down", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5, settled=0.8),
 )
 SIZES = tuple(len(field.values) + 1 for field in FIELDS)
 NUMBERS = tuple(len(field.values) for field in FIELDS)

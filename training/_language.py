@@ -126,6 +126,8 @@ def train_language(
         ("again", dataclasses.replace(recipe.stage, steps=steps, rate=peak), recipe.stage.steps),
     )
     for name, stage, before in rounds:
+        if before:
+            wording.settle()
         run = Run(name, stage, modules, parameters, place, (), _matrices(core))
         while run.step < stage.steps:
             step = before + run.step

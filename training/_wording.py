@@ -38,6 +38,15 @@ class Wording(nn.Module):
         ]
         self.register_buffer("pairs", torch.tensor(ids), persistent=False)
 
+    def settle(self) -> None:
+        """Sets how loud each field is, once and for all. While few questions ask for plates and
+        places, these are learnt to be silent, a third of what they were at first, and what asks for
+        them later does not hear them.
+        """
+        with torch.no_grad():
+            self.scale.copy_(torch.tensor([field.settled or field.loudness for field in FIELDS]))
+        self.scale.requires_grad_(False)
+
     def words(self, embeddings: Tensor) -> Tensor:
         """The vector of each value: its word's embeddings with and without a space before it:
         ``[values, width]``.
