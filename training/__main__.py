@@ -26,7 +26,7 @@ from training._language import FAMILY, adopt, rotary_of, train_language, tune_la
 from training._loop import STOP, Place, Run, conclude
 from training._plan import SHARED, Job, jobs, status
 from training._processors import make_processor
-from training._recipe import RECIPES, Kind, Language, Recipe, Stage, StageName
+from training._recipe import LATER, RECIPES, Kind, Language, Recipe, Stage, StageName
 from training._towers import TOWERS
 from training._vision import Heads, train_vision
 from training._wording import Wording
@@ -35,7 +35,7 @@ from unibench.errors import UsageError
 from unibench.tasks import easyvqa
 
 LOG = logging.getLogger(__name__)
-STEPS = (SHARED, "again", "tune", "vision", "joint", "video")
+STEPS = (SHARED, *(part.name for part in LATER), "tune", "vision", "joint", "video")
 WAIT = 10  # seconds until a process looks again whether there is something to do
 LOOK = 500  # steps after which accuracy is measured on the way
 _SPAN = 500_000  # training pictures that belong to one seed
@@ -105,11 +105,14 @@ class Training:
         left of that.
         """
         course, tokenizer = Language(), make_tokenizer(FAMILY)
-        steps = self.options.again_steps
+        later = [(part, getattr(self.options, f"{part.name}_steps")) for part in course.later]
         course = dataclasses.replace(
             course,
             stage=self._stage(course.stage, SHARED),
-            again=course.again if steps is None else (steps, course.again[1]),
+            later=tuple(
+                part if steps is None else dataclasses.replace(part, steps=steps)
+                for part, steps in later
+            ),
         )
         recipe, place = RECIPES[FAMILY], self._place(SHARED)
         ids, size = role_ids(FAMILY, tokenizer), vocabulary_size(tokenizer)

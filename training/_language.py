@@ -7,6 +7,7 @@ its biases, which only Qwen2.5-VL's decoder has, stay zero.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -21,7 +22,7 @@ from training._labels import places_hidden, target_of
 from training._loop import Place, Run
 from training._packing import Packer
 from training._prompt import AXES, runs_of
-from training._recipe import RECIPES, Kind, Language, Recipe, Size, batch_of
+from training._recipe import RECIPES, Kind, Language, Mix, Recipe, Size, batch_of
 from training._wording import Wording
 from training._words import make_tokenizer, role_ids, vocabulary_size
 
@@ -81,7 +82,8 @@ def make_scenes(
 def _kind(recipe: Language, step: int, form: str) -> Kind:
     if step < 2 * recipe.turn * recipe.stage.steps:
         return "plain"
-    kinds = recipe.kinds if step < recipe.stage.steps else recipe.kinds_again
+    later = recipe.round_at(step)
+    kinds = recipe.kinds if later is None else later.kinds
     kind = kinds[step % len(kinds)]
     return "places" if (kind, form) == ("clip", "llava") else kind
 
@@ -120,26 +122,25 @@ def train_language(
     parameters = [*core.parameters(), *wording.parameters()]
     asking = {form: Answering(model, form, rotary_of(form)) for form in set(recipe.forms)}
     packers = {form: _packers(recipe, form) for form in asking}
-    steps, peak = recipe.again
-    rounds = (
-        ("language", recipe.stage, 0),
-        ("again", dataclasses.replace(recipe.stage, steps=steps, rate=peak), recipe.stage.steps),
-    )
-    for name, stage, before in rounds:
-        if before:
+    before = 0
+    for part in (None, *recipe.later):
+        name, stage = "language", recipe.stage
+        if part is not None:
+            name, stage = part.name, dataclasses.replace(stage, steps=part.steps, rate=part.rate)
             wording.settle()
         run = Run(name, stage, modules, parameters, place, (), _matrices(core))
         while run.step < stage.steps:
             step = before + run.step
             form = recipe.forms[step % len(recipe.forms)]
             shown = scenes_at(recipe, step)
-            phase = sum(step >= share * recipe.stage.steps for share, _ in recipe.mixes) - 1
-            packed = packers[form][phase].pack(shown.episodes, step).to(place.device)
+            packer = next(one for start, one in reversed(packers[form]) if step >= start)
+            packed = packer.pack(shown.episodes, step).to(place.device)
             seen = worded(wording, shown, asking[form], place)
             asking[form].learn(run, asking[form].logits(seen, packed), packed)
             run.end_step()
             if watch is not None:
                 watch(run)
+        before += stage.steps
     return run
 
 
@@ -153,14 +154,24 @@ def tune_language(
     model.requires_grad_(False)
     core.requires_grad_(True)
     wording.requires_grad_(False)
+    last = course.later[-1]
     stage = dataclasses.replace(
-        course.stage, steps=recipe.tune, rate=course.again[1] / 2, first_seed=12_000_000
+        course.stage, steps=recipe.tune, rate=last.rate / 2, first_seed=12_000_000
     )
-    # whole scenes and all kinds from the first step on
-    course = dataclasses.replace(course, stage=stage, turn=0.0, kinds=course.kinds_again)
+    # as the last round from the first step on
+    course = dataclasses.replace(
+        course,
+        stage=stage,
+        later=(),
+        turn=0.0,
+        kinds=last.kinds,
+        mixes=((0.0, last.mix),),
+        briefs=(last.brief,),
+        others=last.others,
+    )
     parameters = [*core.parameters()]
     run = Run("tune", stage, {"decoder": core}, parameters, place, (), _matrices(core))
-    asking, packer = Answering(model, recipe.family), _packers(course, recipe.family)[-1]
+    asking, packer = Answering(model, recipe.family), _packers(course, recipe.family)[-1][1]
     while run.step < stage.steps:
         shown = scenes_at(course, run.step, recipe.family)
         packed = packer.pack(shown.episodes, run.step).to(place.device)
@@ -180,13 +191,21 @@ def _matrices(core: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in layers.parameters() if parameter.dim() == 2]
 
 
-def _packers(recipe: Language, form: str) -> list[Packer]:
-    """One for each mix."""
-    phases = zip(recipe.mixes, recipe.briefs, recipe.others, strict=True)
-    return [
-        Packer(form, mix, recipe.questions, _TEXT_TOKENS, brief, others)
-        for (_, mix), brief, others in phases
+def _packers(recipe: Language, form: str) -> list[tuple[int, Packer]]:
+    """One for each mix, with the step from which it holds."""
+
+    def packer(mix: Mix, brief: float, others: dict[Kind, Mix]) -> Packer:
+        return Packer(form, mix, recipe.questions, _TEXT_TOKENS, brief, others)
+
+    found = [
+        (math.ceil(share * recipe.stage.steps), packer(mix, brief, recipe.others))
+        for (share, mix), brief in zip(recipe.mixes, recipe.briefs, strict=True)
     ]
+    start = recipe.stage.steps
+    for part in recipe.later:
+        found.append((start, packer(part.mix, part.brief, part.others)))
+        start += part.steps
+    return found
 
 
 @torch.no_grad()

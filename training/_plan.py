@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from training._recipe import RECIPES
+from training._recipe import LATER, RECIPES
 
 SHARED = "language"
 SEEDS = (1, 2)  # of the family below, which is trained three times
@@ -100,9 +100,9 @@ def status(folder: Path) -> str:
     """A line for each job of ``all``: how far it is, and its last figures."""
     lines = []
     for job in jobs("all"):
-        file = folder / job.name / f"{job.stage}.jsonl"
-        again = folder / job.name / "again.jsonl"
-        row = _last(again if job.family == SHARED and again.exists() else file)
+        rounds = [part.name for part in LATER] if job.family == SHARED else []
+        logs = [folder / job.name / f"{name}.jsonl" for name in (job.stage, *rounds)]
+        row = _last(next((file for file in reversed(logs) if file.exists()), logs[0]))
         state = "done" if job.is_done(folder) else ("begun" if row else "waits")
         figures = "  ".join(f"{key} {value}" for key, value in list(row.items())[:6])
         lines.append(f"{job.name:14} {job.stage:8} {state:6} {figures}")

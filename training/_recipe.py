@@ -119,7 +119,7 @@ BARE: dict[Kind, Mix] = {
     "several": {"several_pictures": 1.0},
     "clip": {"order": 0.25, "motion": 0.2, "repetition": 0.15, "flash": 0.2, "still": 0.2},
 }
-# from the second round on: without aids places and times were at chance after the first
+# in the last round, and when pictures are drawn
 AIDED: dict[Kind, Mix] = {
     "places": {
         "where": 0.2,
@@ -142,49 +142,131 @@ AIDED: dict[Kind, Mix] = {
 }
 
 
+# the second round: where things and characters are, and when
+PLACED: Mix = {
+    "existence": 0.15,
+    "multiple_choice": 0.15,
+    "reading": 0.15,
+    "counting": 0.1,
+    "format": 0.04,
+    "open": 0.04,
+    "letter": 0.04,
+    "glyph": 0.3,
+    "spelt": 0.03,
+}
+PLACING: dict[Kind, Mix] = {
+    "places": {
+        "where": 0.1,
+        "relation": 0.15,
+        "second_question": 0.15,
+        "side": 0.4,
+        "edge": 0.2,
+    },
+    "clip": {
+        "order": 0.1,
+        "motion": 0.1,
+        "repetition": 0.05,
+        "flash": 0.1,
+        "still": 0.05,
+        "ends": 0.35,
+        "sooner": 0.25,
+    },
+    "several": {"several_pictures": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of the language stage after the first, with whole scenes of all kinds.
+
+    Attributes:
+        name: of its checkpoint and log.
+        steps, rate: optimizer steps and peak rate.
+        kinds: of step ``i``: ``i mod len``; the length has no divisor in common with that of
+            ``Language.forms``, so that all pairs come.
+        mix, others: shares of abilities and aids among the questions about plain scenes, and about
+            the other kinds.
+        brief: share of questions in their shortest form.
+    """
+
+    name: str
+    steps: int
+    rate: float
+    kinds: tuple[Kind, ...]
+    mix: Mix
+    others: dict[Kind, Mix]
+    brief: float = 0.3
+
+
+LATER = (
+    # without it places, boxes and times stood at chance after the first round
+    Round(
+        "places",
+        2500,
+        1.0e-3,
+        ("places", "plain", "places", "clip", "places", "plain", "places", "clip", "plain"),
+        PLACED,
+        PLACING,
+    ),
+    # after the first round alone options' letters and reading are not learnt
+    Round(
+        "again",
+        7000,
+        1.0e-3,
+        ("plain", "places", "clip", "plain", "places", "plain", "clip", "several", "plain"),
+        LAST,
+        AIDED,
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Language:
     """How the decoder that the models share is trained, on sums of words in place of pictures.
 
     Attributes:
-        stage: steps, rate, seeds.
-        again: steps and peak rate of a second round, on whole scenes. After the first one alone
-            options' letters and reading are not learnt.
+        stage: steps, rate, seeds of the first round.
+        later: the rounds after it.
         small: sizes of the scenes at first. They show few things: where one token in 144 answers
             the question, the decoder takes very long to find out that it should look.
         large: size at last.
         turn: share of the steps after which small scenes alternate with large ones; after twice
             that all are large, and the other kinds come in.
         mixes: shares of abilities and aids among the questions about plain scenes, and the share of
-            the first round's steps from which each holds; the one from 1 on is the second round's.
-        forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
-        kinds: of step ``i``, from twice ``turn`` on: ``i mod len``; the length has no divisor in
-            common with that of ``forms``, so that all pairs come.
-        kinds_again: the same in the second round.
-        others: like ``mixes``, of the other kinds, under each mix.
+            the first round's steps from which each holds.
         briefs: share of questions in their shortest form, under each mix.
+        others: shares among the questions about other kinds.
+        forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
+        kinds: of the first round's step ``i``, from twice ``turn`` on: ``i mod len``, as in
+            :class:`Round`.
         questions: asked about each scene.
         noise: standard deviation of what is added to the ones and zeros that say what a token
             shows.
     """
 
     stage: Stage = field(default=Stage(8000, 8, 1.2e-3, 100, 0.02, 6_000_000))
-    again: tuple[int, float] = (7000, 1.0e-3)
+    later: tuple[Round, ...] = LATER
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
     turn: float = 0.25
+    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.25, MIDDLE), (0.65, LATE))
+    briefs: tuple[float, ...] = (0.8, 0.3, 0.3)
+    others: dict[Kind, Mix] = field(default_factory=lambda: dict(BARE))
     forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen3_vl", "llava")
     kinds: tuple[Kind, ...] = (
         *("plain", "places", "plain", "clip", "plain", "several", "plain", "places", "plain"),
     )
-    kinds_again: tuple[Kind, ...] = (
-        *("plain", "places", "clip", "plain", "places", "plain", "clip", "several", "plain"),
-    )
-    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.25, MIDDLE), (0.65, LATE), (1.0, LAST))
-    others: tuple[dict[Kind, Mix], ...] = field(default=(BARE, BARE, BARE, AIDED))
-    briefs: tuple[float, ...] = (0.8, 0.3, 0.3, 0.3)
     questions: int = 24
     noise: float = 0.08
+
+    def round_at(self, step: int) -> Round | None:
+        """The later round that a step belongs to, counted through all rounds; None in the first."""
+        start, found = self.stage.steps, None
+        for part in self.later:
+            if step >= start:
+                found = part
+            start += part.steps
+        return found
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from transformers import AutoModelForImageTextToText
 
 from training import __main__ as command
 from training import _loop
+from training._aids import OF_PLACE
 from training._answering import Answering, Shown, answer_loss
 from training._build import build
-from training._episodes import FRAMES
+from training._episodes import FRAMES, episode
 from training._evaluate import exact
 from training._joint import train_joint, visual_tokens
 from training._labels import FIELDS, labels, only_ground, target_of
@@ -47,6 +49,7 @@ from unibench.identity import cell_of
 from unibench.inference.ask import answer
 from unibench.models import load
 from unibench.runner.embedded import load_task
+from unibench.tasks.synthvqa._frames import box_of
 from unibench.tasks.synthvqa._scene import make_scene
 
 FAMILIES = tuple(RECIPES)
@@ -246,7 +249,7 @@ def language(steps: int) -> Language:
     return dataclasses.replace(
         recipe,
         stage=dataclasses.replace(recipe.stage, steps=steps, pictures=2, warmup=2),
-        again=(2, 1e-3),
+        later=tuple(dataclasses.replace(part, steps=2) for part in recipe.later),
     )
 
 
@@ -278,6 +281,60 @@ def test_a_language_stage_that_was_cut_short_ends_as_if_it_had_not_been(
         with pytest.raises(SystemExit, match="stopped after step 3"):
             train(tmp_path / "cut")
     assert_equal(whole, train(tmp_path / "cut"))
+
+
+def test_a_step_belongs_to_one_round() -> None:
+    course = language(8)
+    found = [part and part.name for part in map(course.round_at, range(12))]
+    assert found == [None] * 8 + ["places"] * 2 + ["again"] * 2
+
+
+def test_a_round_settles_how_loud_places_are(tmp_path) -> None:
+    model, wording = untrained(small(FAMILY)), Wording(64, make_tokenizer(FAMILY), 0.05)
+    train_language(model, wording, language(8), place(tmp_path))
+    settled = [field.settled or field.loudness for field in FIELDS]
+    assert wording.scale.tolist() == pytest.approx(settled)
+
+
+def test_an_aid_to_places_is_answered_by_the_scene() -> None:
+    one = episode("places", 7)
+    (scene,) = one.scenes
+    things = {thing.name: thing for thing in scene.things}
+    seen = set()
+    for seed in range(60):
+        for name in OF_PLACE:
+            question = one.ask(name, np.random.default_rng(seed), True, 0.0)
+            (thing,) = [things[key] for key in things if key in question.text] or [None]
+            if thing is None:  # a sign
+                continue
+            box = box_of(scene, thing)
+            edges = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
+            wanted = {
+                "left or right": "left" if box[0] + box[2] < 336 else "right",
+                "above or below": "above" if box[1] + box[3] < 336 else "below",
+            } | {f"the {edge} of": str(round(100 * at / 336)) for edge, at in edges.items()}
+            for words, right in wanted.items():
+                if words in question.text:
+                    seen.add(words)
+                    assert question.answer == right
+    assert len(seen) == 6
+
+
+def test_an_aid_to_times_is_answered_by_the_clip() -> None:
+    one = episode("clip", 3)
+    names = [{thing.name for thing in frame.things} for frame in one.scenes]
+    seen = set()
+    for seed in range(40):
+        question = one.ask("ends", np.random.default_rng(seed), True, 0.0)
+        shown = names[0 if "first frame" in question.text else -1]
+        there = any(name in question.text for name in shown)
+        assert question.answer == ("Yes" if there else "No")
+        question = one.ask("sooner", np.random.default_rng(seed), True, 0.0)
+        both = [name for name in set().union(*names) if name in question.text]
+        since = {name: [name in frame for frame in names].index(True) for name in both}
+        assert len(both) == 2 and question.answer == min(since, key=since.__getitem__)
+        seen |= {question.answer, there}
+    assert len(seen) >= 4, "several answers, yes and no"
 
 
 def assert_equal(one, other) -> None:
