@@ -136,8 +136,7 @@ class Training:
         ids, size = role_ids(recipe.family, tokenizer), vocabulary_size(tokenizer)
         model = build(recipe, ids, size, self.job.seed).to(self.device)
         tower = TOWERS[recipe.family](model.model)
-        # only Qwen2.5-VL's tower has no absolute positions
-        heads = Heads(tower.last.in_features, recipe.family != FAMILY).to(self.device)
+        heads = Heads(tower.last.in_features).to(self.device)
         millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         LOG.info("%s: %.2f million parameters", recipe.family, millions)
         run = train_vision(model, heads, recipe, place)

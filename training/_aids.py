@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -29,13 +30,21 @@ def aid(name: str, scene: Scene, rng: np.random.Generator, brief: float = 0.0) -
     return AIDS[name](Asker(scene, rng, Voice(rng, True, brief)))
 
 
-def of_place(name: str, scene: Scene, rng: np.random.Generator) -> Question:
+def of_place(name: str, scene: Scene, rng: np.random.Generator) -> Question | None:
     """An aid to boxes and relations: where one thing is, in a word or in one number."""
-    boxes = {thing.name: box_of(scene, thing) for thing in scene.things}
+    named = Counter(thing.name for thing in scene.things)
+    boxes = {thing.name: box_of(scene, thing) for thing in scene.things if named[thing.name] == 1}
     boxes |= {f"{sign.color} sign": sign.box for sign in scene.signs}
+    if not boxes:
+        return None
     asked = sorted(boxes)[int(rng.integers(len(boxes)))]
     left, top, right, bottom = boxes[asked]
     width, height = scene.size
+    if name == "column":
+        line, middle = "Column", (left + right) / 2 / width
+        if rng.random() < 0.5:
+            line, middle = "Row", (top + bottom) / 2 / height
+        return Question(f"{line} of the {asked}?", str(int(12 * middle)), "column", 0.0)
     if name == "edge":
         edges = {
             "left": left / width,
@@ -69,7 +78,7 @@ def of_clip(name: str, clip: Clip, rng: np.random.Generator) -> Question:
     return Question(text, "Yes" if there else "No", "ends", 0.5)
 
 
-OF_PLACE, OF_CLIP = ("side", "edge"), ("ends", "sooner")
+OF_PLACE, OF_CLIP = ("side", "edge", "column"), ("ends", "sooner")
 
 
 def _presence(a: Asker) -> tuple[list[str], list[str]]:

@@ -73,6 +73,8 @@ def _plain(seed: int, size: Size) -> Episode:
     scene = make_scene(seed, size)
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
+        if name in OF_PLACE:
+            return of_place(name, scene, rng)
         if name in AIDS:
             return aid(name, scene, rng, brief)
         return ask_plain(name, scene, rng, varied=varied, brief=brief)

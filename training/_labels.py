@@ -27,8 +27,7 @@ class Field:
         nothing: weight of "nothing" in the loss; it is most of a picture.
         everywhere: whether every token has a value.
         word: whether words stand for the values.
-        loudness: of its words in a token at first.
-        settled: the same from the second round on, where it is another.
+        loudness: of its words in a token.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Field:
     everywhere: bool = False
     word: bool = True
     loudness: float = 1.0
-    settled: float | None = None
 
 
 _TWELFTHS = tuple(map(str, range(12)))
@@ -48,17 +46,15 @@ FIELDS = (
     Field("middle", ("middle",), 0.15, word=False),
     Field("size", ("0", "1", "2", "3"), 0.15, word=False, loudness=0.8),
     Field("glyph", tuple(GLYPHS), 0.08, loudness=1.5),
-    Field("slot", tuple("123456"), 0.1, word=False, settled=1.5),
-    Field("plate", tuple(PLATES), 0.15, settled=1.2),
+    Field("slot", tuple("123456"), 0.1, word=False, loudness=1.5),
+    Field("plate", tuple(PLATES), 0.15, loudness=1.2),
     Field("ground", tuple(GROUNDS), 0.0, everywhere=True, loudness=0.4),
-    # where the token is, in twelfths of the picture. Every token of a clip or a picture says so,
-    # but those of Qwen2.5-VL, whose tower has no absolute positions: its decoder has them
-    Field("across", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5, settled=0.8),
-    Field("down", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.5, settled=0.8),
+    # where the token is, in twelfths of the picture
+    Field("across", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.8),
+    Field("down", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.8),
 )
 SIZES = tuple(len(field.values) + 1 for field in FIELDS)
 NUMBERS = tuple(len(field.values) for field in FIELDS)
-PLACES = ("across", "down")
 _NAMES = tuple(field.name for field in FIELDS)
 _SOMEWHERE = [i for i, field in enumerate(FIELDS) if not field.everywhere]
 
@@ -126,17 +122,6 @@ def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
     hot = [functional.one_hot(known[:, i], size)[..., 1:] for i, size in enumerate(SIZES)]
     shown, clear = (targets[:, _SOMEWHERE] > 0).any(1), (targets != IGNORE).all(1)
     return torch.cat(hot, -1).float(), torch.where(shown, 1.0, 0.15) * clear
-
-
-def places_hidden(values: Tensor) -> Tensor:
-    """What tokens show, ``[B, N, values]``, without where they are."""
-    keep = torch.ones(sum(NUMBERS))
-    start = 0
-    for field, number in zip(FIELDS, NUMBERS, strict=True):
-        if field.name in PLACES:
-            keep[start : start + number] = 0
-        start += number
-    return values * keep.to(values)
 
 
 @dataclass(frozen=True)

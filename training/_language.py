@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from training._answering import Answering, Shown
 from training._build import build
 from training._episodes import SIGHTS, Episode, episode
-from training._labels import places_hidden, target_of
+from training._labels import target_of
 from training._loop import Place, Run
 from training._packing import Packer
 from training._prompt import AXES, runs_of
@@ -74,8 +74,6 @@ def make_scenes(
     values = values.unflatten(0, (len(episodes), -1)).flatten(1, 2)
     generator = torch.Generator().manual_seed(seeds[0])
     values = values + recipe.noise * torch.randn(values.shape, generator=generator)
-    if form == "qwen2_5_vl":  # its tower has no absolute positions
-        values = places_hidden(values)
     return Scenes(episodes, values, kind, grid)
 
 
@@ -127,7 +125,6 @@ def train_language(
         name, stage = "language", recipe.stage
         if part is not None:
             name, stage = part.name, dataclasses.replace(stage, steps=part.steps, rate=part.rate)
-            wording.settle()
         run = Run(name, stage, modules, parameters, place, (), _matrices(core))
         while run.step < stage.steps:
             step = before + run.step

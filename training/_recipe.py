@@ -56,6 +56,8 @@ EARLY: Mix = {
     "open": 0.12,
     "letter": 0.1,
     "glyph": 0.08,
+    "column": 0.12,
+    "side": 0.06,
     "negated": 0.02,
 }
 MIDDLE: Mix = {
@@ -67,21 +69,25 @@ MIDDLE: Mix = {
     "one": 0.03,
     "open": 0.06,
     "letter": 0.07,
-    "glyph": 0.05,
+    "glyph": 0.08,
+    "column": 0.05,
+    "side": 0.04,
     "which": 0.07,
     "spelt": 0.05,
     "negated": 0.03,
 }
 LATE: Mix = {
-    "existence": 0.17,
-    "multiple_choice": 0.28,
-    "reading": 0.07,
-    "counting": 0.2,
+    "existence": 0.15,
+    "multiple_choice": 0.25,
+    "reading": 0.12,
+    "counting": 0.18,
     "format": 0.05,
     "one": 0.04,
     "open": 0.03,
     "letter": 0.05,
-    "glyph": 0.01,
+    "glyph": 0.06,
+    "column": 0.02,
+    "side": 0.02,
     "which": 0.06,
     "spelt": 0.04,
     "negated": 0.02,
@@ -113,13 +119,7 @@ JOINT: Mix = {
     "spelt": 0.02,
     "negated": 0.02,
 }
-# of the other kinds, in the first round; an answer of "where" has thirteen tokens
-BARE: dict[Kind, Mix] = {
-    "places": {"where": 0.3, "relation": 0.3, "second_question": 0.4},
-    "several": {"several_pictures": 1.0},
-    "clip": {"order": 0.25, "motion": 0.2, "repetition": 0.15, "flash": 0.2, "still": 0.2},
-}
-# in the last round, and when pictures are drawn
+# of the other kinds; an answer of "where" has thirteen tokens
 AIDED: dict[Kind, Mix] = {
     "places": {
         "where": 0.2,
@@ -139,39 +139,6 @@ AIDED: dict[Kind, Mix] = {
         "sooner": 0.12,
     },
     "easy": {"easy": 1.0},
-}
-
-
-# the second round: where things and characters are, and when
-PLACED: Mix = {
-    "existence": 0.15,
-    "multiple_choice": 0.15,
-    "reading": 0.15,
-    "counting": 0.1,
-    "format": 0.04,
-    "open": 0.04,
-    "letter": 0.04,
-    "glyph": 0.3,
-    "spelt": 0.03,
-}
-PLACING: dict[Kind, Mix] = {
-    "places": {
-        "where": 0.1,
-        "relation": 0.15,
-        "second_question": 0.15,
-        "side": 0.4,
-        "edge": 0.2,
-    },
-    "clip": {
-        "order": 0.1,
-        "motion": 0.1,
-        "repetition": 0.05,
-        "flash": 0.1,
-        "still": 0.05,
-        "ends": 0.35,
-        "sooner": 0.25,
-    },
-    "several": {"several_pictures": 1.0},
 }
 
 
@@ -199,19 +166,10 @@ class Round:
 
 
 LATER = (
-    # without it places, boxes and times stood at chance after the first round
-    Round(
-        "places",
-        2500,
-        1.0e-3,
-        ("places", "plain", "places", "clip", "places", "plain", "places", "clip", "plain"),
-        PLACED,
-        PLACING,
-    ),
     # after the first round alone options' letters and reading are not learnt
     Round(
         "again",
-        7000,
+        5500,
         1.0e-3,
         ("plain", "places", "clip", "plain", "places", "plain", "clip", "several", "plain"),
         LAST,
@@ -251,10 +209,10 @@ class Language:
     turn: float = 0.25
     mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.25, MIDDLE), (0.65, LATE))
     briefs: tuple[float, ...] = (0.8, 0.3, 0.3)
-    others: dict[Kind, Mix] = field(default_factory=lambda: dict(BARE))
+    others: dict[Kind, Mix] = field(default_factory=lambda: dict(AIDED))
     forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen3_vl", "llava")
     kinds: tuple[Kind, ...] = (
-        *("plain", "places", "plain", "clip", "plain", "several", "plain", "places", "plain"),
+        *("plain", "places", "plain", "clip", "places", "several", "plain", "clip", "plain"),
     )
     questions: int = 24
     noise: float = 0.08

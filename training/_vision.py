@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training._labels import FIELDS, IGNORE, NUMBERS, PLACES, SIZES, Target
+from training._labels import FIELDS, IGNORE, NUMBERS, SIZES, Target
 from training._loop import Place, Run
 from training._pictures import Geometry, Pictures
 from training._recipe import Recipe
@@ -46,16 +46,14 @@ class Heads(nn.Module):
 
     Args:
         width: of what the projector's last map reads.
-        places: whether the tower can know where a token is.
     """
 
-    def __init__(self, width: int, places: bool = True) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.map, self.estimate = nn.Linear(width, sum(SIZES)), nn.Linear(width, sum(NUMBERS))
         self.things = nn.Linear(width, PAIRS)
         nn.init.zeros_(self.estimate.weight)
         nn.init.zeros_(self.estimate.bias)
-        self.places = places
         for field in FIELDS:
             weights = torch.tensor([field.nothing] + [1.0] * len(field.values))
             self.register_buffer(field.name, weights, persistent=False)
@@ -78,8 +76,6 @@ class Heads(nn.Module):
             strict=True,
         )
         for i, (logits, estimated, shown, field) in enumerate(parts):
-            if field.name in PLACES and not self.places:
-                continue
             wanted = target.labels[:, i].flatten()
             missed = _unexplained(estimated, shown, target.weight)
             weights = getattr(self, field.name)

@@ -18,15 +18,19 @@ class Wording(nn.Module):
     """The vector of each value that a token can show.
 
     Attributes:
-        scale: loudness of each field.
+        scale: loudness of each field. It is not learnt: while few questions ask for plates and
+            places, these would be learnt to be silent, a third of what they were at first, and what
+            asks for them later would not hear them.
         free: vectors of the values that no word stands for.
     """
 
     pairs: Tensor
+    scale: Tensor
 
     def __init__(self, width: int, tokenizer: PreTrainedTokenizerFast, spread: float) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor([field.loudness for field in FIELDS]))
+        loudness = torch.tensor([field.loudness for field in FIELDS])
+        self.register_buffer("scale", loudness, persistent=False)
         free = sum(len(field.values) for field in FIELDS if not field.word)
         self.free = nn.Parameter(
             torch.randn(free, width, generator=torch.Generator().manual_seed(0)) * spread * 2**0.5
@@ -37,15 +41,6 @@ class Wording(nn.Module):
             for word in words
         ]
         self.register_buffer("pairs", torch.tensor(ids), persistent=False)
-
-    def settle(self) -> None:
-        """Sets how loud each field is, once and for all. While few questions ask for plates and
-        places, these are learnt to be silent, a third of what they were at first, and what asks for
-        them later does not hear them.
-        """
-        with torch.no_grad():
-            self.scale.copy_(torch.tensor([field.settled or field.loudness for field in FIELDS]))
-        self.scale.requires_grad_(False)
 
     def words(self, embeddings: Tensor) -> Tensor:
         """The vector of each value: its word's embeddings with and without a space before it:
