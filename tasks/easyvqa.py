@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
 
 from unibench.errors import UsageError, unknown
+from unibench.pictures import read_picture
 from unibench.tasks._task import Sample
 
 SIDE = 336  # to which pictures of 64 x 64 are enlarged
@@ -66,8 +68,7 @@ def picture_files(split: Split) -> dict[int, str]:
 
 def enlarged(file: str) -> Image.Image:
     """A picture as the task shows it."""
-    with Image.open(file) as picture:
-        return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return read_picture(Path(file)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def _package() -> Any:

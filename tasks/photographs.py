@@ -8,9 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
-from PIL import Image
-
 from unibench.errors import UsageError
+from unibench.pictures import read_picture
 from unibench.tasks._scoring import contains
 from unibench.tasks._task import Sample
 
@@ -127,7 +126,7 @@ class Photographs:
                 question, answers, ability = photograph.asked[turn]
                 stem = Path(photograph.file).stem
                 name = f"photographs-{stem}-{ability}"
-                picture = _opened(self._folder / photograph.file)
+                picture = read_picture(self._folder / photograph.file)
                 yield Sample(name, (picture,), f"{question} {SHORTLY}", answers, ability, stem)
 
     def score(self, sample: Sample, answer: str) -> float:
@@ -143,11 +142,3 @@ def _folder() -> Path:
         message = f"task=photographs shows pictures of scikit-image: {INSTALL}"
         raise UsageError(message) from None
     return Path(skimage.__file__).parent / "data"
-
-
-def _opened(file: Path) -> Image.Image:
-    """A picture on white ground, where it has none of its own."""
-    with Image.open(file) as picture:
-        shown = picture.convert("RGBA")
-    ground = Image.new("RGBA", shown.size, "white")
-    return Image.alpha_composite(ground, shown).convert("RGB")

@@ -87,7 +87,7 @@ def _page(name: str) -> str:
     if (PICTURES / f"{name}.jpg").is_file():
         said.append(
             f"![What {name} keeps of a photograph](../assets/kept/{name}.jpg){{ .kept }}\n\n"
-            "*Left: a drawn picture. Right: the tokens that are kept at a ratio of 0.75, on a tiny"
+            "*Left: the photograph. Right: the tokens that are kept at a ratio of 0.75, on a tiny"
             " model. Where a method merges, or cuts inside the language model, these are the places"
             " that reach the last layer.*"
         )
