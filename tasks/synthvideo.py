@@ -31,8 +31,14 @@ _STEPS: dict[Direction, tuple[int, int]] = {
 
 # The first of each is the benchmark's; training draws from all.
 STEMS: dict[str, tuple[str, ...]] = {
-    "first": ("Which new object appears first?", "What is the first new object to appear?"),
-    "last": ("Which new object appears last?", "What is the last new object to appear?"),
+    "first": (
+        "Which appears first: the {}, the {} or the {}?",
+        "Which of these is the first to appear: {}, {}, {}?",
+    ),
+    "last": (
+        "Which appears last: the {}, the {} or the {}?",
+        "Which of these is the last to appear: {}, {}, {}?",
+    ),
     "motion": (
         "Does the {} move left, right, up or down?",
         "Which way does the {} move: left, right, up or down?",
@@ -199,7 +205,8 @@ def ask(
 def _order(clip: Clip, voice: Voice) -> Question:
     which = ("first", "last")[int(voice.rng.integers(2))]
     thing = clip.arrivals[0 if which == "first" else -1]
-    text = voice.put("open", voice.pick(STEMS[which]))
+    named = [clip.arrivals[int(i)].name for i in voice.rng.permutation(len(clip.arrivals))]
+    text = voice.put("open", voice.pick(STEMS[which]).format(*named))
     return Question(text, thing.name, which, 1 / len(clip.arrivals))
 
 
@@ -237,7 +244,7 @@ class SynthVideo:
     """Drawn clips of 224 x 224 pixels: order, motion, repetition, a sign of one frame, what stays.
 
     In each clip one thing stays, one moves, one comes and goes, three appear one after the other,
-    and a sign is shown for one frame. ``order`` asks which of the three was first or last,
+    and a sign is shown for one frame. ``order`` names the three and asks which was first or last,
     ``motion`` for one of four directions, ``repetition`` how many times (1-3) a thing was there,
     ``flash`` for the 2-3 characters of the sign, ``still`` which thing did not change. Sample ``i``
     has ability ``i mod 5`` and is about clip ``i div 5``.

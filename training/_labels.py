@@ -49,9 +49,10 @@ FIELDS = (
     Field("slot", tuple("123456"), 0.1, word=False, loudness=1.5),
     Field("plate", tuple(PLATES), 0.15, loudness=1.2),
     Field("ground", tuple(GROUNDS), 0.0, everywhere=True, loudness=0.4),
-    # where the token is, in twelfths of the picture
-    Field("across", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.8),
-    Field("down", _TWELFTHS, 0.0, everywhere=True, word=False, loudness=0.8),
+    # where the middle of a thing or a character is, in twelfths of the picture; were each token to
+    # say where it is, a decoder that does not yet look at one of them would hear their mean
+    Field("across", _TWELFTHS, 0.15, word=False),
+    Field("down", _TWELFTHS, 0.15, word=False),
 )
 SIZES = tuple(len(field.values) + 1 for field in FIELDS)
 NUMBERS = tuple(len(field.values) for field in FIELDS)
@@ -69,8 +70,16 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
     out = np.zeros((len(FIELDS), rows, columns), np.int64)
     by = dict(zip(_NAMES, out, strict=True))
     by["ground"][:] = list(GROUNDS).index(scene.ground) + 1
-    by["across"][:] = np.minimum(11, 12 * x // scene.size[0]) + 1
-    by["down"][:] = np.minimum(11, 12 * y // scene.size[1]) + 1
+
+    def mark(at: tuple[float, float], **shown: int) -> None:
+        """What the token around a point shows, and where that is."""
+        cell = min(rows - 1, int(at[1] / height)), min(columns - 1, int(at[0] / width))
+        shown["across"], shown["down"] = (
+            1 + min(11, int(12 * place / side)) for place, side in zip(at, scene.size, strict=True)
+        )
+        for name, value in shown.items():
+            by[name][cell] = value
+
     for thing in scene.things:
         touched = (np.abs(x - thing.x) < thing.radius + width / 2) & (
             np.abs(y - thing.y) < thing.radius + height / 2
@@ -78,11 +87,13 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
         for name in ("color", "shape", "size"):
             by[name][touched & (by[name] == 0)] = IGNORE
     for thing in scene.things:
-        cell = min(rows - 1, int(thing.y / height)), min(columns - 1, int(thing.x / width))
-        by["color"][cell] = list(COLORS).index(thing.color) + 1
-        by["shape"][cell] = SHAPES.index(thing.shape) + 1
-        by["middle"][cell] = 1
-        by["size"][cell] = 1 + sum(thing.radius >= radius for radius in RADII)
+        mark(
+            (thing.x, thing.y),
+            color=list(COLORS).index(thing.color) + 1,
+            shape=SHAPES.index(thing.shape) + 1,
+            middle=1,
+            size=1 + sum(thing.radius >= radius for radius in RADII),
+        )
     for sign in scene.signs:
         left, top, right, bottom = sign.box
         touched = (
@@ -93,11 +104,12 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
         )
         by["plate"][touched & (by["plate"] == 0)] = IGNORE
         for place, letter in enumerate(sign.text):
-            at = sign.centre(place)
-            cell = min(rows - 1, int(at[1] / height)), min(columns - 1, int(at[0] / width))
-            by["glyph"][cell] = GLYPHS.index(letter) + 1
-            by["slot"][cell] = place + 1
-            by["plate"][cell] = list(PLATES).index(sign.color) + 1
+            mark(
+                sign.centre(place),
+                glyph=GLYPHS.index(letter) + 1,
+                slot=place + 1,
+                plate=list(PLATES).index(sign.color) + 1,
+            )
     return out.reshape(len(FIELDS), rows * columns)
 
 

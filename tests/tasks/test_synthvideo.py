@@ -87,6 +87,7 @@ def test_each_answer_follows_from_the_frames(clips) -> None:
         order = sorted(first, key=first.__getitem__)
         place = 0 if answers["order"].topic == "first" else -1
         assert order[place] == answers["order"].answer
+        assert all(name in answers["order"].text for name in order)
         assert all(later - earlier >= 2 for earlier, later in pairwise(sorted(first.values())))
         signs = [sign.text for scene in clip.frames for sign in scene.signs]
         assert signs == [answers["flash"].answer]
