@@ -201,7 +201,9 @@ class Training:
         workers: int | None = self.options.workers
         if workers is None:
             workers = 8 if self.device.type == "cuda" else 0
-        return Place(self.device, torch.bfloat16, folder, workers)
+        # processors without matrix units are a quarter faster in float32
+        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        return Place(self.device, dtype, folder, workers)
 
 
 def _found(folder: Path) -> dict[str, float]:
