@@ -147,17 +147,23 @@ def _where(a: Asker) -> Question:
     return Question(a.voice.pick(WHERE).format(name), answer, "where", 0.0)
 
 
+def relation_of(one: Thing, other: Thing) -> str | None:
+    """Where one thing is from another; the axis along which they are clearly further apart decides,
+    None where there is none.
+    """
+    across, down = one.x - other.x, one.y - other.y
+    if max(abs(across), abs(down)) < 1.6 * min(abs(across), abs(down)):
+        return None
+    return DIRECTIONS[(across > 0) if abs(across) > abs(down) else 2 + (down > 0)]
+
+
 def _relation(a: Asker) -> Question | None:
-    """The axis along which two things are clearly further apart decides."""
+    """How two things lie to each other."""
     pairs: list[tuple[str, str, str]] = []
     for one in a.scene.things:
         for other in a.scene.things:
-            across, down = one.x - other.x, one.y - other.y
-            if max(abs(across), abs(down)) < 1.6 * min(abs(across), abs(down)) or one is other:
-                continue
-            sideways = abs(across) > abs(down)
-            word = DIRECTIONS[(across > 0) if sideways else 2 + (down > 0)]
-            pairs.append((one.name, other.name, word))
+            if one is not other and (word := relation_of(one, other)) is not None:
+                pairs.append((one.name, other.name, word))
     if not pairs:
         return None
     one_name, other_name, word = pairs[int(a.rng.integers(len(pairs)))]

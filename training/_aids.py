@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
-from unibench.tasks.synthvideo import Clip
-from unibench.tasks.synthvqa._frames import box_of
 from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, SHAPES
 from unibench.tasks.synthvqa._prompts import LETTERS, Voice
 from unibench.tasks.synthvqa._questions import Asker, Question, article, attribute
@@ -28,57 +25,6 @@ EASY = (
 
 def aid(name: str, scene: Scene, rng: np.random.Generator, brief: float = 0.0) -> Question | None:
     return AIDS[name](Asker(scene, rng, Voice(rng, True, brief)))
-
-
-def of_place(name: str, scene: Scene, rng: np.random.Generator) -> Question | None:
-    """An aid to boxes and relations: where one thing is, in a word or in one number."""
-    named = Counter(thing.name for thing in scene.things)
-    boxes = {thing.name: box_of(scene, thing) for thing in scene.things if named[thing.name] == 1}
-    boxes |= {f"{sign.color} sign": sign.box for sign in scene.signs}
-    if not boxes:
-        return None
-    asked = sorted(boxes)[int(rng.integers(len(boxes)))]
-    left, top, right, bottom = boxes[asked]
-    width, height = scene.size
-    if name == "column":
-        line, middle = "Column", (left + right) / 2 / width
-        if rng.random() < 0.5:
-            line, middle = "Row", (top + bottom) / 2 / height
-        return Question(f"{line} of the {asked}?", str(int(12 * middle)), "column", 0.0)
-    if name == "edge":
-        edges = {
-            "left": left / width,
-            "top": top / height,
-            "right": right / width,
-            "bottom": bottom / height,
-        }
-        edge = sorted(edges)[int(rng.integers(4))]
-        percent = str(min(99, max(0, round(100 * edges[edge]))))
-        return Question(f"Give the {edge} of the {asked} in percent.", percent, "edge", 0.0)
-    if rng.random() < 0.5:
-        word = "left" if left + right < width else "right"
-        return Question(f"Is the {asked} left or right?", word, "side", 0.5)
-    word = "above" if top + bottom < height else "below"
-    return Question(f"Is the {asked} above or below?", word, "side", 0.5)
-
-
-def of_clip(name: str, clip: Clip, rng: np.random.Generator) -> Question:
-    """An aid to order and repetition: what is there at the ends, and which of two comes first."""
-    if name == "sooner":
-        one, other = (int(i) for i in rng.permutation(len(clip.arrivals))[:2])
-        names = clip.arrivals[one].name, clip.arrivals[other].name
-        text = f"Which appears first, the {names[0]} or the {names[1]}?"
-        return Question(text, names[int(other < one)], "sooner", 0.5)
-    end = ("first", "last")[int(rng.integers(2))]
-    shown = clip.frames[0 if end == "first" else -1]
-    things = (clip.still, clip.mover, clip.blinker, *clip.arrivals)
-    asked = things[int(rng.integers(len(things)))].name
-    there = any(thing.name == asked for thing in shown.things)
-    text = f"Is the {asked} there in the {end} frame?"
-    return Question(text, "Yes" if there else "No", "ends", 0.5)
-
-
-OF_PLACE, OF_CLIP = ("side", "edge", "column"), ("ends", "sooner")
 
 
 def _presence(a: Asker) -> tuple[list[str], list[str]]:

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 from PIL.Image import Image
 
-from training._aids import AIDS, OF_CLIP, OF_PLACE, aid, of_clip, of_place
+from training import _listings
+from training._aids import AIDS, aid
 from training._prompt import Sight
 from training._recipe import Kind, Size
 from unibench.tasks import easyvqa, synthscene, synthvideo
@@ -21,6 +22,7 @@ from unibench.tasks.synthvqa._questions import ask as ask_plain
 from unibench.tasks.synthvqa._scene import Scene, make_scene
 
 FRAMES = 8  # of a clip
+LISTING = "listing"  # asks for a list, for training only
 SIGHTS: dict[Kind, Sight] = {
     "plain": Sight(),
     "places": Sight(),
@@ -73,8 +75,8 @@ def _plain(seed: int, size: Size) -> Episode:
     scene = make_scene(seed, size)
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
-        if name in OF_PLACE:
-            return of_place(name, scene, rng)
+        if name == LISTING:
+            return _listings.of_scene(scene, rng, places=False)
         if name in AIDS:
             return aid(name, scene, rng, brief)
         return ask_plain(name, scene, rng, varied=varied, brief=brief)
@@ -87,8 +89,8 @@ def _places(seed: int) -> Episode:
     shown = synthscene.Round(synthscene.make_scene(seed), ())
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
-        if name in OF_PLACE:
-            return of_place(name, shown.scene, rng)
+        if name == LISTING:
+            return _listings.of_scene(shown.scene, rng, places=True)
         return synthscene.ask(name, shown, rng, varied=varied, brief=brief)
 
     return Episode("places", seed, (shown.scene,), ask, lambda: draw_frames([shown.scene]))
@@ -98,6 +100,8 @@ def _several(seed: int) -> Episode:
     shown = synthscene.make_round(seed)
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
+        if name == LISTING:
+            return _listings.of_several(shown.several, rng)
         return synthscene.ask(name, shown, rng, varied=varied, brief=brief)
 
     return Episode("several", seed, shown.several, ask, lambda: [draw(s) for s in shown.several])
@@ -107,8 +111,8 @@ def _clip(seed: int) -> Episode:
     clip = synthvideo.make_clip(seed, FRAMES)
 
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
-        if name in OF_CLIP:
-            return of_clip(name, clip, rng)
+        if name == LISTING:
+            return _listings.of_clip(clip, rng)
         return synthvideo.ask(name, clip, rng, varied=varied, brief=brief)
 
     return Episode("clip", seed, clip.frames, ask, lambda: draw_frames(clip.frames))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,12 +12,28 @@ from transformers import PreTrainedTokenizerFast
 
 from training._decoder import BLOCK, Packed
 from training._episodes import SIGHTS, Episode
+from training._listings import Listing
 from training._prompt import make_prompt
 from training._recipe import AIDED, Kind, Mix
 from training._words import make_tokenizer
 from unibench.tasks.synthvqa._questions import Question
 
 IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question and its answer, as tokens.
+
+    Attributes:
+        asked: up to where the answer begins.
+        answer: its tokens.
+        targets: the same, ``IGNORE`` where a token is told and not to be answered.
+    """
+
+    asked: list[int]
+    answer: list[int]
+    targets: list[int]
 
 
 class Packer:
@@ -50,6 +67,22 @@ class Packer:
             lambda text: tuple(self.tokenizer.encode(text, add_special_tokens=False))
         )
 
+    def _answered(self, question: Question) -> tuple[list[int], list[int]]:
+        """Tokens of the answer, and which of them are to be answered."""
+        end = self.tokenizer.eos_token_id
+        if not isinstance(question, Listing):
+            answer = [*self._answer(question.answer), end]
+            return answer, answer
+        text, spans = question.spans()
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        targets = [
+            token if any(start < last and stop > first for first, last in spans) else IGNORE
+            for token, (start, stop) in zip(
+                found["input_ids"], found["offset_mapping"], strict=True
+            )
+        ]
+        return [*found["input_ids"], end], [*targets, IGNORE]
+
     def pack(self, episodes: Sequence[Episode], seed: int) -> Packed:
         """New questions about the episodes; the same for the same seed."""
         pairs = []
@@ -64,7 +97,7 @@ class Packer:
             pairs.append(self.fitting(one, asked))
         return pack(pairs, self.room, self.tokenizer)
 
-    def fitting(self, one: Episode, asked: Sequence[Question]) -> list[tuple[list[int], list[int]]]:
+    def fitting(self, one: Episode, asked: Sequence[Question]) -> list[Pair]:
         """The different questions that there is room for, as tokens of question and answer."""
         pairs, used, seen = [], 0, set()
         for question in asked:
@@ -72,10 +105,10 @@ class Packer:
                 continue
             seen.add(question.text)
             tokens = list(self._encode(one.kind, question.text))
-            answer = [*self._answer(question.answer), self.tokenizer.eos_token_id]
+            answer, targets = self._answered(question)
             stop = _start(used, length := len(tokens) + len(answer)) + length
             if length <= BLOCK and stop <= self.room:
-                pairs.append((tokens, answer))
+                pairs.append(Pair(tokens, answer, targets))
                 used = stop
         return pairs
 
@@ -86,7 +119,7 @@ def _start(used: int, length: int) -> int:
 
 
 def pack(
-    batch: Sequence[Sequence[tuple[list[int], list[int]]]],
+    batch: Sequence[Sequence[Pair]],
     room: int,
     tokenizer: PreTrainedTokenizerFast,
 ) -> Packed:
@@ -97,14 +130,15 @@ def pack(
     targets: list[list[int]] = [[] for _ in batch]
     for b, pairs in enumerate(batch):
         start = 0
-        for k, (asked, answer) in enumerate(pairs, 1):
-            start = _start(start, len(asked) + len(answer))
-            stop = start + len(asked) + len(answer)
-            ids[b, start:stop] = asked + answer
+        for k, pair in enumerate(pairs, 1):
+            tokens = pair.asked + pair.answer
+            start = _start(start, len(tokens))
+            stop = start + len(tokens)
+            ids[b, start:stop] = tokens
             branch[b, start:stop] = k
             positions[b, start:stop] = np.arange(stop - start)
-            rows[b] += range(start + len(asked) - 1, stop - 1)
-            targets[b] += answer
+            rows[b] += range(start + len(pair.asked) - 1, stop - 1)
+            targets[b] += pair.targets
             start = stop
     most = max(1, *(len(row) for row in rows))
     padded = np.array([row + [0] * (most - len(row)) for row in rows])

@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from training._aids import EASY, aid
+from training._listings import HEADINGS
 from unibench.tasks import synthscene, synthvideo
 from unibench.tasks.synthvqa._palette import COLORS, GROUNDS, PLATES, PLURALS, SHAPES
 from unibench.tasks.synthvqa._prompts import FORMS, STEMS
@@ -136,6 +137,7 @@ def _corpus() -> Iterator[str]:
         "Answer: A. B. C. D. E.",
         "Frame1: Frame2: Frame3: <0.0 seconds> <0.1 seconds>",
         *EASY,
+        *HEADINGS.values(),
     ] * 50
     for seed in range(500):
         yield from _of_other_tasks(seed)

@@ -1,0 +1,247 @@
+"""Lists of what is shown, for training only: many small answers at once, each right after the words
+that it follows from.
+
+In a question the answer comes several tokens after the words that decide it, so the decoder has to
+learn two things together: to find what is shown at those words, and to carry it to the end. Here
+the first is enough.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from unibench.tasks.synthscene import ORDINALS, relation_of
+from unibench.tasks.synthvideo import Clip
+from unibench.tasks.synthvqa._frames import box_of
+from unibench.tasks.synthvqa._palette import COLORS, PLATES, SEEN, SHAPES
+from unibench.tasks.synthvqa._questions import Question
+from unibench.tasks.synthvqa._scene import Scene
+
+LONGEST = 6  # entries
+MOST = 4  # things that are counted
+NONE = "no"
+Entries = Mapping[str, str]
+Shown = TypeVar("Shown")
+
+
+@dataclass(frozen=True)
+class Listing(Question):
+    """A question whose answer is a list. What is asked for is told; the rest is to be answered.
+
+    Attributes:
+        entries: what is asked for, and the answer.
+    """
+
+    entries: tuple[tuple[str, str], ...]
+
+    def spans(self) -> tuple[str, list[tuple[int, int]]]:
+        """The whole list, and where in it the answers are.
+
+        >>> Listing("Numbers.", "", "numbers", 0, (("red", "2"), ("circle", "no"))).spans()
+        ('red2, circle no', [(3, 4), (13, 15)])
+        """
+        text, found = "", []
+        for asked, answer in self.entries:
+            # a digit or a capital is a token of its own, a word one with the space before it
+            text += (", " if text else "") + asked + (" " if answer != answer.upper() else "")
+            found.append((len(text), len(text) + len(answer)))
+            text += answer
+        return text, found
+
+
+def listing(topic: str, asked: Entries, rng: np.random.Generator) -> Listing | None:
+    """A list of some of the entries in any order; None where there are none."""
+    keys = list(asked)
+    chosen = [keys[int(i)] for i in rng.permutation(len(keys))[:LONGEST]]
+    entries = tuple((key, asked[key]) for key in chosen)
+    return Listing(HEADINGS[topic], "", topic, 0.0, entries) if entries else None
+
+
+def of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | None:
+    """A list about a scene; ``places``: its things have boxes and lie in some relation."""
+    return _any_of({**_OF_SCENE, **(_OF_PLACES if places else {})}, scene, rng)
+
+
+def of_clip(clip: Clip, rng: np.random.Generator) -> Listing | None:
+    """A list about a clip."""
+    return _any_of(_OF_CLIP, clip, rng)
+
+
+def of_several(scenes: Sequence[Scene], rng: np.random.Generator) -> Listing | None:
+    """Which of several pictures shows what only one of them shows."""
+    names = [_names(scene) for scene in scenes]
+    number = Counter(name for shown in names for name in shown)
+    which = {
+        name: word
+        for word, shown in zip(ORDINALS, names, strict=True)
+        for name in sorted(shown)
+        if number[name] == 1
+    }
+    return listing("images", which, rng)
+
+
+def _any_of(
+    makers: Mapping[str, Callable[[Shown], Entries]], shown: Shown, rng: np.random.Generator
+) -> Listing | None:
+    topic = sorted(makers)[int(rng.integers(len(makers)))]
+    asked = makers[topic](shown)
+    # of what is there, as much as of what is not
+    there = [key for key, answer in asked.items() if answer not in (NONE, "No", "0")]
+    absent = [key for key in asked if key not in there]
+    absent = [absent[int(i)] for i in rng.permutation(len(absent))[: max(1, len(there))]]
+    return listing(topic, {key: asked[key] for key in (*there, *absent)}, rng)
+
+
+def _names(scene: Scene) -> set[str]:
+    return {thing.name for thing in scene.things} | {f"{sign.color} sign" for sign in scene.signs}
+
+
+def _single(pairs: Iterable[tuple[str, str]], pool: Iterable[str]) -> Entries:
+    """What goes with each word that occurs once or never."""
+    pairs = list(pairs)
+    number, found = Counter(key for key, _ in pairs), dict(pairs)
+    return {key: found.get(key, NONE) for key in pool if number[key] < 2}
+
+
+def _shapes(scene: Scene) -> Entries:
+    return _single(((thing.color, thing.shape) for thing in scene.things), COLORS)
+
+
+def _colors(scene: Scene) -> Entries:
+    return _single(((thing.shape, thing.color) for thing in scene.things), SHAPES)
+
+
+def _numbers(scene: Scene) -> Entries:
+    number = Counter(word for thing in scene.things for word in (thing.color, thing.shape))
+    return {word: str(number[word]) for word in (*COLORS, *SHAPES) if number[word] <= MOST}
+
+
+def _there(scene: Scene) -> Entries:
+    shown = {thing.name for thing in scene.things}
+    names = [f"{color} {shape}" for color, shape in SEEN]
+    return {name: "Yes" if name in shown else "No" for name in names}
+
+
+def _texts(scene: Scene) -> Entries:
+    return _single(((sign.color, sign.text) for sign in scene.signs), PLATES)
+
+
+def _boxes(scene: Scene) -> dict[str, tuple[float, float, float, float]]:
+    """In shares of the picture, of what has a name of its own."""
+    number = Counter(thing.name for thing in scene.things)
+    boxes = {thing.name: box_of(scene, thing) for thing in scene.things if number[thing.name] == 1}
+    boxes |= {f"{sign.color} sign": sign.box for sign in scene.signs}
+    width, height = scene.size
+    return {
+        name: (left / width, top / height, right / width, bottom / height)
+        for name, (left, top, right, bottom) in boxes.items()
+    }
+
+
+def _columns(scene: Scene) -> Entries:
+    return {
+        name: str(int(6 * (left + right))) for name, (left, _, right, _) in _boxes(scene).items()
+    }
+
+
+def _rows(scene: Scene) -> Entries:
+    return {
+        name: str(int(6 * (top + bottom))) for name, (_, top, _, bottom) in _boxes(scene).items()
+    }
+
+
+def _edge(edge: int) -> Callable[[Scene], Entries]:
+    def asked(scene: Scene) -> Entries:
+        return {
+            name: str(min(99, max(0, round(100 * box[edge])))) for name, box in _boxes(scene).items()
+        }
+
+    return asked
+
+
+def _relations(scene: Scene) -> Entries:
+    found = {}
+    for one in scene.things:
+        for other in scene.things:
+            if one is not other and (word := relation_of(one, other)) is not None:
+                found[f"{one.name} {other.name}"] = word
+    return found
+
+
+def _order(clip: Clip) -> Entries:
+    return {thing.name: str(i) for i, thing in enumerate(clip.arrivals, 1)}
+
+
+def _times(clip: Clip) -> Entries:
+    others = (clip.still, clip.mover, *clip.arrivals)
+    return {clip.blinker.name: str(clip.appearances)} | {thing.name: "1" for thing in others}
+
+
+def _motion(clip: Clip) -> Entries:
+    others = (clip.still, clip.blinker, *clip.arrivals)
+    return {clip.mover.name: clip.direction} | {thing.name: NONE for thing in others}
+
+
+def _ends(frame: int) -> Callable[[Clip], Entries]:
+    def asked(clip: Clip) -> Entries:
+        shown = {thing.name for thing in clip.frames[frame].things}
+        things = (clip.still, clip.mover, clip.blinker, *clip.arrivals)
+        return {thing.name: "Yes" if thing.name in shown else "No" for thing in things}
+
+    return asked
+
+
+def _flashes(clip: Clip) -> Entries:
+    return _single([(clip.sign.color, clip.sign.text)], PLATES)
+
+
+_OF_SCENE: dict[str, Callable[[Scene], Entries]] = {
+    "shapes": _shapes,
+    "colors": _colors,
+    "numbers": _numbers,
+    "there": _there,
+    "texts": _texts,
+    "columns": _columns,
+    "rows": _rows,
+}
+_OF_PLACES: dict[str, Callable[[Scene], Entries]] = {
+    "left": _edge(0),
+    "top": _edge(1),
+    "right": _edge(2),
+    "bottom": _edge(3),
+    "relations": _relations,
+}
+_OF_CLIP: dict[str, Callable[[Clip], Entries]] = {
+    "order": _order,
+    "times": _times,
+    "motion": _motion,
+    "first": _ends(0),
+    "last": _ends(-1),
+    "flashes": _flashes,
+}
+HEADINGS = {
+    "shapes": "Shape of each color.",
+    "colors": "Color of each shape.",
+    "numbers": "How many of each.",
+    "there": "Is each there?",
+    "texts": "Text of each sign.",
+    "columns": "Column of each object.",
+    "rows": "Row of each object.",
+    "left": "The left of each object.",
+    "top": "The top of each object.",
+    "right": "The right of each object.",
+    "bottom": "The bottom of each object.",
+    "relations": "Relation of each two.",
+    "order": "Order of the new objects.",
+    "times": "How many times is each there?",
+    "motion": "Which way does each move?",
+    "first": "In the first frame?",
+    "last": "In the last frame?",
+    "flashes": "Text of each sign.",
+    "images": "Which image shows each?",
+}
