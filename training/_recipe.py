@@ -69,7 +69,7 @@ MIDDLE: Mix = {
     "open": 0.06,
     "letter": 0.07,
     "glyph": 0.08,
-    "listing": 0.09,
+    "listing": 0.12,
     "which": 0.07,
     "spelt": 0.05,
     "negated": 0.03,
@@ -102,6 +102,7 @@ LAST: Mix = {
     "which": 0.04,
     "spelt": 0.04,
     "negated": 0.02,
+    "listing": 0.04,
 }
 JOINT: Mix = {
     "existence": 0.18,
@@ -201,8 +202,8 @@ class Language:
     later: tuple[Round, ...] = LATER
     small: tuple[Size, ...] = ((224, 112), (224, 224))
     large: Size = (336, 336)
-    turn: float = 0.25
-    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.25, MIDDLE), (0.65, LATE))
+    turn: float = 0.175
+    mixes: tuple[tuple[float, Mix], ...] = ((0.0, EARLY), (0.175, MIDDLE), (0.6, LATE))
     briefs: tuple[float, ...] = (0.8, 0.3, 0.3)
     others: dict[Kind, Mix] = field(default_factory=lambda: dict(AIDED))
     forms: tuple[str, ...] = ("qwen2_5_vl", "internvl", "qwen3_vl", "llava")

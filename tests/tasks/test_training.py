@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from transformers import AutoModelForImageTextToText
 
 from training import __main__ as command
 from training import _loop
-from training._aids import OF_PLACE
 from training._answering import Answering, Shown, answer_loss
 from training._build import build
 from training._episodes import FRAMES, episode
@@ -38,7 +39,7 @@ from training._pictures import Geometry, Pictures
 from training._plan import Job, jobs, status
 from training._processors import make_processor
 from training._prompt import Sight, make_prompt, runs_of
-from training._recipe import RECIPES, Language, Recipe
+from training._recipe import RECIPES, Kind, Language, Recipe
 from training._towers import TOWERS, Looked
 from training._vision import Heads, train_vision
 from training._wording import Wording
@@ -50,6 +51,7 @@ from unibench.inference.ask import answer
 from unibench.models import load
 from unibench.runner.embedded import load_task
 from unibench.tasks.synthvqa._frames import box_of
+from unibench.tasks.synthvqa._palette import COLORS, PLATES, SHAPES
 from unibench.tasks.synthvqa._scene import make_scene
 
 FAMILIES = tuple(RECIPES)
@@ -301,47 +303,77 @@ def test_how_loud_a_field_is_is_not_learnt(tmp_path) -> None:
     assert wording.scale.tolist() == pytest.approx([field.loudness for field in FIELDS])
 
 
-def test_an_aid_to_places_is_answered_by_the_scene() -> None:
-    one = episode("places", 7)
-    (scene,) = one.scenes
-    things = {thing.name: thing for thing in scene.things}
-    seen = set()
-    for seed in range(60):
-        for name in OF_PLACE:
-            question = one.ask(name, np.random.default_rng(seed), True, 0.0)
-            (thing,) = [things[key] for key in things if key in question.text] or [None]
-            if thing is None:  # a sign
-                continue
-            box = box_of(scene, thing)
-            edges = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
-            wanted = {
-                "left or right": "left" if box[0] + box[2] < 336 else "right",
-                "above or below": "above" if box[1] + box[3] < 336 else "below",
-            } | {f"the {edge} of": str(round(100 * at / 336)) for edge, at in edges.items()}
-            wanted["Column of"] = str(int(12 * (box[0] + box[2]) / 672))
-            wanted["Row of"] = str(int(12 * (box[1] + box[3]) / 672))
-            for words, right in wanted.items():
-                if words in question.text:
-                    seen.add(words)
-                    assert question.answer == right
-    assert len(seen) == 8
+def listings(kind: Kind) -> dict[str, dict[str, str]]:
+    """What the lists about an episode say, by heading."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    one = episode(kind, 7)
+    for seed in range(300):
+        listing = one.ask("listing", np.random.default_rng(seed), True, 0.0)
+        if listing is not None:
+            found[listing.topic] |= dict(listing.entries)
+    return found
 
 
-def test_an_aid_to_times_is_answered_by_the_clip() -> None:
-    one = episode("clip", 3)
-    names = [{thing.name for thing in frame.things} for frame in one.scenes]
-    seen = set()
-    for seed in range(40):
-        question = one.ask("ends", np.random.default_rng(seed), True, 0.0)
-        shown = names[0 if "first frame" in question.text else -1]
-        there = any(name in question.text for name in shown)
-        assert question.answer == ("Yes" if there else "No")
-        question = one.ask("sooner", np.random.default_rng(seed), True, 0.0)
-        both = [name for name in set().union(*names) if name in question.text]
-        since = {name: [name in frame for frame in names].index(True) for name in both}
-        assert len(both) == 2 and question.answer == min(since, key=since.__getitem__)
-        seen |= {question.answer, there}
-    assert len(seen) >= 4, "several answers, yes and no"
+@pytest.mark.parametrize("kind", ["plain", "places"])
+def test_a_list_is_answered_by_the_scene(kind) -> None:
+    (scene,), found = episode(kind, 7).scenes, listings(kind)
+    of = {word: [t for t in scene.things if word in t.name.split()] for word in (*COLORS, *SHAPES)}
+    assert found["numbers"] == {w: str(len(ts)) for w, ts in of.items() if len(ts) <= 4}
+    for topic, words in (("shapes", COLORS), ("colors", SHAPES)):
+        single = {word: of[word] for word in words if len(of[word]) < 2}
+        assert found[topic] == {
+            word: " ".join(set(t[0].name.split()) - {word}) if t else "no"
+            for word, t in single.items()
+        }
+    there = {thing.name for thing in scene.things}
+    assert {name for name, answer in found["there"].items() if answer == "Yes"} == there
+    assert set(found["there"].values()) == {"Yes", "No"}
+    signs = {sign.color: sign.text for sign in scene.signs}
+    assert found["texts"] == {color: signs.get(color, "no") for color in PLATES}
+    every = [thing.name for thing in scene.things]
+    boxes = {t.name: box_of(scene, t) for t in scene.things if every.count(t.name) == 1}
+    boxes |= {f"{sign.color} sign": sign.box for sign in scene.signs}
+    lines = {"columns": (0, 2), "rows": (1, 3)}
+    for topic, (low, high) in lines.items():
+        assert found[topic] == {
+            name: str(int(12 * (box[low] + box[high]) / 672)) for name, box in boxes.items()
+        }
+    if kind == "plain":
+        return
+    for edge, topic in enumerate(("left", "top", "right", "bottom")):
+        assert found[topic] == {name: str(round(100 * b[edge] / 336)) for name, b in boxes.items()}
+    for pair, word in found["relations"].items():
+        words = pair.split()
+        one, other = boxes[" ".join(words[:2])], boxes[" ".join(words[2:])]
+        axis = word in ("above", "below")
+        assert (word in ("left", "above")) == (one[axis] < other[axis])
+
+
+def test_a_list_is_answered_by_the_clip() -> None:
+    found = listings("clip")
+    names = [{thing.name for thing in frame.things} for frame in episode("clip", 7).scenes]
+    every = set().union(*names)
+    since = {name: [name in frame for frame in names].index(True) for name in every}
+    new = sorted((name for name in every if since[name]), key=since.__getitem__)
+    assert found["order"] == {name: str(i) for i, name in enumerate(new, 1)}
+    for topic, shown in (("first", names[0]), ("last", names[-1])):
+        assert found[topic] == {name: "Yes" if name in shown else "No" for name in every}
+    runs = {
+        name: sum(name in now and name not in then for then, now in pairwise([set(), *names]))
+        for name in every
+    }
+    assert found["times"] == {name: str(number) for name, number in runs.items()}
+    (way,) = (answer for answer in found["motion"].values() if answer != "no")
+    assert way in ("left", "right", "up", "down")
+
+
+def test_of_a_list_the_answers_alone_are_answered() -> None:
+    one, packer = episode("several", 7), Packer(FAMILY, {}, 1, 240)
+    listing = one.ask("listing", np.random.default_rng(1), True, 0.0)
+    (pair,) = packer.fitting(one, [listing])
+    wanted = [target for target in pair.targets if target != -100]
+    assert packer.tokenizer.decode(wanted).split() == [answer for _, answer in listing.entries]
+    assert packer.tokenizer.decode(pair.answer[:-1]) == listing.spans()[0]
 
 
 def assert_equal(one, other) -> None:
