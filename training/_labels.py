@@ -26,6 +26,9 @@ class Field:
         values: after "nothing".
         nothing: weight of "nothing" in the loss; it is most of a picture.
         everywhere: whether every token has a value.
+        aside: of those, whether words for it are said only where the middle of a thing or a
+            character is. Were each token to say where it is, a decoder that does not yet look at
+            one of them would hear their mean.
         word: whether words stand for the values.
         loudness: of its words in a token.
     """
@@ -34,6 +37,7 @@ class Field:
     values: tuple[str, ...]
     nothing: float
     everywhere: bool = False
+    aside: bool = False
     word: bool = True
     loudness: float = 1.0
 
@@ -49,10 +53,9 @@ FIELDS = (
     Field("slot", tuple("123456"), 0.1, word=False, loudness=1.5),
     Field("plate", tuple(PLATES), 0.15, loudness=1.2),
     Field("ground", tuple(GROUNDS), 0.0, everywhere=True, loudness=0.4),
-    # where the middle of a thing or a character is, in twelfths of the picture; were each token to
-    # say where it is, a decoder that does not yet look at one of them would hear their mean
-    Field("across", _TWELFTHS, 0.15, word=False),
-    Field("down", _TWELFTHS, 0.15, word=False),
+    # where the token, or what it shows the middle of, is, in twelfths of the picture
+    Field("across", _TWELFTHS, 0.0, everywhere=True, aside=True, word=False),
+    Field("down", _TWELFTHS, 0.0, everywhere=True, aside=True, word=False),
 )
 SIZES = tuple(len(field.values) + 1 for field in FIELDS)
 NUMBERS = tuple(len(field.values) for field in FIELDS)
@@ -70,9 +73,11 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
     out = np.zeros((len(FIELDS), rows, columns), np.int64)
     by = dict(zip(_NAMES, out, strict=True))
     by["ground"][:] = list(GROUNDS).index(scene.ground) + 1
+    by["across"][:] = np.minimum(11, 12 * x // scene.size[0]) + 1
+    by["down"][:] = np.minimum(11, 12 * y // scene.size[1]) + 1
 
     def mark(at: tuple[float, float], **shown: int) -> None:
-        """What the token around a point shows, and where that is."""
+        """What the token around a point shows, and where that point is."""
         cell = min(rows - 1, int(at[1] / height)), min(columns - 1, int(at[0] / width))
         shown["across"], shown["down"] = (
             1 + min(11, int(12 * place / side)) for place, side in zip(at, scene.size, strict=True)
@@ -113,6 +118,11 @@ def labels(scene: Scene, grid: tuple[int, int]) -> NDArray[np.int64]:
     return out.reshape(len(FIELDS), rows * columns)
 
 
+def _things(targets: Tensor) -> Tensor:
+    """Tokens with the middle of a thing or a character: ``[B, fields, N]`` to ``[B, N]``."""
+    return (targets[:, [_NAMES.index(name) for name in ("middle", "glyph")]] > 0).any(1)
+
+
 def only_ground(targets: Tensor) -> Tensor:
     """Tokens that no sign and no thing touches: ``[B, fields, N]`` indices of values to ``[B,
     N]``.
@@ -130,10 +140,14 @@ def indicators(targets: Tensor) -> tuple[Tensor, Tensor]:
         ``[B, N, values]``, and ``[B, N]``: nothing where it is unclear what a token shows, little
         on plain ground, which is most of a picture.
     """
-    known = targets.clamp_min(0)
-    hot = [functional.one_hot(known[:, i], size)[..., 1:] for i, size in enumerate(SIZES)]
+    known, things = targets.clamp_min(0), _things(targets)
+    hot = [
+        functional.one_hot(torch.where(things, known[:, i], 0) if field.aside else known[:, i], n)
+        for i, (field, n) in enumerate(zip(FIELDS, SIZES, strict=True))
+    ]
     shown, clear = (targets[:, _SOMEWHERE] > 0).any(1), (targets != IGNORE).all(1)
-    return torch.cat(hot, -1).float(), torch.where(shown, 1.0, 0.15) * clear
+    weight = torch.where(shown, 1.0, 0.15) * clear
+    return torch.cat([one[..., 1:] for one in hot], -1).float(), weight
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,7 @@ def target_of(scenes: Sequence[Scene], grid: tuple[int, int], pairs: bool) -> Ta
     """The target of pictures, or of frames that the tower joins two by two."""
     found = torch.from_numpy(np.stack([labels(scene, grid) for scene in scenes]))
     values, weight = indicators(found)
-    things = (found[:, [_NAMES.index(name) for name in ("middle", "glyph")]] > 0).any(1)
+    things = _things(found)
     if not pairs:
         return Target(found, values, weight, things)
     one, other = found[::2], found[1::2]

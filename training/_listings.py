@@ -158,7 +158,8 @@ def _rows(scene: Scene) -> Entries:
 def _edge(edge: int) -> Callable[[Scene], Entries]:
     def asked(scene: Scene) -> Entries:
         return {
-            name: str(min(99, max(0, round(100 * box[edge])))) for name, box in _boxes(scene).items()
+            name: str(min(99, max(0, round(100 * box[edge]))))
+            for name, box in _boxes(scene).items()
         }
 
     return asked

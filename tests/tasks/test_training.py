@@ -23,7 +23,7 @@ from training._build import build
 from training._episodes import FRAMES, episode
 from training._evaluate import exact
 from training._joint import train_joint, visual_tokens
-from training._labels import FIELDS, labels, only_ground, target_of
+from training._labels import FIELDS, NUMBERS, labels, only_ground, target_of
 from training._language import (
     FAMILY,
     adopt,
@@ -224,11 +224,14 @@ def test_labels_name_every_glyph_and_thing(seed) -> None:
     assert (found["middle"] > 0).sum() == (found["size"] > 0).sum() == len(scene.things)
     glyphs = sum(len(sign.text) for sign in scene.signs)
     assert glyphs - 1 <= (found["glyph"] > 0).sum() <= glyphs
-    somewhere = (found["middle"] > 0) | (found["glyph"] > 0)
-    cells = np.arange(144)[somewhere]
-    assert found["across"][somewhere].tolist() == (cells % 12 + 1).tolist()
-    assert found["down"][somewhere].tolist() == (cells // 12 + 1).tolist()
-    assert not found["across"][~somewhere].any() and not found["down"][~somewhere].any()
+    assert found["across"].tolist() == list(range(1, 13)) * 12
+    assert found["down"].tolist() == [i for i in range(1, 13) for _ in range(12)]
+    things = (found["middle"] > 0) | (found["glyph"] > 0)
+    values = target_of([scene], (12, 12), pairs=False).values[0]
+    for field, shown in zip(FIELDS, values.split(NUMBERS, -1), strict=True):
+        said = shown.sum(-1).numpy() > 0
+        wanted = things if field.name in ("across", "down") else found[field.name] > 0
+        assert np.array_equal(said, wanted)
 
 
 def test_a_pair_of_frames_shows_half_of_what_one_of_them_shows() -> None:
