@@ -78,7 +78,7 @@ def make_scenes(
 
 
 def _kind(recipe: Language, step: int, form: str) -> Kind:
-    if step < 2 * recipe.turn * recipe.stage.steps:
+    if _is_small(recipe, step):
         return "plain"
     later = recipe.round_at(step)
     kinds = recipe.kinds if later is None else later.kinds
@@ -87,11 +87,19 @@ def _kind(recipe: Language, step: int, form: str) -> Kind:
 
 
 def _size(recipe: Language, step: int) -> Size:
-    turn, at = recipe.turn * recipe.stage.steps, step // len(recipe.forms)
-    small = step < turn or (step < 2 * turn and at % 2 == 0)
-    if not small:
+    if not _is_small(recipe, step):
         return recipe.large
-    return recipe.small[at // (1 if step < turn else 2) % len(recipe.small)]
+    at = step // len(recipe.forms)
+    return recipe.small[at // (1 if step < _turn(recipe) else 2) % len(recipe.small)]
+
+
+def _is_small(recipe: Language, step: int) -> bool:
+    turn = _turn(recipe)
+    return step < turn or (step < 2 * turn and step // len(recipe.forms) % 2 == 0)
+
+
+def _turn(recipe: Language) -> float:
+    return recipe.turn * recipe.stage.steps
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,12 +19,15 @@ from unibench.tasks.synthscene import ORDINALS, relation_of
 from unibench.tasks.synthvideo import Clip
 from unibench.tasks.synthvqa._frames import box_of
 from unibench.tasks.synthvqa._palette import COLORS, PLATES, SEEN, SHAPES
+from unibench.tasks.synthvqa._prompts import LETTERS
 from unibench.tasks.synthvqa._questions import Question
-from unibench.tasks.synthvqa._scene import Scene
+from unibench.tasks.synthvqa._scene import Scene, Thing
 
 LONGEST = 6  # entries
 MOST = 4  # things that are counted
 NONE = "no"
+LETTERED = 0.1  # share of lists of options, among those about scenes
+OFTEN = {"there": 3}  # lists that are asked for more often than others
 Entries = Mapping[str, str]
 Shown = TypeVar("Shown")
 
@@ -64,7 +67,20 @@ def listing(topic: str, asked: Entries, rng: np.random.Generator) -> Listing | N
 
 def of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | None:
     """A list about a scene; ``places``: its things have boxes and lie in some relation."""
+    if rng.random() < LETTERED:
+        return _lettered(rng)
     return _any_of({**_OF_SCENE, **(_OF_PLACES if places else {})}, scene, rng)
+
+
+def _lettered(rng: np.random.Generator) -> Listing:
+    """The letter of each option, whatever is shown."""
+    pools = [*COLORS], [*SHAPES], [*PLATES], [f"{color} {shape}" for color, shape in SEEN]
+    pool = pools[int(rng.integers(len(pools)))]
+    options = [pool[int(i)] for i in rng.permutation(len(pool))[: int(rng.integers(2, 5))]]
+    lines = "\n".join(f"{letter}. {word}" for letter, word in zip(LETTERS, options, strict=False))
+    found = listing("letters", dict(zip(options, LETTERS, strict=False)), rng)
+    assert found is not None, "there are options"
+    return replace(found, text=f"{lines}\n{found.text}")
 
 
 def of_clip(clip: Clip, rng: np.random.Generator) -> Listing | None:
@@ -88,7 +104,8 @@ def of_several(scenes: Sequence[Scene], rng: np.random.Generator) -> Listing | N
 def _any_of(
     makers: Mapping[str, Callable[[Shown], Entries]], shown: Shown, rng: np.random.Generator
 ) -> Listing | None:
-    topic = sorted(makers)[int(rng.integers(len(makers)))]
+    topics = [topic for topic in sorted(makers) for _ in range(OFTEN.get(topic, 1))]
+    topic = topics[int(rng.integers(len(topics)))]
     asked = makers[topic](shown)
     # of what is there, as much as of what is not
     there = [key for key, answer in asked.items() if answer not in (NONE, "No", "0")]
@@ -122,9 +139,14 @@ def _numbers(scene: Scene) -> Entries:
 
 
 def _there(scene: Scene) -> Entries:
+    """Of names that are not there, those of which both words are, apart, if there are any: the
+    others are told from one word.
+    """
     shown = {thing.name for thing in scene.things}
-    names = [f"{color} {shape}" for color, shape in SEEN]
-    return {name: "Yes" if name in shown else "No" for name in names}
+    words = {word for thing in scene.things for word in (thing.color, thing.shape)}
+    absent = [f"{color} {shape}" for color, shape in SEEN if f"{color} {shape}" not in shown]
+    apart = [name for name in absent if words.issuperset(name.split())]
+    return dict.fromkeys(sorted(shown), "Yes") | dict.fromkeys(apart or absent, "No")
 
 
 def _texts(scene: Scene) -> Entries:
@@ -133,8 +155,7 @@ def _texts(scene: Scene) -> Entries:
 
 def _boxes(scene: Scene) -> dict[str, tuple[float, float, float, float]]:
     """In shares of the picture, of what has a name of its own."""
-    number = Counter(thing.name for thing in scene.things)
-    boxes = {thing.name: box_of(scene, thing) for thing in scene.things if number[thing.name] == 1}
+    boxes = {thing.name: box_of(scene, thing) for thing in _single_things(scene)}
     boxes |= {f"{sign.color} sign": sign.box for sign in scene.signs}
     width, height = scene.size
     return {
@@ -143,16 +164,19 @@ def _boxes(scene: Scene) -> dict[str, tuple[float, float, float, float]]:
     }
 
 
+def _single_things(scene: Scene) -> list[Thing]:
+    number = Counter(thing.name for thing in scene.things)
+    return [thing for thing in scene.things if number[thing.name] == 1]
+
+
 def _columns(scene: Scene) -> Entries:
-    return {
-        name: str(int(6 * (left + right))) for name, (left, _, right, _) in _boxes(scene).items()
-    }
+    width = scene.size[0]
+    return {thing.name: str(int(12 * thing.x / width)) for thing in _single_things(scene)}
 
 
 def _rows(scene: Scene) -> Entries:
-    return {
-        name: str(int(6 * (top + bottom))) for name, (_, top, _, bottom) in _boxes(scene).items()
-    }
+    height = scene.size[1]
+    return {thing.name: str(int(12 * thing.y / height)) for thing in _single_things(scene)}
 
 
 def _edge(edge: int) -> Callable[[Scene], Entries]:
@@ -179,8 +203,7 @@ def _order(clip: Clip) -> Entries:
 
 
 def _times(clip: Clip) -> Entries:
-    others = (clip.still, clip.mover, *clip.arrivals)
-    return {clip.blinker.name: str(clip.appearances)} | {thing.name: "1" for thing in others}
+    return {clip.blinker.name: str(clip.appearances), clip.still.name: "1"}
 
 
 def _motion(clip: Clip) -> Entries:
@@ -226,6 +249,7 @@ _OF_CLIP: dict[str, Callable[[Clip], Entries]] = {
     "flashes": _flashes,
 }
 HEADINGS = {
+    "letters": "Letter of each option.",
     "shapes": "Shape of each color.",
     "colors": "Color of each shape.",
     "numbers": "How many of each.",

@@ -123,16 +123,16 @@ AIDED: dict[Kind, Mix] = {
         "where": 0.2,
         "relation": 0.2,
         "second_question": 0.2,
-        "listing": 0.3,
+        "listing": 0.4,
     },
     "several": {"several_pictures": 0.8, "listing": 0.2},
     "clip": {
-        "order": 0.2,
-        "motion": 0.16,
+        "order": 0.16,
+        "motion": 0.14,
         "repetition": 0.12,
-        "flash": 0.12,
+        "flash": 0.1,
         "still": 0.12,
-        "listing": 0.28,
+        "listing": 0.36,
     },
     "easy": {"easy": 1.0},
 }
@@ -184,14 +184,14 @@ class Language:
         small: sizes of the scenes at first. They show few things: where one token in 144 answers
             the question, the decoder takes very long to find out that it should look.
         large: size at last.
-        turn: share of the steps after which small scenes alternate with large ones; after twice
-            that all are large, and the other kinds come in.
+        turn: share of the steps after which small scenes alternate with large ones and the other
+            kinds; after twice that there are no small ones any more.
         mixes: shares of abilities and aids among the questions about plain scenes, and the share of
             the first round's steps from which each holds.
         briefs: share of questions in their shortest form, under each mix.
         others: shares among the questions about other kinds.
         forms: whose conversation form and positions of visual tokens step ``i`` has: ``i mod len``.
-        kinds: of the first round's step ``i``, from twice ``turn`` on: ``i mod len``, as in
+        kinds: of the first round's step ``i``, where its scenes are not small: ``i mod len``, as in
             :class:`Round`.
         questions: asked about each scene.
         noise: standard deviation of what is added to the ones and zeros that say what a token
