@@ -195,11 +195,14 @@ def _reading(a: Asker, sign: Sign) -> tuple[str, str, float]:
     return a.voice.stem("reading", sign.color), sign.text, 0.0
 
 
+def names_of(scene: Scene) -> set[str]:
+    """Of its things and signs."""
+    return {thing.name for thing in scene.things} | {f"{sign.color} sign" for sign in scene.signs}
+
+
 def _which(scenes: Sequence[Scene], rng: np.random.Generator, voice: Voice) -> Question | None:
     """Something that exactly one of the pictures shows."""
-    names = [{thing.name for thing in scene.things} for scene in scenes]
-    for shown, scene in zip(names, scenes, strict=True):
-        shown |= {f"{sign.color} sign" for sign in scene.signs}
+    names = [names_of(scene) for scene in scenes]
     number = Counter(name for shown in names for name in shown)
     which = int(rng.integers(len(scenes)))
     single = sorted(name for name in names[which] if number[name] == 1)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from unibench.tasks.synthscene import ORDINALS, relation_of
+from unibench.tasks.synthscene import ORDINALS, names_of, relation_of
 from unibench.tasks.synthvideo import Clip
 from unibench.tasks.synthvqa._frames import box_of
 from unibench.tasks.synthvqa._palette import COLORS, PLATES, SEEN, SHAPES
@@ -90,7 +90,7 @@ def of_clip(clip: Clip, rng: np.random.Generator) -> Listing | None:
 
 def of_several(scenes: Sequence[Scene], rng: np.random.Generator) -> Listing | None:
     """Which of several pictures shows what only one of them shows."""
-    names = [_names(scene) for scene in scenes]
+    names = [names_of(scene) for scene in scenes]
     number = Counter(name for shown in names for name in shown)
     which = {
         name: word
@@ -112,10 +112,6 @@ def _any_of(
     absent = [key for key in asked if key not in there]
     absent = [absent[int(i)] for i in rng.permutation(len(absent))[: max(1, len(there))]]
     return listing(topic, {key: asked[key] for key in (*there, *absent)}, rng)
-
-
-def _names(scene: Scene) -> set[str]:
-    return {thing.name for thing in scene.things} | {f"{sign.color} sign" for sign in scene.signs}
 
 
 def _single(pairs: Iterable[tuple[str, str]], pool: Iterable[str]) -> Entries:
