@@ -22,7 +22,8 @@ from unibench.tasks.synthvqa._questions import ask as ask_plain
 from unibench.tasks.synthvqa._scene import Scene, make_scene
 
 FRAMES = 8  # of a clip
-LISTING = "listing"  # asks for a list, for training only
+# ask for a list, for training only: of anything, and of where things are
+LISTING, PLACES = "listing", "places"
 SIGHTS: dict[Kind, Sight] = {
     "plain": Sight(),
     "places": Sight(),
@@ -77,6 +78,8 @@ def _plain(seed: int, size: Size) -> Episode:
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
         if name == LISTING:
             return _listings.of_scene(scene, rng, places=False)
+        if name == PLACES:
+            return _listings.places_of_scene(scene, rng, places=False)
         if name in AIDS:
             return aid(name, scene, rng, brief)
         return ask_plain(name, scene, rng, varied=varied, brief=brief)
@@ -91,6 +94,8 @@ def _places(seed: int) -> Episode:
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
         if name == LISTING:
             return _listings.of_scene(shown.scene, rng, places=True)
+        if name == PLACES:
+            return _listings.places_of_scene(shown.scene, rng, places=True)
         return synthscene.ask(name, shown, rng, varied=varied, brief=brief)
 
     return Episode("places", seed, (shown.scene,), ask, lambda: draw_frames([shown.scene]))
@@ -113,6 +118,8 @@ def _clip(seed: int) -> Episode:
     def ask(name: str, rng: np.random.Generator, varied: bool, brief: float) -> Question | None:
         if name == LISTING:
             return _listings.of_clip(clip, rng)
+        if name == PLACES:
+            return _listings.places_of_clip(clip, rng)
         return synthvideo.ask(name, clip, rng, varied=varied, brief=brief)
 
     return Episode("clip", seed, clip.frames, ask, lambda: draw_frames(clip.frames))

@@ -57,12 +57,14 @@ class Listing(Question):
         return text, found
 
 
-def listing(topic: str, asked: Entries, rng: np.random.Generator) -> Listing | None:
+def listing(
+    topic: str, asked: Entries, rng: np.random.Generator, heading: str | None = None
+) -> Listing | None:
     """A list of some of the entries in any order; None where there are none."""
     keys = list(asked)
     chosen = [keys[int(i)] for i in rng.permutation(len(keys))[:LONGEST]]
     entries = tuple((key, asked[key]) for key in chosen)
-    return Listing(HEADINGS[topic], "", topic, 0.0, entries) if entries else None
+    return Listing(heading or HEADINGS[topic], "", topic, 0.0, entries) if entries else None
 
 
 def of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | None:
@@ -70,6 +72,29 @@ def of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | 
     if rng.random() < LETTERED:
         return _lettered(rng)
     return _any_of({**_OF_SCENE, **(_OF_PLACES if places else {})}, scene, rng)
+
+
+def places_of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | None:
+    """A list of where things are, in twelfths; ``places``: of their boxes too."""
+    return _any_of({**_GRID, **(_EDGES if places else {})}, scene, rng)
+
+
+def places_of_clip(clip: Clip, rng: np.random.Generator) -> Listing | None:
+    """A list of where and whether things are in one frame, or of when they appear."""
+    number = int(rng.integers(len(clip.frames)))
+    if rng.random() < 0.25:
+        arrived = {
+            thing.name: str(start + 1)
+            for thing, start in zip(clip.arrivals, clip.arrived, strict=True)
+        }
+        return listing("arrivals", arrived, rng, "Frame of each new object.")
+    makers: dict[str, Callable[[Clip], Entries]] = {
+        "there": _at(number),
+        "columns": lambda clip: _columns(clip.frames[number]),
+        "rows": lambda clip: _rows(clip.frames[number]),
+    }
+    found = _any_of(makers, clip, rng)
+    return found and replace(found, text=f"{found.text} Frame {number + 1}.")
 
 
 def _lettered(rng: np.random.Generator) -> Listing:
@@ -207,7 +232,7 @@ def _motion(clip: Clip) -> Entries:
     return {clip.mover.name: clip.direction} | {thing.name: NONE for thing in others}
 
 
-def _ends(frame: int) -> Callable[[Clip], Entries]:
+def _at(frame: int) -> Callable[[Clip], Entries]:
     def asked(clip: Clip) -> Entries:
         shown = {thing.name for thing in clip.frames[frame].things}
         things = (clip.still, clip.mover, clip.blinker, *clip.arrivals)
@@ -220,28 +245,28 @@ def _flashes(clip: Clip) -> Entries:
     return _single([(clip.sign.color, clip.sign.text)], PLATES)
 
 
+_GRID: dict[str, Callable[[Scene], Entries]] = {"columns": _columns, "rows": _rows}
+_EDGES: dict[str, Callable[[Scene], Entries]] = {
+    "left": _edge(0),
+    "top": _edge(1),
+    "right": _edge(2),
+    "bottom": _edge(3),
+}
 _OF_SCENE: dict[str, Callable[[Scene], Entries]] = {
     "shapes": _shapes,
     "colors": _colors,
     "numbers": _numbers,
     "there": _there,
     "texts": _texts,
-    "columns": _columns,
-    "rows": _rows,
+    **_GRID,
 }
-_OF_PLACES: dict[str, Callable[[Scene], Entries]] = {
-    "left": _edge(0),
-    "top": _edge(1),
-    "right": _edge(2),
-    "bottom": _edge(3),
-    "relations": _relations,
-}
+_OF_PLACES: dict[str, Callable[[Scene], Entries]] = {**_EDGES, "relations": _relations}
 _OF_CLIP: dict[str, Callable[[Clip], Entries]] = {
     "order": _order,
     "times": _times,
     "motion": _motion,
-    "first": _ends(0),
-    "last": _ends(-1),
+    "first": _at(0),
+    "last": _at(-1),
     "flashes": _flashes,
 }
 HEADINGS = {
