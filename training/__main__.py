@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from unibench._compat import repair_torchvision
 
@@ -216,10 +218,21 @@ def _found(folder: Path) -> dict[str, float]:
 def export(model: Any, family: str, folder: Path) -> None:
     """Writes what plain ``from_pretrained`` reads: float16 weights, configuration, processor."""
     model.to("cpu", torch.float16).save_pretrained(folder)
+    if family == "llava":
+        _name_as_on_the_hub(folder / "model.safetensors")
     make_processor(family, make_tokenizer(family)).save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
     LOG.info("wrote %s", folder)
+
+
+def _name_as_on_the_hub(file: Path) -> None:
+    """Names the weights of CLIP's tower as published checkpoints do, and as serving engines look
+    them up: transformers has taken a level out of them, and reads both.
+    """
+    weights = load_file(file)
+    named = [re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name) for name in weights]
+    save_file(dict(zip(named, weights.values(), strict=True)), file, {"format": "pt"})
 
 
 def _parser() -> argparse.ArgumentParser:
