@@ -11,6 +11,7 @@ from unibench.tasks.synthvqa._prompts import LETTERS, Voice
 from unibench.tasks.synthvqa._questions import Asker, Question, article, attribute
 from unibench.tasks.synthvqa._scene import Scene
 
+NTH = ("first", "second", "third", "fourth", "fifth", "sixth")  # character of a sign
 # the sentences of easy-VQA, whose pictures show one shape
 EASY = (
     *("is there a {}?", "is there a {} in the image?", "does the image contain a {}?"),
@@ -79,9 +80,8 @@ def _glyph(a: Asker) -> Question:
     """One character of a sign."""
     sign = a.scene.signs[int(a.rng.integers(len(a.scene.signs)))]
     place = int(a.rng.integers(len(sign.text)))
-    ordinal = ("first", "second", "third", "fourth", "fifth", "sixth")[place]
     return Question(
-        a.voice.put("open", f"What is the {ordinal} character on the {sign.color} sign?"),
+        a.voice.put("open", f"What is the {NTH[place]} character on the {sign.color} sign?"),
         sign.text[place],
         "glyph",
         0.0,

@@ -22,7 +22,7 @@ from unibench.tasks.synthvqa._questions import ask as ask_plain
 from unibench.tasks.synthvqa._scene import Scene, make_scene
 
 FRAMES = 8  # of a clip
-# ask for a list, for training only: of anything, and of where things are
+# ask for a list, for training only: of anything, and of where things and characters are
 LISTING, PLACES = "listing", "places"
 SIGHTS: dict[Kind, Sight] = {
     "plain": Sight(),

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from training._aids import NTH
 from unibench.tasks.synthscene import ORDINALS, names_of, relation_of
 from unibench.tasks.synthvideo import Clip
 from unibench.tasks.synthvqa._frames import box_of
@@ -75,8 +76,21 @@ def of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | 
 
 
 def places_of_scene(scene: Scene, rng: np.random.Generator, places: bool) -> Listing | None:
-    """A list of where things are, in twelfths; ``places``: of their boxes too."""
+    """A list of where things are, in twelfths, or of one character of each sign; ``places``: of
+    boxes too.
+    """
+    if rng.random() < 0.4:
+        return _characters(scene, rng)
     return _any_of({**_GRID, **(_EDGES if places else {})}, scene, rng)
+
+
+def _characters(scene: Scene, rng: np.random.Generator) -> Listing | None:
+    """None but the first, which was learnt at once. For the others the sign was not looked at: the
+    character at that place on any sign was named.
+    """
+    number = int(rng.integers(1, max(len(sign.text) for sign in scene.signs)))
+    asked = {sign.color: sign.text[number] for sign in scene.signs if len(sign.text) > number}
+    return listing("characters", asked, rng, f"The {NTH[number]} character of each sign.")
 
 
 def places_of_clip(clip: Clip, rng: np.random.Generator) -> Listing | None:

@@ -90,20 +90,20 @@ LATE: Mix = {
     "negated": 0.02,
 }
 LAST: Mix = {
-    "existence": 0.08,
-    "multiple_choice": 0.16,
-    "reading": 0.22,
-    "counting": 0.16,
+    "existence": 0.06,
+    "multiple_choice": 0.12,
+    "reading": 0.2,
+    "counting": 0.15,
     "format": 0.07,
     "one": 0.01,
     "open": 0.01,
     "letter": 0.04,
-    "glyph": 0.08,
+    "glyph": 0.1,
     "which": 0.02,
-    "spelt": 0.03,
+    "spelt": 0.02,
     "negated": 0.02,
     "listing": 0.06,
-    "places": 0.04,
+    "places": 0.12,
 }
 JOINT: Mix = {
     "existence": 0.18,
